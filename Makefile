@@ -1,0 +1,44 @@
+# One short target for each thing a person does. Everything happens in .venv, which is made on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench docs format clean
+
+demo: $(STAMP)      ## convert two small data sets of real photographs; prints where to look
+	$(BIN)/python -m fgfast.bench.demo demo
+
+test: $(STAMP)      ## all tests that need no GPU and no download
+	FGFAST_REQUIRE_NATIVE=1 $(BIN)/python -m pytest
+
+check: $(STAMP)     ## style, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror engine/*/*.cc engine/include/fgfast/*.h
+	rm -rf build/tree && mkdir -p build/tree && cp -r fgfast build/tree/fgfast
+	cp -r export build/tree/fgfast/export && cp -r bench build/tree/fgfast/bench
+	cp pyproject.toml build/tree/
+	cd build/tree && ../../$(BIN)/mypy -p fgfast --python-executable ../../$(BIN)/python
+	cd build/tree && PYTHONPATH=. ../../$(BIN)/lint-imports --config pyproject.toml --no-cache
+
+bench: $(STAMP)     ## measure this machine
+	$(BIN)/fgfast bench
+
+docs: $(STAMP)      ## the documentation as pages, in site/
+	$(BIN)/pip install -q -c constraints.txt mkdocs-material "mkdocstrings[python]"
+	$(BIN)/mkdocs build --strict
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+	$(BIN)/clang-format -i engine/*/*.cc engine/include/fgfast/*.h
+
+# The editable install compiles engine/; it is repeated when anything that shapes it changes.
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard engine/*/*.cc engine/include/fgfast/*.h)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist demo site .mypy_cache .ruff_cache .pytest_cache
