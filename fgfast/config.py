@@ -1,0 +1,178 @@
+"""Frozen settings: what to make, with which methods. What a run was made with is compared before it is resumed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fgfast.errors import UnknownNameError, UsageError
+
+DetectorName = Literal["auto", "annotations", "center"]
+SegmenterName = Literal["grabcut", "box"]
+FormatName = Literal["same", "png", "jpeg", "webp"]
+CropName = Literal["none", "box", "square"]
+MaskFormat = Literal["png", "rle", "none"]
+BackgroundKind = Literal["colour", "transparent", "blur", "picture"]
+
+DETECTORS: tuple[str, ...] = get_args(DetectorName)
+SEGMENTERS: tuple[str, ...] = get_args(SegmenterName)
+FORMATS: tuple[str, ...] = get_args(FormatName)
+CROPS: tuple[str, ...] = get_args(CropName)
+MASK_FORMATS: tuple[str, ...] = get_args(MaskFormat)
+
+# ImageNet's channel means (0.485, 0.456, 0.406; torchvision's and timm's preprocessing) in 8 bits: after the usual
+# normalisation such a background is zero.
+IMAGENET_MEAN = (124, 116, 104)
+
+_NAMED_COLOURS = {"black": (0, 0, 0), "white": (255, 255, 255), "mean": IMAGENET_MEAN}
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What takes the background's place.
+
+    Attributes:
+        kind: "colour", "transparent", "blur" (the picture itself, blurred) or "picture" (another picture, scaled to
+            cover).
+        colour: R, G, B in 0..255; used by "colour".
+        path: file of the other picture; used by "picture".
+        digest: SHA-256 of that file, so that a resumed run notices that it changed.
+    """
+
+    kind: BackgroundKind = "colour"
+    colour: tuple[int, int, int] = (0, 0, 0)
+    path: Path | None = None
+    digest: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Background:
+        """Read `black|white|mean|R,G,B|transparent|blur|IMAGE`.
+
+        Raises:
+            UsageError: it is none of these.
+        """
+        if text in _NAMED_COLOURS:
+            return cls(colour=_NAMED_COLOURS[text])
+        if text == "transparent":
+            return cls("transparent")
+        if text == "blur":
+            return cls("blur")
+        if "," in text and not Path(text).exists():
+            return cls(colour=_parse_colour(text))
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise UsageError(
+                f"background {text!r} is neither a name (black, white, mean, transparent, blur) nor a colour as R,G,B "
+                f"nor a picture: there is no file {path.absolute()}"
+            )
+        return cls("picture", path=path.absolute(), digest=hashlib.sha256(path.read_bytes()).hexdigest())
+
+    def describe(self) -> str:
+        """The background in one word or colour, as it stands in run.json."""
+        if self.kind == "colour":
+            return ",".join(map(str, self.colour))
+        if self.kind == "picture" and self.path:
+            return f"{self.path.name} (sha256 {self.digest[:16]})"
+        return self.kind
+
+
+def _parse_colour(text: str) -> tuple[int, int, int]:
+    try:
+        red, green, blue = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"background colour {text!r} must be three numbers R,G,B, for example 124,116,104") from None
+    if not all(0 <= value <= 255 for value in (red, green, blue)):
+        raise UsageError(f"background colour {text!r} must have values from 0 to 255")
+    return red, green, blue
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which samples of the data set are converted; empty means all.
+
+    Attributes:
+        splits: names of splits.
+        classes: class names.
+        limit: at most so many samples, taken evenly over the data set's order; None means no limit.
+    """
+
+    splits: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"limit must be at least 1, not {self.limit}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How pictures are cut out and written.
+
+    Attributes:
+        detector: where boxes come from: "annotations" (the data set's own), "center" (the middle of the picture), or
+            "auto" (annotations where the data set brings any, else center).
+        segmenter: "grabcut", or "box" (the whole box is the subject).
+        background: what takes the background's place; text is read as `Background.parse` does.
+        format: "same" (as each picture's own name says), "png", "jpeg" or "webp".
+        keep_names: keep every file name although the format changed; readers go by content, loaders by name.
+        quality: JPEG and lossy WebP quality, 1..100. WebP at 100 is lossless.
+        crop: "none", "box" (to the prompt box) or "square" (a square around it).
+        pad: margin around the box when cropping, as a fraction of its longer side.
+        masks: how masks are kept: "png", "rle" (one Parquet file) or "none".
+    """
+
+    detector: DetectorName = "auto"
+    segmenter: SegmenterName = "grabcut"
+    background: Background | str = Background()
+    format: FormatName = "same"
+    keep_names: bool = False
+    quality: int = 95
+    crop: CropName = "none"
+    pad: float = 0.0
+    masks: MaskFormat = "png"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.background, str):
+            object.__setattr__(self, "background", Background.parse(self.background))
+        for kind, value, allowed in (
+            ("detector", self.detector, DETECTORS),
+            ("segmenter", self.segmenter, SEGMENTERS),
+            ("format", self.format, FORMATS),
+            ("crop", self.crop, CROPS),
+            ("mask format", self.masks, MASK_FORMATS),
+        ):
+            if value not in allowed:
+                raise UnknownNameError(kind, value, allowed)
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f"quality must be from 1 to 100, not {self.quality}")
+        if not 0 <= self.pad <= 10:
+            raise UsageError(f"pad must be from 0 to 10 times the box's longer side, not {self.pad}")
+        if self.pad and self.crop == "none":
+            raise UsageError(f"pad {self.pad} has no effect without crop: add --crop box or --crop square")
+        if self.fill.kind == "transparent" and self.format not in ("png", "webp"):
+            raise UsageError(
+                f"a transparent background cannot be kept in format {self.format!r}: add --format png or webp"
+            )
+        if self.keep_names and self.format == "same":
+            raise UsageError("keep-names has no effect with format 'same': names do not change then")
+
+    @property
+    def fill(self) -> Background:
+        """The background, read."""
+        assert isinstance(self.background, Background)
+        return self.background
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as plain values, for run.json and for the comparison before a run is resumed."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain["background"] = self.fill.describe()
+        return plain
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """One line "name: old -> new" for each setting that differs."""
+    names = sorted(old.keys() | new.keys())
+    return [f"{n}: {old.get(n)!r} -> {new.get(n)!r}" for n in names if old.get(n) != new.get(n)]

@@ -1,0 +1,131 @@
+"""The exceptions of fgfast.
+
+    FgfastError                      anything fgfast raises on purpose
+    ├── UsageError                   the request cannot be carried out as given (exit code 2)
+    │   ├── UnknownNameError         a name that is not in the allowed set
+    │   ├── DatasetNotFoundError     no data set where we looked
+    │   ├── OutputRefusedError       the output folder must not or cannot be used
+    │   │   ├── OutputLockedError    another run is writing there
+    │   │   └── SettingsDifferError  it holds a run made with other settings
+    │   └── MissingExtraError        an optional dependency is not installed
+    ├── DatasetError                 an annotation file is malformed; names the file and the line
+    ├── DownloadError                a download failed or its checksum differs
+    ├── OutputFailedError            the output cannot be written any more (disk full, read-only)
+    └── SampleError                  one sample cannot be processed; becomes its outcome, never stops a run
+        ├── PictureMissingError      listed in the annotations, absent on disk
+        ├── PictureRefusedError      its path leaves the data set, or it declares too many pixels
+        └── PictureBrokenError       it cannot be decoded
+
+Every message says the value, what would be allowed, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class FgfastError(Exception):
+    """Anything fgfast raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(FgfastError):
+    """The request cannot be carried out as given."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is not in the allowed set; suggests the nearest one.
+
+    Args:
+        kind: what is being named, for the message ("data set", "segmenter").
+        name: what was asked for.
+        allowed: the names that exist.
+    """
+
+    def __init__(self, kind: str, name: str, allowed: Iterable[str]) -> None:
+        names = sorted(allowed)
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"no {kind} named {name!r}.{hint} Known: {', '.join(names)}.")
+
+
+class DatasetNotFoundError(UsageError):
+    """No data set where we looked; the message lists the places and how to get it."""
+
+
+class OutputRefusedError(UsageError):
+    """The output folder must not or cannot be used for this run."""
+
+
+class OutputLockedError(OutputRefusedError):
+    """Another run is writing to this output folder."""
+
+
+class SettingsDifferError(OutputRefusedError):
+    """The output folder holds a run made with other settings."""
+
+
+class MissingExtraError(UsageError):
+    """An optional dependency is not installed.
+
+    Args:
+        package: the import name that failed.
+        extra: the extra of fgfast that brings it.
+        purpose: what needs it, for the message.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f'{purpose} needs the package {package}: pip install "fgfast[{extra}]"')
+
+
+class DatasetError(FgfastError):
+    """An annotation file is malformed.
+
+    Args:
+        path: the annotation file.
+        problem: what is wrong, and what was expected.
+        line: 1-based line number, where there is one.
+    """
+
+    def __init__(self, path: Path, problem: str, line: int | None = None) -> None:
+        where = f"{path}:{line}" if line else str(path)
+        super().__init__(f"{where}: {problem}")
+
+
+class DownloadError(FgfastError):
+    """A download failed or its checksum differs."""
+
+
+class OutputFailedError(FgfastError):
+    """The output cannot be written any more (disk full, read-only, gone)."""
+
+
+class SampleError(FgfastError):
+    """One sample cannot be processed. Becomes its outcome; never stops a run.
+
+    Args:
+        reason: a short word for the ledger and for counting ("missing", "truncated").
+        detail: a sentence for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class PictureMissingError(SampleError):
+    """Listed in the annotations, absent on disk."""
+
+
+class PictureRefusedError(SampleError):
+    """Its path leaves the data set, or it declares too many pixels."""
+
+
+class PictureBrokenError(SampleError):
+    """It cannot be decoded."""

@@ -1,0 +1,218 @@
+"""The nouns of fgfast: one picture's way from the data set to the ledger.
+
+    Sample -> Image -> Detections -> Prompt -> Mask -> Cutout -> Outcome
+
+Boxes are x0 y0 x1 y1, float32, continuous coordinates, in pixels of the stored picture: a picture of width w and
+height h is the box (0, 0, w, h). Arrays are checked when a record is made and are not to be changed afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+UInt8 = NDArray[np.uint8]
+Bool = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+
+Status = Literal["done", "flagged", "skipped", "failed"]
+STATUSES: tuple[Status, ...] = ("done", "flagged", "skipped", "failed")
+
+
+def no_boxes() -> Float32:
+    """An empty set of boxes: (0, 4) float32."""
+    return np.zeros((0, 4), np.float32)
+
+
+def _check(
+    owner: object, name: str, array: Any, dtype: type[np.generic], shape: tuple[int | None, ...]
+) -> None:
+    """Raise unless `array` has `dtype` and `shape`; None in the shape allows any length."""
+    label = f"{type(owner).__name__}.{name}"
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{label} must be a NumPy array, not {type(array).__name__}")
+    if array.dtype != dtype:
+        raise TypeError(f"{label} must be {np.dtype(dtype).name}, not {array.dtype.name}")
+    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape))
+    if not fits:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{label} must have shape ({wanted}), not {array.shape}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One picture of a data set, before it is read.
+
+    Attributes:
+        key: POSIX path of the picture inside its data set; unique; names outputs, ledger rows and page entries.
+        path: where the picture lies on disk.
+        label: class name; empty where the data set has none.
+        split: "train", "val" or "test"; empty where the data set has none.
+        boxes: (N, 4) float32, annotated boxes in pixels of the stored picture; N may be 0.
+        banner_rows: rows at the bottom of the picture that are never subject (FGVC-Aircraft's credit line).
+    """
+
+    key: str
+    path: Path
+    label: str = ""
+    split: str = ""
+    boxes: Float32 = field(default_factory=no_boxes)
+    banner_rows: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self, "boxes", self.boxes, np.float32, (None, 4))
+        parts = PurePosixPath(self.key).parts
+        if not parts or self.key.startswith("/") or ".." in parts or "\\" in self.key:
+            raise ValueError(f"Sample.key must be a relative POSIX path without '..', not {self.key!r}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """A decoded picture.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, RGB, C-contiguous.
+    """
+
+    pixels: UInt8
+
+    def __post_init__(self) -> None:
+        _check(self, "pixels", self.pixels, np.uint8, (None, None, 3))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What a detector found in one picture.
+
+    Attributes:
+        boxes: (N, 4) float32, pixels of the stored picture.
+        scores: (N,) float32 in 0..1; 1 for annotated boxes.
+        labels: N names.
+    """
+
+    boxes: Float32
+    scores: Float32
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check(self, "boxes", self.boxes, np.float32, (None, 4))
+        _check(self, "scores", self.scores, np.float32, (len(self.boxes),))
+        if len(self.labels) != len(self.boxes):
+            raise ValueError(f"Detections.labels has {len(self.labels)} names for {len(self.boxes)} boxes")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """The one box handed to the segmenter.
+
+    Attributes:
+        box: (4,) float32, pixels of the stored picture, clipped to it.
+        reason: why this box, for the ledger and the report.
+    """
+
+    box: Float32
+    reason: str
+
+    def __post_init__(self) -> None:
+        _check(self, "box", self.box, np.float32, (4,))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """The subject's mask.
+
+    Attributes:
+        bits: (H, W) bool at the size of the stored picture; True is subject.
+        quality: the segmenter's own estimate of its IoU, or None where it makes none.
+    """
+
+    bits: Bool
+    quality: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(self, "bits", self.bits, np.bool_, (None, None))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cutout:
+    """The picture with its background replaced.
+
+    Attributes:
+        pixels: (h, w, 3) uint8 RGB, or (h, w, 4) uint8 RGBA where the background is transparent.
+        mask: the mask it was cut with, at the size of the stored picture.
+        prompt: the box that led to the mask.
+        offset: (x, y) of the cut-out's top-left pixel in the stored picture; negative where a square crop reaches out.
+        flags: reasons to doubt the mask; empty where there are none.
+    """
+
+    pixels: UInt8
+    mask: Mask
+    prompt: Prompt
+    offset: tuple[int, int] = (0, 0)
+    flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        channels = 4 if self.pixels.shape[-1] == 4 else 3
+        _check(self, "pixels", self.pixels, np.uint8, (None, None, channels))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """How one sample ended. Every sample of a run ends as exactly one.
+
+    Attributes:
+        key: the sample's key.
+        status: "done", "flagged" (written, but doubtful), "skipped" or "failed" (nothing written).
+        stage: where it ended: "write" for pictures that were written, else the stage that failed.
+        reasons: flags, or the one reason of a failure.
+        detail: a sentence for a person; empty for done.
+        twin: key of the written picture in the twin; None where none was written.
+        size: (width, height) of the stored picture.
+        twin_size: (width, height) of the written picture.
+        offset: (x, y) of the written picture's top-left pixel in the stored picture.
+        box: the prompt, (4,) float32 in pixels of the stored picture.
+        box_reason: why this box.
+        area: subject pixels in the mask.
+        rle: the mask as COCO run-length string (compressed, column-major), at the stored picture's size.
+        quality: the segmenter's own estimate, or None.
+        seconds: stage name -> seconds spent on this sample.
+    """
+
+    key: str
+    status: Status
+    stage: str
+    reasons: tuple[str, ...] = ()
+    detail: str = ""
+    twin: str | None = None
+    size: tuple[int, int] | None = None
+    twin_size: tuple[int, int] | None = None
+    offset: tuple[int, int] = (0, 0)
+    box: Float32 | None = None
+    box_reason: str = ""
+    area: int | None = None
+    rle: bytes | None = None
+    quality: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"Outcome.status must be one of {', '.join(STATUSES)}, not {self.status!r}")
+        if (self.twin is None) == (self.status in ("done", "flagged")):
+            raise ValueError(f"an outcome that is {self.status} {'needs' if self.twin is None else 'has no'} twin")
+        if self.box is not None:
+            _check(self, "box", self.box, np.float32, (4,))
