@@ -1,0 +1,105 @@
+// fgfast._native: takes arrays that fgfast/ops/native.py has checked, and releases the GIL while it works.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fgfast/composite.h"
+#include "fgfast/rle.h"
+
+namespace nb = nanobind;
+using nb::literals::operator""_a;
+
+namespace {
+
+template <class T, int Dimensions>
+using Array = nb::ndarray<T, nb::ndim<Dimensions>, nb::c_contig, nb::device::cpu>;
+
+// The face checks all of this with better words; here it guards the memory against any other caller.
+void Require(bool fits, const char* what) {
+  if (!fits) throw std::invalid_argument(what);
+}
+
+const uint8_t* Bytes(const Array<const bool, 2>& bits) {
+  return reinterpret_cast<const uint8_t*>(bits.data());
+}
+
+fgfast::MaskedPicture Picture(const Array<const uint8_t, 3>& pixels, const Array<const bool, 2>& bits) {
+  Require(pixels.shape(2) == 3, "pixels must be (H, W, 3)");
+  Require(bits.shape(0) == pixels.shape(0) && bits.shape(1) == pixels.shape(1), "bits must be (H, W)");
+  return {pixels.data(), Bytes(bits), static_cast<int64_t>(pixels.shape(0)),
+          static_cast<int64_t>(pixels.shape(1))};
+}
+
+fgfast::Window At(int32_t x0, int32_t y0, const Array<uint8_t, 3>& out, size_t channels) {
+  Require(out.shape(2) == channels, "out must be (h, w, 3), or (h, w, 4) with alpha");
+  return {x0, y0, static_cast<int64_t>(out.shape(0)), static_cast<int64_t>(out.shape(1))};
+}
+
+void Composite(const Array<const uint8_t, 3>& pixels, const Array<const bool, 2>& bits,
+               const Array<const uint8_t, 3>& background, int32_t x0, int32_t y0,
+               const Array<uint8_t, 3>& out) {
+  const fgfast::MaskedPicture picture = Picture(pixels, bits);
+  const fgfast::Window window = At(x0, y0, out, 3);
+  const bool one_row = background.shape(0) == 1;
+  Require((one_row || background.shape(0) == out.shape(0)) && background.shape(1) == out.shape(1) &&
+              background.shape(2) == 3,
+          "background must be (1, w, 3) or (h, w, 3)");
+  nb::gil_scoped_release release;
+  fgfast::Composite(picture, window, background.data(), one_row ? 0 : window.width * 3, out.data());
+}
+
+void CompositeAlpha(const Array<const uint8_t, 3>& pixels, const Array<const bool, 2>& bits, int32_t x0,
+                    int32_t y0, const Array<uint8_t, 3>& out) {
+  const fgfast::MaskedPicture picture = Picture(pixels, bits);
+  const fgfast::Window window = At(x0, y0, out, 4);
+  nb::gil_scoped_release release;
+  fgfast::CompositeAlpha(picture, window, out.data());
+}
+
+nb::bytes RleEncode(const Array<const bool, 2>& bits) {
+  std::string counts;
+  {
+    nb::gil_scoped_release release;
+    counts = fgfast::RleEncode(Bytes(bits), bits.shape(0), bits.shape(1));
+  }
+  return nb::bytes(counts.data(), counts.size());
+}
+
+nb::ndarray<nb::numpy, bool, nb::ndim<2>> RleDecode(const nb::bytes& counts, int32_t height, int32_t width) {
+  Require(height >= 0 && width >= 0, "height and width must not be negative");
+  const std::string_view text(counts.c_str(), counts.size());
+  // Allocated only once the runs are known to be right: a damaged string costs no memory.
+  std::unique_ptr<uint8_t, decltype(&std::free)> bits(nullptr, &std::free);
+  {
+    nb::gil_scoped_release release;
+    const std::vector<int64_t> runs = fgfast::RleRuns(text, height, width);
+    const size_t size = static_cast<size_t>(height) * static_cast<size_t>(width);
+    bits.reset(static_cast<uint8_t*>(std::calloc(std::max<size_t>(size, 1), 1)));
+    if (!bits) throw std::bad_alloc();
+    fgfast::RleDraw(runs, height, width, bits.get());
+  }
+  uint8_t* data = bits.release();
+  const nb::capsule owner(data, [](void* memory) noexcept { std::free(memory); });
+  return {reinterpret_cast<bool*>(data), {static_cast<size_t>(height), static_cast<size_t>(width)}, owner};
+}
+
+}  // namespace
+
+NB_MODULE(_native, module) {
+  module.def("composite", &Composite, "pixels"_a.noconvert(), "bits"_a.noconvert(),
+             "background"_a.noconvert(), "x0"_a, "y0"_a, "out"_a.noconvert(),
+             "Fill out (h, w, 3) with the window at (x0, y0); background is (1, w, 3) or (h, w, 3).");
+  module.def("composite_alpha", &CompositeAlpha, "pixels"_a.noconvert(), "bits"_a.noconvert(), "x0"_a, "y0"_a,
+             "out"_a.noconvert(), "Fill out (h, w, 4) with the window at (x0, y0).");
+  module.def("rle_encode", &RleEncode, "bits"_a.noconvert(), "COCO run-length string of bits (H, W).");
+  module.def("rle_decode", &RleDecode, "counts"_a, "height"_a, "width"_a,
+             "The mask (height, width) of a COCO run-length string; ValueError where it does not fit.");
+}

@@ -1,0 +1,87 @@
+"""Image operations, done by the native engine where it is installed, else by the NumPy reference.
+
+Both give the same bytes. `engine()` says which one works; FGFAST_OPS=native or =reference forces one.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib.util import find_spec
+from typing import Literal, Protocol
+
+from fgfast.errors import UnknownNameError, UsageError
+from fgfast.ops.reference import Window
+from fgfast.records import Bool, UInt8
+
+__all__ = ["Window", "composite", "engine", "rle_decode", "rle_encode"]
+
+EngineName = Literal["native", "reference"]
+
+
+class _Engine(Protocol):
+    def composite(
+        self,
+        pixels: UInt8,
+        bits: Bool,
+        background: UInt8 | None,
+        window: Window | None = None,
+        alpha: bool = False,
+    ) -> UInt8: ...
+
+    def rle_encode(self, bits: Bool) -> bytes: ...
+
+    def rle_decode(self, counts: bytes, height: int, width: int) -> Bool: ...
+
+
+def engine() -> EngineName:
+    """Which engine does the work in this process. It is printed and stands in run.json."""
+    return _resolve()[0]
+
+
+def composite(
+    pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None = None, alpha: bool = False
+) -> UInt8:
+    """Cut the subject out, crop it, put it on a background; see fgfast.ops.reference.composite.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        bits: (H, W) bool; True is subject.
+        background: (3,) uint8 colour or (h, w, 3) uint8 picture of the window's size; ignored with alpha.
+        window: x0 y0 x1 y1 in whole pixels of the picture; may reach outside it.
+        alpha: RGBA, all zeros where there is no subject.
+
+    Returns:
+        (h, w, 3) uint8, or (h, w, 4) with alpha.
+    """
+    return _resolve()[1].composite(pixels, bits, background, window, alpha)
+
+
+def rle_encode(bits: Bool) -> bytes:
+    """The mask (H, W) bool as COCO run-length string; see fgfast.ops.reference.rle_encode."""
+    return _resolve()[1].rle_encode(bits)
+
+
+def rle_decode(counts: bytes, height: int, width: int) -> Bool:
+    """The (height, width) bool mask of a COCO run-length string; see fgfast.ops.reference.rle_decode."""
+    return _resolve()[1].rle_decode(counts, height, width)
+
+
+@cache
+def _resolve() -> tuple[EngineName, _Engine]:
+    """Choose the engine at the first call. An absent module means the reference; a broken one is an error."""
+    wanted = os.environ.get("FGFAST_OPS", "")
+    if wanted not in ("", "native", "reference"):
+        raise UnknownNameError("ops engine (FGFAST_OPS)", wanted, ("native", "reference"))
+    if wanted != "reference" and find_spec("fgfast._native"):
+        from fgfast.ops import native
+
+        return "native", native
+    if wanted == "native":
+        raise UsageError(
+            "FGFAST_OPS=native, but fgfast._native is not installed: install a C++17 compiler and reinstall "
+            "fgfast, or set FGFAST_OPS=reference"
+        )
+    from fgfast.ops import reference
+
+    return "reference", reference

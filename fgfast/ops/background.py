@@ -1,0 +1,60 @@
+"""What is put behind the subject where it is a picture. All arrays are uint8 RGB, (H, W, 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fgfast.records import Bool, UInt8
+
+# Standard deviation of the blur as a fraction of the picture's longer side: shapes go, colours stay.
+_BLUR_SIGMA = 0.04
+# The blur is computed on a picture whose longer side is at most this; a blur keeps no detail that needs more.
+_BLUR_SIDE = 256
+
+
+def blurred_background(pixels: UInt8, bits: Bool) -> UInt8:
+    """The background alone, blurred: the subject's colours do not leak into it.
+
+    Normalised convolution (Knutsson and Westin 1993): blur(background * weight) / blur(weight), weight 0 on the
+    subject.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        bits: (H, W) bool, True is subject.
+    """
+    import cv2
+
+    height, width = bits.shape
+    scale = min(1.0, _BLUR_SIDE / max(height, width))
+    small_size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    weight = (~bits).astype(np.float32)
+    weighted = pixels.astype(np.float32) * weight[:, :, None]
+    small_weight = cv2.resize(weight, small_size, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(weighted, small_size, interpolation=cv2.INTER_AREA)
+    sigma = max(1.0, _BLUR_SIGMA * max(small_size))
+    total = cv2.GaussianBlur(small_weight, (0, 0), sigma)
+    mean = cv2.GaussianBlur(small, (0, 0), sigma) / np.maximum(total, 1e-6)[:, :, None]
+    blurred = cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(np.clip(np.rint(blurred), 0, 255), np.uint8)
+
+
+def extended_view(picture: UInt8, window: tuple[int, int, int, int]) -> UInt8:
+    """The window x0 y0 x1 y1 of a picture, (y1 - y0, x1 - x0, 3); outside the picture its nearest edge pixel."""
+    height, width = picture.shape[:2]
+    x0, y0, x1, y1 = window
+    if window == (0, 0, width, height):
+        return picture
+    rows = np.clip(np.arange(y0, y1), 0, height - 1)
+    columns = np.clip(np.arange(x0, x1), 0, width - 1)
+    return np.ascontiguousarray(picture[rows[:, None], columns])
+
+
+def cover(picture: UInt8, width: int, height: int) -> UInt8:
+    """Scale a picture to cover (height, width) and cut its middle out: (height, width, 3)."""
+    import cv2
+
+    scale = max(width / picture.shape[1], height / picture.shape[0])
+    size = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
+    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    x, y = (size[0] - width) // 2, (size[1] - height) // 2
+    return np.ascontiguousarray(scaled[y : y + height, x : x + width])

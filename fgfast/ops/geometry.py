@@ -1,0 +1,95 @@
+"""Arithmetic on boxes: x0 y0 x1 y1, float32, in pixels of the stored picture; sizes are (width, height)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgfast.records import Bool, Float32
+
+FLOAT_NOISE = 1e-3
+"""Pixels by which an edge may miss a whole number and still count as it: 0.07 * 100 is
+7.000000000000001."""
+
+
+def clip_box(box: Float32, size: tuple[int, int]) -> Float32:
+    """The part of a box, (4,) or (N, 4), inside a picture; no area where there is none."""
+    width, height = size
+    inside: Float32 = np.clip(box, 0, np.array([width, height, width, height], np.float32))
+    return inside
+
+
+def box_area(boxes: Float32) -> NDArray[Any]:
+    """Square pixels of boxes: (4,) -> scalar, (N, 4) -> (N,). Boxes turned inside out have none."""
+    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
+    area: NDArray[Any] = sides[..., 0] * sides[..., 1]
+    return area
+
+
+def iou(boxes_a: Float32, boxes_b: Float32) -> Float32:
+    """Intersection over union of every pair: (N, 4), (M, 4) -> (N, M) float32; 0 for boxes without area."""
+    corners = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
+    opposite = np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
+    common = box_area(np.concatenate([corners, opposite], axis=-1))
+    union = box_area(boxes_a)[:, None] + box_area(boxes_b)[None, :] - common
+    overlap: Float32 = np.divide(common, union, out=np.zeros(common.shape, np.float32), where=union > 0)
+    return overlap
+
+
+def mask_box(bits: Bool) -> Float32 | None:
+    """Tight box, (4,) float32, around the subject pixels of (H, W) bool; None where there are none."""
+    rows = np.flatnonzero(bits.any(axis=1))
+    if not rows.size:
+        return None
+    top, bottom = rows[0], rows[-1] + 1
+    columns = np.flatnonzero(bits[top:bottom].any(axis=0))
+    return np.array([columns[0], top, columns[-1] + 1, bottom], np.float32)
+
+
+def crop_window(
+    box: Float32, size: tuple[int, int], mode: Literal["box", "square"] = "box", pad: float = 0.0
+) -> tuple[int, int, int, int]:
+    """The window, in whole pixels, to crop around a box; it contains the padded box and is never empty.
+
+    Args:
+        box: (4,) float32, pixels of the stored picture.
+        size: (width, height) of the picture.
+        mode: "box" stays inside the picture. "square" has the padded box's longer side, keeps it in the
+            middle, is moved to stay inside the picture, and reaches out only where the picture is too small.
+        pad: added on each side, as a fraction of the box's longer side.
+
+    Returns:
+        x0 y0 x1 y1; right and bottom are outside.
+    """
+    if mode not in ("box", "square"):
+        raise ValueError(f"mode must be 'box' or 'square', not {mode!r}")
+    if not (math.isfinite(pad) and pad >= 0):
+        raise ValueError(f"pad must be a fraction of the box's longer side, 0 or more, not {pad}")
+    if min(size) < 1:
+        raise ValueError(f"size must be at least 1 x 1, not {size}")
+    if not np.isfinite(box).all():
+        raise ValueError(f"box must be finite, not {box.tolist()}")
+    left, top, right, bottom = clip_box(box, size).tolist()
+    margin = pad * max(right - left, bottom - top)
+    x0, x1 = _whole(left - margin, right + margin, size[0])
+    y0, y1 = _whole(top - margin, bottom + margin, size[1])
+    if mode == "box":
+        return max(x0, 0), max(y0, 0), min(x1, size[0]), min(y1, size[1])
+    side = max(x1 - x0, y1 - y0)
+    x0, y0 = _slide(x0 + x1, side, size[0]), _slide(y0 + y1, side, size[1])
+    return x0, y0, x0 + side, y0 + side
+
+
+def _whole(low: float, high: float, length: int) -> tuple[int, int]:
+    """An interval that touches [0, length], widened to whole pixels: at least one, inside the picture."""
+    first = min(math.floor(low + FLOAT_NOISE), length - 1)
+    return first, max(math.ceil(high - FLOAT_NOISE), first + 1, 1)
+
+
+def _slide(twice_centre: int, side: int, length: int) -> int:
+    """Where an interval of `side` pixels begins: centred, then moved into [0, length], or around it."""
+    room = length - side
+    return min(max((twice_centre - side) // 2, min(room, 0)), max(room, 0))

@@ -1,0 +1,205 @@
+"""The image operations in NumPy: what fgfast._native must equal, bit for bit; they run where it is absent.
+
+The checks of arguments live here too; fgfast.ops.native calls the same ones, so that both refuse alike.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fgfast.records import Bool, UInt8
+
+Window: TypeAlias = tuple[int, int, int, int]
+"""x0 y0 x1 y1 in whole pixels of the picture; right and bottom are outside; may reach out of the picture."""
+
+MAX_SIDE = 2**31 - 1
+"""Largest coordinate of a window and side of a mask; the native engine takes 32-bit ones."""
+MAX_DIGITS = 12
+"""Longest number in a run-length string: 60 bits, more than any mask has pixels, and no overflow in 64."""
+FIRST_CHARACTER, LAST_CHARACTER = 48, 111
+"""Digits of a run-length string are these bytes: 48 + six bits (cocodataset/cocoapi, common/maskApi.c)."""
+
+
+def composite(
+    pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None = None, alpha: bool = False
+) -> UInt8:
+    """Cut the subject out of a picture, crop it, and put it on a background.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        bits: (H, W) bool; True is subject.
+        background: (3,) uint8 colour or (h, w, 3) uint8 picture of the window's size. With alpha it is
+            ignored and may be None.
+        window: what to write, in pixels of the picture; outside the picture there is only background.
+            Default: the whole picture.
+        alpha: write RGBA instead: alpha 255 on the subject; elsewhere alpha and colour are 0, so that the
+            background is really gone, not hidden.
+
+    Returns:
+        (h, w, 3) uint8 RGB, or (h, w, 4) uint8 RGBA with alpha.
+    """
+    x0, y0, x1, y1 = check_composite(pixels, bits, background, window, alpha)
+    out = np.zeros((y1 - y0, x1 - x0, 4 if alpha else 3), np.uint8)
+    if background is not None and not alpha:
+        out[:] = background
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, pixels.shape[1]), min(y1, pixels.shape[0])
+    if left < right and top < bottom:
+        inside = out[top - y0 : bottom - y0, left - x0 : right - x0]
+        subject = bits[top:bottom, left:right]
+        np.copyto(inside[..., :3], pixels[top:bottom, left:right], where=subject[..., None])
+        if alpha:
+            inside[subject, 3] = 255
+    return out
+
+
+def rle_encode(bits: Bool) -> bytes:
+    """The mask as COCO run-length string, byte for byte what pycocotools writes.
+
+    Args:
+        bits: (H, W) bool. A mask without pixels is b"0": one run of no zeros.
+
+    Returns:
+        The compressed runs of 0s and 1s in turn, 0s first, down the columns.
+    """
+    check_bits(bits)
+    column_major = bits.T.ravel()
+    changes = np.flatnonzero(np.diff(column_major, prepend=False))
+    runs = np.diff(changes, prepend=0, append=column_major.size).tolist()
+    text = bytearray()
+    for index, run in enumerate(runs):
+        _append_number(run - runs[index - 2] if index > 2 else run, text)
+    return bytes(text)
+
+
+def rle_decode(counts: bytes, height: int, width: int) -> Bool:
+    """The mask of a COCO run-length string.
+
+    Args:
+        counts: the compressed runs, from any source; they are checked before anything is allocated.
+        height: rows of the mask.
+        width: columns of the mask.
+
+    Returns:
+        (height, width) bool, C-contiguous.
+
+    Raises:
+        ValueError: the string is damaged, or belongs to a mask of another size.
+    """
+    check_counts(counts, height, width)
+    runs = _runs(counts, height, width)
+    column_major = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(column_major.reshape(width, height).T)
+
+
+def _append_number(number: int, text: bytearray) -> None:
+    """Append a signed number, five bits a character, low bits first (maskApi.c, rleToString)."""
+    more = True
+    while more:
+        digit = number & 0x1F
+        number >>= 5
+        more = number != (-1 if digit & 0x10 else 0)
+        text.append(FIRST_CHARACTER + (digit | 0x20 if more else digit))
+
+
+def _read_number(counts: bytes, start: int) -> tuple[int, int]:
+    """The signed number at `start` and the position behind it (maskApi.c, rleFrString)."""
+    number, position = 0, start
+    while True:
+        digits = position - start
+        if position == len(counts):
+            raise ValueError(f"RLE: the string ends inside a number, at byte {position}")
+        if digits == MAX_DIGITS:
+            raise ValueError(f"RLE: the number at byte {start} has more than {MAX_DIGITS} digits")
+        character = counts[position]
+        if not FIRST_CHARACTER <= character <= LAST_CHARACTER:
+            allowed = f"{FIRST_CHARACTER} to {LAST_CHARACTER}"
+            raise ValueError(f"RLE: byte {position} is {character}; allowed are {allowed}")
+        position += 1
+        digit = character - FIRST_CHARACTER
+        number |= (digit & 0x1F) << 5 * digits
+        if not digit & 0x20:
+            return number - (1 << 5 * digits + 5 if digit & 0x10 else 0), position
+
+
+def _runs(counts: bytes, height: int, width: int) -> list[int]:
+    """The runs of a string that must cover exactly height x width pixels."""
+    pixels = height * width
+    size = f"{pixels} pixels of {height} x {width}"
+    runs: list[int] = []
+    covered = position = 0
+    while position < len(counts):
+        run, position = _read_number(counts, position)
+        if len(runs) > 2:
+            run += runs[-2]
+        if run < 0:
+            raise ValueError(f"RLE: run {len(runs)} is negative: {run}")
+        if run > pixels - covered:
+            raise ValueError(f"RLE: run {len(runs)} goes beyond the {size}")
+        covered += run
+        runs.append(run)
+    if covered != pixels:
+        raise ValueError(f"RLE: the runs cover {covered} of the {size}")
+    return runs
+
+
+def check_composite(
+    pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None, alpha: bool
+) -> Window:
+    """Raise TypeError or ValueError unless these are arguments of `composite`; return the window as ints."""
+    _check_array("pixels", pixels, np.uint8, 3)
+    if pixels.shape[2] != 3:
+        raise ValueError(f"pixels must have shape (H, W, 3), not {pixels.shape}")
+    check_bits(bits)
+    if bits.shape != pixels.shape[:2]:
+        raise ValueError(f"bits must have the picture's shape {pixels.shape[:2]}, not {bits.shape}")
+    x0, y0, x1, y1 = window = _check_window(window, pixels)
+    if not alpha:
+        _check_array("background", background, np.uint8, None)
+        wanted = (y1 - y0, x1 - x0, 3)
+        if background is not None and background.shape not in ((3,), wanted):
+            raise ValueError(
+                f"background must have shape (3,) or {wanted}, the window's, not {background.shape}"
+            )
+    return window
+
+
+def check_bits(bits: Bool) -> None:
+    """Raise TypeError or ValueError unless `bits` is an (H, W) bool array."""
+    _check_array("bits", bits, np.bool_, 2)
+
+
+def check_counts(counts: bytes, height: int, width: int) -> None:
+    """Raise TypeError or ValueError unless these are types and sizes `rle_decode` takes."""
+    if not isinstance(counts, bytes):
+        raise TypeError(f"counts must be bytes, not {type(counts).__name__}")
+    for name, value in (("height", height), ("width", width)):
+        if not isinstance(value, int):
+            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+        if not 0 <= value <= MAX_SIDE:
+            raise ValueError(f"{name} must be 0 to {MAX_SIDE}, not {value}")
+
+
+def _check_array(name: str, array: Any, dtype: type[np.generic], dimensions: int | None) -> None:
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, not {type(array).__name__}")
+    if array.dtype != dtype:
+        raise TypeError(f"{name} must be {np.dtype(dtype).name}, not {array.dtype.name}")
+    if dimensions is not None and array.ndim != dimensions:
+        raise ValueError(f"{name} must have {dimensions} dimensions, not shape {array.shape}")
+
+
+def _check_window(window: Window | None, pixels: UInt8) -> Window:
+    if window is None:
+        return 0, 0, pixels.shape[1], pixels.shape[0]
+    try:
+        x0, y0, x1, y1 = (operator.index(value) for value in window)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"window must be four integers x0 y0 x1 y1, not {window!r}") from error
+    if not (-MAX_SIDE <= x0 <= x1 <= MAX_SIDE and -MAX_SIDE <= y0 <= y1 <= MAX_SIDE):
+        raise ValueError(
+            f"window must have x0 <= x1 and y0 <= y1, all within ±{MAX_SIDE}, not {(x0, y0, x1, y1)}"
+        )
+    return x0, y0, x1, y1
