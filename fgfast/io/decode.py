@@ -1,0 +1,153 @@
+"""Picture files to pixels, on the CPU.
+
+One rule for every decoder: pixels are what Pillow's `Image.convert("RGB")` gives (that is what the usual loaders show
+a classifier), except that 16-bit pictures keep their upper 8 bits instead of being clipped. Of animations the first
+frame counts. Clean JPEGs go through libjpeg-turbo directly; whatever it warns about is left to Pillow.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fgfast.errors import PictureBrokenError, PictureMissingError, PictureRefusedError
+from fgfast.records import Image, UInt8
+
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
+
+# Twice Pillow's MAX_IMAGE_PIXELS, where Pillow itself refuses: 0.5 GB as RGB.
+MAX_PIXELS = 178_956_970
+
+# What may be opened. Formats that run other programs (EPS) or describe drawings (WMF) are left out on purpose.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI")
+
+_EXIF_ORIENTATION = 0x0112
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content.
+
+    Raises:
+        PictureMissingError: there is no such file.
+        PictureBrokenError: it cannot be read, or is empty.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise PictureMissingError("missing", f"{path} is listed but not on disk") from None
+    except OSError as error:
+        raise PictureBrokenError("unreadable", f"{path} cannot be read: {error.strerror or error}") from error
+    if not data:
+        raise PictureBrokenError("empty file", f"{path} has no bytes; fetch it again")
+    return data
+
+
+def decode(data: bytes, name: str, turn_exif: bool) -> Image:
+    """Decode a picture.
+
+    Args:
+        data: the file's content.
+        name: what to call it in errors.
+        turn_exif: turn it as its EXIF orientation says (plain folders) or leave it as stored (annotated data sets).
+
+    Returns:
+        The picture as (H, W, 3) uint8 RGB.
+
+    Raises:
+        PictureBrokenError: not a picture, truncated or damaged.
+        PictureRefusedError: it declares more than `MAX_PIXELS`.
+    """
+    # A JPEG without EXIF needs no turning; EXIF sits in the first segments.
+    if data[:3] == b"\xff\xd8\xff" and not (turn_exif and b"Exif\x00" in data[:65536]):
+        pixels = _decode_clean_jpeg(data, name)
+        if pixels is not None:
+            return Image(pixels)
+    return Image(_decode_with_pillow(data, name, turn_exif))
+
+
+def _decode_clean_jpeg(data: bytes, name: str) -> UInt8 | None:
+    """Pixels of a JPEG that libjpeg-turbo reads without a warning, else None."""
+    import simplejpeg
+
+    try:
+        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    _refuse_if_too_large(width, height, name)
+    if colour in ("CMYK", "YCCK"):
+        return None
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
+    except ValueError:
+        return None
+
+
+def _decode_with_pillow(data: bytes, name: str, turn_exif: bool) -> UInt8:
+    import PIL.Image as pillow
+
+    try:
+        picture = pillow.open(io.BytesIO(data), formats=_formats())
+    except pillow.DecompressionBombError:
+        raise _too_large(name, "too many") from None
+    except pillow.UnidentifiedImageError:
+        raise PictureBrokenError(
+            "not a picture", f"{name} is not a picture of a known format ({', '.join(FORMATS)})"
+        ) from None
+    except Exception as error:  # Pillow's readers raise many kinds on damaged headers
+        raise PictureBrokenError("broken", f"{name} has a damaged header: {error}") from error
+    _refuse_if_too_large(picture.width, picture.height, name)
+    try:
+        picture.load()
+        return _to_rgb(_turned(picture) if turn_exif else picture)
+    except MemoryError:
+        raise _too_large(name, f"{picture.width}x{picture.height}") from None
+    except Exception as error:  # likewise, on damaged content
+        reason = "truncated" if "truncated" in str(error).lower() else "broken"
+        raise PictureBrokenError(reason, f"{name} is {reason}: {error}; fetch it again or mend it") from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow can read (AVIF came late, and is left out of some builds)."""
+    import PIL.Image as pillow
+
+    pillow.init()
+    return tuple(name for name in FORMATS if name in pillow.OPEN)
+
+
+def _turned(picture: PillowImage.Image) -> PillowImage.Image:
+    """The picture as a viewer shows it. Damaged EXIF means no turning."""
+    from PIL import ImageOps
+
+    try:
+        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # Pillow's EXIF parser raises many kinds; the pixels are fine
+        return picture
+    return ImageOps.exif_transpose(picture) if orientation in range(2, 9) else picture
+
+
+def _to_rgb(picture: PillowImage.Image) -> UInt8:
+    if picture.mode.startswith("I;16") or picture.mode == "I":
+        grey = (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode == "F":
+        raise ValueError("floating-point pixels have no defined 8-bit meaning; convert it to 8 or 16 bits")
+    if picture.mode == "P" and "transparency" in picture.info:
+        picture = picture.convert("RGBA")  # same colours, without a warning for each picture
+    return np.ascontiguousarray(np.asarray(picture.convert("RGB")))
+
+
+def _refuse_if_too_large(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise _too_large(name, f"{width}x{height}")
+
+
+def _too_large(name: str, size: str) -> PictureRefusedError:
+    return PictureRefusedError(
+        "too large", f"{name} declares {size} pixels; at most {MAX_PIXELS:,} are decoded; scale it down first"
+    )

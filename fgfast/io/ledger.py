@@ -1,0 +1,196 @@
+"""What is done: one SQLite file an output folder, one row a sample, one writer.
+
+A picture is on disk, synced and renamed, before its row is. A row therefore proves its picture; a picture without a row
+is done again. The journal is SQLite's rollback journal, not the write-ahead log, so that the file also works on the
+network file systems of clusters.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgfast.errors import OutputLockedError, OutputRefusedError
+from fgfast.records import STATUSES, Outcome, Status
+
+# "fgfa" in ASCII: marks the SQLite file as ours.
+_APPLICATION_ID = 0x66676661
+_SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE outcomes (
+    position    INTEGER PRIMARY KEY,  -- place in the data set's own order
+    key         TEXT NOT NULL UNIQUE,
+    status      TEXT NOT NULL CHECK (status IN ('done', 'flagged', 'skipped', 'failed')),
+    stage       TEXT NOT NULL,
+    reasons     TEXT NOT NULL,        -- JSON list
+    detail      TEXT NOT NULL,
+    twin        TEXT,                 -- key of the written picture
+    width       INTEGER, height      INTEGER,  -- of the stored picture
+    twin_width  INTEGER, twin_height INTEGER,  -- of the written picture
+    offset_x    INTEGER NOT NULL, offset_y INTEGER NOT NULL,
+    x0 REAL, y0 REAL, x1 REAL, y1 REAL,        -- the prompt
+    box_reason  TEXT NOT NULL,
+    area        INTEGER,
+    rle         BLOB,                 -- COCO run-length string at the stored picture's size
+    quality     REAL,
+    seconds     TEXT NOT NULL         -- JSON: stage -> seconds
+);
+"""
+
+_COLUMNS = (
+    "position, key, status, stage, reasons, detail, twin, width, height, twin_width, twin_height, offset_x, offset_y, "
+    "x0, y0, x1, y1, box_reason, area, rle, quality, seconds"
+)
+
+
+class Ledger:
+    """The ledger of one output folder. Use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the ledger at `path`, or make it.
+
+        Raises:
+            OutputRefusedError: there is a file that is not an fgfast ledger, or one of another version.
+        """
+        self.path = path
+        existed = path.exists() and path.stat().st_size > 0
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
+            self._db.execute("PRAGMA synchronous = FULL")
+            application = self._db.execute("PRAGMA application_id").fetchone()[0]
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            raise OutputRefusedError(f"{path} is not a readable fgfast ledger ({error}); choose another --out") from error
+        if application == 0 and version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            self._create()
+        elif application != _APPLICATION_ID:
+            raise OutputRefusedError(f"{path} is a SQLite file, but not one of fgfast's; choose another --out")
+        elif version != _SCHEMA_VERSION:
+            raise OutputRefusedError(
+                f"{path} has ledger version {version}, this fgfast writes {_SCHEMA_VERSION}; use --overwrite or another --out"
+            )
+        self.is_new = not existed
+
+    def _create(self) -> None:
+        self._db.executescript(
+            f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+        )
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def set_meta(self, values: dict[str, Any]) -> None:
+        """Keep values (anything JSON can hold) under their names."""
+        rows = [(name, json.dumps(value, sort_keys=True)) for name, value in values.items()]
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+        self._db.execute("COMMIT")
+
+    def meta(self, name: str) -> Any:
+        """The value kept under `name`, or None."""
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def record(self, rows: Iterable[tuple[int, Outcome]]) -> None:
+        """Enter outcomes, each with its sample's position, in one transaction. A retried sample replaces its row."""
+        marks = ", ".join("?" * len(_COLUMNS.split(",")))
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO outcomes ({_COLUMNS}) VALUES ({marks})", [_to_row(p, o) for p, o in rows]
+        )
+        self._db.execute("COMMIT")
+
+    def finished_keys(self) -> set[str]:
+        """Keys that need no more work: everything but failures, which a resumed run tries again."""
+        return {row[0] for row in self._db.execute("SELECT key FROM outcomes WHERE status != 'failed'")}
+
+    def counts(self) -> dict[Status, int]:
+        """How many samples ended in each way."""
+        found = dict(self._db.execute("SELECT status, count(*) FROM outcomes GROUP BY status").fetchall())
+        return {status: found.get(status, 0) for status in STATUSES}
+
+    def outcomes(self, statuses: Sequence[Status] = STATUSES) -> Iterator[Outcome]:
+        """Outcomes with one of these statuses, in the data set's order."""
+        marks = ", ".join("?" * len(statuses))
+        query = f"SELECT {_COLUMNS} FROM outcomes WHERE status IN ({marks}) ORDER BY position"
+        for row in self._db.execute(query, tuple(statuses)):
+            yield _from_row(row)
+
+
+def _to_row(position: int, o: Outcome) -> tuple[Any, ...]:
+    width, height = o.size or (None, None)
+    twin_width, twin_height = o.twin_size or (None, None)
+    box = [None] * 4 if o.box is None else [float(v) for v in o.box]
+    return (
+        *(position, o.key, o.status, o.stage, json.dumps(o.reasons), o.detail, o.twin),
+        *(width, height, twin_width, twin_height, *o.offset, *box, o.box_reason),
+        *(o.area, o.rle, o.quality, json.dumps({k: round(v, 6) for k, v in o.seconds.items()})),
+    )
+
+
+def _from_row(row: tuple[Any, ...]) -> Outcome:
+    (_, key, status, stage, reasons, detail, twin, width, height, twin_width, twin_height, *rest) = row
+    (offset_x, offset_y, x0, y0, x1, y1, box_reason, area, rle, quality, seconds) = rest
+    return Outcome(
+        key=key,
+        status=status,
+        stage=stage,
+        reasons=tuple(json.loads(reasons)),
+        detail=detail,
+        twin=twin,
+        size=None if width is None else (width, height),
+        twin_size=None if twin_width is None else (twin_width, twin_height),
+        offset=(offset_x, offset_y),
+        box=None if x0 is None else np.array([x0, y0, x1, y1], np.float32),
+        box_reason=box_reason,
+        area=area,
+        rle=rle,
+        quality=quality,
+        seconds=json.loads(seconds),
+    )
+
+
+class OutputLock:
+    """Holds an output folder for one run. The system lets go of it when the process dies, however it dies."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock file at `path`.
+
+        Raises:
+            OutputLockedError: another run holds it; names its process where known.
+        """
+        from filelock import FileLock, Timeout
+
+        self._note = path.with_name(path.name + ".owner")
+        self._lock = FileLock(path)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            owner = self._note.read_text().strip() if self._note.exists() else "unknown"
+            raise OutputLockedError(
+                f"another run (process {owner}) is writing to {path.parent.parent}: wait for it, or choose another --out"
+            ) from None
+        self._note.write_text(f"{os.getpid()} on {socket.gethostname()}\n")
+
+    def __enter__(self) -> OutputLock:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._note.unlink(missing_ok=True)
+        self._lock.release()

@@ -1,0 +1,88 @@
+"""run.json: what a twin was made with, where and when."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fgfast
+from fgfast import ops
+from fgfast.io.write import write_file
+
+# The packages whose version can change a pixel.
+_PACKAGES = ("numpy", "opencv-contrib-python-headless", "pillow", "simplejpeg")
+
+
+def write_run_json(
+    path: Path,
+    *,
+    made_with: Mapping[str, Any],
+    reasons: Sequence[str],
+    root: Path,
+    workers: int,
+    result: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write run.json and return its content.
+
+    Args:
+        path: the file.
+        made_with: everything that changes the result.
+        reasons: one sentence for each choice that was made.
+        root: the data set's folder.
+        workers: number of threads.
+        result: counts and times.
+    """
+    facts = {
+        "made_with": dict(made_with),
+        "choices": list(reasons),
+        "data_set_root": str(root.absolute()),
+        "result": dict(result),
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "code_sha256": code_hash(),
+        "versions": versions(),
+        "machine": {**machine(), "workers": workers},
+    }
+    write_file(path, (json.dumps(facts, indent=2, ensure_ascii=True) + "\n").encode())
+    return facts
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, fgfast and the packages whose version can change a pixel."""
+    found = {"python": platform.python_version(), "fgfast": fgfast.__version__, "ops": ops.engine()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The machine, in words."""
+    return {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count()}
+
+
+def processor_name() -> str:
+    """The processor's model name, as far as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def code_hash() -> str:
+    """SHA-256 over the Python files of the installed package, in order of their paths."""
+    package = Path(fgfast.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fgfast.errors import OutputLockedError, OutputRefusedError
+from fgfast.io.ledger import Ledger, OutputLock
+from fgfast.records import Outcome
+
+
+def done(key: str) -> Outcome:
+    return Outcome(
+        key=key,
+        status="flagged",
+        stage="write",
+        reasons=("fragments", "no box"),
+        twin=key + ".png",
+        size=(30, 20),
+        twin_size=(10, 12),
+        offset=(-1, 4),
+        box=np.array([1.5, 2, 8, 9], np.float32),
+        box_reason="annotated box",
+        area=17,
+        rle=b"abc\\\"'",
+        quality=0.75,
+        seconds={"decode": 0.5},
+    )
+
+
+def failed(key: str) -> Outcome:
+    return Outcome(key=key, status="failed", stage="decode", reasons=("missing",), detail="gone")
+
+
+def test_what_is_recorded_comes_back(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger.is_new
+        ledger.record([(5, done("b")), (2, failed("a"))])
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert not ledger.is_new
+        first, second = ledger.outcomes()
+        assert (first.key, first.status, first.reasons, first.detail) == ("a", "failed", ("missing",), "gone")
+        assert (first.size, first.box, first.twin, first.rle) == (None, None, None, None)
+        for name in Outcome.__slots__:
+            if name != "box":
+                assert getattr(second, name) == getattr(done("b"), name), name
+        np.testing.assert_array_equal(second.box, done("b").box)
+        assert ledger.counts() == {"done": 0, "flagged": 1, "skipped": 0, "failed": 1}
+        assert ledger.finished_keys() == {"b"}
+        assert [o.key for o in ledger.outcomes(("failed",))] == ["a"]
+
+
+def test_a_retried_sample_has_one_outcome(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.record([(0, failed("a"))])
+        ledger.record([(0, done("a"))])
+        assert [o.status for o in ledger.outcomes()] == ["flagged"]
+
+
+def test_strangers_files_are_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("not a database, but long enough to look at" * 40)
+    sqlite3.connect(tmp_path / "other").execute("CREATE TABLE x (y)")
+    for name in ("text", "other"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(OutputRefusedError, match="choose another --out"):
+            Ledger(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == before
+
+
+def test_an_outcome_says_what_it_is() -> None:
+    with pytest.raises(ValueError, match="done needs twin"):
+        Outcome(key="a", status="done", stage="write")
+    with pytest.raises(ValueError, match="failed has no twin"):
+        Outcome(key="a", status="failed", stage="write", twin="a")
+
+
+def test_a_second_process_is_kept_out_and_a_dead_one_lets_go(tmp_path: Path) -> None:
+    path = tmp_path / "fgfast" / "lock"
+    path.parent.mkdir()
+    code = (
+        "import sys, time; from pathlib import Path; from fgfast.io.ledger import OutputLock\n"
+        f"lock = OutputLock(Path({str(path)!r})); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(OutputLockedError, match=str(holder.pid)):
+            OutputLock(path)
+        holder.kill()
+        holder.wait()
+    with OutputLock(path):
+        pass

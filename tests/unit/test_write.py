@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as pillow
+
+from fgfast.errors import OutputFailedError
+from fgfast.io.write import encode, encode_mask, sweep_parts, sync_folders, twin_names, write_file
+
+
+def read(data: bytes) -> pillow.Image:
+    image = pillow.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def scene(channels: int = 3) -> np.ndarray:
+    generator = np.random.default_rng(1)
+    return generator.integers(0, 256, (40, 60, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm"])
+def test_lossless_formats_keep_every_pixel(suffix: str) -> None:
+    np.testing.assert_array_equal(np.asarray(read(encode(scene(), suffix, 95)).convert("RGB")), scene())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_transparency_is_kept(suffix: str) -> None:
+    pixels = scene(4)
+    pixels[..., 3] = np.where(pixels[..., 3] > 127, 255, 0)
+    pixels[pixels[..., 3] == 0] = 0
+    image = read(encode(pixels, suffix, 100))
+    assert image.mode == "RGBA"
+    np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+def test_jpeg_is_444_at_the_asked_quality() -> None:
+    image = read(encode(scene(), ".jpg", 95))
+    from PIL import JpegImagePlugin
+
+    assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
+    buffer = io.BytesIO()
+    pillow.fromarray(scene()).save(buffer, "JPEG", quality=95, subsampling=0)
+    assert image.quantization == read(buffer.getvalue()).quantization
+
+
+def test_jpeg_does_not_ring_far_from_the_subject() -> None:
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[19:45, 19:45] = (250, 120, 30)
+    decoded = np.asarray(read(encode(pixels, ".jpg", 95)))
+    outside = np.ones((64, 64), bool)
+    outside[16:48, 16:48] = False  # the 8x8 blocks that the subject touches
+    assert decoded[outside].max() == 0
+
+
+def test_masks_are_grey_0_and_255() -> None:
+    bits = np.random.default_rng(2).random((31, 17)) > 0.5
+    image = read(encode_mask(bits))
+    assert image.mode == "L"
+    np.testing.assert_array_equal(np.asarray(image), bits * np.uint8(255))
+
+
+def test_names_change_only_with_the_format() -> None:
+    keys = ["a/1.jpg", "a/2.JPG", "a/3.jpeg", "a/4.png", "a/5.gif", "a/6.tiff"]
+    same = twin_names(keys, None)
+    assert [same[k] for k in keys] == ["a/1.jpg", "a/2.JPG", "a/3.jpeg", "a/4.png", "a/5.png", "a/6.tiff"]
+    png = twin_names(keys, ".png")
+    assert [png[k] for k in keys] == ["a/1.png", "a/2.png", "a/3.png", "a/4.png", "a/5.png", "a/6.png"]
+    assert twin_names(keys[:3], ".jpg") == {k: k for k in keys[:3]}
+
+
+def test_same_stems_keep_apart() -> None:
+    names = twin_names(["a.jpg", "a.png", "a.bmp", "b.jpg"], ".png")
+    assert names == {"a.jpg": "a.jpg.png", "a.png": "a.png", "a.bmp": "a.bmp.png", "b.jpg": "b.png"}
+
+
+@given(st.lists(st.from_regex(r"\A[ab]\.(jpg|png|gif)(\.png){0,2}\Z"), unique=True))
+def test_names_are_always_unique(keys: list[str]) -> None:
+    for suffix in (None, ".png", ".webp"):
+        assert len(set(twin_names(keys, suffix).values())) == len(keys)
+
+
+def test_a_written_file_is_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "x.bin"
+    write_file(target, b"old")
+    write_file(target, b"new")
+    sync_folders([target.parent])
+    assert target.read_bytes() == b"new"
+    assert os.listdir(target.parent) == ["x.bin"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert target.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_failing_disk_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputFailedError, match=r"x\.bin.*No space left"):
+        write_file(tmp_path / "x.bin", b"data")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_of_a_killed_run_are_swept(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".fgfast-12-3.part").write_bytes(b"half")
+    (tmp_path / "a" / "kept.part").write_bytes(b"not ours")
+    assert sweep_parts(tmp_path) == 1
+    assert os.listdir(tmp_path / "a") == ["kept.part"]
