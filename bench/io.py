@@ -1,0 +1,163 @@
+"""What is not the models: decode, cut, write and ledger, beside a plain Pillow loop.
+
+The segmenter is "box", which costs nothing, so the figure is the ceiling that the rest of fgfast sets to any model.
+The Pillow loop does the least that gives the same pictures: one thread, decode, mask, save; no sync, no ledger.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgfast.config import Settings
+from fgfast.io.provenance import machine, versions
+from fgfast.io.write import encode
+from fgfast.pipeline import run
+from fgfast.plan import make_plan
+from fgfast.records import UInt8
+from fgfast.runner import available_cores
+
+# CUB's commonest size, and how many different pictures are made; the rest are copies.
+_SIZE = (375, 500)
+_DIFFERENT = 24
+# Both decode and encode with libjpeg-turbo's exact routines, so that nothing but rounding may differ.
+_MAX_DIFFERENCE = 2
+_CENTER_MARGIN = 0.1
+
+
+def measure(*, pictures: int, rounds: int, workers: int | None, folder: Path) -> dict[str, Any]:
+    """Time both in turns on the same pictures.
+
+    Args:
+        pictures: pictures a round.
+        rounds: how often each is timed; medians are quoted.
+        workers: threads of fgfast; None takes one for each core.
+        folder: where to work; says which disk is measured.
+
+    Returns:
+        Pictures a second of each, their ratios, the machine and versions, as plain values.
+    """
+    workers = workers or available_cores()
+    with tempfile.TemporaryDirectory(prefix="fgfast-bench-", dir=folder) as scratch:
+        source = Path(scratch) / "pictures"
+        average = make_pictures(source / "class", pictures)
+        rows: dict[str, list[float]] = {"pillow_loop": [], "fgfast": [], "fgfast_masks": []}
+        for _ in range(rounds):
+            rows["pillow_loop"].append(pictures / pillow_loop(source, Path(scratch) / "pillow"))
+            for name, masks in (("fgfast", "none"), ("fgfast_masks", "png")):
+                rows[name].append(pictures / fgfast_run(source, Path(scratch) / name, masks, workers))
+            worst = compare(Path(scratch) / "pillow", Path(scratch) / "fgfast" / "pictures")
+            if worst > _MAX_DIFFERENCE:
+                raise AssertionError(f"fgfast's pictures differ from Pillow's by {worst} grey levels")
+    ratios = [ours / theirs for ours, theirs in zip(rows["fgfast"], rows["pillow_loop"], strict=True)]
+    return {
+        "bench": "io",
+        "pictures": pictures,
+        "picture": f"{_SIZE[1]}x{_SIZE[0]} JPEG of {average / 1000:.0f} kB in, JPEG quality 95 4:4:4 out",
+        "rounds": rounds,
+        "pictures_per_second": {name: round(statistics.median(values), 1) for name, values in rows.items()},
+        "all_rounds": {name: [round(v, 1) for v in values] for name, values in rows.items()},
+        "ratio": round(statistics.median(ratios), 2),
+        "ratios": [round(r, 2) for r in ratios],
+        "largest_difference": worst,
+        "commit": commit(),
+        "machine": {**machine(), "workers": workers},
+        "versions": versions(),
+    }
+
+
+def make_pictures(folder: Path, count: int) -> float:
+    """Write JPEGs with the statistics of photographs (power falls with the square of frequency); returns mean bytes."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    files = [encode(noise_picture(generator, *_SIZE), ".jpg", 90) for _ in range(_DIFFERENT)]
+    for n in range(count):
+        (folder / f"{n:06d}.jpg").write_bytes(files[n % _DIFFERENT])
+    return sum(map(len, files)) / len(files)
+
+
+def noise_picture(generator: np.random.Generator, height: int, width: int) -> UInt8:
+    """(height, width, 3) uint8 of coloured noise with a 1/f amplitude spectrum."""
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
+    spectrum = np.fft.fft2(generator.standard_normal((3, height, width))) / np.maximum(frequency, 1 / max(_SIZE))
+    planes = np.real(np.fft.ifft2(spectrum))
+    planes = (planes - planes.mean((1, 2), keepdims=True)) / planes.std((1, 2), keepdims=True)
+    mixed = 0.8 * planes[:1] + 0.35 * planes
+    return np.ascontiguousarray(np.clip(mixed * 50 + 120, 0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def pillow_loop(source: Path, out: Path) -> float:
+    """Seconds of the plain loop."""
+    from PIL import Image
+
+    shutil.rmtree(out, ignore_errors=True)
+    (out / "class").mkdir(parents=True)
+    files = sorted(source.rglob("*.jpg"))
+    start = time.perf_counter()
+    for file in files:
+        pixels = np.array(Image.open(file).convert("RGB"))
+        height, width = pixels.shape[:2]
+        x, y = np.float32(width * _CENTER_MARGIN), np.float32(height * _CENTER_MARGIN)
+        mask = np.zeros((height, width), bool)
+        mask[int(y) : int(np.ceil(height - y)), int(x) : int(np.ceil(width - x))] = True
+        pixels[~mask] = 0
+        Image.fromarray(pixels).save(out / "class" / file.name, quality=95, subsampling=0)
+    return time.perf_counter() - start
+
+
+def fgfast_run(source: Path, out: Path, masks: Any, workers: int) -> float:
+    """Seconds of fgfast's run, from the first picture to the last ledger entry."""
+    shutil.rmtree(out, ignore_errors=True)
+    settings = Settings(detector="center", segmenter="box", masks=masks)
+    report = run(make_plan(source, out, settings=settings), workers=workers)
+    assert report.counts["done"] == report.total, report
+    return report.seconds
+
+
+def compare(ours: Path, theirs: Path) -> int:
+    """The largest difference of any pixel of the first pictures of two folders, in grey levels."""
+    from PIL import Image
+
+    worst = 0
+    for file in sorted(ours.rglob("*.jpg"))[:_DIFFERENT]:
+        mine, other = (np.asarray(Image.open(f)).astype(int) for f in (file, theirs / file.relative_to(ours)))
+        worst = max(worst, int(np.abs(mine - other).max()))
+    return worst
+
+
+def commit() -> str:
+    """The commit of the source tree, with "+" where it has changes; "unknown" for an installed package."""
+    folder = Path(__file__).parent
+    try:
+        head = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "-C", str(folder), "status", "--porcelain"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + ("+" if changes else "")
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result for a person."""
+    rate = result["pictures_per_second"]
+    lines = [
+        f"{result['pictures']:,} pictures a round, {result['rounds']} rounds, medians; {result['picture']}",
+        f"{result['machine']['processor']}, {result['machine']['workers']} workers, commit {result['commit']}",
+        "",
+        f"  plain Pillow loop, one thread, no sync        {rate['pillow_loop']:8.1f} pictures/s",
+        f"  fgfast, durable, with ledger                  {rate['fgfast']:8.1f} pictures/s   {result['ratio']:.2f} times",
+        f"  fgfast, and a PNG mask each                   {rate['fgfast_masks']:8.1f} pictures/s",
+        "",
+        f"  largest difference between their pictures: {result['largest_difference']} grey levels",
+    ]
+    return "\n".join(lines)

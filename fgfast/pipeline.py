@@ -1,0 +1,310 @@
+"""A data set goes in, its foreground-only twin comes out: settings -> stages -> runner -> ledger -> twin.
+
+Reads from top to bottom: `convert` makes a `Plan` and carries it out; `run` shows the whole course of a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgfast.config import Background, Selection, Settings
+from fgfast.datasets.layout import Placement
+from fgfast.errors import OutputFailedError, SampleError, UsageError
+from fgfast.io import coco
+from fgfast.io.decode import decode, read_bytes
+from fgfast.io.output import Mode, Output, delete_files
+from fgfast.io.provenance import write_run_json
+from fgfast.io.report import write_report
+from fgfast.io.write import FORMAT_SUFFIXES, sync_folders
+from fgfast.plan import Plan, make_plan, names
+from fgfast.records import Outcome, Status, UInt8
+from fgfast.runner import Finished, available_cores
+from fgfast.runner import run as run_stages
+from fgfast.stages import (
+    Annotations,
+    Center,
+    Cut,
+    Decode,
+    Detect,
+    Detector,
+    MaskSubject,
+    Segment,
+    Work,
+    Write,
+    box_mask,
+    outcome_of,
+)
+
+log = logging.getLogger("fgfast")
+
+Progress = Callable[[dict[Status, int], int], None]
+"""Called with the counts so far and the number of samples to do."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did.
+
+    Attributes:
+        out: the output folder.
+        twin: the folder of the twin inside it.
+        html: the report for people.
+        total: selected samples.
+        counts: how many of them ended in each way; they add up to `total` unless the run was stopped.
+        flags: reason -> number of pictures flagged with it.
+        failures: reason -> number of samples that failed with it.
+        resumed: samples that an earlier run had finished.
+        seconds: wall time from the first picture to the last ledger entry; what describes the twin as a whole (its
+            annotation files, COCO file, report) comes on top.
+        stopped: whether it was stopped before the end.
+    """
+
+    out: Path
+    twin: Path
+    html: Path
+    total: int
+    counts: dict[Status, int]
+    flags: dict[str, int]
+    failures: dict[str, int]
+    resumed: int
+    seconds: float
+    stopped: bool
+
+    @property
+    def rate(self) -> float:
+        """Samples a second in this run."""
+        return (sum(self.counts.values()) - self.resumed) / self.seconds if self.seconds > 0 else 0.0
+
+
+def convert(
+    dataset: str | Path,
+    out: str | Path | None = None,
+    *,
+    root: str | Path | None = None,
+    labels: str | None = None,
+    settings: Settings | None = None,
+    selection: Selection | None = None,
+    mode: Mode = "auto",
+    workers: int | None = None,
+    stop: threading.Event | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Make the foreground-only twin of a data set.
+
+    Args:
+        dataset: a name (see `fgfast.datasets.names()`) or the folder of one.
+        out: the output folder; it will hold the twin under the name its loaders expect. Default: "<name>_fg".
+        root: where the data set lies; looked for in $FGFAST_DATA, ./data and the current folder by default.
+        labels: which of several labellings to use (FGVC-Aircraft: "variant", "family" or "manufacturer").
+        settings: how to cut out and write; default `Settings()`.
+        selection: which samples; default all.
+        mode: "auto" goes on where an earlier run with the same settings stopped, "resume" insists on that,
+            "overwrite" begins anew.
+        workers: threads; default one for each core.
+        stop: set it to end the run early and cleanly.
+        progress: called now and then with the counts so far and the total.
+
+    Raises:
+        UsageError: the request cannot be carried out as given; nothing was touched.
+        DatasetError: an annotation file is malformed.
+        OutputFailedError: the disk is full or failing; what is finished stays, and the same call goes on later.
+
+    Example:
+        >>> import fgfast
+        >>> report = fgfast.convert("cub", "cub_fg", root="data/CUB_200_2011")  # doctest: +SKIP
+        >>> report.counts["failed"]  # doctest: +SKIP
+        0
+    """
+    plan = make_plan(dataset, out, root=root, labels=labels, settings=settings, selection=selection)
+    return run(plan, mode=mode, workers=workers, stop=stop, progress=progress)
+
+
+def run(
+    plan: Plan,
+    *,
+    mode: Mode = "auto",
+    workers: int | None = None,
+    stop: threading.Event | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Carry out a plan. Arguments and errors as for `convert`."""
+    start = time.perf_counter()
+    stop = stop or threading.Event()
+    workers = workers or available_cores()
+    with Output(plan.out, plan.dataset.folder) as output:
+        output.open(mode, plan.made_with, lambda old: forget(plan, old))
+        counts: Counter[Status] = Counter(output.ledger.counts())
+        finished = output.ledger.finished_keys()
+        counts["failed"] = 0  # they are tried again
+        resumed = sum(counts.values())
+        make_folders(plan, output)
+
+        def collect(batch: list[Finished[Work]]) -> None:
+            counts.update(outcome.status for outcome in enter(batch, output))
+            if progress:
+                progress(dict(counts), len(plan.positions))
+
+        if progress:
+            progress(dict(counts), len(plan.positions))
+        with one_opencv_thread_each():
+            run_stages(
+                todo(plan, finished),
+                stages(plan, output),
+                collect,
+                workers=workers,
+                stop=stop,
+                fatal=(OutputFailedError,),
+            )
+        seconds = time.perf_counter() - start
+        return finish(plan, output, resumed, seconds, stop.is_set(), workers)
+
+
+def stages(plan: Plan, output: Output) -> tuple[Decode, Detect, MaskSubject, Cut, Write]:
+    """The stages that the settings ask for."""
+    settings = plan.settings
+    detector: Detector = Center() if settings.detector == "center" else Annotations()
+    return (
+        Decode(plan.dataset.turn_exif),
+        Detect(detector),
+        MaskSubject(segmenter(settings), judge=settings.segmenter != "box"),
+        Cut(settings.fill, load_background(settings.fill), settings.crop, settings.pad),
+        Write(output.twin, output.masks, settings.masks, FORMAT_SUFFIXES.get(settings.format), settings.quality),
+    )
+
+
+def load_background(background: Background) -> UInt8 | None:
+    """Pixels of the background's own picture, (H, W, 3) uint8 RGB; None for other kinds of background."""
+    if background.path is None:
+        return None
+    try:
+        return decode(read_bytes(background.path), str(background.path), turn_exif=True).pixels
+    except SampleError as error:
+        raise UsageError(f"the background picture cannot be used: {error}") from error
+
+
+def segmenter(settings: Settings) -> Segment:
+    """The segmenter that the settings name."""
+    if settings.segmenter == "box":
+        return box_mask
+    from fgfast.models.grabcut import GrabCut
+
+    return GrabCut().segment
+
+
+def todo(plan: Plan, finished: set[str]) -> Iterator[Work]:
+    """The work that is left, in the data set's order."""
+    for position in plan.positions:
+        sample = plan.dataset.samples[position]
+        if sample.key not in finished:
+            yield Work(position, sample, plan.twins[sample.key], plan.mask_names[sample.key])
+
+
+def make_folders(plan: Plan, output: Output) -> None:
+    """Make all folders of the twin beforehand, so that a picture's name is durable once its own folder is synced."""
+    folders = {(output.twin / plan.twins[s.key]).parent for s in plan.selected}
+    if plan.settings.masks == "png":
+        folders |= {(output.masks / plan.mask_names[s.key]).parent for s in plan.selected}
+    try:
+        for folder in sorted(folders):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFailedError(f"cannot make the folders of {output.out}: {error.strerror or error}") from error
+    sync_folders({parent for f in folders for parent in (f, *f.parents) if output.out in (parent, *parent.parents)})
+
+
+def enter(batch: list[Finished[Work]], output: Output) -> list[Outcome]:
+    """Make the names of a batch's files durable, then enter its outcomes into the ledger."""
+    sync_folders(path.parent for f in batch for path in f.item.written)
+    outcomes = [outcome_of(f) for f in batch]
+    output.ledger.record(zip((f.item.position for f in batch), outcomes))
+    for f in batch:
+        if f.error is not None and not isinstance(f.error, SampleError):
+            log.error("%s: internal error in stage %s", f.item.sample.key, f.stage, exc_info=f.error)
+    return outcomes
+
+
+def forget(plan: Plan, output: Output) -> None:
+    """Delete what the run recorded in this output folder made, and what it may have left unrecorded."""
+    old = output.ledger.meta("made_with")
+    twins, masks = names([sample.key for sample in plan.dataset.samples], old["format"], old["keep_names"])
+    recorded = {o.twin for o in output.ledger.outcomes(("done", "flagged")) if o.twin}
+    files = [output.twin / name for name in {*twins.values(), *recorded}]
+    files += [output.masks / name for name in masks.values()]
+    files += [output.out / name for name in output.ledger.meta("annotation_files") or ()]
+    files += [output.instances, output.parquet, output.run_json, output.report]
+    delete_files(files, output.out)
+
+
+def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bool, workers: int) -> Report:
+    """Write what describes the twin as a whole: its annotation files, COCO, Parquet, run.json, report."""
+    ledger = output.ledger
+    written: tuple[Status, Status] = ("done", "flagged")
+    annotation_files = plan.dataset.write_annotations(output.twin, placements(ledger.outcomes(written)))
+    ledger.set_meta({"annotation_files": sorted(str(p.relative_to(output.out)) for p in annotation_files)})
+    labels = {sample.key: sample.label for sample in plan.dataset.samples}
+    coco.write_instances(
+        output.instances, ledger.outcomes(written), labels, plan.dataset.classes, f"{plan.dataset.name}"
+    )
+    if plan.settings.masks == "rle":
+        coco.write_parquet(output.parquet, ledger.outcomes(written))
+    flags: Counter[str] = Counter(r for o in ledger.outcomes(("flagged",)) for r in o.reasons)
+    failures: Counter[str] = Counter(r for o in ledger.outcomes(("failed",)) for r in o.reasons)
+    report = Report(
+        out=output.out,
+        twin=output.twin,
+        html=output.report,
+        total=len(plan.positions),
+        counts=ledger.counts(),
+        flags=dict(flags.most_common()),
+        failures=dict(failures.most_common()),
+        resumed=resumed,
+        seconds=seconds,
+        stopped=stopped and sum(ledger.counts().values()) < len(plan.positions),
+    )
+    facts = write_run_json(
+        output.run_json,
+        made_with=plan.made_with,
+        reasons=plan.reasons,
+        root=plan.dataset.root,
+        workers=workers,
+        result={"total": report.total, "counts": report.counts, "resumed": resumed, "seconds": round(seconds, 3)},
+    )
+    write_report(
+        output.report,
+        facts=facts,
+        total=report.total,
+        outcomes=ledger.outcomes,
+        samples={s.key: s for s in plan.selected},
+        twin=output.twin,
+        turn_exif=plan.dataset.turn_exif,
+    )
+    return report
+
+
+def placements(outcomes: Iterable[Outcome]) -> dict[str, Placement]:
+    """Where the written pictures lie in the twin."""
+    placed = {}
+    for o in outcomes:
+        assert o.twin is not None and o.size is not None and o.twin_size is not None
+        placed[o.key] = Placement(o.twin, o.offset, o.twin_size, o.size)
+    return placed
+
+
+@contextlib.contextmanager
+def one_opencv_thread_each() -> Iterator[None]:
+    """Workers are the parallelism: OpenCV's own threads on top of them only get in each other's way."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

@@ -1,0 +1,148 @@
+"""What a run is going to do, before it does anything: data set, methods, selection, names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fgfast import __version__, ops
+from fgfast.config import Selection, Settings
+from fgfast.datasets import open_dataset
+from fgfast.datasets.layout import Dataset
+from fgfast.errors import UnknownNameError, UsageError
+from fgfast.io import coco
+from fgfast.io.output import Output
+from fgfast.io.write import FORMAT_SUFFIXES, twin_names
+from fgfast.records import Sample
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run is going to do, before it does anything.
+
+    Attributes:
+        dataset: the opened data set.
+        out: the output folder.
+        settings: with every "auto" replaced by what was chosen.
+        reasons: one sentence for each choice that was made.
+        positions: places of the selected samples in the data set's order.
+        twins: key -> key in the twin, for all samples of the data set.
+        mask_names: key -> path of its mask in the masks folder.
+        made_with: everything that changes the result; a run is resumed only with the same.
+    """
+
+    dataset: Dataset
+    out: Path
+    settings: Settings
+    reasons: tuple[str, ...]
+    positions: tuple[int, ...]
+    twins: dict[str, str]
+    mask_names: dict[str, str]
+    made_with: dict[str, Any]
+
+    @property
+    def selected(self) -> tuple[Sample, ...]:
+        """The selected samples, in the data set's order."""
+        return tuple(self.dataset.samples[n] for n in self.positions)
+
+
+def make_plan(
+    dataset: str | Path,
+    out: str | Path | None = None,
+    *,
+    root: str | Path | None = None,
+    labels: str | None = None,
+    settings: Settings | None = None,
+    selection: Selection | None = None,
+) -> Plan:
+    """Find the data set, choose methods, and check the output folder, without touching anything. See `convert`."""
+    opened = open_dataset(str(dataset), None if root is None else Path(root), labels)
+    settings, selection = settings or Settings(), selection or Selection()
+    if settings.masks == "rle":
+        coco.check_parquet()
+    settings, reasons = choose_methods(opened, settings)
+    positions = select(opened, selection)
+    keys = [sample.key for sample in opened.samples]
+    twins, mask_names = names(keys, settings.format, settings.keep_names)
+    made_with = {
+        "fgfast": __version__,
+        "dataset": opened.name,
+        "labels": labels,
+        "samples": _digest(opened, positions),
+        **settings.describe(),
+    }
+    plan = Plan(
+        dataset=opened,
+        out=Path(out) if out is not None else Path(f"{opened.folder if opened.name == 'folder' else opened.name}_fg"),
+        settings=settings,
+        reasons=tuple(reasons),
+        positions=positions,
+        twins=twins,
+        mask_names=mask_names,
+        made_with=made_with,
+    )
+    Output(plan.out, opened.folder).check(opened.root)
+    return plan
+
+
+def names(keys: list[str], format: str, keep_names: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """key -> key in the twin, and key -> path of its mask in the masks folder."""
+    twins = {key: key for key in keys} if keep_names else twin_names(keys, FORMAT_SUFFIXES.get(format))
+    masks = twin_names(twins.values(), ".png")
+    return twins, {key: masks[twin] for key, twin in twins.items()}
+
+
+def choose_methods(dataset: Dataset, settings: Settings) -> tuple[Settings, list[str]]:
+    """Replace "auto" by a method; say why in a sentence each."""
+    boxes = sum(len(s.boxes) > 0 for s in dataset.samples)
+    total = len(dataset.samples)
+    reasons = []
+    if settings.detector == "auto":
+        chosen = "annotations" if boxes else "center"
+        settings = replace(settings, detector=chosen)
+        what = f"the data set brings boxes for {boxes:,} of {total:,} pictures" if boxes else "the data set brings no boxes"
+        reasons.append(f"detector {chosen}: {what}")
+    elif settings.detector == "annotations" and not boxes:
+        raise UsageError(f"the data set {dataset.name} brings no boxes: use --detector center")
+    else:
+        reasons.append(f"detector {settings.detector}: as asked")
+    reasons.append(f"segmenter {settings.segmenter}: {'needs no weights' if settings.segmenter == 'grabcut' else 'as asked'}")
+    reasons.append(f"ops {ops.engine()}: {'the native engine' if ops.engine() == 'native' else 'NumPy, no native engine'}")
+    return settings, reasons
+
+
+def select(dataset: Dataset, selection: Selection) -> tuple[int, ...]:
+    """Places of the selected samples in the data set's order."""
+    samples = dataset.samples
+    for kind, asked, known in (
+        ("split", selection.splits, {s.split for s in samples}),
+        ("class", selection.classes, set(dataset.classes)),
+    ):
+        for name in asked:
+            if name not in known:
+                raise UnknownNameError(kind, name, known - {""})
+    chosen = [
+        n
+        for n, s in enumerate(samples)
+        if (not selection.splits or s.split in selection.splits)
+        and (not selection.classes or s.label in selection.classes)
+    ]
+    if not chosen:
+        raise UsageError(f"no picture of {dataset.root} is selected; it has {len(samples):,} in all")
+    limit = selection.limit
+    if limit is not None and limit < len(chosen):
+        chosen = [chosen[n * len(chosen) // limit] for n in range(limit)]
+    return tuple(chosen)
+
+
+def _digest(dataset: Dataset, positions: Iterable[int]) -> str:
+    """How many samples are selected, and a hash over everything of them that changes the result."""
+    digest, count = hashlib.sha256(), 0
+    for count, n in enumerate(positions, 1):
+        sample = dataset.samples[n]
+        digest.update(f"{n}\0{sample.key}\0{sample.banner_rows}\0".encode("utf-8", "surrogatepass"))
+        digest.update(sample.boxes.tobytes())
+    return f"{count} with sha256 {digest.hexdigest()[:16]}"

@@ -1,0 +1,274 @@
+"""What happens to one picture: decode, detect, mask, cut, write. Each stage reads and fills one `Work`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from fgfast import ops
+from fgfast.config import Background, CropName, MaskFormat
+from fgfast.errors import SampleError
+from fgfast.io.decode import decode, read_bytes
+from fgfast.io.write import encode, encode_mask, write_file
+from fgfast.ops.background import blurred_background, cover, extended_view
+from fgfast.ops.flags import flags
+from fgfast.ops.geometry import box_area, clip_box, crop_window
+from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Outcome, Prompt, Sample, UInt8
+
+if TYPE_CHECKING:
+    from fgfast.runner import Finished
+
+# Boxes thinner than this after clipping to the picture prompt nothing.
+_MIN_BOX_SIDE = 1.0
+# The stand-in where there is no usable box: the picture less a tenth on every side. Photographers centre.
+_CENTER_MARGIN = 0.1
+
+Segment = Callable[[UInt8, Float32, int], Bool]
+"""(pixels (H, W, 3) uint8 RGB, box (4,) float32, banner rows) -> bits (H, W) bool."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One sample on its way. Stages fill it from top to bottom.
+
+    Attributes:
+        position: the sample's place in the data set.
+        sample: the sample.
+        twin: key of its picture in the twin.
+        mask_name: POSIX path of its mask inside the masks folder.
+    """
+
+    position: int
+    sample: Sample
+    twin: str
+    mask_name: str = ""
+    image: Image | None = None
+    detections: Detections | None = None
+    prompt: Prompt | None = None
+    flags: list[str] = field(default_factory=list)
+    mask: Mask | None = None
+    cutout: Cutout | None = None
+    rle: bytes | None = None
+    written: list[Path] = field(default_factory=list)
+
+
+class Detector(Protocol):
+    """Finds boxes of the subject in a picture."""
+
+    name: str
+
+    def detect(self, sample: Sample, image: Image) -> Detections: ...
+
+
+class Annotations:
+    """The data set's own boxes."""
+
+    name = "annotations"
+
+    def detect(self, sample: Sample, image: Image) -> Detections:
+        count = len(sample.boxes)
+        return Detections(sample.boxes, np.ones(count, np.float32), ("annotated box",) * count)
+
+
+class Center:
+    """The middle of the picture, for pictures of one centred subject."""
+
+    name = "center"
+
+    def detect(self, sample: Sample, image: Image) -> Detections:
+        box = center_box(image.size, sample.banner_rows)
+        return Detections(box[None], np.ones(1, np.float32), ("centre of the picture",))
+
+
+def center_box(size: tuple[int, int], banner_rows: int = 0) -> Float32:
+    """The picture (width, height) less its banner and a tenth on every side: (4,) float32."""
+    width, height = size[0], max(1, size[1] - banner_rows)
+    x, y = width * _CENTER_MARGIN, height * _CENTER_MARGIN
+    return np.array([x, y, width - x, height - y], np.float32)
+
+
+def choose_prompt(detections: Detections, size: tuple[int, int], banner_rows: int) -> tuple[Prompt, str]:
+    """The one box handed to the segmenter, and a flag ("" for none).
+
+    The largest box, clipped to the picture, wins; of equal ones the first. Without a usable box the centre of the
+    picture stands in, flagged "no box".
+    """
+    boxes = [clip_box(box, size) for box in detections.boxes]
+    usable = [n for n, b in enumerate(boxes) if min(b[2] - b[0], b[3] - b[1]) >= _MIN_BOX_SIDE]
+    if not usable:
+        found = f"none of {len(boxes)} boxes lies inside the picture" if boxes else "no box was found"
+        return Prompt(center_box(size, banner_rows), f"{found}; the centre of the picture stands in"), "no box"
+    best = max(usable, key=lambda n: (box_area(boxes[n]), -n))
+    reason = detections.labels[best]
+    if len(usable) > 1:
+        reason += f", the largest of {len(usable)}"
+    return Prompt(boxes[best], reason), ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """File -> Image."""
+
+    turn_exif: bool
+    name: str = "decode"
+
+    def __call__(self, work: Work) -> None:
+        work.image = decode(read_bytes(work.sample.path), work.sample.key, self.turn_exif)
+
+
+@dataclass(frozen=True, slots=True)
+class Detect:
+    """Image -> Detections -> Prompt."""
+
+    detector: Detector
+    name: str = "detect"
+
+    def __call__(self, work: Work) -> None:
+        assert work.image is not None
+        work.detections = self.detector.detect(work.sample, work.image)
+        work.prompt, flag = choose_prompt(work.detections, work.image.size, work.sample.banner_rows)
+        if flag:
+            work.flags.append(flag)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskSubject:
+    """Image, Prompt -> Mask. An empty mask is replaced by its box, and flagged, so that no picture is lost.
+
+    Attributes:
+        segment: the segmenter.
+        judge: whether its masks are examined for reasons to doubt them.
+    """
+
+    segment: Segment
+    judge: bool
+    name: str = "mask"
+
+    def __call__(self, work: Work) -> None:
+        assert work.image is not None and work.prompt is not None
+        box, banner = work.prompt.box, work.sample.banner_rows
+        bits = self.segment(work.image.pixels, box, banner)
+        if self.judge:
+            work.flags.extend(flags(bits, box, banner))
+        if not bits.any():
+            bits = box_mask(work.image.pixels, box, banner)
+        work.mask = Mask(bits)
+
+
+def box_mask(pixels: UInt8, box: Float32, banner_rows: int) -> Bool:
+    """The box itself as a mask, (H, W) bool: the segmenter "box", and the stand-in for an empty mask."""
+    height, width = pixels.shape[:2]
+    bits = np.zeros((height, width), np.bool_)
+    x0, y0 = np.floor(box[:2]).astype(int)
+    x1, y1 = np.ceil(box[2:]).astype(int)
+    bits[max(0, y0) : y1, max(0, x0) : x1] = True
+    if banner_rows and height > banner_rows:
+        bits[height - banner_rows :] = False
+    return bits
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Image, Mask -> Cutout.
+
+    Attributes:
+        background: what takes the background's place.
+        picture: pixels of the background picture where there is one.
+        crop, pad: see `fgfast.config.Settings`.
+    """
+
+    background: Background
+    picture: UInt8 | None
+    crop: CropName
+    pad: float
+    name: str = "cut"
+
+    def __call__(self, work: Work) -> None:
+        assert work.image is not None and work.mask is not None and work.prompt is not None
+        pixels, bits = work.image.pixels, work.mask.bits
+        window = (0, 0, *work.image.size)
+        if self.crop != "none":
+            window = crop_window(work.prompt.box, work.image.size, self.crop, self.pad)
+        if self.background.kind == "transparent":
+            cut = ops.composite(pixels, bits, np.zeros(3, np.uint8), window, alpha=True)
+        else:
+            cut = ops.composite(pixels, bits, self._background(pixels, bits, window), window)
+        work.cutout = Cutout(cut, work.mask, work.prompt, window[:2], tuple(work.flags))
+
+    def _background(self, pixels: UInt8, bits: Bool, window: tuple[int, int, int, int]) -> UInt8:
+        if self.background.kind == "blur":
+            return extended_view(blurred_background(pixels, bits), window)
+        if self.picture is not None:
+            return cover(self.picture, window[2] - window[0], window[3] - window[1])
+        return np.array(self.background.colour, np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Cutout -> files of the twin.
+
+    Attributes:
+        pictures: folder of the twin; keys are relative to it.
+        masks: folder of the masks.
+        mask_format: "png" writes a file a mask; "rle" and "none" do not.
+        suffix: the format as a suffix, or None to go by the twin's name.
+        quality: see `fgfast.io.write.encode`.
+    """
+
+    pictures: Path
+    masks: Path
+    mask_format: MaskFormat
+    suffix: str | None
+    quality: int
+    name: str = "write"
+
+    def __call__(self, work: Work) -> None:
+        assert work.cutout is not None and work.mask is not None
+        suffix = self.suffix or PurePosixPath(work.twin).suffix.lower()
+        work.written.append(self.pictures / work.twin)
+        write_file(work.written[-1], encode(work.cutout.pixels, suffix, self.quality))
+        if self.mask_format == "png":
+            work.written.append(self.masks / work.mask_name)
+            write_file(work.written[-1], encode_mask(work.mask.bits))
+        work.rle = ops.rle_encode(work.mask.bits)
+
+
+def outcome_of(finished: Finished[Work]) -> Outcome:
+    """The ledger row of a finished work."""
+    work, error = finished.item, finished.error
+    size = work.image.size if work.image else None
+    box, why = (work.prompt.box, work.prompt.reason) if work.prompt else (None, "")
+    if error is not None:
+        known = isinstance(error, SampleError)
+        return Outcome(
+            key=work.sample.key,
+            status="failed",
+            stage=finished.stage,
+            reasons=(error.reason if isinstance(error, SampleError) else "internal error",),
+            detail=str(error) if known else f"{type(error).__name__}: {error}; please report it with this picture",
+            size=size,
+            box=box,
+            box_reason=why,
+            seconds=finished.seconds,
+        )
+    assert work.cutout is not None and work.mask is not None
+    return Outcome(
+        key=work.sample.key,
+        status="flagged" if work.flags else "done",
+        stage=finished.stage,
+        reasons=tuple(work.flags),
+        twin=work.twin,
+        size=size,
+        twin_size=work.cutout.size,
+        offset=work.cutout.offset,
+        box=box,
+        box_reason=why,
+        area=int(np.count_nonzero(work.mask.bits)),
+        rle=work.rle,
+        quality=work.mask.quality,
+        seconds=finished.seconds,
+    )
