@@ -1,0 +1,145 @@
+"""Data sets: one module per layout, found by name or by path.
+
+dataset = open_dataset("cub")                  # looks in $FGFAST_DATA, ./data and here
+dataset = open_dataset("cub", root=Path("~"))  # the folder or the one that holds it
+dataset = open_dataset("holiday/pictures")     # a path: whichever layout it has
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from fgfast.datasets.layout import Dataset, Layout, Placement, Placements, locate
+from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
+
+__all__ = [
+    "Dataset",
+    "Finding",
+    "Placement",
+    "Placements",
+    "find",
+    "layout_named",
+    "names",
+    "open_dataset",
+    "search_folders",
+    "survey",
+]
+
+# Name -> class, in the module of that name. Imported when asked for.
+_CLASSES = {
+    "cub": "Cub",
+    "cars": "Cars",
+    "aircraft": "Aircraft",
+    "waterbirds": "Waterbirds",
+    "pets": "Pets",
+    "dogs": "Dogs",
+    "flowers": "Flowers",
+    "folder": "Folder",
+}
+# The one that recognises any folder; everything else is tried before it.
+_ANY = "folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is known of one data set on this machine.
+
+    Attributes:
+        name: what `--dataset` calls it.
+        title: its full name.
+        path: where it lies; None where it was not found.
+        pictures: how many it lists; None where that takes long to say, or where its lists are broken.
+        how_to_get: sentences for a person who does not have it.
+    """
+
+    name: str
+    title: str
+    path: Path | None
+    pictures: int | None
+    how_to_get: str
+
+
+def names() -> tuple[str, ...]:
+    """The names of all layouts."""
+    return tuple(_CLASSES)
+
+
+def layout_named(name: str) -> type[Layout]:
+    """The adapter of that name; UnknownNameError where there is none."""
+    if name not in _CLASSES:
+        raise UnknownNameError("data set", name, _CLASSES)
+    module = importlib.import_module(f"fgfast.datasets.{name}")
+    return cast("type[Layout]", getattr(module, _CLASSES[name]))
+
+
+def search_folders() -> tuple[Path, ...]:
+    """Where data sets are looked for: each folder of $FGFAST_DATA, ./data, the current folder."""
+    named = [Path(text).expanduser() for text in os.environ.get("FGFAST_DATA", "").split(os.pathsep) if text]
+    return (*named, Path("data"), Path())
+
+
+def find(name: str, search: Sequence[Path] | None = None) -> Path:
+    """The folder of the data set `name`; DatasetNotFoundError says where was looked and how to get it."""
+    layout = layout_named(name)
+    if name == _ANY:
+        raise UsageError(f"a folder of pictures is not looked for. {layout.how_to_get}")
+    folders = search_folders() if search is None else tuple(search)
+    for folder in folders:
+        found = locate(layout, folder)
+        if found is not None:
+            return found
+    looked = "\n  ".join(
+        dict.fromkeys(str((folder / usual).absolute()) for folder in folders for usual in layout.usual_folders)
+    )
+    raise DatasetNotFoundError(
+        f"{layout.title} was not found. Looked for {layout.expected} in:\n  {looked}\n"
+        f"Name its folder with --root DIR, or the folder above it in FGFAST_DATA. {layout.how_to_get}"
+    )
+
+
+def open_dataset(
+    name: str, root: Path | None = None, labels: str | None = None, search: Sequence[Path] | None = None
+) -> Dataset:
+    """Open a data set.
+
+    Args:
+        name: one of `names()`, or the path of a folder, which is opened with the layout that recognises it.
+        root: its folder, or the one that holds it; where None it is looked for.
+        labels: which of several label lists (aircraft: variant, family, manufacturer).
+        search: where to look instead of `search_folders()`.
+    """
+    if name in _CLASSES:
+        return layout_named(name).open(find(name, search) if root is None else root.expanduser(), labels)
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        if "/" in name or os.sep in name:
+            raise DatasetNotFoundError(f"there is no folder {path.absolute()}. Known names: {', '.join(names())}.")
+        raise UnknownNameError("data set", name, _CLASSES)
+    if root is not None:
+        raise UsageError(f"{name!r} is a folder already; leave --root {root} out, or give a name to --dataset.")
+    return _layout_at(path).open(path, labels)
+
+
+def _layout_at(path: Path) -> type[Layout]:
+    """The layout that `path` itself has."""
+    layouts = [layout_named(name) for name in _CLASSES if name != _ANY]
+    return next((layout for layout in layouts if layout.recognises(path)), layout_named(_ANY))
+
+
+def survey(search: Sequence[Path] | None = None) -> list[Finding]:
+    """What is there of each data set; reads no more than short lists."""
+    findings = []
+    for name in _CLASSES:
+        layout, path, pictures = layout_named(name), None, None
+        try:
+            path = None if name == _ANY else find(name, search)
+            pictures = layout.count(path) if path else None
+        except (DatasetNotFoundError, DatasetError):
+            pass
+        findings.append(Finding(name, layout.title, path, pictures, layout.how_to_get))
+    return findings

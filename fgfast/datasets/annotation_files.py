@@ -1,0 +1,220 @@
+"""Annotation files: read with errors that name file and line, written so that half a file is never seen."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import numpy as np
+
+from fgfast.datasets.layout import Placement, Placements
+from fgfast.errors import DatasetError, OutputFailedError
+from fgfast.records import Float32, Sample, no_boxes
+
+BOM = b"\xef\xbb\xbf"
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+# x0 y0 x1 y1, continuous pixels. Plain floats: files are written from them without float32 noise.
+Box = tuple[float, float, float, float]
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of an annotation file; DatasetError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DatasetError(path, "this file is missing; the data set is not complete without it") from None
+    except OSError as error:
+        raise DatasetError(path, f"cannot be read: {error.strerror}") from error
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """(line number from 1, text) of each line that is not blank; without BOM and Windows line endings."""
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(path, f"not UTF-8 text: {error.reason} at byte {error.start}") from None
+    stripped = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
+    return [(number, line) for number, line in stripped if line]
+
+
+def fields_of(path: Path, number: int, text: str, names: Sequence[str]) -> list[str]:
+    """Split a line at whitespace into exactly len(names) fields."""
+    fields = text.split()
+    if len(fields) != len(names):
+        raise DatasetError(path, f"expected {' '.join(f'<{name}>' for name in names)}, got {text!r}", number)
+    return fields
+
+
+def numbers_of(path: Path, number: int | None, texts: Iterable[object]) -> list[float]:
+    """Finite numbers from an annotation."""
+    values = []
+    for text in texts:
+        try:
+            value = float(text)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise DatasetError(path, f"expected a number, got {text!r}", number) from None
+        if not np.isfinite(value):
+            raise DatasetError(path, f"expected a finite number, got {text!r}", number)
+        values.append(value)
+    return values
+
+
+def safe_key(path: Path, name: str, number: int | None = None, below: str = "") -> str:
+    """The key of a picture named by an annotation file; DatasetError where the name leaves the data set.
+
+    Args:
+        path: the annotation file, for the message.
+        name: the path it gives, relative to `below`.
+        number: its line, for the message.
+        below: POSIX folder inside the data set that the name is relative to.
+    """
+    pure = PurePosixPath(name)
+    leaves = pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or _DRIVE.match(name)
+    if leaves or not pure.parts:
+        raise DatasetError(path, f"expected a path inside the data set, got {name!r}", number)
+    return str(PurePosixPath(below) / pure)
+
+
+def unique_samples(path: Path, samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """The samples as a tuple; DatasetError where two have one key."""
+    seen: dict[str, Sample] = {}
+    for sample in samples:
+        if sample.key in seen:
+            raise DatasetError(path, f"{sample.key!r} is listed twice; each picture may be listed once")
+        seen[sample.key] = sample
+    return tuple(seen.values())
+
+
+def boxes_from(path: Path, boxes: Iterable[Box], number: int | None = None) -> Float32:
+    """(N, 4) float32 x0 y0 x1 y1 in pixels of the stored picture.
+
+    A box without area is left out: that is what a subject outside the crop of a twin leaves behind.
+    """
+    kept = []
+    for box in boxes:
+        if box[2] < box[0] or box[3] < box[1]:
+            raise DatasetError(path, f"expected a box with x0 <= x1 and y0 <= y1, got {box}", number)
+        if box[2] > box[0] and box[3] > box[1]:
+            kept.append(box)
+    return np.array(kept, np.float32).reshape(-1, 4) if kept else no_boxes()
+
+
+def move_box(box: Box, placement: Placement) -> Box:
+    """The box in pixels of the twin's picture, clipped to it; without area where it lies outside."""
+    (dx, dy), (width, height) = placement.offset, placement.size
+    x0, x1 = (min(max(x - dx, 0.0), float(width)) for x in (box[0], box[2]))
+    y0, y1 = (min(max(y - dy, 0.0), float(height)) for y in (box[1], box[3]))
+    return x0, y0, x1, y1
+
+
+def pixels_from_box(box: Box, placement: Placement) -> tuple[int, int, int, int]:
+    """1-based inclusive pixels xmin ymin xmax ymax of a box moved into the twin's picture.
+
+    Such a box cannot be empty: where it lies outside, the nearest pixel stays.
+    """
+    x0, y0, x1, y1 = move_box(box, placement)
+    width, height = placement.size
+    xmin, ymin = min(int(x0) + 1, width), min(int(y0) + 1, height)
+    return xmin, ymin, max(int(np.ceil(x1)), xmin), max(int(np.ceil(y1)), ymin)
+
+
+def number_text(value: float) -> str:
+    """A coordinate as text, as short as it can be at a ten-thousandth of a pixel: 60.0, 12.25."""
+    return str(round(float(value), 4))
+
+
+def unchanged(samples: Iterable[Sample], placements: Placements) -> bool:
+    """Whether every sample lies in the twin as in the data set, so that annotation files can be copied."""
+    return all((p := placements.get(s.key)) is not None and p.same_as(s.key) for s in samples)
+
+
+def make_folders(out: Path, samples: Iterable[Sample], selected: Collection[str] | None) -> None:
+    """Make the folders of the selected pictures, also of those that failed."""
+    wanted = None if selected is None else set(selected)
+    for folder in sorted({s.key.rpartition("/")[0] for s in samples if wanted is None or s.key in wanted}):
+        try:
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputFailedError(f"cannot make the folder {out / folder}: {error.strerror}") from error
+
+
+@contextmanager
+def replacing(target: Path, sync: bool = True) -> Iterator[IO[bytes]]:
+    """A file that gets its name only when it is whole.
+
+    Args:
+        target: the name it gets.
+        sync: wait until it is on the disk. False for the tens of thousands of small files beside single
+            pictures, where waiting for each would outlast the run; a restarted run writes them again.
+    """
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(part, target)
+    except OSError as error:
+        raise OutputFailedError(
+            f"cannot write {target}: {error.strerror}. Free space or choose another output folder, then run again."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(target: Path, content: bytes, sync: bool = True) -> Path:
+    """Write a whole file."""
+    with replacing(target, sync) as file:
+        file.write(content)
+    return target
+
+
+def write_text(target: Path, text: str) -> Path:
+    """Write a whole file as UTF-8; line endings stay as they are in `text`."""
+    return write_bytes(target, text.encode())
+
+
+def copy_file(source: Path, target: Path, sync: bool = True) -> Path:
+    """Copy a file byte for byte."""
+    try:
+        original = source.open("rb")
+    except OSError as error:
+        raise DatasetError(source, f"cannot be read: {error.strerror}") from error
+    with original, replacing(target, sync) as file:
+        shutil.copyfileobj(original, file, 1 << 20)
+    return target
+
+
+def rewrite_lines(source: Path, target: Path, edit: Callable[[str, int], str | None]) -> Path:
+    """Copy a text file line by line, in constant memory.
+
+    Args:
+        source: the data set's file.
+        target: the twin's file.
+        edit: gets a line's text and its number; returns the new text, or None to leave the line out. A line
+            whose text it does not change keeps its bytes; so do blank lines, line endings and a BOM.
+    """
+    try:
+        lines = source.open("rb")
+    except OSError as error:
+        raise DatasetError(source, f"cannot be read: {error.strerror}") from error
+    with lines, replacing(target) as file:
+        for number, line in enumerate(lines, 1):
+            if number == 1 and line.startswith(BOM):
+                file.write(BOM)
+                line = line[len(BOM) :]
+            body = line.rstrip(b"\r\n")
+            text = body.decode("utf-8", "surrogateescape")
+            new = edit(text, number) if text.strip() else text
+            if new is not None:
+                ending = line[len(body) :]
+                file.write(line if new == text else new.encode("utf-8", "surrogateescape") + ending)
+    return target

@@ -1,0 +1,189 @@
+"""Lists of boxes beside a folder of pictures: boxes.csv, and Hugging Face's metadata.csv and metadata.jsonl.
+
+boxes.csv has the columns path,x0,y0,x1,y1; a picture may have several lines. The metadata files name pictures
+in `file_name`, relative to their own folder, and may have boxes as columns x0,y0,x1,y1, or as `bbox` or
+`objects.bbox`: [x, y, width, height] or a list of such, as in COCO. https://huggingface.co/docs/datasets/image_dataset
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fgfast.datasets.annotation_files import (
+    Box,
+    move_box,
+    number_text,
+    numbers_of,
+    read_bytes,
+    read_lines,
+    safe_key,
+    write_text,
+)
+from fgfast.datasets.layout import Placement, Placements
+from fgfast.errors import DatasetError
+
+FILES = ("boxes.csv", "metadata.csv", "metadata.jsonl")
+CORNERS = ("x0", "y0", "x1", "y1")
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One line: the picture it is about and that picture's boxes.
+
+    Attributes:
+        path: the file.
+        number: line number from 1.
+        key: key of the picture.
+        fields: the line as column -> value; strings in CSV.
+        boxes: x0 y0 x1 y1 in pixels of the picture.
+    """
+
+    path: Path
+    number: int
+    key: str
+    fields: dict[str, Any]
+    boxes: tuple[Box, ...]
+
+    def joined(self, other: TableRow) -> TableRow:
+        """This line with the boxes of another line about the same picture."""
+        return replace(self, boxes=self.boxes + other.boxes)
+
+
+def read_table(root: Path, table: str) -> list[TableRow]:
+    """The lines of a table; `table` is relative to `root`."""
+    path, below = root / table, str(PurePosixPath(table).parent)
+    column = _name_column(table)
+    rows = []
+    for number, fields in _json_lines(path) if table.endswith(".jsonl") else _csv_lines(path, column):
+        name = fields.get(column)
+        if not isinstance(name, str):
+            raise DatasetError(path, f"expected a path in {column!r}, got {name!r}", number)
+        key = safe_key(path, name, number, "" if below == "." else below)
+        rows.append(TableRow(path, number, key, fields, tuple(_boxes(path, number, fields))))
+    return rows
+
+
+def _name_column(table: str) -> str:
+    return "path" if table == "boxes.csv" else "file_name"
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, text in read_lines(path):
+        try:
+            fields = json.loads(text)
+        except ValueError as error:
+            raise DatasetError(path, f"not JSON: {error}", number) from None
+        if not isinstance(fields, dict):
+            raise DatasetError(path, f"expected a JSON object, got {text[:80]!r}", number)
+        yield number, fields
+
+
+def _csv_lines(path: Path, column: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(path, f"not UTF-8 text: {error.reason} at byte {error.start}") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    columns = list(reader.fieldnames or ())
+    needed = (column, *CORNERS) if column == "path" else (column,)
+    for name in needed:
+        if name not in columns:
+            raise DatasetError(path, f"expected a column {name!r}; found: {', '.join(columns) or 'none'}", 1)
+    for fields in reader:
+        if None in fields or None in fields.values():
+            raise DatasetError(path, f"expected {len(columns)} columns", reader.line_num)
+        yield reader.line_num, fields
+
+
+def _decoded(value: Any) -> Any:
+    """A CSV cell may hold a list as JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value) if value.strip() else []
+    except ValueError:
+        return value
+
+
+def _sized(value: Any) -> tuple[list[Any], bool]:
+    """A `bbox` as a list of [x, y, width, height], and whether it was one alone."""
+    value = _decoded(value)
+    single = isinstance(value, list) and bool(value) and not isinstance(value[0], list)
+    return ([value] if single else value or []), single
+
+
+def _bbox_of(fields: dict[str, Any]) -> Any:
+    objects = _decoded(fields.get("objects"))
+    return objects.get("bbox") if isinstance(objects, dict) else fields.get("bbox")
+
+
+def _boxes(path: Path, number: int, fields: dict[str, Any]) -> Iterator[Box]:
+    if all(corner in fields for corner in CORNERS):
+        values = [fields[corner] for corner in CORNERS]
+        if any(value not in ("", None) for value in values):
+            x0, y0, x1, y1 = numbers_of(path, number, values)
+            yield x0, y0, x1, y1
+        return
+    found = _sized(_bbox_of(fields))[0]
+    for box in found if isinstance(found, list) else [found]:
+        if not isinstance(box, list) or len(box) != 4:
+            raise DatasetError(path, f"expected a bbox [x, y, width, height], got {box!r}", number)
+        x, y, width, height = numbers_of(path, number, box)
+        yield x, y, x + width, y + height
+
+
+def _moved_bbox(path: Path, number: int, value: Any, placement: Placement) -> Any:
+    """A `bbox` in the shape it came in, moved with the crop. Boxes outside stay, as lists run in parallel."""
+    boxes, single = _sized(value)
+    moved = []
+    for box in _boxes(path, number, {"bbox": boxes}):
+        x0, y0, x1, y1 = move_box(box, placement)
+        moved.append([round(v, 4) for v in (x0, y0, x1 - x0, y1 - y0)])
+    new = moved[0] if single else moved
+    return json.dumps(new) if isinstance(value, str) else new
+
+
+def _placed(row: TableRow, placement: Placement, column: str, below: str) -> dict[str, Any]:
+    """A line as it must be in the twin; values that still hold keep their text."""
+    fields = dict(row.fields)
+    if placement.key != row.key:
+        fields[column] = str(PurePosixPath(placement.key).relative_to(below))
+    if not placement.moved:
+        return fields
+    if all(corner in fields for corner in CORNERS):
+        for box in row.boxes:
+            text = not isinstance(fields["x0"], (int, float))
+            for corner, value in zip(CORNERS, move_box(box, placement), strict=True):
+                fields[corner] = number_text(value) if text else round(value, 4)
+        return fields
+    objects = _decoded(fields.get("objects"))
+    if isinstance(objects, dict) and "bbox" in objects:
+        objects = {**objects, "bbox": _moved_bbox(row.path, row.number, objects["bbox"], placement)}
+        fields["objects"] = json.dumps(objects) if isinstance(fields["objects"], str) else objects
+    elif fields.get("bbox"):
+        fields["bbox"] = _moved_bbox(row.path, row.number, fields["bbox"], placement)
+    return fields
+
+
+def rewrite_table(root: Path, table: str, target: Path, placements: Placements) -> Path:
+    """Write a table with the lines whose pictures are there: under their new names, boxes moved."""
+    column, below = _name_column(table), str(PurePosixPath(table).parent)
+    rows = [
+        _placed(row, placements[row.key], column, below) for row in read_table(root, table) if row.key in placements
+    ]
+    content = read_bytes(root / table)
+    ending = "\r\n" if b"\r\n" in content else "\n"
+    if table.endswith(".jsonl"):
+        return write_text(target, "".join(json.dumps(row, ensure_ascii=False) + ending for row in rows))
+    columns = next(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator=ending)
+    writer.writeheader()
+    writer.writerows(rows)
+    return write_text(target, text.getvalue())

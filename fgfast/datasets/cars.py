@@ -1,0 +1,225 @@
+"""Stanford Cars: annotations in MATLAB files; two official layouts and the nestings of Kaggle's copies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fgfast.datasets.annotation_files import (
+    Box,
+    boxes_from,
+    copy_file,
+    make_folders,
+    numbers_of,
+    pixels_from_box,
+    safe_key,
+    unique_samples,
+)
+from fgfast.datasets.layout import Placements, refuse_labels, root_of
+from fgfast.datasets.mat_files import read_mat, write_mat
+from fgfast.errors import DatasetError
+from fgfast.records import Sample
+
+# Fields of `annotations`: 1-based pixels, both ends inclusive; devkit/README.txt.
+CORNERS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
+# Where the .mat files lie: torchvision's layout, then Kaggle's copies.
+_DEVKITS = ("devkit", "", "car_devkit/devkit", "car_devkit", "devkit/devkit")
+_MATS = {
+    "cars_train_annos.mat": "train",
+    "cars_test_annos_withlabels.mat": "test",
+    "cars_test_annos.mat": "test",
+}
+_OLDER = "cars_annos.mat"
+
+
+def _find(root: Path, name: str) -> Path | None:
+    return next((path for folder in _DEVKITS if (path := root / folder / name).is_file()), None)
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The entries of `annotations` as field -> value."""
+    annotations = np.atleast_1d(read_mat(path, "annotations")["annotations"])
+    fields = annotations.dtype.names or ()
+    missing = [field for field in CORNERS if field not in fields]
+    if missing and annotations.size:
+        raise DatasetError(path, f"annotations lack {', '.join(missing)}; found: {', '.join(fields) or 'none'}")
+    return [{field: record[field] for field in fields} for record in annotations.ravel() if fields]
+
+
+def _corners(path: Path, values: list[Any]) -> Box:
+    xmin, ymin, xmax, ymax = numbers_of(path, None, values)
+    return xmin - 1, ymin - 1, xmax, ymax
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    return tuple(str(name) for name in np.atleast_1d(read_mat(path, "class_names")["class_names"]).ravel())
+
+
+def _keys_by_name(root: Path, folder: str) -> tuple[str, dict[str, str]]:
+    """Where the pictures of cars_train or cars_test lie.
+
+    Returns:
+        The folder that holds them, and for copies with class folders: file name -> key.
+    """
+    below = f"{folder}/{folder}" if (root / folder / folder).is_dir() else folder
+    if not (root / below).is_dir():
+        return below, {}
+    classes = sorted(entry.name for entry in os.scandir(root / below) if entry.is_dir())
+    files = ((name, entry.name) for name in classes for entry in os.scandir(root / below / name))
+    return below, {file: f"{below}/{name}/{file}" for name, file in files}
+
+
+@dataclass(frozen=True, eq=False)
+class Cars:
+    """Stanford Cars; see fgfast.datasets.layout.Layout for the fields.
+
+    Attributes:
+        lists: each .mat file with annotations -> the keys of its entries, in its order.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    lists: dict[Path, list[str]]
+
+    name: ClassVar[str] = "cars"
+    folder: ClassVar[str] = "stanford_cars"
+    title: ClassVar[str] = "Stanford Cars"
+    homepage: ClassVar[str] = "https://ai.stanford.edu/~jkrause/cars/car_dataset.html"
+    how_to_get: ClassVar[str] = (
+        "Its homepage is gone; https://github.com/pytorch/vision/issues/7545 tells how to put together "
+        "stanford_cars/{cars_train,cars_test,devkit} and cars_test_annos_withlabels.mat from copies."
+    )
+    expected: ClassVar[str] = "devkit/cars_train_annos.mat or cars_annos.mat"
+    usual_folders: ClassVar[tuple[str, ...]] = ("stanford_cars", "stanford-cars", "StanfordCars", "cars")
+    subject: ClassVar[tuple[str, ...]] = (
+        "car",
+        "truck",
+        "van",
+        "pickup truck",
+        "minivan",
+        "jeep",
+        "convertible",
+    )
+    turn_exif: ClassVar[bool] = False
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether one of the MATLAB files or of the picture folders is there."""
+        folders = ("cars_train", "cars_test")
+        return any((path / name).is_dir() for name in folders) or any(_find(path, n) for n in (*_MATS, _OLDER))
+
+    @classmethod
+    def count(cls, root: Path) -> int | None:
+        """Not cheap: thousands of MATLAB structs."""
+        return None
+
+    @classmethod
+    def open(cls, root: Path, labels: str | None = None) -> Cars:
+        """Read the MATLAB files of either layout."""
+        refuse_labels(cls, labels)
+        root = root_of(cls, root)
+        split_folders = any((root / name).is_dir() for name in ("cars_train", "cars_test"))
+        older = root / _OLDER
+        if older.is_file() and ((root / "car_ims").is_dir() or not split_folders):
+            return cls._open_older(root, older)
+        meta = _find(root, "cars_meta.mat") or _find(root, _OLDER)
+        if meta is None:
+            raise DatasetError(root / "devkit/cars_meta.mat", "this file is missing; it names the classes")
+        classes = _class_names(meta)
+        lists: dict[Path, list[str]] = {}
+        samples: dict[str, Sample] = {}
+        for name, split in _MATS.items():
+            path = _find(root, name)
+            if path is not None:
+                found = cls._read(root, path, split, classes)
+                lists[path] = [sample.key for sample in found]
+                for sample in unique_samples(path, found):
+                    samples.setdefault(sample.key, sample)
+        cls._complain_about_missing(root, lists)
+        return cls(root, classes, tuple(samples.values()), lists)
+
+    @staticmethod
+    def _complain_about_missing(root: Path, lists: dict[Path, list[str]]) -> None:
+        """Raise where there are pictures of a split but no annotations of it."""
+        there = {_MATS[path.name] for path in lists}
+        for split, name in (
+            ("train", "devkit/cars_train_annos.mat"),
+            ("test", "cars_test_annos_withlabels.mat"),
+        ):
+            if split not in there and (root / f"cars_{split}").is_dir():
+                problem = f"this file is missing; without it the pictures in cars_{split} have no boxes"
+                raise DatasetError(root / name, f"{problem} (devkit/cars_test_annos.mat does for boxes without labels)")
+
+    @classmethod
+    def _read(cls, root: Path, path: Path, split: str, classes: tuple[str, ...]) -> list[Sample]:
+        """The entries of one list; those of cars_test_annos.mat have no class."""
+        below, keys = _keys_by_name(root, f"cars_{split}")
+        samples = []
+        for record in _records(path):
+            name = str(record.get("fname", ""))
+            key = keys.get(name) or safe_key(path, name, below=below)
+            samples.append(cls._sample(root, path, key, split, classes, record))
+        return samples
+
+    @classmethod
+    def _open_older(cls, root: Path, path: Path) -> Cars:
+        """cars_annos.mat and car_ims/: one list with paths and a test flag."""
+        classes, samples = _class_names(path), []
+        for record in _records(path):
+            key = safe_key(path, str(record.get("relative_im_path", "")))
+            split = "test" if int(record.get("test", 0)) else "train"
+            samples.append(cls._sample(root, path, key, split, classes, record))
+        return cls(root, classes, unique_samples(path, samples), {path: [sample.key for sample in samples]})
+
+    @staticmethod
+    def _sample(
+        root: Path, path: Path, key: str, split: str, classes: tuple[str, ...], record: dict[str, Any]
+    ) -> Sample:
+        number = int(record["class"]) if "class" in record else 0
+        if "class" in record and not 1 <= number <= len(classes):
+            raise DatasetError(path, f"class of {key} must be 1 to {len(classes)}, not {number}")
+        boxes = boxes_from(path, [_corners(path, [record[corner] for corner in CORNERS])])
+        return Sample(key, root / key, classes[number - 1] if number else "", split, boxes)
+
+    def write_annotations(
+        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+    ) -> list[Path]:
+        """Write the lists; copy what else lies in the devkit."""
+        make_folders(out, self.samples, selected)
+        written = [self._write_list(path, out / path.relative_to(self.root), placements) for path in self.lists]
+        folders = {self.root / "devkit", *(path.parent for path in self.lists)}
+        others = {path for folder in folders for path in folder.glob("*") if path.is_file()} - set(self.lists)
+        suffixes = (".mat", ".txt", ".m", ".md", "")
+        copied = sorted(path for path in others if path.suffix in suffixes and not path.name.startswith("."))
+        return written + [copy_file(path, out / path.relative_to(self.root)) for path in copied]
+
+    def _write_list(self, source: Path, target: Path, placements: Placements) -> Path:
+        """A list with the entries whose pictures are there: renamed, and their boxes moved with the crop.
+
+        scipy cannot tell a struct array with one entry from a struct when it squeezes: with a single picture
+        left, loaders that squeeze need np.atleast_1d.
+        """
+        keys = self.lists[source]
+        if all((p := placements.get(key)) is not None and p.same_as(key) for key in keys):
+            return copy_file(source, target)
+        variables = read_mat(source, "annotations", squeeze=False)
+        annotations = variables["annotations"].ravel()
+        kept = [(row, key) for row, key in enumerate(keys) if key in placements]
+        rows = annotations[[row for row, _ in kept]].copy()
+        for record, (_, key) in zip(rows, kept, strict=True):
+            placement = placements[key]
+            if placement.key != key:
+                field = "relative_im_path" if "relative_im_path" in (rows.dtype.names or ()) else "fname"
+                new = placement.key if field == "relative_im_path" else PurePosixPath(placement.key).name
+                record[field] = np.array([new])
+            if placement.moved:
+                box = _corners(source, [np.ravel(record[corner])[0] for corner in CORNERS])
+                for corner, pixel in zip(CORNERS, pixels_from_box(box, placement), strict=True):
+                    record[corner] = np.array([[pixel]], np.uint16)
+        return write_mat(target, {**variables, "annotations": rows.reshape(1, -1)})

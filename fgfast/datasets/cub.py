@@ -1,0 +1,185 @@
+"""CUB-200-2011: text files with one line an image, tied together by image ids."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from fgfast.datasets.annotation_files import (
+    Box,
+    boxes_from,
+    copy_file,
+    fields_of,
+    make_folders,
+    move_box,
+    number_text,
+    numbers_of,
+    read_lines,
+    rewrite_lines,
+    safe_key,
+    unchanged,
+    unique_samples,
+)
+from fgfast.datasets.layout import Placement, Placements, refuse_labels, root_of
+from fgfast.errors import DatasetError
+from fgfast.records import Float32, Sample, no_boxes
+
+# Files that say nothing about single images, and files with the image id in front of each line.
+_WHOLE = ("README", "classes.txt", "parts/parts.txt", "attributes.txt", "attributes/*.txt")
+_BY_ID = ("image_class_labels.txt", "train_test_split.txt", "attributes/image_attribute_labels.txt")
+
+
+def _table(path: Path) -> dict[str, tuple[int, str]]:
+    """`id rest` lines as id -> (line number, rest); ids are unique."""
+    table: dict[str, tuple[int, str]] = {}
+    for number, text in read_lines(path):
+        ident, _, rest = text.partition(" ")
+        if not rest.strip():
+            raise DatasetError(path, f"expected <id> <value>, got {text!r}", number)
+        if ident in table:
+            raise DatasetError(path, f"id {ident!r} is listed twice; each id has one line", number)
+        table[ident] = (number, rest.strip())
+    return table
+
+
+def _optional(path: Path) -> dict[str, tuple[int, str]]:
+    return _table(path) if path.is_file() else {}
+
+
+def _corners(path: Path, number: int, fields: list[str]) -> Box:
+    """x y width height as the file has them -> x0 y0 x1 y1."""
+    x, y, width, height = numbers_of(path, number, fields)
+    return x, y, x + width, y + height
+
+
+def boxes_by_name(root: Path) -> dict[str, Float32]:
+    """`<class>/<file>.jpg` -> (1, 4) float32 box, of a CUB folder; Waterbirds takes its boxes from here."""
+    boxes = _optional(root / "bounding_boxes.txt")
+    return {name: _box(root, boxes, ident) for ident, (_, name) in _table(root / "images.txt").items()}
+
+
+def _box(root: Path, boxes: dict[str, tuple[int, str]], ident: str) -> Float32:
+    if ident not in boxes:
+        return no_boxes()
+    path, (number, text) = root / "bounding_boxes.txt", boxes[ident]
+    fields = fields_of(path, number, text, ("x", "y", "width", "height"))
+    return boxes_from(path, [_corners(path, number, fields)], number)
+
+
+@dataclass(frozen=True, eq=False)
+class Cub:
+    """CUB-200-2011; see fgfast.datasets.layout.Layout for the fields.
+
+    Attributes:
+        ids: image id of the data set -> key.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    ids: dict[str, str]
+
+    name: ClassVar[str] = "cub"
+    folder: ClassVar[str] = "CUB_200_2011"
+    title: ClassVar[str] = "CUB-200-2011"
+    homepage: ClassVar[str] = "https://www.vision.caltech.edu/datasets/cub_200_2011/"
+    how_to_get: ClassVar[str] = "`fgfast datasets --download cub` fetches it (1.2 GB) from CaltechDATA."
+    expected: ClassVar[str] = "images.txt and image_class_labels.txt"
+    usual_folders: ClassVar[tuple[str, ...]] = ("CUB_200_2011", "CUB-200-2011", "cub", "CUB")
+    subject: ClassVar[tuple[str, ...]] = ("bird",)
+    turn_exif: ClassVar[bool] = False
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether images.txt and image_class_labels.txt are there."""
+        return (path / "images.txt").is_file() and (path / "image_class_labels.txt").is_file()
+
+    @classmethod
+    def count(cls, root: Path) -> int | None:
+        """Lines of images.txt."""
+        return len(read_lines(root / "images.txt"))
+
+    @classmethod
+    def open(cls, root: Path, labels: str | None = None) -> Cub:
+        """Read the lists; boxes and splits may be absent."""
+        refuse_labels(cls, labels)
+        root = root_of(cls, root)
+        names = {ident: name for ident, (_, name) in _table(root / "classes.txt").items()}
+        class_of = _table(root / "image_class_labels.txt")
+        boxes, splits = _optional(root / "bounding_boxes.txt"), _optional(root / "train_test_split.txt")
+        listing, samples, ids = root / "images.txt", [], {}
+        for ident, (number, name) in _table(listing).items():
+            ids[ident] = key = safe_key(listing, name, number, "images")
+            if ident not in class_of:
+                raise DatasetError(root / "image_class_labels.txt", f"no line for image id {ident}")
+            line, label = class_of[ident]
+            if label not in names:
+                raise DatasetError(root / "image_class_labels.txt", f"class {label!r} is not in classes.txt", line)
+            split = cls._split(root, splits, ident)
+            samples.append(Sample(key, root / key, names[label], split, _box(root, boxes, ident)))
+        return cls(root, tuple(names.values()), unique_samples(listing, samples), ids)
+
+    @staticmethod
+    def _split(root: Path, splits: dict[str, tuple[int, str]], ident: str) -> str:
+        if not splits:
+            return ""
+        number, flag = splits.get(ident, (None, "nothing"))
+        if flag not in ("0", "1"):
+            path = root / "train_test_split.txt"
+            raise DatasetError(path, f"expected 1 (train) or 0 (test) for image id {ident}, got {flag!r}", number)
+        return "train" if flag == "1" else "test"
+
+    def write_annotations(
+        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+    ) -> list[Path]:
+        """Write the lists; ids keep their numbers."""
+        make_folders(out, self.samples, selected)
+        same = unchanged(self.samples, placements)
+        placed = {ident: placements[key] for ident, key in self.ids.items() if key in placements}
+
+        def by_id(text: str, number: int) -> str | None:
+            return text if text.split(None, 1)[0] in placed else None
+
+        edits = {self.root / name: by_id for name in _BY_ID}
+        edits[self.root / "images.txt"] = lambda text, number: self._image_line(text, placed)
+        edits[self.root / "bounding_boxes.txt"] = lambda text, number: self._box_line(text, number, placed)
+        edits[self.root / "parts/part_locs.txt"] = lambda text, number: self._part_line(text, number, placed)
+        whole = {path for pattern in _WHOLE for path in self.root.glob(pattern) if path.is_file()}
+        written = []
+        for source in sorted(whole | {path for path in edits if path.is_file()}):
+            target = out / source.relative_to(self.root)
+            rewritten = source in edits and not same
+            written.append(rewrite_lines(source, target, edits[source]) if rewritten else copy_file(source, target))
+        return written
+
+    def _image_line(self, text: str, placed: dict[str, Placement]) -> str | None:
+        ident = text.split(None, 1)[0]
+        placement = placed.get(ident)
+        if placement is None:
+            return None
+        return text if placement.key == self.ids[ident] else f"{ident} {placement.key.removeprefix('images/')}"
+
+    def _box_line(self, text: str, number: int, placed: dict[str, Placement]) -> str | None:
+        ident, *fields = fields_of(
+            path := self.root / "bounding_boxes.txt", number, text, ("id", "x", "y", "width", "height")
+        )
+        placement = placed.get(ident)
+        if placement is None or not placement.moved:
+            return None if placement is None else text
+        x0, y0, x1, y1 = move_box(_corners(path, number, fields), placement)
+        return " ".join((ident, *map(number_text, (x0, y0, x1 - x0, y1 - y0))))
+
+    def _part_line(self, text: str, number: int, placed: dict[str, Placement]) -> str | None:
+        """Parts are points; one that is invisible, or falls outside the crop, is `0.0 0.0 0`."""
+        path = self.root / "parts/part_locs.txt"
+        ident, part, x, y, visible = fields_of(path, number, text, ("id", "part", "x", "y", "visible"))
+        placement = placed.get(ident)
+        if placement is None or not placement.moved or visible == "0":
+            return None if placement is None else text
+        left, top = (a - b for a, b in zip(numbers_of(path, number, (x, y)), placement.offset, strict=True))
+        width, height = placement.size
+        if not (0 <= left <= width and 0 <= top <= height):
+            return f"{ident} {part} 0.0 0.0 0"
+        return f"{ident} {part} {number_text(left)} {number_text(top)} {visible}"

@@ -1,0 +1,137 @@
+"""Stanford Dogs: class folders, a VOC file beside each picture, and MATLAB lists for the splits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fgfast.datasets.annotation_files import boxes_from, copy_file, make_folders, safe_key, unique_samples
+from fgfast.datasets.layout import Placements, refuse_labels, root_of
+from fgfast.datasets.mat_files import read_mat, write_mat
+from fgfast.datasets.voc_files import read_voc, rewrite_voc
+from fgfast.records import Float32, Sample, no_boxes
+
+# The archives unpack to the first; Kaggle's copy nests as the second.
+_IMAGES = ("Images", "images/Images")
+_ANNOTATIONS = ("Annotation", "annotations/Annotation")
+_LISTS = {"train_list.mat": "train", "test_list.mat": "test"}
+# Lists whose rows are pictures. file_list.mat is train and test together.
+_BY_ROW = ("train_list.mat", "test_list.mat", "file_list.mat")
+
+
+def _first(root: Path, folders: tuple[str, ...]) -> str:
+    """The first of `folders` that is there, else the usual one."""
+    return next((folder for folder in folders if (root / folder).is_dir()), folders[0])
+
+
+def _names(variables: dict[str, Any]) -> list[str]:
+    """Pictures of a list, `<class>/<file>.jpg`; cells come squeezed to strings or wrapped in arrays."""
+    return [str(np.ravel(name)[0]) for name in np.ravel(variables["file_list"])]
+
+
+def _walk(folder: Path) -> list[str]:
+    """Pictures of the class folders, `<class>/<file>.jpg`, sorted."""
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    inside = ((name, entry.name) for name in classes for entry in os.scandir(folder / name))
+    return sorted(f"{name}/{file}" for name, file in inside if file.lower().endswith((".jpg", ".jpeg")))
+
+
+@dataclass(frozen=True, eq=False)
+class Dogs:
+    """Stanford Dogs; see fgfast.datasets.layout.Layout for the fields. A label is its folder's name."""
+
+    root: Path
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    images: str
+    annotations: str
+
+    name: ClassVar[str] = "dogs"
+    folder: ClassVar[str] = "StanfordDogs"
+    title: ClassVar[str] = "Stanford Dogs"
+    homepage: ClassVar[str] = "http://vision.stanford.edu/aditya86/ImageNetDogs/"
+    how_to_get: ClassVar[str] = (
+        "Get images.tar, annotation.tar and lists.tar from http://vision.stanford.edu/aditya86/ImageNetDogs/ "
+        "and unpack them into one folder."
+    )
+    expected: ClassVar[str] = "Images/ with folders like n02085620-Chihuahua"
+    usual_folders: ClassVar[tuple[str, ...]] = ("StanfordDogs", "stanford_dogs", "stanford-dogs", "dogs")
+    subject: ClassVar[tuple[str, ...]] = ("dog",)
+    turn_exif: ClassVar[bool] = False
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether Images/ holds a folder named after a WordNet id, or lists stand beside the VOC files."""
+        if (path / "train_list.mat").is_file() and any((path / folder).is_dir() for folder in _ANNOTATIONS):
+            return True
+        return any(any((path / folder).glob("n[0-9]*-*/")) for folder in _IMAGES)
+
+    @classmethod
+    def count(cls, root: Path) -> int | None:
+        """Not cheap: the lists are MATLAB cells."""
+        return None
+
+    @classmethod
+    def open(cls, root: Path, labels: str | None = None) -> Dogs:
+        """Read the lists, or the folders where there are no lists, and every VOC file."""
+        refuse_labels(cls, labels)
+        root = root_of(cls, root)
+        images, annotations = _first(root, _IMAGES), _first(root, _ANNOTATIONS)
+        listed = []
+        for name, split in _LISTS.items():
+            path = root / name
+            pictures = _names(read_mat(path, "file_list")) if path.is_file() else []
+            listed += [(path, picture, split) for picture in pictures]
+        if not listed:
+            listed = [(root / images, picture, "") for picture in _walk(root / images)]
+        samples = []
+        for path, picture, split in listed:
+            key = safe_key(path, picture, below=images)
+            boxes = cls._boxes((root / annotations / picture).with_suffix(""))
+            samples.append(Sample(key, root / key, Path(picture).parent.name, split, boxes))
+        classes = tuple(sorted({sample.label for sample in samples}))
+        return cls(root, classes, unique_samples(root, samples), images, annotations)
+
+    @staticmethod
+    def _boxes(path: Path) -> Float32:
+        """All dogs of one picture; none where it has no VOC file."""
+        return boxes_from(path, read_voc(path)) if path.is_file() else no_boxes()
+
+    def write_annotations(
+        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+    ) -> list[Path]:
+        """Write the lists and one VOC file for each picture that is there."""
+        make_folders(out, self.samples, selected)
+        written = [self._write_list(name, out, placements) for name in _BY_ROW if (self.root / name).is_file()]
+        for sample in self.samples:
+            placement = placements.get(sample.key)
+            below = Path(self.annotations) / Path(sample.key).relative_to(self.images).with_suffix("")
+            if placement is None or not (self.root / below).is_file():
+                continue
+            if placement.same_as(sample.key):
+                written.append(copy_file(self.root / below, out / below, sync=False))
+            else:
+                written.append(rewrite_voc(self.root / below, out / below, placement))
+        return written
+
+    def _write_list(self, name: str, out: Path, placements: Placements) -> Path:
+        """A list with the rows whose pictures are there, under their new names."""
+        source = self.root / name
+        variables = read_mat(source, "file_list", squeeze=False)
+        old = _names(variables)
+        placed = [placements.get(safe_key(source, picture, below=self.images)) for picture in old]
+        new = [None if p is None else p.key.removeprefix(f"{self.images}/") for p in placed]
+        if new == old:
+            return copy_file(source, out / name)
+        there = np.array([picture is not None for picture in new], bool)
+        for variable, rows in variables.items():
+            if len(rows) == len(old):
+                variables[variable] = rows[there]
+        cells = np.empty((int(there.sum()), 1), object)
+        cells[:, 0] = [picture for picture in new if picture is not None]
+        return write_mat(out / name, {**variables, "file_list": cells})

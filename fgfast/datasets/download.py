@@ -1,0 +1,255 @@
+"""Data sets from their official addresses: resumed, checked, and unpacked whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path, PurePosixPath
+
+from fgfast.datasets import layout_named
+from fgfast.errors import DownloadError, UsageError
+
+# Called with the file's name, bytes so far, and bytes in all where the server says.
+Progress = Callable[[str, int, "int | None"], None]
+
+TIMEOUT = 30.0
+ATTEMPTS = 4
+BACKOFF = 1.0
+_CHUNK = 1 << 20
+# Answers that may be different a moment later; every other 4xx is final.
+_PASSING = (408, 425, 429)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One file to fetch.
+
+    Attributes:
+        url: official address; FGFAST_MIRROR replaces all but the file's name.
+        digest: "md5:..." or "sha256:...".
+        below: where an archive is unpacked: "." in the data set's folder, ".." above it where the archive
+            brings that folder itself.
+    """
+
+    url: str
+    digest: str
+    below: str = "."
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self.url.rsplit("/", 1)[1].partition("?")[0]
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether it is unpacked; other files are moved into the data set's folder."""
+        return self.file.endswith((".tgz", ".tar.gz"))
+
+    def address(self) -> str:
+        """Where it is fetched from."""
+        mirror = os.environ.get("FGFAST_MIRROR", "").rstrip("/")
+        if mirror and not mirror.startswith(("http://", "https://")):
+            raise UsageError(f"FGFAST_MIRROR must start with http:// or https://, not {mirror!r}")
+        return f"{mirror}/{self.file}" if mirror else self.url
+
+
+_OXFORD = "https://www.robots.ox.ac.uk/~vgg/data"
+# Digests: torchvision datasets/oxford_iiit_pet.py, datasets/flowers102.py and, for CUB_200_2011.tgz,
+# prototype/datasets/_builtin/cub200.py (its address there is Google Drive's, here CaltechDATA's). torchvision
+# has none for Aircraft; its MD5 is the one that several public loaders check, torch for R's among them.
+RESOURCES = {
+    "cub": (
+        Resource(
+            "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
+            "sha256:0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+            "..",
+        ),
+    ),
+    "aircraft": (
+        Resource(
+            f"{_OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
+            "md5:d4acdd33327262359767eeaa97a4f732",
+            "..",
+        ),
+    ),
+    "pets": (
+        Resource(f"{_OXFORD}/pets/data/images.tar.gz", "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c"),
+        Resource(f"{_OXFORD}/pets/data/annotations.tar.gz", "md5:95a8c909bbe2e81eed6a22bccdf3f68f"),
+    ),
+    "flowers": (
+        Resource(f"{_OXFORD}/flowers/102/102flowers.tgz", "md5:52808999861908f626f3c1f4e79d11fa"),
+        Resource(f"{_OXFORD}/flowers/102/imagelabels.mat", "md5:e0620be6f572b9609742df49c70aed4d"),
+        Resource(f"{_OXFORD}/flowers/102/setid.mat", "md5:a5357ecc9cb78c4bef273ce3793fc85c"),
+    ),
+}
+
+
+def download(name: str, into: Path, progress: Progress | None = None) -> Path:
+    """Fetch a data set and unpack it as `into`/<its usual folder>.
+
+    Files already fetched are kept beside it until all are there, so that a second call goes on where the
+    first stopped. A data set that is there already is left alone.
+
+    Returns:
+        The data set's folder.
+    """
+    layout = layout_named(name)
+    if name not in RESOURCES:
+        raise UsageError(f"{layout.title} has no address to fetch it from. {layout.how_to_get}")
+    target = into / layout.usual_folders[0]
+    if layout.recognises(target):
+        return target
+    if target.exists():
+        raise UsageError(f"{target.absolute()} is there but has no {layout.expected}. Move it away, then try again.")
+    fetched = into / f".fgfast-{name}"
+    try:
+        fetched.mkdir(parents=True, exist_ok=True)
+        files = [fetch(resource, fetched, progress) for resource in RESOURCES[name]]
+        with tempfile.TemporaryDirectory(prefix=f".fgfast-{name}-", dir=into) as temporary:
+            folder = Path(temporary) / target.name
+            folder.mkdir()
+            for resource, file in zip(RESOURCES[name], files, strict=True):
+                _place(resource, file, folder)
+            stray = Path(temporary) / "attributes.txt"  # CUB's archive has it beside the folder its README names
+            if stray.is_file() and (folder / "attributes").is_dir():
+                stray.rename(folder / "attributes" / stray.name)
+            if not layout.recognises(folder):
+                raise DownloadError(f"the archives of {layout.title} hold no {layout.expected}; nothing was unpacked")
+            folder.rename(target)
+        shutil.rmtree(fetched)
+    except OSError as error:
+        raise DownloadError(
+            f"cannot store {layout.title} in {into.absolute()}: {error.strerror or error}. Free space there "
+            "or choose another folder, then try again; what was fetched is kept."
+        ) from error
+    return target
+
+
+def _place(resource: Resource, file: Path, folder: Path) -> None:
+    """Unpack an archive in the data set's new folder, or copy the file there."""
+    if resource.is_archive:
+        unpack(file, folder.parent if resource.below == ".." else folder / resource.below)
+    else:
+        shutil.copyfile(file, folder / file.name)
+
+
+def fetch(resource: Resource, into: Path, progress: Progress | None = None) -> Path:
+    """Fetch one file and check its digest. A broken transfer is resumed up to three times, ever later."""
+    url, target = resource.address(), into / resource.file
+    part = target.with_name(f"{target.name}.part")
+    if not target.is_file():
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                _transfer(url, part, progress)
+                break
+            except urllib.error.HTTPError as error:
+                if attempt == ATTEMPTS or (error.code < 500 and error.code not in _PASSING):
+                    raise DownloadError(_failed(url, f"HTTP {error.code} {error.reason}", target)) from error
+            except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+                if attempt == ATTEMPTS:
+                    raise DownloadError(_failed(url, str(getattr(error, "reason", error)), target)) from error
+            time.sleep(BACKOFF * 2 ** (attempt - 1))
+        os.replace(part, target)
+    _check(resource, url, target)
+    return target
+
+
+def _failed(url: str, why: str, target: Path) -> str:
+    return (
+        f"{url}: {why}. Try again later to go on from where it stopped, set FGFAST_MIRROR to the address of "
+        f"a mirror's folder, or fetch the file by hand and save it as {target.absolute()}."
+    )
+
+
+def _transfer(url: str, part: Path, progress: Progress | None) -> None:
+    """Fetch into `part`, from its end where the server can; ConnectionError where the transfer breaks off."""
+    done = part.stat().st_size if part.is_file() else 0
+    headers = {"User-Agent": "fgfast", **({"Range": f"bytes={done}-"} if done else {})}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        if error.headers.get("Content-Range", "") == f"bytes */{done}":
+            return  # it was whole already
+        part.unlink()
+        raise ConnectionError("the server has another file than the one that was begun; starting over") from error
+    with response:
+        _store(response, part, done, progress)
+
+
+def _store(response: HTTPResponse, part: Path, done: int, progress: Progress | None) -> None:
+    resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+    done = done if resumed else 0
+    length = response.headers.get("Content-Length")
+    total = done + int(length) if length and length.isdigit() else None
+    with part.open("ab" if resumed else "wb") as file:
+        while chunk := _read(response):
+            file.write(chunk)
+            done += len(chunk)
+            if progress:
+                progress(part.name.removesuffix(".part"), done, total)
+    if total is not None and done < total:
+        raise ConnectionError(f"the transfer broke off after {done} of {total} bytes")
+
+
+def _read(response: HTTPResponse) -> bytes:
+    """The next bytes. Trouble with the line becomes a ConnectionError, unlike trouble with the disk."""
+    try:
+        return response.read(_CHUNK)
+    except OSError as error:
+        raise ConnectionError(f"the transfer broke off: {error}") from error
+
+
+def _check(resource: Resource, url: str, file: Path) -> None:
+    """Compare the digest; a file that differs is removed, so that the next try starts over."""
+    kind, _, wanted = resource.digest.partition(":")
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with file.open("rb") as content:
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest() != wanted:
+        size = file.stat().st_size
+        file.unlink()
+        raise DownloadError(
+            f"{url}: {kind.upper()} is {digest.hexdigest()}, expected {wanted} ({size} bytes). The file was "
+            "removed; try again, or set FGFAST_MIRROR to the address of another mirror's folder."
+        )
+
+
+def unpack(archive: Path, into: Path) -> None:
+    """Unpack a tar archive of plain files and folders; for any other content nothing is unpacked."""
+    try:
+        with tarfile.open(archive) as tar:
+            members = tar.getmembers()
+            for member in members:
+                _refuse_unsafe(archive, member)
+            into.mkdir(parents=True, exist_ok=True)
+            if hasattr(tarfile, "data_filter"):
+                tar.extractall(into, members, filter="data")
+            else:
+                tar.extractall(into, members)
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DownloadError(f"{archive} cannot be unpacked: {error}. Remove it and try again.") from error
+
+
+def _refuse_unsafe(archive: Path, member: tarfile.TarInfo) -> None:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
+        problem = "its path leaves the folder"
+    elif not (member.isfile() or member.isdir()):
+        problem = "it is a link or a device"
+    else:
+        return
+    raise DownloadError(f"{archive} is not safe to unpack: {member.name!r}: {problem}. Nothing was unpacked.")

@@ -1,0 +1,90 @@
+"""Oxford Flowers-102: numbered pictures; two MATLAB files say label and split by number."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from fgfast.datasets.annotation_files import copy_file, make_folders, unique_samples
+from fgfast.datasets.layout import Placements, refuse_labels, root_of
+from fgfast.datasets.mat_files import read_mat, write_mat
+from fgfast.errors import DatasetError
+from fgfast.records import Sample
+
+# Variable of setid.mat -> split; torchvision datasets/flowers102.py, _splits_map.
+SPLITS = {"trnid": "train", "valid": "val", "tstid": "test"}
+
+
+def _key(ident: int) -> str:
+    return f"jpg/image_{ident:05d}.jpg"
+
+
+@dataclass(frozen=True, eq=False)
+class Flowers:
+    """Flowers-102; see fgfast.datasets.layout.Layout for the fields.
+
+    Classes are the numbers "1", "2", ...: their names are not in the data. torchvision finds pictures by
+    `image_%05d.jpg` and checks the MD5 of setid.mat: it loads a twin only where no picture is missing.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+
+    name: ClassVar[str] = "flowers"
+    folder: ClassVar[str] = "flowers-102"
+    title: ClassVar[str] = "Oxford Flowers-102"
+    homepage: ClassVar[str] = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
+    how_to_get: ClassVar[str] = "`fgfast datasets --download flowers` fetches it (350 MB) from Oxford."
+    expected: ClassVar[str] = "setid.mat and imagelabels.mat"
+    usual_folders: ClassVar[tuple[str, ...]] = ("flowers-102", "flowers102", "flowers", "oxford-flowers-102")
+    subject: ClassVar[tuple[str, ...]] = ("flower",)
+    turn_exif: ClassVar[bool] = False
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether both MATLAB files are there."""
+        return (path / "setid.mat").is_file() and (path / "imagelabels.mat").is_file()
+
+    @classmethod
+    def count(cls, root: Path) -> int | None:
+        """Ids in setid.mat."""
+        sets = read_mat(root / "setid.mat", *SPLITS)
+        return sum(int(np.size(sets[variable])) for variable in SPLITS)
+
+    @classmethod
+    def open(cls, root: Path, labels: str | None = None) -> Flowers:
+        """Read both MATLAB files. Order: train, val, test, as setid.mat has them."""
+        refuse_labels(cls, labels)
+        root = root_of(cls, root)
+        numbers = np.atleast_1d(read_mat(root / "imagelabels.mat", "labels")["labels"]).astype(int)
+        sets = read_mat(root / "setid.mat", *SPLITS)
+        samples = []
+        for variable, split in SPLITS.items():
+            for ident in np.atleast_1d(sets[variable]).astype(int):
+                if not 1 <= ident <= len(numbers):
+                    problem = f"{variable} names picture {ident}; imagelabels.mat has 1 to {len(numbers)}"
+                    raise DatasetError(root / "setid.mat", problem)
+                key = _key(ident)
+                samples.append(Sample(key, root / key, str(numbers[ident - 1]), split))
+        classes = tuple(str(number) for number in range(1, int(numbers.max(initial=0)) + 1))
+        return cls(root, classes, unique_samples(root / "setid.mat", samples))
+
+    def write_annotations(
+        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+    ) -> list[Path]:
+        """Write both MATLAB files. imagelabels.mat goes by position and stays whole, setid.mat does not."""
+        make_folders(out, self.samples, selected)
+        written = [copy_file(self.root / "imagelabels.mat", out / "imagelabels.mat")]
+        source, target = self.root / "setid.mat", out / "setid.mat"
+        if all(sample.key in placements for sample in self.samples):
+            return [*written, copy_file(source, target)]
+        sets = read_mat(source, *SPLITS, squeeze=False)
+        for variable in SPLITS:
+            there = [_key(int(ident)) in placements for ident in sets[variable].ravel()]
+            sets[variable] = sets[variable].reshape(1, -1)[:, np.array(there, bool)]
+        return [*written, write_mat(target, sets)]

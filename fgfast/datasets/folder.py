@@ -1,0 +1,145 @@
+"""Any folder of pictures: `<split>/<class>/<file>`, `<class>/<file>`, or flat."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from fgfast.datasets.annotation_files import boxes_from, copy_file, make_folders, unchanged
+from fgfast.datasets.box_tables import FILES, TableRow, read_table, rewrite_table
+from fgfast.datasets.layout import Placements, refuse_labels
+from fgfast.errors import DatasetError, UsageError
+from fgfast.records import Sample, no_boxes
+
+# torchvision datasets/folder.py, IMG_EXTENSIONS; then what Pillow reads besides.
+SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),
+        *(".gif", ".avif", ".jp2", ".jpe", ".jfif", ".mpo", ".qoi"),
+    )
+)
+# First-level folders that are splits, in any case; every other one is a class.
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+def _walk(root: Path) -> tuple[list[str], list[str]]:
+    """Keys of the pictures and of the other files, each sorted; without hidden ones and loops of links."""
+    pictures: list[str] = []
+    others: list[str] = []
+    top = root.stat()
+    pending = [("", frozenset(((top.st_dev, top.st_ino),)))]
+    while pending:
+        below, above = pending.pop()
+        for entry in os.scandir(root / below):
+            key = f"{below}{entry.name}"
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                here = Path(entry.path).stat()
+                if (here.st_dev, here.st_ino) not in above:
+                    pending.append((f"{key}/", above | {(here.st_dev, here.st_ino)}))
+            elif PurePosixPath(entry.name).suffix.lower() in SUFFIXES and _can_be_key(key):
+                pictures.append(key)
+            else:
+                others.append(key)
+    return sorted(pictures), sorted(others)
+
+
+def _can_be_key(key: str) -> bool:
+    """Keys are UTF-8 and have no backslash; a ledger and a URL could not hold others."""
+    return "\\" not in key and not any("\ud800" <= letter <= "\udfff" for letter in key)
+
+
+def _place(key: str) -> tuple[str, str]:
+    """(split, class) of a key; the folders below a class belong to it."""
+    folders = PurePosixPath(key).parts[:-1]
+    split = SPLITS.get(folders[0].lower(), "") if folders else ""
+    if split:
+        folders = folders[1:]
+    return split, folders[0] if folders else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Folder:
+    """A folder of pictures; see fgfast.datasets.layout.Layout for the fields.
+
+    Attributes:
+        ignored: files that are neither pictures nor lists of boxes.
+        tables: the lists of boxes, relative to the root.
+    """
+
+    root: Path
+    folder: str
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    ignored: int
+    tables: tuple[str, ...]
+
+    name: ClassVar[str] = "folder"
+    title: ClassVar[str] = "a folder of pictures"
+    homepage: ClassVar[str] = ""
+    how_to_get: ClassVar[str] = "Name your own folder of pictures: --dataset PATH, or --dataset folder --root PATH."
+    expected: ClassVar[str] = "a picture"
+    usual_folders: ClassVar[tuple[str, ...]] = ()
+    subject: ClassVar[tuple[str, ...]] = ()
+    turn_exif: ClassVar[bool] = True
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Any folder will do."""
+        return path.is_dir()
+
+    @classmethod
+    def count(cls, root: Path) -> int | None:
+        """Not cheap: the whole tree would be walked."""
+        return None
+
+    @classmethod
+    def open(cls, root: Path, labels: str | None = None) -> Folder:
+        """Walk the tree and read the lists of boxes. Order: keys, sorted plainly."""
+        refuse_labels(cls, labels)
+        if not root.is_dir():
+            raise UsageError(f"{root.absolute()} is not a folder. {cls.how_to_get}")
+        try:
+            pictures, others = _walk(root)
+        except OSError as error:
+            raise DatasetError(root, f"cannot be read: {error}") from error
+        tables = tuple(key for key in others if _is_table(key))
+        rows: dict[str, TableRow] = {}
+        for table in tables:
+            for row in read_table(root, table):
+                rows[row.key] = row if row.key not in rows else rows[row.key].joined(row)
+        listed = {key for key in rows if PurePosixPath(key).suffix.lower() in SUFFIXES}
+        samples = []
+        for key in sorted({*pictures, *listed}):
+            split, label = _place(key)
+            found = rows.get(key)
+            boxes = boxes_from(found.path, found.boxes, found.number) if found else no_boxes()
+            samples.append(Sample(key, root / key, label, split, boxes))
+        if not samples:
+            raise UsageError(
+                f"no picture in {root.absolute()} ({len(others)} other files). Expected "
+                f"<split>/<class>/<file>, <class>/<file> or <file> with one of {' '.join(sorted(SUFFIXES))}."
+            )
+        classes = tuple(sorted({sample.label for sample in samples if sample.label}))
+        name = root.resolve().name or "folder"
+        return cls(root, name, classes, tuple(samples), len(others) - len(tables), tables)
+
+    def write_annotations(
+        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+    ) -> list[Path]:
+        """Make the class folders and write the lists of boxes."""
+        make_folders(out, self.samples, selected)
+        if unchanged(self.samples, placements):
+            return [copy_file(self.root / table, out / table) for table in self.tables]
+        return [rewrite_table(self.root, table, out / table, placements) for table in self.tables]
+
+
+def _is_table(key: str) -> bool:
+    """boxes.csv at the root; metadata.csv and metadata.jsonl there or in a split folder."""
+    *folders, name = PurePosixPath(key).parts
+    in_split = len(folders) == 1 and folders[0].lower() in SPLITS
+    return name in FILES and (not folders or (in_split and name != "boxes.csv"))

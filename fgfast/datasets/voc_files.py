@@ -1,0 +1,75 @@
+"""VOC XML files: one picture's size and objects. Oxford-IIIT Pet and Stanford Dogs have them."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path, PurePosixPath
+
+from fgfast.datasets.annotation_files import (
+    Box,
+    move_box,
+    numbers_of,
+    pixels_from_box,
+    read_bytes,
+    write_bytes,
+)
+from fgfast.datasets.layout import Placement
+from fgfast.errors import DatasetError
+
+# 1-based pixels, both ends inclusive: Everingham & Winn, The PASCAL VOC2012 Development Kit, section 4.
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def _parse(path: Path) -> ET.Element:
+    content = read_bytes(path)
+    if b"<!ENTITY" in content:
+        raise DatasetError(path, "it declares XML entities, which no VOC file needs; remove the declaration")
+    try:
+        return ET.fromstring(content)
+    except ET.ParseError as error:
+        raise DatasetError(path, f"malformed XML: {error}") from None
+
+
+def _box(path: Path, element: ET.Element) -> Box | None:
+    """The box of one object; None where it has no area. Zeros occur in Stanford Dogs and count as ones."""
+    box = element.find("bndbox")
+    if box is None:
+        raise DatasetError(path, "expected a <bndbox> in each <object>")
+    xmin, ymin, xmax, ymax = numbers_of(path, None, (box.findtext(corner) for corner in _CORNERS))
+    x0, y0 = max(xmin - 1, 0.0), max(ymin - 1, 0.0)
+    return (x0, y0, xmax, ymax) if xmax > x0 and ymax > y0 else None
+
+
+def read_voc(path: Path) -> list[Box]:
+    """The boxes of all objects, x0 y0 x1 y1 in continuous pixels."""
+    found = (_box(path, element) for element in _parse(path).iter("object"))
+    return [box for box in found if box is not None]
+
+
+def _move(path: Path, root: ET.Element, placement: Placement) -> None:
+    """Move all objects with the crop; an object that lies outside is removed."""
+    for element in root.findall("object"):
+        box = _box(path, element)
+        moved = None if box is None else move_box(box, placement)
+        if box is None or moved is None or moved[2] <= moved[0] or moved[3] <= moved[1]:
+            root.remove(element)
+            continue
+        for corner, pixel in zip(_CORNERS, pixels_from_box(box, placement), strict=True):
+            node = element.find(f"bndbox/{corner}")
+            assert node is not None  # _box has read it
+            node.text = str(pixel)
+    for side, pixels in zip(("width", "height"), placement.size, strict=True):
+        node = root.find(f"size/{side}")
+        if node is not None:
+            node.text = str(pixels)
+
+
+def rewrite_voc(source: Path, target: Path, placement: Placement) -> Path:
+    """Write a VOC file for the twin's picture: its name, its size, its objects moved with the crop."""
+    root = _parse(source)
+    name = root.find("filename")
+    if name is not None and PurePosixPath(name.text or "").suffix.lower() in (".jpg", ".jpeg"):
+        name.text = PurePosixPath(placement.key).name
+    if placement.moved:
+        _move(source, root, placement)
+    return write_bytes(target, ET.tostring(root, "utf-8", xml_declaration=False) + b"\n", sync=False)

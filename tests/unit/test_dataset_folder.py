@@ -1,0 +1,172 @@
+"""Folders of pictures and their lists of boxes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import layouts
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from layouts import HEIGHT, WIDTH, picture, placements, text
+
+from fgfast.datasets.box_tables import read_table, rewrite_table
+from fgfast.datasets.folder import Folder
+from fgfast.datasets.layout import Placement
+from fgfast.errors import DatasetError, UsageError
+
+
+def test_reading(tmp_path: Path) -> None:
+    dataset = Folder.open(layouts.folder(tmp_path))
+    assert [(s.key, s.label, s.split) for s in dataset.samples] == [
+        ("Validation/cat/c.jpg", "cat", "val"),
+        ("test/dog/d.jpg", "dog", "test"),
+        ("train/cat/a.jpg", "cat", "train"),
+        ("train/dog/b.png", "dog", "train"),
+    ]
+    assert (dataset.folder, dataset.classes, dataset.ignored) == ("pictures", ("cat", "dog"), 1)
+    assert dataset.samples[1].boxes.tolist() == [[8.5, 6, 32, 26]]
+    assert dataset.turn_exif
+
+
+def test_flat_and_class_folders(tmp_path: Path) -> None:
+    for key in ("a.JPG", "cat/b.webp", "cat/more/c.gif", "training/d.bmp", "val/e.png"):
+        text(tmp_path / key, "")
+    found = [(s.key, s.label, s.split) for s in Folder.open(tmp_path).samples]
+    assert found == [
+        ("a.JPG", "", ""),
+        ("cat/b.webp", "cat", ""),
+        ("cat/more/c.gif", "cat", ""),
+        ("training/d.bmp", "training", ""),
+        ("val/e.png", "", "val"),
+    ]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    picture(tmp_path / "elsewhere/x.png")
+    root = tmp_path / "root"
+    picture(root / "cat/a.png")
+    (root / "cat/loop").symlink_to(root)
+    (root / "dog").symlink_to(tmp_path / "elsewhere")
+    (root / "cat/gone.png").symlink_to(tmp_path / "gone.png")
+    assert [s.key for s in Folder.open(root).samples] == ["cat/a.png", "cat/gone.png", "dog/x.png"]
+
+
+def test_names_that_cannot_be_keys_are_counted(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    text(tmp_path / "b\\c.png", "")
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).touch()
+    except OSError:
+        pytest.skip("this file system has no such names")
+    dataset = Folder.open(tmp_path)
+    assert [s.key for s in dataset.samples] == ["a.png"]
+    assert dataset.ignored == 2
+
+
+def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
+    text(tmp_path / "jpg", "")
+    with pytest.raises(UsageError, match=r"no picture in .*1 other files.*\.jpg"):
+        Folder.open(tmp_path)
+
+
+def test_listed_pictures_that_are_not_there_are_samples(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    text(tmp_path / "boxes.csv", "path,x0,y0,x1,y1", "b.png,0,0,5,5", "b.png,1,1,6,6")
+    assert [(s.key, len(s.boxes)) for s in Folder.open(tmp_path).samples] == [("a.png", 0), ("b.png", 2)]
+
+
+def test_class_folders_stay_though_all_their_pictures_failed(tmp_path: Path) -> None:
+    dataset = Folder.open(layouts.folder(tmp_path))
+    dataset.write_annotations(tmp_path / "out", placements(dataset, without=("train/cat/a.jpg",)))
+    assert (tmp_path / "out/train/cat").is_dir()
+    assert (tmp_path / "out/boxes.csv").read_text() == "path,x0,y0,x1,y1\ntest/dog/d.jpg,8.5,6,32,26\n"
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "one": {"bbox": [8, 6, 24, 20]},
+    "many": {"bbox": [[8, 6, 24, 20], [0, 0, 2, 2]], "text": "ä"},
+    "objects": {"objects": {"bbox": [[8, 6, 24, 20]], "categories": [3]}},
+    "corners": {"x0": 8, "y0": 6, "x1": 32, "y1": 26},
+}
+
+
+@pytest.mark.parametrize("shape", sorted(SHAPES))
+def test_hugging_face_lines(tmp_path: Path, shape: str) -> None:
+    root = tmp_path / "in"
+    picture(root / "train/cat/a.png")
+    lines: list[dict[str, Any]] = [{"file_name": "cat/a.png", **SHAPES[shape]}, {"file_name": "cat/b.png"}]
+    text(root / "train/metadata.jsonl", *(json.dumps(line, ensure_ascii=False) for line in lines))
+    dataset = Folder.open(root)
+    assert [s.key for s in dataset.samples] == ["train/cat/a.png", "train/cat/b.png"]
+    assert dataset.samples[0].boxes[0].tolist() == [8, 6, 32, 26]
+    assert len(dataset.samples[1].boxes) == 0
+
+    key = "train/cat/a.png"
+    moved = {key: Placement("train/cat/a.webp", (4, 5), (20, 16), (WIDTH, HEIGHT))}
+    dataset.write_annotations(tmp_path / "out", moved)
+    (line,) = (tmp_path / "out/train/metadata.jsonl").read_text().splitlines()
+    twin = json.loads(line)
+    assert twin["file_name"] == "cat/a.webp"
+    assert twin.keys() == lines[0].keys()
+    (row,) = read_table(tmp_path / "out", "train/metadata.jsonl")
+    assert list(row.boxes) == [(4, 1, 20, 16), (0, 0, 0, 0)][: 2 if shape == "many" else 1]
+    if shape == "many":
+        assert "ä" in line
+
+
+def test_hugging_face_columns(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    picture(root / "a.png")
+    picture(root / "b.png")
+    text(root / "metadata.csv", "file_name,bbox,note", 'a.png,"[8, 6, 24, 20]","x, y"', "b.png,,z")
+    dataset = Folder.open(root)
+    assert dataset.samples[0].boxes.tolist() == [[8, 6, 32, 26]]
+    dataset.write_annotations(tmp_path / "out", placements(dataset, (4, 5), (20, 16)))
+    assert (tmp_path / "out/metadata.csv").read_text() == (
+        'file_name,bbox,note\na.png,"[4.0, 1.0, 16.0, 15.0]","x, y"\nb.png,,z\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (("path,x0,y0,x1", "a.png,1,2,3"), r"boxes\.csv:1: expected a column 'y1'"),
+        (("path,x0,y0,x1,y1", "a.png,1,2,3"), r"boxes\.csv:2: expected 5 columns"),
+        (("path,x0,y0,x1,y1", "a.png,1,2,three,4"), r"boxes\.csv:2: expected a number, got 'three'"),
+        (("path,x0,y0,x1,y1", "a.png,5,2,3,4"), r"boxes\.csv:2: expected a box with x0 <= x1"),
+        (("path,x0,y0,x1,y1", "../a.png,1,2,3,4"), r"boxes\.csv:2: expected a path inside"),
+    ],
+)
+def test_errors_name_the_line(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
+    picture(tmp_path / "a.png")
+    text(tmp_path / "boxes.csv", *lines)
+    with pytest.raises(DatasetError, match=message):
+        Folder.open(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"file_name": 3}', '{"file_name": "a.png", "bbox": [1, 2]}'])
+def test_errors_in_json_lines(tmp_path: Path, line: str) -> None:
+    picture(tmp_path / "a.png")
+    text(tmp_path / "metadata.jsonl", line)
+    with pytest.raises(DatasetError, match=r"metadata\.jsonl:1"):
+        Folder.open(tmp_path)
+
+
+names = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\\\0\r\n:", exclude_categories=("Cs", "Cc")), min_size=1
+)
+
+
+@given(st.lists(names.map(lambda name: f"p{name}.png"), unique=True, min_size=1, max_size=4))
+def test_any_name_survives_the_csv(tmp_path_factory: pytest.TempPathFactory, found: list[str]) -> None:
+    root = tmp_path_factory.mktemp("root")
+    quoted = ['"' + name.replace('"', '""') + '"' for name in found]
+    text(root / "boxes.csv", "path,x0,y0,x1,y1", *(f"{name},1,2,3,4" for name in quoted))
+    place = {name: Placement(name, (1, 1), (9, 9), (10, 10)) for name in found}
+    rewrite_table(root, "boxes.csv", root / "out" / "boxes.csv", place)
+    rows = read_table(root / "out", "boxes.csv")
+    assert [(row.key, row.boxes) for row in rows] == [(name, ((0, 1, 2, 3),)) for name in found]

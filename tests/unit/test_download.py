@@ -1,0 +1,252 @@
+"""Downloads from a server on this machine: whole, broken off, wrong, hostile."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import layouts
+import pytest
+
+from fgfast.datasets import download as module
+from fgfast.datasets import open_dataset
+from fgfast.datasets.download import Resource, download, fetch, unpack
+from fgfast.errors import DownloadError, UsageError
+
+
+class Mirror(ThreadingHTTPServer):
+    """Serves `files`; `breaks` transfers end after half of what is left; `codes` are answered first."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.files: dict[str, bytes] = {}
+        self.breaks, self.ranges = 0, True
+        self.codes: list[int] = []
+        self.asked: list[str | None] = []
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Mirror
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.server.asked.append(asked)
+        content = self.server.files.get(self.path.lstrip("/"))
+        if self.server.codes or content is None:
+            self.send_error(self.server.codes.pop(0) if self.server.codes else 404)
+            return
+        start = int(re.findall(r"\d+", asked)[0]) if asked and self.server.ranges else 0
+        if start and start >= len(content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        rest = content[start:]
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        if self.server.breaks:
+            self.server.breaks -= 1
+            rest = rest[: len(rest) // 2]
+        self.wfile.write(rest)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    with Mirror() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        monkeypatch.setenv("FGFAST_MIRROR", f"http://127.0.0.1:{server.server_address[1]}/")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(module, "BACKOFF", 0.0)
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+CONTENT = bytes(range(256)) * 40
+
+
+def resource(content: bytes = CONTENT, file: str = "some.bin") -> Resource:
+    return Resource(f"https://nowhere.invalid/a/{file}", f"sha256:{hashlib.sha256(content).hexdigest()}")
+
+
+def tar_of(folder: Path, inside: str = "") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.add(folder, inside or folder.name)
+    return buffer.getvalue()
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, mirror: Mirror, name: str, contents: list[bytes]) -> None:
+    """Let `name` come from the mirror, with the digests of what it serves."""
+    served = []
+    for official, content in zip(module.RESOURCES[name], contents, strict=True):
+        served.append(replace(official, digest=f"md5:{hashlib.md5(content).hexdigest()}"))
+        mirror.files[official.file] = content
+    monkeypatch.setitem(module.RESOURCES, name, tuple(served))
+
+
+def test_a_file_is_fetched_and_progress_told(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.files["some.bin"] = CONTENT
+    told: list[tuple[str, int, int | None]] = []
+    path = fetch(resource(), tmp_path, lambda *args: told.append(args))
+    assert path.read_bytes() == CONTENT
+    assert told[-1] == ("some.bin", len(CONTENT), len(CONTENT))
+    assert [p.name for p in tmp_path.iterdir()] == ["some.bin"]
+    fetch(resource(), tmp_path)
+    assert len(mirror.asked) == 1
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_broken_transfer_is_resumed(mirror: Mirror, tmp_path: Path, ranges: bool) -> None:
+    mirror.files["some.bin"], mirror.breaks, mirror.ranges = CONTENT, 2, ranges
+    assert fetch(resource(), tmp_path).read_bytes() == CONTENT
+    half = len(CONTENT) // 2
+    second = half + half // 2 if ranges else half
+    assert mirror.asked == [None, f"bytes={half}-", f"bytes={second}-"]
+
+
+def test_it_is_given_up_after_three_more_tries_and_taken_up_later(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.files["some.bin"], mirror.breaks = CONTENT, 4
+    with pytest.raises(DownloadError, match=r"some\.bin: the transfer broke off.*FGFAST_MIRROR"):
+        fetch(resource(), tmp_path)
+    assert (tmp_path / "some.bin.part").is_file()
+    assert not (tmp_path / "some.bin").exists()
+    assert fetch(resource(), tmp_path).read_bytes() == CONTENT
+    assert len(mirror.asked) == 5
+
+
+def test_a_part_that_is_whole_or_too_long(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.files["some.bin"] = CONTENT
+    for part in (CONTENT, CONTENT + b"more"):
+        (tmp_path / "some.bin.part").write_bytes(part)
+        path = fetch(resource(), tmp_path)
+        assert path.read_bytes() == CONTENT
+        path.unlink()
+
+
+def test_errors_of_the_server(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.files["some.bin"], mirror.codes = CONTENT, [503, 429]
+    assert fetch(resource(), tmp_path).read_bytes() == CONTENT
+    with pytest.raises(DownloadError, match=r"other\.bin: HTTP 404"):
+        fetch(resource(file="other.bin"), tmp_path)
+    assert len(mirror.asked) == 4
+
+
+def test_nobody_answers(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FGFAST_MIRROR", "http://127.0.0.1:1")
+    with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:1/some\.bin: .*refused"):
+        fetch(resource(), tmp_path)
+    monkeypatch.setenv("FGFAST_MIRROR", "file:///etc")
+    with pytest.raises(UsageError, match="http"):
+        fetch(resource(), tmp_path)
+
+
+def test_a_wrong_checksum_removes_the_file(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.files["some.bin"] = CONTENT[:-1]
+    with pytest.raises(DownloadError, match=r"SHA256 is [0-9a-f]{64}, expected [0-9a-f]{64} \(10239 bytes\)"):
+        fetch(resource(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    serve(monkeypatch, mirror, "cub", [b"x"])
+    monkeypatch.setattr(module, "_store", full)
+    with pytest.raises(DownloadError, match=r"No space left on device\. Free space"):
+        download("cub", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["aircraft", "cub", "pets", "flowers"])
+def test_a_data_set_is_fetched_and_opened(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    root = layouts.BUILDERS[name](tmp_path / "source")
+    if name == "pets":
+        contents = [tar_of(root / "images"), tar_of(root / "annotations")]
+    elif name == "flowers":
+        mats = [(root / file).read_bytes() for file in ("imagelabels.mat", "setid.mat")]
+        contents = [tar_of(root / "jpg"), *mats]
+    else:
+        contents = [tar_of(root)]
+    serve(monkeypatch, mirror, name, contents)
+    into = tmp_path / "data"
+    assert download(name, into) == into / root.name
+    assert [sample.key for sample in open_dataset(name, search=[into]).samples] == [
+        sample.key for sample in open_dataset(name, root=root).samples
+    ]
+    assert [path.name for path in into.iterdir()] == [root.name]
+    asked = len(mirror.asked)
+    assert download(name, into) == into / root.name
+    assert len(mirror.asked) == asked
+
+
+def test_an_archive_of_something_else_leaves_nothing(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(monkeypatch, mirror, "cub", [tar_of(layouts.flowers(tmp_path), "CUB_200_2011")])
+    with pytest.raises(DownloadError, match=r"hold no images\.txt"):
+        download("cub", tmp_path / "data")
+    assert not (tmp_path / "data/CUB_200_2011").exists()
+
+
+def test_data_sets_without_an_address_say_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="pytorch/vision/issues/7545"):
+        download("cars", tmp_path)
+    (tmp_path / "CUB_200_2011").mkdir()
+    with pytest.raises(UsageError, match="Move it away"):
+        download("cub", tmp_path)
+
+
+def hostile(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, link
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        hostile("../evil"),
+        hostile("a/../../evil"),
+        hostile("/tmp/evil"),
+        hostile("a\\..\\evil"),
+        hostile("C:/evil"),
+        hostile("link", tarfile.SYMTYPE, "/etc/passwd"),
+        hostile("link", tarfile.LNKTYPE, "../../evil"),
+        hostile("device", tarfile.CHRTYPE),
+        hostile("pipe", tarfile.FIFOTYPE),
+    ],
+    ids=lambda member: member.name,
+)
+def test_hostile_archives_are_refused_whole(tmp_path: Path, member: tarfile.TarInfo) -> None:
+    archive = tmp_path / "a.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.addfile(hostile("harmless"))
+        tar.addfile(member)
+    with pytest.raises(DownloadError, match="not safe to unpack"):
+        unpack(archive, tmp_path / "into" / "deep")
+    assert not (tmp_path / "into").exists()
+    assert not (tmp_path / "evil").exists()
+
+
+def test_half_an_archive_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tgz"
+    archive.write_bytes(tar_of(layouts.cub(tmp_path))[:200])
+    with pytest.raises(DownloadError, match="cannot be unpacked"):
+        unpack(archive, tmp_path / "into")
