@@ -1,0 +1,314 @@
+"""report.html: one page, without network, that shows a person what a run did.
+
+The ledger is read once, as a stream; what the page needs of it fits in a few megabytes whatever its length.
+This module says what is shown; report.html, the template, how: it gets one block of JSON. Names, classes and
+messages may be hostile: in that block every "<" is escaped, the page's script shows them as text, and the
+page's security policy names that script by its hash: no other one runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import importlib.resources
+import io
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from html import escape
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import quote
+
+from fgfast.io.decode import FORMATS, decode, read_bytes
+from fgfast.io.write import write_file
+from fgfast.records import STATUSES, Outcome, Sample, Status
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+THUMB_SIDE = 240
+"""Longer side of a thumbnail in pixels; less where the gallery is larger than `THUMB_COUNT` rows."""
+THUMB_COUNT = 240
+THUMB_BYTES = 5_000_000
+"""All thumbnails together; 6.7 MB as base64, so that the page stays below 8 MB."""
+THUMB_QUALITIES = (80, 60, 35, 10)
+FAILED_ROWS = 300
+CLASS_ROWS = 1000
+"""Most rows of the two tables; the page says how many there are in all, the ledger has the rest."""
+BINS = 20
+"""Columns of the histogram of the subject's share of the picture."""
+
+SOME = 2048
+"""At least so many values a median is taken of."""
+
+T = TypeVar("T")
+
+
+class Spread(Generic[T]):
+    """An even choice from a stream of unknown length, always the same for the same stream.
+
+    It keeps every item; once twice the limit is reached, every second, then every fourth, and so on.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Keep all of up to 2 * `limit` items, at least `limit` of more."""
+        self._limit, self._stride, self._seen = max(limit, 1), 1, 0
+        self.kept: list[T] = []
+
+    def add(self, item: T) -> None:
+        """Look at the stream's next item."""
+        if self._seen % self._stride == 0:
+            if len(self.kept) == 2 * self._limit:
+                self.kept, self._stride = self.kept[::2], 2 * self._stride
+            self.kept.append(item)
+        self._seen += 1
+
+    def take(self, count: int) -> list[T]:
+        """At most `count` items, evenly from all."""
+        count = min(count, len(self.kept))
+        return [self.kept[n * len(self.kept) // count] for n in range(count)]
+
+
+class Summary:
+    """What the page needs of the ledger."""
+
+    def __init__(self, outcomes: Iterable[Outcome], samples: Mapping[str, Sample], gallery: int) -> None:
+        """Read the stream once."""
+        self.counts: Counter[Status] = Counter()
+        self.reasons: dict[Status, Counter[str]] = {status: Counter() for status in STATUSES}
+        self.classes: dict[str, Counter[Status]] = {}
+        self.seconds: Counter[str] = Counter()
+        self.some_seconds: dict[str, Spread[float]] = {}
+        self.shares: dict[Status, list[int]] = {"done": [0] * BINS, "flagged": [0] * BINS}
+        self.some_shares: Spread[float] = Spread(SOME)
+        self.unwritten: dict[Status, list[Outcome]] = {"failed": [], "skipped": []}
+        self._done: Spread[tuple[int, Outcome]] = Spread(gallery)
+        self._flagged: dict[tuple[str, ...], Spread[tuple[int, Outcome]]] = {}
+        self._gallery = gallery
+        for position, outcome in enumerate(outcomes):
+            self._count(outcome, samples[outcome.key].label if outcome.key in samples else "")
+            self._keep(position, outcome)
+
+    def _count(self, o: Outcome, label: str) -> None:
+        self.counts[o.status] += 1
+        self.reasons[o.status].update(o.reasons)
+        self.classes.setdefault(label, Counter())[o.status] += 1
+        for name, seconds in o.seconds.items():
+            self.seconds[name] += seconds  # type: ignore[assignment]  # Counter counts in floats too
+            self.some_seconds.setdefault(name, Spread(SOME)).add(seconds)
+        share = share_of(o)
+        if share is not None and o.status in self.shares:
+            self.shares[o.status][min(int(share * BINS), BINS - 1)] += 1
+            self.some_shares.add(share)
+
+    def _keep(self, position: int, o: Outcome) -> None:
+        if o.status == "done":
+            self._done.add((position, o))
+        elif o.status == "flagged":
+            self._flagged.setdefault(o.reasons, Spread(self._gallery)).add((position, o))
+        elif len(self.unwritten[o.status]) < FAILED_ROWS:
+            self.unwritten[o.status].append(o)
+
+    def chosen(self) -> list[Outcome]:
+        """The gallery: flagged ones first, as evenly over their reasons as they allow, then done ones."""
+        room = max(self._gallery * 2 // 3, self._gallery - len(self._done.kept))
+        groups = list(self._flagged.values())
+        quotas = [0] * len(groups)
+        sizes = [len(group.kept) for group in groups]
+        while sum(quotas) < room and quotas != sizes:
+            least = min((n for n, size in enumerate(sizes) if quotas[n] < size), key=quotas.__getitem__)
+            quotas[least] += 1
+        flagged = [pair for group, quota in zip(groups, quotas, strict=True) for pair in group.take(quota)]
+        done = self._done.take(self._gallery - len(flagged))
+        return [o for pairs in (flagged, done) for _, o in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def write_report(
+    path: Path,
+    *,
+    facts: Mapping[str, Any],
+    total: int,
+    outcomes: Callable[[Sequence[Status]], Iterator[Outcome]],
+    samples: Mapping[str, Sample],
+    twin: Path,
+    turn_exif: bool,
+    gallery: int = 240,
+) -> None:
+    """Write the page.
+
+    Args:
+        path: the file, OUT/fgfast/report.html.
+        facts: the content of run.json; what it lacks is left out of the page.
+        total: number of samples that the run was to do.
+        outcomes: streams the ledger's outcomes of the given statuses, in the data set's order.
+        samples: key -> sample.
+        twin: the folder of the twin.
+        turn_exif: whether pictures are turned as their EXIF orientation says.
+        gallery: number of pictures to show.
+    """
+    summary = Summary(outcomes(STATUSES), samples, gallery)
+    chosen = summary.chosen()
+    draw = partial(thumbnails, samples=samples, twin=twin, turn_exif=turn_exif, count=len(chosen))
+    with ThreadPoolExecutor(2) as pool:
+        pairs = list(pool.map(draw, chosen))
+    folder = os.path.relpath(twin, path.parent).replace(os.sep, "/")
+    content = {
+        **overview(facts, summary.counts, total),
+        **charts(summary),
+        "gallery": [{**entry(o, samples), **card(o, folder), **pair} for o, pair in zip(chosen, pairs, strict=True)],
+        "unwritten": [
+            {**entry(o, samples), "stage": o.stage, "detail": o.detail}
+            for o in (summary.unwritten["failed"] + summary.unwritten["skipped"])[:FAILED_ROWS]
+        ],
+        "classes": class_rows(summary.classes),
+        "class_count": len(summary.classes),
+        "facts": [{"name": name, "rows": list(fact_rows(value))} for name, value in facts.items()],
+    }
+    write_file(path, page(content))
+
+
+def page(content: Mapping[str, Any]) -> bytes:
+    """The template with the content in it."""
+    template = importlib.resources.files("fgfast.io").joinpath("report.html").read_text(encoding="utf-8")
+    script = template.split("<script>")[1].split("</script>")[0]
+    parts = {
+        "title": escape(content["title"]),
+        "script": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        # "<" could end the block or begin a comment in it; JSON may write any character as \u....
+        "content": json.dumps(visible(content), allow_nan=False).replace("<", "\\u003c"),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template).encode()
+
+
+def visible(value: Any) -> Any:
+    """The same content for JSON: bytes that are no UTF-8 show as \\udcff, odd numbers as words."""
+    if isinstance(value, Mapping):
+        return {visible(str(key)): visible(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [visible(item) for item in value]
+    if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return re.sub("[\ud800-\udfff]", lambda match: ascii(match[0])[1:-1], str(value))
+
+
+def overview(facts: Mapping[str, Any], counts: Mapping[Status, int], total: int) -> dict[str, Any]:
+    """Title, counts, speed."""
+    made_with, result = facts.get("made_with") or {}, facts.get("result") or {}
+    resumed, seconds = int(result.get("resumed") or 0), result.get("seconds")
+    seen = sum(counts.values())
+    return {
+        "title": visible(str(made_with.get("dataset") or "data set")),
+        "made_with": made_with,
+        "finished": facts.get("finished"),
+        "counts": {status: counts.get(status, 0) for status in STATUSES},
+        "total": total,
+        "left": max(total - seen, 0),
+        "resumed": resumed,
+        "seconds": seconds,
+        "rate": max(seen - resumed, 0) / seconds if seconds else None,
+    }
+
+
+def charts(summary: Summary) -> dict[str, Any]:
+    """Reasons, time per stage, the subject's share."""
+    shares = summary.some_shares.kept
+    return {
+        "reasons": {status: counter.most_common(12) for status, counter in summary.reasons.items()},
+        "stages": [[s, summary.seconds[s], median(some.kept)] for s, some in summary.some_seconds.items()],
+        "shares": summary.shares,
+        "median_share": median(shares) if shares else None,
+    }
+
+
+def entry(o: Outcome, samples: Mapping[str, Sample]) -> dict[str, Any]:
+    """What every row and every card says of a sample."""
+    label, split = (samples[o.key].label, samples[o.key].split) if o.key in samples else ("", "")
+    return {"name": o.key, "status": o.status, "reasons": o.reasons, "class": label, "split": split}
+
+
+def card(o: Outcome, folder: str) -> dict[str, Any]:
+    """What only the gallery says of a sample. Its box: left, top, width, height in percent of the picture."""
+    box = None
+    if o.box is not None and o.size and all(o.size):
+        (width, height), (x0, y0, x1, y1) = o.size, o.box.tolist()
+        box = [round(100 * v, 2) for v in (x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height)]
+    return {
+        "share": share_of(o),
+        "box": box,
+        "why": o.box_reason,
+        "size": o.size,
+        "twin_size": o.twin_size,
+        "whole": o.size == o.twin_size and o.offset == (0, 0),
+        "twin": o.twin,
+        "link": url(f"{folder}/{o.twin}"),
+        "quality": o.quality,
+    }
+
+
+def class_rows(classes: Mapping[str, Mapping[Status, int]]) -> list[list[Any]]:
+    """[class, number of each status]; where there are too many, the classes with most doubts and failures."""
+    names = sorted(classes)
+    if len(names) > CLASS_ROWS:
+        names.sort(key=lambda name: classes[name].get("done", 0) / sum(classes[name].values()))
+    return [[name, *(classes[name].get(s, 0) for s in STATUSES)] for name in sorted(names[:CLASS_ROWS])]
+
+
+def fact_rows(value: Any, name: str = "") -> Iterator[list[str]]:
+    """Nested values as [name, value] rows; a name below another follows it after a dot."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from fact_rows(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (list, tuple)):
+        yield [name, "\n".join(str(item) for item in value)]
+    else:
+        yield [name, "not set" if value is None else str(value)]
+
+
+def thumbnails(
+    o: Outcome, *, samples: Mapping[str, Sample], twin: Path, turn_exif: bool, count: int
+) -> dict[str, str | None]:
+    """The picture before and after, as data URIs; None for one that cannot be shown."""
+    from PIL import Image
+
+    before = after = None
+    # Pillow raises many kinds on damaged files; one picture less is no reason to lose the page.
+    with contextlib.suppress(Exception):
+        pixels = decode(read_bytes(samples[o.key].path), o.key, turn_exif).pixels
+        before = data_uri(Image.fromarray(pixels), count)
+    with contextlib.suppress(Exception), Image.open(twin / str(o.twin), formats=FORMATS) as picture:
+        after = data_uri(picture.convert("RGBA" if picture.has_transparency_data else "RGB"), count)
+    return {"before": before, "after": after}
+
+
+def data_uri(picture: Image.Image, count: int) -> str:
+    """A thumbnail as data URI, small enough for `count` pairs of its size."""
+    side = round(THUMB_SIDE * min(1.0, (THUMB_COUNT / count) ** 0.5))
+    picture.thumbnail((side, side), reducing_gap=3)
+    for quality in THUMB_QUALITIES:
+        buffer = io.BytesIO()
+        picture.save(buffer, "WEBP", quality=quality)
+        if buffer.tell() <= THUMB_BYTES / (2 * count):
+            break
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def share_of(o: Outcome) -> float | None:
+    """The subject's share of the stored picture, 0..1."""
+    pixels = o.size[0] * o.size[1] if o.size else 0
+    return None if o.area is None or not pixels else min(max(o.area / pixels, 0.0), 1.0)
+
+
+def url(path: str) -> str:
+    """A relative path as it stands in a link; names the file's own bytes."""
+    try:
+        return quote(os.fsencode(path))
+    except UnicodeEncodeError:
+        return quote(path.encode("utf-8", "surrogatepass"))
