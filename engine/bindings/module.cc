@@ -27,15 +27,12 @@ void Require(bool fits, const char* what) {
   if (!fits) throw std::invalid_argument(what);
 }
 
-const uint8_t* Bytes(const Array<const bool, 2>& bits) {
-  return reinterpret_cast<const uint8_t*>(bits.data());
-}
+const uint8_t* Bytes(const Array<const bool, 2>& bits) { return reinterpret_cast<const uint8_t*>(bits.data()); }
 
 fgfast::MaskedPicture Picture(const Array<const uint8_t, 3>& pixels, const Array<const bool, 2>& bits) {
   Require(pixels.shape(2) == 3, "pixels must be (H, W, 3)");
   Require(bits.shape(0) == pixels.shape(0) && bits.shape(1) == pixels.shape(1), "bits must be (H, W)");
-  return {pixels.data(), Bytes(bits), static_cast<int64_t>(pixels.shape(0)),
-          static_cast<int64_t>(pixels.shape(1))};
+  return {pixels.data(), Bytes(bits), static_cast<int64_t>(pixels.shape(0)), static_cast<int64_t>(pixels.shape(1))};
 }
 
 fgfast::Window At(int32_t x0, int32_t y0, const Array<uint8_t, 3>& out, size_t channels) {
@@ -44,8 +41,7 @@ fgfast::Window At(int32_t x0, int32_t y0, const Array<uint8_t, 3>& out, size_t c
 }
 
 void Composite(const Array<const uint8_t, 3>& pixels, const Array<const bool, 2>& bits,
-               const Array<const uint8_t, 3>& background, int32_t x0, int32_t y0,
-               const Array<uint8_t, 3>& out) {
+               const Array<const uint8_t, 3>& background, int32_t x0, int32_t y0, const Array<uint8_t, 3>& out) {
   const fgfast::MaskedPicture picture = Picture(pixels, bits);
   const fgfast::Window window = At(x0, y0, out, 3);
   const bool one_row = background.shape(0) == 1;
@@ -56,8 +52,8 @@ void Composite(const Array<const uint8_t, 3>& pixels, const Array<const bool, 2>
   fgfast::Composite(picture, window, background.data(), one_row ? 0 : window.width * 3, out.data());
 }
 
-void CompositeAlpha(const Array<const uint8_t, 3>& pixels, const Array<const bool, 2>& bits, int32_t x0,
-                    int32_t y0, const Array<uint8_t, 3>& out) {
+void CompositeAlpha(const Array<const uint8_t, 3>& pixels, const Array<const bool, 2>& bits, int32_t x0, int32_t y0,
+                    const Array<uint8_t, 3>& out) {
   const fgfast::MaskedPicture picture = Picture(pixels, bits);
   const fgfast::Window window = At(x0, y0, out, 4);
   nb::gil_scoped_release release;
@@ -94,8 +90,8 @@ nb::ndarray<nb::numpy, bool, nb::ndim<2>> RleDecode(const nb::bytes& counts, int
 }  // namespace
 
 NB_MODULE(_native, module) {
-  module.def("composite", &Composite, "pixels"_a.noconvert(), "bits"_a.noconvert(),
-             "background"_a.noconvert(), "x0"_a, "y0"_a, "out"_a.noconvert(),
+  module.def("composite", &Composite, "pixels"_a.noconvert(), "bits"_a.noconvert(), "background"_a.noconvert(), "x0"_a,
+             "y0"_a, "out"_a.noconvert(),
              "Fill out (h, w, 3) with the window at (x0, y0); background is (1, w, 3) or (h, w, 3).");
   module.def("composite_alpha", &CompositeAlpha, "pixels"_a.noconvert(), "bits"_a.noconvert(), "x0"_a, "y0"_a,
              "out"_a.noconvert(), "Fill out (h, w, 4) with the window at (x0, y0).");

@@ -66,12 +66,8 @@ void CompositeRow(const uint8_t* __restrict pixels, const uint8_t* __restrict bi
                   const uint8_t* __restrict background, int64_t count, uint8_t* __restrict out) {
   ForEachSpan(
       bits, count,
-      [=](int64_t begin, int64_t end) {
-        std::memcpy(out + 3 * begin, pixels + 3 * begin, 3 * (end - begin));
-      },
-      [=](int64_t begin, int64_t end) {
-        std::memcpy(out + 3 * begin, background + 3 * begin, 3 * (end - begin));
-      },
+      [=](int64_t begin, int64_t end) { std::memcpy(out + 3 * begin, pixels + 3 * begin, 3 * (end - begin)); },
+      [=](int64_t begin, int64_t end) { std::memcpy(out + 3 * begin, background + 3 * begin, 3 * (end - begin)); },
       [=](int64_t begin, int64_t end) {
         for (int64_t x = begin; x < end; ++x) {
           const uint8_t* from = (bits[x] ? pixels : background) + 3 * x;
@@ -93,8 +89,7 @@ void CompositeAlphaRow(const uint8_t* __restrict pixels, const uint8_t* __restri
     }
   };
   ForEachSpan(
-      bits, count, opaque,
-      [=](int64_t begin, int64_t end) { std::memset(out + 4 * begin, 0, 4 * (end - begin)); },
+      bits, count, opaque, [=](int64_t begin, int64_t end) { std::memset(out + 4 * begin, 0, 4 * (end - begin)); },
       [=](int64_t begin, int64_t end) {
         for (int64_t x = begin; x < end; ++x) {
           const uint8_t keep = bits[x] ? 255 : 0;
@@ -108,8 +103,8 @@ void CompositeAlphaRow(const uint8_t* __restrict pixels, const uint8_t* __restri
 
 }  // namespace
 
-void Composite(const MaskedPicture& picture, const Window& window, const uint8_t* background,
-               int64_t background_stride, uint8_t* out) {
+void Composite(const MaskedPicture& picture, const Window& window, const uint8_t* background, int64_t background_stride,
+               uint8_t* out) {
   const Overlap inside = Intersect(picture, window);
   for (int64_t y = 0; y < window.height; ++y) {
     const uint8_t* fill = background + y * background_stride;
@@ -120,8 +115,8 @@ void Composite(const MaskedPicture& picture, const Window& window, const uint8_t
     }
     const int64_t first = (window.y0 + y) * picture.width + window.x0 + inside.left;
     std::memcpy(row, fill, inside.left * 3);
-    CompositeRow(picture.pixels + first * 3, picture.bits + first, fill + inside.left * 3,
-                 inside.right - inside.left, row + inside.left * 3);
+    CompositeRow(picture.pixels + first * 3, picture.bits + first, fill + inside.left * 3, inside.right - inside.left,
+                 row + inside.left * 3);
     std::memcpy(row + inside.right * 3, fill + inside.right * 3, (window.width - inside.right) * 3);
   }
 }

@@ -67,8 +67,7 @@ int64_t ReadNumber(std::string_view text, size_t& position) {
   const size_t start = position;
   int64_t number = 0;
   for (int shift = 0;; shift += 5) {
-    if (position == text.size())
-      Refuse("the string ends inside a number, at byte " + std::to_string(position));
+    if (position == text.size()) Refuse("the string ends inside a number, at byte " + std::to_string(position));
     if (shift == 5 * kMaxDigits) {
       Refuse("the number at byte " + std::to_string(start) + " has more than " + std::to_string(kMaxDigits) +
              " digits");

@@ -24,8 +24,8 @@ struct Window {
 // Writes window.height x window.width x 3 bytes: the picture where the mask is set, else the background.
 // `background` is one row of window.width x 3 bytes; row y starts at background + y * background_stride, so
 // that a stride of 0 repeats one row (a colour).
-void Composite(const MaskedPicture& picture, const Window& window, const uint8_t* background,
-               int64_t background_stride, uint8_t* out);
+void Composite(const MaskedPicture& picture, const Window& window, const uint8_t* background, int64_t background_stride,
+               uint8_t* out);
 
 // Writes window.height x window.width x 4 bytes: RGB and 255 where the mask is set, else four zeros.
 void CompositeAlpha(const MaskedPicture& picture, const Window& window, uint8_t* out);
