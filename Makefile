@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The package as it is when installed, for the checks that follow imports. Import-linter runs without site (-S), whose
+# hook for the editable install would lead it back to the source tree.
+TREE := build/tree
 
 .PHONY: demo test check bench docs format clean
 
@@ -16,11 +19,11 @@ check: $(STAMP)     ## style, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror engine/*/*.cc engine/include/fgfast/*.h
-	rm -rf build/tree && mkdir -p build/tree && cp -r fgfast build/tree/fgfast
-	cp -r export build/tree/fgfast/export && cp -r bench build/tree/fgfast/bench
-	cp pyproject.toml build/tree/
-	cd build/tree && ../../$(BIN)/mypy -p fgfast --python-executable ../../$(BIN)/python
-	cd build/tree && PYTHONPATH=. ../../$(BIN)/lint-imports --config pyproject.toml --no-cache
+	rm -rf $(TREE) && mkdir -p $(TREE) && cp -r fgfast pyproject.toml $(TREE)/
+	cp -r export $(TREE)/fgfast/export && cp -r bench $(TREE)/fgfast/bench
+	cd $(TREE) && $(CURDIR)/$(BIN)/mypy -p fgfast --python-executable $(CURDIR)/$(BIN)/python
+	cd $(TREE) && PYTHONPATH=.:$$($(CURDIR)/$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  $(CURDIR)/$(BIN)/python -S -c 'from importlinter.cli import lint_imports_command as run; run()' --no-cache
 
 bench: $(STAMP)     ## measure this machine
 	$(BIN)/fgfast bench

@@ -27,8 +27,10 @@ from fgfast.runner import available_cores
 # CUB's commonest size, and how many different pictures are made; the rest are copies.
 _SIZE = (375, 500)
 _DIFFERENT = 24
-# Both decode and encode with libjpeg-turbo's exact routines, so that nothing but rounding may differ.
-_MAX_DIFFERENCE = 2
+# With this fall of the spectrum, pictures at quality 90 have 0.55 bytes a pixel; 31 CUB photographs have 0.52.
+_SPECTRUM = 1.3
+# Both decode and encode with libjpeg-turbo's exact routines.
+_MAX_DIFFERENCE = 0
 _CENTER_MARGIN = 0.1
 
 
@@ -74,7 +76,7 @@ def measure(*, pictures: int, rounds: int, workers: int | None, folder: Path) ->
 
 
 def make_pictures(folder: Path, count: int) -> float:
-    """Write JPEGs with the statistics of photographs (power falls with the square of frequency); returns mean bytes."""
+    """Write JPEGs of photographs' size on disk; returns their mean bytes."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     files = [encode(noise_picture(generator, *_SIZE), ".jpg", 90) for _ in range(_DIFFERENT)]
@@ -84,9 +86,10 @@ def make_pictures(folder: Path, count: int) -> float:
 
 
 def noise_picture(generator: np.random.Generator, height: int, width: int) -> UInt8:
-    """(height, width, 3) uint8 of coloured noise with a 1/f amplitude spectrum."""
+    """(height, width, 3) uint8 of coloured noise whose amplitude falls with frequency as `_SPECTRUM` says."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
-    spectrum = np.fft.fft2(generator.standard_normal((3, height, width))) / np.maximum(frequency, 1 / max(_SIZE))
+    falloff = np.maximum(frequency, 1 / max(height, width)) ** _SPECTRUM
+    spectrum = np.fft.fft2(generator.standard_normal((3, height, width))) / falloff
     planes = np.real(np.fft.ifft2(spectrum))
     planes = (planes - planes.mean((1, 2), keepdims=True)) / planes.std((1, 2), keepdims=True)
     mixed = 0.8 * planes[:1] + 0.35 * planes
@@ -137,7 +140,10 @@ def commit() -> str:
     folder = Path(__file__).parent
     try:
         head = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+            ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.strip()
         changes = subprocess.run(
             ["git", "-C", str(folder), "status", "--porcelain"], capture_output=True, text=True, check=True
@@ -155,7 +161,7 @@ def table(result: dict[str, Any]) -> str:
         f"{result['machine']['processor']}, {result['machine']['workers']} workers, commit {result['commit']}",
         "",
         f"  plain Pillow loop, one thread, no sync        {rate['pillow_loop']:8.1f} pictures/s",
-        f"  fgfast, durable, with ledger                  {rate['fgfast']:8.1f} pictures/s   {result['ratio']:.2f} times",
+        f"  fgfast, durable, with ledger                  {rate['fgfast']:8.1f} pictures/s  {result['ratio']:.2f}x",
         f"  fgfast, and a PNG mask each                   {rate['fgfast_masks']:8.1f} pictures/s",
         "",
         f"  largest difference between their pictures: {result['largest_difference']} grey levels",

@@ -1,8 +1,8 @@
 """fgfast: foreground-only twins of image-classification data sets, at the speed of the hardware.
 
-    >>> import fgfast
-    >>> report = fgfast.convert("cub", "cub_fg")  # doctest: +SKIP
-    >>> cutout = fgfast.cut_out("bird.jpg", box=(60, 27, 385, 331))  # doctest: +SKIP
+>>> import fgfast
+>>> report = fgfast.convert("cub", "cub_fg")  # doctest: +SKIP
+>>> cutout = fgfast.cut_out("bird.jpg", box=(60, 27, 385, 331))  # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from fgfast.config import CROPS, DETECTORS, FORMATS, MASK_FORMATS, SEGMENTERS
 from fgfast.errors import FgfastError
 
 if TYPE_CHECKING:
-    from fgfast.datasets.layout import Dataset
     from fgfast.plan import Plan
 
 EXIT_SOME_FAILED = 3
@@ -67,8 +66,13 @@ def _split_commas(ctx: click.Context, param: click.Parameter, values: tuple[str,
 
 
 @main.command()
-@click.option("--dataset", required=True, metavar="NAME", shell_complete=_dataset_names,
-              help="cub, cars, aircraft, waterbirds, pets, dogs, flowers, folder, or the path of a folder.")
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME",
+    shell_complete=_dataset_names,
+    help="cub, cars, aircraft, waterbirds, pets, dogs, flowers, folder, or the path of a folder.",
+)
 @click.option("--root", type=click.Path(path_type=Path), help="Where the data set lies; else it is looked for.")
 @click.option("--out", type=click.Path(path_type=Path), help="Output folder.  [default: NAME_fg]")
 @click.option("--labels", help="Which labelling (aircraft: variant, family, manufacturer).")
@@ -77,8 +81,12 @@ def _split_commas(ctx: click.Context, param: click.Parameter, values: tuple[str,
 @click.option("--limit", type=click.IntRange(1), help="Only so many pictures, spread evenly over the data set.")
 @click.option("--detector", default="auto", show_default=True, help=f"Where boxes come from: {', '.join(DETECTORS)}.")
 @click.option("--segmenter", default="grabcut", show_default=True, help=f"Box to mask: {', '.join(SEGMENTERS)}.")
-@click.option("--background", default="black", show_default=True,
-              help="black, white, mean (ImageNet's), R,G,B, transparent, blur, or a picture file.")
+@click.option(
+    "--background",
+    default="black",
+    show_default=True,
+    help="black, white, mean (ImageNet's), R,G,B, transparent, blur, or a picture file.",
+)
 @click.option("--format", "format_", default="same", show_default=True, help=f"{', '.join(FORMATS)}.")
 @click.option("--keep-names", is_flag=True, help="Keep file names although the format changes.")
 @click.option("--quality", default=95, show_default=True, help="JPEG and WebP quality, 1 to 100.")
@@ -110,9 +118,7 @@ def convert(**options: Any) -> None:
         console.note(console.describe_plan(plan))
     mode: Any = "resume" if options["resume"] else "overwrite" if options["overwrite"] else "auto"
     with console.Interruption() as interruption, console.display(options["as_json"]) as progress:
-        report = pipeline.run(
-            plan, mode=mode, workers=options["workers"], stop=interruption.stop, progress=progress
-        )
+        report = pipeline.run(plan, mode=mode, workers=options["workers"], stop=interruption.stop, progress=progress)
     click.echo(console.report_json(report) if options["as_json"] else console.summary(report))
     if report.stopped and interruption.exit_code:
         sys.exit(interruption.exit_code)
@@ -139,7 +145,12 @@ def _plan(options: dict[str, Any]) -> Plan:
     if options["download"]:
         root = _download(options["dataset"], root)
     return make_plan(
-        options["dataset"], options["out"], root=root, labels=options["labels"], settings=settings, selection=selection
+        options["dataset"],
+        options["out"],
+        root=root,
+        labels=options["labels"],
+        settings=settings,
+        selection=selection,
     )
 
 
@@ -160,17 +171,36 @@ def _download(name: str, root: Path | None) -> Path | None:
 
 
 @main.command()
+@click.option(
+    "--download",
+    metavar="NAME",
+    shell_complete=_dataset_names,
+    help="Fetch a data set from its official address.",
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Where to put it.  [default: first of FGFAST_DATA, ./data]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def datasets(as_json: bool) -> None:
+def datasets(download: str | None, root: Path | None, as_json: bool) -> None:
     """List the known data sets and what was found of them."""
     import json
 
     from fgfast.datasets import search_folders, survey
 
+    if download:
+        click.echo(_download(download, root))
+        return
     found = survey()
     if as_json:
         rows = [
-            {"name": f.name, "title": f.title, "path": str(f.path) if f.path else None, "pictures": f.pictures}
+            {
+                "name": f.name,
+                "title": f.title,
+                "path": str(f.path) if f.path else None,
+                "pictures": f.pictures,
+            }
             for f in found
         ]
         click.echo(json.dumps(rows, indent=2))
@@ -178,9 +208,11 @@ def datasets(as_json: bool) -> None:
     for f in found:
         count = f"{f.pictures:,} pictures" if f.pictures is not None else ""
         where = f"{f.path.absolute()}  {count}".rstrip() if f.path else "not found"
-        click.echo(f"{f.name:<11} {f.title:<22} {where if f.name != 'folder' else 'any folder of pictures: --root DIR'}")
+        click.echo(
+            f"{f.name:<11} {f.title:<22} {where if f.name != 'folder' else 'any folder of pictures: --root DIR'}"
+        )
     click.echo("\nLooked in: " + ", ".join(str(folder.absolute()) for folder in search_folders()))
-    click.echo("Look elsewhere with FGFAST_DATA=DIR or --root DIR; fetch with: fgfast convert --dataset NAME --download")
+    click.echo("Look elsewhere with FGFAST_DATA=DIR or --root DIR; fetch with: fgfast datasets --download NAME")
 
 
 def _box(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[float, ...] | None:
@@ -199,9 +231,7 @@ def _box(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[
 @click.option("--background", default="black", show_default=True, help="As for convert.")
 @click.option("--crop", default="none", show_default=True, help=f"{', '.join(CROPS)}.")
 @click.option("--pad", default=0.0, show_default=True, help="Margin when cropping, in box sides.")
-def cut(
-    picture: Path, box: tuple[float, ...] | None, out: Path | None, background: str, crop: Any, pad: float
-) -> None:
+def cut(picture: Path, box: tuple[float, ...] | None, out: Path | None, background: str, crop: Any, pad: float) -> None:
     """Cut the subject out of one picture."""
     from fgfast.config import Background, Settings
     from fgfast.errors import SampleError, UnknownNameError
@@ -215,9 +245,7 @@ def cut(
     kind = Background.parse(background)
     if kind.kind == "transparent" and suffix not in (".png", ".webp"):
         raise click.UsageError(f"{suffix} keeps no transparency: choose a name that ends in .png or .webp")
-    settings = Settings(
-        background=kind, crop=crop, pad=pad, format="png" if suffix == ".png" else "webp"
-    )
+    settings = Settings(background=kind, crop=crop, pad=pad, format="png" if suffix == ".png" else "webp")
     try:
         cutout = cut_out(picture, box, settings=settings)
     except SampleError as error:

@@ -6,7 +6,6 @@ Reads from top to bottom: `convert` makes a `Plan` and carries it out; `run` sho
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections import Counter
@@ -22,14 +21,15 @@ from fgfast.io.decode import decode, read_bytes
 from fgfast.io.output import Mode, Output, delete_files
 from fgfast.io.provenance import write_run_json
 from fgfast.io.report import write_report
-from fgfast.io.write import FORMAT_SUFFIXES, sync_folders
+from fgfast.io.write import FORMAT_SUFFIXES, settle, sync_folders
 from fgfast.plan import Plan, make_plan, names
 from fgfast.records import Outcome, Status, UInt8
-from fgfast.runner import Finished, available_cores
+from fgfast.runner import available_cores
 from fgfast.runner import run as run_stages
 from fgfast.stages import (
     Annotations,
     Center,
+    Closed,
     Cut,
     Decode,
     Detect,
@@ -39,10 +39,8 @@ from fgfast.stages import (
     Work,
     Write,
     box_mask,
-    outcome_of,
+    close,
 )
-
-log = logging.getLogger("fgfast")
 
 Progress = Callable[[dict[Status, int], int], None]
 """Called with the counts so far and the number of samples to do."""
@@ -146,8 +144,9 @@ def run(
         resumed = sum(counts.values())
         make_folders(plan, output)
 
-        def collect(batch: list[Finished[Work]]) -> None:
-            counts.update(outcome.status for outcome in enter(batch, output))
+        def collect(batch: list[Closed]) -> None:
+            enter(batch, output)
+            counts.update(closed.outcome.status for closed in batch)
             if progress:
                 progress(dict(counts), len(plan.positions))
 
@@ -157,6 +156,7 @@ def run(
             run_stages(
                 todo(plan, finished),
                 stages(plan, output),
+                close,
                 collect,
                 workers=workers,
                 stop=stop,
@@ -219,15 +219,12 @@ def make_folders(plan: Plan, output: Output) -> None:
     sync_folders({parent for f in folders for parent in (f, *f.parents) if output.out in (parent, *parent.parents)})
 
 
-def enter(batch: list[Finished[Work]], output: Output) -> list[Outcome]:
-    """Make the names of a batch's files durable, then enter its outcomes into the ledger."""
-    sync_folders(path.parent for f in batch for path in f.item.written)
-    outcomes = [outcome_of(f) for f in batch]
-    output.ledger.record(zip((f.item.position for f in batch), outcomes))
-    for f in batch:
-        if f.error is not None and not isinstance(f.error, SampleError):
-            log.error("%s: internal error in stage %s", f.item.sample.key, f.stage, exc_info=f.error)
-    return outcomes
+def enter(batch: list[Closed], output: Output) -> None:
+    """Settle a batch's files on disk, then enter its outcomes into the ledger."""
+    settle([part for closed in batch if closed.outcome.twin for part in closed.parts])
+    output.ledger.record((closed.position, closed.outcome) for closed in batch)
+    for part, _ in (part for closed in batch if not closed.outcome.twin for part in closed.parts):
+        part.unlink(missing_ok=True)
 
 
 def forget(plan: Plan, output: Output) -> None:
@@ -246,7 +243,8 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
     """Write what describes the twin as a whole: its annotation files, COCO, Parquet, run.json, report."""
     ledger = output.ledger
     written: tuple[Status, Status] = ("done", "flagged")
-    annotation_files = plan.dataset.write_annotations(output.twin, placements(ledger.outcomes(written)))
+    selected = {sample.key for sample in plan.selected}
+    annotation_files = plan.dataset.write_annotations(output.twin, placements(ledger.outcomes(written)), selected)
     ledger.set_meta({"annotation_files": sorted(str(p.relative_to(output.out)) for p in annotation_files)})
     labels = {sample.key: sample.label for sample in plan.dataset.samples}
     coco.write_instances(
@@ -274,7 +272,12 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
         reasons=plan.reasons,
         root=plan.dataset.root,
         workers=workers,
-        result={"total": report.total, "counts": report.counts, "resumed": resumed, "seconds": round(seconds, 3)},
+        result={
+            "total": report.total,
+            "counts": report.counts,
+            "resumed": resumed,
+            "seconds": round(seconds, 3),
+        },
     )
     write_report(
         output.report,

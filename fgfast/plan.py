@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgfast import __version__, ops
-from fgfast.config import Selection, Settings
+from fgfast.config import DetectorName, Selection, Settings
 from fgfast.datasets import open_dataset
 from fgfast.datasets.layout import Dataset
 from fgfast.errors import UnknownNameError, UsageError
@@ -101,16 +101,24 @@ def choose_methods(dataset: Dataset, settings: Settings) -> tuple[Settings, list
     total = len(dataset.samples)
     reasons = []
     if settings.detector == "auto":
-        chosen = "annotations" if boxes else "center"
+        chosen: DetectorName = "annotations" if boxes else "center"
         settings = replace(settings, detector=chosen)
-        what = f"the data set brings boxes for {boxes:,} of {total:,} pictures" if boxes else "the data set brings no boxes"
+        what = (
+            f"the data set brings boxes for {boxes:,} of {total:,} pictures"
+            if boxes
+            else "the data set brings no boxes"
+        )
         reasons.append(f"detector {chosen}: {what}")
     elif settings.detector == "annotations" and not boxes:
         raise UsageError(f"the data set {dataset.name} brings no boxes: use --detector center")
     else:
         reasons.append(f"detector {settings.detector}: as asked")
-    reasons.append(f"segmenter {settings.segmenter}: {'needs no weights' if settings.segmenter == 'grabcut' else 'as asked'}")
-    reasons.append(f"ops {ops.engine()}: {'the native engine' if ops.engine() == 'native' else 'NumPy, no native engine'}")
+    reasons.append(
+        f"segmenter {settings.segmenter}: {'needs no weights' if settings.segmenter == 'grabcut' else 'as asked'}"
+    )
+    reasons.append(
+        f"ops {ops.engine()}: {'the native engine' if ops.engine() == 'native' else 'NumPy, no native engine'}"
+    )
     return settings, reasons
 
 
@@ -141,7 +149,8 @@ def select(dataset: Dataset, selection: Selection) -> tuple[int, ...]:
 def _digest(dataset: Dataset, positions: Iterable[int]) -> str:
     """How many samples are selected, and a hash over everything of them that changes the result."""
     digest, count = hashlib.sha256(), 0
-    for count, n in enumerate(positions, 1):
+    for n in positions:
+        count += 1
         sample = dataset.samples[n]
         digest.update(f"{n}\0{sample.key}\0{sample.banner_rows}\0".encode("utf-8", "surrogatepass"))
         digest.update(sample.boxes.tobytes())

@@ -29,19 +29,17 @@ def no_boxes() -> Float32:
     return np.zeros((0, 4), np.float32)
 
 
-def _check(
-    owner: object, name: str, array: Any, dtype: type[np.generic], shape: tuple[int | None, ...]
-) -> None:
+def _check(owner: object, name: str, array: Any, dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
     """Raise unless `array` has `dtype` and `shape`; None in the shape allows any length."""
     label = f"{type(owner).__name__}.{name}"
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{label} must be a NumPy array, not {type(array).__name__}")
     if array.dtype != dtype:
         raise TypeError(f"{label} must be {np.dtype(dtype).name}, not {array.dtype.name}")
-    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape))
-    if not fits:
+    got = array.shape
+    if len(got) != len(shape) or any(want != n for want, n in zip(shape, got, strict=True) if want is not None):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
-        raise ValueError(f"{label} must have shape ({wanted}), not {array.shape}")
+        raise ValueError(f"{label} must have shape ({wanted}), not {got}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

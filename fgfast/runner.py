@@ -1,8 +1,8 @@
 """Runs items through stages on worker threads. Knows nothing of images.
 
-Each worker takes the next item, carries it through all stages, and hands the result to the calling thread, which
-collects results in batches. Taking is the workers' own act and the queue of results is bounded, so nothing piles up.
-A stage's exception travels as a value with its item; only the exceptions named as fatal end the run.
+Each worker takes the next item, carries it through all stages, and hands what is kept of it to the calling thread,
+which collects results in batches. Taking is the workers' own act and the queue of results is bounded, so nothing
+piles up. A stage's exception travels as a value with its item; only the exceptions named as fatal end the run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 Item = TypeVar("Item", contravariant=True)
 
 # The collector is handed at most so many results at once, and waits at most so long for them: one ledger transaction
@@ -53,7 +54,8 @@ class Finished(Generic[T]):
 def run(
     items: Iterable[T],
     stages: Sequence[Stage[T]],
-    collect: Callable[[list[Finished[T]]], None],
+    close: Callable[[Finished[T]], R],
+    collect: Callable[[list[R]], None],
     *,
     workers: int,
     stop: threading.Event,
@@ -64,37 +66,42 @@ def run(
     Args:
         items: taken one at a time as workers become free.
         stages: in order.
-        collect: called in this thread with the finished items, in the order in which they finish.
+        close: called in the worker's thread; turns a finished item into what is kept of it. Results wait for the
+            collector by the hundred, so they must not hold what is large.
+        collect: called in this thread with the results, in the order in which they finish.
         workers: number of threads.
         stop: when set, no further item is taken; those under way are finished and collected.
         fatal: exceptions of a stage that end the run; the first is raised here after draining.
     """
     source = _Source(items)
-    results: queue.Queue[Finished[T] | None] = queue.Queue(maxsize=4 * _BATCH)
-    threads = [
-        threading.Thread(target=_work, args=(source, stages, results, stop), name=f"fgfast-{n}", daemon=True)
-        for n in range(workers)
-    ]
+    results: queue.Queue[R | _End] = queue.Queue(maxsize=4 * _BATCH)
+
+    def work() -> None:
+        results.put(_work(source, stages, close, results, stop, fatal))
+
+    threads = [threading.Thread(target=work, name=f"fgfast-{n}", daemon=True) for n in range(workers)]
     for thread in threads:
         thread.start()
-    first_fatal: Exception | None = None
+    ends: list[_End] = []
     try:
-        for batch in _batches(results, workers):
-            died = [f for f in batch if isinstance(f.error, fatal)]
-            if died and first_fatal is None:
-                first_fatal = died[0].error
-                stop.set()
-            collect([f for f in batch if not isinstance(f.error, fatal)])
+        for batch in _batches(results, workers, ends):
+            collect(batch)
     except BaseException:
         stop.set()
         _drain(results, threads)
         raise
     for thread in threads:
         thread.join()
-    if first_fatal is not None:
-        raise first_fatal
-    if source.error is not None:
-        raise source.error
+    for error in (*(end.error for end in ends), source.error):
+        if error is not None:
+            raise error
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A worker's last word: why it ended, where that was not for lack of items."""
+
+    error: Exception | None = None
 
 
 class _Source(Generic[T]):
@@ -117,14 +124,29 @@ class _Source(Generic[T]):
 
 
 def _work(
-    source: _Source[T], stages: Sequence[Stage[T]], results: queue.Queue[Finished[T] | None], stop: threading.Event
-) -> None:
+    source: _Source[T],
+    stages: Sequence[Stage[T]],
+    close: Callable[[Finished[T]], R],
+    results: queue.Queue[R | _End],
+    stop: threading.Event,
+    fatal: tuple[type[Exception], ...],
+) -> _End:
     while not stop.is_set():
         item = source.take()
         if item is None:
             break
-        results.put(_carry(item, stages))
-    results.put(None)
+        finished = _carry(item, stages)
+        del item
+        if isinstance(finished.error, fatal):
+            stop.set()
+            return _End(finished.error)
+        try:
+            results.put(close(finished))
+        except Exception as error:  # a fault of `close` itself: nothing sensible can be recorded
+            stop.set()
+            return _End(error)
+        del finished
+    return _End()
 
 
 def _carry(item: T, stages: Sequence[Stage[T]]) -> Finished[T]:
@@ -142,28 +164,30 @@ def _carry(item: T, stages: Sequence[Stage[T]]) -> Finished[T]:
     return done
 
 
-def _batches(results: queue.Queue[Finished[T] | None], workers: int) -> Iterator[list[Finished[T]]]:
-    """Finished items, until every worker has said that it is through."""
-    batch: list[Finished[T]] = []
+def _batches(results: queue.Queue[R | _End], workers: int, ends: list[_End]) -> Iterator[list[R]]:
+    """Results in batches, until every worker has had its last word, which goes to `ends`."""
+    batch: list[R] = []
     deadline = time.monotonic() + _BATCH_SECONDS
-    while workers or batch:
-        wait = max(0.0, deadline - time.monotonic())
+    while len(ends) < workers:
         try:
-            result = results.get(timeout=wait) if workers else None
-            if result is not None:
+            result = results.get(timeout=max(0.0, deadline - time.monotonic()))
+            if isinstance(result, _End):
+                ends.append(result)
+            else:
                 batch.append(result)
-            elif workers:
-                workers -= 1
         except queue.Empty:
             pass
-        if batch and (not workers or len(batch) >= _BATCH or time.monotonic() >= deadline):
+        late = time.monotonic() >= deadline
+        if batch and (late or len(batch) >= _BATCH):
             yield batch
             batch = []
-        if time.monotonic() >= deadline:
+        if late:
             deadline = time.monotonic() + _BATCH_SECONDS
+    if batch:
+        yield batch
 
 
-def _drain(results: queue.Queue[Finished[T] | None], threads: Sequence[threading.Thread]) -> None:
+def _drain(results: queue.Queue[R | _End], threads: Sequence[threading.Thread]) -> None:
     """Keep the queue from blocking workers until they have all seen the stop."""
     while any(thread.is_alive() for thread in threads):
         try:

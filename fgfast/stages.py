@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +14,7 @@ from fgfast import ops
 from fgfast.config import Background, CropName, MaskFormat
 from fgfast.errors import SampleError
 from fgfast.io.decode import decode, read_bytes
-from fgfast.io.write import encode, encode_mask, write_file
+from fgfast.io.write import encode, encode_mask, write_part
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.ops.flags import flags
 from fgfast.ops.geometry import box_area, clip_box, crop_window
@@ -21,6 +22,8 @@ from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Outco
 
 if TYPE_CHECKING:
     from fgfast.runner import Finished
+
+log = logging.getLogger("fgfast")
 
 # Boxes thinner than this after clipping to the picture prompt nothing.
 _MIN_BOX_SIDE = 1.0
@@ -53,7 +56,7 @@ class Work:
     mask: Mask | None = None
     cutout: Cutout | None = None
     rle: bytes | None = None
-    written: list[Path] = field(default_factory=list)
+    parts: list[tuple[Path, Path]] = field(default_factory=list)
 
 
 class Detector(Protocol):
@@ -209,7 +212,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Cutout -> files of the twin.
+    """Cutout -> files of the twin, still under temporary names.
 
     Attributes:
         pictures: folder of the twin; keys are relative to it.
@@ -229,46 +232,71 @@ class Write:
     def __call__(self, work: Work) -> None:
         assert work.cutout is not None and work.mask is not None
         suffix = self.suffix or PurePosixPath(work.twin).suffix.lower()
-        work.written.append(self.pictures / work.twin)
-        write_file(work.written[-1], encode(work.cutout.pixels, suffix, self.quality))
+        picture = self.pictures / work.twin
+        work.parts.append((write_part(picture, encode(work.cutout.pixels, suffix, self.quality)), picture))
         if self.mask_format == "png":
-            work.written.append(self.masks / work.mask_name)
-            write_file(work.written[-1], encode_mask(work.mask.bits))
+            mask = self.masks / work.mask_name
+            work.parts.append((write_part(mask, encode_mask(work.mask.bits)), mask))
         work.rle = ops.rle_encode(work.mask.bits)
 
 
-def outcome_of(finished: Finished[Work]) -> Outcome:
-    """The ledger row of a finished work."""
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What is kept of a finished work: its outcome, and where its files went.
+
+    Attributes:
+        position: the sample's place in the data set.
+        outcome: how it ended.
+        parts: its files under their temporary and their own names, to be settled before the outcome is recorded.
+    """
+
+    position: int
+    outcome: Outcome
+    parts: tuple[tuple[Path, Path], ...]
+
+
+def close(finished: Finished[Work]) -> Closed:
+    """The outcome of a finished work, without its pixels."""
     work, error = finished.item, finished.error
-    size = work.image.size if work.image else None
-    box, why = (work.prompt.box, work.prompt.reason) if work.prompt else (None, "")
-    if error is not None:
-        known = isinstance(error, SampleError)
-        return Outcome(
-            key=work.sample.key,
-            status="failed",
-            stage=finished.stage,
-            reasons=(error.reason if isinstance(error, SampleError) else "internal error",),
-            detail=str(error) if known else f"{type(error).__name__}: {error}; please report it with this picture",
-            size=size,
-            box=box,
-            box_reason=why,
-            seconds=finished.seconds,
-        )
-    assert work.cutout is not None and work.mask is not None
+    if error is None:
+        return Closed(work.position, _success(work, finished.seconds), tuple(work.parts))
+    reason, detail = "internal error", f"{type(error).__name__}: {error}; please report it with this picture"
+    if isinstance(error, SampleError):
+        reason, detail = error.reason, error.detail
+    else:
+        log.error("%s: internal error in stage %s", work.sample.key, finished.stage, exc_info=error)
+    outcome = Outcome(
+        key=work.sample.key,
+        status="failed",
+        stage=finished.stage,
+        reasons=(reason,),
+        detail=detail,
+        size=work.image.size if work.image else None,
+        box=work.prompt.box if work.prompt else None,
+        box_reason=work.prompt.reason if work.prompt else "",
+        seconds=finished.seconds,
+    )
+    return Closed(work.position, outcome, tuple(work.parts))
+
+
+def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:
+    assert work.image is not None
+    assert work.prompt is not None
+    assert work.mask is not None
+    assert work.cutout is not None
     return Outcome(
         key=work.sample.key,
         status="flagged" if work.flags else "done",
-        stage=finished.stage,
+        stage="write",
         reasons=tuple(work.flags),
         twin=work.twin,
-        size=size,
+        size=work.image.size,
         twin_size=work.cutout.size,
         offset=work.cutout.offset,
-        box=box,
-        box_reason=why,
+        box=work.prompt.box,
+        box_reason=work.prompt.reason,
         area=int(np.count_nonzero(work.mask.bits)),
         rle=work.rle,
         quality=work.mask.quality,
-        seconds=finished.seconds,
+        seconds=seconds,
     )

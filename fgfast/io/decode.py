@@ -89,12 +89,13 @@ def _decode_clean_jpeg(data: bytes, name: str) -> UInt8 | None:
 
 def _decode_with_pillow(data: bytes, name: str, turn_exif: bool) -> UInt8:
     import PIL.Image as pillow
+    from PIL import UnidentifiedImageError
 
     try:
         picture = pillow.open(io.BytesIO(data), formats=_formats())
     except pillow.DecompressionBombError:
         raise _too_large(name, "too many") from None
-    except pillow.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise PictureBrokenError(
             "not a picture", f"{name} is not a picture of a known format ({', '.join(FORMATS)})"
         ) from None

@@ -69,20 +69,23 @@ class Ledger:
             application = self._db.execute("PRAGMA application_id").fetchone()[0]
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.DatabaseError as error:
-            raise OutputRefusedError(f"{path} is not a readable fgfast ledger ({error}); choose another --out") from error
+            raise OutputRefusedError(
+                f"{path} is not a readable fgfast ledger ({error}); choose another --out"
+            ) from error
         if application == 0 and version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
             self._create()
         elif application != _APPLICATION_ID:
             raise OutputRefusedError(f"{path} is a SQLite file, but not one of fgfast's; choose another --out")
         elif version != _SCHEMA_VERSION:
             raise OutputRefusedError(
-                f"{path} has ledger version {version}, this fgfast writes {_SCHEMA_VERSION}; use --overwrite or another --out"
+                f"{path} has ledger version {version}, this fgfast writes {_SCHEMA_VERSION}; choose another --out"
             )
         self.is_new = not existed
 
     def _create(self) -> None:
         self._db.executescript(
-            f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+            f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
+            f"PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
         )
 
     def __enter__(self) -> Ledger:
@@ -184,7 +187,7 @@ class OutputLock:
         except Timeout:
             owner = self._note.read_text().strip() if self._note.exists() else "unknown"
             raise OutputLockedError(
-                f"another run (process {owner}) is writing to {path.parent.parent}: wait for it, or choose another --out"
+                f"another run (process {owner}) is writing to {path.parent.parent}: wait, or choose another --out"
             ) from None
         self._note.write_text(f"{os.getpid()} on {socket.gethostname()}\n")
 

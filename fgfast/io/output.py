@@ -1,12 +1,12 @@
 """The output folder of a run: whose it is, what it holds, whether this run may go on there.
 
-    OUT/
-      <data set's folder>/       the twin
-      fgfast/ledger.sqlite       what is done
-      fgfast/masks/              masks as PNG, or masks.parquet
-      fgfast/instances.json      COCO instances
-      fgfast/run.json            settings, versions, machine
-      fgfast/report.html         for people
+OUT/
+  <data set's folder>/       the twin
+  fgfast/ledger.sqlite       what is done
+  fgfast/masks/              masks as PNG, or masks.parquet
+  fgfast/instances.json      COCO instances
+  fgfast/run.json            settings, versions, machine
+  fgfast/report.html         for people
 """
 
 from __future__ import annotations
@@ -135,4 +135,3 @@ def delete_files(paths: Iterable[Path], root: Path) -> None:
             except OSError:
                 break
             folder = folder.parent
-

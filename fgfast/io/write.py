@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import itertools
 import os
+import re
+import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,6 +22,8 @@ from fgfast.records import Bool, UInt8
 # Temporary files carry this prefix and suffix; a resumed run sweeps away those that a killed one left.
 _PART_PREFIX, _PART_SUFFIX = ".fgfast-", ".part"
 _part_numbers = itertools.count()
+# Below so many files, syncing each is cheaper than flushing the whole file system.
+_FEW = 8
 
 # Suffixes that are written as they are; pictures of other kinds (GIF, AVIF, ...) become PNG under "same".
 _PILLOW_FORMATS = {".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM"}
@@ -29,7 +35,6 @@ FORMAT_SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 _PNG_LEVEL = 3
 
 
-
 def encode(pixels: UInt8, suffix: str, quality: int) -> bytes:
     """Encode a picture.
 
@@ -39,9 +44,14 @@ def encode(pixels: UInt8, suffix: str, quality: int) -> bytes:
         quality: 1..100 for JPEG (4:4:4, so that colours do not bleed over the cut) and WebP (100 is lossless).
     """
     if suffix in JPEG_SUFFIXES:
-        import simplejpeg
+        import cv2
 
-        return bytes(simplejpeg.encode_jpeg(pixels, quality, "RGB", "444"))
+        full_colour = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+        return _opencv(
+            ".jpg",
+            pixels,
+            [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, full_colour],
+        )
     if suffix == ".png":
         return _encode_png(pixels)
     import PIL.Image as pillow
@@ -55,20 +65,29 @@ def encode(pixels: UInt8, suffix: str, quality: int) -> bytes:
 
 
 def encode_mask(bits: Bool) -> bytes:
-    """(H, W) bool to an 8-bit grey PNG: 255 subject, 0 background."""
-    return _encode_png(bits.astype(np.uint8) * np.uint8(255))
+    """(H, W) bool to a PNG of one bit a pixel: white is subject. A quarter of the time that eight bits take."""
+    import cv2
+
+    return _opencv(".png", bits.view(np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])
 
 
 def _encode_png(pixels: UInt8) -> bytes:
     import cv2
 
+    return _opencv(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL])
+
+
+def _opencv(suffix: str, pixels: UInt8, options: list[int]) -> bytes:
+    """Encode grey, RGB or RGBA pixels with OpenCV, which lets other threads run meanwhile."""
+    import cv2
+
     if pixels.ndim == 3:
         swap = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        pixels = cv2.cvtColor(pixels, swap)  # type: ignore[assignment]
-    ok, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL])
+        pixels = cv2.cvtColor(pixels, swap)
+    ok, data = cv2.imencode(suffix, pixels, options)
     if not ok:
-        raise OutputFailedError(f"OpenCV could not encode a PNG of shape {pixels.shape}")
-    return data.tobytes()
+        raise ValueError(f"OpenCV cannot encode {suffix} from an array of shape {pixels.shape}")
+    return bytes(data.tobytes())
 
 
 def twin_names(keys: Iterable[str], suffix: str | None) -> dict[str, str]:
@@ -105,10 +124,8 @@ def _renamed(key: str, suffix: str | None) -> str:
     return key[: len(key) - len(old)] + new
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file so that a kill leaves either the old one, or the whole new one.
-
-    Written to a temporary name in the same folder, synced, renamed. Call `sync_folders` before relying on the name.
+def write_part(path: Path, data: bytes) -> Path:
+    """Write the content of `path` under a temporary name in the same folder, unsynced; `settle` gives it its name.
 
     Raises:
         OutputFailedError: the disk is full, read-only or failing.
@@ -121,21 +138,89 @@ def write_file(path: Path, data: bytes) -> None:
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(part, flags, 0o666)
-        with open(handle, "wb", buffering=0) as file:
-            file.write(data)
-            os.fsync(handle)
-        os.replace(part, path)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+        finally:
+            os.close(handle)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise OutputFailedError(
-            f"cannot write {path}: {error.strerror or error}. Nothing finished is lost: make room or mend the disk, "
-            "then start the same command again"
-        ) from error
+        raise _failed(path, error) from error
+    return part
+
+
+def settle(parts: Sequence[tuple[Path, Path]]) -> None:
+    """Make written parts durable, give them their names, and make the names durable.
+
+    A kill at any moment leaves, under each name, either the old file or the whole new one. Many files are synced at
+    once, so that a disk's latency is paid once a batch and not once a picture.
+
+    Args:
+        parts: pairs of what `write_part` returned and the file's own path.
+
+    Raises:
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    path = parts[0][1] if parts else Path()
+    try:
+        _sync([part for part, _ in parts])
+        for part, path in parts:
+            os.replace(part, path)
+        sync_folders({path.parent for _, path in parts})
+    except OSError as error:
+        for part, _ in parts:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        raise _failed(path, error) from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write one file, durably, in the way of `write_part` and `settle`."""
+    settle([(write_part(path, data), path)])
+
+
+def _failed(path: Path, error: OSError) -> OutputFailedError:
+    return OutputFailedError(
+        f"cannot write {path}: {error.strerror or error}. Nothing finished is lost: make room or mend the disk, "
+        "then start the same command again"
+    )
+
+
+def _sync(parts: Sequence[Path]) -> None:
+    """Wait until the content of these files is on disk: one syncfs for many files, where the system has it."""
+    syncfs = _syncfs()
+    if syncfs is None or len(parts) < _FEW:
+        for part in parts:
+            handle = os.open(part, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        return
+    one_of_each = {part.parent.stat().st_dev: part for part in parts}
+    for part in one_of_each.values():
+        handle = os.open(part, os.O_RDONLY)
+        try:
+            if syncfs(handle) != 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        finally:
+            os.close(handle)
+
+
+@cache
+def _syncfs() -> Callable[[int], int] | None:
+    """Linux's syncfs(2), which reports write errors since kernel 5.8; None elsewhere."""
+    if not sys.platform.startswith("linux"):
+        return None
+    release = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+    library = ctypes.CDLL(None, use_errno=True)
+    return library.syncfs if release >= (5, 8) and hasattr(library, "syncfs") else None
 
 
 def sync_folders(folders: Iterable[Path]) -> None:
-    """Make the names of files written below these folders durable (POSIX: a rename lives in the folder)."""
+    """Make the names of files in these folders durable (POSIX: a rename lives in the folder)."""
     if os.name != "posix":
         return
     for folder in sorted(set(folders)):

@@ -145,9 +145,7 @@ def _runs(counts: bytes, height: int, width: int) -> list[int]:
     return runs
 
 
-def check_composite(
-    pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None, alpha: bool
-) -> Window:
+def check_composite(pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None, alpha: bool) -> Window:
     """Raise TypeError or ValueError unless these are arguments of `composite`; return the window as ints."""
     _check_array("pixels", pixels, np.uint8, 3)
     if pixels.shape[2] != 3:
@@ -160,9 +158,7 @@ def check_composite(
         _check_array("background", background, np.uint8, None)
         wanted = (y1 - y0, x1 - x0, 3)
         if background is not None and background.shape not in ((3,), wanted):
-            raise ValueError(
-                f"background must have shape (3,) or {wanted}, the window's, not {background.shape}"
-            )
+            raise ValueError(f"background must have shape (3,) or {wanted}, the window's, not {background.shape}")
     return window
 
 
@@ -199,7 +195,5 @@ def _check_window(window: Window | None, pixels: UInt8) -> Window:
     except (TypeError, ValueError) as error:
         raise TypeError(f"window must be four integers x0 y0 x1 y1, not {window!r}") from error
     if not (-MAX_SIDE <= x0 <= x1 <= MAX_SIDE and -MAX_SIDE <= y0 <= y1 <= MAX_SIDE):
-        raise ValueError(
-            f"window must have x0 <= x1 and y0 <= y1, all within ±{MAX_SIDE}, not {(x0, y0, x1, y1)}"
-        )
+        raise ValueError(f"window must have x0 <= x1 and y0 <= y1, all within ±{MAX_SIDE}, not {(x0, y0, x1, y1)}")
     return x0, y0, x1, y1

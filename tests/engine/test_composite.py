@@ -23,9 +23,7 @@ native: Any = importlib.import_module("fgfast.ops.native") if find_spec("fgfast.
 WHITE = np.full(3, 255, np.uint8)
 ENGINES = [
     pytest.param(reference, id="reference"),
-    pytest.param(
-        native, id="native", marks=pytest.mark.skipif(native is None, reason="fgfast._native not installed")
-    ),
+    pytest.param(native, id="native", marks=pytest.mark.skipif(native is None, reason="fgfast._native not installed")),
 ]
 engines = pytest.mark.parametrize("engine", ENGINES)
 

@@ -18,9 +18,7 @@ native: Any = importlib.import_module("fgfast.ops.native") if find_spec("fgfast.
 
 ENGINES = [
     pytest.param(reference, id="reference"),
-    pytest.param(
-        native, id="native", marks=pytest.mark.skipif(native is None, reason="fgfast._native not installed")
-    ),
+    pytest.param(native, id="native", marks=pytest.mark.skipif(native is None, reason="fgfast._native not installed")),
 ]
 engines = pytest.mark.parametrize("engine", ENGINES)
 coco = pytest.importorskip("pycocotools.mask")
@@ -52,10 +50,7 @@ def test_bytes_are_those_of_pycocotools_and_come_back(engine: ModuleType, bits: 
     counts = engine.rle_encode(bits)
     if bits.size:
         assert (
-            counts
-            == coco.encode(np.asfortranarray(bits.view(np.uint8) if bits.flags.c_contiguous else bits))[
-                "counts"
-            ]
+            counts == coco.encode(np.asfortranarray(bits.view(np.uint8) if bits.flags.c_contiguous else bits))["counts"]
         )
     back = engine.rle_decode(counts, *bits.shape)
     assert back.dtype == np.bool_

@@ -88,7 +88,7 @@ def test_exif_turns_plain_folders_only(orientation: int, format: str) -> None:
 
 
 def reason(data: bytes) -> str:
-    with pytest.raises(SampleError, match="x.jpg") as caught:
+    with pytest.raises(SampleError, match=r"x\.jpg") as caught:
         decode(data, "x.jpg", turn_exif=False)
     return caught.value.reason
 
@@ -123,16 +123,18 @@ def bomb_png(width: int, height: int) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 9)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 9)) + chunk(b"IEND", b"")
+    )
 
 
 def test_bombs_are_refused_by_their_header() -> None:
-    assert 30_000 * 30_000 > MAX_PIXELS
+    assert MAX_PIXELS < 30_000 * 30_000
     jpeg = bytearray(encoded(picture(), "JPEG"))
     frame = jpeg.index(b"\xff\xc0")
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 30_000, 30_000)
     for data in (bomb_png(30_000, 30_000), bytes(jpeg)):
-        with pytest.raises(PictureRefusedError, match="too|30000x30000"):
+        with pytest.raises(PictureRefusedError, match=r"too many|30000x30000"):
             decode(data, "x", turn_exif=False)
 
 
@@ -149,7 +151,9 @@ def test_every_odd_file_has_one_outcome() -> None:
                 decoded = decode(data, row["file"], turn)
             except SampleError as error:
                 outcomes[error.reason] = outcomes.get(error.reason, 0) + 1
-                assert row["pillow_load"] != "ok" or row["format"] in ("FITS", "PSD"), (row["file"], str(error))
+                known = row["pillow_load"] != "ok" or row["format"] in ("FITS", "PSD")
+                if not known:
+                    pytest.fail(f"{row['file']}: {error}")
                 continue
             assert row["pillow_load"] == "ok", f"{row['file']} decoded although Pillow could not"
             if not turn and not row["mode"].startswith("I"):

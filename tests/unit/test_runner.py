@@ -18,11 +18,15 @@ class Step:
         self.act(item)
 
 
+def keep(finished: Finished) -> Finished:
+    return finished
+
+
 def collected(items, stages, **options):
     finished: list[Finished] = []
     options.setdefault("workers", 3)
     options.setdefault("stop", threading.Event())
-    run(items, stages, finished.extend, **options)
+    run(items, stages, keep, finished.extend, **options)
     return finished
 
 
@@ -41,7 +45,8 @@ def test_failures_travel_as_values() -> None:
 
     after: list[int] = []
     finished = collected(
-        [{"id": n} for n in range(30)], [Step("pick", pick), Step("after", lambda item: after.append(item["id"]))]
+        [{"id": n} for n in range(30)],
+        [Step("pick", pick), Step("after", lambda item: after.append(item["id"]))],
     )
     failed = [f for f in finished if f.error]
     assert sorted(f.item["id"] for f in failed) == list(range(0, 30, 3))
@@ -59,6 +64,7 @@ def test_a_fatal_error_ends_the_run_and_keeps_what_is_done() -> None:
         run(
             ({"id": n} for n in range(100_000)),
             [Step("write", full), Step("slow", lambda item: time.sleep(0.001))],
+            keep,
             finished.extend,
             workers=2,
             stop=threading.Event(),
@@ -109,7 +115,7 @@ def test_items_are_taken_only_as_workers_become_free() -> None:
         if seen < 5000:
             time.sleep(0.01)
 
-    run(source(), [Step("work")], collect, workers=2, stop=threading.Event())
+    run(source(), [Step("work")], keep, collect, workers=2, stop=threading.Event())
     assert seen == 20_000
     assert lead < 3000
 
@@ -120,7 +126,14 @@ def test_an_error_of_the_collector_reaches_the_caller() -> None:
 
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="ledger gone"):
-        run(({"id": n} for n in range(10_000)), [Step("work")], collect, workers=2, stop=threading.Event())
+        run(
+            ({"id": n} for n in range(10_000)),
+            [Step("work")],
+            keep,
+            collect,
+            workers=2,
+            stop=threading.Event(),
+        )
     assert threading.active_count() == before
 
 
@@ -131,5 +144,41 @@ def test_an_error_of_the_source_reaches_the_caller() -> None:
 
     finished: list[Finished] = []
     with pytest.raises(RuntimeError, match="list broken"):
-        run(source(), [Step("work")], finished.extend, workers=2, stop=threading.Event())
+        run(source(), [Step("work")], keep, finished.extend, workers=2, stop=threading.Event())
     assert [f.item["id"] for f in finished] == [0]
+
+
+def test_what_is_large_does_not_wait_for_the_collector() -> None:
+    """Only what `close` keeps is queued: pixels are freed as soon as their picture is written."""
+    alive: set[int] = set()
+    most = 0
+
+    class Picture:
+        def __init__(self, n: int) -> None:
+            self.n = n
+            alive.add(n)
+
+        def __del__(self) -> None:
+            alive.discard(self.n)
+
+    def collect(batch: list[int]) -> None:
+        nonlocal most
+        most = max(most, len(alive))
+
+    run(
+        (Picture(n) for n in range(2000)),
+        [Step("work")],
+        lambda finished: finished.item.n,
+        collect,
+        workers=2,
+        stop=threading.Event(),
+    )
+    assert most <= 4
+
+
+def test_a_fault_of_close_reaches_the_caller() -> None:
+    def close(finished: Finished) -> None:
+        raise RuntimeError("cannot be recorded")
+
+    with pytest.raises(RuntimeError, match="cannot be recorded"):
+        run(({"id": n} for n in range(100)), [Step("work")], close, print, workers=2, stop=threading.Event())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image as pillow
 
 from fgfast.errors import OutputFailedError
-from fgfast.io.write import encode, encode_mask, sweep_parts, sync_folders, twin_names, write_file
+from fgfast.io.write import encode, encode_mask, settle, sweep_parts, sync_folders, twin_names, write_file, write_part
 
 
 def read(data: bytes) -> pillow.Image:
@@ -59,11 +59,11 @@ def test_jpeg_does_not_ring_far_from_the_subject() -> None:
     assert decoded[outside].max() == 0
 
 
-def test_masks_are_grey_0_and_255() -> None:
+def test_masks_are_black_and_white() -> None:
     bits = np.random.default_rng(2).random((31, 17)) > 0.5
     image = read(encode_mask(bits))
-    assert image.mode == "L"
-    np.testing.assert_array_equal(np.asarray(image), bits * np.uint8(255))
+    assert image.mode == "1"
+    np.testing.assert_array_equal(np.asarray(image), bits)
 
 
 def test_names_change_only_with_the_format() -> None:
@@ -92,7 +92,7 @@ def test_a_written_file_is_whole_and_leaves_nothing_else(tmp_path: Path) -> None
     write_file(target, b"new")
     sync_folders([target.parent])
     assert target.read_bytes() == b"new"
-    assert os.listdir(target.parent) == ["x.bin"]
+    assert [p.name for p in target.parent.iterdir()] == ["x.bin"]
     umask = os.umask(0)
     os.umask(umask)
     assert target.stat().st_mode & 0o777 == 0o666 & ~umask
@@ -113,4 +113,14 @@ def test_parts_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     (tmp_path / "a" / ".fgfast-12-3.part").write_bytes(b"half")
     (tmp_path / "a" / "kept.part").write_bytes(b"not ours")
     assert sweep_parts(tmp_path) == 1
-    assert os.listdir(tmp_path / "a") == ["kept.part"]
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["kept.part"]
+
+
+def test_many_parts_are_settled_at_once(tmp_path: Path) -> None:
+    parts = []
+    for n in range(40):
+        path = tmp_path / f"{n % 3}" / f"{n}.bin"
+        parts.append((write_part(path, bytes([n])), path))
+    assert not list(tmp_path.rglob("*.bin"))
+    settle(parts)
+    assert {p.name: p.read_bytes() for p in tmp_path.rglob("*.*")} == {f"{n}.bin": bytes([n]) for n in range(40)}

@@ -1,0 +1,140 @@
+"""A run that is killed anywhere and started again ends with the same bytes as one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import cub, files_below, text
+from PIL import Image as pillow
+
+from fgfast.io.ledger import Ledger
+
+PICTURES = 2000
+# What a run says about itself holds times; everything else must be the same to the byte.
+ABOUT_THE_RUN = {"fgfast/ledger.sqlite", "fgfast/run.json", "fgfast/report.html", "fgfast/lock"}
+KILLS = 20
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+
+
+def many_birds(parent: Path) -> Path:
+    """A CUB layout with enough pictures that a kill hits the middle of things."""
+    root = cub(parent)
+    generator = np.random.default_rng(0)
+    names = [f"{('002.Jay', '001.Auk')[n % 2]}/bird_{n:04d}.jpg" for n in range(1, PICTURES + 1)]
+    noise = generator.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    for n, name in enumerate(names):
+        file = root / "images" / name
+        pillow.fromarray(np.roll(noise, n, 0)).save(file)
+    ids = range(1, PICTURES + 1)
+    text(root / "images.txt", *(f"{n} {name}" for n, name in zip(ids, names, strict=True)))
+    text(root / "image_class_labels.txt", *(f"{n} {2 - n % 2}" for n in ids))
+    text(root / "train_test_split.txt", *(f"{n} {n % 3 and 1}" for n in ids))
+    text(root / "bounding_boxes.txt", *(f"{n} 8.0 6.0 40.0 30.0" for n in ids))
+    text(root / "parts/part_locs.txt", *(f"{n} 1 10.0 8.0 1" for n in ids))
+    text(root / "attributes/image_attribute_labels.txt", *(f"{n} 1 0 3 27.708" for n in ids))
+    return root
+
+
+def start(source: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fgfast", "convert", "--dataset", "cub", "--root", str(source)]
+    command += [
+        "--out",
+        str(out),
+        "--segmenter",
+        "box",
+        "--masks",
+        "png",
+        "--crop",
+        "square",
+        "--json",
+        *more,
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result(out: Path) -> dict[str, bytes]:
+    return {k: v for k, v in files_below(out).items() if k not in ABOUT_THE_RUN}
+
+
+def what_is_done(out: Path) -> list[tuple[object, ...]]:
+    with Ledger(out / "fgfast" / "ledger.sqlite") as ledger:
+        return [(o.key, o.status, o.twin, o.rle, o.area, o.offset, o.twin_size) for o in ledger.outcomes()]
+
+
+def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
+    source = many_birds(tmp_path)
+    begin = time.monotonic()
+    whole = start(source, tmp_path / "whole")
+    _, errors = whole.communicate(timeout=120)
+    assert whole.returncode == 0, errors
+    took = time.monotonic() - begin
+    generator = random.Random(0)
+    interrupted, kills, hits = tmp_path / "killed", 0, 0
+    while kills < KILLS:
+        # Finished too early to be killed: begin anew, so that all kills hit a run at work.
+        mode = () if kills and not hits else ("--overwrite",) if hits else ()
+        hits = 0
+        process = start(source, interrupted, *mode)
+        try:
+            process.communicate(timeout=generator.uniform(0.25, 1.0) * took)
+            hits = 1
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate(timeout=30)
+            kills += 1
+    last = start(source, interrupted)
+    output, errors = last.communicate(timeout=120)
+    assert last.returncode == 0, errors
+    assert json.loads(output)["counts"]["done"] == PICTURES
+    assert result(interrupted) == result(tmp_path / "whole")
+    assert what_is_done(interrupted) == what_is_done(tmp_path / "whole")
+    assert len(what_is_done(interrupted)) == PICTURES
+    assert not list(interrupted.rglob("*.part"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_cleanly(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    source = many_birds(tmp_path)
+    process = start(source, tmp_path / "out", "--workers", "1")
+    twin = tmp_path / "out" / "CUB_200_2011" / "images"
+    deadline = time.monotonic() + 60
+    while not list(twin.rglob("*.jpg")):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    report = json.loads(output)
+    assert report["stopped"]
+    done = report["counts"]["done"]
+    assert 0 < done < PICTURES
+    # What is said to be done is there, and the twin loads as far as it goes.
+    assert len(list(twin.rglob("*.jpg"))) == done
+    assert len((tmp_path / "out" / "CUB_200_2011" / "images.txt").read_text().splitlines()) == done
+    finished = start(source, tmp_path / "out")
+    output, errors = finished.communicate(timeout=60)
+    assert finished.returncode == 0, errors
+    assert json.loads(output)["resumed"] == done
+    assert json.loads(output)["counts"]["done"] == PICTURES
+
+
+def test_a_second_run_in_the_same_folder_is_kept_out(tmp_path: Path) -> None:
+    from fgfast.io.ledger import OutputLock
+
+    source = many_birds(tmp_path)
+    (tmp_path / "out" / "fgfast").mkdir(parents=True)
+    with OutputLock(tmp_path / "out" / "fgfast" / "lock"):
+        process = start(source, tmp_path / "out")
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert f"process {os.getpid()}" in errors
