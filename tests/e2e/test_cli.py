@@ -1,0 +1,162 @@
+"""The command line as a person meets it: messages, exit codes, what goes where."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from layouts import BUILDERS, SUBJECT, picture
+from PIL import Image as pillow
+
+
+def fgfast(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fgfast", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "FGFAST_DATA": "", **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+def test_help_answers_at_once() -> None:
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        done = fgfast("--help")
+        times.append(time.perf_counter() - start)
+    assert done.returncode == 0
+    for command in ("convert", "datasets", "cut", "bench", "completion"):
+        assert command in done.stdout
+    assert statistics.median(times) < 0.5
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, fgfast.cli; print([m for m in ('numpy', 'cv2', 'scipy', 'torch', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("where", ["FGFAST_DATA", "data", "here"])
+def test_convert_finds_its_data_set(where: str, tmp_path: Path) -> None:
+    home = {"FGFAST_DATA": tmp_path / "store", "data": tmp_path / "work/data", "here": tmp_path / "work"}[where]
+    BUILDERS["aircraft"](home)
+    (tmp_path / "work").mkdir(exist_ok=True)
+    environment = {"FGFAST_DATA": str(home)} if where == "FGFAST_DATA" else {}
+    done = fgfast("convert", "--dataset", "aircraft", "--segmenter", "box", cwd=tmp_path / "work", **environment)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "work/aircraft_fg/fgvc-aircraft-2013b/data/images/0034309.jpg").is_file()
+    assert "Finished: 4 of 4" in done.stdout
+    assert "report.html" in done.stdout
+    assert "detector annotations" in done.stderr
+
+
+def test_a_data_set_that_is_not_there_is_an_error_with_the_places_and_the_way_out(tmp_path: Path) -> None:
+    done = fgfast("convert", "--dataset", "aircraft", cwd=tmp_path)
+    assert done.returncode == 2
+    assert str(tmp_path / "data/fgvc-aircraft-2013b") in done.stderr
+    assert "--root" in done.stderr
+    assert "--download" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["convrt"], "Did you mean 'convert'?"),
+        (["convert", "--dataset", "aircraf"], "Did you mean 'aircraft'?"),
+        (["convert", "--datset", "cub"], "--dataset"),
+        (["convert"], "Missing option '--dataset'"),
+        (["convert", "--dataset", "cub", "--segmenter", "sma"], "Known: box, grabcut"),
+        (["convert", "--dataset", "cub", "--resume", "--overwrite"], "exclude each other"),
+        (["convert", "--dataset", "cub", "--background", "1,2"], "R,G,B"),
+        (["cut", "x.jpg", "--box", "1,2"], "four numbers"),
+        (["bench", "oi"], "Did you mean 'io'?"),
+    ],
+)
+def test_mistakes_are_answered_with_the_way_out(arguments: list[str], says: str, tmp_path: Path) -> None:
+    BUILDERS["cub"](tmp_path)
+    picture(tmp_path / "x.jpg")
+    done = fgfast(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_some_failed_is_exit_code_3_and_the_report_names_them(tmp_path: Path) -> None:
+    source = BUILDERS["cub"](tmp_path)
+    victim = next((source / "images").rglob("*.jpg"))
+    victim.write_bytes(b"")
+    done = fgfast("convert", "--dataset", "cub", "--segmenter", "box", "--json", cwd=tmp_path)
+    assert done.returncode == 3
+    content = json.loads(done.stdout)
+    assert content["counts"] == {"done": 3, "flagged": 0, "skipped": 0, "failed": 1}
+    assert content["failures"] == {"empty file": 1}
+    assert victim.name in Path(tmp_path / content["report"]).read_text()
+
+
+def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
+    BUILDERS["cub"](tmp_path)
+    done = fgfast("convert", "--dataset", "cub", "--split", "train", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "2 of 4 pictures" in done.stdout
+    assert not (tmp_path / "cub_fg").exists()
+    content = json.loads(fgfast("convert", "--dataset", "cub", "--dry-run", "--json", cwd=tmp_path).stdout)
+    assert content["made_with"]["detector"] == "annotations"
+
+
+def test_resume_says_what_was_done_before(tmp_path: Path) -> None:
+    BUILDERS["cub"](tmp_path)
+    command = ["convert", "--dataset", "cub", "--segmenter", "box"]
+    fgfast(*command, cwd=tmp_path)
+    done = fgfast(*command, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "4 of them before" in done.stdout
+    other = fgfast(*command, "--background", "white", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "'0,0,0' -> '255,255,255'" in other.stderr
+    assert fgfast(*command, "--background", "white", "--overwrite", cwd=tmp_path).returncode == 0
+
+
+def test_datasets_lists_what_was_found(tmp_path: Path) -> None:
+    BUILDERS["pets"](tmp_path / "data")
+    done = fgfast("datasets", cwd=tmp_path)
+    assert done.returncode == 0
+    line = next(line for line in done.stdout.splitlines() if line.startswith("pets"))
+    assert str(tmp_path / "data/oxford-iiit-pet") in line
+    assert "not found" in next(line for line in done.stdout.splitlines() if line.startswith("cub"))
+    rows = json.loads(fgfast("datasets", "--json", cwd=tmp_path).stdout)
+    assert {row["name"] for row in rows} == set(BUILDERS)
+
+
+def test_cut_writes_one_picture(tmp_path: Path) -> None:
+    picture(tmp_path / "bird.png")
+    box = ",".join(map(str, SUBJECT))
+    done = fgfast("cut", "bird.png", "--box", box, "--background", "transparent", "-o", "out.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with pillow.open(tmp_path / "out.png") as image:
+        assert image.mode == "RGBA"
+    missing = fgfast("cut", "gone.png", cwd=tmp_path)
+    assert missing.returncode == 3
+    assert "gone.png" in missing.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str) -> None:
+    done = fgfast("completion", shell)
+    assert done.returncode == 0
+    assert "_FGFAST_COMPLETE" in done.stdout
+
+
+def test_data_set_names_are_completed() -> None:
+    done = fgfast(_FGFAST_COMPLETE="bash_complete", COMP_WORDS="fgfast convert --dataset a", COMP_CWORD="3")
+    assert "aircraft" in done.stdout
+    assert "cub" not in done.stdout

@@ -1,0 +1,188 @@
+"""What the README and docs/ say is true: their Python runs, their commands exist, their links lead somewhere."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+import pytest
+from layouts import cub
+from PIL import Image
+
+from fgfast import cli, datasets
+from fgfast.config import FORMATS, MASK_FORMATS, SEGMENTERS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(DOCS.rglob("*.md"))
+
+if not DOCS.is_dir():
+    pytest.skip("docs/ is not here (it is left out of source distributions)", allow_module_level=True)
+
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, the line it begins on, its text."""
+
+    language: str
+    line: int
+    text: str
+
+
+def read(page: Path) -> str:
+    """The page, with what it includes in place of the inclusion."""
+    text = page.read_text(encoding="utf-8")
+    return re.sub(r'^--8<-- "(.+)"$', lambda match: (ROOT / match[1]).read_text(encoding="utf-8"), text, flags=re.M)
+
+
+def blocks(page: Path, *languages: str) -> list[Block]:
+    found = []
+    for match in re.finditer(r"^```(\w*)[^\n]*\n(.*?)^```$", read(page), flags=re.M | re.S):
+        if match[1] in languages:
+            found.append(Block(match[1], read(page)[: match.start()].count("\n") + 2, match[2]))
+    return found
+
+
+def prose(page: Path) -> str:
+    """The page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", read(page), flags=re.M | re.S)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that examples run in: ./data/CUB_200_2011 and ./bird.jpg."""
+    cub(tmp_path / "data")
+    pixels = np.random.default_rng(0).integers(0, 90, (300, 400, 3), dtype=np.uint8)
+    pixels[80:220, 120:280] = (230, 90, 40)
+    Image.fromarray(pixels).save(tmp_path / "bird.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FGFAST_DATA", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_python_of_a_page_runs(page: Path, workplace: Path) -> None:
+    names: dict[str, object] = {"__name__": page.stem}
+    for block in blocks(page, "python"):
+        # Blank lines in front, so that a traceback names the page's own line.
+        exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), names)
+
+
+def searched_modules() -> Iterator[str]:
+    for file in sorted((ROOT / "fgfast").rglob("*.py")):
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        if parts[-1] != "__main__":  # importing it runs the command line
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_examples_in_docstrings_run(workplace: Path) -> None:
+    tried = 0
+    for name in searched_modules():
+        result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+        assert not result.failed, f"examples of {name}; see the output above"
+        tried += result.attempted
+    assert tried > 0
+
+
+def commands(group: click.Group, path: str = "fgfast") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield f"{path} {name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+
+
+COMMANDS = list(commands(cli.main))
+
+
+def options(command: click.Command) -> set[str]:
+    return {o for p in command.params if isinstance(p, click.Option) for o in (*p.opts, *p.secondary_opts)}
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
+def test_every_command_and_option_is_described(name: str, command: click.Command) -> None:
+    reference = read(DOCS / "cli.md")
+    heading = re.search(rf"^#+ {re.escape(name)}$", reference, flags=re.M)
+    assert heading, f"docs/cli.md has no heading {name!r}"
+    own = reference[heading.end() :]
+    end = re.search(r"^#+ ", own, flags=re.M)
+    section = read(DOCS / "convert.md") if name == "fgfast convert" else own[: end.start() if end else None]
+    absent = [option for option in options(command) if not re.search(rf"`{re.escape(option)}\b", section)]
+    assert not absent, f"{name}: not described: {', '.join(absent)}"
+    described = set(re.findall(r"^\| `(--[\w-]+)", section, flags=re.M))
+    assert described <= options(command), f"{name} has no {', '.join(described - options(command))}"
+
+
+def test_names_that_can_be_chosen_are_described() -> None:
+    convert, sets = read(DOCS / "convert.md"), read(DOCS / "datasets.md")
+    absent = [name for name in (*SEGMENTERS, *FORMATS, *MASK_FORMATS) if f"`{name}`" not in convert]
+    absent += [name for name in datasets.names() if f"\n## {name}\n" not in sets]
+    assert not absent
+
+
+def test_every_reason_is_described() -> None:
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "fgfast").rglob("*.py"))
+    reasons = set(re.findall(r'Picture\w+Error\(\s*"([^"]+)"', sources)) | {"truncated", "broken", "internal error"}
+    flags = (ROOT / "fgfast/ops/flags.py").read_text(encoding="utf-8")
+    reasons |= set(re.findall(r'found\.append\("([^"]+)"\)', flags)) | {"empty", "no box"}
+    assert len(reasons) >= 14
+    described = read(DOCS / "failures.md")
+    assert not [reason for reason in reasons if f"| `{reason}` |" not in described]
+
+
+def shell_lines(page: Path) -> Iterator[list[str]]:
+    for block in blocks(page, "bash"):
+        for line in block.text.splitlines():
+            if line.startswith(("fgfast ", "make ")):
+                yield shlex.split(line, comments=True)
+
+
+@by_page
+def test_commands_of_a_page_exist(page: Path) -> None:
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M)
+    for program, *words in shell_lines(page):
+        if program == "make":
+            assert set(words) <= set(targets)
+            continue
+        command: click.Command = cli.main
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            name, *words = words
+            assert name in command.commands, f"fgfast has no command {name!r}"
+            command = command.commands[name]
+        unknown = {word.partition("=")[0] for word in words if re.match("--?[a-z]", word)} - options(command)
+        assert not unknown - {"-vv"}, f"{command.name} has no {', '.join(unknown)}"
+    for target in re.findall(r"`make (\w+)`", prose(page)):
+        assert target in targets
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the page's headings, as both GitHub and Python-Markdown make them of plain words."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), flags=re.M)
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+@by_page
+def test_links_within_the_documentation_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"\w+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.is_file(), f"{page.name}: {target}"
+        # Anchors of objects, such as #fgfast.errors.FgfastError, are made by mkdocstrings.
+        if anchor and not anchor.startswith("fgfast."):
+            assert anchor in anchors(file), f"{page.name}: {target}; {file.name} has {', '.join(sorted(anchors(file)))}"
+
+
+def test_every_page_is_in_the_menu() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert not [page.name for page in DOCS.rglob("*.md") if f": {page.relative_to(DOCS).as_posix()}\n" not in menu]

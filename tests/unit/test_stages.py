@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fgfast.errors import PictureBrokenError
+from fgfast.ops.background import blurred_background, cover, extended_view
+from fgfast.records import Detections, Image, Sample
+from fgfast.runner import Finished
+from fgfast.stages import Annotations, Center, Detect, MaskSubject, Work, box_mask, choose_prompt, close
+
+
+def detections(*boxes: tuple[float, ...]) -> Detections:
+    array = np.array(boxes, np.float32).reshape(-1, 4)
+    return Detections(array, np.ones(len(array), np.float32), ("box",) * len(array))
+
+
+def test_the_largest_box_prompts() -> None:
+    prompt, flag = choose_prompt(detections((0, 0, 5, 5), (10, 10, 30, 25), (0, 0, 20, 15)), (40, 30), 0)
+    assert prompt.box.tolist() == [10, 10, 30, 25]
+    assert prompt.reason == "box, the largest of 3"
+    assert flag == ""
+
+
+def test_boxes_are_clipped_to_the_picture_before_they_are_compared() -> None:
+    prompt, _ = choose_prompt(detections((-100, -100, 5, 5), (10, 10, 20, 41)), (40, 30), 0)
+    assert prompt.box.tolist() == [10, 10, 20, 30]
+
+
+@pytest.mark.parametrize("boxes", [(), ((50, 50, 60, 60),), ((3, 3, 3.5, 20),)])
+def test_without_a_usable_box_the_centre_stands_in_and_is_flagged(boxes: tuple) -> None:
+    prompt, flag = choose_prompt(detections(*boxes), (40, 30), 10)
+    assert prompt.box.tolist() == [4, 2, 36, 18]
+    assert "centre" in prompt.reason
+    assert flag == "no box"
+
+
+def work(**sample: object) -> Work:
+    pixels = np.full((30, 40, 3), 7, np.uint8)
+    return Work(3, Sample("a/b.jpg", Path("b.jpg"), **sample), "a/b.jpg", image=Image(pixels))
+
+
+def test_an_empty_mask_is_replaced_by_its_box_and_flagged() -> None:
+    item = work(boxes=np.array([[5, 6, 20, 21]], np.float32))
+    Detect(Annotations())(item)
+    MaskSubject(lambda pixels, box, banner: np.zeros(pixels.shape[:2], np.bool_), judge=True)(item)
+    assert item.flags == ["empty"]
+    assert item.mask is not None
+    assert item.mask.bits.sum() == 15 * 15
+
+
+def test_a_box_is_not_judged_for_hugging_itself() -> None:
+    item = work()
+    Detect(Center())(item)
+    MaskSubject(box_mask, judge=False)(item)
+    assert item.flags == []
+
+
+def test_pixels_that_a_box_touches_belong_to_it() -> None:
+    bits = box_mask(np.zeros((10, 10, 3), np.uint8), np.array([1.2, 2.0, 3.1, 4.0], np.float32), 0)
+    assert np.argwhere(bits).min(0).tolist() == [2, 1]
+    assert np.argwhere(bits).max(0).tolist() == [3, 3]
+
+
+def test_failures_become_outcomes_with_their_stage() -> None:
+    error = PictureBrokenError("truncated", "b.jpg is truncated")
+    closed = close(Finished(work(), "decode", error, {"decode": 0.1}))
+    assert (closed.position, closed.parts) == (3, ())
+    outcome = closed.outcome
+    assert (outcome.status, outcome.stage, outcome.reasons) == ("failed", "decode", ("truncated",))
+    assert outcome.detail == "b.jpg is truncated"
+
+
+def test_our_own_faults_are_called_internal_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    outcome = close(Finished(work(), "mask", ZeroDivisionError("oops"))).outcome
+    assert outcome.reasons == ("internal error",)
+    assert "ZeroDivisionError: oops" in outcome.detail
+    assert "a/b.jpg" in caplog.text
+
+
+def test_the_blur_knows_nothing_of_the_subject() -> None:
+    pixels = np.full((60, 80, 3), 100, np.uint8)
+    bits = np.zeros((60, 80), np.bool_)
+    bits[20:40, 30:50] = True
+    pixels[bits] = (255, 0, 0)
+    blurred = blurred_background(pixels, bits)
+    assert np.abs(blurred[~bits].astype(int) - 100).max() <= 1
+    pixels[bits] = (0, 255, 255)
+    np.testing.assert_array_equal(blurred_background(pixels, bits)[~bits], blurred[~bits])
+
+
+def test_the_blur_hides_detail() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    blurred = blurred_background(pixels, np.zeros((200, 300), np.bool_))
+    assert blurred.std() < 0.1 * pixels.std()
+    assert abs(float(blurred.mean()) - float(pixels.mean())) < 2
+
+
+@pytest.mark.parametrize("size", [(10, 10), (7, 30), (64, 5)])
+def test_a_background_picture_covers_without_distortion(size: tuple[int, int]) -> None:
+    picture = np.zeros((20, 40, 3), np.uint8)
+    picture[:, 20:] = 255
+    covered = cover(picture, *size)
+    assert covered.shape == (size[1], size[0], 3)
+    assert covered[0, 0, 0] == 0
+    assert covered[-1, -1, 0] == 255
+
+
+def test_a_window_beyond_the_picture_repeats_its_edge() -> None:
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    view = extended_view(picture, (-1, 0, 3, 2))
+    assert view.shape == (2, 4, 3)
+    np.testing.assert_array_equal(view[:, 0], picture[:, 0])
+    np.testing.assert_array_equal(view[:, 3], picture[:, 1])
