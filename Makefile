@@ -29,8 +29,8 @@ bench: $(STAMP)     ## measure this machine
 	$(BIN)/fgfast bench
 
 docs: $(STAMP)      ## the documentation as pages, in site/
-	$(BIN)/pip install -q -c constraints.txt mkdocs-material "mkdocstrings[python]"
-	$(BIN)/mkdocs build --strict
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

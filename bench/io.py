@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fgfast.bench.stamp import stamp
 
 from fgfast.config import Settings
-from fgfast.io.provenance import machine, versions
 from fgfast.io.write import encode
 from fgfast.pipeline import run
 from fgfast.plan import make_plan
@@ -71,9 +70,8 @@ def measure(*, pictures: int, rounds: int, workers: int | None, folder: Path) ->
         "ratio": round(statistics.median(ratios), 2),
         "ratios": [round(r, 2) for r in ratios],
         "largest_difference": worst,
-        "commit": commit(),
-        "machine": {**machine(), "workers": workers},
-        "versions": versions(),
+        "workers": workers,
+        **stamp(),
     }
 
 
@@ -139,30 +137,12 @@ def compare(ours: Path, theirs: Path) -> int:
     return worst
 
 
-def commit() -> str:
-    """The commit of the source tree, with "+" where it has changes; "unknown" for an installed package."""
-    folder = Path(__file__).parent
-    try:
-        head = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "-C", str(folder), "status", "--porcelain"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("+" if changes else "")
-
-
 def table(result: dict[str, Any]) -> str:
     """The result for a person."""
     rate = result["pictures_per_second"]
     lines = [
         f"{result['pictures']:,} pictures a round, {result['rounds']} rounds, medians; {result['picture']}",
-        f"{result['machine']['processor']}, {result['machine']['workers']} workers, commit {result['commit']}",
+        f"{result['machine']['processor']}, {result['workers']} workers, commit {result['commit']}",
         "",
         f"  plain Pillow loop, one thread, no sync        {rate['pillow_loop']:8.1f} pictures/s",
         f"  fgfast, durable, with ledger                  {rate['fgfast']:8.1f} pictures/s  {result['ratio']:.2f}x",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fgfast.bench.stamp import stamp
 
 from fgfast.models.grabcut import GrabCut
 from fgfast.records import Bool, Float32, UInt8
@@ -143,8 +143,7 @@ def main() -> None:
             count, columns = len(e["iou"]), (e["mean_iou"], e["median_s"], e["max_s"])
             print(f"{group:24}{count:9}{name:>9}{columns[0]:10.3f}{columns[1]:10.3f}{columns[2]:8.3f}")
     if options.json:
-        machine = {"processor": platform.processor() or platform.machine(), "opencv": cv2.__version__}
-        options.json.write_text(json.dumps({"machine": machine, "sets": figures}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"bench": "quality", "sets": figures, **stamp()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,34 +36,40 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except FgfastError as error:
-            if ctx.params.get("verbose", 0) > 1:
-                raise
+            logging.getLogger("fgfast").debug("where it happened", exc_info=error)
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
 
 
+def _log(ctx: click.Context, param: click.Parameter, verbose: int) -> int:
+    """Set up logging; -v may stand before the command or behind it."""
+    if verbose or (param.name == "verbose" and ctx.parent is None):
+        level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+        text = "%(levelname)s %(name)s: %(message)s"
+        logging.basicConfig(level=level, format=text, stream=sys.stderr, force=True)
+        logging.captureWarnings(True)
+        # Pillow warns of odd metadata in pictures that are fine; what fails has its own outcome.
+        for name in ("py.warnings", "PIL"):
+            logging.getLogger(name).setLevel(logging.WARNING if verbose else logging.CRITICAL)
+    return verbose
+
+
+verbose_option = click.option(
+    "-v", "--verbose", count=True, callback=_log, expose_value=False, help="Say more; twice for still more."
+)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, "--version", prog_name="fgfast")
-@click.option("-v", "--verbose", count=True, help="Say more; twice for tracebacks.")
-def main(verbose: int) -> None:
+@verbose_option
+def main() -> None:
     """Foreground-only twins of image-classification data sets."""
-    import logging
-
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.captureWarnings(True)
-    if not verbose:  # Pillow warns of odd metadata in pictures that are fine
-        logging.getLogger("py.warnings").setLevel(logging.ERROR)
 
 
 def _dataset_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     from fgfast.datasets import names
 
     return [name for name in names() if name.startswith(incomplete)]
-
-
-def _split_commas(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
 
 
 @main.command()
@@ -76,8 +83,8 @@ def _split_commas(ctx: click.Context, param: click.Parameter, values: tuple[str,
 @click.option("--root", type=click.Path(path_type=Path), help="Where the data set lies; else it is looked for.")
 @click.option("--out", type=click.Path(path_type=Path), help="Output folder.  [default: NAME_fg]")
 @click.option("--labels", help="Which labelling (aircraft: variant, family, manufacturer).")
-@click.option("--split", "splits", multiple=True, callback=_split_commas, help="Only these splits.")
-@click.option("--classes", multiple=True, callback=_split_commas, help="Only these classes.")
+@click.option("--split", "splits", multiple=True, help="Only these splits, separated by commas.")
+@click.option("--classes", multiple=True, help="Only these classes, separated by commas.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many pictures, spread evenly over the data set.")
 @click.option("--detector", default="auto", show_default=True, help=f"Where boxes come from: {', '.join(DETECTORS)}.")
 @click.option("--segmenter", default="grabcut", show_default=True, help=f"Box to mask: {', '.join(SEGMENTERS)}.")
@@ -99,6 +106,7 @@ def _split_commas(ctx: click.Context, param: click.Parameter, values: tuple[str,
 @click.option("--download", is_flag=True, help="Fetch the data set first where it is not found.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@verbose_option
 def convert(**options: Any) -> None:
     """Make the foreground-only twin of a data set.
 
@@ -110,6 +118,8 @@ def convert(**options: Any) -> None:
 
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume and --overwrite exclude each other")
+    if options["download"] and not options["dry_run"]:
+        options["root"] = _download(options["dataset"], options["root"])
     plan = _plan(options)
     if options["dry_run"]:
         click.echo(console.plan_json(plan) if options["as_json"] else console.describe_plan(plan))
@@ -141,13 +151,10 @@ def _plan(options: dict[str, Any]) -> Plan:
         masks=options["masks"],
     )
     selection = Selection(options["splits"], options["classes"], options["limit"])
-    root = options["root"]
-    if options["download"]:
-        root = _download(options["dataset"], root)
     return make_plan(
         options["dataset"],
         options["out"],
-        root=root,
+        root=options["root"],
         labels=options["labels"],
         settings=settings,
         selection=selection,
@@ -161,8 +168,6 @@ def _download(name: str, root: Path | None) -> Path | None:
     from fgfast.datasets.download import download
     from fgfast.errors import DatasetNotFoundError
 
-    if root is not None and root.exists():
-        return root
     try:
         return datasets.find(name, None if root is None else [root])
     except DatasetNotFoundError:
@@ -232,13 +237,18 @@ def _box(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[
 @click.option("--crop", default="none", show_default=True, help=f"{', '.join(CROPS)}.")
 @click.option("--pad", default=0.0, show_default=True, help="Margin when cropping, in box sides.")
 def cut(picture: Path, box: tuple[float, ...] | None, out: Path | None, background: str, crop: Any, pad: float) -> None:
-    """Cut the subject out of one picture."""
+    """Cut the subject out of one picture.
+
+    A file of the output's name is replaced. Exit codes: 0 done, 3 the picture cannot be read, 2 wrong usage.
+    """
     from fgfast.config import Background, Settings
     from fgfast.errors import SampleError, UnknownNameError
     from fgfast.io.write import SAME_SUFFIXES, encode, write_file
     from fgfast.single import cut_out
 
     out = out or picture.with_name(f"{picture.stem}_fg.png")
+    if out.resolve() == picture.resolve():
+        raise click.UsageError(f"{out} is the picture itself: choose another name for the cut-out")
     suffix = out.suffix.lower()
     if suffix not in SAME_SUFFIXES:
         raise UnknownNameError("picture format", suffix, SAME_SUFFIXES)

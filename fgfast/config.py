@@ -70,9 +70,10 @@ class Background:
         return cls("picture", path=path.absolute(), digest=hashlib.sha256(path.read_bytes()).hexdigest())
 
     def describe(self) -> str:
-        """The background in one word or colour, as it stands in run.json."""
+        """The background in one word, or its colour as R,G,B, as it stands in run.json."""
         if self.kind == "colour":
-            return ",".join(map(str, self.colour))
+            names = {colour: name for name, colour in _NAMED_COLOURS.items()}
+            return names.get(self.colour, ",".join(map(str, self.colour)))
         if self.kind == "picture" and self.path:
             return f"{self.path.name} (sha256 {self.digest[:16]})"
         return self.kind

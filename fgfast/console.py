@@ -58,7 +58,7 @@ class _Lines(_Nothing):
         self._last = now
         rate = (done - self._first) / max(now - self._start, 1e-9)
         left = f", {duration((total - done) / rate)} left" if rate > 0 and done < total else ""
-        note(f"{done:,} of {total:,} ({rate:.1f}/s{left})")
+        note(f"{done:,} of {total:,}" + (f" ({rate:.1f}/s{left})" if rate > 0 else ""))
 
 
 class _Bar(_Nothing):

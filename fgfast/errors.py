@@ -13,7 +13,7 @@
     ├── OutputFailedError            the output cannot be written any more (disk full, read-only)
     └── SampleError                  one sample cannot be processed; becomes its outcome, never stops a run
         ├── PictureMissingError      listed in the annotations, absent on disk
-        ├── PictureRefusedError      its path leaves the data set, or it declares too many pixels
+        ├── PictureRefusedError      it declares more pixels than are decoded
         └── PictureBrokenError       it cannot be decoded
 
 Every message says the value, what would be allowed, and what to do.
@@ -124,7 +124,7 @@ class PictureMissingError(SampleError):
 
 
 class PictureRefusedError(SampleError):
-    """Its path leaves the data set, or it declares too many pixels."""
+    """It declares more pixels than are decoded."""
 
 
 class PictureBrokenError(SampleError):

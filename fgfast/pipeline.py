@@ -13,17 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgfast.config import Background, Selection, Settings
+from fgfast.config import Selection, Settings
 from fgfast.datasets.layout import Placement
-from fgfast.errors import OutputFailedError, SampleError, UsageError
+from fgfast.errors import OutputFailedError
 from fgfast.io import coco
-from fgfast.io.decode import decode, read_bytes
 from fgfast.io.output import Mode, Output, delete_files
 from fgfast.io.provenance import write_run_json
 from fgfast.io.report import write_report
 from fgfast.io.write import FORMAT_SUFFIXES, settle, sync_folders
-from fgfast.plan import Plan, make_plan, names
-from fgfast.records import Outcome, Status, UInt8
+from fgfast.plan import Plan, load_background, make_plan, names
+from fgfast.records import Outcome, Status
 from fgfast.runner import available_cores
 from fgfast.runner import run as run_stages
 from fgfast.stages import (
@@ -98,7 +97,8 @@ def convert(
 
     Args:
         dataset: a name (see `fgfast.datasets.names()`) or the folder of one.
-        out: the output folder; it will hold the twin under the name its loaders expect. Default: "<name>_fg".
+        out: the output folder; it will hold the twin under the name its loaders expect. Default: NAME_fg, in the
+            current folder.
         root: where the data set lies; looked for in $FGFAST_DATA, ./data and the current folder by default.
         labels: which of several labellings to use (FGVC-Aircraft: "variant", "family" or "manufacturer").
         settings: how to cut out and write; default `Settings()`.
@@ -177,16 +177,6 @@ def stages(plan: Plan, output: Output) -> tuple[Decode, Detect, MaskSubject, Cut
         Cut(settings.fill, load_background(settings.fill), settings.crop, settings.pad),
         Write(output.twin, output.masks, settings.masks, FORMAT_SUFFIXES.get(settings.format), settings.quality),
     )
-
-
-def load_background(background: Background) -> UInt8 | None:
-    """Pixels of the background's own picture, (H, W, 3) uint8 RGB; None for other kinds of background."""
-    if background.path is None:
-        return None
-    try:
-        return decode(read_bytes(background.path), str(background.path), turn_exif=True).pixels
-    except SampleError as error:
-        raise UsageError(f"the background picture cannot be used: {error}") from error
 
 
 def segmenter(settings: Settings) -> Segment:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from fgfast import __version__, ops
-from fgfast.config import DetectorName, Selection, Settings
+from fgfast.config import Background, DetectorName, Selection, Settings
 from fgfast.datasets import open_dataset
 from fgfast.datasets.layout import Dataset
-from fgfast.errors import UnknownNameError, UsageError
+from fgfast.errors import SampleError, UnknownNameError, UsageError
 from fgfast.io import coco
+from fgfast.io.decode import decode, read_bytes
 from fgfast.io.output import Output
 from fgfast.io.write import FORMAT_SUFFIXES, twin_names
-from fgfast.records import Sample
+from fgfast.models.grabcut import check_opencv
+from fgfast.records import Sample, UInt8
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ def make_plan(
     settings, selection = settings or Settings(), selection or Selection()
     if settings.masks == "rle":
         coco.check_parquet()
+    if settings.segmenter == "grabcut":
+        check_opencv()
+    load_background(settings.fill)  # a picture that cannot be used is found out now
     settings, reasons = choose_methods(opened, settings)
     positions = select(opened, selection)
     keys = [sample.key for sample in opened.samples]
@@ -86,6 +91,16 @@ def make_plan(
     )
     Output(plan.out, opened.folder).check(opened.root)
     return plan
+
+
+def load_background(background: Background) -> UInt8 | None:
+    """Pixels of the background's own picture, (H, W, 3) uint8 RGB; None for other kinds of background."""
+    if background.path is None:
+        return None
+    try:
+        return decode(read_bytes(background.path), str(background.path), turn_exif=True).pixels
+    except SampleError as error:
+        raise UsageError(f"the background picture cannot be used: {error}") from error
 
 
 def names(keys: list[str], format: str, keep_names: bool) -> tuple[dict[str, str], dict[str, str]]:
@@ -125,18 +140,10 @@ def choose_methods(dataset: Dataset, settings: Settings) -> tuple[Settings, list
 def select(dataset: Dataset, selection: Selection) -> tuple[int, ...]:
     """Places of the selected samples in the data set's order."""
     samples = dataset.samples
-    for kind, asked, known in (
-        ("split", selection.splits, {s.split for s in samples}),
-        ("class", selection.classes, set(dataset.classes)),
-    ):
-        for name in asked:
-            if name not in known:
-                raise UnknownNameError(kind, name, known - {""})
+    splits = _known("split", selection.splits, {s.split for s in samples})
+    classes = _known("class", selection.classes, set(dataset.classes))
     chosen = [
-        n
-        for n, s in enumerate(samples)
-        if (not selection.splits or s.split in selection.splits)
-        and (not selection.classes or s.label in selection.classes)
+        n for n, s in enumerate(samples) if (not splits or s.split in splits) and (not classes or s.label in classes)
     ]
     if not chosen:
         raise UsageError(f"no picture of {dataset.root} is selected; it has {len(samples):,} in all")
@@ -144,6 +151,16 @@ def select(dataset: Dataset, selection: Selection) -> tuple[int, ...]:
     if limit is not None and limit < len(chosen):
         chosen = [chosen[n * len(chosen) // limit] for n in range(limit)]
     return tuple(chosen)
+
+
+def _known(kind: str, asked: Iterable[str], known: set[str]) -> set[str]:
+    """The names asked for, each checked. One may be several, separated by commas, unless a name has that comma."""
+    names: set[str] = set()
+    for text in asked:
+        names |= {text} if text in known else {part.strip() for part in text.split(",")}
+    for name in sorted(names - known):
+        raise UnknownNameError(kind, name, known - {""})
+    return names
 
 
 def _digest(dataset: Dataset, positions: Iterable[int]) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from fgfast.config import Settings
 from fgfast.errors import UsageError
 from fgfast.io.decode import decode, read_bytes
-from fgfast.pipeline import load_background, segmenter
+from fgfast.pipeline import segmenter
+from fgfast.plan import load_background
 from fgfast.records import Cutout, Image, Sample
 from fgfast.stages import Annotations, Center, Cut, Detect, Detector, MaskSubject, Work
 

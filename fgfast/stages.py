@@ -263,6 +263,7 @@ def close(finished: Finished[Work]) -> Closed:
     reason, detail = "internal error", f"{type(error).__name__}: {error}; please report it with this picture"
     if isinstance(error, SampleError):
         reason, detail = error.reason, error.detail
+        log.info("%s: %s (stage %s)", work.sample.key, detail, finished.stage)
     else:
         log.error("%s: internal error in stage %s", work.sample.key, finished.stage, exc_info=error)
     outcome = Outcome(

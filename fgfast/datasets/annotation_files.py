@@ -153,7 +153,7 @@ def replacing(target: Path, sync: bool = True) -> Iterator[IO[bytes]]:
         sync: wait until it is on the disk. False for the tens of thousands of small files beside single
             pictures, where waiting for each would outlast the run; a restarted run writes them again.
     """
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = target.with_name(f".fgfast-{target.name}.{os.getpid()}.part")  # as io.write.sweep_parts expects
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:

