@@ -7,9 +7,12 @@
     │   ├── OutputRefusedError       the output folder must not or cannot be used
     │   │   ├── OutputLockedError    another run is writing there
     │   │   └── SettingsDifferError  it holds a run made with other settings
-    │   └── MissingExtraError        an optional dependency is not installed
+    │   ├── MissingExtraError        an optional dependency is not installed
+    │   ├── ModelNotCachedError      a model's weights are not on this machine
+    │   └── OfflineError             something must be fetched, and FGFAST_OFFLINE forbids it
     ├── DatasetError                 an annotation file is malformed; names the file and the line
     ├── DownloadError                a download failed or its checksum differs
+    ├── WeightsError                 a file of weights is damaged, or of another model
     ├── OutputFailedError            the output cannot be written any more (disk full, read-only)
     └── SampleError                  one sample cannot be processed; becomes its outcome, never stops a run
         ├── PictureMissingError      listed in the annotations, absent on disk
@@ -83,6 +86,26 @@ class MissingExtraError(UsageError):
         super().__init__(f'{purpose} needs the package {package}: pip install "fgfast[{extra}]"')
 
 
+class ModelNotCachedError(UsageError):
+    """A model's weights are not on this machine.
+
+    Args:
+        name: the model, as `fgfast models` calls it.
+        title: what it is, for the message.
+        place: where its file would be.
+    """
+
+    def __init__(self, name: str, title: str, place: Path) -> None:
+        super().__init__(
+            f"{title} is not on this machine ({place} is missing or not whole); fetch it: fgfast models pull {name}"
+        )
+        self.name = name
+
+
+class OfflineError(UsageError):
+    """Something must be fetched, and FGFAST_OFFLINE forbids it."""
+
+
 class DatasetError(FgfastError):
     """An annotation file is malformed.
 
@@ -99,6 +122,18 @@ class DatasetError(FgfastError):
 
 class DownloadError(FgfastError):
     """A download failed or its checksum differs."""
+
+
+class WeightsError(FgfastError):
+    """A file of weights is damaged, or belongs to another model.
+
+    Args:
+        source: the file.
+        problem: what is wrong, and what to do.
+    """
+
+    def __init__(self, source: Path | str, problem: str) -> None:
+        super().__init__(f"{source}: {problem}")
 
 
 class OutputFailedError(FgfastError):

@@ -3,65 +3,33 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
-import os
 import shutil
 import tarfile
 import tempfile
-import time
-import urllib.error
-import urllib.request
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
 
 from fgfast.datasets import layout_named
 from fgfast.errors import DownloadError, UsageError
-
-# Called with the file's name, bytes so far, and bytes in all where the server says.
-Progress = Callable[[str, int, "int | None"], None]
-
-TIMEOUT = 30.0
-ATTEMPTS = 4
-BACKOFF = 1.0
-_CHUNK = 1 << 20
-# Answers that may be different a moment later; every other 4xx is final.
-_PASSING = (408, 425, 429)
+from fgfast.transfer import Progress, Remote, fetch
 
 
 @dataclass(frozen=True, slots=True)
-class Resource:
-    """One file to fetch.
+class Resource(Remote):
+    """One file of a data set.
 
     Attributes:
-        url: official address; FGFAST_MIRROR replaces all but the file's name.
-        digest: "md5:..." or "sha256:...".
         below: where an archive is unpacked: "." in the data set's folder, ".." above it where the archive
             brings that folder itself.
     """
 
-    url: str
-    digest: str
     below: str = "."
-
-    @property
-    def file(self) -> str:
-        """The file's name."""
-        return self.url.rsplit("/", 1)[1].partition("?")[0]
 
     @property
     def is_archive(self) -> bool:
         """Whether it is unpacked; other files are moved into the data set's folder."""
         return self.file.endswith((".tgz", ".tar.gz"))
-
-    def address(self) -> str:
-        """Where it is fetched from."""
-        mirror = os.environ.get("FGFAST_MIRROR", "").rstrip("/")
-        if mirror and not mirror.startswith(("http://", "https://")):
-            raise UsageError(f"FGFAST_MIRROR must start with http:// or https://, not {mirror!r}")
-        return f"{mirror}/{self.file}" if mirror else self.url
 
 
 _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data"
@@ -142,90 +110,6 @@ def _place(resource: Resource, file: Path, folder: Path) -> None:
         unpack(file, folder.parent if resource.below == ".." else folder / resource.below)
     else:
         shutil.copyfile(file, folder / file.name)
-
-
-def fetch(resource: Resource, into: Path, progress: Progress | None = None) -> Path:
-    """Fetch one file and check its digest. A broken transfer is resumed up to three times, ever later."""
-    url, target = resource.address(), into / resource.file
-    part = target.with_name(f"{target.name}.part")
-    if not target.is_file():
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                _transfer(url, part, progress)
-                break
-            except urllib.error.HTTPError as error:
-                if attempt == ATTEMPTS or (error.code < 500 and error.code not in _PASSING):
-                    raise DownloadError(_failed(url, f"HTTP {error.code} {error.reason}", target)) from error
-            except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
-                if attempt == ATTEMPTS:
-                    raise DownloadError(_failed(url, str(getattr(error, "reason", error)), target)) from error
-            time.sleep(BACKOFF * 2 ** (attempt - 1))
-        os.replace(part, target)
-    _check(resource, url, target)
-    return target
-
-
-def _failed(url: str, why: str, target: Path) -> str:
-    return (
-        f"{url}: {why}. Try again later to go on from where it stopped, set FGFAST_MIRROR to the address of "
-        f"a mirror's folder, or fetch the file by hand and save it as {target.absolute()}."
-    )
-
-
-def _transfer(url: str, part: Path, progress: Progress | None) -> None:
-    """Fetch into `part`, from its end where the server can; ConnectionError where the transfer breaks off."""
-    done = part.stat().st_size if part.is_file() else 0
-    headers = {"User-Agent": "fgfast", **({"Range": f"bytes={done}-"} if done else {})}
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:
-            raise
-        if error.headers.get("Content-Range", "") == f"bytes */{done}":
-            return  # it was whole already
-        part.unlink()
-        raise ConnectionError("the server has another file than the one that was begun; starting over") from error
-    with response:
-        _store(response, part, done, progress)
-
-
-def _store(response: HTTPResponse, part: Path, done: int, progress: Progress | None) -> None:
-    resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
-    done = done if resumed else 0
-    length = response.headers.get("Content-Length")
-    total = done + int(length) if length and length.isdigit() else None
-    with part.open("ab" if resumed else "wb") as file:
-        while chunk := _read(response):
-            file.write(chunk)
-            done += len(chunk)
-            if progress:
-                progress(part.name.removesuffix(".part"), done, total)
-    if total is not None and done < total:
-        raise ConnectionError(f"the transfer broke off after {done} of {total} bytes")
-
-
-def _read(response: HTTPResponse) -> bytes:
-    """The next bytes. Trouble with the line becomes a ConnectionError, unlike trouble with the disk."""
-    try:
-        return response.read(_CHUNK)
-    except OSError as error:
-        raise ConnectionError(f"the transfer broke off: {error}") from error
-
-
-def _check(resource: Resource, url: str, file: Path) -> None:
-    """Compare the digest; a file that differs is removed, so that the next try starts over."""
-    kind, _, wanted = resource.digest.partition(":")
-    digest = hashlib.new(kind, usedforsecurity=False)
-    with file.open("rb") as content:
-        while chunk := content.read(_CHUNK):
-            digest.update(chunk)
-    if digest.hexdigest() != wanted:
-        size = file.stat().st_size
-        file.unlink()
-        raise DownloadError(
-            f"{url}: {kind.upper()} is {digest.hexdigest()}, expected {wanted} ({size} bytes). The file was "
-            "removed; try again, or set FGFAST_MIRROR to the address of another mirror's folder."
-        )
 
 
 def unpack(archive: Path, into: Path) -> None:

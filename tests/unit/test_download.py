@@ -4,76 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import tarfile
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import layouts
 import pytest
+from mirror import Mirror, serving
 
+from fgfast import transfer
 from fgfast.datasets import download as module
 from fgfast.datasets import open_dataset
-from fgfast.datasets.download import Resource, download, fetch, unpack
-from fgfast.errors import DownloadError, UsageError
-
-
-class Mirror(ThreadingHTTPServer):
-    """Serves `files`; `breaks` transfers end after half of what is left; `codes` are answered first."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.files: dict[str, bytes] = {}
-        self.breaks, self.ranges = 0, True
-        self.codes: list[int] = []
-        self.asked: list[str | None] = []
-
-
-class _Answer(BaseHTTPRequestHandler):
-    server: Mirror
-
-    def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.server.asked.append(asked)
-        content = self.server.files.get(self.path.lstrip("/"))
-        if self.server.codes or content is None:
-            self.send_error(self.server.codes.pop(0) if self.server.codes else 404)
-            return
-        start = int(re.findall(r"\d+", asked)[0]) if asked and self.server.ranges else 0
-        if start and start >= len(content):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(content)}")
-            self.end_headers()
-            return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        rest = content[start:]
-        self.send_header("Content-Length", str(len(rest)))
-        self.end_headers()
-        if self.server.breaks:
-            self.server.breaks -= 1
-            rest = rest[: len(rest) // 2]
-        self.wfile.write(rest)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
+from fgfast.datasets.download import Resource, download, unpack
+from fgfast.errors import DownloadError, OfflineError, UsageError
+from fgfast.transfer import fetch
 
 
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    with Mirror() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        monkeypatch.setenv("FGFAST_MIRROR", f"http://127.0.0.1:{server.server_address[1]}/")
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(module, "BACKOFF", 0.0)
+    with serving(monkeypatch) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 CONTENT = bytes(range(256)) * 40
@@ -155,6 +106,18 @@ def test_nobody_answers(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.Monk
         fetch(resource(), tmp_path)
 
 
+def test_offline_nothing_is_fetched(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror.files["some.bin"] = CONTENT
+    monkeypatch.setenv("FGFAST_OFFLINE", "1")
+    with pytest.raises(OfflineError, match=r"some\.bin is not fetched while FGFAST_OFFLINE is set.*save it as"):
+        fetch(resource(), tmp_path)
+    assert mirror.asked == []
+    monkeypatch.setenv("FGFAST_OFFLINE", "0")
+    fetch(resource(), tmp_path)
+    monkeypatch.setenv("FGFAST_OFFLINE", "yes")
+    assert fetch(resource(), tmp_path).read_bytes() == CONTENT
+
+
 def test_a_wrong_checksum_removes_the_file(mirror: Mirror, tmp_path: Path) -> None:
     mirror.files["some.bin"] = CONTENT[:-1]
     with pytest.raises(DownloadError, match=r"SHA256 is [0-9a-f]{64}, expected [0-9a-f]{64} \(10239 bytes\)"):
@@ -167,7 +130,7 @@ def test_a_full_disk(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     serve(monkeypatch, mirror, "cub", [b"x"])
-    monkeypatch.setattr(module, "_store", full)
+    monkeypatch.setattr(transfer, "_store", full)
     with pytest.raises(DownloadError, match=r"No space left on device\. Free space"):
         download("cub", tmp_path)
 

@@ -1,0 +1,177 @@
+"""Files from elsewhere: fetched, resumed, checked; and the folder where fgfast keeps what it fetched or made."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+
+from fgfast.errors import DownloadError, OfflineError, UsageError
+
+# Called with the file's name, bytes so far, and bytes in all where the server says.
+Progress = Callable[[str, int, "int | None"], None]
+
+TIMEOUT = 30.0
+ATTEMPTS = 4
+BACKOFF = 1.0
+_CHUNK = 1 << 20
+# Answers that may be different a moment later; every other 4xx is final.
+_PASSING = (408, 425, 429)
+_OFF = ("", "0", "false", "no", "off")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """One file that is to be had elsewhere.
+
+    Attributes:
+        url: official address; FGFAST_MIRROR replaces all but the file's name.
+        digest: "md5:..." or "sha256:..."; empty where none is published.
+        size: bytes, where known.
+    """
+
+    url: str
+    digest: str
+    size: int | None = field(default=None, kw_only=True)
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self.url.rsplit("/", 1)[1].partition("?")[0]
+
+    def address(self) -> str:
+        """Where it is fetched from."""
+        mirror = os.environ.get("FGFAST_MIRROR", "").rstrip("/")
+        if mirror and not mirror.startswith(("http://", "https://")):
+            raise UsageError(f"FGFAST_MIRROR must start with http:// or https://, not {mirror!r}")
+        return f"{mirror}/{self.file}" if mirror else self.url
+
+
+def cache_folder() -> Path:
+    """Where fgfast keeps weights and what it computed once: FGFAST_CACHE, else the platform's cache folder.
+
+    XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, LOCALAPPDATA on Windows. It may not exist yet.
+    """
+    if chosen := os.environ.get("FGFAST_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "fgfast"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "fgfast" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fgfast"
+
+
+def switched_on(variable: str) -> bool:
+    """Whether an environment variable is set to something other than 0, false, no or off."""
+    return os.environ.get(variable, "").strip().lower() not in _OFF
+
+
+def digest_of(path: Path, kind: str = "sha256") -> str:
+    """A file's digest, as hexadecimal digits."""
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as content:
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
+    """Fetch one file and check its digest. A broken transfer is resumed up to three times, ever later.
+
+    A file that is there already is only checked.
+
+    Raises:
+        OfflineError: it is not there, and FGFAST_OFFLINE is set.
+        DownloadError: the transfer failed, or the file is not the expected one; such a file is removed.
+    """
+    url, target = remote.address(), into / remote.file
+    part = target.with_name(f"{target.name}.part")
+    if not target.is_file():
+        if switched_on("FGFAST_OFFLINE"):
+            raise OfflineError(
+                f"{url} is not fetched while FGFAST_OFFLINE is set. Unset it, or fetch the file by hand and save it "
+                f"as {target.absolute()}."
+            )
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                _transfer(url, part, progress)
+                break
+            except urllib.error.HTTPError as error:
+                if attempt == ATTEMPTS or (error.code < 500 and error.code not in _PASSING):
+                    raise DownloadError(_failed(url, f"HTTP {error.code} {error.reason}", target)) from error
+            except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+                if attempt == ATTEMPTS:
+                    raise DownloadError(_failed(url, str(getattr(error, "reason", error)), target)) from error
+            time.sleep(BACKOFF * 2 ** (attempt - 1))
+        os.replace(part, target)
+    _check(remote, url, target)
+    return target
+
+
+def _failed(url: str, why: str, target: Path) -> str:
+    return (
+        f"{url}: {why}. Try again later to go on from where it stopped, set FGFAST_MIRROR to the address of "
+        f"a mirror's folder, or fetch the file by hand and save it as {target.absolute()}."
+    )
+
+
+def _transfer(url: str, part: Path, progress: Progress | None) -> None:
+    """Fetch into `part`, from its end where the server can; ConnectionError where the transfer breaks off."""
+    done = part.stat().st_size if part.is_file() else 0
+    headers = {"User-Agent": "fgfast", **({"Range": f"bytes={done}-"} if done else {})}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        if error.headers.get("Content-Range", "") == f"bytes */{done}":
+            return  # it was whole already
+        part.unlink()
+        raise ConnectionError("the server has another file than the one that was begun; starting over") from error
+    with response:
+        _store(response, part, done, progress)
+
+
+def _store(response: HTTPResponse, part: Path, done: int, progress: Progress | None) -> None:
+    resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+    done = done if resumed else 0
+    length = response.headers.get("Content-Length")
+    total = done + int(length) if length and length.isdigit() else None
+    with part.open("ab" if resumed else "wb") as file:
+        while chunk := _read(response):
+            file.write(chunk)
+            done += len(chunk)
+            if progress:
+                progress(part.name.removesuffix(".part"), done, total)
+    if total is not None and done < total:
+        raise ConnectionError(f"the transfer broke off after {done} of {total} bytes")
+
+
+def _read(response: HTTPResponse) -> bytes:
+    """The next bytes. Trouble with the line becomes a ConnectionError, unlike trouble with the disk."""
+    try:
+        return response.read(_CHUNK)
+    except OSError as error:
+        raise ConnectionError(f"the transfer broke off: {error}") from error
+
+
+def _check(remote: Remote, url: str, file: Path) -> None:
+    """Compare the digest; a file that differs is removed, so that the next try starts over."""
+    kind, _, wanted = remote.digest.partition(":")
+    if not wanted:
+        return
+    found = digest_of(file, kind)
+    if found != wanted:
+        size = file.stat().st_size
+        file.unlink()
+        raise DownloadError(
+            f"{url}: {kind.upper()} is {found}, expected {wanted} ({size} bytes). The file was "
+            "removed; try again, or set FGFAST_MIRROR to the address of another mirror's folder."
+        )
