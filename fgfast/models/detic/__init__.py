@@ -1,0 +1,1 @@
+"""Detic at inference, in plain PyTorch, with the official checkpoint's keys."""

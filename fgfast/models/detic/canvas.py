@@ -1,0 +1,58 @@
+"""The canvas: which cells of a map belong to a picture, when the canvas is larger than the reference's own.
+
+The reference pads a picture (h, w) to multiples of 32 and masks nothing after that, so its results depend on
+that canvas. A batch, or an engine of fixed shape, needs a larger one. Results stay those of the picture
+alone if every layer that mixes cells is told the "valid" size: the size that the reference's own canvas
+would have on the map in question. Throughout fgfast.models.detic, `valid` is None (the canvas is the valid
+size, or masking is not wanted) or a tensor (B, 2) int64, (height, width) in cells of the map in question.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# SIZE_DIVISIBILITY of the reference's pyramid backbone: the stride of swin3.
+CANVAS_MULTIPLE = 32
+PYRAMID_STRIDES = (8, 16, 32, 64, 128)
+
+
+def own_canvas(sizes: Tensor) -> Tensor:
+    """(B, 2) int64 sizes of resized pictures, pixels -> (B, 2) int64, the canvas the reference gives each
+    alone.
+    """
+    return (sizes + (CANVAS_MULTIPLE - 1)) // CANVAS_MULTIPLE * CANVAS_MULTIPLE
+
+
+def canvas_of(sizes: list[tuple[int, int]], multiple: int = CANVAS_MULTIPLE) -> tuple[int, int]:
+    """The smallest canvas, (height, width) in pixels, in steps of `multiple`, that holds all pictures of
+    `sizes`.
+    """
+    if multiple % CANVAS_MULTIPLE:
+        raise ValueError(f"a canvas grows in multiples of {CANVAS_MULTIPLE}, not of {multiple}")
+    height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+
+def needs_masking(sizes: list[tuple[int, int]], canvas: tuple[int, int]) -> bool:
+    """Whether any picture's own canvas differs from the one it lies on."""
+    return any(canvas_of([size]) != canvas for size in sizes)
+
+
+def halved(valid: Tensor | None) -> Tensor | None:
+    """The valid size on the next coarser map: (B, 2) int64, rounded up."""
+    return None if valid is None else (valid + 1) // 2
+
+
+def inside(valid: Tensor, height: int, width: int) -> Tensor:
+    """(B, height, width) bool: the cells within each picture's valid size (B, 2)."""
+    rows = torch.arange(height, device=valid.device)
+    columns = torch.arange(width, device=valid.device)
+    return (rows < valid[:, :1])[:, :, None] & (columns < valid[:, 1:])[:, None, :]
+
+
+def clear_outside(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Zero the cells of maps (B, C, H, W) outside the valid size; x itself where `valid` is None."""
+    if valid is None:
+        return x
+    return x * inside(valid, x.shape[2], x.shape[3])[:, None].to(x.dtype)

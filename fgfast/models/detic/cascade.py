@@ -1,0 +1,153 @@
+# mypy: allow-subclassing-any
+"""The cascade: three box heads, each pooling the boxes that the one before refined."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fgfast.models.detic.config import DeticConfig
+from fgfast.models.detic.roi import BINS, levels_of, pool
+from fgfast.models.detic.vocabulary import EMBEDDING, class_logits
+
+# ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS, and detectron2's clamp of the exponent.
+STAGE_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
+LARGEST_LOG = math.log(1000.0 / 16)
+
+
+class Refined(NamedTuple):
+    """What the cascade makes of N boxes of each picture; C counts classes.
+
+    Attributes:
+        boxes: (B, N, 4) float32, pixels of the resized picture, unclipped.
+        scores: (B, N, C + 1) float32 in 0..1, the last column background.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+
+
+class StageResult(NamedTuple):
+    """One stage: boxes it pooled and refined (B, N, 4) float32 pixels, levels (B, N), pooled (B, N, F, 7, 7),
+    features (B, N, D), deltas (B, N, 4) float32, and class embeddings (B, N, 512) float32."""
+
+    input_boxes: Tensor
+    level: Tensor
+    pooled: Tensor
+    features: Tensor
+    deltas: Tensor
+    refined_boxes: Tensor
+    embeddings: Tensor
+
+
+class BoxHead(nn.Module):
+    """Two linear layers on what was pooled."""
+
+    def __init__(self, channels: int, features: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels * BINS * BINS, features)
+        self.fc2 = nn.Linear(features, features)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(B, N, F, 7, 7) -> (B, N, D), in the precision of the weights."""
+        flat = pooled.flatten(2).to(self.fc1.weight.dtype)
+        return functional.relu(self.fc2(functional.relu(self.fc1(flat))))
+
+
+class ClassEmbedding(nn.Module):
+    """From box features to the space of the text embeddings; the vocabulary is an input of the model."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, EMBEDDING)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, 512) float32, not normalised."""
+        return self.linear(features.to(self.linear.weight.dtype)).float()
+
+
+class BoxPredictor(nn.Module):
+    """Class embedding and class-agnostic box deltas."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.cls_score = ClassEmbedding(features)
+        self.bbox_pred = nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, 4))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, D) -> class embeddings (B, N, 512) and deltas (B, N, 4), float32."""
+        first, last = self.bbox_pred[0], self.bbox_pred[2]
+        hidden = functional.relu(first(features.to(first.weight.dtype)))
+        return self.cls_score(features), last(hidden.to(last.weight.dtype)).float()
+
+
+class Cascade(nn.Module):
+    """Box heads and predictors of the three stages."""
+
+    def __init__(self, config: DeticConfig) -> None:
+        super().__init__()
+        width = config.box_features
+        self.box_head = nn.ModuleList(BoxHead(config.pyramid_channels, width) for _ in STAGE_WEIGHTS)
+        self.box_predictor = nn.ModuleList(BoxPredictor(width) for _ in STAGE_WEIGHTS)
+        # May be replaced by a native implementation or an exportable operator of the same signature.
+        self.pool = pool
+
+    def forward(self, maps: list[Tensor], boxes: Tensor, sizes: Tensor, valid: Tensor | None) -> list[StageResult]:
+        """All three stages.
+
+        Args:
+            maps: p3, p4, p5, (B, C, h, w).
+            boxes: (B, N, 4) float32, the proposals, pixels, unclipped.
+            sizes: (B, 2) int64, (h, w) of the resized pictures.
+            valid: (B, 2) int64, pixels, or None; see canvas.py.
+        """
+        results = []
+        for number in range(len(STAGE_WEIGHTS)):
+            if number:
+                boxes = clip(boxes, sizes)
+            results.append(self.stage(number, maps, boxes, valid))
+            boxes = results[-1].refined_boxes
+        return results
+
+    def stage(self, number: int, maps: list[Tensor], boxes: Tensor, valid: Tensor | None) -> StageResult:
+        """One stage on boxes as it is to pool them; arguments as in forward."""
+        level = levels_of(boxes)
+        pooled = self.pool(maps, boxes, level, valid)
+        features = self.box_head[number](pooled)
+        embeddings, deltas = self.box_predictor[number](features)
+        refined = decode(boxes, deltas, STAGE_WEIGHTS[number])
+        return StageResult(boxes, level, pooled, features, deltas, refined, embeddings)
+
+
+def decode(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+    """Move boxes (..., 4) by deltas (..., 4): centres by shares of the extent, extents by exponentials. All
+    float32.
+    """
+    extent = boxes[..., 2:] - boxes[..., :2]
+    centre = boxes[..., :2] + 0.5 * extent
+    scaled = deltas / deltas.new_tensor(weights)
+    centre = scaled[..., :2] * extent + centre
+    half = 0.5 * torch.exp(scaled[..., 2:].clamp(max=LARGEST_LOG)) * extent
+    return torch.cat([centre - half, centre + half], -1)
+
+
+def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Clip boxes (B, N, 4) to pictures of sizes (B, 2) = (h, w)."""
+    limit = sizes.flip(-1).to(boxes.dtype).repeat(1, 2)[:, None]
+    return torch.minimum(boxes.clamp(min=0), limit)
+
+
+def combine(stages: list[StageResult], proposal_scores: Tensor, vocabulary: Tensor) -> Refined:
+    """Boxes of the last stage; scores from the mean of all three and the proposal's own.
+
+    Args:
+        stages: of the cascade.
+        proposal_scores: (B, N) float32.
+        vocabulary: (512, C + 1) float32, see vocabulary.classifier.
+    """
+    total = torch.stack([class_logits(stage.embeddings, vocabulary).sigmoid() for stage in stages]).mean(0)
+    return Refined(stages[-1].refined_boxes, torch.sqrt(total * proposal_scores[..., None]))

@@ -1,0 +1,231 @@
+# mypy: allow-subclassing-any
+"""Swin Transformer, the backbone. The residual stream is float32 in every precision; only matrix products
+are not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fgfast.models.detic.canvas import halved, inside
+from fgfast.models.detic.config import HEAD_CHANNELS, NORM_EPS, PATCH, WINDOW, DeticConfig
+from fgfast.models.detic.windows import SLOTS, WindowPlan, apart, kind_masks, relative_index
+
+# Rows that go through a block together on a CPU, so that what lies between the matrix products stays in the cache.
+# Of 512 to 8192 the best in float32 and near it in bfloat16, for the MLP of stage 0 on two cores of a Xeon with AMX;
+# the whole map at once takes 1.7 (float32) to 2.4 (bfloat16) times as long.
+ROWS_AT_ONCE = 2048
+
+
+class Attention(nn.Module):
+    """Self-attention within windows, with a learned bias for each offset of two tokens.
+
+    Args:
+        channels: of the tokens.
+        shift: of the windows, 0 or 3; decides the masks.
+
+    Attributes:
+        fused: use PyTorch's attention, whose softmax is float32 inside; False spells it out with a float32 softmax,
+            for graphs whose runtime would take a decomposed softmax in half precision.
+    """
+
+    relative_position_index: Tensor
+    kind_masks: Tensor
+
+    def __init__(self, channels: int, shift: int) -> None:
+        super().__init__()
+        self.heads = channels // HEAD_CHANNELS
+        self.fused = True
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, self.heads))
+        self.register_buffer("relative_position_index", relative_index())
+        self.register_buffer("kind_masks", kind_masks(shift), persistent=False)
+
+    def biases(self) -> Tensor:
+        """(4, heads, 49, 49) float32: position bias plus mask of each kind of window."""
+        index = self.relative_position_index.reshape(-1)
+        bias = self.relative_position_bias_table[index].view(SLOTS, SLOTS, self.heads).permute(2, 0, 1)
+        return bias[None] + self.kind_masks[:, None]
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Attention without its last projection.
+
+        Args:
+            x: (n * 49, C), slots of n windows, in the precision of the weights.
+            bias: (n or 1, heads, 49, 49) float32, added to the logits.
+
+        Returns:
+            (n * 49, C), as x.
+        """
+        qkv = self.qkv(x).view(-1, SLOTS, 3, self.heads, HEAD_CHANNELS).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv[0], qkv[1], qkv[2]
+        if self.fused:
+            out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        else:
+            logits = (q * HEAD_CHANNELS**-0.5) @ k.transpose(-2, -1)
+            out = torch.softmax(logits.float() + bias, -1).to(v.dtype) @ v
+        return out.transpose(1, 2).reshape(x.shape)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with the exact GELU between them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, 4 * channels)
+        self.fc2 = nn.Linear(4 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, C) -> (n, C)."""
+        return self.fc2(functional.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Window attention and MLP, each after a norm and around a residual."""
+
+    def __init__(self, channels: int, shift: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels, NORM_EPS)
+        self.attn = Attention(channels, shift)
+        self.norm2 = nn.LayerNorm(channels, NORM_EPS)
+        self.mlp = Mlp(channels)
+
+    def forward(self, x: Tensor, plan: WindowPlan, limits: tuple[Tensor, Tensor] | None) -> Tensor:
+        """One block.
+
+        Args:
+            x: (B, H * W, C) float32.
+            plan: the windows of these maps, with this block's shift.
+            limits: plan.limits(valid), or None without masking.
+
+        Returns:
+            (B, H * W, C) float32.
+        """
+        dtype = self.attn.qkv.weight.dtype
+        at_once = ROWS_AT_ONCE if x.is_cpu and not torch.compiler.is_compiling() else None
+        rows = x.flatten(0, 1)
+        biases = self.attn.biases()
+        filled, region = limits or (plan.filled, None)
+        windows = []
+        for start, end, kind in plan.parts(at_once):
+            slots = slice(start * SLOTS, end * SLOTS)
+            part = self.norm1(rows.index_select(0, plan.token[slots])) * filled[slots]
+            bias = biases[kind : kind + 1]
+            if region is not None and plan.shift:
+                bias = biases[:1] + apart(region[start:end])[:, None]
+            windows.append(self.attn(part.to(dtype), bias))
+        attended = _join(windows)
+        done = []
+        for start in range(0, len(rows), at_once or len(rows)):
+            part = slice(start, start + (at_once or len(rows)))
+            y = rows[part] + self.attn.proj(attended.index_select(0, plan.slot[part]))
+            done.append(y + self.mlp(self.norm2(y).to(dtype)))
+        return _join(done).view(x.shape)
+
+
+class PatchMerging(nn.Module):
+    """Each 2x2 cell of tokens becomes one token of twice the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * channels, NORM_EPS)
+        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        """(B, H * W, C) -> (B, H / 2 * W / 2, 2 C), float32; the cell's tokens in the order (0,0) (1,0)
+        (0,1) (1,1).
+        """
+        batch, _, channels = x.shape
+        cells = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
+        merged = self.norm(cells.reshape(batch, -1, 4 * channels)).to(self.reduction.weight.dtype)
+        return self.reduction(merged).float()
+
+
+class Stage(nn.Module):
+    """Blocks of one resolution, and the merging that leads to the next."""
+
+    def __init__(self, channels: int, depth: int, last: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(channels, WINDOW // 2 * (n % 2)) for n in range(depth))
+        self.downsample = None if last else PatchMerging(channels)
+
+    def forward(
+        self, x: Tensor, plans: tuple[WindowPlan, WindowPlan], limits: list[tuple[Tensor, Tensor]] | None
+    ) -> Tensor:
+        """(B, H * W, C) -> (B, H * W, C), float32; plans and limits without shift and with it."""
+        for n, block in enumerate(self.blocks):
+            x = block(x, plans[n % 2], limits and limits[n % 2])
+        return x
+
+
+class PatchEmbed(nn.Module):
+    """4x4 pixels become one token."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, channels, PATCH, PATCH)
+        self.norm = nn.LayerNorm(channels, NORM_EPS)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) float32, normalised -> (B, H / 4, W / 4, C) float32."""
+        patches = self.proj(pictures.to(self.proj.weight.dtype))
+        return self.norm(patches.permute(0, 2, 3, 1).float())
+
+
+class Swin(nn.Module):
+    """The backbone: swin1, swin2, swin3 at strides 8, 16, 32."""
+
+    def __init__(self, config: DeticConfig) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed(config.channels)
+        self.layers = nn.ModuleList(
+            Stage(channels, depth, last=n == 3)
+            for n, (channels, depth) in enumerate(zip(config.stage_channels, config.depths, strict=True))
+        )
+        for n in (1, 2, 3):
+            self.add_module(f"norm{n}", nn.LayerNorm(config.stage_channels[n], NORM_EPS))
+        self.plans = nn.ModuleDict()
+
+    def plan(self, batch: int, height: int, width: int) -> tuple[WindowPlan, WindowPlan]:
+        """The windows of maps of this size without and with shift; made once, kept with the model."""
+        keys = [f"{batch}x{height}x{width}+{shift}" for shift in (0, WINDOW // 2)]
+        device = self.get_parameter("patch_embed.norm.weight").device
+        for key, shift in zip(keys, (0, WINDOW // 2), strict=True):
+            if key not in self.plans:
+                self.plans[key] = WindowPlan(batch, height, width, shift).to(device)
+        return self.plans[keys[0]], self.plans[keys[1]]
+
+    def forward(self, pictures: Tensor, valid: Tensor | None) -> list[Tensor]:
+        """The three maps that feed the pyramid.
+
+        Args:
+            pictures: (B, 3, H, W) float32, normalised; H and W multiples of 32.
+            valid: (B, 2) int64, pixels, or None; see canvas.py.
+
+        Returns:
+            (B, C, H / s, W / s) float32 for s = 8, 16, 32, normed, channels last in memory.
+        """
+        tokens = self.patch_embed(pictures)
+        batch, height, width, _ = tokens.shape
+        x = tokens.flatten(1, 2)
+        valid = None if valid is None else valid // PATCH
+        outputs = []
+        for n, stage in enumerate(self.layers):
+            plans = self.plan(batch, height, width)
+            x = stage(x, plans, None if valid is None else [plan.limits(valid) for plan in plans])
+            if n:
+                normed = self.get_submodule(f"norm{n}")(x)
+                outputs.append(normed.view(batch, height, width, -1).permute(0, 3, 1, 2))
+            if stage.downsample is not None:
+                if valid is not None:
+                    x = x * inside(valid, height, width).flatten(1)[:, :, None]
+                x = stage.downsample(x, height, width)
+                height, width, valid = height // 2, width // 2, halved(valid)
+        return outputs
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

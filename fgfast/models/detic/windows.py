@@ -1,0 +1,151 @@
+# mypy: allow-subclassing-any
+"""Which token stands where in the shifted windows: one gather does the work of padding, rolling and
+partitioning.
+
+A map of height x width tokens is padded to whole windows, rolled by `shift` and cut into windows. In rolled
+maps, tokens of different corners of the picture meet in the windows of the last row and column; they are
+told apart by regions and do not attend to each other. Only four kinds of window arise (inner, last column,
+last row, both), and their masks do not depend on the map. The plan lists the windows kind by kind, so that
+each kind is one attention with one mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fgfast.models.detic.config import WINDOW
+
+# The reference's: enough to vanish in the softmax, safe in half precision.
+APART = -100.0
+SLOTS = WINDOW * WINDOW
+KINDS = 4
+
+
+class WindowPlan(nn.Module):
+    """The windows of a batch of maps of one size. Rows of tokens are counted over the batch: picture * H * W
+    + token.
+
+    Buffers, with n the windows of the whole batch and 49 slots in each:
+        token: (n * 49,) int64, row of the token in each slot; 0 in slots of the padding.
+        filled: (n * 49, 1) float32, 0 in slots of the padding, else 1.
+        slot: (B * H * W,) int64, the slot of each token.
+        picture, row, column: (n * 49,) int64, where each slot lies before rolling, padding included.
+        region: (n, 49) int64, tokens of different regions are kept apart.
+
+    Args:
+        batch, height, width: of the maps, in tokens.
+        shift: cells the windows are shifted by, 0 or 3.
+    """
+
+    token: Tensor
+    filled: Tensor
+    slot: Tensor
+    picture: Tensor
+    row: Tensor
+    column: Tensor
+    region: Tensor
+
+    def __init__(self, batch: int, height: int, width: int, shift: int) -> None:
+        super().__init__()
+        self.shift = shift
+        rows, row_region, row_last = _axis(height, shift)
+        columns, column_region, column_last = _axis(width, shift)
+        down, across = len(rows), len(columns)
+        grid = (batch, down, across, WINDOW, WINDOW)
+        kind = np.broadcast_to(2 * row_last[None, :, None] + column_last[None, None, :], grid[:3])
+        order = np.argsort(kind.reshape(-1), kind="stable")
+
+        def by_window(values: np.ndarray) -> np.ndarray:
+            flat = np.broadcast_to(values, grid).reshape(-1, SLOTS)[order]
+            return np.ascontiguousarray(flat, np.int64)
+
+        picture = by_window(np.arange(batch)[:, None, None, None, None])
+        row = by_window(rows[None, :, None, :, None])
+        column = by_window(columns[None, None, :, None, :])
+        region = by_window(3 * row_region[None, :, None, :, None] + column_region[None, None, :, None, :])
+        filled = (row < height) & (column < width)
+        token = np.where(filled, (picture * height + row) * width + column, 0)
+        slot = np.empty(batch * height * width, np.int64)
+        slot[token[filled]] = np.flatnonzero(filled)
+        self.windows_of_kind = tuple(int(n) for n in np.bincount(kind.reshape(-1), minlength=KINDS))
+        for name, array in (
+            ("token", token.reshape(-1)),
+            ("filled", filled.reshape(-1, 1).astype(np.float32)),
+            ("slot", slot),
+            ("picture", picture.reshape(-1)),
+            ("row", row.reshape(-1)),
+            ("column", column.reshape(-1)),
+            ("region", region),
+        ):
+            self.register_buffer(name, torch.from_numpy(array), persistent=False)
+
+    def parts(self, at_once: int | None) -> Iterator[tuple[int, int, int]]:
+        """Runs of windows of one kind as (first, last + 1, kind), each of at most `at_once` slots' worth."""
+        first = 0
+        for kind, count in enumerate(self.windows_of_kind):
+            step = max(1, at_once // SLOTS) if at_once else max(1, count)
+            for start in range(first, first + count, step):
+                yield start, min(start + step, first + count), kind
+            first += count
+
+    def limits(self, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """What masking to the valid size (B, 2), in tokens, adds.
+
+        Returns:
+            filled: (n * 49, 1) float32, 0 also outside the valid size.
+            region: (n, 49) int64, where tokens beyond the whole windows of the valid size are regions of
+                their own.
+        """
+        size = valid[self.picture]
+        within = (self.row < size[:, 0]) & (self.column < size[:, 1])
+        filled = self.filled * within[:, None]
+        if not self.shift:
+            return filled, self.region
+        whole = (size + (WINDOW - 1)) // WINDOW * WINDOW
+        beyond = 2 * (self.row >= whole[:, 0]).long() + (self.column >= whole[:, 1]).long()
+        return filled, self.region * 4 + beyond.reshape(-1, SLOTS)
+
+
+def _axis(size: int, shift: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One axis of the padded, rolled map: source cell (n, 7), region (n, 7) and whether it is the last
+    window (n,).
+    """
+    padded = -(-size // WINDOW) * WINDOW
+    rolled = np.arange(padded)
+    region = np.zeros(padded, np.int64)
+    last = np.zeros(padded // WINDOW, np.int64)
+    if shift:
+        region = (rolled >= padded - WINDOW).astype(np.int64) + (rolled >= padded - shift)
+        last[-1] = 1
+    source = (rolled + shift) % padded
+    return source.reshape(-1, WINDOW), region.reshape(-1, WINDOW), last
+
+
+def kind_masks(shift: int) -> Tensor:
+    """(4, 49, 49) float32: what is added to the attention logits in each kind of window."""
+    if not shift:
+        return torch.zeros(KINDS, SLOTS, SLOTS)
+    low = torch.arange(WINDOW) >= WINDOW - shift
+    masks = []
+    for kind in range(KINDS):
+        row = low * (kind >= 2)
+        column = low * (kind % 2 == 1)
+        masks.append(apart((2 * row[:, None] + 1 * column[None, :]).reshape(1, SLOTS))[0])
+    return torch.stack(masks)
+
+
+def apart(region: Tensor) -> Tensor:
+    """(n, 49, 49) float32 from regions (n, 49): -100 between tokens of different regions, else 0."""
+    return (region[:, :, None] != region[:, None, :]).to(torch.float32) * APART
+
+
+def relative_index() -> Tensor:
+    """(49, 49) int64: row of the bias table for each pair (query, key) of a window."""
+    cell = torch.arange(WINDOW)
+    position = torch.stack(torch.meshgrid(cell, cell, indexing="ij")).flatten(1)
+    offset = position[:, :, None] - position[:, None, :] + (WINDOW - 1)
+    return offset[0] * (2 * WINDOW - 1) + offset[1]

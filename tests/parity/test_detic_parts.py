@@ -1,0 +1,119 @@
+"""What the fixtures do not show: loading, suppression against the definition, fixed shapes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from parity.detic_golden import state
+from parity.golden import PORTABLE
+from torch import Tensor, nn
+
+from fgfast.errors import WeightsError
+from fgfast.models.detic.canvas import own_canvas
+from fgfast.models.detic.checkpoint import load
+from fgfast.models.detic.config import NANO
+from fgfast.models.detic.model import Detic
+from fgfast.models.detic.suppression import nms, overlaps
+from fgfast.models.detic.swin import Attention
+from fgfast.models.detic.vocabulary import classifier
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Tensor]:
+    return state(PORTABLE, "nano")
+
+
+def test_unused_parts_of_a_checkpoint_may_be_there_or_not(weights: dict[str, Tensor]) -> None:
+    assert any("mask_head" in key for key in weights)
+    load(Detic(NANO), weights | {"roi_heads.box_predictor.1.cls_score.zs_weight": torch.zeros(512, 7)})
+    load(Detic(NANO), {key: value for key, value in weights.items() if "mask_head" not in key})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone.top_block.p6.bias": None}, "missing backbone.top_block.p6.bias"),
+        ({"backbone.top_block.p8.bias": torch.zeros(64)}, "unknown backbone.top_block.p8.bias"),
+        ({"backbone.top_block.p6.bias": torch.zeros(65)}, r"p6.bias is \(65,\), not \(64,\)"),
+        ({"roi_heads.mask_head.other.weight": torch.zeros(1)}, "unknown roi_heads.mask_head.other.weight"),
+        (
+            {
+                "backbone.bottom_up.layers.0.blocks.0.attn.relative_position_index": torch.zeros(
+                    49, 49, dtype=torch.int64
+                )
+            },
+            "holds other numbers",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    weights: dict[str, Tensor], change: dict[str, Tensor | None], message: str
+) -> None:
+    changed = {key: value for key, value in (weights | change).items() if value is not None}
+    with pytest.raises(WeightsError, match=message):
+        load(Detic(NANO), changed)
+
+
+@pytest.mark.parametrize("limit", [5, 60, 3000])
+@pytest.mark.parametrize("kinds", [1, 3])
+def test_suppression_is_greedy(limit: int, kinds: int) -> None:
+    generator = torch.Generator().manual_seed(limit)
+    corner = torch.rand(1500, 2, generator=generator) * 60
+    boxes = torch.cat([corner, corner + 5 + torch.rand(1500, 2, generator=generator) * 40], 1)
+    scores = (torch.rand(1500, generator=generator) * 200).round() / 200
+    classes = torch.randint(kinds, (1500,), generator=generator)
+    hit = (overlaps(boxes, boxes) > 0.6) & (classes[:, None] == classes)
+    expected: list[int] = []
+    for n in scores.sort(descending=True, stable=True).indices.tolist():
+        if not hit[expected, n].any():
+            expected.append(n)
+    assert nms(boxes, scores, 0.6, limit, classes).tolist() == expected[:limit]
+
+
+def test_empty_boxes_do_not_suppress() -> None:
+    assert nms(torch.zeros(3, 4), torch.tensor([0.1, 0.3, 0.2]), 0.5, 10).tolist() == [1, 2, 0]
+
+
+class Everything(nn.Module):
+    """The model with a stand-in for suppression, the one step whose result varies in length."""
+
+    def __init__(self, model: Detic) -> None:
+        super().__init__()
+        self.model = model
+        model.proposal_generator.suppress = lambda _boxes, scores, _overlap, limit: scores.topk(limit).indices
+
+    def forward(self, pictures: Tensor, sizes: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        refined = self.model(pictures, sizes, words, True)
+        return refined.boxes, refined.scores
+
+
+def test_the_masked_model_has_fixed_shapes_and_can_be_exported(weights: dict[str, Tensor]) -> None:
+    model = Detic(NANO)
+    load(model, weights)
+    words = classifier(torch.randn(3, 512, generator=torch.Generator().manual_seed(0)))
+    pictures = torch.randn(1, 3, 128, 160, generator=torch.Generator().manual_seed(1))
+    whole = Everything(model.set_precision("fp32"))
+    with torch.no_grad():
+        # The windows are laid out before tracing, so that the graph holds them as constants.
+        whole(pictures, torch.tensor([[128, 160]]), words)
+        program = torch.export.export(whole, (pictures, torch.tensor([[128, 160]]), words), strict=False)
+        for size in ([100, 150], [128, 96]):
+            sizes = torch.tensor([size])
+            pictures[:, :, size[0] :], pictures[:, :, :, size[1] :] = 0, 0
+            for ours, exported in zip(
+                whole(pictures, sizes, words), program.module()(pictures, sizes, words), strict=True
+            ):
+                torch.testing.assert_close(exported, ours, rtol=1e-4, atol=1e-2)
+    assert own_canvas(torch.tensor([[100, 150]])).tolist() == [[128, 160]]
+
+
+def test_attention_spelled_out_is_the_fused_one() -> None:
+    torch.manual_seed(0)
+    attention = Attention(64, 3).requires_grad_(False)
+    attention.relative_position_bias_table.normal_()
+    x = torch.randn(5 * 49, 64)
+    for bias in attention.biases().split(1):
+        attention.fused = True
+        fused = attention(x, bias)
+        attention.fused = False
+        torch.testing.assert_close(attention(x, bias), fused, rtol=0, atol=1e-5)

@@ -1,0 +1,260 @@
+"""SAM against the reference's stored numbers: every stored array of every photo."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from parity.golden import FULL, PORTABLE, Golden
+from parity.tolerances import (
+    SAM_BF16,
+    SAM_FLIP_LOGIT,
+    SAM_FLIPPED,
+    SAM_FP16,
+    SAM_FP32,
+    SAM_HALF_MASK_IOU,
+)
+from torch import Tensor
+
+from fgfast.models.sam import transform
+from fgfast.models.sam.model import Precision, Sam
+
+PHOTOS = ("dog", "groceries_tall", "truck_large")
+TOLERANCES = {"fp32": SAM_FP32, "bf16": SAM_BF16, "fp16": SAM_FP16}
+# Name of a stored array, up to its last parts -> entry of the tolerance table.
+KINDS = {
+    "input/tensor": "input",
+    "boxes_model_frame": "boxes_px",
+    "batch/sparse_embeddings": "positions",
+    "batch/dense_embeddings": "positions",
+    "encoder/block": "blocks",
+    "encoder/": "features",
+    "decoder/": "features",
+    "low_res_logits": "low_res",
+    "iou": "iou",
+    "stability": "stability",
+    "logits": "logits",
+}
+# Compared exactly, or as bits, by tests of their own.
+SEPARATE = ("input/original_size", "input/input_size", "input/resized_uint8", "input/resized_sha256", "boxes")
+SEPARATE_LAST = ("mask_bits", "mask_shape", "mask_area", "near_zero_pixels")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One photo through one model in one precision."""
+
+    golden: Golden
+    precision: Precision
+    photo: str
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The photo's stored arrays, without its name."""
+        every = self.golden.arrays
+        return {k.removeprefix(f"{self.photo}/"): v for k, v in every.items() if k.startswith(f"{self.photo}/")}
+
+
+def cases() -> list[Any]:
+    """Pytest parameters: ViT-B in the quick run with one photo, in the full run with all; ViT-L in the full run."""
+    found = []
+    plan: list[tuple[Golden, tuple[Precision, ...], tuple[str, ...], bool]] = [
+        (Golden(PORTABLE, "sam_tiny256"), ("fp32", "bf16", "fp16"), PHOTOS, False),
+        (Golden(FULL, "sam_tiny256"), ("fp32",), PHOTOS, False),
+        (Golden(FULL, "sam_tiny1024"), ("fp32", "bf16"), PHOTOS[:2], False),
+        (Golden(FULL, "sam_vit_b"), ("fp32", "bf16"), PHOTOS[:1], False),
+        (Golden(FULL, "sam_vit_b"), ("fp32", "bf16"), PHOTOS[1:], True),
+        (Golden(FULL, "sam_vit_l"), ("fp32", "bf16"), PHOTOS[:2], True),
+    ]
+    for golden, precisions, photos, full in plan:
+        for precision in precisions:
+            for photo in photos:
+                marks = [pytest.mark.full] if full else []
+                found.append(
+                    pytest.param(Case(golden, precision, photo), id=f"{golden}-{precision}-{photo}", marks=marks)
+                )
+    return found
+
+
+# Of module scope, so that tests are run case by case and each case is computed once.
+@pytest.fixture(scope="module", params=cases())
+def case(request: pytest.FixtureRequest) -> Case:
+    chosen: Case = request.param
+    return chosen
+
+
+@functools.lru_cache(maxsize=1)
+def sam(golden: Golden, precision: Precision) -> Sam:
+    _ = golden.arrays  # skips where the fixture is absent
+    return Sam.build(golden.stem.removeprefix("sam_"), golden.weights(), precision)
+
+
+@contextmanager
+def recorded(model: Sam, out: dict[str, Tensor]) -> Iterator[None]:
+    """Collect what modules give out, under the fixtures' names."""
+    encoder, decoder = model.image_encoder, model.mask_decoder
+    modules = {"encoder/patch_embed": encoder.patch_embed, "encoder/embedding": encoder}
+    modules |= {f"encoder/block{n:02d}": block for n, block in enumerate(encoder.blocks)}
+    modules |= {"transformer": decoder.transformer, "decoder/upscaled": decoder.output_upscaling}
+    modules |= {f"hypernetwork{n}": mlp for n, mlp in enumerate(decoder.output_hypernetworks_mlps)}
+
+    def keep(name: str) -> Any:
+        return lambda _module, _inputs, output: out.update({name: output})
+
+    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    out["decoder/tokens"], out["decoder/image_tokens"] = out.pop("transformer")  # type: ignore[misc]
+    out["decoder/upscaled"] = out["decoder/upscaled"].permute(0, 3, 1, 2)
+    maps = range(len(decoder.output_hypernetworks_mlps))
+    out["decoder/hypernetworks"] = torch.stack([out.pop(f"hypernetwork{n}") for n in maps], 1)
+
+
+def decoded(model: Sam, embeddings: Tensor, boxes: Tensor, size: tuple[int, int], name: str) -> dict[str, Tensor]:
+    """Everything that is stored of one call of the decoder."""
+    index = torch.zeros(len(boxes), dtype=torch.long)
+    low_res, iou = model.decode(embeddings, index, boxes, multimask=name == "multi")
+    logits = transform.to_stored_size(low_res, *size, model.architecture.side)
+    return {
+        f"{name}/low_res_logits": low_res,
+        f"{name}/iou": iou,
+        f"{name}/logits": logits,
+        f"{name}/stability_low_res": transform.stability(low_res),
+        f"{name}/stability_full_res": transform.stability(logits),
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def trace(case: Case) -> dict[str, Tensor]:
+    """Everything that is stored of a photo, computed by fgfast, under the fixture's names without the photo."""
+    model, pixels = sam(case.golden, case.precision), case.golden.photo(case.photo)
+    side, size = model.architecture.side, pixels.shape[:2]
+    boxes = torch.from_numpy(transform.scale_boxes(case.arrays["boxes"], *size, side))
+    out: dict[str, Tensor] = {"boxes_model_frame": boxes}
+    with torch.inference_mode():
+        out["input/tensor"] = transform.to_square([transform.resize(pixels, side)], side)
+        with recorded(model, out):
+            embedding = model.image_encoder(out["input/tensor"])
+            out |= decoded(model, embedding, boxes[:1], size, "multi")
+            out |= decoded(model, embedding, boxes[:1], size, "single")
+        out |= decoded(model, embedding, boxes, size, "batch")
+        out["batch/sparse_embeddings"] = model.prompt_encoder(boxes)
+        out["batch/dense_embeddings"] = dense(model, len(boxes))
+    return out
+
+
+def dense(model: Sam, boxes: int) -> Tensor:
+    grid = model.architecture.grid
+    return model.prompt_encoder.no_mask.view(1, -1, 1, 1).expand(boxes, -1, grid, grid)
+
+
+def tolerance(name: str, precision: str) -> Any:
+    table = TOLERANCES[precision]
+    kind = next(kind for part, kind in KINDS.items() if part in name)
+    return table.get(kind, table["features"])
+
+
+def test_every_stored_array_is_checked(case: Case) -> None:
+    names = {n for n in case.golden.names(case.photo) if n not in SEPARATE and n.split("/")[-1] not in SEPARATE_LAST}
+    assert names == set(trace(case)), names ^ set(trace(case))
+
+
+def test_preprocessing(case: Case) -> None:
+    pixels, stored = case.golden.photo(case.photo), case.arrays
+    resized = transform.resize(pixels, sam(case.golden, case.precision).architecture.side)
+    assert tuple(stored["input/original_size"]) == pixels.shape[:2]
+    assert tuple(stored["input/input_size"]) == resized.shape[:2]
+    assert tuple(stored["input/resized_uint8/shape"]) == resized.shape
+    assert hashlib.sha256(resized.tobytes()).digest() == stored["input/resized_sha256"].tobytes()
+
+
+def test_arrays(case: Case) -> None:
+    for name, array in trace(case).items():
+        case.golden.check(f"{case.photo}/{name}", array, tolerance(name, case.precision))
+
+
+@pytest.mark.parametrize("call", ["single", "multi", "batch"])
+def test_masks(case: Case, call: str) -> None:
+    check_masks(case.golden, f"{case.photo}/{call}", trace(case)[f"{call}/logits"], case.precision)
+
+
+def check_masks(golden: Golden, name: str, logits: Tensor, precision: str) -> None:
+    stored, ours = golden.arrays, logits.numpy()
+    shape = tuple(stored[f"{name}/mask_shape"])
+    assert ours.shape == shape
+    theirs = np.unpackbits(stored[f"{name}/mask_bits"], count=ours.size).reshape(shape).astype(bool)
+    assert (theirs.sum((-1, -2)) == stored[f"{name}/mask_area"]).all()
+    bits = ours > transform.THRESHOLD
+    if precision != "fp32":
+        union = (bits | theirs).sum((-1, -2))
+        iou = (bits & theirs).sum((-1, -2)) / np.maximum(union, 1)
+        assert iou[union > 0].min() > SAM_HALF_MASK_IOU
+        return
+    flipped = bits != theirs
+    assert flipped.mean((-1, -2)).max() <= SAM_FLIPPED
+    assert np.abs(ours[flipped]).max(initial=0) < SAM_FLIP_LOGIT
+    near = np.stack([(np.abs(ours) < limit).sum((-1, -2)) for limit in (1e-3, 1e-2, 1e-1)], -1)
+    pixels = shape[-1] * shape[-2]
+    assert np.abs(near - stored[f"{name}/near_zero_pixels"]).max() <= SAM_FLIPPED * pixels
+
+
+@pytest.mark.parametrize(
+    "golden",
+    [
+        Golden(PORTABLE, "sam_tiny256"),
+        Golden(FULL, "sam_tiny1024"),
+        pytest.param(Golden(FULL, "sam_vit_l"), marks=pytest.mark.full),
+    ],
+    ids=str,
+)
+def test_unit(golden: Golden) -> None:
+    """Prompt encoder and decoder alone, three boxes at once on a made-up embedding."""
+    model, stored = sam(golden, "fp32"), golden.arrays
+    grid, size = model.architecture.grid, tuple(stored["unit/original_size"])
+    boxes = torch.from_numpy(stored["unit/boxes_model_frame"])
+    embedding = golden.draw("image_embedding", 1, 256, grid, grid)
+    out: dict[str, Tensor] = {}
+    with torch.inference_mode():
+        with recorded(model, out), torch.inference_mode():
+            model.image_encoder(torch.zeros(1, 3, 16 * grid, 16 * grid))
+            calls = decoded(model, embedding, boxes, size, "multi") | decoded(model, embedding, boxes, size, "single")
+        prompts = model.prompt_encoder
+        out = {n: a for n, a in out.items() if n.startswith("decoder/")} | calls
+        out["sparse_embeddings"], out["dense_embeddings"] = prompts(boxes), dense(model, len(boxes))
+        out["dense_pe"] = prompts.dense_pe.T.reshape(1, 256, grid, grid)
+    own = {"boxes_model_frame", "input_size", "original_size"}
+    names = {n for n in golden.names("unit") if n not in own and n.split("/")[-1] not in SEPARATE_LAST}
+    assert names == set(out), names ^ set(out)
+    assert tuple(stored["unit/input_size"]) == transform.resized_size(*size, model.architecture.side)
+    for name, array in out.items():
+        exact = name in ("sparse_embeddings", "dense_embeddings", "dense_pe")
+        golden.check(f"unit/{name}", array, SAM_FP32["positions"] if exact else tolerance(name, "fp32"))
+    for call in ("single", "multi"):
+        check_masks(golden, f"unit/{call}", out[f"{call}/logits"], "fp32")
+
+
+def test_pictures_in_one_batch() -> None:
+    """`segment` on three pictures of different sizes with different numbers of boxes, one of them none."""
+    golden = Golden(PORTABLE, "sam_tiny256")
+    boxes = [golden.arrays[f"{photo}/boxes"] for photo in PHOTOS] + [np.zeros((0, 4), np.float32)]
+    pictures = [golden.photo(photo) for photo in (*PHOTOS, "dog")]
+    found = sam(golden, "fp32").segment(pictures, boxes)
+    for photo, segments in zip(PHOTOS, found, strict=False):
+        stored = golden.arrays[f"{photo}/batch/mask_bits"]
+        theirs = np.unpackbits(stored, count=segments.bits.size).reshape(segments.bits.shape)
+        assert (segments.bits != theirs).mean() <= SAM_FLIPPED
+        SAM_FP32["iou"].check((segments.quality - golden.arrays[f"{photo}/batch/iou"]).reshape(-1), photo)
+        stability = golden.arrays[f"{photo}/batch/stability_full_res"]
+        SAM_FP32["stability"].check((segments.stability - stability).reshape(-1), photo)
+    assert found[-1].bits.shape == (0, 1, *pictures[-1].shape[:2])

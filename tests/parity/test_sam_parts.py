@@ -1,0 +1,169 @@
+"""Parts of SAM alone: geometry against stored arrays, both ways of attention, export, and the installed reference."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from parity.golden import FULL, PORTABLE, Golden
+from parity.tolerances import SAM_FP32
+from torch import Tensor
+
+from fgfast.errors import UnknownNameError
+from fgfast.models.sam import attention, transform
+from fgfast.models.sam.architecture import architecture
+from fgfast.models.sam.model import Sam
+
+OPS = Golden(FULL, "ops")
+TINY = Golden(PORTABLE, "sam_tiny256")
+
+
+def test_resized_size() -> None:
+    stored = OPS.arrays
+    ours = [transform.resized_size(int(h), int(w), 1024) for h, w in stored["sizes"]]
+    assert ours == [tuple(size) for size in stored["resize_longest/1024"]]
+
+
+def test_scale_boxes() -> None:
+    stored = OPS.arrays
+    ours = transform.scale_boxes(stored["resize_longest/boxes_in_333x500"], 333, 500, 1024)
+    np.testing.assert_array_equal(ours, stored["resize_longest/boxes_out"])
+
+
+@pytest.mark.parametrize(("name", "side"), [("sam_longest_96", 96), ("61x88", 88), ("20x29", 29)])
+def test_resize(name: str, side: int) -> None:
+    np.testing.assert_array_equal(transform.resize(OPS.arrays["pil/input"], side), OPS.arrays[f"pil/{name}"])
+
+
+@pytest.mark.parametrize("shape", ["landscape", "portrait", "square"])
+def test_to_stored_size(shape: str) -> None:
+    stored = OPS.arrays
+    low_res = 4 * OPS.draw("ops.sam.low_res", 2, 1, 64, 64)
+    size = tuple(int(n) for n in stored[f"sam_post/{shape}/original_size"])
+    assert transform.resized_size(*size, 256) == tuple(stored[f"sam_post/{shape}/input_size"])
+    logits = transform.to_stored_size(low_res, *size, 256)
+    OPS.check(f"sam_post/{shape}/logits", logits[:1], SAM_FP32["logits"])
+    OPS.check(f"sam_post/{shape}/stability", transform.stability(logits), SAM_FP32["stability"])
+    OPS.check("sam_post/stability_low_res", transform.stability(low_res), SAM_FP32["stability"])
+
+
+@pytest.mark.parametrize("way", [attention.folded, attention.masked])
+@pytest.mark.parametrize("piece", [1, 1 << 12, 1 << 21])
+def test_attention(way: Any, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the definition; pieces that do not divide what they are taken from."""
+    monkeypatch.setattr(attention, "_PIECE", piece)
+    torch.manual_seed(0)
+    side, size = 7, 20
+    q, k, v = torch.randn(3, 5, 3, side * side, size)
+    h, w = torch.randn(2, 2 * side - 1, size)
+    difference = way(q, k, v, h, w) - by_definition(q, k, v, h, w)
+    SAM_FP32["features"].check(difference.double().numpy().reshape(-1), way.__name__)
+
+
+def by_definition(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> Tensor:
+    size, side = q.shape[-1], math.isqrt(q.shape[-2])
+    y, x = torch.arange(side * side) // side, torch.arange(side * side) % side
+    by_row, by_column = rel_pos_h[y[:, None] - y + side - 1], rel_pos_w[x[:, None] - x + side - 1]
+    bias = torch.einsum("ghqd,qkd->ghqk", q, by_row + by_column)
+    return (q @ k.mT / math.sqrt(size) + bias).softmax(-1) @ v
+
+
+def test_boxes_share_embeddings() -> None:
+    """Boxes of several pictures in any order give what each gives alone."""
+    model = Sam.build("tiny256", TINY.weights())
+    embeddings = torch.stack([TINY.draw(f"embedding{n}", 256, 16, 16) for n in range(2)])
+    boxes = torch.tensor([[10.0, 20, 200, 180], [5, 5, 60, 70], [100, 90, 250, 240]])
+    index = torch.tensor([1, 0, 1])
+    logits, iou = model.decode(embeddings, index, boxes, multimask=True)
+    for n, picture in enumerate(index.tolist()):
+        alone = model.decode(embeddings[picture][None], torch.zeros(1, dtype=torch.long), boxes[n : n + 1], True)
+        SAM_FP32["low_res"].check((logits[n] - alone[0][0]).double().numpy().reshape(-1), "logits")
+        SAM_FP32["iou"].check((iou[n] - alone[1][0]).double().numpy(), "iou")
+
+
+def test_exports() -> None:
+    """Both halves trace without data-dependent control flow, and the traced graphs give the same."""
+    model = Sam.build("tiny256", TINY.weights())
+    pixels = TINY.draw("pixels", 2, 3, 256, 256)
+    encoder = torch.export.export(model.image_encoder, (pixels,)).module()
+    embeddings = model.image_encoder(pixels)
+    difference = encoder(pixels) - embeddings
+    SAM_FP32["features"].check(difference.double().numpy().reshape(-1), "encoder")
+
+    prompts, index = model.prompt_encoder, torch.tensor([1, 0, 1])
+    tokens = prompts(torch.tensor([[10.0, 20, 200, 180]] * 3))
+    inputs = (embeddings, index, tokens, prompts.dense_pe, prompts.no_mask)
+    decoder = torch.export.export(model.mask_decoder, inputs).module()
+    for ours, traced in zip(model.mask_decoder(*inputs), decoder(*inputs), strict=True):
+        SAM_FP32["low_res"].check((ours - traced).double().numpy().reshape(-1), "decoder")
+
+
+@pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h", "tiny1024"])
+def test_keys_and_shapes(name: str) -> None:
+    """The official checkpoint's keys and shapes load strictly: compared without memory for the weights."""
+    import json
+
+    path = FULL / f"sam_{name}_manifest.json"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    manifest = {key: tuple(e["shape"]) for key, e in json.loads(path.read_text())["keys"].items()}
+    with torch.device("meta"):
+        ours = {key: tuple(tensor.shape) for key, tensor in Sam(name).state_dict().items()}
+    assert ours == manifest
+
+
+def test_refusals() -> None:
+    with pytest.raises(UnknownNameError, match="vit_b"):
+        Sam.build("vit_x")
+    with pytest.raises(UnknownNameError, match="bf16"):
+        Sam.build("tiny256", precision="bf17")  # type: ignore[arg-type]
+    weights = TINY.weights()
+    weights.pop("mask_decoder.iou_token.weight")
+    with pytest.raises(RuntimeError, match="iou_token"):
+        Sam.build("tiny256", weights)
+
+
+def test_against_segment_anything() -> None:
+    """The installed reference, built by its own classes, on a picture and boxes that no fixture has."""
+    import torchvision_shim
+
+    torchvision_shim.declare()
+    predictor = pytest.importorskip("segment_anything.predictor")
+    reference = tiny_reference()
+    weights = TINY.weights()
+    reference.load_state_dict(weights)
+    generator = np.random.default_rng(3)
+    pixels = generator.integers(0, 256, (93, 131, 3), np.uint8)
+    boxes = np.array([[3, 4, 80, 70], [50.5, 20.25, 131, 93]], np.float32)
+    theirs = predictor.SamPredictor(reference.eval())
+    theirs.set_image(pixels)
+    ours = Sam.build("tiny256", weights).segment([pixels], [boxes], multimask=True)[0]
+    for n, box in enumerate(boxes):
+        masks, iou, _ = theirs.predict(box=box, multimask_output=True)
+        assert (ours.bits[n] != masks).mean() <= 1e-4
+        SAM_FP32["iou"].check((ours.quality[n] - iou).astype(np.float64), "iou")
+
+
+def tiny_reference() -> Any:
+    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
+    from segment_anything.modeling import Sam as Reference
+
+    sizes = architecture("tiny256")
+    encoder = ImageEncoderViT(
+        img_size=sizes.side,
+        embed_dim=sizes.width,
+        depth=sizes.depth,
+        num_heads=sizes.heads,
+        norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=14,
+        global_attn_indexes=sizes.global_blocks,
+        out_chans=256,
+    )
+    prompts = PromptEncoder(256, (sizes.grid, sizes.grid), (sizes.side, sizes.side), mask_in_chans=16)
+    transformer = TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048)
+    return Reference(encoder, prompts, MaskDecoder(transformer_dim=256, transformer=transformer))
