@@ -1,0 +1,4 @@
+"""Segment Anything from a box: picture and boxes in, masks out. Start reading at `model.Sam`.
+
+Importing this package does not import torch; its modules do, except `architecture`.
+"""

@@ -1,0 +1,63 @@
+"""The sizes of each SAM: what differs between the checkpoints, and the constants they share. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from fgfast.errors import UnknownNameError
+
+# segment-anything, build_sam.py: the same for every checkpoint.
+PATCH = 16
+WINDOW = 14
+CHANNELS = 256
+MASK_TOKENS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The sizes of one SAM.
+
+    Attributes:
+        width: channels of the image encoder's tokens.
+        depth: its blocks.
+        heads: its attention heads.
+        global_blocks: blocks whose attention sees the whole picture; the others see windows of 14x14 tokens.
+        side: side of the square input, in pixels.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    global_blocks: tuple[int, ...]
+    side: int = 1024
+
+    @property
+    def grid(self) -> int:
+        """Side of the square of image tokens."""
+        return self.side // PATCH
+
+    @property
+    def low_res(self) -> int:
+        """Side of the square of low-resolution logits: four for each image token."""
+        return 4 * self.grid
+
+
+# segment-anything, build_sam.py; the tiny ones are for tests and have no checkpoint.
+ARCHITECTURES = MappingProxyType(
+    {
+        "vit_b": Architecture(width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11)),
+        "vit_l": Architecture(width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
+        "vit_h": Architecture(width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
+        "tiny256": Architecture(width=64, depth=4, heads=4, global_blocks=(1, 3), side=256),
+        "tiny1024": Architecture(width=64, depth=4, heads=4, global_blocks=(1, 3)),
+    }
+)
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture called `name`; raises UnknownNameError for one that does not exist."""
+    try:
+        return ARCHITECTURES[name]
+    except KeyError:
+        raise UnknownNameError("SAM", name, ARCHITECTURES) from None

@@ -1,0 +1,233 @@
+"""SAM's mask decoder: tokens and image attend to each other twice, then each mask token becomes a map of logits.
+
+Takes (image, box) pairs: several boxes may point to one embedding, and what depends on the image alone is computed
+once for each image, not for each box. Always float32: it is a four-hundredth of the encoder's arithmetic.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fgfast.models.sam.architecture import CHANNELS, MASK_TOKENS
+
+# segment-anything, build_sam.py (TwoWayTransformer) and transformer.py (attention_downsample_rate).
+_DEPTH = 2
+_HEADS = 8
+_MLP_WIDTH = 2048
+_CROSS_WIDTH = CHANNELS // 2
+# segment-anything, modeling/common.py: LayerNorm2d; the other norms have torch's own 1e-5.
+_UPSCALING_EPS = 1e-6
+
+
+class MaskDecoder(nn.Module):
+    """(image, box) pairs to logits and qualities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transformer = TwoWayTransformer()
+        self.iou_token = nn.Embedding(1, CHANNELS)
+        self.mask_tokens = nn.Embedding(MASK_TOKENS, CHANNELS)
+        self.output_upscaling = nn.Sequential(
+            Upscale(CHANNELS, CHANNELS // 4),
+            nn.LayerNorm(CHANNELS // 4, eps=_UPSCALING_EPS),
+            nn.GELU(),
+            Upscale(CHANNELS // 4, CHANNELS // 8),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(Perceptron(CHANNELS, CHANNELS // 8) for _ in range(MASK_TOKENS))
+        self.iou_prediction_head = Perceptron(CHANNELS, MASK_TOKENS)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        image_index: Tensor,
+        box_tokens: Tensor,
+        image_positions: Tensor,
+        no_mask: Tensor,
+        multimask: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode N pairs.
+
+        Args:
+            embeddings: (E, 256, g, g) float32, one an image.
+            image_index: (N,) int64, the embedding each box belongs to.
+            box_tokens: (N, 2, 256) float32, from the prompt encoder.
+            image_positions: (g * g, 256) float32, the prompt encoder's dense_pe.
+            no_mask: (256,) float32, the prompt encoder's no_mask.
+            multimask: three maps a box, whole, part and subpart, instead of one.
+
+        Returns:
+            Logits (N, M, 4g, 4g) float32, and estimated IoU (N, M) float32; M is 3 with multimask, else 1.
+        """
+        count, grid = len(image_index), embeddings.shape[-1]
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([own.expand(count, -1, -1), box_tokens], 1)
+        image = embeddings.flatten(2).transpose(1, 2) + no_mask
+        tokens, image = self.transformer(tokens, image, image_positions, image_index)
+
+        maps = self.output_upscaling(image.unflatten(1, (grid, grid)))
+        chosen = range(1, MASK_TOKENS) if multimask else range(1)
+        mixes = torch.stack([self.output_hypernetworks_mlps[n](tokens[:, 1 + n]) for n in chosen], 1)
+        logits = torch.einsum("nmc,nhwc->nmhw", mixes, maps)
+        iou: Tensor = self.iou_prediction_head(tokens[:, 0])
+        return logits, iou[:, chosen.start : chosen.stop]
+
+
+class Upscale(nn.ConvTranspose2d):
+    """A transposed convolution of 2x2 with stride 2, as one matrix product on innermost channels.
+
+    Its windows do not overlap: every pixel becomes a square of four by itself.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """(N, h, w, inputs) float32 -> (N, 2h, 2w, outputs)."""
+        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
+        squares: Tensor = functional.linear(x, weight).unflatten(3, (2, 2, -1)) + self.bias
+        return squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+class TwoWayTransformer(nn.Module):
+    """Tokens attend to the image and the image to the tokens, twice; then tokens to the image once more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(TwoWayBlock(first=n == 0) for n in range(_DEPTH))
+        self.final_attn_token_to_image = Attention(_CROSS_WIDTH)
+        self.norm_final_attn = nn.LayerNorm(CHANNELS)
+
+    def forward(
+        self, tokens: Tensor, image: Tensor, image_positions: Tensor, image_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mix tokens and image.
+
+        Args:
+            tokens: (N, T, 256) float32; the original tokens serve as positions of the tokens throughout.
+            image: (E, P, 256) float32, P pixels of the embedding.
+            image_positions: (P, 256) float32.
+            image_index: (N,) int64 into E.
+
+        Returns:
+            Tokens (N, T, 256) and image (N, P, 256), float32.
+        """
+        positions = tokens
+        first, *others = self.layers
+        tokens, image = first(tokens, image, positions, image_positions, image_index)
+        for block in others:
+            tokens, image = block(tokens, image, positions, image_positions)
+        to_image = self.final_attn_token_to_image
+        seen = to_image(
+            to_image.q_proj(tokens + positions),
+            to_image.k_proj(image + image_positions),
+            to_image.v_proj(image),
+        )
+        return self.norm_final_attn(tokens + seen), image
+
+
+class TwoWayBlock(nn.Module):
+    """Tokens to tokens, tokens to image, MLP on the tokens, image to tokens; each followed by a norm.
+
+    Args:
+        first: the first block, whose self-attention has neither positions nor a residual.
+    """
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.first = first
+        self.self_attn = Attention(CHANNELS)
+        self.norm1 = nn.LayerNorm(CHANNELS)
+        self.cross_attn_token_to_image = Attention(_CROSS_WIDTH)
+        self.norm2 = nn.LayerNorm(CHANNELS)
+        self.mlp = Mlp()
+        self.norm3 = nn.LayerNorm(CHANNELS)
+        self.norm4 = nn.LayerNorm(CHANNELS)
+        self.cross_attn_image_to_token = Attention(_CROSS_WIDTH)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        image: Tensor,
+        positions: Tensor,
+        image_positions: Tensor,
+        image_index: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As TwoWayTransformer.forward; positions is (N, T, 256), and without image_index image is (N, P, 256)."""
+        to_image, to_tokens = self.cross_attn_token_to_image, self.cross_attn_image_to_token
+        located = image + image_positions
+        image_k, image_v, image_q = (
+            to_image.k_proj(located),
+            to_image.v_proj(image),
+            to_tokens.q_proj(located),
+        )
+        if image_index is not None:
+            image, image_k, image_v, image_q = (x[image_index] for x in (image, image_k, image_v, image_q))
+
+        tokens = self.norm1(self._among_themselves(tokens, positions))
+        tokens = self.norm2(tokens + to_image(to_image.q_proj(tokens + positions), image_k, image_v))
+        tokens = self.norm3(tokens + self.mlp(tokens))
+        token_k, token_v = to_tokens.k_proj(tokens + positions), to_tokens.v_proj(tokens)
+        return tokens, self.norm4(image + to_tokens(image_q, token_k, token_v))
+
+    def _among_themselves(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        attention = self.self_attn
+        located = tokens if self.first else tokens + positions
+        mixed: Tensor = attention(attention.q_proj(located), attention.k_proj(located), attention.v_proj(tokens))
+        return mixed if self.first else tokens + mixed
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose callers project, so that what they share is projected once.
+
+    Args:
+        width: channels within the attention; the heads split them.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(CHANNELS, width)
+        self.k_proj = nn.Linear(CHANNELS, width)
+        self.v_proj = nn.Linear(CHANNELS, width)
+        self.out_proj = nn.Linear(width, CHANNELS)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Projected q (N, Q, width), k and v (N, K, width), all float32 -> (N, Q, 256) float32."""
+        q, k, v = (x.unflatten(2, (_HEADS, -1)).transpose(1, 2) for x in (q, k, v))
+        out: Tensor = self.out_proj(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return out
+
+
+class Mlp(nn.Module):
+    """Linear, ReLU, Linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(CHANNELS, _MLP_WIDTH)
+        self.lin2 = nn.Linear(_MLP_WIDTH, CHANNELS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, 256) float32 -> the same."""
+        out: Tensor = self.lin2(functional.relu(self.lin1(x)))
+        return out
+
+
+class Perceptron(nn.Module):
+    """Three linear layers with ReLU between them.
+
+    Args:
+        inputs: channels in and within.
+        outputs: channels out.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(inputs, inputs), nn.Linear(inputs, inputs), nn.Linear(inputs, outputs)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs) float32 -> (N, outputs)."""
+        first, second, last = self.layers
+        out: Tensor = last(functional.relu(second(functional.relu(first(x)))))
+        return out

@@ -1,0 +1,89 @@
+"""What happens to pictures and boxes before SAM, and to logits after it.
+
+Frames: the *stored* picture; the *resized* one, its longer edge as long as the side of SAM's square input; the
+*square*, the resized picture with zeros to its right and below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fgfast.records import Float32, UInt8
+
+# segment-anything, build_sam.py: pixel_mean and pixel_std, RGB in grey levels.
+_MEAN = (123.675, 116.28, 103.53)
+_STD = (58.395, 57.12, 57.375)
+# segment-anything, automatic_mask_generator.py: stability_score_offset, in logits.
+_STABILITY_OFFSET = 1.0
+# segment-anything, sam.py: mask_threshold, in logits.
+THRESHOLD = 0.0
+
+
+def resized_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """(height, width) in pixels after resizing a stored picture so that its longer edge is `side`."""
+    scale = side / max(height, width)
+    # segment-anything, ResizeLongestSide: halves are rounded up.
+    return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def resize(pixels: UInt8, side: int) -> UInt8:
+    """(H, W, 3) uint8 RGB -> (h, w, 3) uint8: Pillow's bilinear filter with antialiasing, enlarging small pictures."""
+    height, width = resized_size(pixels.shape[0], pixels.shape[1], side)
+    picture = PIL.Image.fromarray(pixels).resize((width, height), PIL.Image.Resampling.BILINEAR)
+    return np.asarray(picture)
+
+
+def to_square(resized: Sequence[UInt8], side: int, device: torch.device | str = "cpu") -> Tensor:
+    """B resized pictures, (h, w, 3) uint8 each -> (B, 3, side, side) float32 on `device`, normalised, then padded."""
+    mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (_MEAN, _STD))
+    batch = torch.zeros(len(resized), 3, side, side, device=device)
+    for square, pixels in zip(batch, resized, strict=True):
+        height, width = pixels.shape[:2]
+        planes = torch.tensor(pixels, device=device).permute(2, 0, 1)
+        square[:, :height, :width] = (planes - mean) / std
+    return batch
+
+
+def scale_boxes(boxes: Float32, height: int, width: int, side: int) -> Float32:
+    """(N, 4) float32 x0 y0 x1 y1 in pixels of the stored picture of (height, width) -> the same in the resized one.
+
+    Each axis by its own factor, for the resized edges are whole numbers; in float64 within, as the reference does.
+    """
+    new_height, new_width = resized_size(height, width, side)
+    factors = np.array([new_width / width, new_height / height] * 2)
+    scaled: Float32 = (boxes.astype(np.float64) * factors).astype(np.float32)
+    return scaled
+
+
+def to_stored_size(low_res: Tensor, height: int, width: int, side: int) -> Tensor:
+    """Logits of one picture at the size it is stored in.
+
+    Two bilinear steps without antialiasing, as in the reference: to the square, cut to the resized picture, to the
+    stored one. One step would give other masks.
+
+    Args:
+        low_res: (N, M, s, s) float32 logits over the square.
+        height: of the stored picture, in pixels.
+        width: of the stored picture, in pixels.
+        side: of the square, in pixels.
+
+    Returns:
+        (N, M, height, width) float32.
+    """
+    resized_height, resized_width = resized_size(height, width, side)
+    square = functional.interpolate(low_res.float(), (side, side), mode="bilinear", align_corners=False)
+    resized = square[..., :resized_height, :resized_width]
+    return functional.interpolate(resized, (height, width), mode="bilinear", align_corners=False)
+
+
+def stability(logits: Tensor) -> Tensor:
+    """(..., h, w) float32 logits -> (...) float32: pixels above +1 as a part of those above -1; NaN where none are."""
+    surely = (logits > THRESHOLD + _STABILITY_OFFSET).sum((-1, -2))
+    perhaps = (logits > THRESHOLD - _STABILITY_OFFSET).sum((-1, -2))
+    return surely / perhaps
