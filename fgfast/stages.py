@@ -195,7 +195,9 @@ class Cut:
         pixels, bits = work.image.pixels, work.mask.bits
         window = (0, 0, *work.image.size)
         if self.crop != "none":
-            window = crop_window(work.prompt.box, work.image.size, self.crop, self.pad)
+            width, height = work.image.size
+            scene = (width, max(1, height - work.sample.banner_rows))  # a crop does not take the banner in
+            window = crop_window(work.prompt.box, scene, self.crop, self.pad)
         if self.background.kind == "transparent":
             cut = ops.composite(pixels, bits, np.zeros(3, np.uint8), window, alpha=True)
         else:

@@ -29,5 +29,7 @@ def bench_io(pictures: int, rounds: int, workers: int | None, folder: Path | Non
 
     from fgfast.bench.io import measure, table
 
+    if folder is not None and not folder.is_dir():
+        raise click.UsageError(f"there is no folder {folder}")
     result = measure(pictures=pictures, rounds=rounds, workers=workers, folder=folder or Path())
     click.echo(json.dumps(result, indent=2) if as_json else table(result))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fgfast.cli.datasets import fetch
-from fgfast.cli.frame import EXIT_SOME_FAILED, dataset_names, verbose_option
+from fgfast.cli.frame import EXIT_SOME_FAILED, choices, dataset_names, verbose_option
 from fgfast.config import CROPS, DETECTORS, FORMATS, MASK_FORMATS, SEGMENTERS
 
 if TYPE_CHECKING:
@@ -30,20 +30,45 @@ if TYPE_CHECKING:
 @click.option("--split", "splits", multiple=True, help="Only these splits, separated by commas.")
 @click.option("--classes", multiple=True, help="Only these classes, separated by commas.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many pictures, spread evenly over the data set.")
-@click.option("--detector", default="auto", show_default=True, help=f"Where boxes come from: {', '.join(DETECTORS)}.")
-@click.option("--segmenter", default="grabcut", show_default=True, help=f"Box to mask: {', '.join(SEGMENTERS)}.")
+@click.option(
+    "--detector",
+    default="auto",
+    show_default=True,
+    help=f"Where boxes come from: {', '.join(DETECTORS)}.",
+    shell_complete=choices(DETECTORS),
+)
+@click.option(
+    "--segmenter",
+    default="grabcut",
+    show_default=True,
+    help=f"Box to mask: {', '.join(SEGMENTERS)}.",
+    shell_complete=choices(SEGMENTERS),
+)
 @click.option(
     "--background",
     default="black",
     show_default=True,
     help="black, white, mean (ImageNet's), R,G,B, transparent, blur, or a picture file.",
 )
-@click.option("--format", "format_", default="same", show_default=True, help=f"{', '.join(FORMATS)}.")
+@click.option(
+    "--format",
+    "format_",
+    default="same",
+    show_default=True,
+    help=f"{', '.join(FORMATS)}.",
+    shell_complete=choices(FORMATS),
+)
 @click.option("--keep-names", is_flag=True, help="Keep file names although the format changes.")
 @click.option("--quality", default=95, show_default=True, help="JPEG and WebP quality, 1 to 100.")
-@click.option("--crop", default="none", show_default=True, help=f"{', '.join(CROPS)}.")
+@click.option("--crop", default="none", show_default=True, help=f"{', '.join(CROPS)}.", shell_complete=choices(CROPS))
 @click.option("--pad", default=0.0, show_default=True, help="Margin when cropping, in box sides.")
-@click.option("--masks", default="png", show_default=True, help=f"{', '.join(MASK_FORMATS)}.")
+@click.option(
+    "--masks",
+    default="png",
+    show_default=True,
+    help=f"{', '.join(MASK_FORMATS)}.",
+    shell_complete=choices(MASK_FORMATS),
+)
 @click.option("--workers", type=click.IntRange(1), help="Threads.  [default: one for each core]")
 @click.option("--resume", is_flag=True, help="Insist on going on with an earlier run.")
 @click.option("--overwrite", is_flag=True, help="Delete an earlier run's results and begin anew.")
@@ -59,18 +84,20 @@ def convert(**options: Any) -> None:
     stopped.
     """
     from fgfast import console, pipeline
+    from fgfast.io.output import Output
 
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume and --overwrite exclude each other")
     if options["download"] and not options["dry_run"]:
         options["root"] = fetch(options["dataset"], options["root"])
     plan = _plan(options)
+    mode: Any = "resume" if options["resume"] else "overwrite" if options["overwrite"] else "auto"
     if options["dry_run"]:
+        Output(plan.out, plan.dataset.folder).foresee(mode, plan.made_with)
         click.echo(console.plan_json(plan) if options["as_json"] else console.describe_plan(plan))
         return
     if not options["as_json"]:
         console.note(console.describe_plan(plan))
-    mode: Any = "resume" if options["resume"] else "overwrite" if options["overwrite"] else "auto"
     with console.Interruption() as interruption, console.display(options["as_json"]) as progress:
         report = pipeline.run(plan, mode=mode, workers=options["workers"], stop=interruption.stop, progress=progress)
     click.echo(console.report_json(report) if options["as_json"] else console.summary(report))

@@ -38,6 +38,8 @@ def cut(picture: Path, box: tuple[float, ...] | None, out: Path | None, backgrou
     from fgfast.io.write import SAME_SUFFIXES, encode, write_file
     from fgfast.single import cut_out
 
+    if picture.is_dir():
+        raise click.UsageError(f"{picture} is a folder: give a picture, or use fgfast convert --dataset {picture}")
     out = out or picture.with_name(f"{picture.stem}_fg.png")
     if out.resolve() == picture.resolve():
         raise click.UsageError(f"{out} is the picture itself: choose another name for the cut-out")

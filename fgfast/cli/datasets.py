@@ -33,7 +33,7 @@ def fetch(name: str, root: Path | None) -> Path | None:
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
-    help="Where to put it.  [default: first of FGFAST_DATA, ./data]",
+    help="Look there, or put it there.  [default: FGFAST_DATA, ./data, here]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def datasets(download: str | None, root: Path | None, as_json: bool) -> None:
@@ -45,7 +45,7 @@ def datasets(download: str | None, root: Path | None, as_json: bool) -> None:
     if download:
         click.echo(fetch(download, root))
         return
-    found = survey()
+    found = survey(None if root is None else [root])
     if as_json:
         rows = [
             {
@@ -64,5 +64,6 @@ def datasets(download: str | None, root: Path | None, as_json: bool) -> None:
         click.echo(
             f"{f.name:<11} {f.title:<22} {where if f.name != 'folder' else 'any folder of pictures: --root DIR'}"
         )
-    click.echo("\nLooked in: " + ", ".join(str(folder.absolute()) for folder in search_folders()))
+    looked = search_folders() if root is None else (root,)
+    click.echo("\nLooked in: " + ", ".join(str(folder.absolute()) for folder in looked))
     click.echo("Look elsewhere with FGFAST_DATA=DIR or --root DIR; fetch with: fgfast datasets --download NAME")

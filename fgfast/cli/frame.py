@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -33,6 +34,13 @@ class Commands(click.Group):
             logging.getLogger("fgfast").debug("where it happened", exc_info=error)
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            ctx.exit(130)
+        except OSError as error:  # a folder that may not be read, a disk that fails
+            logging.getLogger("fgfast").debug("where it happened", exc_info=error)
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
 
 
 def _log(ctx: click.Context, param: click.Parameter, verbose: int) -> int:
@@ -57,3 +65,8 @@ def dataset_names(ctx: click.Context, param: click.Parameter, incomplete: str) -
     from fgfast.datasets import names
 
     return [name for name in names() if name.startswith(incomplete)]
+
+
+def choices(names: tuple[str, ...]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Completion by these names. What is typed is checked later, with a better message than the shell's."""
+    return lambda ctx, param, incomplete: [name for name in names if name.startswith(incomplete)]
