@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -147,7 +148,7 @@ class Cub:
         edits[self.root / "bounding_boxes.txt"] = lambda text, number: self._box_line(text, number, placed)
         for name in ("part_locs.txt", "part_click_locs.txt"):
             path = self.root / "parts" / name
-            edits[path] = lambda text, number, path=path: self._part_line(path, text, number, placed)
+            edits[path] = partial(self._part_line, path, placed)
         whole = {path for pattern in _WHOLE for path in self.root.glob(pattern) if path.is_file()}
         written = []
         for source in sorted(whole | {path for path in edits if path.is_file()}):
@@ -173,7 +174,7 @@ class Cub:
         x0, y0, x1, y1 = move_box(_corners(path, number, fields), placement)
         return " ".join((ident, *map(number_text, (x0, y0, x1 - x0, y1 - y0))))
 
-    def _part_line(self, path: Path, text: str, number: int, placed: dict[str, Placement]) -> str | None:
+    def _part_line(self, path: Path, placed: dict[str, Placement], text: str, number: int) -> str | None:
         """Parts are points; one that is invisible, or falls outside the crop, is `0.0 0.0 0`.
 
         The clicks of the annotators (part_click_locs.txt) have one more field, the seconds they took.
