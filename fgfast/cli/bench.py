@@ -18,7 +18,7 @@ def bench(ctx: click.Context) -> None:
 
 
 @bench.command("io")
-@click.option("--pictures", default=1000, show_default=True, type=click.IntRange(8), help="Pictures a round.")
+@click.option("--pictures", default=2000, show_default=True, type=click.IntRange(8), help="Pictures a round.")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Rounds; medians are quoted.")
 @click.option("--workers", type=click.IntRange(1), help="Threads.  [default: one for each core]")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="On which disk.  [default: the current folder]")
