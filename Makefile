@@ -36,8 +36,8 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 	$(BIN)/clang-format -i engine/*/*.cc engine/include/fgfast/*.h
 
-# The editable install compiles engine/; it is repeated when anything that shapes it changes.
-$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard engine/*/*.cc engine/include/fgfast/*.h)
+# The editable install compiles engine/ and notes where each package lies; repeated when either changes.
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard fgfast/*/__init__.py) $(wildcard engine/*/*.cc engine/include/fgfast/*.h)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"

@@ -13,6 +13,8 @@ Point = tuple[float, float]
 # Width and height of the drawing, and the bird's box in it: x0 y0 x1 y1 in pixels.
 _SIZE = (600, 400)
 BIRD_BOX = (140.0, 62.0, 520.0, 330.0)
+# How smooth its noise is.
+_GRAIN = 1.3
 # Drawn at this multiple and scaled down, for smooth edges.
 _FINE = 3
 
@@ -21,7 +23,9 @@ def drawn_bird() -> Image.Image:
     """A blue bird on a branch before blurred leaves, RGB."""
     generator = np.random.default_rng(7)
     width, height = (side * _FINE for side in _SIZE)
-    leaves = Image.fromarray(noise_picture(generator, height // 4, width // 4)).convert("L").resize((width, height))
+    leaves = (
+        Image.fromarray(noise_picture(generator, height // 4, width // 4, _GRAIN)).convert("L").resize((width, height))
+    )
     scene = Image.merge("RGB", [leaves.point(lambda v, k=k: int(30 + v * k)) for k in (0.45, 0.7, 0.3)])
     draw = ImageDraw.Draw(scene)
     for _ in range(60):
@@ -32,7 +36,7 @@ def drawn_bird() -> Image.Image:
     draw = ImageDraw.Draw(scene)
     _stroke(draw, [(-20, 352), (200, 338), (420, 346), (640, 318)], 17, (84, 60, 44))
     _bird(draw)
-    texture = Image.fromarray(noise_picture(generator, height, width)).point(lambda v: int(118 + v * 0.16))
+    texture = Image.fromarray(noise_picture(generator, height, width, _GRAIN)).point(lambda v: int(118 + v * 0.16))
     textured = ImageChops.multiply(scene, texture).point(lambda v: min(255, int(v * 1.85)))
     return textured.resize(_SIZE, Image.Resampling.LANCZOS)
 

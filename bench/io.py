@@ -88,10 +88,10 @@ def make_pictures(folder: Path, count: int) -> float:
     return sum(map(len, files)) / len(files)
 
 
-def noise_picture(generator: np.random.Generator, height: int, width: int) -> UInt8:
-    """(height, width, 3) uint8 of coloured noise whose amplitude falls with frequency as `_SPECTRUM` says."""
+def noise_picture(generator: np.random.Generator, height: int, width: int, spectrum: float = _SPECTRUM) -> UInt8:
+    """(height, width, 3) uint8 of coloured noise whose amplitude falls with this power of frequency."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
-    falloff = np.maximum(frequency, 1 / max(height, width)) ** _SPECTRUM
+    falloff = np.maximum(frequency, 1 / max(height, width)) ** spectrum
     spectrum = np.fft.fft2(generator.standard_normal((3, height, width))) / falloff
     planes = np.real(np.fft.ifft2(spectrum))
     planes = (planes - planes.mean((1, 2), keepdims=True)) / planes.std((1, 2), keepdims=True)

@@ -79,6 +79,16 @@ class Background:
         return self.kind
 
 
+def _as_background(value: object) -> Background:
+    if isinstance(value, Background):
+        return value
+    if isinstance(value, tuple) and len(value) == 3:
+        return Background(colour=_parse_colour(",".join(map(str, value))))
+    if isinstance(value, (str, Path)):
+        return Background.parse(str(value))
+    raise UsageError(f"background must be a name, a colour (R, G, B), a path or a Background, not {value!r}")
+
+
 def _parse_colour(text: str) -> tuple[int, int, int]:
     try:
         red, green, blue = (int(part) for part in text.split(","))
@@ -104,8 +114,11 @@ class Selection:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"limit must be at least 1, not {self.limit}")
+        for name in ("splits", "classes"):
+            if isinstance(value := getattr(self, name), str):  # one name, not its letters
+                object.__setattr__(self, name, (value,))
+        if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 1):
+            raise UsageError(f"limit must be a whole number of at least 1, not {self.limit!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +129,8 @@ class Settings:
         detector: where boxes come from: "annotations" (the data set's own), "center" (the middle of the picture), or
             "auto" (annotations where the data set brings any, else center).
         segmenter: "grabcut", or "box" (the whole box is the subject).
-        background: what takes the background's place; text is read as `Background.parse` does.
+        background: what takes the background's place; text is read as `Background.parse` does, a path is a picture,
+            three numbers are a colour.
         format: "same" (as each picture's own name says), "png", "jpeg" or "webp".
         keep_names: keep every file name although the format changed; readers go by content, loaders by name.
         quality: JPEG and lossy WebP quality, 1..100. WebP at 100 is lossless.
@@ -127,7 +141,7 @@ class Settings:
 
     detector: DetectorName = "auto"
     segmenter: SegmenterName = "grabcut"
-    background: Background | str = Background()
+    background: Background | str | Path | tuple[int, int, int] = Background()
     format: FormatName = "same"
     keep_names: bool = False
     quality: int = 95
@@ -136,8 +150,7 @@ class Settings:
     masks: MaskFormat = "png"
 
     def __post_init__(self) -> None:
-        if isinstance(self.background, str):
-            object.__setattr__(self, "background", Background.parse(self.background))
+        object.__setattr__(self, "background", _as_background(self.background))
         for kind, value, allowed in (
             ("detector", self.detector, DETECTORS),
             ("segmenter", self.segmenter, SEGMENTERS),
@@ -147,16 +160,12 @@ class Settings:
         ):
             if value not in allowed:
                 raise UnknownNameError(kind, value, allowed)
-        if not 1 <= self.quality <= 100:
-            raise UsageError(f"quality must be from 1 to 100, not {self.quality}")
-        if not 0 <= self.pad <= 10:
-            raise UsageError(f"pad must be from 0 to 10 times the box's longer side, not {self.pad}")
+        if not isinstance(self.quality, int) or not 1 <= self.quality <= 100:
+            raise UsageError(f"quality must be a whole number from 1 to 100, not {self.quality!r}")
+        if not isinstance(self.pad, (int, float)) or not 0 <= self.pad <= 10:
+            raise UsageError(f"pad must be from 0 to 10 times the box's longer side, not {self.pad!r}")
         if self.pad and self.crop == "none":
             raise UsageError(f"pad {self.pad} has no effect without crop: add --crop box or --crop square")
-        if self.fill.kind == "transparent" and self.format not in ("png", "webp"):
-            raise UsageError(
-                f"a transparent background cannot be kept in format {self.format!r}: add --format png or webp"
-            )
         if self.keep_names and self.format == "same":
             raise UsageError("keep-names has no effect with format 'same': names do not change then")
 

@@ -52,8 +52,9 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, allowed: Iterable[str]) -> None:
         names = sorted(allowed)
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        folded = {known.lower(): known for known in names}
+        near = difflib.get_close_matches(name.lower(), folded, n=1)
+        hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
         super().__init__(f"no {kind} named {name!r}.{hint} Known: {', '.join(names)}.")
 
 
@@ -83,7 +84,10 @@ class MissingExtraError(UsageError):
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f'{purpose} needs the package {package}: pip install "fgfast[{extra}]"')
+        super().__init__(
+            f'{purpose} needs the package {package}, which the extra {extra!r} brings: pip install "fgfast[{extra}]" '
+            f'(in a clone: pip install ".[{extra}]")'
+        )
 
 
 class ModelNotCachedError(UsageError):

@@ -9,19 +9,19 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from fgfast.config import Selection, Settings
 from fgfast.datasets.layout import Placement
-from fgfast.errors import OutputFailedError
+from fgfast.errors import OutputFailedError, OutputRefusedError, UnknownNameError, UsageError
 from fgfast.io import coco
-from fgfast.io.output import Mode, Output, delete_files
+from fgfast.io.output import MODES, Mode, Output, delete_files
 from fgfast.io.provenance import write_run_json
 from fgfast.io.report import write_report
 from fgfast.io.write import FORMAT_SUFFIXES, settle, sync_folders
-from fgfast.plan import Plan, load_background, make_plan, names
+from fgfast.plan import Plan, load_background, make_plan
 from fgfast.records import Outcome, Status
 from fgfast.runner import available_cores
 from fgfast.runner import run as run_stages
@@ -135,17 +135,20 @@ def run(
     """Carry out a plan. Arguments and errors as for `convert`."""
     start = time.perf_counter()
     stop = stop or threading.Event()
-    workers = workers or available_cores()
+    workers = available_cores() if workers is None else workers
+    if workers < 1:
+        raise UsageError(f"workers must be at least 1, not {workers}")
+    if mode not in MODES:
+        raise UnknownNameError("mode", mode, MODES)
     with Output(plan.out, plan.dataset.folder) as output:
-        output.open(mode, plan.made_with, lambda old: forget(plan, old))
-        counts: Counter[Status] = Counter(output.ledger.counts())
-        finished = output.ledger.finished_keys()
-        counts["failed"] = 0  # they are tried again
-        resumed = sum(counts.values())
+        output.open(mode, plan.made_with, plan.dataset.root)
+        finished = still_there(plan, output)
+        counts: Counter[Status] = Counter(finished.values())
+        resumed = len(finished)
         make_folders(plan, output)
 
         def collect(batch: list[Closed]) -> None:
-            enter(batch, output)
+            enter(batch, plan, output)
             counts.update(closed.outcome.status for closed in batch)
             if progress:
                 progress(dict(counts), len(plan.positions))
@@ -154,7 +157,7 @@ def run(
             progress(dict(counts), len(plan.positions))
         with one_opencv_thread_each():
             run_stages(
-                todo(plan, finished),
+                todo(plan, finished.keys()),
                 stages(plan, output),
                 close,
                 collect,
@@ -188,7 +191,19 @@ def segmenter(settings: Settings) -> Segment:
     return GrabCut().segment
 
 
-def todo(plan: Plan, finished: set[str]) -> Iterator[Work]:
+def still_there(plan: Plan, output: Output) -> dict[str, Status]:
+    """Key -> status of what an earlier run finished, less what somebody has deleted since."""
+    there: dict[str, Status] = {}
+    for key, twin, status in output.ledger.finished():
+        lost = twin is not None and not (output.twin / twin).exists()
+        if plan.settings.masks == "png" and not lost and twin is not None:
+            lost = not (output.masks / plan.mask_names[key]).exists()
+        if not lost:
+            there[key] = status
+    return there
+
+
+def todo(plan: Plan, finished: Collection[str]) -> Iterator[Work]:
     """The work that is left, in the data set's order."""
     for position in plan.positions:
         sample = plan.dataset.samples[position]
@@ -201,32 +216,33 @@ def make_folders(plan: Plan, output: Output) -> None:
     folders = {(output.twin / plan.twins[s.key]).parent for s in plan.selected}
     if plan.settings.masks == "png":
         folders |= {(output.masks / plan.mask_names[s.key]).parent for s in plan.selected}
+    out = output.out.resolve()
     try:
         for folder in sorted(folders):
             folder.mkdir(parents=True, exist_ok=True)
+            if not folder.resolve().is_relative_to(out):
+                raise OutputRefusedError(f"{folder} leads out of {out} by a link: choose another folder")
+        sync_folders({parent for f in folders for parent in (f, *f.parents) if output.out in (parent, *parent.parents)})
     except OSError as error:
         raise OutputFailedError(f"cannot make the folders of {output.out}: {error.strerror or error}") from error
-    sync_folders({parent for f in folders for parent in (f, *f.parents) if output.out in (parent, *parent.parents)})
 
 
-def enter(batch: list[Closed], output: Output) -> None:
-    """Settle a batch's files on disk, then enter its outcomes into the ledger."""
-    settle([part for closed in batch if closed.outcome.twin for part in closed.parts])
+def enter(batch: list[Closed], plan: Plan, output: Output) -> None:
+    """Settle a batch's files on disk, then enter its outcomes into the ledger.
+
+    What is about to appear is written down before, so that no file of ours is ever unknown. A sample that failed
+    leaves no picture behind, not even one that an earlier run wrote.
+    """
+    parts = [part for closed in batch if closed.outcome.twin for part in closed.parts]
+    output.ledger.set_meta({"settling": [str(path.relative_to(output.out)) for _, path in parts]})
+    settle(parts)
+    for closed in batch:
+        if not closed.outcome.twin:
+            key = closed.outcome.key
+            leftovers = [part for part, _ in closed.parts]
+            leftovers += [output.twin / plan.twins[key], output.masks / plan.mask_names[key]]
+            delete_files(leftovers, output.out)
     output.ledger.record((closed.position, closed.outcome) for closed in batch)
-    for part, _ in (part for closed in batch if not closed.outcome.twin for part in closed.parts):
-        part.unlink(missing_ok=True)
-
-
-def forget(plan: Plan, output: Output) -> None:
-    """Delete what the run recorded in this output folder made, and what it may have left unrecorded."""
-    old = output.ledger.meta("made_with")
-    twins, masks = names([sample.key for sample in plan.dataset.samples], old["format"], old["keep_names"])
-    recorded = {o.twin for o in output.ledger.outcomes(("done", "flagged")) if o.twin}
-    files = [output.twin / name for name in {*twins.values(), *recorded}]
-    files += [output.masks / name for name in masks.values()]
-    files += [output.out / name for name in output.ledger.meta("annotation_files") or ()]
-    files += [output.instances, output.parquet, output.run_json, output.report]
-    delete_files(files, output.out)
 
 
 def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bool, workers: int) -> Report:
@@ -256,18 +272,15 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
         seconds=seconds,
         stopped=stopped and sum(ledger.counts().values()) < len(plan.positions),
     )
+    runs = remember_run(output, sum(report.counts.values()) - resumed, seconds)
     facts = write_run_json(
         output.run_json,
+        title=plan.dataset.folder if plan.dataset.name == "folder" else plan.dataset.name,
         made_with=plan.made_with,
         reasons=plan.reasons,
         root=plan.dataset.root,
         workers=workers,
-        result={
-            "total": report.total,
-            "counts": report.counts,
-            "resumed": resumed,
-            "seconds": round(seconds, 3),
-        },
+        result={"total": report.total, "counts": report.counts, **runs},
     )
     write_report(
         output.report,
@@ -279,6 +292,19 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
         turn_exif=plan.dataset.turn_exif,
     )
     return report
+
+
+def remember_run(output: Output, worked: int, seconds: float) -> dict[str, float]:
+    """Add this run to those that made the twin, and sum them up; a run that found nothing to do does not count."""
+    runs: list[dict[str, float]] = output.ledger.meta("runs") or []
+    if worked:
+        runs.append({"worked": worked, "seconds": round(seconds, 3)})
+        output.ledger.set_meta({"runs": runs})
+    return {
+        "runs": len(runs),
+        "worked": sum(run["worked"] for run in runs),
+        "seconds": round(sum(run["seconds"] for run in runs), 3),
+    }
 
 
 def placements(outcomes: Iterable[Outcome]) -> dict[str, Placement]:

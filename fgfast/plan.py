@@ -17,8 +17,11 @@ from fgfast.io import coco
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.output import Output
 from fgfast.io.write import FORMAT_SUFFIXES, twin_names
-from fgfast.models.grabcut import check_opencv
+from fgfast.models.grabcut import check_opencv, opencv_version
 from fgfast.records import Sample, UInt8
+
+# torchvision's FGVCAircraft, OxfordIIITPet and Flowers102 build file names themselves.
+_LOADERS_THAT_APPEND_JPG = ("aircraft", "pets", "flowers")
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,20 @@ def make_plan(
         coco.check_parquet()
     if settings.segmenter == "grabcut":
         check_opencv()
+    if settings.fill.kind == "transparent" and settings.format not in ("png", "webp"):
+        raise UsageError(
+            f"a transparent background cannot be kept in format {settings.format!r}: choose format png or webp"
+        )
     load_background(settings.fill)  # a picture that cannot be used is found out now
+    if (opened.root / "fgfast" / "run.json").is_file():
+        raise UsageError(f"{opened.root} is an output of fgfast, not a data set: give the twin inside it")
     settings, reasons = choose_methods(opened, settings)
     positions = select(opened, selection)
     keys = [sample.key for sample in opened.samples]
     twins, mask_names = names(keys, settings.format, settings.keep_names)
     made_with = {
         "fgfast": __version__,
+        "opencv": opencv_version(),
         "dataset": opened.name,
         "labels": labels,
         "samples": _digest(opened, positions),
@@ -134,6 +144,11 @@ def choose_methods(dataset: Dataset, settings: Settings) -> tuple[Settings, list
     reasons.append(
         f"ops {ops.engine()}: {'the native engine' if ops.engine() == 'native' else 'NumPy, no native engine'}"
     )
+    appended = dataset.name in _LOADERS_THAT_APPEND_JPG and settings.format in ("png", "webp")
+    if appended and not settings.keep_names:
+        reasons.append("names end in the new suffix, but torchvision's loader looks for .jpg: see --keep-names")
+    if ignored := getattr(dataset, "ignored", 0):
+        reasons.append(f"{ignored:,} files are passed over: not pictures by their names, or names that are not UTF-8")
     return settings, reasons
 
 
@@ -158,6 +173,8 @@ def _known(kind: str, asked: Iterable[str], known: set[str]) -> set[str]:
     names: set[str] = set()
     for text in asked:
         names |= {text} if text in known else {part.strip() for part in text.split(",")}
+    if names and not known - {""}:
+        raise UsageError(f"the data set has no {kind} to choose by; asked for: {', '.join(sorted(names))}")
     for name in sorted(names - known):
         raise UnknownNameError(kind, name, known - {""})
     return names

@@ -77,7 +77,14 @@ def run(
     results: queue.Queue[R | _End] = queue.Queue(maxsize=4 * _BATCH)
 
     def work() -> None:
-        results.put(_work(source, stages, close, results, stop, fatal))
+        end = _End(RuntimeError("a worker died"))
+        try:
+            end = _work(source, stages, close, results, stop, fatal)
+        except BaseException as error:  # SystemExit and its like, out of somebody's extension
+            stop.set()
+            end = _End(RuntimeError(f"a worker was ended by {type(error).__name__}: {error}"))
+        finally:
+            results.put(end)
 
     threads = [threading.Thread(target=work, name=f"fgfast-{n}", daemon=True) for n in range(workers)]
     for thread in threads:

@@ -11,6 +11,7 @@ import numpy as np
 from fgfast.config import Settings
 from fgfast.errors import UsageError
 from fgfast.io.decode import decode, read_bytes
+from fgfast.ops.geometry import clip_box
 from fgfast.pipeline import segmenter
 from fgfast.plan import load_background
 from fgfast.records import Cutout, Image, Sample
@@ -57,6 +58,10 @@ def cut_out(
     if box is not None:
         sample = Sample("picture", Path("picture"), boxes=_as_box(box)[None])
         detector = Annotations()
+        x0, y0, x1, y1 = clip_box(sample.boxes[0], picture.size)
+        if min(x1 - x0, y1 - y0) < 1:
+            width, height = picture.size
+            raise UsageError(f"box {box!r} has no pixel inside the picture of {width}x{height}; it counts in pixels")
     work = Work(0, sample, "picture", image=picture)
     background = load_background(settings.fill)
     Detect(detector)(work)
@@ -67,7 +72,10 @@ def cut_out(
 
 
 def _as_box(box: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    array = np.asarray(box, np.float32)
+    try:
+        array = np.asarray(box, np.float32)
+    except (TypeError, ValueError):
+        array = np.zeros(0, np.float32)
     if array.shape != (4,) or not np.isfinite(array).all() or array[2] <= array[0] or array[3] <= array[1]:
         raise UsageError(f"box must be four numbers x0 y0 x1 y1 with x0 < x1 and y0 < y1, not {box!r}")
     return array

@@ -17,7 +17,7 @@ from fgfast.io.decode import decode, read_bytes
 from fgfast.io.write import encode, encode_mask, write_part
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.ops.flags import flags
-from fgfast.ops.geometry import box_area, clip_box, crop_window
+from fgfast.ops.geometry import crop_window
 from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Outcome, Prompt, Sample, UInt8
 
 if TYPE_CHECKING:
@@ -100,16 +100,21 @@ def choose_prompt(detections: Detections, size: tuple[int, int], banner_rows: in
     The largest box, clipped to the picture, wins; of equal ones the first. Without a usable box the centre of the
     picture stands in, flagged "no box".
     """
-    boxes = [clip_box(box, size) for box in detections.boxes]
+    width, height = size
+    # Plain numbers: for a box or two NumPy would take ten times as long.
+    boxes = [
+        (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+        for x0, y0, x1, y1 in detections.boxes.tolist()
+    ]
     usable = [n for n, b in enumerate(boxes) if min(b[2] - b[0], b[3] - b[1]) >= _MIN_BOX_SIDE]
     if not usable:
         found = f"none of {len(boxes)} boxes lies inside the picture" if boxes else "no box was found"
         return Prompt(center_box(size, banner_rows), f"{found}; the centre of the picture stands in"), "no box"
-    best = max(usable, key=lambda n: (box_area(boxes[n]), -n))
+    best = max(usable, key=lambda n: ((boxes[n][2] - boxes[n][0]) * (boxes[n][3] - boxes[n][1]), -n))
     reason = detections.labels[best]
     if len(usable) > 1:
         reason += f", the largest of {len(usable)}"
-    return Prompt(boxes[best], reason), ""
+    return Prompt(np.array(boxes[best], np.float32), reason), ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +200,9 @@ class Cut:
         pixels, bits = work.image.pixels, work.mask.bits
         window = (0, 0, *work.image.size)
         if self.crop != "none":
-            window = crop_window(work.prompt.box, work.image.size, self.crop, self.pad)
+            width, height = work.image.size
+            scene = (width, max(1, height - work.sample.banner_rows))  # a crop does not take the banner in
+            window = crop_window(work.prompt.box, scene, self.crop, self.pad)
         if self.background.kind == "transparent":
             cut = ops.composite(pixels, bits, np.zeros(3, np.uint8), window, alpha=True)
         else:

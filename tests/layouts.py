@@ -83,6 +83,7 @@ def cub(parent: Path) -> Path:
     text(root / "bounding_boxes.txt", *(f"{i} 8.0 6.0 24.0 20.0" for i in images))
     parts = [f"{i} {part} {where}" for i in images for part, where in ((1, "10.0 8.0 1"), (2, "0.0 0.0 0"))]
     text(root / "parts/part_locs.txt", *parts)
+    text(root / "parts/part_click_locs.txt", *(f"{line} 3.5" for line in parts))
     text(root / "parts/parts.txt", "1 back", "2 left wing")
     text(root / "attributes/image_attribute_labels.txt", *(f"{i} 1 0 3 27.708" for i in images))
     text(root / "attributes/attributes.txt", "1 has_bill_shape::curved")

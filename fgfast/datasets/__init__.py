@@ -113,6 +113,8 @@ def open_dataset(
         labels: which of several label lists (aircraft: variant, family, manufacturer).
         search: where to look instead of `search_folders()`.
     """
+    if not name:
+        raise UsageError(f"the data set has no name: give one of {', '.join(names())}, or a folder")
     if name in _CLASSES:
         return layout_named(name).open(find(name, search) if root is None else root.expanduser(), labels)
     path = Path(name).expanduser()

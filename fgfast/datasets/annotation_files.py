@@ -65,6 +65,15 @@ def numbers_of(path: Path, number: int | None, texts: Iterable[object]) -> list[
     return values
 
 
+def _encodable(name: str) -> bool:
+    """Whether a name can be written to disk and to the ledger; lone surrogates cannot."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def safe_key(path: Path, name: str, number: int | None = None, below: str = "") -> str:
     """The key of a picture named by an annotation file; DatasetError where the name leaves the data set.
 
@@ -76,7 +85,8 @@ def safe_key(path: Path, name: str, number: int | None = None, below: str = "") 
     """
     pure = PurePosixPath(name)
     leaves = pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or _DRIVE.match(name)
-    if leaves or not pure.parts:
+    unusable = any(len(part.encode("utf-8", "replace")) > 255 for part in pure.parts) or not _encodable(name)
+    if leaves or unusable or not pure.parts:
         raise DatasetError(path, f"expected a path inside the data set, got {name!r}", number)
     return str(PurePosixPath(below) / pure)
 
@@ -88,6 +98,9 @@ def unique_samples(path: Path, samples: Iterable[Sample]) -> tuple[Sample, ...]:
         if sample.key in seen:
             raise DatasetError(path, f"{sample.key!r} is listed twice; each picture may be listed once")
         seen[sample.key] = sample
+    for folder in {key.rpartition("/")[0] for key in seen}:
+        if folder in seen:
+            raise DatasetError(path, f"{folder!r} is listed as a picture and as a folder of pictures")
     return tuple(seen.values())
 
 

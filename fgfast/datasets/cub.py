@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -145,7 +146,9 @@ class Cub:
         edits = {self.root / name: by_id for name in _BY_ID}
         edits[self.root / "images.txt"] = lambda text, number: self._image_line(text, placed)
         edits[self.root / "bounding_boxes.txt"] = lambda text, number: self._box_line(text, number, placed)
-        edits[self.root / "parts/part_locs.txt"] = lambda text, number: self._part_line(text, number, placed)
+        for name in ("part_locs.txt", "part_click_locs.txt"):
+            path = self.root / "parts" / name
+            edits[path] = partial(self._part_line, path, placed)
         whole = {path for pattern in _WHOLE for path in self.root.glob(pattern) if path.is_file()}
         written = []
         for source in sorted(whole | {path for path in edits if path.is_file()}):
@@ -171,15 +174,19 @@ class Cub:
         x0, y0, x1, y1 = move_box(_corners(path, number, fields), placement)
         return " ".join((ident, *map(number_text, (x0, y0, x1 - x0, y1 - y0))))
 
-    def _part_line(self, text: str, number: int, placed: dict[str, Placement]) -> str | None:
-        """Parts are points; one that is invisible, or falls outside the crop, is `0.0 0.0 0`."""
-        path = self.root / "parts/part_locs.txt"
-        ident, part, x, y, visible = fields_of(path, number, text, ("id", "part", "x", "y", "visible"))
+    def _part_line(self, path: Path, placed: dict[str, Placement], text: str, number: int) -> str | None:
+        """Parts are points; one that is invisible, or falls outside the crop, is `0.0 0.0 0`.
+
+        The clicks of the annotators (part_click_locs.txt) have one more field, the seconds they took.
+        """
+        names = ("id", "part", "x", "y", "visible", "time")[: 6 if path.name == "part_click_locs.txt" else 5]
+        ident, part, x, y, visible, *rest = fields_of(path, number, text, names)
+        after = "".join(f" {field}" for field in rest)
         placement = placed.get(ident)
         if placement is None or not placement.moved or visible == "0":
             return None if placement is None else text
         left, top = (a - b for a, b in zip(numbers_of(path, number, (x, y)), placement.offset, strict=True))
         width, height = placement.size
         if not (0 <= left <= width and 0 <= top <= height):
-            return f"{ident} {part} 0.0 0.0 0"
-        return f"{ident} {part} {number_text(left)} {number_text(top)} {visible}"
+            return f"{ident} {part} 0.0 0.0 0{after}"
+        return f"{ident} {part} {number_text(left)} {number_text(top)} {visible}{after}"

@@ -22,6 +22,8 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 def _parse(path: Path) -> ET.Element:
     content = read_bytes(path)
+    if b"\0" in content:  # UTF-16 and UTF-32 would hide a declaration from the next test
+        raise DatasetError(path, "expected XML in UTF-8")
     if b"<!ENTITY" in content:
         raise DatasetError(path, "it declares XML entities, which no VOC file needs; remove the declaration")
     try:

@@ -32,7 +32,8 @@ def write_instances(
 ) -> int:
     """Write COCO instances: an image and an annotation for each picture of the twin.
 
-    Category ids count from 1 in the order of `classes`; `area` is the mask's area; segmentations are compressed,
+    Category ids count from 1 in the order of `classes`; pictures without a class get one more,
+    "unlabelled"; `area` is the mask's area; segmentations are compressed,
     column-major run-length strings in the frame of the twin's picture; `score` is the segmenter's own estimate.
 
     Args:
@@ -46,12 +47,15 @@ def write_instances(
         How many pictures there are.
     """
     numbers = {name: n for n, name in enumerate(classes, 1)}
+    unlabelled = len(numbers) + 1
     images, annotations = [], []
     for n, outcome in enumerate(outcomes, 1):
         assert outcome.twin_size is not None
         width, height = outcome.twin_size
         images.append({"id": n, "file_name": outcome.twin, "width": width, "height": height})
-        annotations.append(_annotation(n, outcome, numbers.get(labels.get(outcome.key, ""), 0)))
+        annotations.append(_annotation(n, outcome, numbers.get(labels.get(outcome.key, ""), unlabelled)))
+    if any(annotation["category_id"] == unlabelled for annotation in annotations):
+        numbers["unlabelled"] = unlabelled
     content = {
         "info": {"description": f"Foreground masks of {source}, made with fgfast"},
         "licenses": [],
@@ -131,7 +135,7 @@ def write_parquet(path: Path, outcomes: Iterator[Outcome]) -> None:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows = []
         writer.write_table(pa.Table.from_pylist(rows, schema))
-    with part.open("rb") as file:
+    with part.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(part, path)
     sync_folders([path.parent])

@@ -107,6 +107,8 @@ def _decode_with_pillow(data: bytes, name: str, turn_exif: bool) -> UInt8:
         return _to_rgb(_turned(picture) if turn_exif else picture)
     except MemoryError:
         raise _too_large(name, f"{picture.width}x{picture.height}") from None
+    except PictureBrokenError as error:
+        raise PictureBrokenError(error.reason, f"{name} cannot be used: {error}") from None
     except Exception as error:  # likewise, on damaged content
         reason = "truncated" if "truncated" in str(error).lower() else "broken"
         raise PictureBrokenError(reason, f"{name} is {reason}: {error}; fetch it again or mend it") from error
@@ -137,7 +139,7 @@ def _to_rgb(picture: PillowImage.Image) -> UInt8:
         grey = (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if picture.mode == "F":
-        raise ValueError("floating-point pixels have no defined 8-bit meaning; convert it to 8 or 16 bits")
+        raise PictureBrokenError("unsupported", "its pixels are floating-point numbers; convert it to 8 or 16 bits")
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")  # same colours, without a warning for each picture
     return np.ascontiguousarray(np.asarray(picture.convert("RGB")))

@@ -7,6 +7,7 @@ network file systems of clusters.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -17,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.errors import OutputLockedError, OutputRefusedError
+from fgfast.errors import OutputFailedError, OutputLockedError, OutputRefusedError
 from fgfast.records import STATUSES, Outcome, Status
 
 # "fgfa" in ASCII: marks the SQLite file as ours.
 _APPLICATION_ID = 0x66676661
 _SCHEMA_VERSION = 1
 
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE outcomes (
+_SCHEMA = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE outcomes (
     position    INTEGER PRIMARY KEY,  -- place in the data set's own order
     key         TEXT NOT NULL UNIQUE,
     status      TEXT NOT NULL CHECK (status IN ('done', 'flagged', 'skipped', 'failed')),
@@ -43,8 +44,8 @@ CREATE TABLE outcomes (
     rle         BLOB,                 -- COCO run-length string at the stored picture's size
     quality     REAL,
     seconds     TEXT NOT NULL         -- JSON: stage -> seconds
-);
-"""
+)""",
+)
 
 _COLUMNS = (
     "position, key, status, stage, reasons, detail, twin, width, height, twin_width, twin_height, offset_x, offset_y, "
@@ -73,7 +74,8 @@ class Ledger:
                 f"{path} is not a readable fgfast ledger ({error}); choose another --out"
             ) from error
         if application == 0 and version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            self._create()
+            with self._transaction():
+                self._create()
         elif application != _APPLICATION_ID:
             raise OutputRefusedError(f"{path} is a SQLite file, but not one of fgfast's; choose another --out")
         elif version != _SCHEMA_VERSION:
@@ -83,10 +85,12 @@ class Ledger:
         self.is_new = not existed
 
     def _create(self) -> None:
-        self._db.executescript(
-            f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
-            f"PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
-        )
+        for statement in (
+            *_SCHEMA,
+            f"PRAGMA application_id = {_APPLICATION_ID}",
+            f"PRAGMA user_version = {_SCHEMA_VERSION}",
+        ):
+            self._db.execute(statement)
 
     def __enter__(self) -> Ledger:
         return self
@@ -101,9 +105,8 @@ class Ledger:
     def set_meta(self, values: dict[str, Any]) -> None:
         """Keep values (anything JSON can hold) under their names."""
         rows = [(name, json.dumps(value, sort_keys=True)) for name, value in values.items()]
-        self._db.execute("BEGIN")
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
-        self._db.execute("COMMIT")
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
     def meta(self, name: str) -> Any:
         """The value kept under `name`, or None."""
@@ -113,15 +116,28 @@ class Ledger:
     def record(self, rows: Iterable[tuple[int, Outcome]]) -> None:
         """Enter outcomes, each with its sample's position, in one transaction. A retried sample replaces its row."""
         marks = ", ".join("?" * len(_COLUMNS.split(",")))
-        self._db.execute("BEGIN")
-        self._db.executemany(
-            f"INSERT OR REPLACE INTO outcomes ({_COLUMNS}) VALUES ({marks})", [_to_row(p, o) for p, o in rows]
-        )
-        self._db.execute("COMMIT")
+        with self._transaction():
+            self._db.executemany(
+                f"INSERT OR REPLACE INTO outcomes ({_COLUMNS}) VALUES ({marks})", [_to_row(p, o) for p, o in rows]
+            )
 
-    def finished_keys(self) -> set[str]:
-        """Keys that need no more work: everything but failures, which a resumed run tries again."""
-        return {row[0] for row in self._db.execute("SELECT key FROM outcomes WHERE status != 'failed'")}
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:  # disk full, read-only, I/O error
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise OutputFailedError(
+                f"cannot write {self.path}: {error}. Nothing finished is lost: make room or mend the disk, "
+                "then start the same command again"
+            ) from error
+
+    def finished(self) -> Iterator[tuple[str, str | None, Status]]:
+        """Key, twin and status of what needs no more work: everything but failures, which a resumed run tries again."""
+        yield from self._db.execute("SELECT key, twin, status FROM outcomes WHERE status != 'failed'")
 
     def counts(self) -> dict[Status, int]:
         """How many samples ended in each way."""

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fgfast.config import differences
 from fgfast.errors import OutputFailedError, OutputRefusedError, SettingsDifferError, UsageError
@@ -24,6 +25,10 @@ from fgfast.io.ledger import Ledger, OutputLock
 from fgfast.io.write import sweep_parts
 
 Mode = Literal["auto", "resume", "overwrite"]
+MODES: tuple[str, ...] = get_args(Mode)
+
+# What a run that was killed before it had a ledger may have left in OUT/fgfast.
+_BEFORE_THE_LEDGER = ("lock", "lock.owner", "ledger.sqlite", "ledger.sqlite-journal")
 
 
 class Output:
@@ -60,58 +65,96 @@ class Output:
             raise OutputRefusedError(f"the output {out} lies inside the data set {source}: choose a folder outside it")
         if out in source.parents:
             raise OutputRefusedError(f"the output {out} contains the data set {source}: choose another folder")
+        if self.twin.name.lower() == self.ours.name:
+            raise OutputRefusedError(f"a data set's folder cannot be called {self.twin.name!r}: rename {source}")
+        for path in (self.twin, self.ours, self.masks):
+            if path.is_symlink():
+                raise OutputRefusedError(f"{path} is a link, which could lead writing astray: choose another folder")
         if not out.exists():
             return
         if not out.is_dir():
             raise OutputRefusedError(f"the output {out} is a file: choose a folder")
         if self.ledger_path.is_file():
             return
-        strangers = sorted(p.name for p in out.iterdir() if p.name != "fgfast")
+        strangers = sorted(p.name for p in out.iterdir() if p != out / self.ours.name)
+        if self.ours.is_dir():
+            strangers += sorted(f"fgfast/{p.name}" for p in self.ours.iterdir() if p.name not in _BEFORE_THE_LEDGER)
         if strangers:
             raise OutputRefusedError(
                 f"the output {out} is not empty and was not made by fgfast (it holds {', '.join(strangers[:3])}"
                 f"{', ...' if len(strangers) > 3 else ''}): choose an empty or a new folder"
             )
 
-    def open(self, mode: Mode, made_with: Mapping[str, Any], forget: Callable[[Output], None]) -> None:
+    def open(self, mode: Mode, made_with: Mapping[str, Any], source: Path) -> None:
         """Lock the folder, open its ledger, and compare what it was made with.
 
         Args:
             mode: "auto" goes on where a run with the same settings stopped, or begins; "resume" insists on going on;
                 "overwrite" begins anew.
             made_with: everything that changes the result, as plain values.
-            forget: deletes what the old run made; called for "overwrite".
+            source: the data set's folder.
 
         Raises:
+            OutputRefusedError: as for `check`.
             OutputLockedError: another run is writing there.
             SettingsDifferError: it holds a run made with other settings.
         """
+        self.check(source)
         if mode == "resume" and not self.ledger_path.is_file():
-            raise UsageError(f"there is no run to resume in {self.out}: leave --resume away to begin one")
+            raise self._nothing_to_resume()
         try:
             self.ours.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputFailedError(f"cannot make {self.ours}: {error.strerror or error}") from error
         self._held.enter_context(OutputLock(self.ours / "lock"))
         self.ledger = self._held.enter_context(Ledger(self.ledger_path))
-        new = json.loads(json.dumps(made_with))  # as it comes back from the ledger
-        old = self.ledger.meta("made_with")
-        if old is not None and mode == "overwrite":
-            forget(self)
-            self.ledger.close()
-            self.ledger_path.unlink()
+        sweep_parts(self.out)
+        if self.ledger.meta("made_with") is not None and (mode == "overwrite" or self.ledger.meta("being_deleted")):
+            self._delete_all()
             self.ledger = self._held.enter_context(Ledger(self.ledger_path))
-            old = None
-        if old is None:
-            self.ledger.set_meta({"made_with": new})
-        elif changed := differences(old, new):
+        new = json.loads(json.dumps(made_with))  # as it comes back from the ledger
+        if self.ledger.meta("made_with") is None:
+            self.ledger.set_meta({"made_with": new, "folder": self.twin.name})
+        self._compare(self.ledger, new)
+
+    def _delete_all(self) -> None:
+        """Delete what the recorded run made, and last its ledger.
+
+        That this has begun is written down first: killed in the middle, the next run deletes the rest before it does
+        anything else.
+        """
+        self.ledger.set_meta({"being_deleted": True})
+        twin = self.out / self.ledger.meta("folder")
+        files = [twin / o.twin for o in self.ledger.outcomes(("done", "flagged")) if o.twin]
+        for name in ("settling", "annotation_files"):
+            files += [self.out / path for path in self.ledger.meta(name) or ()]
+        files += [self.instances, self.parquet, self.run_json, self.report]
+        delete_files(files, self.out)
+        shutil.rmtree(self.masks, ignore_errors=True)  # nothing in it is anybody else's
+        self.ledger.close()
+        self.ledger_path.unlink()
+
+    def foresee(self, mode: Mode, made_with: Mapping[str, Any]) -> None:
+        """Raise what `open` would raise for its settings, without touching anything (for a dry run)."""
+        if not self.ledger_path.is_file():
+            if mode == "resume":
+                raise self._nothing_to_resume()
+            return
+        if mode != "overwrite":
+            with Ledger(self.ledger_path) as ledger:
+                if ledger.meta("made_with") is not None and not ledger.meta("being_deleted"):
+                    self._compare(ledger, json.loads(json.dumps(made_with)))
+
+    def _nothing_to_resume(self) -> UsageError:
+        return UsageError(f"there is no run to resume in {self.out}: leave --resume away to begin one")
+
+    def _compare(self, ledger: Ledger, new: dict[str, Any]) -> None:
+        if changed := differences(ledger.meta("made_with"), new):
             lines = "\n  ".join(changed)
             raise SettingsDifferError(
                 f"{self.out} holds a run made with other settings:\n  {lines}\n"
                 "Use the same settings to go on, --overwrite to begin anew, or another --out"
             )
-        if not self.ledger.is_new:
-            sweep_parts(self.out)
 
     def __enter__(self) -> Output:
         return self
@@ -123,11 +166,16 @@ class Output:
 
 
 def delete_files(paths: Iterable[Path], root: Path) -> None:
-    """Delete files, and the folders below `root` that this leaves empty. Absent files are fine."""
-    folders = set()
+    """Delete files, and the folders below `root` that this leaves empty.
+
+    Absent files are fine. What a link would lead out of `root` stays.
+    """
+    folders: dict[Path, bool] = {}
     for path in paths:
-        path.unlink(missing_ok=True)
-        folders.add(path.parent)
+        if path.parent not in folders:
+            folders[path.parent] = path.parent.resolve().is_relative_to(root.resolve())
+        if folders[path.parent]:
+            path.unlink(missing_ok=True)
     for folder in sorted(folders, key=lambda f: len(f.parts), reverse=True):
         while folder != root and root in folder.parents:
             try:

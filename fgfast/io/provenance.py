@@ -23,6 +23,7 @@ _PACKAGES = ("numpy", "opencv-contrib-python-headless", "pillow", "simplejpeg")
 def write_run_json(
     path: Path,
     *,
+    title: str,
     made_with: Mapping[str, Any],
     reasons: Sequence[str],
     root: Path,
@@ -33,6 +34,7 @@ def write_run_json(
 
     Args:
         path: the file.
+        title: what to call the data set.
         made_with: everything that changes the result.
         reasons: one sentence for each choice that was made.
         root: the data set's folder.
@@ -40,6 +42,7 @@ def write_run_json(
         result: counts and times.
     """
     facts = {
+        "title": title,
         "made_with": dict(made_with),
         "choices": list(reasons),
         "data_set_root": str(root.absolute()),

@@ -202,18 +202,17 @@ def visible(value: Any) -> Any:
 def overview(facts: Mapping[str, Any], counts: Mapping[Status, int], total: int) -> dict[str, Any]:
     """Title, counts, speed."""
     made_with, result = facts.get("made_with") or {}, facts.get("result") or {}
-    resumed, seconds = int(result.get("resumed") or 0), result.get("seconds")
+    worked, seconds = int(result.get("worked") or 0), result.get("seconds")
     seen = sum(counts.values())
     return {
-        "title": visible(str(made_with.get("dataset") or "data set")),
+        "title": visible(str(facts.get("title") or made_with.get("dataset") or "data set")),
         "made_with": made_with,
         "finished": facts.get("finished"),
         "counts": {status: counts.get(status, 0) for status in STATUSES},
         "total": total,
         "left": max(total - seen, 0),
-        "resumed": resumed,
         "seconds": seconds,
-        "rate": max(seen - resumed, 0) / seconds if seconds else None,
+        "rate": worked / seconds if seconds else None,
     }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from fgfast.errors import OutputFailedError
+from fgfast.errors import OutputFailedError, PictureRefusedError
 from fgfast.records import Bool, UInt8
 
 # Temporary files carry this prefix and suffix; a resumed run sweeps away those that a killed one left.
@@ -31,6 +31,9 @@ JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 SAME_SUFFIXES = (*JPEG_SUFFIXES, ".png", *_PILLOW_FORMATS)
 FORMAT_SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
+# Sides that the formats cannot exceed (libwebp's WEBP_MAX_DIMENSION, libjpeg's JPEG_MAX_DIMENSION).
+_LARGEST_SIDE = {".webp": 16383, ".jpg": 65500}
+
 # zlib level of PNGs: on cut-outs level 3 is within some percent of level 9's size at a fraction of its time.
 _PNG_LEVEL = 3
 
@@ -43,6 +46,11 @@ def encode(pixels: UInt8, suffix: str, quality: int) -> bytes:
         suffix: one of `SAME_SUFFIXES`; says the format.
         quality: 1..100 for JPEG (4:4:4, so that colours do not bleed over the cut) and WebP (100 is lossless).
     """
+    limit = _LARGEST_SIDE.get(suffix, _LARGEST_SIDE[".jpg"] if suffix in JPEG_SUFFIXES else None)
+    if limit is not None and max(pixels.shape[:2]) > limit:
+        raise PictureRefusedError(
+            "too large", f"{suffix} pictures have sides of at most {limit}, not {max(pixels.shape[:2])}; choose png"
+        )
     if suffix in JPEG_SUFFIXES:
         import cv2
 
@@ -193,7 +201,7 @@ def _sync(parts: Sequence[Path]) -> None:
     syncfs = _syncfs()
     if syncfs is None or len(parts) < _FEW:
         for part in parts:
-            handle = os.open(part, os.O_RDONLY)
+            handle = os.open(part, os.O_RDWR)  # Windows syncs only what is open for writing
             try:
                 os.fsync(handle)
             finally:

@@ -56,6 +56,13 @@ def check_opencv() -> None:
         )
 
 
+def opencv_version() -> str:
+    """The version of OpenCV, whose cuts, filters and encoders make the twin."""
+    import cv2
+
+    return str(cv2.__version__)
+
+
 def _shrink(pixels: UInt8, side: int) -> UInt8:
     """`pixels` with a longer side of `side` px at most."""
     import cv2

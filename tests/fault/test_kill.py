@@ -79,19 +79,21 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path: Path) -
     assert whole.returncode == 0, errors
     took = time.monotonic() - begin
     generator = random.Random(0)
-    interrupted, kills, hits = tmp_path / "killed", 0, 0
+    interrupted, kills, finished, at_work = tmp_path / "killed", 0, False, 0
     while kills < KILLS:
-        # Finished too early to be killed: begin anew, so that all kills hit a run at work.
-        mode = () if kills and not hits else ("--overwrite",) if hits else ()
-        hits = 0
+        # Finished before it could be killed: begin anew, so that kills hit a run at work.
+        mode = ("--overwrite",) if finished else ()
         process = start(source, interrupted, *mode)
         try:
             process.communicate(timeout=generator.uniform(0.25, 1.0) * took)
-            hits = 1
+            finished = True
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate(timeout=30)
             kills += 1
+            finished = False
+            at_work += (interrupted / "fgfast" / "ledger.sqlite").is_file()
+    assert at_work > KILLS // 2
     last = start(source, interrupted)
     output, errors = last.communicate(timeout=120)
     assert last.returncode == 0, errors
@@ -138,3 +140,24 @@ def test_a_second_run_in_the_same_folder_is_kept_out(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert f"process {os.getpid()}" in errors
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
+    source = many_birds(tmp_path)
+    process = start(source, tmp_path / "out", "--workers", "1")
+    assert process.stderr is not None
+    ledger = tmp_path / "out" / "fgfast" / "ledger.sqlite"
+    deadline = time.monotonic() + 60
+    while not ledger.is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    last = start(source, tmp_path / "out")
+    output, errors = last.communicate(timeout=120)
+    assert last.returncode == 0, errors
+    assert json.loads(output)["counts"]["done"] == PICTURES

@@ -40,8 +40,9 @@ def test_bad_backgrounds_are_refused_with_the_value(text: str) -> None:
         ({"quality": 0}, "from 1 to 100"),
         ({"pad": 0.1}, "--crop"),
         ({"pad": -1.0, "crop": "box"}, "from 0 to 10"),
-        ({"background": "transparent"}, "--format png or webp"),
-        ({"background": "transparent", "format": "jpeg"}, "--format png or webp"),
+        ({"background": 7}, "a name, a colour"),
+        ({"background": (1, 2, 300)}, "0 to 255"),
+        ({"quality": 90.5}, "whole number"),
         ({"keep_names": True}, "no effect"),
     ],
 )
@@ -51,7 +52,12 @@ def test_bad_settings_are_refused_with_the_way_out(options: dict, says: str) -> 
 
 
 def test_a_background_may_be_given_in_words() -> None:
-    assert Settings(background="white").background.colour == (255, 255, 255)
+    assert Settings(background="white").fill.colour == (255, 255, 255)
+    assert Settings(background=(1, 2, 3)).fill.colour == (1, 2, 3)
+
+
+def test_one_name_is_not_its_letters() -> None:
+    assert Selection(splits="train").splits == ("train",)
 
 
 def test_misspelt_names_raise_the_error_with_suggestions() -> None:

@@ -50,7 +50,7 @@ def test_what_is_recorded_comes_back(tmp_path: Path) -> None:
                 assert getattr(second, name) == getattr(done("b"), name), name
         np.testing.assert_array_equal(second.box, done("b").box)
         assert ledger.counts() == {"done": 0, "flagged": 1, "skipped": 0, "failed": 1}
-        assert ledger.finished_keys() == {"b"}
+        assert list(ledger.finished()) == [("b", "b.png", "flagged")]
         assert [o.key for o in ledger.outcomes(("failed",))] == ["a"]
 
 

@@ -182,3 +182,11 @@ def test_a_fault_of_close_reaches_the_caller() -> None:
 
     with pytest.raises(RuntimeError, match="cannot be recorded"):
         run(({"id": n} for n in range(100)), [Step("work")], close, print, workers=2, stop=threading.Event())
+
+
+def test_an_exception_that_is_no_exception_does_not_hang_the_run() -> None:
+    def leave(item: dict) -> None:
+        raise SystemExit(1)
+
+    with pytest.raises(RuntimeError, match="SystemExit"):
+        run(({"id": n} for n in range(50)), [Step("x", leave)], keep, print, workers=2, stop=threading.Event())

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as pillow
 
-from fgfast.errors import OutputFailedError
+from fgfast.errors import OutputFailedError, PictureRefusedError
+from fgfast.io import write
 from fgfast.io.write import encode, encode_mask, settle, sweep_parts, sync_folders, twin_names, write_file, write_part
 
 
@@ -124,3 +125,28 @@ def test_many_parts_are_settled_at_once(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.bin"))
     settle(parts)
     assert {p.name: p.read_bytes() for p in tmp_path.rglob("*.*")} == {f"{n}.bin": bytes([n]) for n in range(40)}
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_content_is_synced_before_it_is_renamed_and_names_after(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fsync, replace, syncfs = os.fsync, os.replace, write._syncfs()
+    parts = [(write_part(tmp_path / f"{n}", b"x"), tmp_path / f"{n}") for n in range(count)]
+    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("sync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda old, new: (order.append("rename"), replace(old, new)))
+    if syncfs is not None:
+        monkeypatch.setattr(write, "_syncfs", lambda: lambda handle: order.append("sync") or syncfs(handle))
+    settle(parts)
+    first, last = order.index("rename"), len(order) - 1 - order[::-1].index("rename")
+    assert "sync" in order[:first]
+    assert "sync" not in order[first:last]
+    assert "sync" in order[last:]
+    assert order.count("rename") == count
+
+
+@pytest.mark.parametrize(("suffix", "side"), [(".webp", 16384), (".jpg", 65501)])
+def test_sides_that_a_format_cannot_have_are_refused(suffix: str, side: int) -> None:
+    with pytest.raises(PictureRefusedError, match="choose png"):
+        encode(np.zeros((1, side, 3), np.uint8), suffix, 95)

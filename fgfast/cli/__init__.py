@@ -1,0 +1,34 @@
+"""The command line, a module a command. Imports little until a command runs, so that help answers at once."""
+
+from __future__ import annotations
+
+import click
+
+from fgfast import __version__
+from fgfast.cli.bench import bench
+from fgfast.cli.convert import convert
+from fgfast.cli.cut import cut
+from fgfast.cli.datasets import datasets
+from fgfast.cli.frame import Commands, verbose_option
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, "--version", prog_name="fgfast")
+@verbose_option
+def main() -> None:
+    """Foreground-only twins of image-classification data sets."""
+
+
+for _command in (bench, convert, cut, datasets):
+    main.add_command(_command)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a completion script. For bash: eval "$(fgfast completion bash)" in ~/.bashrc."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(main, {}, "fgfast", "_FGFAST_COMPLETE").source())

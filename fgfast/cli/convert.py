@@ -1,0 +1,132 @@
+"""`fgfast convert`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fgfast.cli.datasets import fetch
+from fgfast.cli.frame import EXIT_SOME_FAILED, choices, dataset_names, verbose_option
+from fgfast.config import CROPS, DETECTORS, FORMATS, MASK_FORMATS, SEGMENTERS
+
+if TYPE_CHECKING:
+    from fgfast.plan import Plan
+
+
+@click.command()
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="NAME",
+    shell_complete=dataset_names,
+    help="cub, cars, aircraft, waterbirds, pets, dogs, flowers, folder, or the path of a folder.",
+)
+@click.option("--root", type=click.Path(path_type=Path), help="Where the data set lies; else it is looked for.")
+@click.option("--out", type=click.Path(path_type=Path), help="Output folder.  [default: NAME_fg]")
+@click.option("--labels", help="Which labelling (aircraft: variant, family, manufacturer).")
+@click.option("--split", "splits", multiple=True, help="Only these splits, separated by commas.")
+@click.option("--classes", multiple=True, help="Only these classes, separated by commas.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many pictures, spread evenly over the data set.")
+@click.option(
+    "--detector",
+    default="auto",
+    show_default=True,
+    help=f"Where boxes come from: {', '.join(DETECTORS)}.",
+    shell_complete=choices(DETECTORS),
+)
+@click.option(
+    "--segmenter",
+    default="grabcut",
+    show_default=True,
+    help=f"Box to mask: {', '.join(SEGMENTERS)}.",
+    shell_complete=choices(SEGMENTERS),
+)
+@click.option(
+    "--background",
+    default="black",
+    show_default=True,
+    help="black, white, mean (ImageNet's), R,G,B, transparent, blur, or a picture file.",
+)
+@click.option(
+    "--format",
+    "format_",
+    default="same",
+    show_default=True,
+    help=f"{', '.join(FORMATS)}.",
+    shell_complete=choices(FORMATS),
+)
+@click.option("--keep-names", is_flag=True, help="Keep file names although the format changes.")
+@click.option("--quality", default=95, show_default=True, help="JPEG and WebP quality, 1 to 100.")
+@click.option("--crop", default="none", show_default=True, help=f"{', '.join(CROPS)}.", shell_complete=choices(CROPS))
+@click.option("--pad", default=0.0, show_default=True, help="Margin when cropping, in box sides.")
+@click.option(
+    "--masks",
+    default="png",
+    show_default=True,
+    help=f"{', '.join(MASK_FORMATS)}.",
+    shell_complete=choices(MASK_FORMATS),
+)
+@click.option("--workers", type=click.IntRange(1), help="Threads.  [default: one for each core]")
+@click.option("--resume", is_flag=True, help="Insist on going on with an earlier run.")
+@click.option("--overwrite", is_flag=True, help="Delete an earlier run's results and begin anew.")
+@click.option("--download", is_flag=True, help="Fetch the data set first where it is not found.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@verbose_option
+def convert(**options: Any) -> None:
+    """Make the foreground-only twin of a data set.
+
+    The twin keeps names, sizes and layout, so that the data set's usual loader reads it. Started again, a run goes on
+    where it stopped. Exit codes: 0 all done, 3 some pictures failed, 2 wrong usage, 1 another error, 130 or 143
+    stopped.
+    """
+    from fgfast import console, pipeline
+    from fgfast.io.output import Output
+
+    if options["resume"] and options["overwrite"]:
+        raise click.UsageError("--resume and --overwrite exclude each other")
+    if options["download"] and not options["dry_run"]:
+        options["root"] = fetch(options["dataset"], options["root"])
+    plan = _plan(options)
+    mode: Any = "resume" if options["resume"] else "overwrite" if options["overwrite"] else "auto"
+    if options["dry_run"]:
+        Output(plan.out, plan.dataset.folder).foresee(mode, plan.made_with)
+        click.echo(console.plan_json(plan) if options["as_json"] else console.describe_plan(plan))
+        return
+    if not options["as_json"]:
+        console.note(console.describe_plan(plan))
+    with console.Interruption() as interruption, console.display(options["as_json"]) as progress:
+        report = pipeline.run(plan, mode=mode, workers=options["workers"], stop=interruption.stop, progress=progress)
+    click.echo(console.report_json(report) if options["as_json"] else console.summary(report))
+    if report.stopped and interruption.exit_code:
+        sys.exit(interruption.exit_code)
+    sys.exit(EXIT_SOME_FAILED if report.counts["failed"] else 0)
+
+
+def _plan(options: dict[str, Any]) -> Plan:
+    from fgfast.config import Background, Selection, Settings
+    from fgfast.plan import make_plan
+
+    settings = Settings(
+        detector=options["detector"],
+        segmenter=options["segmenter"],
+        background=Background.parse(options["background"]),
+        format=options["format_"],
+        keep_names=options["keep_names"],
+        quality=options["quality"],
+        crop=options["crop"],
+        pad=options["pad"],
+        masks=options["masks"],
+    )
+    selection = Selection(options["splits"], options["classes"], options["limit"])
+    return make_plan(
+        options["dataset"],
+        options["out"],
+        root=options["root"],
+        labels=options["labels"],
+        settings=settings,
+        selection=selection,
+    )

@@ -1,0 +1,72 @@
+"""What all commands share: suggestions for misspelt names, errors as exit codes, -v, completion of names."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from fgfast.errors import FgfastError
+
+EXIT_SOME_FAILED = 3
+
+
+class Commands(click.Group):
+    """A group that suggests the nearest command for a misspelt one, and turns fgfast's errors into exit codes."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"no command named {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FgfastError as error:
+            logging.getLogger("fgfast").debug("where it happened", exc_info=error)
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            ctx.exit(130)
+        except OSError as error:  # a folder that may not be read, a disk that fails
+            logging.getLogger("fgfast").debug("where it happened", exc_info=error)
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+
+
+def _log(ctx: click.Context, param: click.Parameter, verbose: int) -> int:
+    """Set up logging; -v may stand before the command or behind it."""
+    if verbose or (param.name == "verbose" and ctx.parent is None):
+        level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+        text = "%(levelname)s %(name)s: %(message)s"
+        logging.basicConfig(level=level, format=text, stream=sys.stderr, force=True)
+        logging.captureWarnings(True)
+        # Pillow warns of odd metadata in pictures that are fine; what fails has its own outcome.
+        for name in ("py.warnings", "PIL"):
+            logging.getLogger(name).setLevel(logging.WARNING if verbose else logging.CRITICAL)
+    return verbose
+
+
+verbose_option = click.option(
+    "-v", "--verbose", count=True, callback=_log, expose_value=False, help="Say more; twice for still more."
+)
+
+
+def dataset_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from fgfast.datasets import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def choices(names: tuple[str, ...]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Completion by these names. What is typed is checked later, with a better message than the shell's."""
+    return lambda ctx, param, incomplete: [name for name in names if name.startswith(incomplete)]
