@@ -43,9 +43,9 @@ def test_resize(name: str, side: int) -> None:
 def test_to_stored_size(shape: str) -> None:
     stored = OPS.arrays
     low_res = 4 * OPS.draw("ops.sam.low_res", 2, 1, 64, 64)
-    size = tuple(int(n) for n in stored[f"sam_post/{shape}/original_size"])
-    assert transform.resized_size(*size, 256) == tuple(stored[f"sam_post/{shape}/input_size"])
-    logits = transform.to_stored_size(low_res, *size, 256)
+    height, width = stored[f"sam_post/{shape}/original_size"].tolist()
+    assert transform.resized_size(height, width, 256) == tuple(stored[f"sam_post/{shape}/input_size"])
+    logits = transform.to_stored_size(low_res, height, width, 256)
     OPS.check(f"sam_post/{shape}/logits", logits[:1], SAM_FP32["logits"])
     OPS.check(f"sam_post/{shape}/stability", transform.stability(logits), SAM_FP32["stability"])
     OPS.check("sam_post/stability_low_res", transform.stability(low_res), SAM_FP32["stability"])

@@ -1,4 +1,3 @@
-# mypy: allow-subclassing-any
 """The cascade: three box heads, each pooling the boxes that the one before refined."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# mypy: allow-subclassing-any
 """Detic: from pictures and a vocabulary to detections.
 
 transform -> backbone (swin, pyramid) -> proposal_generator -> roi_heads (cascade) -> selection
@@ -117,7 +116,7 @@ class DeticDetector:
         self,
         model: Detic,
         names: Sequence[str],
-        embeddings: Tensor,
+        embeddings: Tensor | NDArray[np.float32],
         selection: Selection | None = None,
         canvas_multiple: int = CANVAS_MULTIPLE,
     ) -> None:
@@ -127,7 +126,7 @@ class DeticDetector:
         self.names = tuple(names)
         self.selection = selection or Selection()
         self.canvas_multiple = canvas_multiple
-        self._vocabulary = classifier(embeddings).to(next(model.parameters()).device)
+        self._vocabulary = classifier(torch.as_tensor(embeddings)).to(next(model.parameters()).device)
 
     def __call__(self, images: Sequence[Image]) -> list[Found]:
         """The detections of each picture, as if it were alone."""

@@ -1,4 +1,3 @@
-# mypy: allow-subclassing-any
 """Proposals: CenterNet's head without classes, and the boxes it proposes."""
 
 from __future__ import annotations

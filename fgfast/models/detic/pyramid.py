@@ -1,4 +1,3 @@
-# mypy: allow-subclassing-any
 """The feature pyramid: p3..p7 at strides 8 to 128."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# mypy: allow-subclassing-any
 """Swin Transformer, the backbone. The residual stream is float32 in every precision; only matrix products
 are not.
 """

@@ -1,4 +1,3 @@
-# mypy: allow-subclassing-any
 """Which token stands where in the shifted windows: one gather does the work of padding, rolling and
 partitioning.
 

@@ -179,7 +179,8 @@ class WindowAttention(Attention):
 
     def _windows(self, tokens: Tensor) -> Tensor:
         """(B, grid * grid + 1, width), the last for padding -> (B * windows, N, width)."""
-        return _take(tokens, self.token_at).unflatten(1, (-1, self.window**2)).flatten(0, 1)
+        windows: Tensor = _take(tokens, self.token_at).unflatten(1, (-1, self.window**2))
+        return windows.flatten(0, 1)
 
 
 class LayerNorm2d(nn.LayerNorm):
