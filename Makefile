@@ -7,13 +7,16 @@ STAMP := $(VENV)/.installed
 # hook for the editable install would lead it back to the source tree.
 TREE := build/tree
 
-.PHONY: demo test check bench docs format clean
+.PHONY: demo test test-full check bench docs format clean
 
 demo: $(STAMP)      ## convert two small data sets of real photographs; prints where to look
 	$(BIN)/python -m fgfast.bench.demo demo
 
 test: $(STAMP)      ## all tests that need no GPU and no download
 	FGFAST_REQUIRE_NATIVE=1 $(BIN)/python -m pytest
+
+test-full: $(STAMP) ## models at full size against the fixtures in ../shared/golden
+	$(BIN)/python -m pytest -m full tests/parity
 
 check: $(STAMP)     ## style, types, import directions
 	$(BIN)/ruff check .
@@ -41,6 +44,7 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard fgfast/*/__in
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchvision segment-anything
 	touch $(STAMP)
 
 clean:
