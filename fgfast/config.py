@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args
 
 from fgfast.errors import UnknownNameError, UsageError
 
-DetectorName = Literal["auto", "annotations", "center"]
-SegmenterName = Literal["grabcut", "box"]
+DetectorName = Literal["auto", "annotations", "center", "detic", "grounding_dino_tiny", "grounding_dino_base"]
+SegmenterName = Literal["auto", "grabcut", "box", "sam", "sam_vit_b", "sam_vit_l", "sam_vit_h"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 FormatName = Literal["same", "png", "jpeg", "webp"]
 CropName = Literal["none", "box", "square"]
 MaskFormat = Literal["png", "rle", "none"]
@@ -18,6 +19,10 @@ BackgroundKind = Literal["colour", "transparent", "blur", "picture"]
 
 DETECTORS: tuple[str, ...] = get_args(DetectorName)
 SEGMENTERS: tuple[str, ...] = get_args(SegmenterName)
+PRECISIONS: tuple[str, ...] = get_args(PrecisionName)
+# Those that need weights and torch.
+MODEL_DETECTORS = ("detic", "grounding_dino_tiny", "grounding_dino_base")
+SAM_SEGMENTERS = ("sam_vit_b", "sam_vit_l", "sam_vit_h")
 FORMATS: tuple[str, ...] = get_args(FormatName)
 CROPS: tuple[str, ...] = get_args(CropName)
 MASK_FORMATS: tuple[str, ...] = get_args(MaskFormat)
@@ -126,9 +131,16 @@ class Settings:
     """How pictures are cut out and written.
 
     Attributes:
-        detector: where boxes come from: "annotations" (the data set's own), "center" (the middle of the picture), or
-            "auto" (annotations where the data set brings any, else center).
-        segmenter: "grabcut", or "box" (the whole box is the subject).
+        detector: where boxes come from: "annotations" (the data set's own), "center" (the middle of the picture),
+            "detic", "grounding_dino_tiny", "grounding_dino_base", or "auto" (Detic where its weights are on this
+            machine, else annotations where the data set brings any, else center).
+        segmenter: "sam_vit_b", "sam_vit_l" (also called "sam"), "sam_vit_h", "grabcut", "box" (the whole box is the
+            subject), or "auto" (SAM ViT-L where its weights are on this machine, else grabcut).
+        vocabulary: what a model's detector looks for: words between commas, a file with a name a line, or "lvis";
+            None takes what the data set says that it shows.
+        model_weights: "cached" (the official ones), "random:SEED" (made up, for trying out), or a checkpoint's path.
+        precision: of the models' matrix products: "fp32", "bf16", "fp16", or "auto" (bf16 where computed natively).
+        device: "auto" (the first GPU, else the CPU), "cpu", "cuda:0", ...
         background: what takes the background's place; text is read as `Background.parse` does, a path is a picture,
             three numbers are a colour.
         format: "same" (as each picture's own name says), "png", "jpeg" or "webp".
@@ -140,7 +152,11 @@ class Settings:
     """
 
     detector: DetectorName = "auto"
-    segmenter: SegmenterName = "grabcut"
+    segmenter: SegmenterName = "auto"
+    vocabulary: str | None = None
+    model_weights: str = "cached"
+    precision: PrecisionName = "auto"
+    device: str = "auto"
     background: Background | str | Path | tuple[int, int, int] = Background()
     format: FormatName = "same"
     keep_names: bool = False
@@ -154,6 +170,7 @@ class Settings:
         for kind, value, allowed in (
             ("detector", self.detector, DETECTORS),
             ("segmenter", self.segmenter, SEGMENTERS),
+            ("precision", self.precision, PRECISIONS),
             ("format", self.format, FORMATS),
             ("crop", self.crop, CROPS),
             ("mask format", self.masks, MASK_FORMATS),
@@ -168,6 +185,12 @@ class Settings:
             raise UsageError(f"pad {self.pad} has no effect without crop: add --crop box or --crop square")
         if self.keep_names and self.format == "same":
             raise UsageError("keep-names has no effect with format 'same': names do not change then")
+
+    @property
+    def exact_precision(self) -> Literal["fp32", "bf16", "fp16"]:
+        """The precision, once "auto" was replaced."""
+        assert self.precision != "auto"
+        return self.precision
 
     @property
     def fill(self) -> Background:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fgfast import methods
 from fgfast.config import Selection, Settings
 from fgfast.datasets.layout import Placement
 from fgfast.errors import OutputFailedError, OutputRefusedError, UnknownNameError, UsageError
@@ -25,21 +26,7 @@ from fgfast.plan import Plan, load_background, make_plan
 from fgfast.records import Outcome, Status
 from fgfast.runner import available_cores
 from fgfast.runner import run as run_stages
-from fgfast.stages import (
-    Annotations,
-    Center,
-    Closed,
-    Cut,
-    Decode,
-    Detect,
-    Detector,
-    MaskSubject,
-    Segment,
-    Work,
-    Write,
-    box_mask,
-    close,
-)
+from fgfast.stages import Closed, Cut, Decode, Detect, MaskSubject, Work, Write, close
 
 Progress = Callable[[dict[Status, int], int], None]
 """Called with the counts so far and the number of samples to do."""
@@ -141,6 +128,7 @@ def run(
     if mode not in MODES:
         raise UnknownNameError("mode", mode, MODES)
     with Output(plan.out, plan.dataset.folder) as output:
+        steps = stages(plan, output)  # a model that is missing is found out before anything is touched
         output.open(mode, plan.made_with, plan.dataset.root)
         finished = still_there(plan, output)
         counts: Counter[Status] = Counter(finished.values())
@@ -158,7 +146,7 @@ def run(
         with one_opencv_thread_each():
             run_stages(
                 todo(plan, finished.keys()),
-                stages(plan, output),
+                steps,
                 close,
                 collect,
                 workers=workers,
@@ -172,23 +160,13 @@ def run(
 def stages(plan: Plan, output: Output) -> tuple[Decode, Detect, MaskSubject, Cut, Write]:
     """The stages that the settings ask for."""
     settings = plan.settings
-    detector: Detector = Center() if settings.detector == "center" else Annotations()
     return (
         Decode(plan.dataset.turn_exif),
-        Detect(detector),
-        MaskSubject(segmenter(settings), judge=settings.segmenter != "box"),
+        Detect(methods.detector(settings, plan.dataset), methods.right_words(settings, plan.dataset)),
+        MaskSubject(methods.segmenter(settings), judge=settings.segmenter != "box"),
         Cut(settings.fill, load_background(settings.fill), settings.crop, settings.pad),
         Write(output.twin, output.masks, settings.masks, FORMAT_SUFFIXES.get(settings.format), settings.quality),
     )
-
-
-def segmenter(settings: Settings) -> Segment:
-    """The segmenter that the settings name."""
-    if settings.segmenter == "box":
-        return box_mask
-    from fgfast.models.grabcut import GrabCut
-
-    return GrabCut().segment
 
 
 def still_there(plan: Plan, output: Output) -> dict[str, Status]:

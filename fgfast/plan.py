@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgfast import __version__, ops
-from fgfast.config import Background, DetectorName, Selection, Settings
+from fgfast import __version__, methods, ops
+from fgfast.config import Background, Selection, Settings
 from fgfast.datasets import open_dataset
 from fgfast.datasets.layout import Dataset
 from fgfast.errors import SampleError, UnknownNameError, UsageError
@@ -68,8 +68,6 @@ def make_plan(
     settings, selection = settings or Settings(), selection or Selection()
     if settings.masks == "rle":
         coco.check_parquet()
-    if settings.segmenter == "grabcut":
-        check_opencv()
     if settings.fill.kind == "transparent" and settings.format not in ("png", "webp"):
         raise UsageError(
             f"a transparent background cannot be kept in format {settings.format!r}: choose format png or webp"
@@ -87,6 +85,7 @@ def make_plan(
         "dataset": opened.name,
         "labels": labels,
         "samples": _digest(opened, positions),
+        "weights": methods.weights_used(settings),
         **settings.describe(),
     }
     plan = Plan(
@@ -121,29 +120,12 @@ def names(keys: list[str], format: str, keep_names: bool) -> tuple[dict[str, str
 
 
 def choose_methods(dataset: Dataset, settings: Settings) -> tuple[Settings, list[str]]:
-    """Replace "auto" by a method; say why in a sentence each."""
-    boxes = sum(len(s.boxes) > 0 for s in dataset.samples)
-    total = len(dataset.samples)
-    reasons = []
-    if settings.detector == "auto":
-        chosen: DetectorName = "annotations" if boxes else "center"
-        settings = replace(settings, detector=chosen)
-        what = (
-            f"the data set brings boxes for {boxes:,} of {total:,} pictures"
-            if boxes
-            else "the data set brings no boxes"
-        )
-        reasons.append(f"detector {chosen}: {what}")
-    elif settings.detector == "annotations" and not boxes:
-        raise UsageError(f"the data set {dataset.name} brings no boxes: use --detector center")
-    else:
-        reasons.append(f"detector {settings.detector}: as asked")
-    reasons.append(
-        f"segmenter {settings.segmenter}: {'needs no weights' if settings.segmenter == 'grabcut' else 'as asked'}"
-    )
-    reasons.append(
-        f"ops {ops.engine()}: {'the native engine' if ops.engine() == 'native' else 'NumPy, no native engine'}"
-    )
+    """Replace "auto" by a method; say why, and what else is worth knowing, in a sentence each."""
+    settings, reasons = methods.choose(dataset, settings)
+    if settings.segmenter == "grabcut":
+        check_opencv()
+    engine = ops.engine()
+    reasons.append(f"ops {engine}: {'the native engine' if engine == 'native' else 'NumPy, no native engine'}")
     appended = dataset.name in _LOADERS_THAT_APPEND_JPG and settings.format in ("png", "webp")
     if appended and not settings.keep_names:
         reasons.append("names end in the new suffix, but torchvision's loader looks for .jpg: see --keep-names")

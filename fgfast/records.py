@@ -185,6 +185,7 @@ class Outcome:
         offset: (x, y) of the written picture's top-left pixel in the stored picture.
         box: the prompt, (4,) float32 in pixels of the stored picture.
         box_reason: why this box.
+        others: boxes that were found as well but not chosen, best first: x0 y0 x1 y1, score, name.
         area: subject pixels in the mask.
         rle: the mask as COCO run-length string (compressed, column-major), at the stored picture's size.
         quality: the segmenter's own estimate, or None.
@@ -202,6 +203,7 @@ class Outcome:
     offset: tuple[int, int] = (0, 0)
     box: Float32 | None = None
     box_reason: str = ""
+    others: tuple[tuple[float, float, float, float, float, str], ...] = ()
     area: int | None = None
     rle: bytes | None = None
     quality: float | None = None

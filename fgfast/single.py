@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fgfast import methods
 from fgfast.config import Settings
 from fgfast.errors import UsageError
 from fgfast.io.decode import decode, read_bytes
 from fgfast.ops.geometry import clip_box
-from fgfast.pipeline import segmenter
 from fgfast.plan import load_background
 from fgfast.records import Cutout, Image, Sample
 from fgfast.stages import Annotations, Center, Cut, Detect, Detector, MaskSubject, Work
@@ -51,7 +51,7 @@ def cut_out(
         >>> cutout.size, bool(cutout.mask.bits[40, 60]), bool(cutout.mask.bits[5, 5])
         ((120, 80), True, False)
     """
-    settings = settings or Settings()
+    settings = methods.choose_segmenter(settings or Settings())
     picture = _as_image(image, turn_exif)
     sample = Sample("picture", Path("picture"))
     detector: Detector = Center()
@@ -65,7 +65,7 @@ def cut_out(
     work = Work(0, sample, "picture", image=picture)
     background = load_background(settings.fill)
     Detect(detector)(work)
-    MaskSubject(segmenter(settings), judge=settings.segmenter != "box")(work)
+    MaskSubject(methods.segmenter(settings), judge=settings.segmenter != "box")(work)
     Cut(settings.fill, background, settings.crop, settings.pad)(work)
     assert work.cutout is not None
     return work.cutout

@@ -27,11 +27,17 @@ log = logging.getLogger("fgfast")
 
 # Boxes thinner than this after clipping to the picture prompt nothing.
 _MIN_BOX_SIDE = 1.0
+# From this overlap on a detection agrees with an annotated box (the usual threshold of PASCAL VOC).
+_AGREEMENT = 0.5
+# So many boxes that were not chosen are kept for review.
+_RUNNERS_UP = 5
 # The stand-in where there is no usable box: the picture less a tenth on every side. Photographers centre.
 _CENTER_MARGIN = 0.1
 
-Segment = Callable[[UInt8, Float32, int], Bool]
-"""(pixels (H, W, 3) uint8 RGB, box (4,) float32, banner rows) -> bits (H, W) bool."""
+Segmenter = Callable[[UInt8, Float32, int], Mask]
+"""(pixels (H, W, 3) uint8 RGB, box (4,) float32, banner rows) -> mask at the same size."""
+Corners = tuple[float, float, float, float]
+Other = tuple[float, float, float, float, float, str]
 
 
 @dataclass(slots=True)
@@ -52,6 +58,7 @@ class Work:
     image: Image | None = None
     detections: Detections | None = None
     prompt: Prompt | None = None
+    others: tuple[Other, ...] = ()
     flags: list[str] = field(default_factory=list)
     mask: Mask | None = None
     cutout: Cutout | None = None
@@ -94,27 +101,70 @@ def center_box(size: tuple[int, int], banner_rows: int = 0) -> Float32:
     return np.array([x, y, width - x, height - y], np.float32)
 
 
-def choose_prompt(detections: Detections, size: tuple[int, int], banner_rows: int) -> tuple[Prompt, str]:
-    """The one box handed to the segmenter, and a flag ("" for none).
+def choose_prompt(
+    detections: Detections, sample: Sample, size: tuple[int, int], right: frozenset[str] = frozenset()
+) -> tuple[Prompt, str, tuple[Other, ...]]:
+    """The one box handed to the segmenter, a flag ("" for none), and the runners-up.
 
-    The largest box, clipped to the picture, wins; of equal ones the first. Without a usable box the centre of the
-    picture stands in, flagged "no box".
+    Right names come before others (`right` holds them as `fgfast.models.vocabulary.plain` writes them; empty: all are
+    right), boxes that agree with an annotated one before those that do not, higher scores before lower, larger boxes
+    before smaller, earlier ones before later. Where nothing usable was found the largest annotated box stands in,
+    flagged "not detected", and without one the centre of the picture, flagged "no box".
     """
-    width, height = size
-    # Plain numbers: for a box or two NumPy would take ten times as long.
-    boxes = [
-        (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-        for x0, y0, x1, y1 in detections.boxes.tolist()
-    ]
-    usable = [n for n, b in enumerate(boxes) if min(b[2] - b[0], b[3] - b[1]) >= _MIN_BOX_SIDE]
-    if not usable:
-        found = f"none of {len(boxes)} boxes lies inside the picture" if boxes else "no box was found"
-        return Prompt(center_box(size, banner_rows), f"{found}; the centre of the picture stands in"), "no box"
-    best = max(usable, key=lambda n: ((boxes[n][2] - boxes[n][0]) * (boxes[n][3] - boxes[n][1]), -n))
+    boxes = _usable(detections.boxes, size)
+    annotated = _usable(sample.boxes, size)
+    if not boxes and annotated:
+        box = max(annotated.values(), key=_area)
+        return (
+            Prompt(np.array(box, np.float32), "nothing was detected; the annotated box stands in"),
+            "not detected",
+            (),
+        )
+    if not boxes:
+        count = len(detections.boxes)
+        found = f"none of {count} boxes lies inside the picture" if count else "no box was found"
+        prompt = Prompt(center_box(size, sample.banner_rows), f"{found}; the centre of the picture stands in")
+        return prompt, "no box", ()
+
+    def rank(n: int) -> tuple[bool, bool, float, float, int]:
+        is_right = not right or _plain(detections.labels[n]) in right
+        agrees = any(_overlap(boxes[n], box) >= _AGREEMENT for box in annotated.values())
+        return is_right, agrees, float(detections.scores[n]), _area(boxes[n]), -n
+
+    best, *rest = sorted(boxes, key=rank, reverse=True)
     reason = detections.labels[best]
-    if len(usable) > 1:
-        reason += f", the largest of {len(usable)}"
-    return Prompt(np.array(boxes[best], np.float32), reason), ""
+    if len(boxes) > 1:
+        reason += f", the best of {len(boxes)}"
+    flag = "" if rank(best)[0] else "other class"
+    others = tuple((*boxes[n], float(detections.scores[n]), detections.labels[n]) for n in rest[:_RUNNERS_UP])
+    return Prompt(np.array(boxes[best], np.float32), reason), flag, others
+
+
+def _usable(boxes: Float32, size: tuple[int, int]) -> dict[int, Corners]:
+    """Number -> box clipped to the picture, of those that are not too thin. Plain numbers: NumPy is slow on so few."""
+    width, height = float(size[0]), float(size[1])
+    clipped = {
+        n: (max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height))
+        for n, (x0, y0, x1, y1) in enumerate(boxes.tolist())
+    }
+    return {n: b for n, b in clipped.items() if min(b[2] - b[0], b[3] - b[1]) >= _MIN_BOX_SIDE}
+
+
+def _area(box: Corners) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _overlap(a: Corners, b: Corners) -> float:
+    """Intersection over union."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    return shared / (_area(a) + _area(b) - shared)
+
+
+def _plain(label: str) -> str:
+    from fgfast.models.vocabulary import plain
+
+    return plain(label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +180,22 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class Detect:
-    """Image -> Detections -> Prompt."""
+    """Image -> Detections -> Prompt.
+
+    Attributes:
+        detector: finds boxes.
+        right: names that count as the subject, see `choose_prompt`.
+    """
 
     detector: Detector
+    right: frozenset[str] = frozenset()
     name: str = "detect"
 
     def __call__(self, work: Work) -> None:
         assert work.image is not None
         work.detections = self.detector.detect(work.sample, work.image)
-        work.prompt, flag = choose_prompt(work.detections, work.image.size, work.sample.banner_rows)
+        found = choose_prompt(work.detections, work.sample, work.image.size, self.right)
+        work.prompt, flag, work.others = found
         if flag:
             work.flags.append(flag)
 
@@ -152,19 +209,19 @@ class MaskSubject:
         judge: whether its masks are examined for reasons to doubt them.
     """
 
-    segment: Segment
+    segment: Segmenter
     judge: bool
     name: str = "mask"
 
     def __call__(self, work: Work) -> None:
         assert work.image is not None and work.prompt is not None
         box, banner = work.prompt.box, work.sample.banner_rows
-        bits = self.segment(work.image.pixels, box, banner)
+        mask = self.segment(work.image.pixels, box, banner)
         if self.judge:
-            work.flags.extend(flags(bits, box, banner))
-        if not bits.any():
-            bits = box_mask(work.image.pixels, box, banner)
-        work.mask = Mask(bits)
+            work.flags.extend(flags(mask.bits, box, banner))
+        if not mask.bits.any():
+            mask = Mask(box_mask(work.image.pixels, box, banner), mask.quality)
+        work.mask = mask
 
 
 def box_mask(pixels: UInt8, box: Float32, banner_rows: int) -> Bool:
@@ -303,6 +360,7 @@ def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:
         offset=work.cutout.offset,
         box=work.prompt.box,
         box_reason=work.prompt.reason,
+        others=work.others,
         area=int(np.count_nonzero(work.mask.bits)),
         rle=work.rle,
         quality=work.mask.quality,

@@ -10,6 +10,7 @@ from fgfast.cli.convert import convert
 from fgfast.cli.cut import cut
 from fgfast.cli.datasets import datasets
 from fgfast.cli.frame import Commands, verbose_option
+from fgfast.cli.models import models
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -19,7 +20,7 @@ def main() -> None:
     """Foreground-only twins of image-classification data sets."""
 
 
-for _command in (bench, convert, cut, datasets):
+for _command in (bench, convert, cut, datasets, models):
     main.add_command(_command)
 
 

@@ -10,7 +10,7 @@ import click
 
 from fgfast.cli.datasets import fetch
 from fgfast.cli.frame import EXIT_SOME_FAILED, choices, dataset_names, verbose_option
-from fgfast.config import CROPS, DETECTORS, FORMATS, MASK_FORMATS, SEGMENTERS
+from fgfast.config import CROPS, DETECTORS, FORMATS, MASK_FORMATS, PRECISIONS, SEGMENTERS
 
 if TYPE_CHECKING:
     from fgfast.plan import Plan
@@ -39,11 +39,23 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--segmenter",
-    default="grabcut",
+    default="auto",
     show_default=True,
     help=f"Box to mask: {', '.join(SEGMENTERS)}.",
     shell_complete=choices(SEGMENTERS),
 )
+@click.option("--vocabulary", help="What a model looks for: words between commas, a file, or lvis.")
+@click.option(
+    "--model-weights", default="cached", show_default=True, help="cached, random:SEED (for trying out), or a file."
+)
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    help=f"Of the models: {', '.join(PRECISIONS)}.",
+    shell_complete=choices(PRECISIONS),
+)
+@click.option("--device", default="auto", show_default=True, help="Where models run: auto, cpu, cuda:0, ...")
 @click.option(
     "--background",
     default="black",
@@ -113,6 +125,10 @@ def _plan(options: dict[str, Any]) -> Plan:
     settings = Settings(
         detector=options["detector"],
         segmenter=options["segmenter"],
+        vocabulary=options["vocabulary"],
+        model_weights=options["model_weights"],
+        precision=options["precision"],
+        device=options["device"],
         background=Background.parse(options["background"]),
         format=options["format_"],
         keep_names=options["keep_names"],

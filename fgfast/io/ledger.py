@@ -40,6 +40,7 @@ _SCHEMA = (
     offset_x    INTEGER NOT NULL, offset_y INTEGER NOT NULL,
     x0 REAL, y0 REAL, x1 REAL, y1 REAL,        -- the prompt
     box_reason  TEXT NOT NULL,
+    others      TEXT NOT NULL,        -- JSON: boxes not chosen, each x0 y0 x1 y1 score name
     area        INTEGER,
     rle         BLOB,                 -- COCO run-length string at the stored picture's size
     quality     REAL,
@@ -49,7 +50,7 @@ _SCHEMA = (
 
 _COLUMNS = (
     "position, key, status, stage, reasons, detail, twin, width, height, twin_width, twin_height, offset_x, offset_y, "
-    "x0, y0, x1, y1, box_reason, area, rle, quality, seconds"
+    "x0, y0, x1, y1, box_reason, others, area, rle, quality, seconds"
 )
 
 
@@ -159,13 +160,14 @@ def _to_row(position: int, o: Outcome) -> tuple[Any, ...]:
     return (
         *(position, o.key, o.status, o.stage, json.dumps(o.reasons), o.detail, o.twin),
         *(width, height, twin_width, twin_height, *o.offset, *box, o.box_reason),
+        json.dumps(o.others),
         *(o.area, o.rle, o.quality, json.dumps({k: round(v, 6) for k, v in o.seconds.items()})),
     )
 
 
 def _from_row(row: tuple[Any, ...]) -> Outcome:
     (_, key, status, stage, reasons, detail, twin, width, height, twin_width, twin_height, *rest) = row
-    (offset_x, offset_y, x0, y0, x1, y1, box_reason, area, rle, quality, seconds) = rest
+    (offset_x, offset_y, x0, y0, x1, y1, box_reason, others, area, rle, quality, seconds) = rest
     return Outcome(
         key=key,
         status=status,
@@ -178,6 +180,7 @@ def _from_row(row: tuple[Any, ...]) -> Outcome:
         offset=(offset_x, offset_y),
         box=None if x0 is None else np.array([x0, y0, x1, y1], np.float32),
         box_reason=box_reason,
+        others=tuple(tuple(other) for other in json.loads(others)),
         area=area,
         rle=rle,
         quality=quality,

@@ -51,7 +51,7 @@ def run_of_six(root: Path) -> tuple[list[Outcome], dict[str, Sample]]:
         box = np.array([4, 3, 24, 18], np.float32)
         size = (40, 30) if n else (20, 30)  # the first is cropped
         outcomes.append(
-            Outcome(key, status, "write", reasons, "", twin, (40, 30), size, (0, 0), box, "annotated", area)
+            Outcome(key, status, "write", reasons, "", twin, (40, 30), size, (0, 0), box, "annotated", area=area)
         )
     return outcomes, samples
 

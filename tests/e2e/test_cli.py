@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from command import fgfast
 from layouts import BUILDERS, SUBJECT, picture
 from PIL import Image as pillow
-
-
-def fgfast(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fgfast", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "FGFAST_DATA": "", **environment},
-        timeout=120,
-        check=False,
-    )
 
 
 def test_help_answers_at_once() -> None:
@@ -74,7 +62,7 @@ def test_a_data_set_that_is_not_there_is_an_error_with_the_places_and_the_way_ou
         (["convert", "--dataset", "aircraf"], "Did you mean 'aircraft'?"),
         (["convert", "--datset", "cub"], "--dataset"),
         (["convert"], "Missing option '--dataset'"),
-        (["convert", "--dataset", "cub", "--segmenter", "sma"], "Known: box, grabcut"),
+        (["convert", "--dataset", "cub", "--segmenter", "grabct"], "Did you mean 'grabcut'?"),
         (["convert", "--dataset", "cub", "--resume", "--overwrite"], "exclude each other"),
         (["convert", "--dataset", "cub", "--background", "1,2"], "R,G,B"),
         (["cut", "x.jpg", "--box", "1,2"], "four numbers"),

@@ -25,6 +25,7 @@ def done(key: str) -> Outcome:
         offset=(-1, 4),
         box=np.array([1.5, 2, 8, 9], np.float32),
         box_reason="annotated box",
+        others=((1.0, 2.0, 3.0, 4.5, 0.25, "bird"),),
         area=17,
         rle=b"abc\\\"'",
         quality=0.75,

@@ -7,9 +7,13 @@ import pytest
 
 from fgfast.errors import PictureBrokenError
 from fgfast.ops.background import blurred_background, cover, extended_view
-from fgfast.records import Detections, Image, Sample
+from fgfast.records import Detections, Image, Mask, Sample
 from fgfast.runner import Finished
 from fgfast.stages import Annotations, Center, Detect, MaskSubject, Work, box_mask, choose_prompt, close
+
+
+def sample(*boxes: tuple[float, ...], **more: object) -> Sample:
+    return Sample("a", Path("a"), boxes=np.array(boxes, np.float32).reshape(-1, 4), **more)
 
 
 def detections(*boxes: tuple[float, ...]) -> Detections:
@@ -18,23 +22,60 @@ def detections(*boxes: tuple[float, ...]) -> Detections:
 
 
 def test_the_largest_box_prompts() -> None:
-    prompt, flag = choose_prompt(detections((0, 0, 5, 5), (10, 10, 30, 25), (0, 0, 20, 15)), (40, 30), 0)
+    prompt, flag, others = choose_prompt(detections((0, 0, 5, 5), (10, 10, 30, 25), (0, 0, 20, 15)), sample(), (40, 30))
     assert prompt.box.tolist() == [10, 10, 30, 25]
-    assert prompt.reason == "box, the largest of 3"
+    assert prompt.reason == "box, the best of 3"
+    assert [other[:4] for other in others] == [(0, 0, 20, 15), (0, 0, 5, 5)]
     assert flag == ""
 
 
 def test_boxes_are_clipped_to_the_picture_before_they_are_compared() -> None:
-    prompt, _ = choose_prompt(detections((-100, -100, 5, 5), (10, 10, 20, 41)), (40, 30), 0)
+    prompt, *_ = choose_prompt(detections((-100, -100, 5, 5), (10, 10, 20, 41)), sample(), (40, 30))
     assert prompt.box.tolist() == [10, 10, 20, 30]
 
 
 @pytest.mark.parametrize("boxes", [(), ((50, 50, 60, 60),), ((3, 3, 3.5, 20),)])
 def test_without_a_usable_box_the_centre_stands_in_and_is_flagged(boxes: tuple) -> None:
-    prompt, flag = choose_prompt(detections(*boxes), (40, 30), 10)
+    prompt, flag, _ = choose_prompt(detections(*boxes), sample(banner_rows=10), (40, 30))
     assert prompt.box.tolist() == [4, 2, 36, 18]
     assert "centre" in prompt.reason
     assert flag == "no box"
+
+
+def found(*rows: tuple[tuple[float, ...], float, str]) -> Detections:
+    return Detections(
+        np.array([r[0] for r in rows], np.float32),
+        np.array([r[1] for r in rows], np.float32),
+        tuple(r[2] for r in rows),
+    )
+
+
+RIGHT = frozenset({"bird"})
+
+
+def test_the_right_class_comes_before_score_and_score_before_size() -> None:
+    rows = (((0, 0, 40, 30), 0.9, "cat"), ((0, 0, 30, 30), 0.3, "bird"), ((5, 5, 10, 10), 0.5, "bird"))
+    prompt, flag, others = choose_prompt(found(*rows), sample(), (40, 30), RIGHT)
+    assert (prompt.box.tolist(), flag) == ([5, 5, 10, 10], "")
+    assert [other[5] for other in others] == ["bird", "cat"]
+
+
+def test_agreement_with_the_annotated_box_comes_before_score() -> None:
+    rows = (((0, 0, 10, 10), 0.9, "bird"), ((20, 10, 38, 28), 0.4, "bird"))
+    prompt, flag, _ = choose_prompt(found(*rows), sample((20, 10, 40, 30)), (40, 30), RIGHT)
+    assert (prompt.box.tolist(), flag) == ([20, 10, 38, 28], "")
+
+
+def test_another_class_is_flagged_and_nothing_at_all_falls_back_to_the_annotation() -> None:
+    _, flag, _ = choose_prompt(found(((0, 0, 10, 10), 0.9, "cat")), sample(), (40, 30), RIGHT)
+    assert flag == "other class"
+    prompt, flag, _ = choose_prompt(detections(), sample((3, 4, 20, 21)), (40, 30), RIGHT)
+    assert (prompt.box.tolist(), flag) == ([3, 4, 20, 21], "not detected")
+
+
+def test_lvis_names_count_as_the_words_they_are() -> None:
+    _, flag, _ = choose_prompt(found(((0, 0, 9, 9), 0.9, "car_(automobile)")), sample(), (40, 30), frozenset({"car"}))
+    assert flag == ""
 
 
 def work(**sample: object) -> Work:
@@ -45,7 +86,7 @@ def work(**sample: object) -> Work:
 def test_an_empty_mask_is_replaced_by_its_box_and_flagged() -> None:
     item = work(boxes=np.array([[5, 6, 20, 21]], np.float32))
     Detect(Annotations())(item)
-    MaskSubject(lambda pixels, box, banner: np.zeros(pixels.shape[:2], np.bool_), judge=True)(item)
+    MaskSubject(lambda pixels, box, banner: Mask(np.zeros(pixels.shape[:2], np.bool_)), judge=True)(item)
     assert item.flags == ["empty"]
     assert item.mask is not None
     assert item.mask.bits.sum() == 15 * 15
@@ -54,7 +95,7 @@ def test_an_empty_mask_is_replaced_by_its_box_and_flagged() -> None:
 def test_a_box_is_not_judged_for_hugging_itself() -> None:
     item = work()
     Detect(Center())(item)
-    MaskSubject(box_mask, judge=False)(item)
+    MaskSubject(lambda pixels, box, banner: Mask(box_mask(pixels, box, banner)), judge=False)(item)
     assert item.flags == []
 
 
