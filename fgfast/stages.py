@@ -18,6 +18,7 @@ from fgfast.io.write import encode, encode_mask, write_part
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.ops.flags import flags
 from fgfast.ops.geometry import crop_window
+from fgfast.prompt import Other, center_box, choose_prompt
 from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Outcome, Prompt, Sample, UInt8
 
 if TYPE_CHECKING:
@@ -25,19 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fgfast")
 
-# Boxes thinner than this after clipping to the picture prompt nothing.
-_MIN_BOX_SIDE = 1.0
-# From this overlap on a detection agrees with an annotated box (the usual threshold of PASCAL VOC).
-_AGREEMENT = 0.5
-# So many boxes that were not chosen are kept for review.
-_RUNNERS_UP = 5
-# The stand-in where there is no usable box: the picture less a tenth on every side. Photographers centre.
-_CENTER_MARGIN = 0.1
 
 Segmenter = Callable[[UInt8, Float32, int], Mask]
 """(pixels (H, W, 3) uint8 RGB, box (4,) float32, banner rows) -> mask at the same size."""
-Corners = tuple[float, float, float, float]
-Other = tuple[float, float, float, float, float, str]
 
 
 @dataclass(slots=True)
@@ -92,79 +83,6 @@ class Center:
     def detect(self, sample: Sample, image: Image) -> Detections:
         box = center_box(image.size, sample.banner_rows)
         return Detections(box[None], np.ones(1, np.float32), ("centre of the picture",))
-
-
-def center_box(size: tuple[int, int], banner_rows: int = 0) -> Float32:
-    """The picture (width, height) less its banner and a tenth on every side: (4,) float32."""
-    width, height = size[0], max(1, size[1] - banner_rows)
-    x, y = width * _CENTER_MARGIN, height * _CENTER_MARGIN
-    return np.array([x, y, width - x, height - y], np.float32)
-
-
-def choose_prompt(
-    detections: Detections, sample: Sample, size: tuple[int, int], right: frozenset[str] = frozenset()
-) -> tuple[Prompt, str, tuple[Other, ...]]:
-    """The one box handed to the segmenter, a flag ("" for none), and the runners-up.
-
-    Right names come before others (`right` holds them as `fgfast.models.vocabulary.plain` writes them; empty: all are
-    right), boxes that agree with an annotated one before those that do not, higher scores before lower, larger boxes
-    before smaller, earlier ones before later. Where nothing usable was found the largest annotated box stands in,
-    flagged "not detected", and without one the centre of the picture, flagged "no box".
-    """
-    boxes = _usable(detections.boxes, size)
-    annotated = _usable(sample.boxes, size)
-    if not boxes and annotated:
-        box = max(annotated.values(), key=_area)
-        return (
-            Prompt(np.array(box, np.float32), "nothing was detected; the annotated box stands in"),
-            "not detected",
-            (),
-        )
-    if not boxes:
-        count = len(detections.boxes)
-        found = f"none of {count} boxes lies inside the picture" if count else "no box was found"
-        prompt = Prompt(center_box(size, sample.banner_rows), f"{found}; the centre of the picture stands in")
-        return prompt, "no box", ()
-
-    def rank(n: int) -> tuple[bool, bool, float, float, int]:
-        is_right = not right or _plain(detections.labels[n]) in right
-        agrees = any(_overlap(boxes[n], box) >= _AGREEMENT for box in annotated.values())
-        return is_right, agrees, float(detections.scores[n]), _area(boxes[n]), -n
-
-    best, *rest = sorted(boxes, key=rank, reverse=True)
-    reason = detections.labels[best]
-    if len(boxes) > 1:
-        reason += f", the best of {len(boxes)}"
-    flag = "" if rank(best)[0] else "other class"
-    others = tuple((*boxes[n], float(detections.scores[n]), detections.labels[n]) for n in rest[:_RUNNERS_UP])
-    return Prompt(np.array(boxes[best], np.float32), reason), flag, others
-
-
-def _usable(boxes: Float32, size: tuple[int, int]) -> dict[int, Corners]:
-    """Number -> box clipped to the picture, of those that are not too thin. Plain numbers: NumPy is slow on so few."""
-    width, height = float(size[0]), float(size[1])
-    clipped = {
-        n: (max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height))
-        for n, (x0, y0, x1, y1) in enumerate(boxes.tolist())
-    }
-    return {n: b for n, b in clipped.items() if min(b[2] - b[0], b[3] - b[1]) >= _MIN_BOX_SIDE}
-
-
-def _area(box: Corners) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _overlap(a: Corners, b: Corners) -> float:
-    """Intersection over union."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    return shared / (_area(a) + _area(b) - shared)
-
-
-def _plain(label: str) -> str:
-    from fgfast.models.vocabulary import plain
-
-    return plain(label)
 
 
 @dataclass(frozen=True, slots=True)
