@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from fgfast.bench.stamp import stamp
 from torch import Tensor
 from torch.nn import functional
 
-from fgfast.io.provenance import machine, versions
 from fgfast.models.detic.canvas import PYRAMID_STRIDES
 from fgfast.models.detic.cascade import Refined, combine
 from fgfast.models.detic.config import SWIN_B, WINDOW, DeticConfig
@@ -84,8 +84,8 @@ def measure(*, rounds: int, config: DeticConfig = SWIN_B) -> dict[str, Any]:
         "times_as_fast": {name: round(medians["plain_fp32"] / value, 2) for name, value in medians.items()},
         "largest_difference_of_swin3": differences,
         "threads": torch.get_num_threads(),
-        "machine": machine(),
-        "versions": {**versions(), "torch": torch.__version__},
+        "torch": torch.__version__,
+        **stamp(),
     }
 
 
@@ -198,7 +198,7 @@ def table(result: dict[str, Any]) -> str:
     }
     lines = [
         f"Detic {result['model']}, one picture on {result['canvas']}, {result['rounds']} rounds, medians",
-        f"{result['machine']['processor']}, {result['threads']} threads, torch {result['versions']['torch']}",
+        f"{result['machine']['processor']}, {result['threads']} threads, torch {result['torch']}",
         "",
     ]
     for name, label in names.items():
@@ -209,12 +209,3 @@ def table(result: dict[str, Any]) -> str:
     found = result["largest_difference_of_swin3"]
     lines += ["", f"  largest difference of swin3: float32 {found['fp32']:.1g}, bfloat16 {found['bf16']:.1g}"]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    import json
-    import sys
-
-    measured = measure(rounds=int(sys.argv[1]) if len(sys.argv) > 1 else 5)
-    print(json.dumps(measured, indent=2))
-    print(table(measured))

@@ -3,15 +3,13 @@
 Each contender lives in a process of its own, so that its peak memory is its own; they take turns picture by picture, so
 that whatever else the machine does befalls all alike. Weights are made up: the arithmetic does not depend on them.
 
-    python -m fgfast.bench.models vit_b --rounds 5 --json bench/results/sam_vit_b.json
+    fgfast bench models sam_vit_b --rounds 5 --json > bench/results/sam_vit_b.json
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
-import json
 import math
 import multiprocessing
 import resource
@@ -234,21 +232,3 @@ def table(result: dict[str, Any]) -> str:
             f"{result['peak_mib'][who]:10}{overlap:10.4f}"
         )
     return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="SAM beside segment-anything")
-    parser.add_argument("model", nargs="?", default="vit_b", choices=["vit_b", "vit_l", "vit_h"])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--precision", action="append", choices=["fp32", "bf16", "fp16"])
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    result = measure_sam(options.model, rounds=options.rounds, precisions=options.precision or ("fp32", "bf16"))
-    print(table(result))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -17,6 +17,29 @@ def bench(ctx: click.Context) -> None:
         ctx.invoke(bench_io)
 
 
+@bench.command("models")
+@click.argument("model", default="sam_vit_b", type=click.Choice(["sam_vit_b", "sam_vit_l", "sam_vit_h", "detic"]))
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Rounds; medians are quoted.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def bench_models(model: str, rounds: int, as_json: bool) -> None:
+    """A model beside its reference: SAM beside segment-anything, Detic beside a plain eager float32 one."""
+    import json
+
+    from fgfast.models.build import import_torch
+
+    import_torch("fgfast bench models")
+    if model == "detic":
+        from fgfast.bench import detic
+
+        result = detic.measure(rounds=rounds)
+        click.echo(json.dumps(result, indent=2) if as_json else detic.table(result))
+        return
+    from fgfast.bench import models
+
+    result = models.measure_sam(model.removeprefix("sam_"), rounds=rounds)
+    click.echo(json.dumps(result, indent=2) if as_json else models.table(result))
+
+
 @bench.command("io")
 @click.option("--pictures", default=2000, show_default=True, type=click.IntRange(8), help="Pictures a round.")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Rounds; medians are quoted.")
