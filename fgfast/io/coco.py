@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from fgfast import ops
-from fgfast.errors import MissingExtraError
-from fgfast.io.write import sync_folders, write_file
+from fgfast.errors import MissingExtraError, OutputFailedError
+from fgfast.io.write import settle, write_part
 from fgfast.ops.geometry import mask_box
 from fgfast.records import Bool, Outcome
 
@@ -29,12 +31,12 @@ def check_parquet() -> None:
 
 def write_instances(
     path: Path, outcomes: Iterator[Outcome], labels: dict[str, str], classes: Sequence[str], source: str
-) -> int:
+) -> None:
     """Write COCO instances: an image and an annotation for each picture of the twin.
 
     Category ids count from 1 in the order of `classes`; pictures without a class get one more,
-    "unlabelled"; `area` is the mask's area; segmentations are compressed,
-    column-major run-length strings in the frame of the twin's picture; `score` is the segmenter's own estimate.
+    "unlabelled"; `area` is the mask's area; segmentations are compressed, column-major run-length strings in the frame
+    of the twin's picture; `score` is the segmenter's own estimate.
 
     Args:
         path: the JSON file.
@@ -42,29 +44,49 @@ def write_instances(
         labels: key -> class name.
         classes: class names in the data set's order.
         source: name of the data set.
-
-    Returns:
-        How many pictures there are.
     """
     numbers = {name: n for n, name in enumerate(classes, 1)}
     unlabelled = len(numbers) + 1
-    images, annotations = [], []
-    for n, outcome in enumerate(outcomes, 1):
-        assert outcome.twin_size is not None
-        width, height = outcome.twin_size
-        images.append({"id": n, "file_name": outcome.twin, "width": width, "height": height})
-        annotations.append(_annotation(n, outcome, numbers.get(labels.get(outcome.key, ""), unlabelled)))
-    if any(annotation["category_id"] == unlabelled for annotation in annotations):
-        numbers["unlabelled"] = unlabelled
-    content = {
-        "info": {"description": f"Foreground masks of {source}, made with fgfast"},
-        "licenses": [],
-        "categories": [{"id": n, "name": name, "supercategory": ""} for name, n in numbers.items()],
-        "images": images,
-        "annotations": annotations,
-    }
-    write_file(path, json.dumps(content, separators=(",", ":")).encode())
-    return len(images)
+    info = {"description": f"Foreground masks of {source}, made with fgfast"}
+    # A million annotations are gigabytes: they wait in a file of their own until the images are written.
+    with _part_of(path) as out, tempfile.TemporaryFile("w+", encoding="ascii", dir=path.parent) as annotations:
+        out.write(f'{{"info":{_json(info)},"licenses":[],"images":[')
+        for count, outcome in enumerate(outcomes, 1):
+            assert outcome.twin_size is not None
+            width, height = outcome.twin_size
+            category = numbers.get(labels.get(outcome.key, ""), unlabelled)
+            if category == unlabelled:
+                numbers["unlabelled"] = unlabelled
+            comma = "," if count > 1 else ""
+            image = {"id": count, "file_name": outcome.twin, "width": width, "height": height}
+            out.write(comma + _json(image))
+            annotations.write(comma + _json(_annotation(count, outcome, category)))
+        out.write('],"annotations":[')
+        annotations.seek(0)
+        shutil.copyfileobj(annotations, out)
+        categories = [{"id": n, "name": name, "supercategory": ""} for name, n in numbers.items()]
+        out.write(f'],"categories":{_json(categories)}}}')
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+@contextlib.contextmanager
+def _part_of(path: Path) -> Iterator[TextIO]:
+    """A text file that takes its place, whole and durable, when the block ends well."""
+    part = write_part(path, b"")
+    try:
+        with part.open("w", encoding="ascii") as out:
+            yield out
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OutputFailedError(
+                f"cannot write {path}: {error.strerror or error}; make room, start again"
+            ) from error
+        raise
+    settle([(part, path)])
 
 
 def _annotation(number: int, outcome: Outcome, category: int) -> dict[str, Any]:
@@ -124,7 +146,7 @@ def write_parquet(path: Path, outcomes: Iterator[Outcome]) -> None:
             ("reasons", pa.list_(pa.string())),
         ]
     )
-    part = path.with_name(f".fgfast-{os.getpid()}.part")
+    part = write_part(path, b"")
     with pq.ParquetWriter(part, schema, compression="zstd") as writer:
         rows: list[dict[str, Any]] = []
         for o in outcomes:
@@ -135,7 +157,4 @@ def write_parquet(path: Path, outcomes: Iterator[Outcome]) -> None:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows = []
         writer.write_table(pa.Table.from_pylist(rows, schema))
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    sync_folders([path.parent])
+    settle([(part, path)])

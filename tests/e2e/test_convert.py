@@ -179,6 +179,15 @@ def test_coco_ledger_masks_and_run_json_agree(tmp_path: Path) -> None:
     assert facts["versions"]["fgfast"] == fgfast.__version__
 
 
+def test_pictures_without_a_class_have_a_category_all_the_same(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / "flat" / name)
+    report = fgfast.convert("folder", tmp_path / "out", root=tmp_path / "flat", settings=BOX)
+    content = json.loads((report.out / "fgfast/instances.json").read_text())
+    assert [c["name"] for c in content["categories"]] == ["unlabelled"]
+    assert {a["category_id"] for a in content["annotations"]} == {c["id"] for c in content["categories"]}
+
+
 def test_masks_in_one_parquet_file(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     source = BUILDERS["cub"](tmp_path)
