@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MODELS := $(VENV)/.installed-models
 # The package as it is when installed, for the checks that follow imports. Import-linter runs without site (-S), whose
 # hook for the editable install would lead it back to the source tree.
 TREE := build/tree
@@ -12,13 +13,13 @@ TREE := build/tree
 demo: $(STAMP)      ## convert two small data sets of real photographs; prints where to look
 	$(BIN)/python -m fgfast.bench.demo demo
 
-test: $(STAMP)      ## all tests that need no GPU and no download
+test: $(MODELS)     ## all tests that need no GPU and no download
 	FGFAST_REQUIRE_NATIVE=1 $(BIN)/python -m pytest
 
-test-full: $(STAMP) ## models at full size against the fixtures in ../shared/golden
+test-full: $(MODELS) ## models at full size against the fixtures in ../shared/golden
 	$(BIN)/python -m pytest -m full tests/parity
 
-check: $(STAMP)     ## style, types, import directions
+check: $(MODELS)     ## style, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror engine/*/*.cc engine/include/fgfast/*.h
@@ -44,8 +45,13 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard fgfast/*/__in
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchvision segment-anything
 	touch $(STAMP)
+
+# PyTorch and what the models' tests compare with; the demo needs none of it.
+$(MODELS): $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,text]"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchvision segment-anything
+	touch $(MODELS)
 
 clean:
 	rm -rf $(VENV) build dist demo site .mypy_cache .ruff_cache .pytest_cache
