@@ -8,7 +8,6 @@ piles up. A stage's exception travels as a value with its item; only the excepti
 from __future__ import annotations
 
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,10 +18,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 Item = TypeVar("Item", contravariant=True)
 
-# The collector is handed at most so many results at once, and waits at most so long for them: one ledger transaction
+# The collector is woken for so many results at once, and waits at most so long for them: one ledger transaction
 # (a disk sync or two) is then spread over many samples, and a kill costs at most half a second of work.
 _BATCH = 256
 _BATCH_SECONDS = 0.5
+# Workers wait when the collector is so far behind.
+_MOST_WAITING = 4 * _BATCH
 
 
 class Stage(Protocol[Item]):
@@ -74,7 +75,7 @@ def run(
         fatal: exceptions of a stage that end the run; the first is raised here after draining.
     """
     source = _Source(items)
-    results: queue.Queue[R | _End] = queue.Queue(maxsize=4 * _BATCH)
+    results: _Results[R] = _Results(workers)
 
     def work() -> None:
         end = _End(RuntimeError("a worker died"))
@@ -84,22 +85,22 @@ def run(
             stop.set()
             end = _End(RuntimeError(f"a worker was ended by {type(error).__name__}: {error}"))
         finally:
-            results.put(end)
+            results.end(end)
 
     threads = [threading.Thread(target=work, name=f"fgfast-{n}", daemon=True) for n in range(workers)]
     for thread in threads:
         thread.start()
-    ends: list[_End] = []
     try:
-        for batch in _batches(results, workers, ends):
+        for batch in results.batches():
             collect(batch)
     except BaseException:
         stop.set()
-        _drain(results, threads)
+        results.abandon()
         raise
-    for thread in threads:
-        thread.join()
-    for error in (*(end.error for end in ends), source.error):
+    finally:
+        for thread in threads:
+            thread.join()
+    for error in (*(end.error for end in results.ends), source.error):
         if error is not None:
             raise error
 
@@ -109,6 +110,52 @@ class _End:
     """A worker's last word: why it ended, where that was not for lack of items."""
 
     error: Exception | None = None
+
+
+class _Results(Generic[R]):
+    """Results on their way from the workers to the collector, who is woken for a batch and not for each of them."""
+
+    def __init__(self, workers: int) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[R] = []
+        self._workers = workers
+        self._abandoned = False
+        self.ends: list[_End] = []
+
+    def put(self, result: R) -> None:
+        """Add a result; waits while the collector is far behind."""
+        with self._changed:
+            while len(self._waiting) >= _MOST_WAITING and not self._abandoned:
+                self._changed.wait()
+            self._waiting.append(result)
+            if len(self._waiting) >= _BATCH:
+                self._changed.notify_all()
+
+    def end(self, end: _End) -> None:
+        """A worker's last word."""
+        with self._changed:
+            self.ends.append(end)
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Nobody collects any more; workers must not wait."""
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify_all()
+
+    def batches(self) -> Iterator[list[R]]:
+        """What has come, when it is a batch or half a second has passed, until every worker has ended."""
+        ended = False
+        while not ended:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: len(self._waiting) >= _BATCH or len(self.ends) == self._workers, timeout=_BATCH_SECONDS
+                )
+                batch, self._waiting = self._waiting, []
+                ended = len(self.ends) == self._workers
+                self._changed.notify_all()
+            if batch:
+                yield batch
 
 
 class _Source(Generic[T]):
@@ -134,7 +181,7 @@ def _work(
     source: _Source[T],
     stages: Sequence[Stage[T]],
     close: Callable[[Finished[T]], R],
-    results: queue.Queue[R | _End],
+    results: _Results[R],
     stop: threading.Event,
     fatal: tuple[type[Exception], ...],
 ) -> _End:
@@ -169,38 +216,6 @@ def _carry(item: T, stages: Sequence[Stage[T]]) -> Finished[T]:
         finally:
             done.seconds[stage.name] = time.perf_counter() - start
     return done
-
-
-def _batches(results: queue.Queue[R | _End], workers: int, ends: list[_End]) -> Iterator[list[R]]:
-    """Results in batches, until every worker has had its last word, which goes to `ends`."""
-    batch: list[R] = []
-    deadline = time.monotonic() + _BATCH_SECONDS
-    while len(ends) < workers:
-        try:
-            result = results.get(timeout=max(0.0, deadline - time.monotonic()))
-            if isinstance(result, _End):
-                ends.append(result)
-            else:
-                batch.append(result)
-        except queue.Empty:
-            pass
-        late = time.monotonic() >= deadline
-        if batch and (late or len(batch) >= _BATCH):
-            yield batch
-            batch = []
-        if late:
-            deadline = time.monotonic() + _BATCH_SECONDS
-    if batch:
-        yield batch
-
-
-def _drain(results: queue.Queue[R | _End], threads: Sequence[threading.Thread]) -> None:
-    """Keep the queue from blocking workers until they have all seen the stop."""
-    while any(thread.is_alive() for thread in threads):
-        try:
-            results.get(timeout=0.05)
-        except queue.Empty:
-            continue
 
 
 def available_cores() -> int:
