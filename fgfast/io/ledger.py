@@ -64,7 +64,6 @@ class Ledger:
             OutputRefusedError: there is a file that is not an fgfast ledger, or one of another version.
         """
         self.path = path
-        existed = path.exists() and path.stat().st_size > 0
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
             self._db.execute("PRAGMA synchronous = FULL")
@@ -83,7 +82,6 @@ class Ledger:
             raise OutputRefusedError(
                 f"{path} has ledger version {version}, this fgfast writes {_SCHEMA_VERSION}; choose another --out"
             )
-        self.is_new = not existed
 
     def _create(self) -> None:
         for statement in (

@@ -39,10 +39,8 @@ def failed(key: str) -> Outcome:
 
 def test_what_is_recorded_comes_back(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        assert ledger.is_new
         ledger.record([(5, done("b")), (2, failed("a"))])
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        assert not ledger.is_new
         first, second = ledger.outcomes()
         assert (first.key, first.status, first.reasons, first.detail) == ("a", "failed", ("missing",), "gone")
         assert (first.size, first.box, first.twin, first.rle) == (None, None, None, None)
