@@ -3,6 +3,20 @@
 import numpy as np
 from numpy.typing import NDArray
 
+def attends(size: int) -> bool: ...
+def attend(
+    q: NDArray[np.float32],
+    k: NDArray[np.float32],
+    v: NDArray[np.float32],
+    rel_pos_h: NDArray[np.float32],
+    rel_pos_w: NDArray[np.float32],
+    token_at: NDArray[np.int64],
+    padding_k: NDArray[np.float32],
+    padding_v: NDArray[np.float32],
+    side: int,
+    threads: int,
+    out: NDArray[np.float32],
+) -> None: ...
 def composite(
     pixels: NDArray[np.uint8],
     bits: NDArray[np.bool_],

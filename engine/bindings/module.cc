@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fgfast/attention.h"
 #include "fgfast/composite.h"
 #include "fgfast/rle.h"
 
@@ -87,9 +88,48 @@ nb::ndarray<nb::numpy, bool, nb::ndim<2>> RleDecode(const nb::bytes& counts, int
   return {reinterpret_cast<bool*>(data), {static_cast<size_t>(height), static_cast<size_t>(width)}, owner};
 }
 
+using Heads = Array<const float, 4>;
+using Table = Array<const float, 2>;
+
+bool Attends(int64_t size) { return size > 0 && size % fgfast::kAttentionStep == 0 && fgfast::AttendsHere(); }
+
+void Attend(const Heads& q, const Heads& k, const Heads& v, const Table& rel_pos_h, const Table& rel_pos_w,
+            const Array<const int64_t, 2>& token_at, const Table& padding_k, const Table& padding_v, int32_t side,
+            int32_t threads, const Array<float, 4>& out) {
+  for (size_t axis = 0; axis < 4; ++axis) {
+    const size_t length = q.shape(axis);
+    Require(k.shape(axis) == length && v.shape(axis) == length && out.shape(axis) == length,
+            "q, k, v and out must be (B, T, H, D)");
+  }
+  const int64_t size = static_cast<int64_t>(q.shape(3)), tokens = static_cast<int64_t>(q.shape(1));
+  Require(Attends(size), "attention is not for this processor or size of heads");
+  Require(side > 0 && threads > 0, "side and threads must be at least 1");
+  const size_t places = static_cast<size_t>(side) * static_cast<size_t>(side);
+  for (const Table& table : {rel_pos_h, rel_pos_w}) {
+    Require(table.shape(0) == 2 * static_cast<size_t>(side) - 1 && table.shape(1) == q.shape(3),
+            "rel_pos must be (2 side - 1, D)");
+  }
+  for (const Table& row : {padding_k, padding_v}) {
+    Require(row.shape(0) == q.shape(2) && row.shape(1) == q.shape(3), "padding must be (H, D)");
+  }
+  Require(token_at.shape(1) == places, "token_at must be (W, side * side)");
+  const bool inside = std::all_of(token_at.data(), token_at.data() + token_at.size(),
+                                  [tokens](int64_t token) { return token >= 0 && token <= tokens; });
+  Require(inside, "token_at must be 0 to T");
+  nb::gil_scoped_release release;
+  fgfast::Attend({q.data(), k.data(), v.data(), rel_pos_h.data(), rel_pos_w.data(), token_at.data(), padding_k.data(),
+                  padding_v.data(), static_cast<int64_t>(q.shape(0)), tokens, static_cast<int64_t>(q.shape(2)), size,
+                  static_cast<int64_t>(token_at.shape(0)), side},
+                 threads, out.data());
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
+  module.def("attends", &Attends, "size"_a, "Whether `attend` is for this build, processor and size of heads.");
+  module.def("attend", &Attend, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(), "rel_pos_h"_a.noconvert(),
+             "rel_pos_w"_a.noconvert(), "token_at"_a.noconvert(), "padding_k"_a.noconvert(), "padding_v"_a.noconvert(),
+             "side"_a, "threads"_a, "out"_a.noconvert(), "Fill out (B, T, H, D) with attention within windows.");
   module.def("composite", &Composite, "pixels"_a.noconvert(), "bits"_a.noconvert(), "background"_a.noconvert(), "x0"_a,
              "y0"_a, "out"_a.noconvert(),
              "Fill out (h, w, 3) with the window at (x0, y0); background is (1, w, 3) or (h, w, 3).");

@@ -1,6 +1,7 @@
 """Image operations, done by the native engine where it is installed, else by the NumPy reference.
 
-Both give the same bytes. `engine()` says which one works; FGFAST_OPS=native or =reference forces one.
+Both give the same bytes. `engine()` says which one works; FGFAST_OPS=native or =reference forces one. Attention is here
+as well, for processors where the native engine has it faster than any library: see `attends`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fgfast.errors import UnknownNameError, UsageError
 from fgfast.ops.reference import Window
-from fgfast.records import Bool, UInt8
+from fgfast.records import Bool, Float32, UInt8
 
-__all__ = ["Window", "composite", "engine", "rle_decode", "rle_encode"]
+__all__ = ["Window", "attends", "attention", "composite", "engine", "rle_decode", "rle_encode"]
 
 EngineName = Literal["native", "reference"]
 
@@ -32,6 +36,17 @@ class _Engine(Protocol):
     def rle_encode(self, bits: Bool) -> bytes: ...
 
     def rle_decode(self, counts: bytes, height: int, width: int) -> Bool: ...
+
+    def attention(
+        self,
+        q: Float32,
+        k: Float32,
+        v: Float32,
+        rel_pos: tuple[Float32, Float32],
+        token_at: NDArray[np.int64],
+        padding: tuple[Float32, Float32],
+        threads: int = 1,
+    ) -> Float32: ...
 
 
 def engine() -> EngineName:
@@ -65,6 +80,31 @@ def rle_encode(bits: Bool) -> bytes:
 def rle_decode(counts: bytes, height: int, width: int) -> Bool:
     """The (height, width) bool mask of a COCO run-length string; see fgfast.ops.reference.rle_decode."""
     return _resolve()[1].rle_decode(counts, height, width)
+
+
+def attends(size: int) -> bool:
+    """Whether `attention` with heads of `size` is done by a native op here, made for this processor.
+
+    Where not, PyTorch is the faster way of computing it, and the NumPy reference only there to compare with.
+    """
+    if engine() != "native":
+        return False
+    from fgfast.ops import native
+
+    return native.attends(size)
+
+
+def attention(
+    q: Float32,
+    k: Float32,
+    v: Float32,
+    rel_pos: tuple[Float32, Float32],
+    token_at: NDArray[np.int64],
+    padding: tuple[Float32, Float32],
+    threads: int = 1,
+) -> Float32:
+    """Attention (B, T, H, D) within square windows, with relative positions; see fgfast.ops.reference.attention."""
+    return _resolve()[1].attention(q, k, v, rel_pos, token_at, padding, threads)
 
 
 @cache

@@ -1,12 +1,38 @@
-"""The image operations in C++: a thin face over fgfast._native. The contracts: fgfast.ops.reference."""
+"""The operations in C++: a thin face over fgfast._native. The contracts: fgfast.ops.reference."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fgfast import _native
-from fgfast.ops.reference import Window, check_bits, check_composite, check_counts
-from fgfast.records import Bool, UInt8
+from fgfast.ops.reference import Window, check_attention, check_bits, check_composite, check_counts
+from fgfast.records import Bool, Float32, UInt8
+
+
+def attends(size: int) -> bool:
+    """Whether this build and processor have `attention` for heads of `size`: AVX-512, and multiples of 16."""
+    return _native.attends(size)
+
+
+def attention(
+    q: Float32,
+    k: Float32,
+    v: Float32,
+    rel_pos: tuple[Float32, Float32],
+    token_at: NDArray[np.int64],
+    padding: tuple[Float32, Float32],
+    threads: int = 1,
+) -> Float32:
+    """As fgfast.ops.reference.attention, to rounding; only where `attends`."""
+    side = check_attention(q, k, v, rel_pos, token_at, padding, threads)
+    if not attends(q.shape[3]):
+        raise ValueError(f"attention needs AVX-512 and heads of a multiple of 16, not {q.shape[3]}: ask ops.attends")
+    q, k, v, rel_pos_h, rel_pos_w, no_key, no_value = map(np.ascontiguousarray, (q, k, v, *rel_pos, *padding))
+    out = np.empty(q.shape, np.float32)
+    at = np.ascontiguousarray(token_at)
+    _native.attend(q, k, v, rel_pos_h, rel_pos_w, at, no_key, no_value, side, threads, out)
+    return out
 
 
 def composite(

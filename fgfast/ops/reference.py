@@ -1,16 +1,18 @@
-"""The image operations in NumPy: what fgfast._native must equal, bit for bit; they run where it is absent.
+"""The operations in NumPy: what fgfast._native must equal, images bit for bit; they run where it is absent.
 
 The checks of arguments live here too; fgfast.ops.native calls the same ones, so that both refuse alike.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fgfast.records import Bool, UInt8
+from fgfast.records import Bool, Float32, UInt8
 
 Window: TypeAlias = tuple[int, int, int, int]
 """x0 y0 x1 y1 in whole pixels of the picture; right and bottom are outside; may reach out of the picture."""
@@ -92,6 +94,51 @@ def rle_decode(counts: bytes, height: int, width: int) -> Bool:
     runs = _runs(counts, height, width)
     column_major = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.ascontiguousarray(column_major.reshape(width, height).T)
+
+
+def attention(
+    q: Float32,
+    k: Float32,
+    v: Float32,
+    rel_pos: tuple[Float32, Float32],
+    token_at: NDArray[np.int64],
+    padding: tuple[Float32, Float32],
+    threads: int = 1,
+) -> Float32:
+    """Attention within square windows of S x S places, with decomposed relative positions, as SAM has it.
+
+    Args:
+        q: (B, T, H, D) float32, queries of B pictures with T tokens and H heads, unscaled.
+        k: (B, T, H, D) float32, keys.
+        v: (B, T, H, D) float32, values.
+        rel_pos: for rows and for columns, (2S - 1, D) float32: row "query's - key's + S - 1" is what the query is
+            multiplied with for this distance.
+        token_at: (W, S * S) int64, the token at each place of each window, by rows; T means padding, which is a key
+            but not a query. Every token has exactly one place.
+        padding: key and value at places without a token, (H, D) float32 each.
+        threads: to work with; the reference has one.
+
+    Returns:
+        (B, T, H, D) float32: softmax(q.k / sqrt(D) + q.rel_pos_h + q.rel_pos_w) v over the places of a window.
+    """
+    side = check_attention(q, k, v, rel_pos, token_at, padding, threads)
+    y, x = np.divmod(np.arange(side * side), side)
+    biases = rel_pos[0][y[:, None] - y + side - 1] + rel_pos[1][x[:, None] - x + side - 1]
+    lines = [(len(q), 1, *row.shape) for row in padding]
+    keys, values = (
+        np.concatenate([array, np.broadcast_to(row, line)], 1)
+        for array, row, line in zip((k, v), padding, lines, strict=True)
+    )
+    out = np.empty_like(q)
+    for tokens in token_at:
+        asking = tokens < q.shape[1]
+        own = q[:, tokens[asking]]
+        scores = np.einsum("bqhd,bkhd->bhqk", own, keys[:, tokens]) / math.sqrt(q.shape[3])
+        scores += np.einsum("bqhd,qkd->bhqk", own, biases[asking])
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        out[:, tokens[asking]] = np.einsum("bhqk,bkhd->bqhd", weights, values[:, tokens])
+    return out
 
 
 def _append_number(number: int, text: bytearray) -> None:
@@ -176,6 +223,40 @@ def check_counts(counts: bytes, height: int, width: int) -> None:
             raise TypeError(f"{name} must be an int, not {type(value).__name__}")
         if not 0 <= value <= MAX_SIDE:
             raise ValueError(f"{name} must be 0 to {MAX_SIDE}, not {value}")
+
+
+def check_attention(
+    q: Float32,
+    k: Float32,
+    v: Float32,
+    rel_pos: tuple[Float32, Float32],
+    token_at: NDArray[np.int64],
+    padding: tuple[Float32, Float32],
+    threads: int,
+) -> int:
+    """Raise TypeError or ValueError unless these are arguments of `attention`; return the side S of a window."""
+    for name, array in (("q", q), ("k", k), ("v", v)):
+        _check_array(name, array, np.float32, 4)
+        if array.shape != q.shape:
+            raise ValueError(f"{name} must have q's shape {q.shape}, not {array.shape}")
+    _check_array("token_at", token_at, np.int64, 2)
+    _, tokens, heads, size = q.shape
+    side = math.isqrt(token_at.shape[1])
+    if side == 0 or side * side != token_at.shape[1]:
+        raise ValueError(f"token_at must have shape (W, S * S), not {token_at.shape}")
+    wanted = {"rel_pos": (rel_pos, (2 * side - 1, size)), "padding": (padding, (heads, size))}
+    for name, (arrays, shape) in wanted.items():
+        for array in arrays:
+            _check_array(name, array, np.float32, None)
+            if array.shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
+    if token_at.size and not 0 <= token_at.min() <= token_at.max() <= tokens:
+        raise ValueError(f"token_at must be 0 to {tokens}, not {token_at.min()} to {token_at.max()}")
+    if (np.bincount(token_at.ravel(), minlength=tokens + 1)[:tokens] != 1).any():
+        raise ValueError("token_at must hold every token exactly once")
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    return side
 
 
 def _check_array(name: str, array: Any, dtype: type[np.generic], dimensions: int | None) -> None:

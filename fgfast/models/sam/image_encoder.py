@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fgfast.models.sam.architecture import CHANNELS, PATCH, WINDOW, Architecture
-from fgfast.models.sam.attention import attend
+from fgfast.models.sam.attention import attend, is_native, native
 from fgfast.models.sam.linear import linear, linear_parts
 
 # segment-anything, build_sam.py (partial LayerNorm) and modeling/common.py (LayerNorm2d).
 _EPS = 1e-6
 # segment-anything, build_sam.py: mlp_ratio.
 _MLP_RATIO = 4
-# In float32 on the CPU the MLP takes this many tokens at a time. All at once its hidden layer would exceed 32 MiB,
-# beyond which malloc takes fresh pages from the system every time; in pieces the MLP of ViT-B is 7 % faster.
+# In float32 on the CPU the MLP, with its norm and its residual, takes this many tokens at a time. All at once its
+# hidden layer would exceed 32 MiB, beyond which malloc takes fresh pages from the system every time; in pieces the MLP
+# of ViT-B is 7 % faster.
 _MLP_ROWS = 1024
 
 
@@ -95,8 +96,13 @@ class Block(nn.Module):
         """(B, grid, grid, width) float32 -> the same."""
         tokens = x.flatten(1, 2)
         tokens = tokens + self.attn(self.norm1(tokens))
-        out: Tensor = tokens + self.mlp(self.norm2(tokens))
-        return out.view_as(x)
+        full = self.mlp.lin1.weight.dtype == torch.float32 and x.device.type == "cpu"
+        if full and not torch.compiler.is_compiling():
+            for rows in tokens.flatten(0, 1).split(_MLP_ROWS):
+                rows += self.mlp(self.norm2(rows))
+        else:
+            tokens = tokens + self.mlp(self.norm2(tokens))
+        return tokens.view_as(x)
 
 
 class Mlp(nn.Module):
@@ -108,12 +114,8 @@ class Mlp(nn.Module):
         self.lin2 = nn.Linear(_MLP_RATIO * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, width) float32 -> the same of the weights' dtype."""
-        rows = x.flatten(0, -2)
-        full = self.lin1.weight.dtype == torch.float32 and x.device.type == "cpu"
-        pieces = rows.split(_MLP_ROWS) if full and not torch.compiler.is_compiling() else (rows,)
-        done = [linear(linear(piece, self.lin1, gelu=True), self.lin2) for piece in pieces]
-        return torch.cat(done).view_as(x)
+        """(..., width) float32 -> the same of the weights' dtype."""
+        return linear(linear(x, self.lin1, gelu=True), self.lin2)
 
 
 class Attention(nn.Module):
@@ -132,10 +134,24 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
+        # (windows, N) int64: the token at each place of each window; here there is one, of all tokens. On the CPU even
+        # where the parameters are made without memory (Sam.build), for this is not loaded.
+        self.register_buffer("token_at", torch.arange(side * side, device="cpu")[None], persistent=False)
+        self.token_at: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, width) float32 -> the same of the weights' dtype."""
-        return linear(self.mix(*linear_parts(x, self.qkv, 3)), self.proj)
+        if is_native(x, self.qkv.weight, self.rel_pos_h.shape[1]):
+            q, k, v = (part.unflatten(2, (self.heads, -1)) for part in linear_parts(x, self.qkv, 3))
+            tables = self.rel_pos_h, self.rel_pos_w
+            mixed = native(q, k, v, tables, self.token_at, self.qkv.bias).flatten(2)
+        else:
+            mixed = self.by_torch(x)
+        return linear(mixed, self.proj)
+
+    def by_torch(self, x: Tensor) -> Tensor:
+        """What `proj` is to be given: (B, N, width) float32 -> the same of the weights' dtype."""
+        return self.mix(*linear_parts(x, self.qkv, 3))
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention itself: (G, N, width) each, N a square -> (G, N, width)."""
@@ -146,8 +162,8 @@ class Attention(nn.Module):
 class WindowAttention(Attention):
     """Attention within windows; those at the right and bottom edge are filled up with padding tokens.
 
-    A padding token is zero before `qkv`, so its query, key and value are the bias: one zero token is projected, and
-    every padding place takes its result.
+    A padding token is zero before `qkv`, so its query, key and value are the bias. Where PyTorch attends, one zero
+    token is projected, and every padding place takes its result.
 
     Args:
         width: channels.
@@ -160,26 +176,25 @@ class WindowAttention(Attention):
         super().__init__(width, heads, window)
         self.window = window
         padded = math.ceil(grid / window) * window
-        # On the CPU even where the parameters are made without memory (Sam.build), for these are not loaded.
         places = torch.full((padded, padded), grid * grid, device="cpu")
         places[:grid, :grid] = torch.arange(grid * grid, device="cpu").view(grid, grid)
         across = padded // window
-        places = places.view(across, window, across, window).transpose(1, 2).flatten()
-        # (windows * N,) int64: the token at each place, grid * grid for padding; and its inverse, the place of each.
-        self.register_buffer("token_at", places, persistent=False)
-        self.register_buffer("place_of", torch.argsort(places)[: grid * grid], persistent=False)
-        self.token_at: Tensor
+        places = places.view(across, window, across, window).transpose(1, 2).reshape(-1, window * window)
+        # grid * grid stands for padding.
+        self.token_at = places
+        # (grid * grid,) int64, the inverse: the place of each token.
+        self.register_buffer("place_of", torch.argsort(places.flatten())[: grid * grid], persistent=False)
         self.place_of: Tensor
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, width) float32 -> the same of the weights' dtype."""
+    def by_torch(self, x: Tensor) -> Tensor:
+        """What `proj` is to be given: (B, N, width) float32 -> the same of the weights' dtype."""
         tokens = functional.pad(x.to(self.qkv.weight.dtype), (0, 0, 0, 1))
         mixed = self.mix(*(self._windows(part) for part in linear_parts(tokens, self.qkv, 3)))
-        return linear(_take(mixed.unflatten(0, (x.shape[0], -1)).flatten(1, 2), self.place_of), self.proj)
+        return _take(mixed.unflatten(0, (x.shape[0], -1)).flatten(1, 2), self.place_of)
 
     def _windows(self, tokens: Tensor) -> Tensor:
         """(B, grid * grid + 1, width), the last for padding -> (B * windows, N, width)."""
-        windows: Tensor = _take(tokens, self.token_at).unflatten(1, (-1, self.window**2))
+        windows: Tensor = _take(tokens, self.token_at.flatten()).unflatten(1, (-1, self.window**2))
         return windows.flatten(0, 1)
 
 
