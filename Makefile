@@ -49,7 +49,7 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard fgfast/*/__in
 
 # PyTorch and what the models' tests compare with; the demo needs none of it.
 $(MODELS): $(STAMP)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,text]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,text,export]"
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchvision segment-anything
 	touch $(MODELS)
 

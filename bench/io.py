@@ -18,10 +18,10 @@ from fgfast.bench.stamp import stamp
 
 from fgfast.config import Settings
 from fgfast.io.write import encode
+from fgfast.machine import available_cores
 from fgfast.pipeline import run
 from fgfast.plan import make_plan
 from fgfast.records import UInt8
-from fgfast.runner import available_cores
 
 # As 31 photographs of CUB-200-2011 are: the commonest size; 0.52 bytes a pixel; a box over 37 % of the picture, so that
 # their cut-outs at quality 95 have 0.24 bytes a pixel. The spectrum's fall gives 0.51 and 0.23.

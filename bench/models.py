@@ -25,8 +25,8 @@ import numpy as np
 from fgfast.bench.io import noise_picture
 from fgfast.bench.stamp import stamp
 
+from fgfast.machine import available_cores
 from fgfast.records import Bool, Float32, UInt8
-from fgfast.runner import available_cores
 
 REFERENCE = "segment-anything"
 # Height and width of the pictures, and the box in parts of them: CUB's commonest size, a subject in the middle.
@@ -35,7 +35,7 @@ _BOX = (0.2, 0.15, 0.85, 0.9)
 # Of the made-up weights. Their masks are ragged, which tells in the IoU of bf16 (0.984 to 0.990 with seed 0, where an
 # eighth of the picture is mask; 0.993 with seed 1). The golden weights' masks are compared in tests/parity/test_sam.py.
 _SEED = 1
-# What fgfast may differ by: tests/parity/tolerances.py has the same figures and their reasons.
+# What fgfast may differ by: fgfast/tolerances.py has the same figures and their reasons.
 _FLIPPED_FP32 = 1e-4
 _IOU_HALF = 0.99
 
@@ -164,8 +164,9 @@ def _reference(name: str) -> Any:
 
 def _ours(name: str, precision: Any) -> Any:
     from fgfast.models.sam.model import Sam
+    from fgfast.models.sessions import sam_in_torch
 
-    model = Sam.build(name, random_weights(name, _SEED), precision)
+    model = sam_in_torch(Sam.build(name, random_weights(name, _SEED), precision))
     return lambda image, box: model.segment([image], [box])[0].bits[0, 0]
 
 

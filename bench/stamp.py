@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from fgfast.io.provenance import machine, versions
+from fgfast.io.provenance import versions
+from fgfast.machine import machine
 
 
 def stamp() -> dict[str, Any]:

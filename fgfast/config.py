@@ -12,6 +12,7 @@ from fgfast.errors import UnknownNameError, UsageError
 DetectorName = Literal["auto", "annotations", "center", "detic", "grounding_dino_tiny", "grounding_dino_base"]
 SegmenterName = Literal["auto", "grabcut", "box", "sam", "sam_vit_b", "sam_vit_l", "sam_vit_h"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+BackendName = Literal["auto", "torch", "onnxruntime", "tensorrt"]
 FormatName = Literal["same", "png", "jpeg", "webp"]
 CropName = Literal["none", "box", "square"]
 MaskFormat = Literal["png", "rle", "none"]
@@ -20,6 +21,7 @@ BackgroundKind = Literal["colour", "transparent", "blur", "picture"]
 DETECTORS: tuple[str, ...] = get_args(DetectorName)
 SEGMENTERS: tuple[str, ...] = get_args(SegmenterName)
 PRECISIONS: tuple[str, ...] = get_args(PrecisionName)
+BACKENDS: tuple[str, ...] = get_args(BackendName)
 # Those that need weights and torch.
 MODEL_DETECTORS = ("detic", "grounding_dino_tiny", "grounding_dino_base")
 SAM_SEGMENTERS = ("sam_vit_b", "sam_vit_l", "sam_vit_h")
@@ -141,6 +143,8 @@ class Settings:
         model_weights: "cached" (the official ones), "random:SEED" (made up, for trying out), or a checkpoint's path.
         precision: of the models' matrix products: "fp32", "bf16", "fp16", or "auto" (bf16 where computed natively).
         device: "auto" (the first GPU, else the CPU), "cpu", "cuda:0", ...
+        backend: what computes the models: "torch", "onnxruntime" or "tensorrt" (graphs made by `fgfast export`), or
+            "auto" (the fastest of those that are installed, exported and checked on this machine).
         background: what takes the background's place; text is read as `Background.parse` does, a path is a picture,
             three numbers are a colour.
         format: "same" (as each picture's own name says), "png", "jpeg" or "webp".
@@ -157,6 +161,7 @@ class Settings:
     model_weights: str = "cached"
     precision: PrecisionName = "auto"
     device: str = "auto"
+    backend: BackendName = "auto"
     background: Background | str | Path | tuple[int, int, int] = Background()
     format: FormatName = "same"
     keep_names: bool = False
@@ -171,6 +176,7 @@ class Settings:
             ("detector", self.detector, DETECTORS),
             ("segmenter", self.segmenter, SEGMENTERS),
             ("precision", self.precision, PRECISIONS),
+            ("backend", self.backend, BACKENDS),
             ("format", self.format, FORMATS),
             ("crop", self.crop, CROPS),
             ("mask format", self.masks, MASK_FORMATS),
@@ -191,6 +197,12 @@ class Settings:
         """The precision, once "auto" was replaced."""
         assert self.precision != "auto"
         return self.precision
+
+    @property
+    def exact_backend(self) -> Literal["torch", "onnxruntime", "tensorrt"]:
+        """The backend, once "auto" was replaced."""
+        assert self.backend != "auto"
+        return self.backend
 
     @property
     def fill(self) -> Background:

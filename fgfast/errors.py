@@ -13,6 +13,8 @@
     ├── DatasetError                 an annotation file is malformed; names the file and the line
     ├── DownloadError                a download failed or its checksum differs
     ├── WeightsError                 a file of weights is damaged, or of another model
+    ├── GraphError                   an exported graph is damaged, of another contract, or called with wrong inputs
+    │   └── ParityError              it computes something else than the model does
     ├── OutputFailedError            the output cannot be written any more (disk full, read-only)
     └── SampleError                  one sample cannot be processed; becomes its outcome, never stops a run
         ├── PictureMissingError      listed in the annotations, absent on disk
@@ -138,6 +140,14 @@ class WeightsError(FgfastError):
 
     def __init__(self, source: Path | str, problem: str) -> None:
         super().__init__(f"{source}: {problem}")
+
+
+class GraphError(FgfastError):
+    """An exported graph is damaged, was made for another contract, or is called with wrong inputs."""
+
+
+class ParityError(GraphError):
+    """An exported graph computes something else than the model does; says which output, and by how much."""
 
 
 class OutputFailedError(FgfastError):

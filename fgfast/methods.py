@@ -6,7 +6,6 @@ import importlib.util
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgfast.config import MODEL_DETECTORS, SAM_SEGMENTERS, Settings
@@ -78,7 +77,13 @@ def _choose_device(settings: Settings, reasons: list[str]) -> Settings:
     device = choose_device(settings.device)
     precision, why = choose_precision(settings.precision, device)
     reasons.append(f"device {device}, precision {precision}: {why}")
-    return replace(settings, device=device, precision=precision)
+    settings = replace(settings, device=device, precision=precision)
+    from fgfast.models.backend import choose_backend
+
+    used = [n for n in (settings.detector, settings.segmenter) if n in MODEL_DETECTORS or n in SAM_SEGMENTERS]
+    backend, why = choose_backend(settings.backend, used, settings.model_weights, precision, device)
+    reasons.append(f"backend {backend}: {why}")
+    return replace(settings, backend=backend)
 
 
 def detector(settings: Settings, dataset: Dataset) -> Detector:
@@ -107,18 +112,20 @@ def detector(settings: Settings, dataset: Dataset) -> Detector:
         settings.model_weights,
         device=settings.device,
         precision=settings.exact_precision,
+        backend=settings.exact_backend,
     )
     return _OneAtATime(settings.detector, lambda image: dino([image])[0])
 
 
 def _detic(settings: Settings, words: str) -> Callable[[Image], Detections]:
-    from fgfast.models.build import build_detic
-    from fgfast.models.detic.model import DeticDetector
+    from fgfast.models import sessions
+    from fgfast.models.detic.config import SWIN_B
+    from fgfast.models.detic.detector import DeticDetector
     from fgfast.models.vocabulary import load_vocabulary
 
     names, embeddings = load_vocabulary(words, settings.model_weights)
-    model = build_detic("swinb", settings.model_weights, settings.exact_precision, settings.device)
-    found = DeticDetector(model, names, embeddings)
+    canvases = sessions.detic(settings.model_weights, settings.exact_precision, settings.device, settings.exact_backend)
+    found = DeticDetector(canvases, SWIN_B, names, embeddings)
     return lambda image: found([image])[0].detections
 
 
@@ -168,10 +175,15 @@ def _grabcut(cut: GrabCut) -> Segmenter:
 
 
 def _sam(settings: Settings) -> Segmenter:
-    from fgfast.models.build import build_sam
+    from fgfast.models import sessions
 
-    name = settings.segmenter.removeprefix("sam_")
-    sam = build_sam(name, settings.model_weights, settings.exact_precision, settings.device)
+    sam = sessions.sam(
+        settings.segmenter,
+        settings.model_weights,
+        settings.exact_precision,
+        settings.device,
+        settings.exact_backend,
+    )
     lock = threading.Lock()
 
     def segment(pixels: UInt8, box: Float32, banner_rows: int) -> Mask:
@@ -187,15 +199,7 @@ def _sam(settings: Settings) -> Segmenter:
 
 def weights_used(settings: Settings) -> dict[str, str]:
     """Model -> what its weights are, for run.json and for the comparison before a run is resumed."""
-    from fgfast.models import digests
+    from fgfast.models.graph_files import identity
 
-    used: dict[str, str] = {}
-    for name in (settings.detector, settings.segmenter):
-        if name in MODEL_DETECTORS or name in SAM_SEGMENTERS:
-            used[name] = str(settings.model_weights)
-            if settings.model_weights == "cached":
-                path = weights.path(name)
-                used[name] = f"sha256 {digests.checked(path)[:16]}" if path.is_file() else path.name
-            elif seed_of(settings.model_weights) is None:
-                used[name] = f"{Path(settings.model_weights).name}"
-    return used
+    used = (settings.detector, settings.segmenter)
+    return {n: identity(n, settings.model_weights) for n in used if n in MODEL_DETECTORS or n in SAM_SEGMENTERS}

@@ -22,9 +22,9 @@ from fgfast.io.output import MODES, Mode, Output, delete_files
 from fgfast.io.provenance import write_run_json
 from fgfast.io.report import write_report
 from fgfast.io.write import FORMAT_SUFFIXES, settle, sync_folders
+from fgfast.machine import available_cores
 from fgfast.plan import Plan, load_background, make_plan
 from fgfast.records import Outcome, Status
-from fgfast.runner import available_cores
 from fgfast.runner import run as run_stages
 from fgfast.stages import Closed, Cut, Decode, Detect, MaskSubject, Work, Write, close
 

@@ -7,7 +7,6 @@ piles up. A stage's exception travels as a value with its item; only the excepti
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -216,11 +215,3 @@ def _carry(item: T, stages: Sequence[Stage[T]]) -> Finished[T]:
         finally:
             done.seconds[stage.name] = time.perf_counter() - start
     return done
-
-
-def available_cores() -> int:
-    """How many cores this process may use; the default number of workers."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # absent on macOS and Windows
-        return os.cpu_count() or 1

@@ -10,7 +10,7 @@ import click
 
 from fgfast.cli.datasets import fetch
 from fgfast.cli.frame import EXIT_SOME_FAILED, choices, dataset_names, verbose_option
-from fgfast.config import CROPS, DETECTORS, FORMATS, MASK_FORMATS, PRECISIONS, SEGMENTERS
+from fgfast.config import BACKENDS, CROPS, DETECTORS, FORMATS, MASK_FORMATS, PRECISIONS, SEGMENTERS
 
 if TYPE_CHECKING:
     from fgfast.plan import Plan
@@ -56,6 +56,13 @@ if TYPE_CHECKING:
     shell_complete=choices(PRECISIONS),
 )
 @click.option("--device", default="auto", show_default=True, help="Where models run: auto, cpu, cuda:0, ...")
+@click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    help=f"What computes the models: {', '.join(BACKENDS)}.",
+    shell_complete=choices(BACKENDS),
+)
 @click.option(
     "--background",
     default="black",
@@ -129,6 +136,7 @@ def _plan(options: dict[str, Any]) -> Plan:
         model_weights=options["model_weights"],
         precision=options["precision"],
         device=options["device"],
+        backend=options["backend"],
         background=Background.parse(options["background"]),
         format=options["format_"],
         keep_names=options["keep_names"],

@@ -6,7 +6,6 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import fgfast
 from fgfast import ops
 from fgfast.io.write import write_file
+from fgfast.machine import machine
 
 # The packages whose version can change a pixel.
 _PACKAGES = ("numpy", "opencv-contrib-python-headless", "pillow", "simplejpeg")
@@ -65,21 +65,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "unknown"
     return found
-
-
-def machine() -> dict[str, Any]:
-    """The machine, in words."""
-    return {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count()}
-
-
-def processor_name() -> str:
-    """The processor's model name, as far as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def code_hash() -> str:

@@ -16,10 +16,10 @@ import PIL.Image
 import pytest
 import torch
 from numpy.typing import NDArray
-from parity.tolerances import Tolerance
 from torch import Tensor
 
 from fgfast.records import UInt8
+from fgfast.tolerances import Tolerance
 
 _ROOT = Path(__file__).resolve().parents[2]
 PORTABLE = _ROOT / "tests" / "data" / "golden"

@@ -19,9 +19,9 @@ from parity.detic_golden import (
     settings,
     trace,
 )
-from parity.tolerances import DETIC_BOX_SHARE, DETIC_FP32
 
 from fgfast.models.detic.selection import Selected, select, to_stored
+from fgfast.tolerances import DETIC_BOX_SHARE, DETIC_FP32
 
 CASES = [
     *cases("detic_nano_320", folders=(PORTABLE, FULL)),

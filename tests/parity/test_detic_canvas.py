@@ -24,17 +24,19 @@ from parity.detic_golden import (
 )
 from parity.golden import FULL, PORTABLE
 from parity.test_detic import check_sets
-from parity.tolerances import DETIC_FP32
 from torch import Tensor
 
 from fgfast.models.detic import checkpoint, selection
 from fgfast.models.detic.canvas import needs_masking, own_canvas
 from fgfast.models.detic.cascade import Refined, combine
-from fgfast.models.detic.model import Detic, DeticDetector
+from fgfast.models.detic.detector import DeticDetector
+from fgfast.models.detic.model import Detic
 from fgfast.models.detic.selection import select, to_stored
 from fgfast.models.detic.suppression import nms
 from fgfast.models.detic.transform import stack
+from fgfast.models.sessions import detic_in_torch
 from fgfast.records import Image
+from fgfast.tolerances import DETIC_FP32
 
 FILES = [
     pytest.param(PORTABLE, "nano", id="portable-nano"),
@@ -162,7 +164,7 @@ def test_the_detector_takes_pictures_of_all_sizes_at_once() -> None:
     model = Detic(case.config)
     checkpoint.load(model, state(case.folder, case.model))
     chosen = settings(case)["custom_one_050"]
-    detector = DeticDetector(model, ("a", "b", "c"), embeddings, chosen, canvas_multiple=128)
+    detector = DeticDetector(detic_in_torch(model, multiple=128), case.config, ("a", "b", "c"), embeddings, chosen)
     together = detector([Image(detic_golden.photo(case, name)) for name in PHOTOS])
     for name, found in zip(PHOTOS, together, strict=True):
         stored = tuple(case.arrays[f"{name}/custom_one_050/{key}"] for key in ("boxes", "scores", "classes"))

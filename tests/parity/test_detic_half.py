@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from parity.detic_golden import FULL, PORTABLE, Case, cases, difference, pair_up, scores, trace
-from parity.tolerances import DETIC_BF16, DETIC_BF16_OVER_FLOOR, DETIC_FP16
+
+from fgfast.tolerances import DETIC_BF16, DETIC_BF16_OVER_FLOOR, DETIC_FP16
 
 CASES = [*cases("detic_nano_320", folders=(PORTABLE, FULL)), *cases("detic_swint_320")]
 ARRAYS = [

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from parity.detic_golden import draw, state, vocabulary
 from parity.golden import FULL, Golden
 from parity.test_detic import check_boxes, check_sets
-from parity.tolerances import DETIC_FP32
 
 from fgfast.models.detic import roi
 from fgfast.models.detic.canvas import PYRAMID_STRIDES
@@ -23,6 +22,7 @@ from fgfast.models.detic.selection import Selection, select
 from fgfast.models.detic.suppression import nms
 from fgfast.models.detic.transform import resize, resized_size
 from fgfast.models.detic.vocabulary import class_logits
+from fgfast.tolerances import DETIC_FP32
 
 
 @pytest.fixture(scope="module")

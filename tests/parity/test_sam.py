@@ -14,7 +14,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from parity.golden import FULL, PORTABLE, Golden
-from parity.tolerances import (
+from torch import Tensor
+
+from fgfast.models.sam import transform
+from fgfast.models.sam.model import Precision, Sam
+from fgfast.models.sessions import sam_in_torch
+from fgfast.tolerances import (
     SAM_BF16,
     SAM_FLIP_LOGIT,
     SAM_FLIPPED,
@@ -22,10 +27,6 @@ from parity.tolerances import (
     SAM_FP32,
     SAM_HALF_MASK_IOU,
 )
-from torch import Tensor
-
-from fgfast.models.sam import transform
-from fgfast.models.sam.model import Precision, Sam
 
 PHOTOS = ("dog", "groceries_tall", "truck_large")
 TOLERANCES = {"fp32": SAM_FP32, "bf16": SAM_BF16, "fp16": SAM_FP16}
@@ -250,7 +251,7 @@ def test_pictures_in_one_batch() -> None:
     golden = Golden(PORTABLE, "sam_tiny256")
     boxes = [golden.arrays[f"{photo}/boxes"] for photo in PHOTOS] + [np.zeros((0, 4), np.float32)]
     pictures = [golden.photo(photo) for photo in (*PHOTOS, "dog")]
-    found = sam(golden, "fp32").segment(pictures, boxes)
+    found = sam_in_torch(sam(golden, "fp32")).segment(pictures, boxes)
     for photo, segments in zip(PHOTOS, found, strict=False):
         stored = golden.arrays[f"{photo}/batch/mask_bits"]
         theirs = np.unpackbits(stored, count=segments.bits.size).reshape(segments.bits.shape)

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 from parity.golden import FULL, PORTABLE, Golden
-from parity.tolerances import SAM_FP32
 from torch import Tensor
 
+from fgfast import ops
 from fgfast.errors import UnknownNameError
 from fgfast.models.sam import attention, transform
 from fgfast.models.sam.architecture import architecture
 from fgfast.models.sam.model import Sam
+from fgfast.models.sessions import sam_in_torch
+from fgfast.tolerances import SAM_FP32
 
 OPS = Golden(FULL, "ops")
 TINY = Golden(PORTABLE, "sam_tiny256")
@@ -62,6 +64,19 @@ def test_attention(way: Any, piece: int, monkeypatch: pytest.MonkeyPatch) -> Non
     h, w = torch.randn(2, 2 * side - 1, size)
     difference = way(q, k, v, h, w) - by_definition(q, k, v, h, w)
     SAM_FP32["features"].check(difference.double().numpy().reshape(-1), way.__name__)
+
+
+@pytest.mark.skipif(not ops.attends(16), reason="no native attention: no fgfast._native, no AVX-512 or no OpenMP")
+def test_native_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder gives the same with the engine's attention and with PyTorch's: whole picture, windows, padding."""
+    model = Sam.build("tiny256", TINY.weights())
+    pixels = TINY.draw("pixels", 2, 3, 256, 256)
+    native = model.image_encoder(pixels)
+    # Elsewhere the golden arrays are what this is compared with.
+    monkeypatch.setattr(ops, "attends", lambda size: False)
+    difference = native - model.image_encoder(pixels)
+    assert difference.any(), "the native attention was not used"
+    SAM_FP32["features"].check(difference.double().numpy().reshape(-1), "encoder")
 
 
 def by_definition(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> Tensor:
@@ -141,7 +156,7 @@ def test_against_segment_anything() -> None:
     boxes = np.array([[3, 4, 80, 70], [50.5, 20.25, 131, 93]], np.float32)
     theirs = predictor.SamPredictor(reference.eval())
     theirs.set_image(pixels)
-    ours = Sam.build("tiny256", weights).segment([pixels], [boxes], multimask=True)[0]
+    ours = sam_in_torch(Sam.build("tiny256", weights), multimask=True).segment([pixels], [boxes])[0]
     for n, box in enumerate(boxes):
         masks, iou, _ = theirs.predict(box=box, multimask_output=True)
         assert (ours.bits[n] != masks).mean() <= 1e-4

@@ -33,6 +33,7 @@ from fgfast.errors import (
     WeightsError,
 )
 from fgfast.models import build, hub, states, weights
+
 from fgfast.transfer import cache_folder, digest_of
 
 torch = pytest.importorskip("torch")
@@ -420,6 +421,8 @@ def test_made_up_weights_depend_on_seed_key_and_shape_alone() -> None:
 
 
 def test_a_made_up_sam_gives_signals_of_order_one() -> None:
+    from fgfast.models.sessions import sam_in_torch
+
     model = build.build_sam("tiny256", "random:3")
     assert not model.training and not any(p.requires_grad for p in model.parameters())
     with torch.inference_mode():
@@ -427,23 +430,23 @@ def test_a_made_up_sam_gives_signals_of_order_one() -> None:
     assert 0.3 < embedding.std().item() < 3
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
     box = np.array([[20, 10, 120, 100]], np.float32)
-    (first,) = model.segment([image], [box])
-    (again,) = build.build_sam("tiny256", "random:3").segment([image], [box])
+    (first,) = sam_in_torch(model).segment([image], [box])
+    (again,) = sam_in_torch(build.build_sam("tiny256", "random:3")).segment([image], [box])
     assert 0 < first.bits.mean() < 1
     assert np.array_equal(first.bits, again.bits)
 
 
 def test_a_made_up_detic_finds_something() -> None:
-    from fgfast.models.detic.model import DeticDetector
+    from fgfast.models.detic.detector import DeticDetector
+    from fgfast.models.sessions import detic_in_torch
     from fgfast.models.vocabulary import load_vocabulary
     from fgfast.records import Image
 
     model = build.build_detic("nano", "random:3", "bf16")
     names, embeddings = load_vocabulary("bird,car", "random:3")
-    detector = DeticDetector(model, names, torch.from_numpy(embeddings))
     pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     config = replace(model.config, shorter_edge=64, longest_edge=128)
-    model.config = config
+    detector = DeticDetector(detic_in_torch(model), config, names, torch.from_numpy(embeddings))
     (found,) = detector([Image(pixels)])
     assert len(found.detections.boxes) > 0
     assert np.isfinite(found.detections.boxes).all()

@@ -5,6 +5,7 @@ that canvas. A batch, or an engine of fixed shape, needs a larger one. Results s
 alone if every layer that mixes cells is told the "valid" size: the size that the reference's own canvas
 would have on the map in question. Throughout fgfast.models.detic, `valid` is None (the canvas is the valid
 size, or masking is not wanted) or a tensor (B, 2) int64, (height, width) in cells of the map in question.
+Whole numbers in float32 are as good: graphs use them, because engines compute little with int64.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def halved(valid: Tensor | None) -> Tensor | None:
 
 def inside(valid: Tensor, height: int, width: int) -> Tensor:
     """(B, height, width) bool: the cells within each picture's valid size (B, 2)."""
-    rows = torch.arange(height, device=valid.device)
-    columns = torch.arange(width, device=valid.device)
+    rows = torch.arange(height, device=valid.device, dtype=valid.dtype)
+    columns = torch.arange(width, device=valid.device, dtype=valid.dtype)
     return (rows < valid[:, :1])[:, :, None] & (columns < valid[:, 1:])[:, None, :]
 
 

@@ -52,8 +52,8 @@ class BoxHead(nn.Module):
         self.fc2 = nn.Linear(features, features)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """(B, N, F, 7, 7) -> (B, N, D), in the precision of the weights."""
-        flat = pooled.flatten(2).to(self.fc1.weight.dtype)
+        """(n, F, 7, 7) -> (n, D), in the precision of the weights."""
+        flat = pooled.flatten(1).to(self.fc1.weight.dtype)
         return functional.relu(self.fc2(functional.relu(self.fc1(flat))))
 
 
@@ -65,7 +65,7 @@ class ClassEmbedding(nn.Module):
         self.linear = nn.Linear(features, EMBEDDING)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, 512) float32, not normalised."""
+        """(n, D) -> (n, 512) float32, not normalised."""
         return self.linear(features.to(self.linear.weight.dtype)).float()
 
 
@@ -78,7 +78,7 @@ class BoxPredictor(nn.Module):
         self.bbox_pred = nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, 4))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N, D) -> class embeddings (B, N, 512) and deltas (B, N, 4), float32."""
+        """(n, D) -> class embeddings (n, 512) and deltas (n, 4), float32."""
         first, last = self.bbox_pred[0], self.bbox_pred[2]
         hidden = functional.relu(first(features.to(first.weight.dtype)))
         return self.cls_score(features), last(hidden.to(last.weight.dtype)).float()
@@ -92,8 +92,9 @@ class Cascade(nn.Module):
         width = config.box_features
         self.box_head = nn.ModuleList(BoxHead(config.pyramid_channels, width) for _ in STAGE_WEIGHTS)
         self.box_predictor = nn.ModuleList(BoxPredictor(width) for _ in STAGE_WEIGHTS)
-        # May be replaced by a native implementation or an exportable operator of the same signature.
-        self.pool = pool
+        # May be replaced by a native implementation or an exportable operator of the same signature. The second is
+        # for stages 1 and 2, whose boxes end inside the picture.
+        self.pool, self.pool_clipped = pool, pool
 
     def forward(self, maps: list[Tensor], boxes: Tensor, sizes: Tensor, valid: Tensor | None) -> list[StageResult]:
         """All three stages.
@@ -115,9 +116,11 @@ class Cascade(nn.Module):
     def stage(self, number: int, maps: list[Tensor], boxes: Tensor, valid: Tensor | None) -> StageResult:
         """One stage on boxes as it is to pool them; arguments as in forward."""
         level = levels_of(boxes)
-        pooled = self.pool(maps, boxes, level, valid)
-        features = self.box_head[number](pooled)
-        embeddings, deltas = self.box_predictor[number](features)
+        pooled = (self.pool_clipped if number else self.pool)(maps, boxes, level, valid)
+        # The boxes of all pictures in rows: each linear layer is one product, in a graph, too.
+        features = self.box_head[number](pooled.flatten(0, 1))
+        found = features, *self.box_predictor[number](features)
+        features, embeddings, deltas = (rows.unflatten(0, boxes.shape[:2]) for rows in found)
         refined = decode(boxes, deltas, STAGE_WEIGHTS[number])
         return StageResult(boxes, level, pooled, features, deltas, refined, embeddings)
 
@@ -136,7 +139,8 @@ def decode(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, fl
 
 def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Clip boxes (B, N, 4) to pictures of sizes (B, 2) = (h, w)."""
-    limit = sizes.flip(-1).to(boxes.dtype).repeat(1, 2)[:, None]
+    height, width = sizes.to(boxes.dtype).unbind(1)
+    limit = torch.stack([width, height, width, height], 1)[:, None]
     return torch.minimum(boxes.clamp(min=0), limit)
 
 

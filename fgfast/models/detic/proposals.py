@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fgfast.models.detic.canvas import PYRAMID_STRIDES, clear_outside, halved, inside
+from fgfast.models.detic.canvas import PYRAMID_STRIDES, halved, inside
 from fgfast.models.detic.config import NORM_EPS, DeticConfig
 from fgfast.models.detic.pyramid import GroupNorm
 from fgfast.models.detic.suppression import nms
@@ -72,10 +72,12 @@ class CenterNetHead(nn.Module):
             heat: (B, 1, h, w) float32, logits.
             distances: (B, 4, h, w) float32, left, top, right, bottom, in strides of the level.
         """
+        here = None if valid is None else inside(valid, x.shape[2], x.shape[3])[:, None]
+        cells = None if here is None else here[:, None].to(torch.float32)
         for layer in self.bbox_tower:
-            x = layer(x, valid) if isinstance(layer, GroupNorm) else layer(x)
-            if isinstance(layer, nn.ReLU):
-                x = clear_outside(x, valid)
+            x = layer(x, cells) if isinstance(layer, GroupNorm) else layer(x)
+            if here is not None and isinstance(layer, nn.ReLU):
+                x = x * here.to(x.dtype)
         weight = torch.cat([self.agn_hm.weight, self.bbox_pred.weight])
         bias = torch.cat([self.agn_hm.bias, self.bbox_pred.bias])
         both = functional.conv2d(x.to(weight.dtype), weight, bias, padding=1)
@@ -89,7 +91,8 @@ class ProposalGenerator(nn.Module):
         super().__init__()
         self.config = config
         self.centernet_head = CenterNetHead(config.pyramid_channels)
-        # May be replaced by a native implementation or an exportable operator of the same signature.
+        # May be replaced by a native implementation or an exportable operator of the same signature. The number of
+        # boxes, one beyond the last, may stand in the result for "none".
         self.suppress: Suppress = nms
 
     def forward(self, pyramid: list[Tensor], valid: Tensor | None) -> Candidates:
@@ -119,9 +122,11 @@ class ProposalGenerator(nn.Module):
         best_boxes, best_scores = [], []
         for boxes, scores in zip(*candidates, strict=True):
             kept = self.suppress(boxes, scores, self.config.proposal_overlap, limit)
-            missing = limit - len(kept)
-            best_boxes.append(functional.pad(boxes[kept], (0, 0, 0, missing)))
-            best_scores.append(functional.pad(scores[kept], (0, missing)))
+            if len(kept) < limit:
+                kept = functional.pad(kept, (0, limit - len(kept)), value=len(boxes))
+            # One more row, void, for what `kept` lacks.
+            best_boxes.append(functional.pad(boxes, (0, 0, 0, 1)).index_select(0, kept))
+            best_scores.append(functional.pad(scores, (0, 1)).index_select(0, kept))
         return Candidates(torch.stack(best_boxes), torch.stack(best_scores))
 
 
@@ -143,11 +148,25 @@ def level_candidates(
         alive = alive & inside(valid, height, width)
     hot = torch.where(alive, hot, 0.0).flatten(1)
     best, cell = hot.topk(min(config.level_candidates, height * width), 1)
-    reach = distances.flatten(2).transpose(1, 2).gather(1, cell[:, :, None].expand(-1, -1, 4)) * stride
-    centre = torch.stack([cell % width, cell // width], -1) * stride + stride // 2
-    low, high = centre - reach[..., :2], centre + reach[..., 2:]
-    boxes = torch.cat([low, torch.maximum(high, low + LEAST_EXTENT)], -1)
+    boxes = _boxes_of_cells(distances, stride).gather(1, cell[:, :, None].expand(-1, -1, 4))
     return Candidates(boxes * (best > 0)[..., None], best.sqrt())
+
+
+def _boxes_of_cells(distances: Tensor, stride: int) -> Tensor:
+    """(B, 4, h, w) float32 distances in strides -> (B, h * w, 4) float32 boxes in pixels.
+
+    Of all cells, as that needs no arithmetic with the integers that top-k gives.
+    """
+    left, top, right, bottom = (distances * stride).unbind(1)
+    height, width = left.shape[1:]
+    across, down = (
+        torch.arange(count, device=distances.device, dtype=torch.float32) * stride + stride // 2
+        for count in (width, height)
+    )
+    x0, y0 = across - left, down[:, None] - top
+    x1, y1 = across + right, down[:, None] + bottom
+    corners = [x0, y0, torch.maximum(x1, x0 + LEAST_EXTENT), torch.maximum(y1, y0 + LEAST_EXTENT)]
+    return torch.stack(corners, -1).flatten(1, 2)
 
 
 def _valid_of_levels(valid: Tensor | None) -> Iterator[Tensor | None]:

@@ -58,29 +58,37 @@ class Pyramid(nn.Module):
         levels: list[Tensor] = []
         above: Tensor | None = None
         for level, swin in ((5, maps[2]), (4, maps[1]), (3, maps[0])):
-            at_level = None if valid is None else valid >> level
+            at_level = None if valid is None else valid // 2**level
             merged = self.get_submodule(f"fpn_lateral{level}")(swin.to(dtype))
             if above is not None:
                 merged = merged + functional.interpolate(above, scale_factor=2.0, mode="nearest")
             above = clear_outside(merged, at_level)
             levels.insert(0, clear_outside(self.get_submodule(f"fpn_output{level}")(above), at_level))
-        levels += self.top_block(levels[-1], None if valid is None else valid >> 5)
+        levels += self.top_block(levels[-1], None if valid is None else valid // 32)
         return levels
 
 
 class GroupNorm(nn.GroupNorm):
     """Group norm in float32, whose statistics run over the valid cells only."""
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """(B, C, H, W) in any precision -> the same; outside the valid size the result is undefined."""
-        if valid is None:
+    def forward(self, x: Tensor, here: Tensor | None = None) -> Tensor:
+        """The norm.
+
+        Args:
+            x: (B, C, H, W) in any precision.
+            here: (B, 1, 1, H, W) float32, 1 in the valid cells, else 0; None: all are valid.
+
+        Returns:
+            As x; undefined in cells that are not valid.
+        """
+        if here is None:
             return super().forward(x.float()).to(x.dtype)
         batch, channels, height, width = x.shape
         groups = (batch, self.num_groups, channels // self.num_groups, height, width)
-        count = valid.prod(1).to(torch.float32).view(batch, 1, 1, 1, 1) * groups[2]
-        kept = clear_outside(x.float(), valid).view(groups)
+        count = here.sum((2, 3, 4), keepdim=True) * groups[2]
+        kept = x.float().view(groups) * here
         mean = kept.sum((2, 3, 4), keepdim=True) / count
-        centred = clear_outside((kept - mean).view(x.shape), valid).view(groups)
-        variance = centred.square().sum((2, 3, 4), keepdim=True) / count
-        normed = (centred * torch.rsqrt(variance + self.eps)).view(x.shape)
+        centred = (kept - mean) * here
+        variance = (centred * centred).sum((2, 3, 4), keepdim=True) / count
+        normed = (centred / torch.sqrt(variance + self.eps)).view(x.shape)
         return (normed * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)

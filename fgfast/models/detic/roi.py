@@ -19,9 +19,11 @@ from torch.nn import functional
 BINS = 7
 LEVELS = (3, 4, 5)
 CANONICAL_SIZE = 224.0
-CANONICAL_LEVEL = 4
 # What detectron2 adds before flooring, so that 224.0 itself falls on level 4.
 LEVEL_EPS = 1e-8
+# The least float32 x with floor(4 + log2(x)) = 4 and 5, where the sum is rounded to float32 as detectron2's is.
+# Comparisons are the same everywhere; logarithms of different libraries are not.
+LEVEL_BOUNDS = (1 - 2**-24, 2 - 2**-22)
 
 Pool = Callable[[list[Tensor], Tensor, Tensor, Tensor], Tensor]
 
@@ -29,8 +31,14 @@ Pool = Callable[[list[Tensor], Tensor, Tensor, Tensor], Tensor]
 def levels_of(boxes: Tensor) -> Tensor:
     """(..., 4) float32 boxes in pixels -> (...) int64, 3 to 5: floor(4 + log2(sqrt(area) / 224)), clamped."""
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    level = torch.floor(CANONICAL_LEVEL + torch.log2(torch.sqrt(area) / CANONICAL_SIZE + LEVEL_EPS))
-    return level.clamp(LEVELS[0], LEVELS[-1]).long()
+    share = torch.sqrt(area) / CANONICAL_SIZE + LEVEL_EPS
+    return LEVELS[0] + (share >= LEVEL_BOUNDS[0]).long() + (share >= LEVEL_BOUNDS[1]).long()
+
+
+def scale_of(levels: Tensor) -> Tensor:
+    """(...) int64 levels -> (...) float32, cells of that level per pixel; exact."""
+    coarse = torch.where(levels == 4, 2.0**-4, 2.0**-5)
+    return torch.where(levels == 3, 2.0**-3, coarse)
 
 
 def axis_weights(low: Tensor, high: Tensor, size: Tensor, cells: int) -> Tensor:
@@ -38,7 +46,7 @@ def axis_weights(low: Tensor, high: Tensor, size: Tensor, cells: int) -> Tensor:
 
     Args:
         low, high: (N,) float32, ends of the boxes in cells, already shifted by -0.5.
-        size: (N,) integers, cells of the map that count: samples beyond it are zero, its last cell is held.
+        size: (N,) whole numbers, cells of the map that count: samples beyond it are zero, its last cell is held.
         cells: of the map, at least every size.
 
     Returns:
@@ -57,7 +65,7 @@ def axis_weights(low: Tensor, high: Tensor, size: Tensor, cells: int) -> Tensor:
     count = before[:, :, 1:] - before[:, :, :-1]
     # Distance of those samples from cell j - 1, summed: an arithmetic progression.
     past = count * (first + before[:, :, :-1] * step - edge[:-1]) + step * count * (count - 1) / 2
-    cell = torch.arange(cells, device=low.device)
+    cell = torch.arange(cells, device=low.device, dtype=torch.float32)
     rising = torch.where(cell == 0, count[:, :, :-1], past[:, :, :-1])
     # Beyond the last cell that counts, samples up to and including `size` take that cell's value.
     through = torch.minimum((torch.floor((size - first) / step) + 1).clamp(min=0), samples)
@@ -68,16 +76,18 @@ def axis_weights(low: Tensor, high: Tensor, size: Tensor, cells: int) -> Tensor:
 
 def _weights(maps: list[Tensor], boxes: Tensor, levels: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     """Row and column weights of boxes (N, 4) on their levels (N,): (N, 7, H), (N, 7, W) of the finest map."""
-    scale = torch.exp2(-levels.to(torch.float32))[:, None]
-    x0, y0, x1, y1 = (boxes * scale - 0.5).unbind(1)
+    x0, y0, x1, y1 = (boxes * scale_of(levels)[:, None] - 0.5).unbind(1)
     height, width = maps[0].shape[2:]
-    return axis_weights(y0, y1, sizes[:, 0], height), axis_weights(x0, x1, sizes[:, 1], width)
+    # Both axes at once, as if the map were square.
+    both = axis_weights(torch.cat([y0, x0]), torch.cat([y1, x1]), sizes.t().reshape(-1), max(height, width))
+    return both[: len(boxes), :, :height], both[len(boxes) :, :, :width]
 
 
 def _sizes_on_levels(maps: list[Tensor], levels: Tensor, valid: Tensor | None) -> Tensor:
-    """(B, N, 2) int64: the size that counts of the map each box is on."""
+    """(B, N, 2) whole numbers: the size that counts of the map each box is on."""
     if valid is not None:
-        return valid[:, None] >> levels[:, :, None]
+        # Exact: both are multiples of 32 and powers of two.
+        return valid[:, None] * scale_of(levels)[:, :, None]
     table = torch.tensor([list(m.shape[2:]) for m in maps], device=levels.device)
     return table[levels - LEVELS[0]]
 
@@ -90,7 +100,7 @@ def pool_dense(maps: list[Tensor], boxes: Tensor, levels: Tensor, sizes: Tensor)
         maps: p3, p4, p5, (B, C, h, w).
         boxes: (B, N, 4) float32, pixels.
         levels: (B, N) int64, 3 to 5.
-        sizes: (B, N, 2) int64, the (h, w) that count of the map each box is on.
+        sizes: (B, N, 2) whole numbers, the (h, w) that count of the map each box is on.
 
     Returns:
         (B, N, C, 7, 7), in the precision of the maps.

@@ -10,12 +10,17 @@ from torch.nn import functional
 
 from fgfast.models.detic.canvas import halved, inside
 from fgfast.models.detic.config import HEAD_CHANNELS, NORM_EPS, PATCH, WINDOW, DeticConfig
+from fgfast.models.detic.grid import WindowGrid
 from fgfast.models.detic.windows import SLOTS, WindowPlan, apart, kind_masks, relative_index
 
 # Rows that go through a block together on a CPU, so that what lies between the matrix products stays in the cache.
 # Of 512 to 8192 the best in float32 and near it in bfloat16, for the MLP of stage 0 on two cores of a Xeon with AMX;
 # the whole map at once takes 1.7 (float32) to 2.4 (bfloat16) times as long.
 ROWS_AT_ONCE = 2048
+
+# Which token stands where, and what masking adds to that: as (filled, regions) or as (filled, mask).
+Windows = WindowPlan | WindowGrid
+Limits = tuple[Tensor, Tensor | None]
 
 
 class Attention(nn.Module):
@@ -32,6 +37,7 @@ class Attention(nn.Module):
 
     relative_position_index: Tensor
     kind_masks: Tensor
+    frozen_bias: Tensor | None
 
     def __init__(self, channels: int, shift: int) -> None:
         super().__init__()
@@ -42,12 +48,18 @@ class Attention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, self.heads))
         self.register_buffer("relative_position_index", relative_index())
         self.register_buffer("kind_masks", kind_masks(shift), persistent=False)
+        self.register_buffer("frozen_bias", None, persistent=False)
 
     def biases(self) -> Tensor:
         """(4, heads, 49, 49) float32: position bias plus mask of each kind of window."""
+        return self.position_bias() + self.kind_masks[:, None]
+
+    def position_bias(self) -> Tensor:
+        """(1, heads, 49, 49) float32, read from the table; or `frozen_bias`, which graphs carry in its place."""
+        if self.frozen_bias is not None:
+            return self.frozen_bias
         index = self.relative_position_index.reshape(-1)
-        bias = self.relative_position_bias_table[index].view(SLOTS, SLOTS, self.heads).permute(2, 0, 1)
-        return bias[None] + self.kind_masks[:, None]
+        return self.relative_position_bias_table[index].view(SLOTS, SLOTS, self.heads).permute(2, 0, 1)[None]
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Attention without its last projection.
@@ -92,7 +104,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(channels, NORM_EPS)
         self.mlp = Mlp(channels)
 
-    def forward(self, x: Tensor, plan: WindowPlan, limits: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x: Tensor, plan: Windows, limits: Limits | None) -> Tensor:
         """One block.
 
         Args:
@@ -103,6 +115,8 @@ class Block(nn.Module):
         Returns:
             (B, H * W, C) float32.
         """
+        if isinstance(plan, WindowGrid):
+            return self._whole(x, plan, limits)
         dtype = self.attn.qkv.weight.dtype
         at_once = ROWS_AT_ONCE if x.is_cpu and not torch.compiler.is_compiling() else None
         rows = x.flatten(0, 1)
@@ -124,6 +138,20 @@ class Block(nn.Module):
             done.append(y + self.mlp(self.norm2(y).to(dtype)))
         return _join(done).view(x.shape)
 
+    def _whole(self, x: Tensor, grid: WindowGrid, limits: Limits | None) -> Tensor:
+        """As forward, whole maps at a time."""
+        dtype, batch = self.attn.qkv.weight.dtype, len(x)
+        normed, mask = self.norm1(x), None
+        if limits is not None:
+            normed, mask = normed * limits[0].to(normed.dtype), limits[1]
+        elif grid.shift:
+            mask = grid.mask(None).repeat(batch, 1, 1, 1)
+        bias = self.attn.position_bias()
+        attended = self.attn(grid.split(normed.to(dtype)), bias if mask is None else bias + mask)
+        # In rows, each linear layer is one product in a graph.
+        rows = x.flatten(0, 1) + self.attn.proj(grid.join(attended, batch)).float()
+        return (rows + self.mlp(self.norm2(rows).to(dtype)).float()).view(x.shape)
+
 
 class PatchMerging(nn.Module):
     """Each 2x2 cell of tokens becomes one token of twice the channels."""
@@ -139,8 +167,8 @@ class PatchMerging(nn.Module):
         """
         batch, _, channels = x.shape
         cells = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
-        merged = self.norm(cells.reshape(batch, -1, 4 * channels)).to(self.reduction.weight.dtype)
-        return self.reduction(merged).float()
+        merged = self.norm(cells.reshape(-1, 4 * channels)).to(self.reduction.weight.dtype)
+        return self.reduction(merged).float().view(batch, -1, 2 * channels)
 
 
 class Stage(nn.Module):
@@ -151,9 +179,7 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(Block(channels, WINDOW // 2 * (n % 2)) for n in range(depth))
         self.downsample = None if last else PatchMerging(channels)
 
-    def forward(
-        self, x: Tensor, plans: tuple[WindowPlan, WindowPlan], limits: list[tuple[Tensor, Tensor]] | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, plans: tuple[Windows, Windows], limits: list[Limits] | None) -> Tensor:
         """(B, H * W, C) -> (B, H * W, C), float32; plans and limits without shift and with it."""
         for n, block in enumerate(self.blocks):
             x = block(x, plans[n % 2], limits and limits[n % 2])
@@ -175,7 +201,11 @@ class PatchEmbed(nn.Module):
 
 
 class Swin(nn.Module):
-    """The backbone: swin1, swin2, swin3 at strides 8, 16, 32."""
+    """The backbone: swin1, swin2, swin3 at strides 8, 16, 32.
+
+    Attributes:
+        as_grid: windows by reshaping (grid.py) instead of by tables of indices (windows.py).
+    """
 
     def __init__(self, config: DeticConfig) -> None:
         super().__init__()
@@ -187,14 +217,16 @@ class Swin(nn.Module):
         for n in (1, 2, 3):
             self.add_module(f"norm{n}", nn.LayerNorm(config.stage_channels[n], NORM_EPS))
         self.plans = nn.ModuleDict()
+        self.as_grid = False
 
-    def plan(self, batch: int, height: int, width: int) -> tuple[WindowPlan, WindowPlan]:
+    def plan(self, batch: int, height: int, width: int) -> tuple[Windows, Windows]:
         """The windows of maps of this size without and with shift; made once, kept with the model."""
-        keys = [f"{batch}x{height}x{width}+{shift}" for shift in (0, WINDOW // 2)]
+        keys = [f"{batch}x{height}x{width}+{shift}{'grid' * self.as_grid}" for shift in (0, WINDOW // 2)]
         device = self.get_parameter("patch_embed.norm.weight").device
         for key, shift in zip(keys, (0, WINDOW // 2), strict=True):
             if key not in self.plans:
-                self.plans[key] = WindowPlan(batch, height, width, shift).to(device)
+                grid = WindowGrid(height, width, shift) if self.as_grid else WindowPlan(batch, height, width, shift)
+                self.plans[key] = grid.to(device)
         return self.plans[keys[0]], self.plans[keys[1]]
 
     def forward(self, pictures: Tensor, valid: Tensor | None) -> list[Tensor]:
@@ -220,7 +252,7 @@ class Swin(nn.Module):
                 outputs.append(normed.view(batch, height, width, -1).permute(0, 3, 1, 2))
             if stage.downsample is not None:
                 if valid is not None:
-                    x = x * inside(valid, height, width).flatten(1)[:, :, None]
+                    x = x * inside(valid, height, width).flatten(1)[:, :, None].to(x.dtype)
                 x = stage.downsample(x, height, width)
                 height, width, valid = height // 2, width // 2, halved(valid)
         return outputs

@@ -17,6 +17,8 @@ _DEPTH = 2
 _HEADS = 8
 _MLP_WIDTH = 2048
 _CROSS_WIDTH = CHANNELS // 2
+# Two transposed convolutions of stride 2: logits along one edge for each image token.
+_FINER = 4
 # segment-anything, modeling/common.py: LayerNorm2d; the other norms have torch's own 1e-5.
 _UPSCALING_EPS = 1e-6
 
@@ -61,16 +63,16 @@ class MaskDecoder(nn.Module):
         Returns:
             Logits (N, M, 4g, 4g) float32, and estimated IoU (N, M) float32; M is 3 with multimask, else 1.
         """
-        count, grid = len(image_index), embeddings.shape[-1]
+        count, grid = image_index.shape[0], embeddings.shape[-1]
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([own.expand(count, -1, -1), box_tokens], 1)
         image = embeddings.flatten(2).transpose(1, 2) + no_mask
         tokens, image = self.transformer(tokens, image, image_positions, image_index)
 
-        maps = self.output_upscaling(image.unflatten(1, (grid, grid)))
+        maps = self.output_upscaling(image.unflatten(1, (grid, grid))).flatten(1, 2)
         chosen = range(1, MASK_TOKENS) if multimask else range(1)
         mixes = torch.stack([self.output_hypernetworks_mlps[n](tokens[:, 1 + n]) for n in chosen], 1)
-        logits = torch.einsum("nmc,nhwc->nmhw", mixes, maps)
+        logits = (mixes @ maps.transpose(1, 2)).unflatten(2, (_FINER * grid, _FINER * grid))
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])
         return logits, iou[:, chosen.start : chosen.stop]
 
@@ -164,7 +166,9 @@ class TwoWayBlock(nn.Module):
             to_tokens.q_proj(located),
         )
         if image_index is not None:
-            image, image_k, image_v, image_q = (x[image_index] for x in (image, image_k, image_v, image_q))
+            image, image_k, image_v, image_q = (
+                x.index_select(0, image_index) for x in (image, image_k, image_v, image_q)
+            )
 
         tokens = self.norm1(self._among_themselves(tokens, positions))
         tokens = self.norm2(tokens + to_image(to_image.q_proj(tokens + positions), image_k, image_v))

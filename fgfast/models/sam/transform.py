@@ -17,8 +17,8 @@ from torch.nn import functional
 from fgfast.records import Float32, UInt8
 
 # segment-anything, build_sam.py: pixel_mean and pixel_std, RGB in grey levels.
-_MEAN = (123.675, 116.28, 103.53)
-_STD = (58.395, 57.12, 57.375)
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
 # segment-anything, automatic_mask_generator.py: stability_score_offset, in logits.
 _STABILITY_OFFSET = 1.0
 # segment-anything, sam.py: mask_threshold, in logits.
@@ -41,7 +41,7 @@ def resize(pixels: UInt8, side: int) -> UInt8:
 
 def to_square(resized: Sequence[UInt8], side: int, device: torch.device | str = "cpu") -> Tensor:
     """B resized pictures, (h, w, 3) uint8 each -> (B, 3, side, side) float32 on `device`, normalised, then padded."""
-    mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (_MEAN, _STD))
+    mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (MEAN, STD))
     batch = torch.zeros(len(resized), 3, side, side, device=device)
     for square, pixels in zip(batch, resized, strict=True):
         height, width = pixels.shape[:2]

@@ -1,0 +1,159 @@
+"""Graphs in ONNX Runtime: on the CPU, on CUDA, or through its TensorRT provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import Tensor
+
+from fgfast.backends.session import described, zeros
+from fgfast.errors import GraphError, UsageError
+from fgfast.graphs import Contract
+
+# Provider for each kind of device; "tensorrt" is asked for by name.
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_DTYPES = {
+    "tensor(float)": torch.float32,
+    "tensor(float16)": torch.float16,
+    "tensor(bfloat16)": torch.bfloat16,
+    "tensor(int64)": torch.int64,
+    "tensor(uint8)": torch.uint8,
+    "tensor(bool)": torch.bool,
+}
+# ONNX's element types, which is how the binding names dtypes that NumPy lacks.
+_ELEMENT = {
+    torch.float32: 1,
+    torch.uint8: 2,
+    torch.int64: 7,
+    torch.bool: 9,
+    torch.float16: 10,
+    torch.bfloat16: 16,
+}
+
+
+class OnnxRuntimeSession:
+    """One graph in ONNX Runtime. Inputs and outputs are bound where they lie: nothing goes through the host.
+
+    Args:
+        path: of the ONNX file.
+        contract: of the graph.
+        device: "cpu" or "cuda:N".
+        provider: "cpu", "cuda" or "tensorrt"; None takes the device's.
+        threads: on the CPU; None takes all cores.
+
+    Raises:
+        UsageError: this ONNX Runtime lacks the provider; says which package has it.
+        GraphError: the file cannot be loaded.
+    """
+
+    backend = "onnxruntime"
+
+    def __init__(
+        self,
+        path: Path,
+        contract: Contract,
+        device: str = "cpu",
+        provider: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.contract = contract
+        self.device = torch.device(device)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads:
+            options.intra_op_num_threads = threads
+        # ONNX Runtime works on this stream, so that a run waits for the caller's work and the caller for the run
+        # without the host waiting for either.
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._providers = _providers(self.device, provider or self.device.type, self._stream)
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=self._providers)
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class
+            raise GraphError(f"ONNX Runtime cannot load {path}: {error}") from error
+        wanted = self._providers[0][0]
+        if self._session.get_providers()[0] != wanted:
+            raise UsageError(f"ONNX Runtime has {wanted} but could not start it; `fgfast doctor` says more")
+        self._output_dtypes = {o.name: _DTYPES[o.type] for o in self._session.get_outputs()}
+
+    def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
+        """As Session.prepare: runs once on zeros, which chooses kernels and fills the arenas."""
+        self.run(zeros(self.contract, sizes or {}, self.device))
+
+    def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
+        """As Session.run."""
+        sizes = self.contract.bind(described(inputs))
+        binding = self._session.io_binding()
+        outputs = {
+            port.name: torch.empty(
+                [sizes[d] if isinstance(d, str) else d for d in port.shape],
+                dtype=self._output_dtypes[port.name],
+                device=self.device,
+            )
+            for port in self.contract.outputs
+        }
+        number = self.device.index or 0
+        # The tensors outlive the call: `inputs` and `kept` hold them.
+        kept = {name: tensor.contiguous() for name, tensor in inputs.items()}
+        for name, tensor in kept.items():
+            shape = list(tensor.shape)
+            binding.bind_input(name, self.device.type, number, _ELEMENT[tensor.dtype], shape, tensor.data_ptr())
+        for name, tensor in outputs.items():
+            shape = list(tensor.shape)
+            binding.bind_output(name, self.device.type, number, _ELEMENT[tensor.dtype], shape, tensor.data_ptr())
+        self._queue(binding, stream)
+        return outputs
+
+    def _queue(self, binding: Any, stream: torch.cuda.Stream | None) -> None:
+        """Run after what the caller's stream has queued and before what it will queue."""
+        if self._stream is None:
+            self._session.run_with_iobinding(binding)
+            return
+        outer = stream or torch.cuda.current_stream(self.device)
+        self._stream.wait_stream(outer)
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        self._session.run_with_iobinding(binding, options)
+        outer.wait_stream(self._stream)
+
+    def close(self) -> None:
+        """As Session.close."""
+        self._session = None
+
+
+def available() -> list[str]:
+    """The providers that this ONNX Runtime was built with."""
+    found: list[str] = onnxruntime.get_available_providers()
+    return found
+
+
+def check_provider(kind: str) -> str:
+    """The provider for "cpu", "cuda", "cuda:N" or "tensorrt".
+
+    Raises:
+        UsageError: this ONNX Runtime was built without it.
+    """
+    wanted = PROVIDERS[kind.partition(":")[0]]
+    if wanted not in available():
+        raise UsageError(
+            f"this ONNX Runtime {onnxruntime.__version__} has no {wanted}, only {', '.join(available())}: "
+            "install onnxruntime-gpu in place of onnxruntime (pip install 'fgfast[gpu]')"
+        )
+    return wanted
+
+
+def _providers(device: torch.device, kind: str, stream: torch.cuda.Stream | None) -> list[tuple[str, dict[str, Any]]]:
+    wanted = check_provider(kind)
+    if stream is None:
+        return [(wanted, {})]
+    common = {"device_id": device.index or 0, "user_compute_stream": str(stream.cuda_stream)}
+    # TF32 would cost three digits; a float32 graph is asked for to have them.
+    cuda = (PROVIDERS["cuda"], {**common, "use_tf32": 0})
+    return [(wanted, common), cuda] if kind == "tensorrt" else [cuda]

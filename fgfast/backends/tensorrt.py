@@ -1,0 +1,214 @@
+"""Graphs as TensorRT engines, 10.x and 11. TensorRT itself is loaded when a session is made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fgfast.backends import tensorrt_engine
+from fgfast.backends.session import described, zeros
+from fgfast.backends.tensorrt_engine import available, version
+from fgfast.errors import GraphError
+from fgfast.graphs import Contract
+
+__all__ = ["TensorRtSession", "available", "version"]
+
+log = logging.getLogger("fgfast")
+
+# Bytes that addresses must be multiples of (NvInferRuntime.h, IExecutionContext::setTensorAddress). What torch
+# allocates is aligned to 512; a slice of it may not be.
+_ALIGNMENT = 256
+# trt.DataType by our names.
+_TYPES = {
+    "uint8": "UINT8",
+    "int64": "INT64",
+    "float32": "FLOAT",
+    "float16": "HALF",
+    "bfloat16": "BF16",
+    "bool": "BOOL",
+}
+
+
+class TensorRtSession:
+    """One engine. Inputs and outputs are bound where they lie: nothing goes through the host.
+
+    All runs are queued on a stream of the session's own, because TensorRT synchronizes the device on the default one
+    and because one execution context has one scratch memory; events put it in order with the caller's stream. Where
+    all shapes are fixed, `prepare` records the run as a CUDA graph, which later runs replay.
+
+    Args:
+        path: of the engine; its manifest lies beside it.
+        contract: of the graph.
+        device: "cuda:N".
+        digest: SHA-256 of the engine, where its manifest is not written yet.
+
+    Raises:
+        MissingExtraError: TensorRT is not installed.
+        UsageError: the device is no GPU.
+        GraphError: the engine is not to be trusted, or cannot be loaded.
+    """
+
+    backend = "tensorrt"
+
+    def __init__(
+        self, path: Path, contract: Contract, device: str | torch.device = "cuda:0", digest: str | None = None
+    ) -> None:
+        self._trt = tensorrt_engine.load()
+        self.contract, self.device = contract, tensorrt_engine.gpu_of(device)
+        content = tensorrt_engine.trusted(path, contract, digest)
+        self._messages = tensorrt_engine.messages(self._trt)
+        self._messages.errors.clear()
+        with torch.cuda.device(self.device):
+            self._runtime = self._trt.Runtime(self._messages)
+            self._engine = self._runtime.deserialize_cuda_engine(content)
+            if self._engine is None:
+                raise GraphError(f"TensorRT {version()} cannot load {path}: {self._messages.take()}; export it again")
+            self._hold(path)
+            self._context = self._engine.create_execution_context()
+            if self._context is None:
+                raise GraphError(f"TensorRT cannot run {path.name}: {self._messages.take()}; free memory on {device}")
+            self._stream = torch.cuda.Stream(self.device)
+        self._sizes: dict[str, int] | None = None
+        self._recording: _Recording | None = None
+
+    def _hold(self, path: Path) -> None:
+        """Hold the engine's tensors to the contract."""
+        engine, modes = self._engine, self._trt.TensorIOMode
+        names = [engine.get_tensor_name(n) for n in range(engine.num_io_tensors)]
+        for ports, mode in ((self.contract.inputs, modes.INPUT), (self.contract.outputs, modes.OUTPUT)):
+            found = [name for name in names if engine.get_tensor_mode(name) == mode]
+            if sorted(found) != sorted(port.name for port in ports):
+                raise GraphError(f"{path} has {found}, must have {[p.name for p in ports]}; export it again")
+            for port in ports:
+                kind = engine.get_tensor_dtype(port.name)
+                if kind != getattr(self._trt.DataType, _TYPES[port.dtype]):
+                    raise GraphError(f"{path}: {port.name} is {kind}, must be {port.dtype}; export it again")
+
+    def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
+        """As Session.prepare: one run, after which TensorRT allocates no more, and where shapes are fixed a recording.
+
+        An engine that cannot be recorded runs as it is; that is said in the log.
+        """
+        with torch.cuda.device(self.device):
+            inputs = zeros(self.contract, sizes or {}, self.device)
+            recording = _Recording(None, inputs, self._bind(inputs, self.contract.bind(described(inputs))))
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))
+            self._queue()
+            self._stream.synchronize()
+            if self.contract.free:
+                return
+            graph = torch.cuda.CUDAGraph()
+            try:
+                # Other threads may allocate meanwhile: only this one must not.
+                with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                    self._queue()
+            except (RuntimeError, GraphError) as error:
+                log.warning("%s is not recorded as a CUDA graph: %s", self.contract.graph, error)
+                self._stream = torch.cuda.Stream(self.device)
+                return
+            recording.graph = graph
+            self._recording = recording
+
+    @property
+    def recorded(self) -> bool:
+        """Whether runs replay a CUDA graph."""
+        return self._recording is not None
+
+    def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
+        """As Session.run."""
+        if self._context is None:
+            raise GraphError("this session was closed")
+        sizes = self.contract.bind(described(inputs))
+        for name, tensor in inputs.items():
+            if tensor.device != self.device:
+                raise GraphError(f"{self.contract.graph}: {name} is on {tensor.device}, must be on {self.device}")
+        with torch.cuda.device(self.device):
+            caller = stream or torch.cuda.current_stream(self.device)
+            with torch.cuda.stream(caller):
+                # On the caller's stream, which waits for ours below: the memory is not used again too early.
+                given = {name: _aligned(tensor) for name, tensor in inputs.items()}
+                if self._recording:
+                    outputs = {name: torch.empty_like(t) for name, t in self._recording.outputs.items()}
+                else:
+                    outputs = self._bind(given, sizes)
+            self._stream.wait_stream(caller)
+            if self._recording:
+                with torch.cuda.stream(self._stream):
+                    self._recording.replay(given, outputs)
+            else:
+                self._queue()
+            caller.wait_stream(self._stream)
+        return outputs
+
+    def _bind(self, inputs: Mapping[str, Tensor], sizes: dict[str, int]) -> dict[str, Tensor]:
+        """Tell TensorRT shapes and addresses of inputs and of new outputs, which are returned."""
+        outputs = {
+            port.name: torch.empty(
+                [sizes[d] if isinstance(d, str) else d for d in port.shape],
+                dtype=getattr(torch, port.dtype),
+                device=self.device,
+            )
+            for port in self.contract.outputs
+        }
+        if sizes != self._sizes:
+            self._sizes = None
+            self._reshape(inputs, outputs)
+            self._sizes = sizes
+        for name, tensor in (*inputs.items(), *outputs.items()):
+            if not self._context.set_tensor_address(name, tensor.data_ptr()):
+                raise GraphError(f"{self.contract.graph}: TensorRT refuses {name}: {self._messages.take()}")
+        return outputs
+
+    def _reshape(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        for name, tensor in inputs.items():
+            if not self._context.set_input_shape(name, tuple(tensor.shape)):
+                low, _, high = (tuple(shape) for shape in self._engine.get_tensor_profile_shape(name, 0))
+                raise GraphError(
+                    f"{self.contract.graph}: {name} has shape {tuple(tensor.shape)}, the engine was built for {low} to "
+                    f"{high}; give less at once, or build it for more"
+                )
+        for name, tensor in outputs.items():
+            found = tuple(self._context.get_tensor_shape(name))
+            if found != tuple(tensor.shape):
+                raise GraphError(f"{self.contract.graph}: {name} would be {found}, must be {tuple(tensor.shape)}")
+
+    def _queue(self) -> None:
+        """Queue one run on our stream."""
+        if not self._context.execute_async_v3(self._stream.cuda_stream):
+            raise GraphError(f"{self.contract.graph}: TensorRT cannot run: {self._messages.take()}")
+
+    def close(self) -> None:
+        """As Session.close."""
+        if self._context is not None:
+            self._stream.synchronize()
+        # A context must go before its engine, an engine before its runtime.
+        self._recording = None
+        self._context = None
+        self._engine = None
+        self._runtime = None
+
+
+class _Recording:
+    """A run as a CUDA graph, and the memory it reads and writes."""
+
+    def __init__(self, graph: Any, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
+        self.graph, self.inputs, self.outputs = graph, inputs, outputs
+
+    def replay(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        """Queue copies in, the run, and copies out on the current stream."""
+        for name, tensor in inputs.items():
+            self.inputs[name].copy_(tensor, non_blocking=True)
+        self.graph.replay()
+        for name, tensor in outputs.items():
+            tensor.copy_(self.outputs[name], non_blocking=True)
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of it where TensorRT could not read it in place."""
+    tensor = tensor.contiguous()
+    return tensor if tensor.data_ptr() % _ALIGNMENT == 0 else tensor.clone()

@@ -1,0 +1,197 @@
+"""The package tensorrt, and engines as files: how they are named, and which are trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+
+from fgfast.errors import GraphError, MissingExtraError, UsageError
+from fgfast.graphs import Contract, Manifest
+
+log = logging.getLogger("fgfast")
+
+
+class Span(NamedTuple):
+    """What a free size may be: at least, most often (what kernels are chosen for), at most."""
+
+    low: int
+    usual: int
+    high: int
+
+
+# Free sizes of the contracts. A wider span costs memory, which is laid out for the largest.
+# classes: LVIS has 1203 names and a background. text: BERT's tokens, of which there are 256 at most.
+SPANS = MappingProxyType(
+    {
+        "batch": Span(1, 4, 8),
+        "images": Span(1, 4, 8),
+        "pairs": Span(1, 8, 64),
+        "classes": Span(2, 1204, 4096),
+        "text": Span(3, 16, 256),
+    }
+)
+
+
+def load() -> Any:
+    """The package tensorrt.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        GraphError: it is installed and cannot be loaded; says why.
+    """
+    try:
+        trt: Any = import_module("tensorrt")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "tensorrt":
+            raise GraphError(f"TensorRT cannot be loaded: {error}; install it anew (pip install tensorrt)") from error
+        raise MissingExtraError("tensorrt", "gpu", "running TensorRT engines") from None
+    except Exception as error:  # a library that is missing, or is of another CUDA
+        raise GraphError(f"TensorRT cannot be loaded: {error}; install it anew (pip install tensorrt)") from error
+    if major(trt) < 10:
+        raise GraphError(f"TensorRT {trt.__version__} is too old; take 10 or newer (pip install 'tensorrt>=10')")
+    return trt
+
+
+def version() -> str:
+    """TensorRT's version; raises as `load`."""
+    return str(load().__version__)
+
+
+def major(trt: Any) -> int:
+    """The first number of TensorRT's version."""
+    return int(str(trt.__version__).partition(".")[0])
+
+
+def available() -> bool:
+    """Whether engines can be built and run here: TensorRT loads, and torch sees a GPU."""
+    try:
+        load()
+    except (MissingExtraError, GraphError):
+        return False
+    return bool(torch.cuda.is_available())
+
+
+def gpu_of(device: str | torch.device) -> torch.device:
+    """The GPU that is meant, by its number.
+
+    Raises:
+        UsageError: it is no GPU, or there is none.
+    """
+    chosen = torch.device(device)
+    if chosen.type != "cuda" or not torch.cuda.is_available():
+        raise UsageError(
+            f"TensorRT runs on a GPU that torch can use, not on {chosen}; `fgfast doctor` says what is here"
+        )
+    return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
+
+
+@cache
+def messages(trt: Any) -> Any:
+    """TensorRT's logger, one a process, as TensorRT wants it. `take()` gives the errors since the last time.
+
+    TensorRT's built-in plugins, which the ONNX parser uses for some operators, are made known with it.
+    """
+
+    class Messages(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            if int(severity) <= int(trt.ILogger.Severity.ERROR):
+                self.errors.append(msg)
+            log.debug("TensorRT: %s", msg)
+
+        def take(self) -> str:
+            told, self.errors = "; ".join(self.errors), []
+            return told or "it gives no reason"
+
+    logger = Messages()
+    trt.init_libnvinfer_plugins(logger, "")
+    return logger
+
+
+def gpu_name(device: str | torch.device) -> str:
+    """A GPU's name and compute capability, fit for a file's name."""
+    gpu = gpu_of(device)
+    large, small = torch.cuda.get_device_capability(gpu)
+    plain = re.sub(r"[^a-z0-9]+", "-", str(torch.cuda.get_device_name(gpu)).lower()).strip("-")
+    return f"{plain}-sm{large}{small}"
+
+
+def engine_path(
+    graph: Path, manifest: Manifest, device: str | torch.device = "cuda:0", spans: Mapping[str, Span] = SPANS
+) -> Path:
+    """Where the engine of an ONNX file for one GPU lies: the GPU, TensorRT's version and what it is made of name it.
+
+    Args:
+        graph: the ONNX file.
+        manifest: of the ONNX file, whose files are verified.
+        device: the GPU.
+        spans: of the free sizes.
+
+    Raises:
+        MissingExtraError, GraphError: as `load`.
+        UsageError: the device is no GPU.
+    """
+    used = {name: spans.get(name) for name in manifest.contract.free}
+    made_of = json.dumps([manifest.files, asdict(manifest.contract), used], sort_keys=True)
+    digest = hashlib.sha256(made_of.encode()).hexdigest()
+    return graph.with_name(f"{engine_prefix(graph, device)}{version()}-{digest[:16]}.engine")
+
+
+def engine_prefix(graph: Path, device: str | torch.device) -> str:
+    """What the names of all engines of a graph for one GPU begin with."""
+    return f"{graph.stem}-{gpu_name(device)}-trt"
+
+
+def manifest_of(engine: Path) -> Path:
+    """Where the manifest of an engine lies."""
+    return engine.with_suffix(".json")
+
+
+def trusted(path: Path, contract: Contract, digest: str | None = None) -> bytes:
+    """The content of an engine that this machine built and checked.
+
+    An engine is a program: TensorRT does what it says. One that came from elsewhere has no manifest, or another hash,
+    and is not touched. What is hashed is what is used.
+
+    Args:
+        path: of the engine.
+        contract: that it must have been built for.
+        digest: SHA-256 that it must have, where there is no manifest yet.
+
+    Raises:
+        GraphError: it is not to be trusted, or was built for something else; says what to do.
+    """
+    again = "build it again from its ONNX file (fgfast export)"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise GraphError(f"{path} cannot be read ({error.strerror}); {again}") from error
+    if digest is None:
+        beside = manifest_of(path)
+        if not beside.is_file():
+            raise GraphError(f"{path} has no manifest {beside.name}, so it was not built here; {again}")
+        manifest = Manifest.read(beside)
+        digest = manifest.files.get(path.name)
+        if manifest.contract != contract:
+            raise GraphError(f"{path} was built for another contract of {manifest.contract.graph}; {again}")
+        if manifest.code.get("tensorrt") != version():
+            built = manifest.code.get("tensorrt", "an unknown version")
+            raise GraphError(f"{path} was built with TensorRT {built}, here is {version()}; {again}")
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise GraphError(f"{path} has SHA-256 {found}, its manifest says {digest}: it is not what was built; {again}")
+    return content

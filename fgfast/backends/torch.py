@@ -1,0 +1,154 @@
+"""Graphs in PyTorch: as they are, compiled, or recorded as a CUDA graph; whichever is faster on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fgfast.backends.session import described, zeros
+from fgfast.errors import GraphError
+from fgfast.graphs import Contract
+from fgfast.transfer import cache_folder
+
+# "eager" as it stands; "compiled" by torch.compile; "recorded" as a CUDA graph, which replays all kernels in one
+# call; "compiled+recorded" both. On the CPU eager was the fastest: the time goes into oneDNN and MKL either way.
+FORMS = ("eager", "compiled", "recorded", "compiled+recorded")
+# Shapes for which a CUDA graph is kept; each holds its own memory.
+_RECORDINGS = 8
+# Runs before recording: the first chooses algorithms, the second shows that they stay.
+_WARM_UP = 2
+
+_Run = Callable[..., Any]
+
+
+def keep_compiled() -> None:
+    """Let torch.compile keep what it made in fgfast's cache folder instead of the machine's temporary one.
+
+    The folder that the user named in TORCHINDUCTOR_CACHE_DIR is left alone; torch itself notes its default there.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR") in (None, default_cache_dir()):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "compiled")
+
+
+class TorchSession:
+    """One graph in PyTorch.
+
+    Args:
+        graph: takes the contract's inputs in its order, returns its outputs in its order; on `device` already.
+        contract: of the graph.
+        device: where the graph's weights are.
+        form: one of FORMS.
+
+    Raises:
+        GraphError: a form that does not exist, or a recording without a GPU.
+    """
+
+    backend = "torch"
+
+    def __init__(
+        self, graph: nn.Module, contract: Contract, device: str | torch.device = "cpu", form: str = "eager"
+    ) -> None:
+        self.contract, self.device, self.form = contract, torch.device(device), form
+        if form not in FORMS:
+            raise GraphError(f"no form {form!r} of a graph in PyTorch; there are {', '.join(FORMS)}")
+        if "recorded" in form and self.device.type != "cuda":
+            raise GraphError(f"a CUDA graph cannot be recorded on {self.device}; take eager or compiled")
+        self._call: _Run = graph
+        if "compiled" in form:
+            keep_compiled()
+            # Shapes are fixed by the contract, or few: each gets code of its own.
+            self._call = _Compiled(graph)
+        self._recordings: dict[tuple[tuple[str, int], ...], _Recording] = {}
+
+    @torch.inference_mode()
+    def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
+        """As Session.prepare: compiles and records for these sizes, or just runs once."""
+        self.run(zeros(self.contract, sizes or {}, self.device))
+
+    @torch.inference_mode()
+    def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
+        """As Session.run."""
+        sizes = self.contract.bind(described(inputs))
+        given = [inputs[port.name] for port in self.contract.inputs]
+        with torch.cuda.stream(stream) if stream is not None else nullcontext():
+            if "recorded" in self.form:
+                outputs = self._recording(tuple(sorted(sizes.items())), given).replay(given)
+            else:
+                outputs = _as_tuple(self._call(*given))
+        return {port.name: tensor for port, tensor in zip(self.contract.outputs, outputs, strict=True)}
+
+    def close(self) -> None:
+        """As Session.close."""
+        self._recordings.clear()
+        self._call = _closed
+
+    def _recording(self, sizes: tuple[tuple[str, int], ...], given: list[Tensor]) -> _Recording:
+        """The recording for these sizes, made on first use; the one used longest ago makes room."""
+        found = self._recordings.pop(sizes, None)
+        if found is None:
+            if len(self._recordings) == _RECORDINGS:
+                del self._recordings[next(iter(self._recordings))]
+            found = _Recording.make(self._call, given)
+        self._recordings[sizes] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Recording:
+    """A CUDA graph and the memory it reads and writes."""
+
+    graph: torch.cuda.CUDAGraph
+    inputs: list[Tensor]
+    outputs: tuple[Tensor, ...]
+
+    @classmethod
+    def make(cls, call: _Run, given: list[Tensor]) -> _Recording:
+        inputs = [tensor.clone() for tensor in given]
+        side = torch.cuda.Stream(given[0].device)
+        side.wait_stream(torch.cuda.current_stream(given[0].device))
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UP):
+                call(*inputs)
+        torch.cuda.current_stream(given[0].device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = _as_tuple(call(*inputs))
+        return cls(graph, inputs, outputs)
+
+    def replay(self, given: list[Tensor]) -> tuple[Tensor, ...]:
+        """Outputs for these inputs, copied out of the graph's memory."""
+        for ours, theirs in zip(self.inputs, given, strict=True):
+            ours.copy_(theirs, non_blocking=True)
+        self.graph.replay()
+        return tuple(tensor.clone() for tensor in self.outputs)
+
+
+class _Compiled:
+    """A graph, compiled when it is first called; run as it stands once before, for what it keeps from its first run."""
+
+    def __init__(self, graph: nn.Module) -> None:
+        self._graph, self._compiled = graph, torch.compile(graph, fullgraph=True, dynamic=False)
+        self._seen: set[tuple[torch.Size, ...]] = set()
+
+    def __call__(self, *given: Tensor) -> Any:
+        shapes = tuple(tensor.shape for tensor in given)
+        if shapes not in self._seen:
+            self._graph(*given)
+            self._seen.add(shapes)
+        return self._compiled(*given)
+
+
+def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+def _closed(*_: Tensor) -> None:
+    raise GraphError("this session was closed")

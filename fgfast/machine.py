@@ -1,0 +1,31 @@
+"""The machine that figures were measured on and pictures made on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """The machine, in words."""
+    return {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count()}
+
+
+def processor_name() -> str:
+    """The processor's model name, as far as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def available_cores() -> int:
+    """How many cores this process may use; the default number of workers."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # absent on macOS and Windows
+        return os.cpu_count() or 1

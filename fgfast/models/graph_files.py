@@ -1,0 +1,101 @@
+"""Where exported graphs lie and which of them may be used. No torch here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgfast.errors import GraphError
+from fgfast.graphs import GRAPHS, Contract, Manifest
+from fgfast.models import digests, weights
+from fgfast.models.build import seed_of
+from fgfast.transfer import cache_folder, digest_of
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A graph in a file, and what it is.
+
+    Attributes:
+        path: the ONNX file.
+        manifest: what was written beside it when it had passed its check.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    def verify(self) -> None:
+        """Hold every file to the digest of the manifest; files that did not change since are believed.
+
+        Raises:
+            GraphError: names the file.
+        """
+        for name, wanted in self.manifest.files.items():
+            file = self.path.with_name(name)
+            if not file.is_file() or _digest(file) != wanted:
+                raise GraphError(f"{file} is not the file that was checked after the export; export the model again")
+
+
+def folder(model: str, weights: str, precision: str, root: Path | None = None) -> Path:
+    """Where the graphs of a model lie.
+
+    Args:
+        model: "sam_vit_l", "detic", ...
+        weights: from `identity`.
+        precision: "fp32", "bf16" or "fp16".
+        root: of all graphs; None takes the cache.
+    """
+    tag = re.sub(r"[^a-z0-9]+", "-", weights.removeprefix("sha256 ").lower())
+    return (root or cache_folder() / "graphs") / model / f"{tag}-{precision}"
+
+
+def file_name(contract: Contract) -> str:
+    """The name of a graph's file: graph, canvas where there is one, batch."""
+    first = contract.inputs[0].shape
+    if contract.inputs[0].name != "pixels":
+        return f"{contract.graph}.onnx"
+    batch, height, width = first[:3]
+    canvas = f"-{height}x{width}" if contract.graph != "sam_image_encoder" else ""
+    return f"{contract.graph}{canvas}{'' if isinstance(batch, str) else f'-b{batch}'}.onnx"
+
+
+def find(graph: str, where: Path) -> list[Exported]:
+    """The graphs of one name in a folder whose files are whole as far as a glance shows, best known order first.
+
+    Args:
+        graph: one of fgfast.graphs.GRAPHS.
+        where: from `folder`.
+    """
+    assert graph in GRAPHS
+    found = []
+    for path in sorted(where.glob(f"{graph}*.onnx")):
+        manifest = path.with_suffix(".json")
+        if not manifest.is_file():
+            continue
+        exported = Exported(path, Manifest.read(manifest))
+        if all(path.with_name(name).is_file() for name in exported.manifest.files):
+            found.append(exported)
+    return found
+
+
+def identity(name: str, model_weights: str) -> str:
+    """What a model's weights are: "random:SEED", or "sha256 ..." of the checkpoint.
+
+    Args:
+        name: "sam_vit_l", "detic", ...
+        model_weights: "cached", "random:SEED", or a file.
+    """
+    if seed_of(model_weights) is not None:
+        return model_weights
+    path = weights.path(name) if model_weights == "cached" else Path(model_weights).expanduser()
+    return f"sha256 {digests.checked(path)[:16]}" if path.is_file() else path.name
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file, as noted beside it while it has not changed."""
+    known = digests.recorded(file)
+    if not known:
+        known = digest_of(file)
+        digests.record(file, known)
+    return known

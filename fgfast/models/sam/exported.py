@@ -1,0 +1,125 @@
+"""SAM's image encoder once more, in the form that ONNX states shortest; it computes what ImageEncoder computes.
+
+* Tokens stay in rows, so that every linear layer is one Gemm with the checkpoint's own weight.
+* Windows are one Gather of rows, with the bias of `qkv` appended as the row of all padding places.
+* The relative positions are folded into longer heads (attention.py), so that attention is one Attention. Which table
+  row belongs to which pair of tokens is resolved here, once, into constants.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fgfast.models.sam.architecture import CHANNELS
+from fgfast.models.sam.attention import one_hot_positions
+from fgfast.models.sam.image_encoder import Attention, Block, ImageEncoder, WindowAttention
+
+# Fused attention kernels want heads of multiples of 8; 32 is what the heads are padded to in PyTorch, too.
+_ALIGN = 32
+
+
+class ExportedEncoder(nn.Module):
+    """Pictures to embeddings.
+
+    Args:
+        encoder: whose weights are shared, not copied.
+    """
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.patches, self.pos_embed, self.neck = encoder.patch_embed.proj, encoder.pos_embed, encoder.neck
+        self.grid = encoder.pos_embed.shape[1]
+        self.blocks = nn.ModuleList(_Block(block, self.grid**2) for block in encoder.blocks)
+        # The columns that keys are lengthened by, the same for all blocks of a kind.
+        for block in self.blocks:
+            if not hasattr(self, block.columns):
+                like = block.qkv.weight
+                columns = one_hot_positions(block.side, block.padding, like).view(1, 1, block.side**2, -1)
+                self.register_buffer(block.columns, columns, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, side, side) float32, normalised and padded -> (B, 256, side / 16, side / 16) float32."""
+        tokens = self.patches(pixels.to(self.patches.weight.dtype)).permute(0, 2, 3, 1).float()
+        rows = (tokens + self.pos_embed).flatten(0, 2)
+        for block in self.blocks:
+            rows = block(rows, getattr(self, block.columns))
+        first, norm, second, last_norm = self.neck
+        # A convolution of 1x1 is a product on rows, and its norm one on their last axis.
+        rows = functional.linear(rows.to(first.weight.dtype), first.weight.flatten(1)).float()
+        rows = functional.layer_norm(rows, (CHANNELS,), norm.weight, norm.bias, norm.eps)
+        square = rows.unflatten(0, (-1, self.grid, self.grid)).permute(0, 3, 1, 2)
+        embeddings: Tensor = last_norm(second(square.to(second.weight.dtype)).float())
+        return embeddings
+
+
+class _Block(nn.Module):
+    """One block on rows.
+
+    Args:
+        block: whose weights are shared.
+        tokens: of a picture.
+    """
+
+    def __init__(self, block: Block, tokens: int) -> None:
+        super().__init__()
+        attention: Attention = block.attn
+        self.norm1, self.norm2, self.mlp = block.norm1, block.norm2, block.mlp
+        self.qkv, self.proj = attention.qkv, attention.proj
+        self.tokens, self.heads = tokens, attention.heads
+        self.windows = isinstance(attention, WindowAttention)
+        if self.windows:
+            self.register_buffer("token_at", attention.token_at.flatten(), persistent=False)
+            self.register_buffer("place_of", attention.place_of, persistent=False)
+        offsets, self.size = attention.rel_pos_h.shape
+        self.side = (offsets + 1) // 2
+        self.padding = -(self.size + 2 * self.side) % _ALIGN
+        self.columns = f"columns{self.side}"
+        by_row, by_column = (self._table(t) for t in (attention.rel_pos_h, attention.rel_pos_w))
+        self.register_buffer("by_row", by_row, persistent=False)
+        # The padding of the heads are columns of zeros in this table.
+        self.register_buffer("by_column", functional.pad(by_column, (0, self.padding)), persistent=False)
+
+    def _table(self, rel_pos: Tensor) -> Tensor:
+        """(2S - 1, D) float32 -> (S, D, S) of the weights' dtype: for a query's row, what each key's row adds.
+
+        Multiplied by sqrt(D), by which attention will divide.
+        """
+        at = torch.arange(self.side)
+        rows = rel_pos.detach()[at[:, None] - at + self.side - 1] * math.sqrt(self.size)
+        return rows.transpose(1, 2).to(self.qkv.weight.dtype).contiguous()
+
+    def forward(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """(B * tokens, width) float32 -> the same; columns (1, 1, N, 2S + padding) lengthen the keys."""
+        half = self.qkv.weight.dtype
+        mixed = self._mix(self.qkv(self.norm1(rows).to(half)), columns)
+        rows = rows + self.proj(mixed).float()
+        hidden = functional.gelu(self.mlp.lin1(self.norm2(rows).to(half)))
+        changed: Tensor = rows + self.mlp.lin2(hidden).float()
+        return changed
+
+    def _mix(self, qkv: Tensor, columns: Tensor) -> Tensor:
+        """(B * tokens, 3 * width) -> (B * tokens, width): attention itself."""
+        count, size = self.side**2, self.size
+        if self.windows:
+            qkv = qkv.unflatten(0, (-1, self.tokens))
+            # What `qkv` gives for a padding token, which is zero.
+            padding = self.qkv.bias.expand(qkv.shape[0], 1, -1)
+            qkv = torch.cat([qkv, padding], 1).index_select(1, self.token_at)
+        parts = qkv.reshape(-1, count, 3, self.heads, size).permute(2, 0, 3, 1, 4)
+        q, k, v = parts[0], parts[1], parts[2]
+        squares = q.unflatten(2, (self.side, self.side))
+        rows_bias = squares @ self.by_row
+        columns_bias = (squares.transpose(2, 3) @ self.by_column).transpose(2, 3)
+        long_q = torch.cat([squares, rows_bias, columns_bias], -1).flatten(2, 3)
+        long_k = torch.cat([k, columns.expand(k.shape[0], self.heads, -1, -1)], -1)
+        long_v = functional.pad(v, (0, columns.shape[-1]))
+        mixed = functional.scaled_dot_product_attention(long_q, long_k, long_v, scale=1 / math.sqrt(size))
+        mixed = mixed[..., :size].transpose(1, 2)
+        if not self.windows:
+            return mixed.reshape(-1, self.heads * size)
+        places = self.token_at.shape[0]
+        return mixed.reshape(-1, places, self.heads * size).index_select(1, self.place_of).flatten(0, 1)
