@@ -5,6 +5,10 @@ torchvision registers fake kernels for two operators when imported and fails whe
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+from pathlib import Path
+
 import torch
 
 _SCHEMAS = (
@@ -17,6 +21,16 @@ _library = torch.library.Library("torchvision", "FRAGMENT")
 
 def declare() -> None:
     """Declare the operators unless torchvision's own library, or an earlier call, has."""
+    _load_own()
     for schema in _SCHEMAS:
         if not hasattr(torch.ops.torchvision, schema.partition("(")[0]):
             _library.define(schema)
+
+
+def _load_own() -> None:
+    """Load torchvision's own library where it fits this torch. Were it loaded after ours, it would end the process."""
+    spec = importlib.util.find_spec("torchvision")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for library in Path(folder).glob("_C*.so"):
+            with contextlib.suppress(OSError):
+                torch.ops.load_library(str(library))
