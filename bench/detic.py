@@ -44,7 +44,7 @@ from fgfast.tolerances import DETIC_BOX_SHARE, DETIC_FP32
 # Height and width: Detic's size for a 2:3 picture, so that resizing changes nothing.
 _SIZE = (800, 1200)
 _CLASSES = 1203
-_WEIGHTS = "random:0"
+MODEL_WEIGHTS = "random:0"
 # Boxes further apart are not the same (README of the golden fixtures).
 _MATCH_PX = 2.0
 
@@ -52,12 +52,13 @@ _Detect = Callable[[UInt8], Detected]
 _Maps = Callable[[Tensor], Tensor]
 
 
-def measure(*, rounds: int, config: DeticConfig = SWIN_B) -> dict[str, Any]:
+def measure(*, rounds: int, config: DeticConfig = SWIN_B, model_weights: str = MODEL_WEIGHTS) -> dict[str, Any]:
     """Time the three in turns on the same picture, after comparing what they compute.
 
     Args:
         rounds: how often each is timed; medians are quoted.
         config: of the model.
+        model_weights: "cached", "random:SEED" or a file; the same for all.
 
     Returns:
         Which reference it was, seconds of each, ratios to the reference, differences from it, the machine and versions,
@@ -70,9 +71,9 @@ def measure(*, rounds: int, config: DeticConfig = SWIN_B) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     picture = noise_picture(generator, *_SIZE)
     words = torch.from_numpy(generator.standard_normal((_CLASSES, EMBEDDING), dtype=np.float32))
-    models = {name: build_detic(config.name, _WEIGHTS, name) for name in ("fp32", "bf16")}
+    models = {name: build_detic(config.name, model_weights, name) for name in ("fp32", "bf16")}
     lacking = original_detic.missing()
-    reference, detect, swin3 = _plain(config, words) if lacking else _original(models["fp32"], words)
+    reference, detect, swin3 = _plain(config, words, model_weights) if lacking else _original(models["fp32"], words)
     forms: dict[str, _Detect] = {reference: detect}
     for name, model in models.items():
         forms[f"fgfast_{name}"] = _detector(detic_in_torch(model), config, words)
@@ -92,6 +93,7 @@ def measure(*, rounds: int, config: DeticConfig = SWIN_B) -> dict[str, Any]:
         "model": config.name,
         "picture": f"{_SIZE[1]}x{_SIZE[0]}, picture to detections",
         "reference": f"as specified, eager; not the original: {lacking}" if lacking else original_detic.named(),
+        "model_weights": model_weights,
         "rounds": rounds,
         "seconds": {name: round(value, 3) for name, value in medians.items()},
         # Of all threads together: what is left to compare by where other processes share the cores.
@@ -112,9 +114,9 @@ def _original(model: Detic, words: Tensor) -> tuple[str, _Detect, _Maps]:
     return "original_fp32", original, lambda pictures: original.model.backbone.bottom_up(pictures)["swin3"]
 
 
-def _plain(config: DeticConfig, words: Tensor) -> tuple[str, _Detect, _Maps]:
+def _plain(config: DeticConfig, words: Tensor, weights: str) -> tuple[str, _Detect, _Maps]:
     """Name, detector and backbone of the plain form."""
-    graph = PlainGraph(build_detic(config.name, _WEIGHTS, "fp32").to(memory_format=torch.contiguous_format))
+    graph = PlainGraph(build_detic(config.name, weights, "fp32").to(memory_format=torch.contiguous_format))
     canvases = AnyCanvas(lambda canvas, count: TorchSession(graph, graphs.detic_detector(canvas, count)))
     swin = graph.model.backbone.bottom_up
     return "plain_fp32", _detector(canvases, config, words), lambda pictures: plain_swin(swin, pictures)[-1]

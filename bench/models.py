@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import math
 import multiprocessing
 import resource
 import statistics
@@ -32,16 +31,20 @@ REFERENCE = "segment-anything"
 # Height and width of the pictures, and the box in parts of them: CUB's commonest size, a subject in the middle.
 _SIZE = (375, 500)
 _BOX = (0.2, 0.15, 0.85, 0.9)
-# Of the made-up weights. Their masks are ragged, which tells in the IoU of bf16 (0.984 to 0.990 with seed 0, where an
-# eighth of the picture is mask; 0.993 with seed 1). The golden weights' masks are compared in tests/parity/test_sam.py.
-_SEED = 1
+# Made up; the arithmetic does not depend on them.
+MODEL_WEIGHTS = "random:1"
 # What fgfast may differ by: fgfast/tolerances.py has the same figures and their reasons.
 _FLIPPED_FP32 = 1e-4
 _IOU_HALF = 0.99
 
 
 def measure_sam(
-    name: str = "vit_b", *, rounds: int = 5, precisions: Sequence[str] = ("fp32", "bf16"), pictures: int = 2
+    name: str = "vit_b",
+    *,
+    rounds: int = 5,
+    precisions: Sequence[str] = ("fp32", "bf16"),
+    pictures: int = 2,
+    model_weights: str = MODEL_WEIGHTS,
 ) -> dict[str, Any]:
     """Time segment-anything (float32, as shipped) and fgfast in turns on the same pictures, boxes and weights.
 
@@ -50,6 +53,7 @@ def measure_sam(
         rounds: how often each picture is timed by each; medians are quoted.
         precisions: of fgfast.
         pictures: how many different ones.
+        model_weights: "cached", "random:SEED" or a file; the same for all.
 
     Returns:
         Agreement, seconds, ratios and peak memory, as plain values.
@@ -57,7 +61,7 @@ def measure_sam(
     Raises:
         AssertionError: where results differ by more than the precision allows; then nothing is timed.
     """
-    contenders = {who: _Contender(who, name) for who in (REFERENCE, *precisions)}
+    contenders = {who: _Contender(who, name, model_weights) for who in (REFERENCE, *precisions)}
     generator = np.random.default_rng(0)
     height, width = _SIZE
     images = [noise_picture(generator, height, width) for _ in range(pictures)]
@@ -72,46 +76,16 @@ def measure_sam(
     finally:
         for contender in contenders.values():
             contender.close()
-    return _summary(name, rounds, agreement, seconds, peaks)
-
-
-def random_weights(name: str, seed: int) -> dict[str, Any]:
-    """A state dict of SAM `name`, float32, the same for the same seed, with gains that keep signals of order one."""
-    import torch
-
-    from fgfast.models.sam.model import Sam
-
-    with torch.device("meta"):
-        shapes = {key: tensor.shape for key, tensor in Sam(name).state_dict().items()}
-    generator = torch.Generator().manual_seed(seed)
-    state = {}
-    for key, shape in shapes.items():
-        state[key] = torch.empty(shape).normal_(0.0, _spread(key, tuple(shape)), generator=generator)
-        if key.endswith("weight") and len(shape) == 1:  # of a norm
-            state[key] += 1
-    return state
-
-
-def _spread(key: str, shape: tuple[int, ...]) -> float:
-    """Standard deviation of the made-up weights: those of the golden fixtures (goldenweights.py), in short."""
-    fixed = {"rel_pos_": 0.1, "pos_embed": 0.2, "gaussian_matrix": 1.0}
-    fixed |= dict.fromkeys(("iou_token", "mask_tokens", "point_embeddings", "_point_embed", "no_mask_embed"), 0.5)
-    if len(shape) == 1:
-        return 0.1
-    for part, spread in fixed.items():
-        if part in key:
-            return spread
-    gain = 1.5 if ".qkv." in key else 6.0 if "hypernetworks" in key and "layers.2" in key else 1.0
-    return gain / math.sqrt(math.prod(shape[1:]))
+    return _summary(name, rounds, agreement, seconds, peaks) | {"model_weights": model_weights}
 
 
 class _Contender:
     """A process with one model, that answers pictures with masks."""
 
-    def __init__(self, who: str, name: str) -> None:
+    def __init__(self, who: str, name: str, weights: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, who, name), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, who, name, weights), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -131,8 +105,8 @@ class _Contender:
         self._process.join()
 
 
-def _serve(pipe: Connection, who: str, name: str) -> None:
-    segment = _reference(name) if who == REFERENCE else _ours(name, who)
+def _serve(pipe: Connection, who: str, name: str, weights: str) -> None:
+    segment = _reference(name, weights) if who == REFERENCE else _ours(name, who, weights)
     while True:
         try:
             request = pipe.recv()
@@ -147,11 +121,13 @@ def _serve(pipe: Connection, who: str, name: str) -> None:
         pipe.send((mask, time.perf_counter() - start))
 
 
-def _reference(name: str) -> Any:
+def _reference(name: str, weights: str) -> Any:
+    from fgfast.models import build
+
     _declare_torchvision_operators()
     reference: Any = importlib.import_module("segment_anything")
     model = reference.sam_model_registry[name]()
-    model.load_state_dict(random_weights(name, _SEED))
+    model.load_state_dict(build.sam_state(name, weights))
     predictor = reference.SamPredictor(model.eval())
 
     def segment(image: UInt8, box: Float32) -> Bool:
@@ -162,11 +138,11 @@ def _reference(name: str) -> Any:
     return segment
 
 
-def _ours(name: str, precision: Any) -> Any:
-    from fgfast.models.sam.model import Sam
+def _ours(name: str, precision: Any, weights: str) -> Any:
+    from fgfast.models.build import build_sam
     from fgfast.models.sessions import sam_in_torch
 
-    model = sam_in_torch(Sam.build(name, random_weights(name, _SEED), precision))
+    model = sam_in_torch(build_sam(name, weights, precision))
     return lambda image, box: model.segment([image], [box])[0].bits[0, 0]
 
 

@@ -20,9 +20,10 @@ def bench(ctx: click.Context) -> None:
 @bench.command("models")
 @click.argument("model", default="sam_vit_b", type=click.Choice(["sam_vit_b", "sam_vit_l", "sam_vit_h", "detic"]))
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Rounds; medians are quoted.")
+@click.option("--model-weights", help="cached, random:SEED, or a file.  [default: made up]")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def bench_models(model: str, rounds: int, as_json: bool) -> None:
-    """A model beside its reference: SAM beside segment-anything, Detic beside a plain eager float32 one."""
+def bench_models(model: str, rounds: int, model_weights: str | None, as_json: bool) -> None:
+    """A model beside its reference: SAM beside segment-anything, Detic beside the original where it is installed."""
     import json
 
     from fgfast.models.build import import_torch
@@ -31,12 +32,13 @@ def bench_models(model: str, rounds: int, as_json: bool) -> None:
     if model == "detic":
         from fgfast.bench import detic
 
-        result = detic.measure(rounds=rounds)
+        result = detic.measure(rounds=rounds, model_weights=model_weights or detic.MODEL_WEIGHTS)
         click.echo(json.dumps(result, indent=2) if as_json else detic.table(result))
         return
     from fgfast.bench import models
 
-    result = models.measure_sam(model.removeprefix("sam_"), rounds=rounds)
+    weights = model_weights or models.MODEL_WEIGHTS
+    result = models.measure_sam(model.removeprefix("sam_"), rounds=rounds, model_weights=weights)
     click.echo(json.dumps(result, indent=2) if as_json else models.table(result))
 
 

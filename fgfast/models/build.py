@@ -46,20 +46,27 @@ def build_sam(name: str, weights: str | Path = "cached", precision: Precision = 
         WeightsError: the file is damaged or of another model.
     """
     import_torch(f"SAM {name}")
+    from fgfast.models.sam.model import Sam
+
+    _known("precision", precision, PRECISIONS)
+    model = Sam.build(name, sam_state(name, weights), precision)
+    model.to(device)
+    return model
+
+
+def sam_state(name: str, weights: str | Path = "cached") -> dict[str, Tensor]:
+    """The weights of a SAM by segment-anything's keys, checked; arguments and errors as for `build_sam`."""
     import torch
 
     from fgfast.models.sam.architecture import ARCHITECTURES
     from fgfast.models.sam.model import Sam
 
     _known("SAM", name, ARCHITECTURES)
-    _known("precision", precision, PRECISIONS)
     with torch.device("meta"):
         empty = Sam(name)
     state = _state(empty, f"sam_{name}" if name.startswith("vit") else None, weights)
     shapes = {key: tuple(value.shape) for key, value in empty.state_dict().items()}
-    model = Sam.build(name, states.check_state(state, shapes, source=_source(name, weights)), precision)
-    model.to(device)
-    return model
+    return states.check_state(state, shapes, source=_source(name, weights))
 
 
 def build_detic(
