@@ -9,6 +9,8 @@ from fgfast.cli.bench import bench
 from fgfast.cli.convert import convert
 from fgfast.cli.cut import cut
 from fgfast.cli.datasets import datasets
+from fgfast.cli.doctor import doctor
+from fgfast.cli.export import export
 from fgfast.cli.frame import Commands, verbose_option
 from fgfast.cli.models import models
 
@@ -20,7 +22,7 @@ def main() -> None:
     """Foreground-only twins of image-classification data sets."""
 
 
-for _command in (bench, convert, cut, datasets, models):
+for _command in (bench, convert, cut, datasets, doctor, export, models):
     main.add_command(_command)
 
 

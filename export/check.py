@@ -1,0 +1,89 @@
+"""An exported graph against the PyTorch it was made from, on inputs that were not traced; a breach is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from fgfast.errors import ParityError
+from fgfast.graphs import Contract
+from fgfast.tolerances import Tolerance
+
+# Inputs by name -> outputs by name, on the CPU.
+Run = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+
+def compare(
+    contract: Contract,
+    exported: Run,
+    reference: Run,
+    cases: Iterable[tuple[str, Mapping[str, Tensor]]],
+    tolerances: Mapping[str, Tolerance],
+) -> list[dict[str, Any]]:
+    """Run both and hold every output to its tolerance.
+
+    Args:
+        contract: of the graph; an output's `kind` names its row of `tolerances`.
+        exported: what is to be checked.
+        reference: PyTorch in float32, or in the same precision; the caller chooses tolerances to match.
+        cases: (name, inputs), none of which was traced.
+        tolerances: rows of fgfast.tolerances.
+
+    Returns:
+        A record for each case and output: case, output, largest and rms difference.
+
+    Raises:
+        ParityError: names the case, the output, by how much it is off and what would be allowed.
+    """
+    measured: list[dict[str, Any]] = []
+    for case, inputs in cases:
+        ours, theirs = exported(inputs), reference(inputs)
+        for port in contract.outputs:
+            a, b = (x[port.name].detach().cpu().double().numpy() for x in (ours, theirs))
+            where = f"{contract.graph}, {case}: {port.name}"
+            if a.shape != b.shape:
+                raise ParityError(f"{where} has shape {a.shape}, PyTorch gives {b.shape}")
+            finite = np.isfinite(b)
+            if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+                raise ParityError(f"{where} differs from PyTorch's where that is not a finite number")
+            record = {"case": case, "output": port.name, **amount(a[finite] - b[finite])}
+            hold(record, tolerances[port.kind], where)
+            measured.append(record)
+    return measured
+
+
+def amount(difference: NDArray[np.float64]) -> dict[str, float]:
+    """Largest and rms difference."""
+    largest = np.abs(difference).max(initial=0)
+    rms = np.sqrt(np.square(difference).mean()) if difference.size else 0
+    return {"largest": float(largest), "rms": float(rms)}
+
+
+def hold(record: dict[str, Any], allowed: Tolerance, where: str) -> None:
+    """Not by Tolerance.check, whose assertions python -O leaves out. NaN is a breach, too."""
+    for name, limit in (("largest", allowed.largest), ("rms", allowed.rms)):
+        if not record[name] <= limit:
+            off = f"{where} is off by {record[name]:.3g} ({name} difference)"
+            raise ParityError(f"{off}, {limit:.3g} would be allowed: {allowed.reason}")
+
+
+def smooth_noise(generator: np.random.Generator, height: int, width: int) -> Tensor:
+    """A picture without any photograph: (height, width, 3) uint8, blotches and ever finer grain."""
+    colours = torch.full((1, 3, height, width), 128.0)
+    for points, contrast in ((4, 60), (24, 30), (96, 12)):
+        noise = torch.from_numpy(generator.standard_normal((1, 3, points, points), np.float32))
+        colours += contrast * functional.interpolate(noise, (height, width), mode="bicubic")
+    return colours[0].permute(1, 2, 0).clamp(0, 255).to(torch.uint8)
+
+
+def delete(*paths: Path) -> None:
+    """Remove what failed, so that nobody uses it."""
+    for path in paths:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,163 @@
+"""The building of a TensorRT engine itself: parser, shapes, memory, timings, progress. See fgfast.export.tensorrt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fgfast.backends import tensorrt_engine as files
+from fgfast.backends.tensorrt_engine import SPANS, Span
+from fgfast.errors import GraphError, OutputFailedError
+from fgfast.graphs import Contract
+from fgfast.io.write import write_file
+from fgfast.transfer import cache_folder
+
+log = logging.getLogger("fgfast")
+
+# Called with the phase TensorRT is in, steps done, and steps in all.
+Progress = Callable[[str, int, int], None]
+# Part of the free GPU memory that one layer may use while it works.
+_WORKSPACE_SHARE = 0.5
+
+
+def build(
+    graph: Path,
+    contract: Contract,
+    device: str | torch.device = "cuda:0",
+    *,
+    spans: Mapping[str, Span] = SPANS,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> bytes:
+    """The serialized engine of an ONNX file, not checked. Arguments and errors as for
+    `fgfast.export.tensorrt.engine`."""
+    trt, gpu = files.load(), files.gpu_of(device)
+    logger = files.messages(trt)
+    logger.errors.clear()
+    monitor = _monitor(trt, progress) if progress and hasattr(trt, "IProgressMonitor") else None
+    with torch.cuda.device(gpu):
+        builder = trt.Builder(logger)
+        # From 11 on every network is strongly typed, and the flag is deprecated.
+        flag = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED if files.major(trt) < 11 else None
+        network = builder.create_network(0 if flag is None else 1 << int(flag))
+        _parse(trt, network, logger, graph)
+        _allow_split_attention(trt, network)
+        config = builder.create_builder_config()
+        # A float32 graph is asked for to have its digits: TensorFloat-32 has three fewer, and is on by default.
+        config.clear_flag(trt.BuilderFlag.TF32)
+        limit = memory or int(torch.cuda.mem_get_info(gpu)[0] * _WORKSPACE_SHARE)
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
+        if contract.free:
+            config.add_optimization_profile(_profile(builder, contract, spans))
+        if monitor is not None:
+            config.progress_monitor = monitor
+        timings = cache_folder() / "graphs" / f"timings-{files.gpu_name(gpu)}-trt{trt.__version__}.cache"
+        _attach_timings(config, timings)
+        content = builder.build_serialized_network(network, config)
+        if monitor is not None and monitor.stopped is not None:
+            raise monitor.stopped
+        if content is None:
+            raise GraphError(
+                f"TensorRT {trt.__version__} cannot build {graph.name} with {limit / 2**30:.1f} GiB of workspace: "
+                f"{logger.take()}. Give it more memory, or use another backend"
+            )
+        _keep_timings(config, timings)
+    return bytes(content)
+
+
+def _parse(trt: Any, network: Any, logger: Any, graph: Path) -> None:
+    """Read the ONNX file, whose weights may lie beside it."""
+    parser = trt.OnnxParser(network, logger)
+    if parser.parse_from_file(str(graph)):
+        return
+    told = []
+    for n in range(parser.num_errors):
+        error = parser.get_error(n)
+        told.append(f"{error.node_operator()} {error.node_name()!r}: {error.desc()}")
+    raise GraphError(
+        f"TensorRT {trt.__version__} does not take {graph.name}, {len(told)} errors:\n  "
+        + "\n  ".join(told or [logger.take()])
+        + "\nUse another backend, or another version of TensorRT"
+    )
+
+
+def _allow_split_attention(trt: Any, network: Any) -> None:
+    """Let TensorRT split an Attention for which it has no fused kernel (float32, odd head sizes), which it refuses by
+    default. Attention is a layer of its own since 10.14.
+    """
+    kind = getattr(trt.LayerType, "ATTENTION_INPUT", None)
+    for number in range(network.num_layers if kind is not None else 0):
+        layer = network.get_layer(number)
+        if layer.type == kind:
+            layer.attention.decomposable = True
+
+
+def _profile(builder: Any, contract: Contract, spans: Mapping[str, Span]) -> Any:
+    """The shapes that the engine is built for."""
+    missing = [name for name in contract.free if name not in spans]
+    if missing:
+        raise GraphError(f"{contract.graph}: nobody says how large {missing} may be; known are {sorted(spans)}")
+    profile = builder.create_optimization_profile()
+    for port in contract.inputs:
+        low, usual, high = (
+            tuple(spans[d][n] if isinstance(d, str) else d for d in port.shape) for n in range(len(Span._fields))
+        )
+        profile.set_shape(port.name, low, usual, high)
+    return profile
+
+
+def _attach_timings(config: Any, file: Path) -> None:
+    """What kernels took in earlier builds, which makes this one faster. A damaged file is begun anew."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        content = b""
+    timings = config.create_timing_cache(content)
+    if timings is None or not config.set_timing_cache(timings, False):
+        log.info("%s is not of this machine; TensorRT measures anew", file)
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _keep_timings(config: Any, file: Path) -> None:
+    timings = config.get_timing_cache()
+    if timings is None:
+        return
+    try:
+        write_file(file, bytes(timings.serialize()))
+    except OutputFailedError as error:
+        log.warning("%s", error)
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    """TensorRT's progress, passed on. What `progress` raises ends the build and is raised when it has ended."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
+            self.stopped: BaseException | None = None
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self.steps[phase_name] = num_steps
+            self._tell(phase_name, 0)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            self._tell(phase_name, step + 1)
+            return self.stopped is None
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._tell(phase_name, self.steps.get(phase_name, 0))
+            self.steps.pop(phase_name, None)
+
+        def _tell(self, phase: str, done: int) -> None:
+            if self.stopped is None:
+                try:
+                    progress(phase, done, self.steps.get(phase, done))
+                except BaseException as error:  # Ctrl-C above all; it must not pass through TensorRT
+                    self.stopped = error
+
+    return Monitor()

@@ -1,0 +1,44 @@
+"""`fgfast doctor`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from fgfast.cli.frame import verbose_option
+
+
+@click.command()
+@click.option("--verify", is_flag=True, help="Try everything out, too: may take minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@verbose_option
+def doctor(verify: bool, as_json: bool) -> None:
+    """Say what is here, what it is used for, what would be better.
+
+    With --verify: import every package, run two layers on every device and in every backend, hash weights, run the
+    exported graphs. Exit code 1 when something that is here does not work. Fit for a bug report.
+    """
+    import dataclasses
+    import json
+
+    from fgfast.doctor import checks, examine, text
+
+    facts = examine()
+    if not as_json:
+        click.echo(text.report(facts))
+    found = []
+    if verify:
+        if not as_json:
+            click.echo("\nChecks")
+        for check in checks.run(facts):
+            found.append(check)
+            if not as_json:
+                click.echo(text.check_line(check))
+        if not as_json:
+            click.echo(f"  {text.checks_summary(found)}")
+    if as_json:
+        click.echo(
+            json.dumps({**facts, "checks": [dataclasses.asdict(c) for c in found] if verify else None}, indent=2)
+        )
+    sys.exit(any(check.state == "failed" for check in found))

@@ -1,0 +1,156 @@
+"""Processor, memory, GPUs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from fgfast.machine import available_cores, processor_name
+
+# Flags of /proc/cpuinfo that change how fast models are: names of x86, then of ARM.
+_INSTRUCTIONS = (
+    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
+    *("asimd", "bf16", "i8mm", "sve", "sve2"),
+)
+_SMI_SECONDS = 20
+
+
+def machine() -> dict[str, Any]:
+    """System, processor, cores, memory. Sizes in bytes."""
+    info = _read("/proc/cpuinfo")
+    line = re.search(r"^(?:flags|Features)\s*:(.*)$", info, re.MULTILINE)
+    flags = set(line[1].split()) if line else set()
+    return {
+        "system": platform.platform(),
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "cores_available": available_cores(),
+        "cores_quota": _quota(),
+        "instructions": [name for name in _INSTRUCTIONS if name in flags],
+        **_memory(),
+    }
+
+
+def _quota() -> float | None:
+    """How many cores' worth of time the control group grants; None where there is no limit."""
+    for folder in _control_groups():
+        limit = _read(str(folder / "cpu.max")).split()
+        if not limit:
+            limit = [_read(str(folder / f"cpu.cfs_{part}_us")).strip() for part in ("quota", "period")]
+        if len(limit) == 2 and all(part.isdigit() for part in limit):
+            return round(int(limit[0]) / int(limit[1]), 2)
+    return None
+
+
+def _memory() -> dict[str, int | None]:
+    info = dict(re.findall(r"^(\w+):\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE))
+    total = int(info["MemTotal"]) << 10 if "MemTotal" in info else None
+    if total is None and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = int(info["MemAvailable"]) << 10 if "MemAvailable" in info else None
+    limits = [
+        int(text)
+        for folder in _control_groups()
+        for name in ("memory.max", "memory.limit_in_bytes")
+        if (text := _read(str(folder / name)).strip()).isdigit()
+    ]
+    limit = min(limits, default=None)
+    return {
+        "memory": total,
+        "memory_available": free,
+        "memory_limit": limit if limit is not None and total is not None and limit < total else None,
+    }
+
+
+def _control_groups() -> list[Path]:
+    """Folders of this process's control groups, version 2 and 1, the innermost first."""
+    root = Path("/sys/fs/cgroup")
+    found = []
+    for line in _read("/proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, place = rest.partition(":")
+        top = root / controllers.split(",")[0] if controllers else root
+        inner = top / place.lstrip("/")
+        found += [folder for folder in (inner, *inner.parents) if folder.is_relative_to(top)]
+    return [*found, root, root / "cpu", root / "memory"]
+
+
+def gpus() -> dict[str, Any]:
+    """What the driver says there is, and what torch can use. Memory in bytes."""
+    from fgfast.doctor import attempted
+
+    driver = attempted(_driver)
+    torch = attempted(_torch) if importlib.util.find_spec("torch") else {"error": "torch is not installed"}
+    return {"driver": driver, "torch": torch, "nvjpeg": attempted(_nvjpeg)}
+
+
+def _driver() -> dict[str, Any]:
+    """By nvidia-smi, which comes with the driver."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return {"found": [], "version": None, "cuda": None}
+    asked = "name,memory.total,memory.free,compute_cap,driver_version"
+    told = _run(program, f"--query-gpu={asked}", "--format=csv,noheader,nounits")
+    rows = [[part.strip() for part in line.split(",")] for line in told.splitlines() if line.strip()]
+    cuda = re.search(r"CUDA Version:\s*([\d.]+)", _run(program))
+    return {
+        "found": [
+            {"name": r[0], "memory": _mebibytes(r[1]), "memory_free": _mebibytes(r[2]), "capability": r[3]}
+            for r in rows
+            if len(r) == asked.count(",") + 1
+        ],
+        "version": rows[0][-1] if rows else None,
+        "cuda": cuda[1] if cuda else None,
+    }
+
+
+def _mebibytes(text: str) -> int | None:
+    return int(text) << 20 if text.isdigit() else None
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_SECONDS, check=False)
+    if done.returncode:
+        raise OSError(f"nvidia-smi ends with {done.returncode}: {(done.stdout + done.stderr).strip()[:200]}")
+    return done.stdout
+
+
+def _torch() -> dict[str, Any]:
+    import torch
+
+    found = []
+    for n in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        free, total = torch.cuda.mem_get_info(n)
+        large, small = torch.cuda.get_device_capability(n)
+        name = torch.cuda.get_device_name(n)
+        found.append({"name": name, "memory": total, "memory_free": free, "capability": f"{large}.{small}"})
+    return {"found": found, "cuda": torch.version.cuda}
+
+
+def _nvjpeg() -> str | None:
+    """Where nvJPEG lies, or None: decoding on the GPU needs it, and nothing in this version does."""
+    from ctypes.util import find_library
+
+    for package in ("nvidia.nvjpeg", "nvidia.cu13", "nvidia.cu12"):
+        try:
+            spec = importlib.util.find_spec(package)
+        except ModuleNotFoundError:
+            continue
+        for place in spec.submodule_search_locations or () if spec else ():
+            for file in sorted(Path(place).glob("**/*nvjpeg*.so*")):
+                return str(file)
+    return find_library("nvjpeg")
+
+
+def _read(path: str) -> str:
+    """A file of the system as text; empty where it is not there."""
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,98 @@
+"""Grounding DINO's network, tokenizer and image processor: from a checkpoint's folder, or made up."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from fgfast.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
+from fgfast.models import weights as cache
+
+NAMES = ("grounding_dino_tiny", "grounding_dino_base")
+NEEDED = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
+# image_mean and image_std of both checkpoints' preprocessor_config.json: ImageNet's, of values in 0..1.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def network(name: str, weights: str | Path) -> Any:
+    """transformers' GroundingDinoForObjectDetection in float32; arguments and errors as for `build`."""
+    from fgfast.models import grounding_dino_small as small
+
+    _check(name)
+    if (seed := small.seed_of(weights)) is not None:
+        return small.network(seed)
+    return _network(_folder(name, weights))
+
+
+def processors(name: str, weights: str | Path) -> tuple[Any, Any]:
+    """transformers' BertTokenizer and GroundingDinoImageProcessorPil; arguments and errors as for `build`."""
+    from fgfast.models import grounding_dino_small as small
+
+    _check(name)
+    if small.seed_of(weights) is not None:
+        return small.tokenizer(), small.image_processor()
+    folder = _folder(name, weights)
+    tokenizer, kind = classes("BertTokenizer", "GroundingDinoImageProcessorPil")
+    processor = kind.from_pretrained(folder, local_files_only=True)
+    for label, made, wanted in (("mean", processor.image_mean, MEAN), ("std", processor.image_std, STD)):
+        if tuple(made) != wanted:
+            told = f"normalises pictures with {label} {list(made)}; Grounding DINO's is {list(wanted)}"
+            raise UsageError(f"{folder} {told}")
+    return tokenizer.from_pretrained(folder, local_files_only=True), processor
+
+
+def package(name: str) -> Any:
+    """An optional package; imported by name, so that nothing is imported, or type-checked, without being used."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(name, "text", "Grounding DINO") from error
+
+
+def classes(*names: str) -> list[Any]:
+    """Classes of transformers, which imports their modules only now."""
+    transformers = package("transformers")
+    try:
+        return [getattr(transformers, name) for name in names]
+    except (ImportError, AttributeError, RuntimeError) as error:
+        raise UsageError(
+            f"transformers {transformers.__version__} cannot load Grounding DINO: {error} Either it is too old "
+            '(pip install -U "fgfast[text]"), or torchvision, which is not needed, does not fit the installed torch '
+            "(pip uninstall torchvision)"
+        ) from error
+
+
+def _check(name: str) -> None:
+    if name not in NAMES:
+        raise UnknownNameError("Grounding DINO model", name, NAMES)
+    package("torch")
+
+
+def _folder(name: str, weights: str | Path) -> Path:
+    """The folder with a checkpoint's files."""
+    folder = cache.path(name) if str(weights) == "cached" else Path(weights).expanduser()
+    if absent := [file for file in NEEDED if not (folder / file).is_file()]:
+        raise UsageError(f"{folder} is no Grounding DINO checkpoint: it lacks {', '.join(absent)}")
+    return folder
+
+
+def _network(folder: Path) -> Any:
+    (kind,) = classes("GroundingDinoForObjectDetection")
+    try:
+        model, report = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            weights_only=True,
+            dtype=package("torch").float32,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(folder, f"cannot be loaded as Grounding DINO: {error}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise WeightsError(
+            folder / "model.safetensors",
+            f"lacks {len(missing)} weights, the first {missing[:3]}; take the file of a Grounding DINO",
+        )
+    return model

@@ -1,0 +1,263 @@
+"""SAM's exported graphs in ONNX Runtime on the CPU: against the reference's stored numbers, and against PyTorch."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from parity.golden import FULL, PORTABLE, Golden
+from parity.test_sam import KINDS, PHOTOS, TOLERANCES, check_masks
+from torch import Tensor
+
+from fgfast.errors import ParityError
+from fgfast.graphs import Contract
+from fgfast.models.sam import transform
+from fgfast.models.sam.architecture import architecture
+from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
+from fgfast.models.sam.model import Precision, Sam
+from fgfast.tolerances import SAM_FP32
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+from fgfast.export import sam_decoder, sam_encoder  # noqa: E402
+from fgfast.export.check import compare  # noqa: E402
+from fgfast.export.trace import trace  # noqa: E402
+from fgfast.export.widen import widen  # noqa: E402
+
+from fgfast.backends.onnxruntime import OnnxRuntimeSession  # noqa: E402
+
+TINY, TINY_SIDE = Golden(PORTABLE, "sam_tiny256"), 256
+CALLS = ("single", "multi", "batch")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One photo through one exported model.
+
+    Attributes:
+        golden: the fixture.
+        precision: of the encoder's matrix products.
+        widened: the graph is checked in its widened form, for want of kernels.
+        photo: name.
+    """
+
+    golden: Golden
+    precision: Precision
+    widened: bool
+    photo: str
+
+
+def cases() -> list[Any]:
+    """Pytest parameters, of which those of minutes are marked."""
+    fp32, bf16, fp16, wide_fp16 = ("fp32", False), ("bf16", True), ("fp16", False), ("fp16", True)
+    plan: list[tuple[Golden, tuple[Any, ...], tuple[str, ...], bool]] = [
+        (TINY, (fp32, bf16, fp16, wide_fp16), PHOTOS, False),
+        (Golden(FULL, "sam_tiny1024"), (fp32, bf16, fp16), PHOTOS[:2], False),
+        (Golden(FULL, "sam_vit_b"), (fp32,), PHOTOS[:1], False),
+        (Golden(FULL, "sam_vit_b"), (bf16, fp16), PHOTOS[:1], True),
+        (Golden(FULL, "sam_vit_l"), (fp32,), PHOTOS[:1], True),
+    ]
+    return [
+        pytest.param(
+            Case(golden, precision, widened, photo),
+            id=f"{golden}-{precision}{'-widened' if widened else ''}-{photo}",
+            marks=[pytest.mark.full] if full else [],
+        )
+        for golden, ways, photos, full in plan
+        for precision, widened in ways
+        for photo in photos
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """For all files of graphs; removed at once, for pytest would keep gigabytes of three runs."""
+    made = tmp_path_factory.mktemp("graphs")
+    yield made
+    shutil.rmtree(made)
+
+
+@functools.lru_cache(maxsize=1)
+def sam(golden: Golden, precision: Precision = "fp32") -> Sam:
+    _ = golden.arrays  # skips where the fixture is absent
+    return Sam.build(golden.stem.removeprefix("sam_"), golden.weights(), precision)
+
+
+@functools.cache
+def exported(folder: Path, golden: Golden, precision: Precision, batch: int | str = 1) -> tuple[Path, Contract]:
+    """The encoder's file and contract; each takes seconds to make, which is why they are kept."""
+    model, path = sam(golden, precision), folder / f"{golden}-{precision}-{batch}.onnx"
+    contract = sam_encoder.contract(model, batch)
+    trace(sam_encoder.graph(model), contract, sam_encoder.example(contract), path)
+    return path, contract
+
+
+@functools.lru_cache(maxsize=1)
+def encoder(folder: Path, golden: Golden, precision: Precision, widened: bool) -> OnnxRuntimeSession:
+    path, contract = exported(folder, golden, precision)
+    return OnnxRuntimeSession(widen(path, folder / "widened.onnx") if widened else path, contract)
+
+
+@functools.lru_cache(maxsize=4)
+def decoder(folder: Path, side: int, multimask: bool) -> OnnxRuntimeSession:
+    """Prompt encoder and mask decoder have the same weights in all fixtures (README): one for each size is enough."""
+    golden = TINY if side == TINY_SIDE else Golden(FULL, "sam_tiny1024")
+    model, path = sam(golden), folder / f"decoder{side}{multimask}.onnx"
+    contract = sam_decoder.contract(model, multimask)
+    trace(sam_decoder.graph(model, multimask), contract, sam_decoder.example(contract), path)
+    return OnnxRuntimeSession(path, contract)
+
+
+def decoded(folder: Path, embeddings: Tensor, boxes: Tensor, size: tuple[int, int], call: str) -> dict[str, Tensor]:
+    """What the decoder's graph gives for boxes of one picture, under the fixtures' names."""
+    side = 16 * embeddings.shape[-1]
+    session = decoder(folder, side, multimask=call == "multi")
+    index = torch.zeros(len(boxes), dtype=torch.long)
+    out = session.run({"embeddings": embeddings, "image_index": index, "boxes": boxes})
+    return {
+        f"{call}/low_res_logits": out["logits"],
+        f"{call}/iou": out["quality"],
+        f"{call}/stability_low_res": out["stability"],
+        f"{call}/logits": transform.to_stored_size(out["logits"], *size, side),
+    }
+
+
+def padded(pixels: Any, side: int) -> dict[str, Tensor]:
+    """The encoder's inputs for one stored picture, with noise where it must not look."""
+    resized = transform.resize(pixels, side)
+    square = np.random.default_rng(5).integers(0, 256, (1, side, side, 3), np.uint8)
+    square[0, : resized.shape[0], : resized.shape[1]] = resized
+    return {"pixels": torch.from_numpy(square), "sizes": torch.tensor([resized.shape[:2]])}
+
+
+def kind(name: str) -> str:
+    return next(kind for part, kind in KINDS.items() if part in name)
+
+
+@pytest.mark.parametrize("case", cases())
+def test_fixture(case: Case, folder: Path) -> None:
+    """From the resized picture to embeddings, logits, qualities and masks."""
+    golden, table, pixels = case.golden, TOLERANCES[case.precision], case.golden.photo(case.photo)
+    session, size = encoder(folder, golden, case.precision, case.widened), pixels.shape[:2]
+    side = sam(golden, case.precision).architecture.side
+    embeddings = session.run(padded(pixels, side))["embeddings"]
+    golden.check(f"{case.photo}/encoder/embedding", embeddings, table["features"])
+    boxes = torch.from_numpy(transform.scale_boxes(golden.arrays[f"{case.photo}/boxes"], *size, side))
+    for call in CALLS:
+        out = decoded(folder, embeddings, boxes if call == "batch" else boxes[:1], size, call)
+        for name, array in out.items():
+            golden.check(f"{case.photo}/{name}", array, table[kind(name)])
+        check_masks(golden, f"{case.photo}/{call}", out[f"{call}/logits"], case.precision)
+
+
+@pytest.mark.parametrize("golden", [TINY, Golden(FULL, "sam_tiny1024")], ids=str)
+def test_decoder_fixture(golden: Golden, folder: Path) -> None:
+    """The decoder alone, three boxes at once on a made-up embedding."""
+    stored, grid = golden.arrays, sam(golden).architecture.grid
+    embeddings = golden.draw("image_embedding", 1, 256, grid, grid)
+    boxes = torch.from_numpy(stored["unit/boxes_model_frame"])
+    for call in ("single", "multi"):
+        out = decoded(folder, embeddings, boxes, tuple(stored["unit/original_size"].tolist()), call)
+        for name, array in out.items():
+            golden.check(f"unit/{name}", array, SAM_FP32[kind(name)])
+
+
+def test_decoder_weights_are_the_same() -> None:
+    """What `decoder` above relies on."""
+    theirs = Golden(FULL, "sam_vit_b")
+    _ = theirs.arrays
+    ours, weights = TINY.weights(), theirs.weights()
+    for key, tensor in ours.items():
+        if key.startswith(("prompt_encoder.", "mask_decoder.")):
+            assert torch.equal(tensor, weights[key]), key
+
+
+def by_torch(contract: Contract, graph: torch.nn.Module) -> Any:
+    def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        with torch.inference_mode():
+            out = graph(**inputs)
+        return dict(zip([p.name for p in contract.outputs], out if isinstance(out, tuple) else (out,), strict=True))
+
+    return run
+
+
+@pytest.mark.parametrize("batch", [1, 2, "batch"])
+def test_encoder_against_torch(batch: int | str, folder: Path) -> None:
+    """Pictures that were not traced, as many as the contract says; where it leaves that open, one and three."""
+    path, contract = exported(folder, TINY, "fp32", batch)
+    session = OnnxRuntimeSession(path, contract)
+    reference = by_torch(contract, ImageEncoderGraph(sam(TINY)))
+    measured = compare(contract, session.run, reference, sam_encoder.cases(contract), SAM_FP32)
+    assert [record["case"] for record in measured] == ["landscape", "portrait"]
+
+
+@pytest.mark.parametrize("multimask", [False, True])
+def test_decoder_against_torch(multimask: bool, folder: Path) -> None:
+    """One box in one picture, several boxes, several pictures."""
+    session = decoder(folder, TINY_SIDE, multimask)
+    reference = by_torch(session.contract, MaskDecoderGraph(sam(TINY), multimask))
+    measured = compare(session.contract, session.run, reference, sam_decoder.cases(session.contract), SAM_FP32)
+    assert len(measured) == 9
+
+
+def test_another_function_is_refused(folder: Path) -> None:
+    """Relative positions mirrored, which changes no shape."""
+    model = Sam.build("tiny256", TINY.weights())
+    reference = by_torch(sam_encoder.contract(model), ImageEncoderGraph(sam(TINY)))
+    for block in model.image_encoder.blocks:
+        block.attn.rel_pos_h = torch.nn.Parameter(block.attn.rel_pos_h.flip(0), requires_grad=False)
+    contract = sam_encoder.contract(model)
+    mirrored = by_torch(contract, sam_encoder.graph(model))
+    with pytest.raises(ParityError, match="sam_image_encoder, landscape: embeddings is off by"):
+        compare(contract, mirrored, reference, sam_encoder.cases(contract), SAM_FP32)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_operators(precision: Precision, folder: Path) -> None:
+    """Attention, norms and GELU are single operators; in half precision only products are half."""
+    path, _ = exported(folder, TINY, precision)
+    graph = onnx.shape_inference.infer_shapes(onnx.load_model(path, load_external_data=False), strict_mode=True).graph
+    count, blocks = Counter(node.op_type for node in graph.node), architecture("tiny256").depth
+    assert (count["Attention"], count["Gelu"], count["LayerNormalization"]) == (blocks, blocks, 2 * blocks + 2)
+    # Four a block, the neck's 1x1 convolution; two tables of relative positions a block.
+    assert (count["Gemm"], count["MatMul"], count["Conv"]) == (4 * blocks + 1, 2 * blocks, 2)
+    assert not count.keys() & {"Softmax", "Einsum", "GatherND", "ScatterND", "If", "Loop", "Scan", "NonZero", "Erf"}
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input, *graph.output)}
+    types |= {value.name: value.data_type for value in graph.initializer}
+    half = onnx.TensorProto.DataType.Value({"fp32": "FLOAT", "bf16": "BFLOAT16", "fp16": "FLOAT16"}[precision])
+    for node in graph.node:
+        if node.op_type in ("Attention", "Gemm", "MatMul", "Conv"):
+            assert {types[name] for name in (*node.input, *node.output)} == {half}, node
+        if node.op_type in ("LayerNormalization", "Add"):
+            assert {types[name] for name in (*node.input, *node.output)} == {onnx.TensorProto.FLOAT}, node
+        if node.op_type == "Attention" and precision != "fp32":
+            assert {a.name: a.i for a in node.attribute}["softmax_precision"] == onnx.TensorProto.FLOAT
+
+
+def test_graph_modules_are_the_model() -> None:
+    """uint8 pictures with noise for padding, in one batch, give what normalised and padded ones give."""
+    model = sam(TINY)
+    pictures = [TINY.photo(photo) for photo in PHOTOS]
+    inputs = [padded(picture, 256) for picture in pictures]
+    resized = [transform.resize(picture, 256) for picture in pictures]
+    with torch.inference_mode():
+        wanted = model.image_encoder(transform.to_square(resized, 256))
+        pixels, sizes = (torch.cat([x[name] for x in inputs]) for name in ("pixels", "sizes"))
+        embeddings = ImageEncoderGraph(model)(pixels, sizes)
+        SAM_FP32["features"].check((embeddings - wanted).double().numpy().reshape(-1), "embeddings")
+        boxes, index = torch.tensor([[10.0, 20, 200, 180], [5, 5, 60, 70], [9, 8, 9, 8]]), torch.tensor([2, 0, 1])
+        for multimask in (False, True):
+            logits, iou = model.decode(embeddings, index, boxes, multimask)
+            found = MaskDecoderGraph(model, multimask)(embeddings, index, boxes)
+            for ours, theirs in zip(found, (logits, iou, transform.stability(logits)), strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)

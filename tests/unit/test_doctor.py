@@ -1,0 +1,299 @@
+"""What `fgfast doctor` says: of machines with and without things, and of broken ones."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from command import fgfast
+
+from fgfast import doctor
+from fgfast.doctor import advice, checks, hardware, software, stores, text
+
+TORCH = importlib.util.find_spec("torch") is not None
+ONNX = importlib.util.find_spec("onnx") is not None
+
+SMI = """#!/bin/sh
+if [ "$1" ]; then echo "NVIDIA H200, 143771, 143000, 9.0, 580.95.05"; else echo "CUDA Version: 13.0"; fi
+"""
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FGFAST_CACHE", str(tmp_path / "cache"))
+
+
+def _program(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a nvidia-smi in front of the search path."""
+    folder.mkdir()
+    program = folder / "nvidia-smi"
+    program.write_text(script)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_the_report_is_whole_and_fits_the_screen() -> None:
+    facts = doctor.examine()
+    assert not [topic for topic, found in facts.items() if isinstance(found, dict) and "error" in found]
+    told = text.report(facts)
+    commands = {step["command"] for step in facts["next"]}
+    for line in told.splitlines():
+        assert len(line) <= 100 or line.strip() in commands or "/" in line, line
+    for word in ("fgfast 0.", "processor", "GPUs", "numpy", "Weights", "free in", "for a data set with boxes"):
+        assert word in told
+    assert json.loads(json.dumps(facts)) == facts
+
+
+@pytest.mark.parametrize("topic", ["fgfast", "machine", "gpus", "packages", "weights", "graphs", "disk", "convert"])
+def test_a_topic_that_breaks_is_a_line(topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms = {"fgfast": software, "packages": software, "machine": hardware, "gpus": hardware, "convert": advice}
+    name = {"convert": "choices"}.get(topic, topic)
+
+    def broken() -> Any:
+        raise ImportError(f"{topic}.so: undefined symbol")
+
+    monkeypatch.setattr(rooms.get(topic, stores), name, broken)
+    facts = doctor.examine()
+    assert facts[topic] == {"error": f"ImportError: {topic}.so: undefined symbol"}
+    assert "undefined symbol" in text.report(facts).replace("\n", " ")
+
+
+def test_gpus_of_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _program(tmp_path / "bin", monkeypatch, SMI)
+    facts = doctor.examine()
+    driver = facts["gpus"]["driver"]
+    assert driver["found"] == [
+        {"name": "NVIDIA H200", "memory": 143771 << 20, "memory_free": 143000 << 20, "capability": "9.0"}
+    ]
+    assert (driver["version"], driver["cuda"]) == ("580.95.05", "13.0")
+    told = text.report(facts)
+    assert "NVIDIA H200, 149.9 GB free of 150.8 GB, compute capability 9.0" in told
+    if TORCH and not facts["gpus"]["torch"]["found"]:
+        assert "torch cannot use NVIDIA H200" in told
+
+
+def test_a_driver_that_fails_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _program(tmp_path / "bin", monkeypatch, "#!/bin/sh\necho Driver/library version mismatch; exit 18\n")
+    facts = doctor.examine()
+    assert "version mismatch" in facts["gpus"]["driver"]["error"]
+    assert "version mismatch" in text.report(facts)
+
+
+def test_limits_of_the_control_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    (tmp_path / "memory.max").write_text(f"{1 << 28}\n")
+    monkeypatch.setattr(hardware, "_control_groups", lambda: [tmp_path])
+    found = hardware.machine()
+    assert found["cores_quota"] == 1.5
+    assert found["memory_limit"] == 1 << 28
+    facts = {**doctor.examine(), "machine": found}
+    assert "limited to 0.3 GB" in text.report(facts)
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert hardware.machine()["cores_quota"] is None
+
+
+def test_what_is_better_comes_with_the_command() -> None:
+    facts: dict[str, Any] = {
+        "fgfast": {"native": False},
+        "packages": {"tensorrt": {"version": None}, "cv2": {"guided_filter": {"error": "hidden"}}},
+        "weights": [{"name": "detic", "path": None}, {"name": "sam_vit_l", "path": "/x"}],
+        "graphs": [],
+        "gpus": {"driver": {"found": []}, "torch": {"found": [{"name": "H200"}]}},
+        "disk": [{"what": "cache", "path": "/c", "free": 1 << 30, "total": 1 << 40}],
+    }
+    commands = [step["command"] for step in advice.steps(facts)]
+    assert commands[0].startswith("pip uninstall -y opencv-python ")
+    assert any(c.startswith("pip install --force-reinstall --no-deps") for c in commands)
+    assert "fgfast models pull detic" in commands
+    assert 'pip install "fgfast[gpu]"' in commands
+    assert 'pip install "fgfast[export]" && fgfast export sam_vit_l' in commands
+    assert "export FGFAST_CACHE=/a/larger/disk" in commands
+    facts["packages"]["onnxruntime"] = {"version": "1", "several": {"onnxruntime": "1", "onnxruntime-gpu": "1"}}
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in advice.steps(facts)[1]["command"]
+    facts["packages"] = {name: {"version": "1"} for name in ("tensorrt", "onnx", "onnxscript", "onnxruntime")}
+    assert "fgfast export sam_vit_l --backend tensorrt" in [step["command"] for step in advice.steps(facts)]
+    facts["graphs"] = [{"model": "sam_vit_l", "kind": "engine"}]
+    assert not [step for step in advice.steps(facts) if "fgfast export" in step["command"]]
+
+
+def test_nothing_is_advised_where_nothing_is_known() -> None:
+    broken = {"error": "ImportError"}
+    facts: dict[str, Any] = dict.fromkeys(("fgfast", "packages", "weights", "graphs", "gpus", "disk"), broken)
+    assert [step for step in advice.steps(facts) if "PyTorch" not in step["why"]] == []
+
+
+def test_passwords_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FGFAST_MIRROR", "https://me:secret@mirror.example/models")
+    monkeypatch.setenv("FGFAST_OPS", "reference")
+    found = software.environment()
+    assert "secret" not in str(found)
+    assert found["FGFAST_OPS"] == "reference"
+
+
+def test_a_graph_without_a_manifest_is_a_line(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "graphs" / "sam_vit_l"
+    folder.mkdir(parents=True)
+    (folder / "sam_mask_decoder.onnx").write_bytes(b"")
+    (folder / "sam_mask_decoder-h200-trt11.engine").write_bytes(b"")
+    facts = doctor.examine()
+    assert [row["kind"] for row in facts["graphs"]] == ["engine", "onnx"]
+    assert all("did not pass its check here" in row["error"] for row in facts["graphs"])
+    assert "sam_mask_decoder.onnx" in text.report(facts)
+
+
+def test_checks_are_ok_failed_or_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def attempts(facts: dict[str, Any]) -> Iterator[Any]:
+        def lost() -> str:
+            raise checks.NotHere("no GPU")
+
+        def broken() -> str:
+            raise OSError("libcudart.so.13: cannot open")
+
+        yield "good", lambda: "fine"
+        yield "lost", lost
+        yield "broken", broken
+
+    monkeypatch.setattr(checks, "_attempts", attempts)
+    found = list(checks.run({}))
+    assert [(c.state, c.detail) for c in found] == [
+        ("ok", "fine"),
+        ("not here", "no GPU"),
+        ("failed", "OSError: libcudart.so.13: cannot open"),
+    ]
+    assert text.checks_summary(found) == "1 ok, 1 failed, 1 not here"
+    assert text.check_line(found[2]) == "  failed    broken: OSError: libcudart.so.13: cannot open"
+
+
+def test_a_package_that_ends_the_process_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fragile.py").write_text("import os; os.abort()")
+    (tmp_path / "torn.py").write_text("raise ImportError('torn.so: undefined symbol')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(checks.NotWorking, match="ended with -6"):
+        checks._import("fragile")
+    with pytest.raises(checks.NotWorking, match=r"torn\.so: undefined symbol"):
+        checks._import("torn")
+
+
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_import", lambda module: "")
+
+
+@pytest.mark.skipif(not (TORCH and ONNX), reason="needs torch and onnx")
+def test_verify_runs_what_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    _cheap(monkeypatch)
+    found = {check.name: check for check in checks.run(doctor.examine())}
+    assert found["torch on cpu"].state == "ok"
+    if importlib.util.find_spec("onnxruntime"):
+        assert found["ONNX Runtime, cpu"].state == "ok", found["ONNX Runtime, cpu"].detail
+        assert "off by" in found["ONNX Runtime, cpu"].detail
+    assert found["TensorRT"].state in ("ok", "not here")
+
+
+@pytest.mark.skipif(not (TORCH and ONNX), reason="needs torch and onnx")
+@pytest.mark.parametrize(("fault", "state"), [("", "ok"), ("numbers", "failed"), ("build", "failed")])
+def test_verify_tries_tensorrt(monkeypatch: pytest.MonkeyPatch, fault: str, state: str) -> None:
+    import unit.fake_tensorrt as fake
+
+    trt: Any = fake.make("11.4.0.106", fault=fault)
+    fake.install(monkeypatch, trt)
+    monkeypatch.setattr("fgfast.doctor.engines._gpu", lambda: "cuda:0")
+    attempts = [pair for pair in checks._attempts(_bare()) if pair[0] == "TensorRT"]
+    monkeypatch.setattr(checks, "_attempts", lambda facts: iter(attempts))
+    (check,) = checks.run({})
+    assert check.state == state, check.detail
+    if state == "ok":
+        assert "11.4.0.106 on Fake GPU" in check.detail and "recorded as a CUDA graph" in check.detail
+
+
+def _bare() -> dict[str, Any]:
+    return {"packages": {}, "gpus": {}, "weights": [], "graphs": []}
+
+
+@pytest.mark.skipif(not (TORCH and ONNX), reason="needs torch and onnx")
+def test_verify_runs_exported_graphs_and_notices_changed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    from fgfast.graphs import Manifest
+    from fgfast.transfer import digest_of
+
+    folder = tmp_path / "cache" / "graphs" / "two_layers"
+    folder.mkdir(parents=True)
+    path, contract = checks.two_layers(folder)
+    files = {path.name: digest_of(path)}
+    Manifest(contract, "two_layers", "random:0", "fp32", 20, {}, files).write(path.with_suffix(".json"))
+    facts = {**_bare(), "graphs": stores.graphs()}
+    name = f"onnx two_layers/{path.name}"
+    found = {check.name: check for check in checks.run(facts)}
+    assert found[name].state == "ok", found[name].detail
+    path.write_bytes(path.read_bytes() + b" ")
+    found = {check.name: check for check in checks.run(facts)}
+    assert found[name].state == "failed" and "export the model again" in found[name].detail
+
+
+@pytest.mark.skipif(not TORCH, reason="needs torch")
+def test_made_up_inputs_keep_to_every_contract() -> None:
+    from fgfast import graphs
+    from fgfast.doctor.engines import made_up
+
+    arguments = {"sam_image_encoder": (64,), "sam_mask_decoder": (64,)}
+    for name, contract_of in graphs.GRAPHS.items():
+        contract = contract_of(*arguments.get(name, ((64, 96),)))
+        inputs = made_up(contract)
+        contract.bind({k: (str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in inputs.items()})
+
+
+def test_without_torch_the_report_still_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = importlib.util.find_spec
+
+    def find_spec(name: str, *more: Any) -> Any:
+        return None if name.partition(".")[0] in ("torch", "onnx", "onnxruntime") else there(name, *more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    facts = doctor.examine()
+    told = text.report(facts)
+    assert "torch is not installed" in told
+    assert 'pip install "fgfast[models]"' in told
+    _cheap(monkeypatch)
+    found = {check.name: check.state for check in checks.run({**facts, **_bare()})}
+    assert found["TensorRT"] == found["torch on cpu"] == found["ONNX Runtime, cpu"] == "not here"
+
+
+def test_weights_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fgfast.models import weights
+
+    monkeypatch.setattr(weights, "verify", lambda name: SimpleNamespace(digest="published"))
+    facts = {**_bare(), "weights": [{"name": "sam_vit_l", "path": "/x"}, {"name": "detic", "path": None}]}
+    found = {check.name: check for check in checks.run(facts)}
+    assert found["weights sam_vit_l"].state == "ok"
+    assert "weights detic" not in found
+
+
+def test_the_command(tmp_path: Path) -> None:
+    done = fgfast("doctor", cwd=tmp_path, FGFAST_OPS="reference")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "FGFAST_OPS=reference" in done.stdout
+    done = fgfast("doctor", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["checks"] is None
+    assert facts["convert"]["with boxes"]["segmenter"] == "grabcut"
+
+
+def test_the_command_ends_with_1_when_a_check_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from fgfast.cli import main
+
+    for state, code in (("ok", 0), ("not here", 0), ("failed", 1)):
+        monkeypatch.setattr(checks, "run", lambda facts, s=state: iter([checks.Check("a", s, "b", 0.1)]))
+        for arguments in (["doctor", "--verify"], ["doctor", "--verify", "--json"]):
+            done = CliRunner().invoke(main, arguments)
+            assert done.exit_code == code, done.output
+            assert state in done.output

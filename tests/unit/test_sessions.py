@@ -1,0 +1,278 @@
+"""Graphs as sessions: in PyTorch as they stand and compiled, in ONNX Runtime from what `fgfast export` wrote."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="models need the extra models")
+pytest.importorskip("onnxruntime", reason="exported graphs need the extra export")
+pytest.importorskip("onnxscript", reason="exporting needs the extra export")
+
+from fgfast.export import make  # noqa: E402
+
+from fgfast import graphs  # noqa: E402
+from fgfast.backends.onnxruntime import OnnxRuntimeSession  # noqa: E402
+from fgfast.backends.session import zeros  # noqa: E402
+from fgfast.backends.torch import TorchSession  # noqa: E402
+from fgfast.errors import GraphError, ParityError, UsageError  # noqa: E402
+from fgfast.models import backend, graph_files, sessions, speed  # noqa: E402
+from fgfast.models.build import build_sam  # noqa: E402
+from fgfast.models.sam.graph import MaskDecoderGraph  # noqa: E402
+
+MODEL, WEIGHTS = "sam_tiny256", "random:1"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that holds the tiny SAM's graphs."""
+    cache = tmp_path_factory.mktemp("cache")
+    make.export(MODEL, weights=WEIGHTS, out=cache / "graphs", say=lambda line: None)
+    return cache
+
+
+@pytest.fixture
+def cache(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same in a folder that the test may spoil."""
+    import shutil
+
+    shutil.copytree(exported, tmp_path / "cache")
+    monkeypatch.setenv("FGFAST_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def decoder_inputs(pairs: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(pairs)
+    return {
+        "embeddings": torch.randn(2, 256, 16, 16, generator=generator),
+        "image_index": torch.arange(pairs) % 2,
+        "boxes": torch.rand(pairs, 4, generator=generator) * 100 + torch.tensor([0, 0, 100, 100]),
+    }
+
+
+def test_backends_agree_for_any_number_of_boxes(cache: Path) -> None:
+    torch_side = sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "torch").decoder
+    onnx_side = sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime").decoder
+    for pairs in (1, 2, 5):
+        ours, theirs = onnx_side.run(decoder_inputs(pairs)), torch_side.run(decoder_inputs(pairs))
+        assert list(ours) == ["logits", "quality", "stability"]
+        assert ours["logits"].shape == (pairs, 1, 64, 64)
+        torch.testing.assert_close(ours["logits"], theirs["logits"], rtol=0, atol=3e-4)
+        torch.testing.assert_close(ours["quality"], theirs["quality"], rtol=0, atol=1e-5)
+
+
+def test_segmenters_of_both_backends_give_the_same_masks(cache: Path) -> None:
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 255, (h, w, 3), np.uint8) for h, w in ((120, 90), (64, 200), (50, 50))]
+    boxes = [np.array([[10, 10, 60, 60], [0, 0, 90, 110]], np.float32), np.zeros((0, 4), np.float32)]
+    boxes.append(np.array([[5, 5, 45, 45]], np.float32))
+    ours, theirs = (
+        sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", which).segment(images, boxes) for which in ("onnxruntime", "torch")
+    )
+    for a, b, image in zip(ours, theirs, images, strict=True):
+        assert a.bits.shape == b.bits.shape == (len(b.quality), 1, *image.shape[:2])
+        assert (a.bits != b.bits).sum() <= 1e-4 * a.bits.size
+
+
+@pytest.mark.parametrize("make_session", ["torch", "onnxruntime"])
+def test_inputs_that_break_the_contract_are_refused(cache: Path, make_session: str) -> None:
+    session = sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", make_session).decoder
+    inputs = decoder_inputs(3)
+    with pytest.raises(GraphError, match="boxes is float64"):
+        session.run({**inputs, "boxes": inputs["boxes"].double()})
+    with pytest.raises(GraphError, match=r"boxes is float32 .*must be .*'pairs': 2"):
+        session.run({**inputs, "image_index": inputs["image_index"][:2], "boxes": inputs["boxes"]})
+    session.prepare({"images": 1, "pairs": 2})
+    with pytest.raises(GraphError, match=r"say how large \['images', 'pairs'\] will be"):
+        session.prepare()
+
+
+def test_outputs_belong_to_the_caller(cache: Path) -> None:
+    session = sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime").decoder
+    first = session.run(decoder_inputs(2))["logits"]
+    kept = first.clone()
+    session.run(decoder_inputs(5))
+    assert torch.equal(first, kept)
+    session.close()
+    assert torch.equal(first, kept)
+
+
+def test_inputs_of_any_strides(cache: Path) -> None:
+    session = sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime").decoder
+    inputs = decoder_inputs(3)
+    turned = inputs["embeddings"].permute(0, 1, 3, 2)
+    straight = session.run({**inputs, "embeddings": turned.contiguous()})
+    assert torch.equal(session.run({**inputs, "embeddings": turned})["logits"], straight["logits"])
+
+
+def test_forms_of_pytorch() -> None:
+    sam = build_sam("tiny256", WEIGHTS)
+    contract = graphs.sam_mask_decoder(256)
+    with pytest.raises(GraphError, match=r"no form 'quick'.*eager, compiled, recorded"):
+        TorchSession(MaskDecoderGraph(sam), contract, form="quick")
+    with pytest.raises(GraphError, match="cannot be recorded on cpu"):
+        TorchSession(MaskDecoderGraph(sam), contract, form="recorded")
+    session = TorchSession(MaskDecoderGraph(sam), contract)
+    session.close()
+    with pytest.raises(GraphError, match="closed"):
+        session.run(decoder_inputs(1))
+
+
+COMPILED = """
+import sys
+import torch
+from torch._dynamo.utils import counters
+from fgfast import graphs
+from fgfast.backends.torch import TorchSession
+
+class Twice(torch.nn.Module):
+    def forward(self, embeddings, image_index, boxes):
+        logits = torch.einsum("ichw->ihw", embeddings)[image_index][:, None].repeat(1, 1, 4, 4).tanh()
+        return logits, boxes[:, :1].sin(), boxes[:, 1:2]
+
+inputs = {
+    "embeddings": torch.randn(2, 256, 16, 16, generator=torch.Generator().manual_seed(0)),
+    "image_index": torch.arange(3) % 2,
+    "boxes": torch.ones(3, 4),
+}
+plain, compiled = (
+    TorchSession(Twice(), graphs.sam_mask_decoder(256), form=form).run(inputs)["logits"]
+    for form in ("eager", "compiled")
+)
+torch.testing.assert_close(plain, compiled, rtol=0, atol=1e-5)
+print(counters["inductor"]["fxgraph_cache_hit"])
+"""
+
+
+def test_what_was_compiled_is_kept_in_the_cache_folder(tmp_path: Path) -> None:
+    """A second process finds what the first compiled."""
+    import os
+
+    environment = {**os.environ, "FGFAST_CACHE": str(tmp_path)}
+    environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    hits = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        hits.append(int(done.stdout))
+    assert hits == [0, 1]
+    assert (tmp_path / "compiled").is_dir()
+
+
+def test_a_file_that_changed_after_its_check_is_refused(cache: Path) -> None:
+    where = graph_files.folder(MODEL, WEIGHTS, "fp32")
+    (decoder,) = graph_files.find("sam_mask_decoder", where)
+    weights = next(where / name for name in decoder.manifest.files if name.startswith("weights-"))
+    content = bytearray(weights.read_bytes())
+    content[1000] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(GraphError, match="is not the file that was checked after the export; export the model again"):
+        sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime")
+
+
+def test_a_graph_of_another_contract_does_not_count(cache: Path) -> None:
+    manifest = graph_files.folder(MODEL, WEIGHTS, "fp32") / "sam_mask_decoder.json"
+    facts = json.loads(manifest.read_text())
+    facts["contract"]["version"] = 0
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(UsageError, match=r"sam_mask_decoder is not in .*: fgfast export sam_tiny256 --precision fp32"):
+        sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime")
+
+
+def test_auto_takes_what_was_measured_faster_here_and_measures_once(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def seconds(session, rounds: int = 3) -> float:
+        measured.append(session.backend)
+        return {"torch": 2.0, "onnxruntime": 1.0}[session.backend]
+
+    monkeypatch.setattr(speed, "seconds_of", seconds)
+    for _ in range(2):
+        chosen, why = backend.choose_backend("auto", [MODEL], WEIGHTS, "fp32", "cpu")
+        assert chosen == "onnxruntime"
+        assert why == "measured on this machine: torch 2.00 s, onnxruntime 1.00 s a picture"
+    assert measured == ["torch", "onnxruntime"]
+    (cache / "speed.json").unlink()
+    monkeypatch.setattr(speed, "seconds_of", lambda session: {"torch": 0.5, "onnxruntime": 1.0}[session.backend])
+    assert backend.choose_backend("auto", [MODEL], WEIGHTS, "fp32", "cpu")[0] == "torch"
+
+
+def test_times_are_those_of_runs(cache: Path) -> None:
+    session = sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime").encoder
+    assert 0 < speed.seconds_of(session, rounds=1) < 10
+
+
+def test_what_is_asked_for_and_not_there_is_an_error_that_says_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FGFAST_CACHE", str(tmp_path))
+    with pytest.raises(UsageError, match="fgfast export sam_vit_b --precision fp32"):
+        backend.choose_backend("onnxruntime", ["sam_vit_b"], "random:1", "fp32", "cpu")
+    with pytest.raises(UsageError, match=r"TensorRT|tensorrt"):
+        backend.choose_backend("tensorrt", ["sam_vit_b"], "random:1", "fp32", "cpu")
+    chosen, why = backend.choose_backend("auto", ["sam_vit_b"], "random:1", "fp32", "cpu")
+    assert chosen == "torch"
+    assert "fgfast export sam_vit_b" in why
+    with pytest.raises(UsageError, match=r"no CUDAExecutionProvider.*onnxruntime-gpu"):
+        OnnxRuntimeSession(tmp_path / "none.onnx", graphs.sam_mask_decoder(), "cpu", provider="cuda")
+    with pytest.raises(GraphError, match=r"cannot load .*none.onnx"):
+        OnnxRuntimeSession(tmp_path / "none.onnx", graphs.sam_mask_decoder())
+
+
+def test_an_export_that_differs_from_pytorch_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph whose constants are wrong: the check names the output, and nothing stays behind."""
+    parts = list(make.parts(MODEL, WEIGHTS, "fp32", 1, ()))
+
+    def wrong(*args):
+        encoder = parts[0]
+        with torch.no_grad():
+            encoder.graph.mean += 1.0
+        yield encoder
+
+    monkeypatch.setattr(make, "parts", wrong)
+    with pytest.raises(ParityError, match=r"sam_image_encoder, .*: embeddings is off by .* would be allowed"):
+        make.export(MODEL, weights=WEIGHTS, out=tmp_path, say=lambda line: None)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_graphs_left_over_from_earlier_exports_are_removed(cache: Path) -> None:
+    where = graph_files.folder(MODEL, WEIGHTS, "fp32")
+    (where / "weights-0000.bin").write_bytes(b"old")
+    before = {p.name for p in where.iterdir()} - {"weights-0000.bin"}
+    make.export(MODEL, weights=WEIGHTS, out=cache / "graphs", say=lambda line: None)
+    assert {p.name for p in where.iterdir() if not p.name.endswith(".checked")} == before
+
+
+def test_zeros_say_which_size_is_missing() -> None:
+    with pytest.raises(GraphError, match=r"sam_mask_decoder has shapes that vary; say how large \['pairs'\]"):
+        zeros(graphs.sam_mask_decoder(256), {"images": 1}, torch.device("cpu"))
+
+
+def test_a_form_that_cannot_be_used_here_is_said_and_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a GPU whose compiler fails; the GPU is made up, its name and its two sessions."""
+    monkeypatch.setenv("FGFAST_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "made up")
+    sam = build_sam("tiny256", WEIGHTS)
+
+    def make_form(form: str) -> TorchSession:
+        if form != "eager":
+            raise RuntimeError("no compiler")
+        return sessions.sam_in_torch(sam).encoder
+
+    with caplog.at_level(logging.WARNING):
+        assert speed.fastest_form("tiny", make_form, "cuda:0") == "eager"
+    assert "cannot be compiled+recorded here" in caplog.text
+    assert speed.fastest_form("tiny", lambda form: pytest.fail("measured again"), "cuda:0") == "eager"
+    assert speed.fastest_form("tiny", lambda form: pytest.fail("measured"), "cpu") == "eager"
