@@ -206,7 +206,7 @@ def grounding_dino(canvas: tuple[int, int], batch: int = 1, queries: int = 900, 
             Port("input_ids", "int64", (batch, text), "BERT's tokens of the prompt, [CLS] to [SEP]; 0 is padding"),
         ),
         (
-            Port("logits", "float32", (batch, queries, text), "of each query and token; -inf for padding", "heads"),
+            Port("logits", "float32", (batch, queries, text), "of each query and token; -inf for padding", "stages"),
             Port("boxes", "float32", (batch, queries, 4), "centre x, centre y, width, height, parts of 1", "scores"),
             Port(
                 "cells",

@@ -51,13 +51,23 @@ def folder(model: str, weights: str, precision: str, root: Path | None = None) -
 
 
 def file_name(contract: Contract) -> str:
-    """The name of a graph's file: graph, canvas where there is one, batch."""
-    first = contract.inputs[0].shape
-    if contract.inputs[0].name != "pixels":
-        return f"{contract.graph}.onnx"
-    batch, height, width = first[:3]
-    canvas = f"-{height}x{width}" if contract.graph != "sam_image_encoder" else ""
-    return f"{contract.graph}{canvas}{'' if isinstance(batch, str) else f'-b{batch}'}.onnx"
+    """The name of a graph's file: graph, canvas where there is one, masks where there are several, batch."""
+    shapes = {port.name: port.shape for port in (*contract.inputs, *contract.outputs)}
+    parts = [contract.graph]
+    if contract.graph == "detic_heads":
+        batch, _, height, width = shapes["p3"]
+        parts.append(f"p3-{height}x{width}")
+    elif "pixels" in shapes:
+        batch, height, width, _ = shapes["pixels"]
+        if contract.graph != "sam_image_encoder":
+            parts.append(f"{height}x{width}")
+    else:
+        batch = "any"
+        if (masks := shapes["quality"][1]) != 1:
+            parts.append(f"{masks}masks")
+    if isinstance(batch, int):
+        parts.append(f"b{batch}")
+    return "-".join(parts) + ".onnx"
 
 
 def find(graph: str, where: Path) -> list[Exported]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,9 +16,11 @@ pytest.importorskip("transformers")
 import torch
 import torchvision_shim
 
-from fgfast.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
-from fgfast.models import grounding_dino
-from fgfast.models.grounding_dino import GroundingDinoDetector, build, prompt_text
+from fgfast.errors import UsageError
+from fgfast.models import grounding_dino_small as small
+from fgfast.models.grounding_dino import build, prompt_text
+from fgfast.models.grounding_dino_detector import GroundingDinoDetector
+from fgfast.models.grounding_dino_graph import PictureGraph
 from fgfast.records import Detections, Image
 
 torchvision_shim.declare()
@@ -28,8 +28,6 @@ torchvision_shim.declare()
 PHRASES = ("Bird", "red car", "dog")
 # The same picture in a larger batch takes other kernels, which add in another order.
 SCORE_TOLERANCE, PIXEL_TOLERANCE = 1e-4, 0.02
-# Of token logits with a standard deviation of 5: mantissas of 8 and 11 bits.
-HALF_LOGITS: dict[grounding_dino.Precision, float] = {"bf16": 0.6, "fp16": 0.08}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,12 +51,8 @@ def detector() -> GroundingDinoDetector:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the Hugging Face cache holds it."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    for part in grounding_dino._random("0"):
-        part.save_pretrained(folder)
-    return folder
+def network() -> Any:
+    return small.network(0).eval()
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +60,7 @@ def reference(detector: GroundingDinoDetector) -> Any:
     """transformers' own way from pictures and phrases to boxes."""
     from transformers import GroundingDinoProcessor
 
-    return GroundingDinoProcessor(detector._processor, grounding_dino._random("0")[1])
+    return GroundingDinoProcessor(detector._processor, small.tokenizer())
 
 
 def with_thresholds(detector: GroundingDinoDetector, box: float, text: float) -> GroundingDinoDetector:
@@ -130,22 +124,24 @@ class TestDetections:
         np.testing.assert_allclose(inside.boxes, [[100, 75, 300, 125]], atol=1e-4)
         np.testing.assert_allclose(clipped.boxes, [[280, 0, 400, 60]], atol=1e-4)
 
-    def test_stored_size_scales_the_boxes(self, detector: GroundingDinoDetector) -> None:
+    @torch.inference_mode()
+    def test_stored_size_scales_the_boxes(self, detector: GroundingDinoDetector, network: Any) -> None:
         # Twice the pixels of a picture that is resized to the same size.
-        small, large = picture(128, 160), picture(128, 160)
+        tiny, large = picture(128, 160), picture(128, 160)
         large = Image(np.ascontiguousarray(large.pixels.repeat(2, axis=0).repeat(2, axis=1)))
-        pixels = detector.preprocess(small)
-        logits, boxes = detector.forward(pixels[None])
-        one, two = (detector._select(logits[0], boxes[0], image.size) for image in (small, large))
+        resized = torch.from_numpy(detector.resize(tiny))[None]
+        sizes = torch.tensor([resized.shape[1:3]])
+        logits, boxes, _ = PictureGraph(network)(resized, sizes, detector.tokens[None])
+        one, two = (detector._select(logits[0], boxes[0], image.size) for image in (tiny, large))
         np.testing.assert_allclose(one.boxes * 2, two.boxes, atol=1e-4)
 
-    def test_the_reference_finds_the_same(self, detector: GroundingDinoDetector, reference: Any) -> None:
+    def test_the_reference_finds_the_same(self, detector: GroundingDinoDetector, reference: Any, network: Any) -> None:
         image = picture(90, 120, 3)
         inputs = reference(
             images=image.pixels, text=detector.prompt, return_tensors="pt", input_data_format="channels_last"
         )
         with torch.no_grad():
-            outputs = detector._model(**inputs)
+            outputs = network(**inputs)
         wanted = reference.post_process_grounded_object_detection(
             outputs, threshold=0.4, text_threshold=0.3, target_sizes=[image.pixels.shape[:2]]
         )[0]
@@ -160,7 +156,7 @@ class TestDetections:
         spans = [slice(1, 5), slice(6, 12), slice(13, 16)]
         logits = torch.cat([crafted(dict.fromkeys(range(s.start, s.stop), 0.5 + 0.1 * i)) for i, s in enumerate(spans)])
         boxes = torch.full((3, 4), 0.5)
-        outputs = SimpleNamespace(logits=logits[None], pred_boxes=boxes[None], input_ids=detector._text["input_ids"])
+        outputs = SimpleNamespace(logits=logits[None], pred_boxes=boxes[None], input_ids=detector.tokens[None])
         wanted = reference.post_process_grounded_object_detection(outputs, threshold=0.4, text_threshold=0.3)[0]
         assert wanted["text_labels"] == ["bird", "red car", "dog"]
         assert detector._select(logits, boxes, (9, 9)).labels == ("dog", "red car", "Bird")  # by score
@@ -186,15 +182,15 @@ class TestBatch:
         for image, found in zip(images, detector(images), strict=True):
             assert_same(found, detector([image])[0])
 
-    def test_the_reference_depends_on_neighbours(self, detector: GroundingDinoDetector) -> None:
+    def test_the_reference_depends_on_neighbours(self, detector: GroundingDinoDetector, network: Any) -> None:
         """Why pictures of different sizes are not padded into one batch."""
         pictures = [picture(90, 120, 1).pixels, picture(200, 120, 2).pixels]
         padded = detector._processor(images=pictures, return_tensors="pt", input_data_format="channels_last")
-        text = {name: rows.expand(2, -1) for name, rows in detector._text.items()}
+        alone = detector._processor(images=pictures[:1], return_tensors="pt", input_data_format="channels_last")
         with torch.no_grad():
-            out = detector._model(**padded, **text)
-        logits, _ = detector.forward(detector.preprocess(Image(pictures[0]))[None])
-        spread = (out.logits[0].amax(1).sort().values - logits[0].amax(1).sort().values).abs().max()
+            together = network(**padded, input_ids=detector.tokens.expand(2, -1)).logits[0]
+            by_itself = network(**alone, input_ids=detector.tokens[None]).logits[0]
+        spread = (together.amax(1).sort().values - by_itself.amax(1).sort().values).abs().max()
         assert spread > 100 * SCORE_TOLERANCE
 
     @pytest.mark.parametrize("size", [(4, 300), (300, 4), (12, 12)])
@@ -236,81 +232,10 @@ class TestThresholds:
 
 
 class TestPreprocessing:
-    def test_equals_the_models_own(self, detector: GroundingDinoDetector) -> None:
-        from PIL import Image as Pillow
-
+    def test_equals_the_models_own(self, detector: GroundingDinoDetector, network: Any) -> None:
         image = picture(90, 120, 5)
-        resized = np.asarray(Pillow.fromarray(image.pixels).resize((170, 128), Pillow.Resampling.BILINEAR))
-        wanted = (resized / np.float32(255) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-        got = detector.preprocess(image)
-        assert got.dtype == torch.float32 and got.shape == (3, 128, 170)
-        np.testing.assert_allclose(got.numpy(), wanted.transpose(2, 0, 1), atol=1e-5)
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision(detector: GroundingDinoDetector, precision: grounding_dino.Precision) -> None:
-    half = build("grounding_dino_tiny", PHRASES, "random:0", precision=precision)
-    pixels = detector.preprocess(picture(90, 120))[None]
-    logits, boxes = half.forward(pixels)
-    assert logits.dtype == boxes.dtype == torch.float32
-    assert not torch.equal(boxes, boxes.to(getattr(torch, grounding_dino.DTYPES[precision])).float())
-    assert half([picture(90, 120)])[0].boxes.shape[0] > 3
-
-    # Compared before the network chooses its queries: whom it chooses, and in what order, turns on small differences.
-    with torch.no_grad():
-        exact = detector._model(pixel_values=pixels, **detector._text).enc_outputs_class
-        with torch.autocast("cpu", getattr(torch, grounding_dino.DTYPES[precision])):
-            rough = half._model(pixel_values=pixels, **half._text).enc_outputs_class
-    seen = torch.isfinite(exact)
-    assert rough.dtype == torch.float32 and torch.equal(seen, torch.isfinite(rough))
-    assert 0 < (exact - rough)[seen].abs().max() < HALF_LOGITS[precision]
-
-
-class TestWeights:
-    def test_a_folder(self, detector: GroundingDinoDetector, checkpoint: Path) -> None:
-        image = picture(90, 120)
-        assert_same(build("grounding_dino_base", PHRASES, checkpoint)([image])[0], detector([image])[0])
-
-    def test_the_cache(self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("fgfast.models.weights.path", lambda name: checkpoint)
-        assert build("grounding_dino_tiny", PHRASES).phrases == PHRASES
-
-    def test_a_pull_that_was_asked_for(self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("fgfast.models.weights.pull", lambda name: checkpoint)
-        assert build("grounding_dino_tiny", PHRASES, pull=True).phrases == PHRASES
-
-    @pytest.mark.parametrize("name", grounding_dino.NAMES)
-    def test_absent_says_what_to_type(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-        monkeypatch.setenv("HF_HOME", str(tmp_path))
-        with pytest.raises(UsageError, match=f"fgfast models pull {name}"):
-            build(name, PHRASES)
-
-    def test_weights_that_lack_some(self, checkpoint: Path, tmp_path: Path) -> None:
-        from safetensors.torch import load_file, save_file
-
-        for file in checkpoint.iterdir():
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-        weights = load_file(checkpoint / "model.safetensors")
-        weights.pop("model.text_projection.weight")
-        save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(WeightsError, match=r"lacks 1 weights, the first .*text_projection"):
-            build("grounding_dino_tiny", PHRASES, tmp_path)
-
-    def test_no_checkpoint(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match=r"lacks config\.json, model\.safetensors"):
-            build("grounding_dino_tiny", PHRASES, tmp_path)
-
-    def test_names(self) -> None:
-        with pytest.raises(UnknownNameError, match="grounding_dino_tiny"):
-            build("grounding_dino_tini", PHRASES)
-        with pytest.raises(UsageError, match="random:SEED"):
-            build("grounding_dino_tiny", PHRASES, "random:x")
-        with pytest.raises(UnknownNameError, match="precision"):
-            build("grounding_dino_tiny", PHRASES, "random:0", precision="int8")  # type: ignore[arg-type]
-
-    @pytest.mark.parametrize("package", ["torch", "transformers"])
-    def test_the_extra_is_named(self, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(MissingExtraError, match=rf'{package}, .*pip install "fgfast\[text\]"'):
-            build("grounding_dino_tiny", PHRASES, "random:0")
+        resized = detector.resize(image)
+        assert resized.dtype == np.uint8 and resized.shape == (128, 170, 3)
+        own = detector._processor(images=[image.pixels], return_tensors="pt", input_data_format="channels_last")
+        ours = PictureGraph(network).normalise(torch.from_numpy(resized)[None])
+        np.testing.assert_allclose(ours.numpy(), own["pixel_values"].numpy(), atol=1e-6)

@@ -33,7 +33,6 @@ from fgfast.errors import (
     WeightsError,
 )
 from fgfast.models import build, hub, states, weights
-
 from fgfast.transfer import cache_folder, digest_of
 
 torch = pytest.importorskip("torch")

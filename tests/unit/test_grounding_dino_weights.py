@@ -1,0 +1,141 @@
+"""Grounding DINO's weights and precisions: where they come from, what is refused, what half precision changes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import torch
+import torchvision_shim
+
+from fgfast.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
+from fgfast.models import grounding_dino
+from fgfast.models import grounding_dino_small as small
+from fgfast.models.build import Precision
+from fgfast.models.grounding_dino import build
+from fgfast.models.grounding_dino_graph import PictureGraph
+from fgfast.models.grounding_dino_precision import DTYPES, with_precision
+from fgfast.records import Image
+
+torchvision_shim.declare()
+
+PHRASES = ("Bird", "red car", "dog")
+# Of token logits with a standard deviation of 5: mantissas of 8 and 11 bits.
+HALF_LOGITS: dict[Precision, float] = {"bf16": 0.6, "fp16": 0.08}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The model is too small for more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the Hugging Face cache holds it."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    for part in (small.network(0), small.tokenizer(), small.image_processor()):
+        part.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    blocks = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    return Image(np.ascontiguousarray(blocks.repeat(8, axis=0).repeat(8, axis=1)[:90, :120]))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision(image: Image, precision: Precision) -> None:
+    exact, detector = small.network(0).eval(), build("grounding_dino_tiny", PHRASES, "random:0", precision=precision)
+    half = PictureGraph(with_precision(small.network(0), precision), precision)
+    resized, tokens = torch.from_numpy(detector.resize(image))[None], detector.tokens[None]
+    with torch.inference_mode():
+        logits, boxes, _ = half(resized, torch.tensor([resized.shape[1:3]]), tokens)
+    assert logits.dtype == boxes.dtype == torch.float32
+    assert not torch.equal(boxes, boxes.to(DTYPES[precision]).float())
+    assert detector([image])[0].boxes.shape[0] > 3
+
+    # Compared before the network chooses its queries: whom it chooses, and in what order, turns on small differences.
+    pixels = half.normalise(resized)
+    with torch.no_grad():
+        wanted = exact(pixel_values=pixels, input_ids=tokens).enc_outputs_class
+        with torch.autocast("cpu", DTYPES[precision]):
+            rough = half.model(pixel_values=pixels, input_ids=tokens).enc_outputs_class
+    seen = torch.isfinite(wanted)
+    assert rough.dtype == torch.float32 and torch.equal(seen, torch.isfinite(rough))
+    assert 0 < (wanted - rough)[seen].abs().max() < HALF_LOGITS[precision]
+
+
+class TestWeights:
+    def test_a_folder(self, checkpoint: Path, image: Image) -> None:
+        got = build("grounding_dino_base", PHRASES, checkpoint)([image])[0]
+        wanted = build("grounding_dino_tiny", PHRASES, "random:0")([image])[0]
+        assert got.labels == wanted.labels and np.array_equal(got.scores, wanted.scores)
+        assert np.array_equal(got.boxes, wanted.boxes)
+
+    def test_pictures_that_are_normalised_otherwise(self, checkpoint: Path, tmp_path: Path) -> None:
+        for file in checkpoint.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        processor = small.image_processor()
+        processor.image_mean = [0.5, 0.5, 0.5]
+        processor.save_pretrained(tmp_path)
+        with pytest.raises(UsageError, match=r"normalises pictures with mean \[0.5, 0.5, 0.5\]"):
+            build("grounding_dino_tiny", PHRASES, tmp_path)
+
+    def test_the_cache(self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fgfast.models.weights.path", lambda name: checkpoint)
+        assert build("grounding_dino_tiny", PHRASES).phrases == PHRASES
+
+    def test_a_pull_that_was_asked_for(self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pulled = []
+        monkeypatch.setattr("fgfast.models.weights.pull", pulled.append)
+        monkeypatch.setattr("fgfast.models.weights.path", lambda name: checkpoint)
+        assert build("grounding_dino_tiny", PHRASES, pull=True).phrases == PHRASES
+        assert pulled == ["grounding_dino_tiny"]
+
+    @pytest.mark.parametrize("name", grounding_dino.NAMES)
+    def test_absent_says_what_to_type(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        with pytest.raises(UsageError, match=f"fgfast models pull {name}"):
+            build(name, PHRASES)
+
+    def test_weights_that_lack_some(self, checkpoint: Path, tmp_path: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        for file in checkpoint.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        weights = load_file(checkpoint / "model.safetensors")
+        weights.pop("model.text_projection.weight")
+        save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(WeightsError, match=r"lacks 1 weights, the first .*text_projection"):
+            build("grounding_dino_tiny", PHRASES, tmp_path)
+
+    def test_no_checkpoint(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"lacks config\.json, model\.safetensors"):
+            build("grounding_dino_tiny", PHRASES, tmp_path)
+
+    def test_names(self) -> None:
+        with pytest.raises(UnknownNameError, match="grounding_dino_tiny"):
+            build("grounding_dino_tini", PHRASES)
+        with pytest.raises(UsageError, match="random:SEED"):
+            build("grounding_dino_tiny", PHRASES, "random:x")
+        with pytest.raises(UnknownNameError, match="precision"):
+            build("grounding_dino_tiny", PHRASES, "random:0", precision="int8")  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("package", ["torch", "transformers"])
+    def test_the_extra_is_named(self, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(MissingExtraError, match=rf'{package}, .*pip install "fgfast\[text\]"'):
+            build("grounding_dino_tiny", PHRASES, "random:0")
