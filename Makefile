@@ -22,7 +22,7 @@ test-full: $(MODELS) ## models at full size against the fixtures in ../shared/go
 check: $(MODELS)     ## style, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror engine/*/*.cc engine/include/fgfast/*.h
+	$(BIN)/clang-format --dry-run --Werror engine/*/*.cc engine/*/*.cu engine/*/*.h engine/include/fgfast/*.h
 	rm -rf $(TREE) && mkdir -p $(TREE) && cp -r fgfast pyproject.toml $(TREE)/
 	cp -r export $(TREE)/fgfast/export && cp -r bench $(TREE)/fgfast/bench
 	cd $(TREE) && $(CURDIR)/$(BIN)/mypy -p fgfast --python-executable $(CURDIR)/$(BIN)/python
@@ -38,10 +38,10 @@ docs: $(STAMP)      ## the documentation as pages, in site/
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
-	$(BIN)/clang-format -i engine/*/*.cc engine/include/fgfast/*.h
+	$(BIN)/clang-format -i engine/*/*.cc engine/*/*.cu engine/*/*.h engine/include/fgfast/*.h
 
 # The editable install compiles engine/ and notes where each package lies; repeated when either changes.
-$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard fgfast/*/__init__.py) $(wildcard engine/*/*.cc engine/include/fgfast/*.h)
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard fgfast/*/__init__.py fgfast/*/*/__init__.py) $(wildcard engine/*/*.cc engine/*/*.cu engine/*/*.h engine/include/fgfast/*.h)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"

@@ -1,6 +1,6 @@
 """Grounding DINO as ONNX: what is traced, its contract, and inputs to trace and to check with.
 
-Results do not depend on the canvas (fgfast.models.grounding_dino_canvas). The reference of the check is transformers'
+Results do not depend on the canvas (fgfast.models.grounding_dino.canvas). The reference of the check is transformers'
 own network on each picture alone.
 """
 
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from fgfast import graphs
 from fgfast.graphs import Contract
 from fgfast.models.build import Precision
-from fgfast.models.grounding_dino_canvas import CanvasGraph, largest, levels
-from fgfast.models.grounding_dino_checkpoint import network, processors
-from fgfast.models.grounding_dino_graph import SMALLEST_SIDE, PictureGraph, Size
-from fgfast.models.grounding_dino_prompt import CLS, DOT, SEP
+from fgfast.models.grounding_dino.canvas import CanvasGraph, largest, levels
+from fgfast.models.grounding_dino.checkpoint import network, processors
+from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, PictureGraph, Size
+from fgfast.models.grounding_dino.prompt import CLS, DOT, SEP
 from fgfast.tolerances import DETIC_BF16, DETIC_FP16, DETIC_FP32
 
 # Of Detic, another detector in logits and parts of 1 behind a Swin.

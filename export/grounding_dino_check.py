@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from fgfast.errors import ParityError
 from fgfast.graphs import Contract
-from fgfast.models.grounding_dino_canvas import levels
+from fgfast.models.grounding_dino.canvas import levels
 from fgfast.tolerances import Tolerance
 
 

@@ -23,9 +23,10 @@ from fgfast.backends.torch import TorchSession
 from fgfast.errors import UnknownNameError, UsageError
 from fgfast.graphs import Contract, Manifest
 from fgfast.machine import machine
-from fgfast.models import devices, graph_files, grounding_dino_checkpoint
+from fgfast.models import devices, graph_files
 from fgfast.models.build import Precision, build_sam
 from fgfast.models.devices import choose_device
+from fgfast.models.grounding_dino import NAMES as GROUNDING_DINOS
 from fgfast.tolerances import SAM_BF16, SAM_FP16, SAM_FP32, Tolerance
 from fgfast.transfer import digest_of
 
@@ -159,12 +160,12 @@ def parts(
 
         names = ("detic_backbone", "detic_heads") if split else ("detic_detector",)
         yield from detic.parts(weights, precision, batch, canvases, names)
-    elif model in grounding_dino_checkpoint.NAMES:
+    elif model in GROUNDING_DINOS:
         from fgfast.export import grounding_dino
 
         yield from grounding_dino.parts(model, weights, precision, batch, canvases)
     else:
-        known = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "detic", *grounding_dino_checkpoint.NAMES)
+        known = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "detic", *GROUNDING_DINOS)
         raise UnknownNameError("model to export", model, known)
 
 

@@ -14,7 +14,6 @@ from fgfast import graphs
 from fgfast.backends.session import Session, described
 from fgfast.backends.torch import TorchSession
 from fgfast.errors import GraphError, UsageError
-from fgfast.models import grounding_dino_checkpoint as checkpoint
 from fgfast.models.build import Precision, build_detic, build_sam
 from fgfast.models.detic.canvas import CANVAS_MULTIPLE
 from fgfast.models.detic.config import SWIN_B
@@ -22,9 +21,10 @@ from fgfast.models.detic.detector import AnyCanvas, Canvases, FixedCanvases, Siz
 from fgfast.models.detic.graph import BackboneGraph, DetectorGraph, HeadsGraph, best_proposals
 from fgfast.models.detic.model import Detic
 from fgfast.models.graph_files import Exported, find, folder, identity
-from fgfast.models.grounding_dino_canvas import largest
-from fgfast.models.grounding_dino_graph import OwnCanvases, PictureGraph
-from fgfast.models.grounding_dino_precision import with_precision
+from fgfast.models.grounding_dino import checkpoint
+from fgfast.models.grounding_dino.canvas import largest
+from fgfast.models.grounding_dino.graph import OwnCanvases, PictureGraph
+from fgfast.models.grounding_dino.precision import with_precision
 from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
 from fgfast.models.sam.model import Sam
 from fgfast.models.sam.segmenter import SamSegmenter

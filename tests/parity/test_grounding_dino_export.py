@@ -27,11 +27,10 @@ from fgfast.backends.onnxruntime import OnnxRuntimeSession
 from fgfast.backends.torch import TorchSession
 from fgfast.errors import GraphError, ParityError, UsageError
 from fgfast.models import backend, sessions
-from fgfast.models import grounding_dino_small as small
 from fgfast.models.build import Precision
-from fgfast.models.grounding_dino import build
-from fgfast.models.grounding_dino_canvas import CanvasGraph
-from fgfast.models.grounding_dino_graph import PictureGraph
+from fgfast.models.grounding_dino import build, small
+from fgfast.models.grounding_dino.canvas import CanvasGraph
+from fgfast.models.grounding_dino.graph import PictureGraph
 from fgfast.records import Detections, Image
 from fgfast.tolerances import DETIC_FP32
 

@@ -17,10 +17,9 @@ import torch
 import torchvision_shim
 
 from fgfast.errors import UsageError
-from fgfast.models import grounding_dino_small as small
-from fgfast.models.grounding_dino import build, prompt_text
-from fgfast.models.grounding_dino_detector import GroundingDinoDetector
-from fgfast.models.grounding_dino_graph import PictureGraph
+from fgfast.models.grounding_dino import build, prompt_text, small
+from fgfast.models.grounding_dino.detector import GroundingDinoDetector
+from fgfast.models.grounding_dino.graph import PictureGraph
 from fgfast.records import Detections, Image
 
 torchvision_shim.declare()

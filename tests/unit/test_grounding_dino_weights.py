@@ -17,11 +17,10 @@ import torchvision_shim
 
 from fgfast.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
 from fgfast.models import grounding_dino
-from fgfast.models import grounding_dino_small as small
 from fgfast.models.build import Precision
-from fgfast.models.grounding_dino import build
-from fgfast.models.grounding_dino_graph import PictureGraph
-from fgfast.models.grounding_dino_precision import DTYPES, with_precision
+from fgfast.models.grounding_dino import build, small
+from fgfast.models.grounding_dino.graph import PictureGraph
+from fgfast.models.grounding_dino.precision import DTYPES, with_precision
 from fgfast.records import Image
 
 torchvision_shim.declare()

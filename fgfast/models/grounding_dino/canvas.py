@@ -23,10 +23,10 @@ from torch.nn import functional
 
 from fgfast.errors import GraphError
 from fgfast.models.build import Precision
-from fgfast.models.grounding_dino_graph import SMALLEST_SIDE, Normalise, Size
-from fgfast.models.grounding_dino_precision import DTYPES, float32_layers
-from fgfast.models.grounding_dino_prompt import CLS, DOT, PAD, QUESTION, SEP
-from fgfast.models.grounding_dino_swin import CanvasSwin, inside
+from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, Normalise, Size
+from fgfast.models.grounding_dino.precision import DTYPES, float32_layers
+from fgfast.models.grounding_dino.prompt import CLS, DOT, PAD, QUESTION, SEP
+from fgfast.models.grounding_dino.swin import CanvasSwin, inside
 
 CANVAS_MULTIPLE = 32
 STRIDES = (8, 16, 32, 64)

@@ -1,7 +1,7 @@
 """Grounding DINO through transformers: pictures and phrases in, detections in pixels of the stored pictures out.
 
 Liu et al., "Grounding DINO" (2023). The network, its tokenizer and its image processor are those of transformers.
-Beside this file, as grounding_dino_...: the `prompt`; the `detector`, which goes from token scores to one phrase a
+Beside this file: the `prompt`; the `detector`, which goes from token scores to one phrase a
 box; the `precision`; and two forms of one graph: transformers' own (`graph`), and one for export that gives the same
 numbers on any canvas (`canvas`, `swin`).
 
@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgfast.errors import UnknownNameError
-from fgfast.models import grounding_dino_checkpoint as checkpoint
 from fgfast.models import weights as cache
 from fgfast.models.build import PRECISIONS, Precision
-from fgfast.models.grounding_dino_checkpoint import NAMES
-from fgfast.models.grounding_dino_prompt import prompt_text
+from fgfast.models.grounding_dino import checkpoint
+from fgfast.models.grounding_dino.checkpoint import NAMES
+from fgfast.models.grounding_dino.prompt import prompt_text
 
 if TYPE_CHECKING:
-    from fgfast.models.grounding_dino_detector import GroundingDinoDetector
+    from fgfast.models.grounding_dino.detector import GroundingDinoDetector
 
 __all__ = ["NAMES", "build", "prompt_text"]
 
@@ -70,7 +70,7 @@ def build(
         cache.pull(name)
     tokenizer, processor = checkpoint.processors(name, weights)
     from fgfast.models import sessions
-    from fgfast.models.grounding_dino_detector import BOX_THRESHOLD, TEXT_THRESHOLD, GroundingDinoDetector
+    from fgfast.models.grounding_dino.detector import BOX_THRESHOLD, TEXT_THRESHOLD, GroundingDinoDetector
 
     canvases = sessions.grounding_dino(name, str(weights), precision, device, backend)
     box = BOX_THRESHOLD if box_threshold is None else box_threshold

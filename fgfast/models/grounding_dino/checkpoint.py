@@ -17,7 +17,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def network(name: str, weights: str | Path) -> Any:
     """transformers' GroundingDinoForObjectDetection in float32; arguments and errors as for `build`."""
-    from fgfast.models import grounding_dino_small as small
+    from fgfast.models.grounding_dino import small
 
     _check(name)
     if (seed := small.seed_of(weights)) is not None:
@@ -27,7 +27,7 @@ def network(name: str, weights: str | Path) -> Any:
 
 def processors(name: str, weights: str | Path) -> tuple[Any, Any]:
     """transformers' BertTokenizer and GroundingDinoImageProcessorPil; arguments and errors as for `build`."""
-    from fgfast.models import grounding_dino_small as small
+    from fgfast.models.grounding_dino import small
 
     _check(name)
     if small.seed_of(weights) is not None:

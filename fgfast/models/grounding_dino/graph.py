@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from fgfast.backends.session import Session
 from fgfast.models.build import Precision
-from fgfast.models.grounding_dino_checkpoint import MEAN, STD
-from fgfast.models.grounding_dino_precision import DTYPES
-from fgfast.models.grounding_dino_prompt import PAD
+from fgfast.models.grounding_dino.checkpoint import MEAN, STD
+from fgfast.models.grounding_dino.precision import DTYPES
+from fgfast.models.grounding_dino.prompt import PAD
 
 # (height, width) in pixels.
 Size = tuple[int, int]

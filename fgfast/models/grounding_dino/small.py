@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fgfast.errors import UsageError
-from fgfast.models.grounding_dino_checkpoint import classes, package
-from fgfast.models.grounding_dino_prompt import CLS, DOT, PAD, QUESTION, SEP
+from fgfast.models.grounding_dino.checkpoint import classes, package
+from fgfast.models.grounding_dino.prompt import CLS, DOT, PAD, QUESTION, SEP
 
 
 def seed_of(weights: str | Path) -> int | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fgfast.errors import UsageError
 from fgfast.models.detic.detector import Canvases, on_canvas
-from fgfast.models.grounding_dino_prompt import prompt_text, tokens_of
+from fgfast.models.grounding_dino.prompt import prompt_text, tokens_of
 from fgfast.records import Detections, Image, UInt8
 
 # The example of the model cards on Hugging Face (IDEA-Research/grounding-dino-tiny, -base), as repeated in the
