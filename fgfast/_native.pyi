@@ -1,4 +1,9 @@
-"""engine/bindings/module.cc as Python sees it. Call it through fgfast.ops, which checks what it is given."""
+"""engine/bindings as Python sees it. Call it through fgfast.ops, which checks what it is given.
+
+`Any` is an array on the CPU or on a GPU; `stream` a cudaStream_t, and nothing on the CPU.
+"""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +22,36 @@ def attend(
     threads: int,
     out: NDArray[np.float32],
 ) -> None: ...
-def composite(
-    pixels: NDArray[np.uint8],
-    bits: NDArray[np.bool_],
-    background: NDArray[np.uint8],
-    x0: int,
-    y0: int,
-    out: NDArray[np.uint8],
+def composite(pixels: Any, bits: Any, background: Any, x0: int, y0: int, out: Any, stream: int = 0) -> None: ...
+def composite_alpha(pixels: Any, bits: Any, x0: int, y0: int, out: Any, stream: int = 0) -> None: ...
+def has_cuda() -> bool: ...
+def mask_post(
+    logits: Any,
+    side: int,
+    resized_height: int,
+    resized_width: int,
+    bits: Any,
+    facts: Any,
+    threads: int = 1,
+    stream: int = 0,
 ) -> None: ...
-def composite_alpha(
-    pixels: NDArray[np.uint8], bits: NDArray[np.bool_], x0: int, y0: int, out: NDArray[np.uint8]
+def nms(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    classes: NDArray[np.int64] | None,
+    threshold: float,
+    limit: int,
+) -> NDArray[np.int64]: ...
+def nms_ordered(
+    boxes: Any,
+    order: Any,
+    classes: Any,
+    threshold: float,
+    workspace: Any,
+    kept: Any,
+    kept_count: Any,
+    stream: int = 0,
 ) -> None: ...
+def resize(pixels: NDArray[np.uint8], out: NDArray[np.uint8], down_first: bool, threads: int) -> None: ...
 def rle_encode(bits: NDArray[np.bool_]) -> bytes: ...
 def rle_decode(counts: bytes, height: int, width: int) -> NDArray[np.bool_]: ...

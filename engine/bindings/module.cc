@@ -1,16 +1,13 @@
 // fgfast._native: takes arrays that fgfast/ops/native.py has checked, and releases the GIL while it works.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <new>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "arrays.h"
 #include "fgfast/attention.h"
 #include "fgfast/composite.h"
 #include "fgfast/rle.h"
@@ -20,45 +17,45 @@ using nb::literals::operator""_a;
 
 namespace {
 
-template <class T, int Dimensions>
-using Array = nb::ndarray<T, nb::ndim<Dimensions>, nb::c_contig, nb::device::cpu>;
+using fgfast::Place;
+using fgfast::bindings::Array;
+using fgfast::bindings::Bytes;
+using fgfast::bindings::DeviceArray;
+using fgfast::bindings::PlaceOf;
+using fgfast::bindings::Require;
 
-// The face checks all of this with better words; here it guards the memory against any other caller.
-void Require(bool fits, const char* what) {
-  if (!fits) throw std::invalid_argument(what);
-}
-
-const uint8_t* Bytes(const Array<const bool, 2>& bits) { return reinterpret_cast<const uint8_t*>(bits.data()); }
-
-fgfast::MaskedPicture Picture(const Array<const uint8_t, 3>& pixels, const Array<const bool, 2>& bits) {
+fgfast::MaskedPicture Picture(const DeviceArray<const uint8_t, 3>& pixels, const DeviceArray<const bool, 2>& bits) {
   Require(pixels.shape(2) == 3, "pixels must be (H, W, 3)");
   Require(bits.shape(0) == pixels.shape(0) && bits.shape(1) == pixels.shape(1), "bits must be (H, W)");
   return {pixels.data(), Bytes(bits), static_cast<int64_t>(pixels.shape(0)), static_cast<int64_t>(pixels.shape(1))};
 }
 
-fgfast::Window At(int32_t x0, int32_t y0, const Array<uint8_t, 3>& out, size_t channels) {
+fgfast::Window At(int32_t x0, int32_t y0, const DeviceArray<uint8_t, 3>& out, size_t channels) {
   Require(out.shape(2) == channels, "out must be (h, w, 3), or (h, w, 4) with alpha");
   return {x0, y0, static_cast<int64_t>(out.shape(0)), static_cast<int64_t>(out.shape(1))};
 }
 
-void Composite(const Array<const uint8_t, 3>& pixels, const Array<const bool, 2>& bits,
-               const Array<const uint8_t, 3>& background, int32_t x0, int32_t y0, const Array<uint8_t, 3>& out) {
+void Composite(const DeviceArray<const uint8_t, 3>& pixels, const DeviceArray<const bool, 2>& bits,
+               const DeviceArray<const uint8_t, 3>& background, int32_t x0, int32_t y0,
+               const DeviceArray<uint8_t, 3>& out, uintptr_t stream) {
   const fgfast::MaskedPicture picture = Picture(pixels, bits);
   const fgfast::Window window = At(x0, y0, out, 3);
   const bool one_row = background.shape(0) == 1;
   Require((one_row || background.shape(0) == out.shape(0)) && background.shape(1) == out.shape(1) &&
               background.shape(2) == 3,
           "background must be (1, w, 3) or (h, w, 3)");
+  const Place place = PlaceOf({pixels, bits, background, out}, stream);
   nb::gil_scoped_release release;
-  fgfast::Composite(picture, window, background.data(), one_row ? 0 : window.width * 3, out.data());
+  fgfast::Composite(picture, window, background.data(), one_row ? 0 : window.width * 3, place, out.data());
 }
 
-void CompositeAlpha(const Array<const uint8_t, 3>& pixels, const Array<const bool, 2>& bits, int32_t x0, int32_t y0,
-                    const Array<uint8_t, 3>& out) {
+void CompositeAlpha(const DeviceArray<const uint8_t, 3>& pixels, const DeviceArray<const bool, 2>& bits, int32_t x0,
+                    int32_t y0, const DeviceArray<uint8_t, 3>& out, uintptr_t stream) {
   const fgfast::MaskedPicture picture = Picture(pixels, bits);
   const fgfast::Window window = At(x0, y0, out, 4);
+  const Place place = PlaceOf({pixels, bits, out}, stream);
   nb::gil_scoped_release release;
-  fgfast::CompositeAlpha(picture, window, out.data());
+  fgfast::CompositeAlpha(picture, window, place, out.data());
 }
 
 nb::bytes RleEncode(const Array<const bool, 2>& bits) {
@@ -126,16 +123,22 @@ void Attend(const Heads& q, const Heads& k, const Heads& v, const Table& rel_pos
 }  // namespace
 
 NB_MODULE(_native, module) {
+  module.def("has_cuda", &fgfast::HasCuda, "Whether this build has the ops for CUDA.");
+  fgfast::bindings::AddMaskPost(module);
+  fgfast::bindings::AddNms(module);
+  fgfast::bindings::AddResize(module);
   module.def("attends", &Attends, "size"_a, "Whether `attend` is for this build, processor and size of heads.");
   module.def("attend", &Attend, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(), "rel_pos_h"_a.noconvert(),
              "rel_pos_w"_a.noconvert(), "token_at"_a.noconvert(), "padding_k"_a.noconvert(), "padding_v"_a.noconvert(),
              "side"_a, "threads"_a, "out"_a.noconvert(), "Fill out (B, T, H, D) with attention within windows.");
   module.def("composite", &Composite, "pixels"_a.noconvert(), "bits"_a.noconvert(), "background"_a.noconvert(), "x0"_a,
-             "y0"_a, "out"_a.noconvert(),
-             "Fill out (h, w, 3) with the window at (x0, y0); background is (1, w, 3) or (h, w, 3).");
+             "y0"_a, "out"_a.noconvert(), "stream"_a = 0,
+             "Fill out (h, w, 3) with the window at (x0, y0); background is "
+             "(1, w, 3) or (h, w, 3).");
   module.def("composite_alpha", &CompositeAlpha, "pixels"_a.noconvert(), "bits"_a.noconvert(), "x0"_a, "y0"_a,
-             "out"_a.noconvert(), "Fill out (h, w, 4) with the window at (x0, y0).");
+             "out"_a.noconvert(), "stream"_a = 0, "Fill out (h, w, 4) with the window at (x0, y0).");
   module.def("rle_encode", &RleEncode, "bits"_a.noconvert(), "COCO run-length string of bits (H, W).");
   module.def("rle_decode", &RleDecode, "counts"_a, "height"_a, "width"_a,
-             "The mask (height, width) of a COCO run-length string; ValueError where it does not fit.");
+             "The mask (height, width) of a COCO run-length string; ValueError "
+             "where it does not fit.");
 }

@@ -3,8 +3,7 @@
 #include <cstring>
 #include <stdexcept>
 
-// One file, because there is one device: an op is split into .cc, _cpu.cc and _gpu.cu when it gets its
-// second.
+// One file, because there is one device: an op is split into .cc, _cpu.cc and _gpu.cu when it gets its second.
 
 namespace fgfast {
 namespace {

@@ -16,9 +16,22 @@ from numpy.typing import NDArray
 
 from fgfast.errors import UnknownNameError, UsageError
 from fgfast.ops.reference import Window
+from fgfast.ops.reference_masks import Masks
 from fgfast.records import Bool, Float32, UInt8
 
-__all__ = ["Window", "attends", "attention", "composite", "engine", "rle_decode", "rle_encode"]
+__all__ = [
+    "Masks",
+    "Window",
+    "attends",
+    "attention",
+    "composite",
+    "engine",
+    "mask_post",
+    "nms",
+    "resize",
+    "rle_decode",
+    "rle_encode",
+]
 
 EngineName = Literal["native", "reference"]
 
@@ -47,6 +60,21 @@ class _Engine(Protocol):
         padding: tuple[Float32, Float32],
         threads: int = 1,
     ) -> Float32: ...
+
+    def mask_post(
+        self, logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1
+    ) -> Masks: ...
+
+    def nms(
+        self,
+        boxes: Float32,
+        scores: Float32,
+        threshold: float,
+        limit: int,
+        classes: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.int64]: ...
+
+    def resize(self, pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8: ...
 
 
 def engine() -> EngineName:
@@ -105,6 +133,23 @@ def attention(
 ) -> Float32:
     """Attention (B, T, H, D) within square windows, with relative positions; see fgfast.ops.reference.attention."""
     return _resolve()[1].attention(q, k, v, rel_pos, token_at, padding, threads)
+
+
+def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1) -> Masks:
+    """SAM's logits (N, M, s, s) as masks of `size` (H, W), and facts about them; see fgfast.ops.reference.mask_post."""
+    return _resolve()[1].mask_post(logits, size, resized, side, threads)
+
+
+def nms(
+    boxes: Float32, scores: Float32, threshold: float, limit: int, classes: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Which of the boxes (N, 4) survive greedy suppression, best first: (K,); see fgfast.ops.reference.nms."""
+    return _resolve()[1].nms(boxes, scores, threshold, limit, classes)
+
+
+def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8:
+    """A picture (H, W, 3) resized to (h, w) as by Pillow's BILINEAR; see fgfast.ops.reference.resize."""
+    return _resolve()[1].resize(pixels, size, out, threads)
 
 
 @cache

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from fgfast import _native
 from fgfast.ops.reference import Window, check_attention, check_bits, check_composite, check_counts
+from fgfast.ops.reference_boxes import check_nms
+from fgfast.ops.reference_masks import Masks, check_mask_post, summarise
+from fgfast.ops.reference_resize import check_resize, down_first
 from fgfast.records import Bool, Float32, UInt8
 
 
@@ -61,3 +64,30 @@ def rle_decode(counts: bytes, height: int, width: int) -> Bool:
     """As fgfast.ops.reference.rle_decode."""
     check_counts(counts, height, width)
     return _native.rle_decode(counts, height, width)
+
+
+def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1) -> Masks:
+    """As fgfast.ops.reference.mask_post."""
+    check_mask_post(logits, size, resized, side, threads)
+    count, masks, low, _ = logits.shape
+    bits = np.empty((count * masks, *size), np.bool_)
+    facts = np.empty((count * masks, 7), np.int64)
+    flat = np.ascontiguousarray(logits).reshape(-1, low, low)
+    _native.mask_post(flat, side, *resized, bits, facts, threads)
+    return summarise(bits, facts, (count, masks))
+
+
+def nms(
+    boxes: Float32, scores: Float32, threshold: float, limit: int, classes: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """As fgfast.ops.reference.nms."""
+    check_nms(boxes, scores, limit, classes)
+    groups = None if classes is None else np.ascontiguousarray(classes)
+    return _native.nms(np.ascontiguousarray(boxes), np.ascontiguousarray(scores), groups, threshold, limit)
+
+
+def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8:
+    """As fgfast.ops.reference.resize."""
+    out = check_resize(pixels, size, out, threads)
+    _native.resize(np.ascontiguousarray(pixels), out, down_first(pixels.shape[:2], size), threads)
+    return out

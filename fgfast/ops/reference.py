@@ -1,17 +1,23 @@
 """The operations in NumPy: what fgfast._native must equal, images bit for bit; they run where it is absent.
 
-The checks of arguments live here too; fgfast.ops.native calls the same ones, so that both refuse alike.
+The checks of arguments live here too; fgfast.ops.native calls the same ones, so that both refuse alike. What belongs to
+the models stands beside this file: `mask_post` in reference_masks.py, `nms` in reference_boxes.py, `resize` in
+reference_resize.py.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast.ops.checks import check_array, check_range
+from fgfast.ops.reference_boxes import nms as nms
+from fgfast.ops.reference_masks import mask_post as mask_post
+from fgfast.ops.reference_resize import resize as resize
 from fgfast.records import Bool, Float32, UInt8
 
 Window: TypeAlias = tuple[int, int, int, int]
@@ -194,7 +200,7 @@ def _runs(counts: bytes, height: int, width: int) -> list[int]:
 
 def check_composite(pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None, alpha: bool) -> Window:
     """Raise TypeError or ValueError unless these are arguments of `composite`; return the window as ints."""
-    _check_array("pixels", pixels, np.uint8, 3)
+    check_array("pixels", pixels, np.uint8, 3)
     if pixels.shape[2] != 3:
         raise ValueError(f"pixels must have shape (H, W, 3), not {pixels.shape}")
     check_bits(bits)
@@ -202,7 +208,7 @@ def check_composite(pixels: UInt8, bits: Bool, background: UInt8 | None, window:
         raise ValueError(f"bits must have the picture's shape {pixels.shape[:2]}, not {bits.shape}")
     x0, y0, x1, y1 = window = _check_window(window, pixels)
     if not alpha:
-        _check_array("background", background, np.uint8, None)
+        check_array("background", background, np.uint8, None)
         wanted = (y1 - y0, x1 - x0, 3)
         if background is not None and background.shape not in ((3,), wanted):
             raise ValueError(f"background must have shape (3,) or {wanted}, the window's, not {background.shape}")
@@ -211,7 +217,7 @@ def check_composite(pixels: UInt8, bits: Bool, background: UInt8 | None, window:
 
 def check_bits(bits: Bool) -> None:
     """Raise TypeError or ValueError unless `bits` is an (H, W) bool array."""
-    _check_array("bits", bits, np.bool_, 2)
+    check_array("bits", bits, np.bool_, 2)
 
 
 def check_counts(counts: bytes, height: int, width: int) -> None:
@@ -219,10 +225,7 @@ def check_counts(counts: bytes, height: int, width: int) -> None:
     if not isinstance(counts, bytes):
         raise TypeError(f"counts must be bytes, not {type(counts).__name__}")
     for name, value in (("height", height), ("width", width)):
-        if not isinstance(value, int):
-            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-        if not 0 <= value <= MAX_SIDE:
-            raise ValueError(f"{name} must be 0 to {MAX_SIDE}, not {value}")
+        check_range(name, value, 0, MAX_SIDE)
 
 
 def check_attention(
@@ -236,10 +239,10 @@ def check_attention(
 ) -> int:
     """Raise TypeError or ValueError unless these are arguments of `attention`; return the side S of a window."""
     for name, array in (("q", q), ("k", k), ("v", v)):
-        _check_array(name, array, np.float32, 4)
+        check_array(name, array, np.float32, 4)
         if array.shape != q.shape:
             raise ValueError(f"{name} must have q's shape {q.shape}, not {array.shape}")
-    _check_array("token_at", token_at, np.int64, 2)
+    check_array("token_at", token_at, np.int64, 2)
     _, tokens, heads, size = q.shape
     side = math.isqrt(token_at.shape[1])
     if side == 0 or side * side != token_at.shape[1]:
@@ -247,7 +250,7 @@ def check_attention(
     wanted = {"rel_pos": (rel_pos, (2 * side - 1, size)), "padding": (padding, (heads, size))}
     for name, (arrays, shape) in wanted.items():
         for array in arrays:
-            _check_array(name, array, np.float32, None)
+            check_array(name, array, np.float32, None)
             if array.shape != shape:
                 raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
     if token_at.size and not 0 <= token_at.min() <= token_at.max() <= tokens:
@@ -257,15 +260,6 @@ def check_attention(
     if threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     return side
-
-
-def _check_array(name: str, array: Any, dtype: type[np.generic], dimensions: int | None) -> None:
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, not {type(array).__name__}")
-    if array.dtype != dtype:
-        raise TypeError(f"{name} must be {np.dtype(dtype).name}, not {array.dtype.name}")
-    if dimensions is not None and array.ndim != dimensions:
-        raise ValueError(f"{name} must have {dimensions} dimensions, not shape {array.shape}")
 
 
 def _check_window(window: Window | None, pixels: UInt8) -> Window:

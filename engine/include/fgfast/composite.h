@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "fgfast/device.h"
+
 namespace fgfast {
 
 // A picture and its mask, both row-major and without gaps between rows.
@@ -21,13 +23,24 @@ struct Window {
   int64_t width;
 };
 
-// Writes window.height x window.width x 3 bytes: the picture where the mask is set, else the background.
-// `background` is one row of window.width x 3 bytes; row y starts at background + y * background_stride, so
-// that a stride of 0 repeats one row (a colour).
+// Writes window.height x window.width x 3 bytes: the picture where the mask is set, else the background. `background`
+// is one row of window.width x 3 bytes; row y starts at background + y * background_stride, so that a stride of 0
+// repeats one row (a colour). All arrays on the same device.
 void Composite(const MaskedPicture& picture, const Window& window, const uint8_t* background, int64_t background_stride,
-               uint8_t* out);
+               const Place& place, uint8_t* out);
 
 // Writes window.height x window.width x 4 bytes: RGB and 255 where the mask is set, else four zeros.
+void CompositeAlpha(const MaskedPicture& picture, const Window& window, const Place& place, uint8_t* out);
+
+namespace cpu {
+void Composite(const MaskedPicture& picture, const Window& window, const uint8_t* background, int64_t background_stride,
+               uint8_t* out);
 void CompositeAlpha(const MaskedPicture& picture, const Window& window, uint8_t* out);
+}  // namespace cpu
+namespace cuda {
+void Composite(const MaskedPicture& picture, const Window& window, const uint8_t* background, int64_t background_stride,
+               const Place& place, uint8_t* out);
+void CompositeAlpha(const MaskedPicture& picture, const Window& window, const Place& place, uint8_t* out);
+}  // namespace cuda
 
 }  // namespace fgfast

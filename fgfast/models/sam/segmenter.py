@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fgfast import ops
 from fgfast.backends.session import Session
 from fgfast.models.sam import transform
 from fgfast.records import Bool, Float32, UInt8
@@ -62,7 +63,7 @@ class SamSegmenter:
     def _segment(self, images: Sequence[UInt8], boxes: Sequence[Float32]) -> list[Segments]:
         """As `segment`, at most `batch` pictures."""
         stored = [(image.shape[0], image.shape[1]) for image in images]
-        pixels, sizes = self._square([transform.resize(image, self.side) for image in images])
+        pixels, sizes = self._square(images)
         scaled = [transform.scale_boxes(b, h, w, self.side) for b, (h, w) in zip(boxes, stored, strict=True)]
         counts = [len(b) for b in scaled]
         device = self.encoder.device
@@ -77,18 +78,27 @@ class SamSegmenter:
         pictures = zip(found["logits"].split(counts), found["quality"].split(counts), stored, strict=True)
         return [self._full_size(logits, quality, *size) for logits, quality, size in pictures]
 
-    def _square(self, resized: Sequence[UInt8]) -> tuple[Tensor, Tensor]:
-        """Resized pictures as the encoder takes them; a batch that must be full is filled up with nothing."""
-        count = self.batch or len(resized)
+    def _square(self, images: Sequence[UInt8]) -> tuple[Tensor, Tensor]:
+        """Pictures resized as the encoder takes them; a batch that must be full is filled up with nothing."""
+        count = self.batch or len(images)
         pixels = torch.zeros(count, self.side, self.side, 3, dtype=torch.uint8)
         sizes = torch.zeros(count, 2, dtype=torch.int64)
-        for square, size, picture in zip(pixels, sizes, resized, strict=False):
-            height, width = picture.shape[:2]
-            square[:height, :width] = torch.tensor(picture)
+        for square, size, image in zip(pixels, sizes, images, strict=False):
+            height, width = transform.resized_size(image.shape[0], image.shape[1], self.side)
+            if ops.engine() == "native":
+                ops.resize(image, (height, width), square[:height, :width].numpy(), torch.get_num_threads())
+            else:
+                square[:height, :width] = torch.tensor(transform.resize(image, self.side))
             size[0], size[1] = height, width
         return pixels, sizes
 
     def _full_size(self, low_res: Tensor, quality: Tensor, height: int, width: int) -> Segments:
+        """Masks of one picture; on the CPU by the native op, which makes the same bits without the logits between."""
+        if low_res.device.type == "cpu" and ops.engine() == "native":
+            resized = transform.resized_size(height, width, self.side)
+            threads = torch.get_num_threads()
+            made = ops.mask_post(low_res.float().numpy(), (height, width), resized, self.side, threads)
+            return Segments(made.bits, quality.numpy(), made.stability)
         logits = transform.to_stored_size(low_res, height, width, self.side)
         bits = logits > transform.THRESHOLD
         return Segments(bits.cpu().numpy(), quality.cpu().numpy(), transform.stability(logits).cpu().numpy())

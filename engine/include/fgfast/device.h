@@ -1,0 +1,29 @@
+// Where an op's arrays lie, and so where it works.
+#pragma once
+
+#include <cstdint>
+
+// Functions of host and device; plain ones for a compiler that knows no CUDA.
+#ifdef __CUDACC__
+#define FGFAST_BOTH __host__ __device__
+#else
+#define FGFAST_BOTH
+#endif
+
+namespace fgfast {
+
+// A device, and for CUDA the stream to work on: a cudaStream_t, null for the default one. Ops return once their work is
+// in the stream; what they wrote is there when the stream has got there. On the CPU they return when they are done.
+struct Place {
+  bool cuda = false;
+  int device = 0;  // CUDA's number of it
+  void* stream = nullptr;
+};
+
+// Whether this build has the ops for CUDA (FGFAST_CUDA in CMakeLists.txt).
+bool HasCuda();
+
+// What an op says to arrays on a GPU in a build without CUDA: std::invalid_argument.
+[[noreturn]] void RefuseCuda();
+
+}  // namespace fgfast

@@ -1,0 +1,157 @@
+"""`mask_post` in NumPy: SAM's low-resolution logits to masks of the stored picture's size, and facts about each."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgfast.ops.checks import check_array, check_range
+from fgfast.records import Bool, Float32
+
+MAX_LENGTH = 2**24
+"""Longest side in pixels: positions are float32, which knows whole numbers up to here."""
+STABILITY_OFFSET = np.float32(1)
+"""segment-anything, automatic_mask_generator.py: stability_score_offset, in logits."""
+
+Int64 = NDArray[np.int64]
+
+
+class Masks(NamedTuple):
+    """M masks for each of N boxes, at the size (H, W) of the stored picture.
+
+    Attributes:
+        bits: (N, M, H, W) bool; True is subject.
+        boxes: (N, M, 4) float32, tight, x0 y0 x1 y1 in pixels of the stored picture; zeros for an empty mask.
+        areas: (N, M) int64, subject pixels.
+        stability: (N, M) float32, pixels above +1 as a part of those above -1; NaN where there are none.
+        borders: (N, M, 4) bool, whether the mask has pixels at the picture's left, upper, right, lower border.
+    """
+
+    bits: Bool
+    boxes: Float32
+    areas: Int64
+    stability: Float32
+    borders: Bool
+
+
+def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1) -> Masks:
+    """Masks at full size from SAM's logits, by the reference's two bilinear steps.
+
+    To the square, cut to the resized picture, to the stored size; both without antialiasing (align_corners=False). The
+    logits in between and at full size are, to the bit, those of PyTorch's CPU kernel for contiguous tensors
+    (ATen/native/cpu/UpSampleKernel.cpp, upsample_generic_Nd_kernel_impl) in its builds for x86 with AVX2 or AVX-512.
+    PyTorch itself rounds otherwise, in the last bits, where it takes another kernel: pictures whose height and width
+    are at most 128 together; M = 3 on one thread; ATEN_CPU_CAPABILITY=default; ARM; a GPU.
+
+    Args:
+        logits: (N, M, s, s) float32 over the square.
+        size: (H, W) of the stored picture, in pixels.
+        resized: (h, w) of the resized picture, the square's upper left part, in pixels.
+        side: of the square, in pixels.
+        threads: to work with at most; the reference has one.
+
+    Raises:
+        TypeError, ValueError: an argument is not of that kind.
+    """
+    check_mask_post(logits, size, resized, side, threads)
+    count, masks, low, _ = logits.shape
+    flat = logits.reshape(-1, low, low)
+    bits = np.empty((len(flat), *size), np.bool_)
+    facts = np.zeros((len(flat), 7), np.int64)
+    for row, fact, mask in zip(flat, facts, bits, strict=True):
+        square = _resize(row, (side, side))[: resized[0], : resized[1]]
+        full = _resize(square, size)
+        np.greater(full, 0, out=mask)
+        fact[:4] = _box(mask)
+        fact[4:] = [np.count_nonzero(full > offset) for offset in (0, STABILITY_OFFSET, -STABILITY_OFFSET)]
+    return summarise(bits, facts, (count, masks))
+
+
+def summarise(bits: Bool, facts: Int64, shape: tuple[int, int]) -> Masks:
+    """Masks from what engines compute.
+
+    Args:
+        bits: (N * M, H, W) bool.
+        facts: (N * M, 7) int64: the tight box, or zeros; pixels above 0, above +1, above -1.
+        shape: (N, M).
+    """
+    height, width = bits.shape[1:]
+    boxes = facts[:, :4]
+    areas, surely, perhaps = facts[:, 4:].T
+    with np.errstate(invalid="ignore"):
+        stability: Float32 = surely.astype(np.float32) / perhaps.astype(np.float32)
+    borders = np.stack([boxes[:, 0] == 0, boxes[:, 1] == 0, boxes[:, 2] == width, boxes[:, 3] == height], 1)
+    borders &= areas[:, None] > 0
+    return Masks(
+        bits.reshape(*shape, height, width),
+        boxes.astype(np.float32).reshape(*shape, 4),
+        areas.reshape(shape),
+        stability.reshape(shape),
+        borders.reshape(*shape, 4),
+    )
+
+
+def check_mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int) -> None:
+    """Raise TypeError or ValueError unless these are arguments of `mask_post`."""
+    check_array("logits", logits, np.float32, 4)
+    if logits.shape[2] != logits.shape[3] or logits.shape[2] < 1:
+        raise ValueError(f"logits must have shape (N, M, s, s), not {logits.shape}")
+    check_range("side", side, 1, MAX_LENGTH)
+    for name, lengths, most in (("size", size, MAX_LENGTH), ("resized", resized, side)):
+        if len(lengths) != 2:
+            raise ValueError(f"{name} must be (height, width), not {lengths!r}")
+        for length in lengths:
+            check_range(f"{name} {tuple(lengths)}", length, 1, most)
+    check_range("threads", threads, 1, 2**31 - 1)
+
+
+def _resize(logits: Float32, size: tuple[int, int]) -> Float32:
+    """(h, w) -> `size`: along the rows first, then down the columns."""
+    first, second, first_weight, second_weight = _taps(logits.shape[1], size[1])
+    rows = _mix(logits[:, first], first_weight, logits[:, second], second_weight)
+    first, second, first_weight, second_weight = _taps(logits.shape[0], size[0])
+    return _mix(rows[first], first_weight[:, None], rows[second], second_weight[:, None])
+
+
+def _taps(length: int, out: int) -> tuple[Int64, Int64, Float32, Float32]:
+    """The two inputs of `length` that make each of `out` outputs, and their weights."""
+    index = np.arange(out)
+    if length == out:
+        return index, index, np.ones(out, np.float32), np.zeros(out, np.float32)
+    scale = np.float32(length) / np.float32(out)
+    half = np.float32(0.5)
+    position = np.maximum(_fused(scale, index.astype(np.float32) + half, -half), np.float32(0))
+    first = np.minimum(position.astype(np.int64), length - 1)
+    weight = np.minimum(position - first.astype(np.float32), np.float32(1))
+    return first, np.minimum(first + 1, length - 1), np.float32(1) - weight, weight
+
+
+def _mix(first: Float32, first_weight: Float32, second: Float32, second_weight: Float32) -> Float32:
+    """Two products summed as the compiler does it for PyTorch: the second one rounded, the first one not."""
+    return _fused(first, first_weight, second * second_weight)
+
+
+def _fused(a: Any, b: Any, c: Any) -> Float32:
+    """a * b + c of float32, rounded once.
+
+    In float64 the product is exact and the sum is not. Rounding that to odd, away from zero or to it, whichever ends in
+    a 1, keeps what the second rounding has to know (Boldo and Melquiond 2008).
+    """
+    product, addend = np.multiply(a, b, dtype=np.float64), np.asarray(c, np.float64)
+    total = product + addend
+    virtual = total - product
+    error = (product - (total - virtual)) + (addend - virtual)
+    even = (error != 0) & (total.view(np.int64) & 1 == 0)
+    odd = np.where(even, np.nextafter(total, np.copysign(np.inf, error)), total)
+    result: Float32 = odd.astype(np.float32)
+    return result
+
+
+def _box(bits: Bool) -> tuple[int, int, int, int]:
+    """The tight box x0 y0 x1 y1 around the subject pixels of (H, W) bool; zeros where there are none."""
+    rows, columns = np.flatnonzero(bits.any(1)), np.flatnonzero(bits.any(0))
+    if not rows.size:
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
