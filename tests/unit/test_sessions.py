@@ -276,3 +276,14 @@ def test_a_form_that_cannot_be_used_here_is_said_and_not_used(
     assert "cannot be compiled+recorded here" in caplog.text
     assert speed.fastest_form("tiny", lambda form: pytest.fail("measured again"), "cuda:0") == "eager"
     assert speed.fastest_form("tiny", lambda form: pytest.fail("measured"), "cpu") == "eager"
+
+
+def test_export_as_a_script(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fgfast.export", "--out", str(tmp_path), "--model-weights", WEIGHTS]
+    done = subprocess.run([*command, MODEL, "--precision", "fp32"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert all(Path(line).is_file() for line in done.stdout.split())
+    assert "agrees with PyTorch" in done.stderr
+    done = subprocess.run([*command, "sam_vit_x", "--precision", "fp32"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no SAM named 'vit_x'" in done.stderr
