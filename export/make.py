@@ -15,6 +15,7 @@ from typing import Any
 import onnx
 import torch
 from fgfast.export import check, sam_decoder, sam_encoder, trace
+from filelock import FileLock
 from torch import Tensor, nn
 
 import fgfast
@@ -29,6 +30,9 @@ from fgfast.models.devices import choose_device
 from fgfast.models.grounding_dino import NAMES as GROUNDING_DINOS
 from fgfast.tolerances import SAM_BF16, SAM_FP16, SAM_FP32, Tolerance
 from fgfast.transfer import digest_of
+
+# Seconds after which the folder of an export that did not end is taken for left behind.
+_ABANDONED = 86400.0
 
 Say = Callable[[str], None]
 Cases = Iterable[tuple[str, Mapping[str, Tensor]]]
@@ -227,13 +231,14 @@ def _write(part: Part, where: Path, model: str, identity: str, precision: str, s
             tolerances={p.name: _limits(part.tolerances[p.kind]) for p in contract.outputs},
             measured=[*measured, {"export_seconds": round(traced, 1), "machine": machine()}],
         )
-        for file in data:
-            os.replace(file, where / file.name)
-        final.with_suffix(".json").unlink(missing_ok=True)
-        os.replace(path, final)
-        # The manifest comes last: a graph is believed when it is there.
         manifest.write(work / "manifest.json")
-        os.replace(work / "manifest.json", final.with_suffix(".json"))
+        with FileLock(where / ".lock"):
+            for file in data:
+                os.replace(file, where / file.name)
+            final.with_suffix(".json").unlink(missing_ok=True)
+            os.replace(path, final)
+            # The manifest comes last: a graph is believed when it is there.
+            os.replace(work / "manifest.json", final.with_suffix(".json"))
         say(f"{final}: agrees with PyTorch; largest differences: {worst}")
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -278,10 +283,15 @@ def _name_weights(path: Path) -> list[Path]:
 
 
 def _forget_old_weights(where: Path) -> None:
-    """Remove files of weights that no graph in the folder refers to any more."""
-    manifests = [Manifest.read(path.with_suffix(".json")) for path in where.glob("*.onnx")]
-    used = {name for manifest in manifests for name in manifest.files}
-    check.delete(*(path for path in where.glob("weights-*.bin") if path.name not in used))
+    """Remove files of weights that no graph in the folder refers to any more, and what killed exports left."""
+    with FileLock(where / ".lock"):
+        beside = (path.with_suffix(".json") for path in where.glob("*.onnx"))
+        manifests = [Manifest.read(path) for path in beside if path.is_file()]
+        used = {name for manifest in manifests for name in manifest.files}
+        check.delete(*(path for path in where.glob("weights-*.bin") if path.name not in used))
+        for work in where.glob(".*.part"):
+            if time.time() - work.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(work, ignore_errors=True)
 
 
 def _worst(measured: Iterable[Mapping[str, Any]]) -> dict[str, float]:

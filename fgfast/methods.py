@@ -20,8 +20,14 @@ if TYPE_CHECKING:
     from fgfast.models.grabcut import GrabCut
 
 
-def choose(dataset: Dataset, settings: Settings) -> tuple[Settings, list[str]]:
-    """Replace every "auto" by what will be used, and say why in a sentence each."""
+def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[Settings, list[str]]:
+    """Replace every "auto" by what will be used, and say why in a sentence each.
+
+    Args:
+        dataset: what is to be converted.
+        settings: as given.
+        measure: time backends where nobody knows yet which one is faster.
+    """
     reasons: list[str] = []
     torch = importlib.util.find_spec("torch") is not None
     made_up = seed_of(settings.model_weights) is not None
@@ -35,7 +41,7 @@ def choose(dataset: Dataset, settings: Settings) -> tuple[Settings, list[str]]:
     if made_up and (settings.segmenter in SAM_SEGMENTERS or settings.detector in MODEL_DETECTORS):
         reasons.append(f"weights {settings.model_weights}: made up, for trying out; masks and boxes mean nothing")
     if settings.detector in MODEL_DETECTORS or settings.segmenter in SAM_SEGMENTERS:
-        settings = _choose_device(settings, reasons)
+        settings = _choose_device(settings, reasons, measure)
     return settings, reasons
 
 
@@ -71,7 +77,7 @@ def choose_segmenter(settings: Settings) -> Settings:
     return _choose_device(settings, []) if settings.segmenter in SAM_SEGMENTERS else settings
 
 
-def _choose_device(settings: Settings, reasons: list[str]) -> Settings:
+def _choose_device(settings: Settings, reasons: list[str], measure: bool = True) -> Settings:
     from fgfast.models.devices import choose_device, choose_precision
 
     device = choose_device(settings.device)
@@ -81,7 +87,7 @@ def _choose_device(settings: Settings, reasons: list[str]) -> Settings:
     from fgfast.models.backend import choose_backend
 
     used = [n for n in (settings.detector, settings.segmenter) if n in MODEL_DETECTORS or n in SAM_SEGMENTERS]
-    backend, why = choose_backend(settings.backend, used, settings.model_weights, precision, device)
+    backend, why = choose_backend(settings.backend, used, settings.model_weights, precision, device, measure)
     reasons.append(f"backend {backend}: {why}")
     return replace(settings, backend=backend)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ FORMS = ("eager", "compiled", "recorded", "compiled+recorded")
 _RECORDINGS = 8
 # Runs before recording: the first chooses algorithms, the second shows that they stay.
 _WARM_UP = 2
+
+# CUDA allows one recording at a time in a process.
+_ONE_AT_A_TIME = threading.Lock()
 
 _Run = Callable[..., Any]
 
@@ -111,16 +115,19 @@ class _Recording:
 
     @classmethod
     def make(cls, call: _Run, given: list[Tensor]) -> _Recording:
+        device = given[0].device
         inputs = [tensor.clone() for tensor in given]
-        side = torch.cuda.Stream(given[0].device)
-        side.wait_stream(torch.cuda.current_stream(given[0].device))
-        with torch.cuda.stream(side):
-            for _ in range(_WARM_UP):
-                call(*inputs)
-        torch.cuda.current_stream(given[0].device).wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = _as_tuple(call(*inputs))
+        # A stream of this very device: torch's default for recording belongs to whichever device is current.
+        side, graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
+        with _ONE_AT_A_TIME, torch.cuda.device(device):
+            side.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(side):
+                for _ in range(_WARM_UP):
+                    call(*inputs)
+            torch.cuda.current_stream(device).wait_stream(side)
+            # Other threads go on working on the GPU meanwhile, which only this mode of recording allows.
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+                outputs = _as_tuple(call(*inputs))
         return cls(graph, inputs, outputs)
 
     def replay(self, given: list[Tensor]) -> tuple[Tensor, ...]:

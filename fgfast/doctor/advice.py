@@ -42,7 +42,7 @@ def choices() -> dict[str, dict[str, Any]]:
 def _choice(example: _Example) -> dict[str, Any]:
     from fgfast import methods
 
-    settings, reasons = methods.choose(cast(Dataset, example), Settings())
+    settings, reasons = methods.choose(cast(Dataset, example), Settings(), measure=False)
     plain = [reason.replace(" for 1 of 1 pictures", "") for reason in reasons]
     return {"detector": settings.detector, "segmenter": settings.segmenter, "reasons": plain}
 
@@ -114,12 +114,23 @@ def _speed(facts: dict[str, Any]) -> list[tuple[str, str]]:
     stored = {row["name"] for row in facts["weights"] if row["path"]} if isinstance(facts["weights"], list) else set()
     rows = facts["graphs"] if isinstance(facts["graphs"], list) else []
     exported = {(row.get("model"), row["kind"]) for row in rows}
+    # Graphs in the precision that convert would take on a CPU with bf16 run on GPUs only.
+    idle = not usable and _computes_bf16()
     tensorrt = bool(usable and packages.get("tensorrt", {}).get("version"))
     for name in ("detic", "sam_vit_l"):
-        if name in stored and (name, "engine" if tensorrt else "onnx") not in exported:
+        if name in stored and not idle and (name, "engine" if tensorrt else "onnx") not in exported:
             lacks = [p for p in ("onnx", "onnxscript", "onnxruntime") if not packages.get(p, {}).get("version")]
             command = 'pip install "fgfast[export]" && ' if lacks else ""
             command += f"fgfast export {name}{' --backend tensorrt' if tensorrt else ''}"
             what = "a TensorRT engine" if tensorrt else "an exported graph"
             found.append((f"{name} may run faster as {what}", command))
     return found
+
+
+def _computes_bf16() -> bool:
+    """Whether convert would choose bf16 on this CPU."""
+    if importlib.util.find_spec("torch") is None:
+        return False
+    from fgfast.models.devices import choose_precision
+
+    return choose_precision("auto", "cpu")[0] == "bf16"

@@ -13,17 +13,10 @@ from fgfast.models.build import Precision
 from fgfast.models.graph_files import Exported
 
 BackendName = Literal["torch", "onnxruntime", "tensorrt"]
-# Which graph tells whether a model is exported.
-_GRAPHS = {
-    "detic": ("detic_detector",),
-    "grounding_dino_tiny": ("grounding_dino",),
-    "grounding_dino_base": ("grounding_dino",),
-}
-_SAM_GRAPHS = ("sam_image_encoder", "sam_mask_decoder")
 
 
 def choose_backend(
-    asked: str, models: Sequence[str], weights: str, precision: Precision, device: str
+    asked: str, models: Sequence[str], weights: str, precision: Precision, device: str, measure: bool = True
 ) -> tuple[BackendName, str]:
     """ "auto" becomes the best one that can compute all models; anything else is checked.
 
@@ -33,6 +26,7 @@ def choose_backend(
         weights: "cached", "random:SEED" or a file.
         precision: chosen.
         device: chosen.
+        measure: on a CPU, find out which one is faster where nobody knows yet, which takes a minute.
 
     Returns:
         The backend, and why in a few words.
@@ -50,13 +44,12 @@ def choose_backend(
     for backend in order:
         try:
             check(backend, models, weights, precision, device)
+            if device == "cpu":
+                best, figures = fastest_backend(tuple(models), weights, precision, device, measure)
+                return cast(BackendName, best), figures
+            return backend, "installed, exported and checked"
         except (UsageError, GraphError) as error:
             refused = str(error)
-            continue
-        if device == "cpu":
-            best, figures = fastest_backend(tuple(models), weights, precision, device)
-            return cast(BackendName, best), figures
-        return backend, "installed, exported and checked"
     return "torch", f"no exported graphs to run ({refused})" if refused else "no exported graphs to run"
 
 
@@ -71,15 +64,15 @@ def check(backend: str, models: Sequence[str], weights: str, precision: Precisio
         from fgfast.backends.onnxruntime import check_provider
 
         check_provider(device)
+        if precision == "bf16" and device == "cpu":
+            raise UsageError("ONNX Runtime computes bf16 on GPUs only: take --precision fp32, or --backend torch")
     from fgfast.models import sessions
-    from fgfast.models.graph_files import folder, identity
 
     for model in models:
-        where = folder(model, identity(model, weights), precision)
-        for graph in _GRAPHS.get(model, _SAM_GRAPHS):
-            for found in sessions.exported(model, graph, where, precision):
-                if backend == "tensorrt":
-                    _check_engine(model, found, device)
+        for found in sessions.graphs_of(model, weights, precision):
+            found.verify()
+            if backend == "tensorrt":
+                _check_engine(model, found, device)
 
 
 def _check_engine(model: str, found: Exported, device: str) -> None:
@@ -87,24 +80,30 @@ def _check_engine(model: str, found: Exported, device: str) -> None:
     from fgfast.backends.tensorrt_engine import engine_path, manifest_of
 
     path = engine_path(found.path, found.manifest, device)
-    if not manifest_of(path).is_file():
-        precision = found.manifest.precision
+    if not (path.is_file() and manifest_of(path).is_file()):
+        shape = found.manifest.contract.inputs[0].shape
+        canvas = "" if model.startswith("sam_") else f" --canvas {shape[1]}x{shape[2]}"
         raise UsageError(
-            f"TensorRT's engine of {found.path.name} was not built for {device}: "
-            f"fgfast export {model} --precision {precision} --backend tensorrt"
+            f"TensorRT's engine of {found.path.name} was not built for {device}: fgfast export {model} "
+            f"--precision {found.manifest.precision} --batch {shape[0]}{canvas} --backend tensorrt"
         )
 
 
-def fastest_backend(models: tuple[str, ...], weights: str, precision: Precision, device: str) -> tuple[str, str]:
+def fastest_backend(
+    models: tuple[str, ...], weights: str, precision: Precision, device: str, measure: bool = True
+) -> tuple[str, str]:
     """PyTorch or ONNX Runtime for models that are exported; the figures as a sentence. Arguments as above."""
-    from fgfast.models import graph_files, speed
+    from fgfast.models import sessions, speed
 
     total = dict.fromkeys(("torch", "onnxruntime"), 0.0)
     for backend, name in product(total, models):
-        key = f"{name} {graph_files.identity(name, weights)} {precision}"
-        total[backend] += speed.remembered(
-            key, device, backend, partial(_seconds, name, weights, precision, device, backend)
-        )
+        files = sessions.graphs_of(name, weights, precision)[0].manifest.files
+        key = f"{name} {precision} {next(iter(files.values()))[:16]}"
+        work = partial(_seconds, name, weights, precision, device, backend) if measure else None
+        seconds = speed.remembered(key, device, backend, work)
+        if seconds is None:
+            return "torch", "exported graphs are here; which one is faster is measured when a run begins"
+        total[backend] += seconds
     best = min(total, key=lambda backend: total[backend])
     told = ", ".join(f"{backend} {seconds:.2f} s" for backend, seconds in total.items())
     return best, f"measured on this machine: {told} a picture"
@@ -113,14 +112,12 @@ def fastest_backend(models: tuple[str, ...], weights: str, precision: Precision,
 def _seconds(model: str, weights: str, precision: Precision, device: str, backend: str) -> float:
     """Of SAM's encoder, in which SAM spends its time; of a detector on a canvas that it is exported for."""
     from fgfast.models import sessions, speed
-    from fgfast.models.graph_files import folder, identity
 
     if model == "detic":
         canvases = sessions.detic(weights, precision, device, backend)
         ((session, _),) = canvases.share([sessions.LARGEST])
-    elif model in _GRAPHS:
-        where = folder(model, identity(model, weights), precision)
-        canvas = sessions.canvas_of(sessions.exported(model, *_GRAPHS[model], where, precision)[0])
+    elif model.startswith("grounding_dino"):
+        canvas = sessions.canvas_of(sessions.graphs_of(model, weights, precision)[0])
         ((session, _),) = sessions.grounding_dino(model, weights, precision, device, backend).share([canvas])
     else:
         session = sessions.sam(model, weights, precision, device, backend).encoder

@@ -71,7 +71,7 @@ def file_name(contract: Contract) -> str:
 
 
 def find(graph: str, where: Path) -> list[Exported]:
-    """The graphs of one name in a folder whose files are whole as far as a glance shows, best known order first.
+    """The graphs of one name in a folder whose files are whole as far as a glance shows.
 
     Args:
         graph: one of fgfast.graphs.GRAPHS.
@@ -94,12 +94,18 @@ def identity(name: str, model_weights: str) -> str:
 
     Args:
         name: "sam_vit_l", "detic", ...
-        model_weights: "cached", "random:SEED", or a file.
+        model_weights: "cached", "random:SEED", a file, or the folder of a checkpoint of the hub.
     """
     if seed_of(model_weights) is not None:
         return model_weights
-    path = weights.path(name) if model_weights == "cached" else Path(model_weights).expanduser()
-    return f"sha256 {digests.checked(path)[:16]}" if path.is_file() else path.name
+    if model_weights == "cached":
+        # The hub's snapshots are named after their commit.
+        path = weights.path(name)
+        return f"sha256 {digests.checked(path)[:16]}" if path.is_file() else path.name
+    path = Path(model_weights).expanduser()
+    inside = (path, path / "model.safetensors", path / "pytorch_model.bin")
+    file = next((file for file in inside if file.is_file()), None)
+    return f"sha256 {_digest(file)[:16]}" if file else path.name
 
 
 def _digest(file: Path) -> str:

@@ -52,9 +52,7 @@ def sam(name: str, weights: str, precision: Precision, device: str, backend: str
         model = build_sam(name.removeprefix("sam_"), weights, precision, device)
         key = f"{name} {precision}"
         return sam_in_torch(model, form=fastest_form(key, lambda form: sam_in_torch(model, form=form).encoder, device))
-    where = folder(name, identity(name, weights), precision)
-    encoder = exported(name, "sam_image_encoder", where, precision)[0]
-    decoder = exported(name, "sam_mask_decoder", where, precision)[0]
+    encoder, decoder = graphs_of(name, weights, precision)
     return SamSegmenter(load(encoder, backend, device), load(decoder, backend, device))
 
 
@@ -72,16 +70,8 @@ def detic(weights: str, precision: Precision, device: str, backend: str) -> Canv
     if backend == "torch":
         model = build_detic("swinb", weights, precision, device)
         return detic_in_torch(model, fastest_form(f"detic {precision}", partial(_largest, model), device))
-    where = folder("detic", identity("detic", weights), precision)
-    found = {canvas_of(e): e for e in reversed(exported("detic", "detic_detector", where, precision))}
-    for canvas in (LARGEST, LARGEST[::-1]):
-        if not any(c[0] >= canvas[0] and c[1] >= canvas[1] for c in found):
-            raise UsageError(
-                f"Detic is exported for {sorted(found)} only, which does not hold every picture; export "
-                f"{canvas[0]}x{canvas[1]} as well: fgfast export detic --canvas {canvas[0]}x{canvas[1]}"
-            )
-    loads = {canvas: _loader(e, backend, device) for canvas, e in found.items()}
-    return FixedCanvases(loads)
+    found = graphs_of("detic", weights, precision)
+    return FixedCanvases({canvas_of(e): _loader(e, backend, device) for e in found})
 
 
 def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MULTIPLE) -> Canvases:
@@ -89,21 +79,15 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
 
     Args:
         model: with weights.
-        form: one of fgfast.backends.torch.FORMS. All but "eager" work on shapes that are fixed: the two halves apart,
-            and non-maximum suppression, whose work depends on the data, between them.
-        multiple: canvases grow in these steps, pixels; each is compiled and recorded by itself.
+        form: one of fgfast.backends.torch.FORMS. All but "eager" work on fixed shapes, two canvases that hold every
+            picture, for each is compiled and recorded by itself: the two halves apart, and non-maximum suppression,
+            whose work depends on the data, between them.
+        multiple: canvases of "eager" grow in these steps, pixels.
     """
     if form == "eager":
         graph = DetectorGraph(model)
         return AnyCanvas(lambda c, n: TorchSession(graph, graphs.detic_detector(c, n), model.device), multiple)
-    kept: dict[tuple[Size, int], Session] = {}
-
-    def make(canvas: Size, batch: int) -> Session:
-        if (canvas, batch) not in kept:
-            kept[canvas, batch] = SplitDetic(model, canvas, batch, form)
-        return kept[canvas, batch]
-
-    return AnyCanvas(make, multiple)
+    return FixedCanvases({canvas: partial(SplitDetic, model, canvas, 1, form) for canvas in (LARGEST, LARGEST[::-1])})
 
 
 def grounding_dino(name: str, weights: str, precision: Precision, device: str, backend: str) -> Canvases:
@@ -113,15 +97,8 @@ def grounding_dino(name: str, weights: str, precision: Precision, device: str, b
     """
     if backend == "torch":
         return grounding_dino_in_torch(checkpoint.network(name, weights).to(device), precision)
-    where = folder(name, identity(name, weights), precision)
-    found = {canvas_of(e): e for e in exported(name, "grounding_dino", where, precision)}
-    for canvas in largest(checkpoint.processors(name, weights)[1]):
-        if not any(c[0] >= canvas[0] and c[1] >= canvas[1] for c in found):
-            raise UsageError(
-                f"{name} is exported for {sorted(found)} only, which does not hold every picture; export "
-                f"{canvas[0]}x{canvas[1]} as well: fgfast export {name} --canvas {canvas[0]}x{canvas[1]}"
-            )
-    return FixedCanvases({canvas: _loader(e, backend, device) for canvas, e in found.items()})
+    found = graphs_of(name, weights, precision)
+    return FixedCanvases({canvas_of(e): _loader(e, backend, device) for e in found})
 
 
 def grounding_dino_in_torch(model: Any, precision: Precision = "fp32") -> OwnCanvases:
@@ -178,6 +155,28 @@ class SplitDetic:
         self._second.close()
 
 
+def graphs_of(name: str, weights: str, precision: Precision) -> list[Exported]:
+    """The graphs that a run of a model loads: SAM's encoder and decoder, or a detector's on every canvas there is; of
+    several batches the smallest.
+
+    Raises:
+        UsageError: one is missing, or there are pictures that no canvas holds; says what to type.
+    """
+    where = folder(name, identity(name, weights), precision)
+    if name.startswith("sam_"):
+        return [exported(name, graph, where, precision)[0] for graph in ("sam_image_encoder", "sam_mask_decoder")]
+    graph = "detic_detector" if name == "detic" else "grounding_dino"
+    found = {canvas_of(e): e for e in reversed(exported(name, graph, where, precision))}
+    needed = (LARGEST, LARGEST[::-1]) if name == "detic" else largest(checkpoint.processors(name, weights)[1])
+    for height, width in needed:
+        if not any(canvas[0] >= height and canvas[1] >= width for canvas in found):
+            raise UsageError(
+                f"{name} is exported for {sorted(found)} only, which does not hold every picture: "
+                f"fgfast export {name} --precision {precision} --canvas {height}x{width}"
+            )
+    return list(found.values())
+
+
 def exported(name: str, graph: str, where: Path, precision: str) -> list[Exported]:
     """The graphs of a model that may be used, whole and of today's contract; those of the smallest batch first, for
     stages take one picture at a time.
@@ -210,8 +209,11 @@ def load(found: Exported, backend: str, device: str) -> Session:
         from fgfast.backends.tensorrt import TensorRtSession
         from fgfast.backends.tensorrt_engine import engine_path
 
-        path = engine_path(found.path, found.manifest, device)
-        return TensorRtSession(path, found.manifest.contract, device)
+        contract = found.manifest.contract
+        engine = TensorRtSession(engine_path(found.path, found.manifest, device), contract, device)
+        if not contract.free:
+            engine.prepare()
+        return engine
     raise UsageError(f"no backend {backend!r}; there are torch, onnxruntime and tensorrt")
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+import fgfast
+from fgfast import ops
 from fgfast.backends.session import Session, zeros
 from fgfast.machine import available_cores, processor_name
 from fgfast.transfer import cache_folder
@@ -71,24 +73,30 @@ def fastest_form(key: str, make: Callable[[str], Session], device: str) -> str:
 
     forms = ("eager", "compiled+recorded")
     seconds = {form: remembered(key, device, f"torch {form}", partial(measure, form)) for form in forms}
-    return min(seconds, key=lambda form: seconds[form])
+    return min(forms, key=lambda form: seconds[form] or _NEVER)
 
 
-def remembered(key: str, device: str, how: str, measure: Callable[[], float]) -> float:
+def remembered(key: str, device: str, how: str, measure: Callable[[], float] | None) -> float | None:
     """Seconds of what was measured on this machine with today's packages; measured now if it never was.
+
+    What failed is not remembered: it may have been the moment's.
 
     Args:
         key: what is computed.
         device: where.
         how: by what.
-        measure: does it.
+        measure: does it; None leaves it.
+
+    Returns:
+        Seconds; None where it is not known and not to be measured.
     """
     name, known = _key(key, device, how), _read()
-    if name not in known:
-        log.info("measuring %s: %s, once for this machine", how, key)
+    if name not in known and measure is not None:
+        log.warning("measuring %s in %s, once for this machine", key, how)
         known = {**known, name: measure()}
-        _write(known)
-    return known[name]
+        if known[name] < _NEVER:
+            _write(known)
+    return known.get(name)
 
 
 def _key(what: str, device: str, how: str) -> str:
@@ -96,7 +104,7 @@ def _key(what: str, device: str, how: str) -> str:
     where = processor_name() + f" x{available_cores()}"
     if torch.device(device).type == "cuda":
         where = torch.cuda.get_device_name(torch.device(device))
-    versions = []
+    versions = [f"fgfast {fgfast.__version__} {ops.engine()}"]
     for package in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -152,8 +153,6 @@ print(counters["inductor"]["fxgraph_cache_hit"])
 
 def test_what_was_compiled_is_kept_in_the_cache_folder(tmp_path: Path) -> None:
     """A second process finds what the first compiled."""
-    import os
-
     environment = {**os.environ, "FGFAST_CACHE": str(tmp_path)}
     environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
     hits = []
@@ -229,6 +228,50 @@ def test_what_is_asked_for_and_not_there_is_an_error_that_says_what_to_type(
         OnnxRuntimeSession(tmp_path / "none.onnx", graphs.sam_mask_decoder())
 
 
+def test_bf16_graphs_are_not_taken_on_a_cpu(cache: Path) -> None:
+    make.export(MODEL, weights=WEIGHTS, precision="bf16", out=cache / "graphs", say=lambda line: None)
+    chosen, why = backend.choose_backend("auto", [MODEL], WEIGHTS, "bf16", "cpu")
+    assert chosen == "torch"
+    assert "computes bf16 on GPUs only" in why
+    with pytest.raises(UsageError, match="--precision fp32, or --backend torch"):
+        backend.choose_backend("onnxruntime", [MODEL], WEIGHTS, "bf16", "cpu")
+
+
+def test_a_damaged_graph_makes_auto_take_pytorch(cache: Path) -> None:
+    where = graph_files.folder(MODEL, WEIGHTS, "fp32")
+    (where / "sam_mask_decoder.onnx").write_bytes(b"")
+    chosen, why = backend.choose_backend("auto", [MODEL], WEIGHTS, "fp32", "cpu")
+    assert chosen == "torch"
+    assert "export the model again" in why
+
+
+def test_doctor_does_not_measure(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "seconds_of", lambda session: pytest.fail("measured"))
+    chosen, why = backend.choose_backend("auto", [MODEL], WEIGHTS, "fp32", "cpu", measure=False)
+    assert chosen == "torch"
+    assert "measured when a run begins" in why
+
+
+def test_weights_are_known_by_what_is_in_them(tmp_path: Path) -> None:
+    for name, content in (("a", b"one"), ("b", b"two")):
+        (tmp_path / name / "checkpoint").mkdir(parents=True)
+        (tmp_path / name / "checkpoint" / "model.safetensors").write_bytes(content)
+    first, second = (graph_files.identity("grounding_dino_tiny", str(tmp_path / n / "checkpoint")) for n in "ab")
+    assert first.startswith("sha256 ")
+    assert first != second
+
+
+def test_an_export_that_was_killed_does_not_stop_the_next(cache: Path) -> None:
+    where = graph_files.folder(MODEL, WEIGHTS, "fp32")
+    (where / "sam_mask_decoder.json").unlink()
+    left = where / ".sam_mask_decoder.1.part"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    make.export(MODEL, weights=WEIGHTS, out=cache / "graphs", say=lambda line: None)
+    assert len(graph_files.find("sam_mask_decoder", where)) == 1
+    assert not left.exists()
+
+
 def test_an_export_that_differs_from_pytorch_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph whose constants are wrong: the check names the output, and nothing stays behind."""
     parts = list(make.parts(MODEL, WEIGHTS, "fp32", 1, ()))
@@ -242,15 +285,15 @@ def test_an_export_that_differs_from_pytorch_is_deleted(tmp_path: Path, monkeypa
     monkeypatch.setattr(make, "parts", wrong)
     with pytest.raises(ParityError, match=r"sam_image_encoder, .*: embeddings is off by .* would be allowed"):
         make.export(MODEL, weights=WEIGHTS, out=tmp_path, say=lambda line: None)
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    assert [p for p in tmp_path.rglob("*") if p.is_file() and p.name != ".lock"] == []
 
 
 def test_graphs_left_over_from_earlier_exports_are_removed(cache: Path) -> None:
     where = graph_files.folder(MODEL, WEIGHTS, "fp32")
     (where / "weights-0000.bin").write_bytes(b"old")
-    before = {p.name for p in where.iterdir()} - {"weights-0000.bin"}
+    before = {p.name for p in where.iterdir() if not p.name.endswith(".lock")} - {"weights-0000.bin"}
     make.export(MODEL, weights=WEIGHTS, out=cache / "graphs", say=lambda line: None)
-    assert {p.name for p in where.iterdir() if not p.name.endswith(".checked")} == before
+    assert {p.name for p in where.iterdir() if not p.name.endswith((".checked", ".lock"))} == before
 
 
 def test_zeros_say_which_size_is_missing() -> None:
@@ -274,7 +317,14 @@ def test_a_form_that_cannot_be_used_here_is_said_and_not_used(
     with caplog.at_level(logging.WARNING):
         assert speed.fastest_form("tiny", make_form, "cuda:0") == "eager"
     assert "cannot be compiled+recorded here" in caplog.text
-    assert speed.fastest_form("tiny", lambda form: pytest.fail("measured again"), "cuda:0") == "eager"
+    tried: list[str] = []
+
+    def remember(form: str) -> TorchSession:
+        tried.append(form)
+        return make_form(form)
+
+    assert speed.fastest_form("tiny", remember, "cuda:0") == "eager"
+    assert tried == ["compiled+recorded"], "what failed may have been the moment's; what was measured is kept"
     assert speed.fastest_form("tiny", lambda form: pytest.fail("measured"), "cpu") == "eager"
 
 

@@ -101,8 +101,8 @@ def smallest(canvases: Mapping[Size, object] | Sequence[Size], size: Size) -> Si
     if not holding:
         height, width = canvas_of([size])
         raise GraphError(
-            f"no exported canvas of Detic holds a picture of {size[0]}x{size[1]} (height x width); there are "
-            f"{sorted(canvases)}: fgfast export detic --canvas {height}x{width}"
+            f"no exported canvas holds a picture of {size[0]}x{size[1]} (height x width); there are "
+            f"{sorted(canvases)}: export {height}x{width} as well (fgfast export MODEL --canvas {height}x{width})"
         )
     return min(holding, key=lambda canvas: canvas[0] * canvas[1])
 
