@@ -136,8 +136,8 @@ def test_the_backend_is_chosen(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert backend.choose_backend("onnxruntime", [MODEL], WEIGHTS, "fp32", "cpu") == ("onnxruntime", "as asked")
     monkeypatch.setattr(speed, "seconds_of", lambda session: {"torch": 2.0, "onnxruntime": 1.0}[session.backend])
     assert backend.choose_backend("auto", [MODEL], WEIGHTS, "fp32", "cpu")[0] == "onnxruntime"
-    with pytest.raises(UsageError, match="fgfast export grounding_dino_tiny --precision bf16"):
-        backend.choose_backend("onnxruntime", [MODEL], WEIGHTS, "bf16", "cpu")
+    with pytest.raises(UsageError, match="fgfast export grounding_dino_tiny --precision fp16"):
+        backend.choose_backend("onnxruntime", [MODEL], WEIGHTS, "fp16", "cpu")
     (session, places), *_ = sessions.grounding_dino(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime").share([CANVAS])
     assert places == [0]
     session.prepare({"text": 5})
@@ -147,7 +147,7 @@ def test_canvases_that_do_not_hold_every_picture(tmp_path: Path, monkeypatch: py
     processor = small.image_processor()
     processor.size = {"shortest_edge": 128, "longest_edge": 300}
     monkeypatch.setattr(small, "image_processor", lambda: processor)
-    with pytest.raises(UsageError, match=r"fgfast export grounding_dino_tiny --canvas 128x320"):
+    with pytest.raises(UsageError, match=r"fgfast export grounding_dino_tiny --precision fp32 --canvas 128x320"):
         sessions.grounding_dino(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime")
 
 
