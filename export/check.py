@@ -19,6 +19,10 @@ from fgfast.tolerances import Tolerance
 # Inputs by name -> outputs by name, on the CPU.
 Run = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
+Cases = Iterable[tuple[str, Mapping[str, Tensor]]]
+# `compare`, or one that knows that outputs may come in another order.
+Compare = Callable[[Contract, Run, Run, Cases, Mapping[str, Tolerance]], list[dict[str, Any]]]
+
 
 def compare(
     contract: Contract,

@@ -35,8 +35,6 @@ from fgfast.transfer import digest_of
 _ABANDONED = 86400.0
 
 Say = Callable[[str], None]
-Cases = Iterable[tuple[str, Mapping[str, Tensor]]]
-Compare = Callable[[Contract, check.Run, check.Run, Cases, Mapping[str, Tolerance]], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +57,9 @@ class Part:
     graph: nn.Module
     reference: nn.Module
     example: tuple[Tensor, ...]
-    cases: Callable[[], Cases]
+    cases: Callable[[], check.Cases]
     tolerances: Mapping[str, Tolerance]
-    compare: Compare = check.compare
+    compare: check.Compare = check.compare
     translations: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
     opset: int = trace.OPSET
 

@@ -10,8 +10,9 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +33,17 @@ from fgfast.tolerances import Tolerance
 
 log = logging.getLogger("fgfast")
 
-Cases = Iterable[tuple[str, Mapping[str, Tensor]]]
-# check.compare, or one that knows that outputs may come in another order.
-Compare = Callable[[Contract, check.Run, check.Run, Cases, Mapping[str, Tolerance]], list[dict[str, Any]]]
-
 
 def engine(
     graph: Path,
     contract: Contract,
     manifest: Manifest,
     reference: check.Run,
-    cases: Cases,
+    cases: check.Cases,
     tolerances: Mapping[str, Tolerance],
     device: str | torch.device = "cuda:0",
     *,
-    compare: Compare = check.compare,
+    compare: check.Compare = check.compare,
     spans: Mapping[str, Span] = SPANS,
     memory: int | None = None,
     progress: Progress | None = None,
@@ -88,26 +85,8 @@ def engine(
         except GraphError as why:
             log.debug("building %s: %s", path.name, why)
         content = build(graph, contract, device, spans=spans, memory=memory, progress=progress)
-        part = path.with_name(f".fgfast-{os.getpid()}-{path.name}.part")
-        try:
-            part.write_bytes(content)
-            digest = hashlib.sha256(content).hexdigest()
-            measured = _verify(TensorRtSession(part, contract, device, digest), reference, cases, tolerances, compare)
-            made_with = {"tensorrt": files.version(), "gpu": files.gpu_name(device)}
-            passed = replace(
-                manifest,
-                code={**manifest.code, **made_with},
-                files={path.name: digest},
-                measured=[*manifest.measured, *measured],
-            )
-            # The manifest comes last: an engine is believed when it is there.
-            files.manifest_of(path).unlink(missing_ok=True)
-            os.replace(part, path)
-            write_file(files.manifest_of(path), (json.dumps(asdict(passed), indent=1) + "\n").encode())
-        except OSError as error:
-            raise OutputFailedError(f"cannot write {path}: {error.strerror or error}; make room there") from error
-        finally:
-            check.delete(part)
+        judge = partial(_verify, reference=reference, cases=cases, tolerances=tolerances, compare=compare)
+        _place(content, path, manifest, device, judge)
         for old in path.parent.glob(f"{files.engine_prefix(graph, device)}*.engine"):
             if old != path:
                 log.info("removing %s, which is out of date", old.name)
@@ -115,8 +94,42 @@ def engine(
     return path
 
 
+def _place(
+    content: bytes,
+    path: Path,
+    manifest: Manifest,
+    device: str | torch.device,
+    judge: Callable[[TensorRtSession], list[dict[str, Any]]],
+) -> None:
+    """Write an engine that passes `judge`, and its manifest; one that does not leaves nothing behind."""
+    part = path.with_name(f".fgfast-{os.getpid()}-{path.name}.part")
+    try:
+        part.write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        measured = judge(TensorRtSession(part, manifest.contract, device, digest))
+        made_with = {"tensorrt": files.version(), "gpu": files.gpu_name(device)}
+        passed = replace(
+            manifest,
+            code={**manifest.code, **made_with},
+            files={path.name: digest},
+            measured=[*manifest.measured, *measured],
+        )
+        # The manifest comes last: an engine is believed when it is there.
+        files.manifest_of(path).unlink(missing_ok=True)
+        os.replace(part, path)
+        write_file(files.manifest_of(path), (json.dumps(asdict(passed), indent=1) + "\n").encode())
+    except OSError as error:
+        raise OutputFailedError(f"cannot write {path}: {error.strerror or error}; make room there") from error
+    finally:
+        check.delete(part)
+
+
 def _verify(
-    session: TensorRtSession, reference: check.Run, cases: Cases, tolerances: Mapping[str, Tolerance], compare: Compare
+    session: TensorRtSession,
+    reference: check.Run,
+    cases: check.Cases,
+    tolerances: Mapping[str, Tolerance],
+    compare: check.Compare,
 ) -> list[dict[str, Any]]:
     """Run an engine and PyTorch on the same inputs: as it will run, recorded where shapes are fixed."""
 

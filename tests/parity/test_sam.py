@@ -17,6 +17,7 @@ from parity.golden import FULL, PORTABLE, Golden
 from torch import Tensor
 
 from fgfast.models.sam import transform
+from fgfast.models.sam.graph import ImageEncoderGraph
 from fgfast.models.sam.model import Precision, Sam
 from fgfast.models.sessions import sam_in_torch
 from fgfast.tolerances import (
@@ -144,7 +145,11 @@ def trace(case: Case) -> dict[str, Tensor]:
     boxes = torch.from_numpy(transform.scale_boxes(case.arrays["boxes"], *size, side))
     out: dict[str, Tensor] = {"boxes_model_frame": boxes}
     with torch.inference_mode():
-        out["input/tensor"] = transform.to_square([transform.resize(pixels, side)], side)
+        resized = transform.resize(pixels, side)
+        on_square = torch.full((1, side, side, 3), 200, dtype=torch.uint8)
+        on_square[0, : resized.shape[0], : resized.shape[1]] = torch.tensor(resized)
+        sizes = torch.tensor([resized.shape[:2]])
+        out["input/tensor"] = ImageEncoderGraph(model).square(on_square, sizes)
         with recorded(model, out):
             embedding = model.image_encoder(out["input/tensor"])
             out |= decoded(model, embedding, boxes[:1], size, "multi")

@@ -76,6 +76,7 @@ def test_python_of_a_page_runs(page: Path, workplace: Path) -> None:
     for block in blocks(page, "python"):
         # Blank lines in front, so that a traceback names the page's own line.
         exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), names)
+    assert len(names) > 1, f"{page} defines nothing, so nothing of it ran"
 
 
 def searched_modules() -> Iterator[str]:

@@ -244,7 +244,8 @@ def test_made_up_inputs_keep_to_every_contract() -> None:
     for name, contract_of in graphs.GRAPHS.items():
         contract = contract_of(*arguments.get(name, ((64, 96),)))
         inputs = made_up(contract)
-        contract.bind({k: (str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in inputs.items()})
+        given = {k: (str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in inputs.items()}
+        assert contract.bind(given).keys() == set(contract.free), name
 
 
 def test_without_torch_the_report_still_comes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,13 +34,15 @@ class ImageEncoderGraph(nn.Module):
         Returns:
             (B, 256, side / 16, side / 16) float32.
         """
-        side = pixels.shape[1]
-        at = torch.arange(side, device=pixels.device)
+        embeddings: Tensor = self.encoder(self.square(pixels, sizes))
+        return embeddings
+
+    def square(self, pixels: Tensor, sizes: Tensor) -> Tensor:
+        """What the encoder itself takes: (B, 3, side, side) float32, normalised, zero beyond each size."""
+        at = torch.arange(pixels.shape[1], device=pixels.device)
         inside = (at < sizes[:, :1])[:, :, None] & (at < sizes[:, 1:])[:, None, :]
         normalised = (pixels.to(torch.float32) - self.mean) / self.std
-        square = torch.where(inside[..., None], normalised, 0.0)
-        embeddings: Tensor = self.encoder(square.permute(0, 3, 1, 2))
-        return embeddings
+        return torch.where(inside[..., None], normalised, 0.0).permute(0, 3, 1, 2)
 
 
 class MaskDecoderGraph(nn.Module):

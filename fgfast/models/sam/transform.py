@@ -6,11 +6,8 @@ Frames: the *stored* picture; the *resized* one, its longer edge as long as the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import PIL.Image
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -37,17 +34,6 @@ def resize(pixels: UInt8, side: int) -> UInt8:
     height, width = resized_size(pixels.shape[0], pixels.shape[1], side)
     picture = PIL.Image.fromarray(pixels).resize((width, height), PIL.Image.Resampling.BILINEAR)
     return np.asarray(picture)
-
-
-def to_square(resized: Sequence[UInt8], side: int, device: torch.device | str = "cpu") -> Tensor:
-    """B resized pictures, (h, w, 3) uint8 each -> (B, 3, side, side) float32 on `device`, normalised, then padded."""
-    mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (MEAN, STD))
-    batch = torch.zeros(len(resized), 3, side, side, device=device)
-    for square, pixels in zip(batch, resized, strict=True):
-        height, width = pixels.shape[:2]
-        planes = torch.tensor(pixels, device=device).permute(2, 0, 1)
-        square[:, :height, :width] = (planes - mean) / std
-    return batch
 
 
 def scale_boxes(boxes: Float32, height: int, width: int, side: int) -> Float32:
