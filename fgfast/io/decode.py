@@ -62,12 +62,17 @@ def decode(data: bytes, name: str, turn_exif: bool) -> Image:
         PictureBrokenError: not a picture, truncated or damaged.
         PictureRefusedError: it declares more than `MAX_PIXELS`.
     """
-    # A JPEG without EXIF needs no turning; EXIF sits in the first segments.
-    if data[:3] == b"\xff\xd8\xff" and not (turn_exif and b"Exif\x00" in data[:65536]):
+    if data[:3] == b"\xff\xd8\xff" and not (turn_exif and may_be_turned(data)):
         pixels = _decode_clean_jpeg(data, name)
         if pixels is not None:
             return Image(pixels)
     return Image(_decode_with_pillow(data, name, turn_exif))
+
+
+def may_be_turned(data: bytes) -> bool:
+    """Whether a JPEG may need turning: it has EXIF, or XMP with an orientation. Both sit in the first segments."""
+    head = data[:65536]
+    return b"Exif\x00" in head or b"tiff:Orientation" in head
 
 
 def _decode_clean_jpeg(data: bytes, name: str) -> UInt8 | None:

@@ -87,6 +87,17 @@ def test_exif_turns_plain_folders_only(orientation: int, format: str) -> None:
     assert (turned.shape == stored.shape) == (orientation not in (5, 6, 7, 8))
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["clean", "with a warning"])
+def test_xmp_turns_jpegs_as_it_does_other_formats(whole: bool) -> None:
+    xmp = b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="6"/>'
+    data = encoded(picture(), "JPEG")
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(xmp) + 2) + xmp + data[2:]
+    if not whole:
+        data = data[:-60] + b"\xff\xd9"
+    stored, turned = (decode(data, "x", turn_exif).pixels for turn_exif in (False, True))
+    np.testing.assert_array_equal(turned, np.rot90(stored, -1))
+
+
 def reason(data: bytes) -> str:
     with pytest.raises(SampleError, match=r"x\.jpg") as caught:
         decode(data, "x.jpg", turn_exif=False)
