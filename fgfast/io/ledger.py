@@ -12,7 +12,8 @@ import json
 import os
 import socket
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ _COLUMNS = (
     "position, key, status, stage, reasons, detail, twin, width, height, twin_width, twin_height, offset_x, offset_y, "
     "x0, y0, x1, y1, box_reason, others, area, rle, quality, seconds"
 )
+
+_SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
 class Ledger:
@@ -101,24 +104,30 @@ class Ledger:
         """Close the file."""
         self._db.close()
 
-    def set_meta(self, values: dict[str, Any]) -> None:
+    def set_meta(self, values: Mapping[str, Any]) -> None:
         """Keep values (anything JSON can hold) under their names."""
-        rows = [(name, json.dumps(value, sort_keys=True)) for name, value in values.items()]
+        rows = _meta_rows(values)
         with self._transaction():
-            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+            self._db.executemany(_SET_META, rows)
 
     def meta(self, name: str) -> Any:
         """The value kept under `name`, or None."""
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return json.loads(row[0]) if row else None
 
-    def record(self, rows: Iterable[tuple[int, Outcome]]) -> None:
-        """Enter outcomes, each with its sample's position, in one transaction. A retried sample replaces its row."""
+    def record(self, rows: Iterable[tuple[int, Outcome]], meta: Mapping[str, Any] | None = None) -> None:
+        """Enter outcomes, each with its sample's position, in one transaction. A retried sample replaces its row.
+
+        Args:
+            rows: position and outcome of each.
+            meta: values to keep in the same transaction, as by `set_meta`: a transaction is four syncs of the disk
+                (the journal twice, its folder, the database) however much is in it.
+        """
         marks = ", ".join("?" * len(_COLUMNS.split(",")))
+        entered, kept = [_to_row(p, o) for p, o in rows], _meta_rows(meta or {})
         with self._transaction():
-            self._db.executemany(
-                f"INSERT OR REPLACE INTO outcomes ({_COLUMNS}) VALUES ({marks})", [_to_row(p, o) for p, o in rows]
-            )
+            self._db.executemany(f"INSERT OR REPLACE INTO outcomes ({_COLUMNS}) VALUES ({marks})", entered)
+            self._db.executemany(_SET_META, kept)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -151,6 +160,10 @@ class Ledger:
             yield _from_row(row)
 
 
+def _meta_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, json.dumps(value, sort_keys=True)) for name, value in values.items()]
+
+
 def _to_row(position: int, o: Outcome) -> tuple[Any, ...]:
     width, height = o.size or (None, None)
     twin_width, twin_height = o.twin_size or (None, None)
@@ -170,7 +183,7 @@ def _from_row(row: tuple[Any, ...]) -> Outcome:
         key=key,
         status=status,
         stage=stage,
-        reasons=tuple(json.loads(reasons)),
+        reasons=_reasons(reasons),
         detail=detail,
         twin=twin,
         size=None if width is None else (width, height),
@@ -178,12 +191,18 @@ def _from_row(row: tuple[Any, ...]) -> Outcome:
         offset=(offset_x, offset_y),
         box=None if x0 is None else np.array([x0, y0, x1, y1], np.float32),
         box_reason=box_reason,
-        others=tuple(tuple(other) for other in json.loads(others)),
+        others=() if others == "[]" else tuple(map(tuple, json.loads(others))),
         area=area,
         rle=rle,
         quality=quality,
         seconds=json.loads(seconds),
     )
+
+
+@lru_cache(maxsize=256)
+def _reasons(text: str) -> tuple[str, ...]:
+    """A JSON list of reasons; there are few different ones, and JSON is half of what reading a row costs."""
+    return tuple(json.loads(text))
 
 
 class OutputLock:

@@ -13,6 +13,7 @@ from typing import Any
 
 import fgfast
 from fgfast import ops
+from fgfast.io.png import deflater
 from fgfast.io.write import write_file
 from fgfast.machine import machine
 
@@ -57,8 +58,9 @@ def write_run_json(
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, fgfast and the packages whose version can change a pixel."""
+    """Versions of Python, fgfast and the packages whose version can change a pixel; who does the ops and deflates."""
     found = {"python": platform.python_version(), "fgfast": fgfast.__version__, "ops": ops.engine()}
+    found["deflate"] = deflater()
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

@@ -17,17 +17,17 @@ import json
 import math
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from html import escape
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fgfast.io.decode import FORMATS, decode, read_bytes
+from fgfast.io.summary import FAILED_ROWS, GALLERY, Summary, share_of
 from fgfast.io.write import write_file
 from fgfast.records import STATUSES, Outcome, Sample, Status
 
@@ -40,95 +40,8 @@ THUMB_COUNT = 240
 THUMB_BYTES = 5_000_000
 """All thumbnails together; 6.7 MB as base64, so that the page stays below 8 MB."""
 THUMB_QUALITIES = (80, 60, 35, 10)
-FAILED_ROWS = 300
 CLASS_ROWS = 1000
-"""Most rows of the two tables; the page says how many there are in all, the ledger has the rest."""
-BINS = 20
-"""Columns of the histogram of the subject's share of the picture."""
-
-SOME = 2048
-"""At least so many values a median is taken of."""
-
-T = TypeVar("T")
-
-
-class Spread(Generic[T]):
-    """An even choice from a stream of unknown length, always the same for the same stream.
-
-    It keeps every item; once twice the limit is reached, every second, then every fourth, and so on.
-    """
-
-    def __init__(self, limit: int) -> None:
-        """Keep all of up to 2 * `limit` items, at least `limit` of more."""
-        self._limit, self._stride, self._seen = max(limit, 1), 1, 0
-        self.kept: list[T] = []
-
-    def add(self, item: T) -> None:
-        """Look at the stream's next item."""
-        if self._seen % self._stride == 0:
-            if len(self.kept) == 2 * self._limit:
-                self.kept, self._stride = self.kept[::2], 2 * self._stride
-            self.kept.append(item)
-        self._seen += 1
-
-    def take(self, count: int) -> list[T]:
-        """At most `count` items, evenly from all."""
-        count = min(count, len(self.kept))
-        return [self.kept[n * len(self.kept) // count] for n in range(count)]
-
-
-class Summary:
-    """What the page needs of the ledger."""
-
-    def __init__(self, outcomes: Iterable[Outcome], samples: Mapping[str, Sample], gallery: int) -> None:
-        """Read the stream once."""
-        self.counts: Counter[Status] = Counter()
-        self.reasons: dict[Status, Counter[str]] = {status: Counter() for status in STATUSES}
-        self.classes: dict[str, Counter[Status]] = {}
-        self.seconds: Counter[str] = Counter()
-        self.some_seconds: dict[str, Spread[float]] = {}
-        self.shares: dict[Status, list[int]] = {"done": [0] * BINS, "flagged": [0] * BINS}
-        self.some_shares: Spread[float] = Spread(SOME)
-        self.unwritten: dict[Status, list[Outcome]] = {"failed": [], "skipped": []}
-        self._done: Spread[tuple[int, Outcome]] = Spread(gallery)
-        self._flagged: dict[tuple[str, ...], Spread[tuple[int, Outcome]]] = {}
-        self._gallery = gallery
-        for position, outcome in enumerate(outcomes):
-            self._count(outcome, samples[outcome.key].label if outcome.key in samples else "")
-            self._keep(position, outcome)
-
-    def _count(self, o: Outcome, label: str) -> None:
-        self.counts[o.status] += 1
-        self.reasons[o.status].update(o.reasons)
-        self.classes.setdefault(label, Counter())[o.status] += 1
-        for name, seconds in o.seconds.items():
-            self.seconds[name] += seconds  # type: ignore[assignment]  # Counter counts in floats too
-            self.some_seconds.setdefault(name, Spread(SOME)).add(seconds)
-        share = share_of(o)
-        if share is not None and o.status in self.shares:
-            self.shares[o.status][min(int(share * BINS), BINS - 1)] += 1
-            self.some_shares.add(share)
-
-    def _keep(self, position: int, o: Outcome) -> None:
-        if o.status == "done":
-            self._done.add((position, o))
-        elif o.status == "flagged":
-            self._flagged.setdefault(o.reasons, Spread(self._gallery)).add((position, o))
-        elif len(self.unwritten[o.status]) < FAILED_ROWS:
-            self.unwritten[o.status].append(o)
-
-    def chosen(self) -> list[Outcome]:
-        """The gallery: flagged ones first, as evenly over their reasons as they allow, then done ones."""
-        room = max(self._gallery * 2 // 3, self._gallery - len(self._done.kept))
-        groups = list(self._flagged.values())
-        quotas = [0] * len(groups)
-        sizes = [len(group.kept) for group in groups]
-        while sum(quotas) < room and quotas != sizes:
-            least = min((n for n, size in enumerate(sizes) if quotas[n] < size), key=quotas.__getitem__)
-            quotas[least] += 1
-        flagged = [pair for group, quota in zip(groups, quotas, strict=True) for pair in group.take(quota)]
-        done = self._done.take(self._gallery - len(flagged))
-        return [o for pairs in (flagged, done) for _, o in sorted(pairs, key=lambda pair: pair[0])]
+"""Most rows of the table of classes; the page says how many there are in all, the ledger has the rest."""
 
 
 def write_report(
@@ -140,21 +53,39 @@ def write_report(
     samples: Mapping[str, Sample],
     twin: Path,
     turn_exif: bool,
-    gallery: int = 240,
+    gallery: int = GALLERY,
+) -> None:
+    """Write the page of a ledger; arguments as for `write_page`, and:
+
+    Args:
+        outcomes: streams the ledger's outcomes of the given statuses, in the data set's order.
+        gallery: number of pictures to show.
+    """
+    summary = Summary(outcomes(STATUSES), samples, gallery)
+    write_page(path, summary, facts=facts, total=total, samples=samples, twin=twin, turn_exif=turn_exif)
+
+
+def write_page(
+    path: Path,
+    summary: Summary,
+    *,
+    facts: Mapping[str, Any],
+    total: int,
+    samples: Mapping[str, Sample],
+    twin: Path,
+    turn_exif: bool,
 ) -> None:
     """Write the page.
 
     Args:
         path: the file, OUT/fgfast/report.html.
+        summary: what is shown of the ledger.
         facts: the content of run.json; what it lacks is left out of the page.
         total: number of samples that the run was to do.
-        outcomes: streams the ledger's outcomes of the given statuses, in the data set's order.
         samples: key -> sample.
         twin: the folder of the twin.
         turn_exif: whether pictures are turned as their EXIF orientation says.
-        gallery: number of pictures to show.
     """
-    summary = Summary(outcomes(STATUSES), samples, gallery)
     chosen = summary.chosen()
     draw = partial(thumbnails, samples=samples, twin=twin, turn_exif=turn_exif, count=len(chosen))
     with ThreadPoolExecutor(2) as pool:
@@ -297,12 +228,6 @@ def data_uri(picture: Image.Image, count: int) -> str:
         if buffer.tell() <= THUMB_BYTES / (2 * count):
             break
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def share_of(o: Outcome) -> float | None:
-    """The subject's share of the stored picture, 0..1."""
-    pixels = o.size[0] * o.size[1] if o.size else 0
-    return None if o.area is None or not pixels else min(max(o.area / pixels, 0.0), 1.0)
 
 
 def url(path: str) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgfast.io.report import THUMB_BYTES, THUMB_COUNT, Spread, Summary, data_uri, write_report
+from fgfast.io.report import THUMB_BYTES, THUMB_COUNT, data_uri, write_report
+from fgfast.io.summary import Spread, Summary
 from fgfast.records import Outcome, Sample, Status
 
 HOSTILE = "</script><script>alert(1)</script><img src=\"https://evil.example/x\" onerror='x'>&{{title}}.jpg"

@@ -99,13 +99,19 @@ def test_a_written_file_is_whole_and_leaves_nothing_else(tmp_path: Path) -> None
     assert target.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_a_failing_disk_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_failing_disk_is_an_error_that_names_the_file(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputFailedError, match=r"x\.bin.*No space left"):
-        write_file(tmp_path / "x.bin", b"data")
+    monkeypatch.setattr(write, "_syncfs", lambda: None)
+    paths = [tmp_path / f"{n}.bin" for n in range(count)]
+    parts = [(write_part(path, b"data"), path) for path in paths]
+    with pytest.raises(OutputFailedError, match=r"0\.bin.*No space left"):
+        settle(parts)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,23 +133,39 @@ def test_many_parts_are_settled_at_once(tmp_path: Path) -> None:
     assert {p.name: p.read_bytes() for p in tmp_path.rglob("*.*")} == {f"{n}.bin": bytes([n]) for n in range(40)}
 
 
+@pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("count", [1, 40])
 def test_content_is_synced_before_it_is_renamed_and_names_after(
-    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    count: int, at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    fsync, replace, syncfs = os.fsync, os.replace, write._syncfs()
+    fsync, replace, syncfs = os.fsync, os.replace, write._syncfs() if at_once else None
     parts = [(write_part(tmp_path / f"{n}", b"x"), tmp_path / f"{n}") for n in range(count)]
     monkeypatch.setattr(os, "fsync", lambda handle: (order.append("sync"), fsync(handle)))
     monkeypatch.setattr(os, "replace", lambda old, new: (order.append("rename"), replace(old, new)))
-    if syncfs is not None:
-        monkeypatch.setattr(write, "_syncfs", lambda: lambda handle: order.append("sync") or syncfs(handle))
+    flush = None if syncfs is None else lambda handle: order.append("sync") or syncfs(handle)
+    monkeypatch.setattr(write, "_syncfs", lambda: flush)
     settle(parts)
     first, last = order.index("rename"), len(order) - 1 - order[::-1].index("rename")
-    assert "sync" in order[:first]
+    assert order[:first] == ["sync"] * (1 if flush or count == 1 else count)
     assert "sync" not in order[first:last]
     assert "sync" in order[last:]
     assert order.count("rename") == count
+
+
+@pytest.mark.skipif(write._syncfs() is None, reason="no syncfs here")
+def test_many_folders_are_synced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync, syncfs = os.fsync, write._syncfs()
+    assert syncfs is not None
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append("one"), fsync(handle)))
+    monkeypatch.setattr(write, "_syncfs", lambda: lambda handle: synced.append("all") or syncfs(handle))
+    paths = [tmp_path / f"{n}" / "x" for n in range(40)]
+    settle([(write_part(path, b"x"), path) for path in paths])
+    assert synced == ["all", "all"]
+    assert all(path.read_bytes() == b"x" for path in paths)
+    sync_folders([path.parent for path in paths[:3]])
+    assert synced == ["all", "all", "one", "one", "one"]
 
 
 @pytest.mark.parametrize(("suffix", "side"), [(".webp", 16384), (".jpg", 65501)])

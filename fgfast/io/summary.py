@@ -1,0 +1,132 @@
+"""What a report needs of a ledger of any length: counts, and even choices that do not grow with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Generic, TypeVar
+
+from fgfast.records import STATUSES, Outcome, Sample, Status
+
+FAILED_ROWS = 300
+"""Most rows of the table of what was not written; the ledger has the rest."""
+BINS = 20
+"""Columns of the histogram of the subject's share of the picture."""
+
+GALLERY = 240
+"""Pictures that are shown unless another number is asked for."""
+
+SOME = 2048
+"""At least so many values a median is taken of."""
+
+T = TypeVar("T")
+
+
+class Spread(Generic[T]):
+    """An even choice from a stream of unknown length, always the same for the same stream.
+
+    It keeps every item; once twice the limit is reached, every second, then every fourth, and so on.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Keep all of up to 2 * `limit` items, at least `limit` of more."""
+        self._limit, self._stride, self._seen = max(limit, 1), 1, 0
+        self.kept: list[T] = []
+
+    def add(self, item: T) -> None:
+        """Look at the stream's next item."""
+        if self._seen % self._stride == 0:
+            if len(self.kept) == 2 * self._limit:
+                self.kept, self._stride = self.kept[::2], 2 * self._stride
+            self.kept.append(item)
+        self._seen += 1
+
+    def take(self, count: int) -> list[T]:
+        """At most `count` items, evenly from all."""
+        count = min(count, len(self.kept))
+        return [self.kept[n * len(self.kept) // count] for n in range(count)]
+
+
+class Summary:
+    """What the page needs of the ledger: counts, and of the outcomes themselves a number that has a limit.
+
+    Attributes:
+        counts: outcomes of each status.
+        reasons: status -> reason -> number of outcomes with it.
+        classes: class name -> status -> number of outcomes.
+    """
+
+    def __init__(self, outcomes: Iterable[Outcome], samples: Mapping[str, Sample], gallery: int = GALLERY) -> None:
+        """Read a stream once; more can be added.
+
+        Args:
+            outcomes: in the data set's order.
+            samples: key -> sample.
+            gallery: number of pictures to show.
+        """
+        self.counts: Counter[Status] = Counter()
+        self.reasons: dict[Status, Counter[str]] = {status: Counter() for status in STATUSES}
+        self.classes: dict[str, Counter[Status]] = {}
+        self.seconds: Counter[str] = Counter()
+        self.some_seconds: dict[str, Spread[float]] = {}
+        self.shares: dict[Status, list[int]] = {"done": [0] * BINS, "flagged": [0] * BINS}
+        self.some_shares: Spread[float] = Spread(SOME)
+        self.unwritten: dict[Status, list[Outcome]] = {"failed": [], "skipped": []}
+        self._done: Spread[tuple[int, Outcome]] = Spread(gallery)
+        self._flagged: dict[tuple[str, ...], Spread[tuple[int, Outcome]]] = {}
+        self._gallery, self._samples, self._position = gallery, samples, 0
+        for outcome in outcomes:
+            self.add(outcome)
+
+    def add(self, outcome: Outcome) -> None:
+        """Look at the stream's next outcome."""
+        sample = self._samples.get(outcome.key)
+        self._count(outcome, sample.label if sample else "")
+        self._keep(self._position, outcome)
+        self._position += 1
+
+    def _count(self, o: Outcome, label: str) -> None:
+        self.counts[o.status] += 1
+        if o.reasons:
+            self.reasons[o.status].update(o.reasons)
+        if label not in self.classes:
+            self.classes[label] = Counter()
+        self.classes[label][o.status] += 1
+        for name, seconds in o.seconds.items():
+            if name not in self.some_seconds:
+                self.some_seconds[name] = Spread(SOME)
+            self.seconds[name] += seconds  # type: ignore[assignment]  # Counter counts in floats too
+            self.some_seconds[name].add(seconds)
+        share = share_of(o)
+        if share is not None and o.status in self.shares:
+            self.shares[o.status][min(int(share * BINS), BINS - 1)] += 1
+            self.some_shares.add(share)
+
+    def _keep(self, position: int, o: Outcome) -> None:
+        if o.status == "done":
+            self._done.add((position, o))
+        elif o.status == "flagged":
+            if o.reasons not in self._flagged:
+                self._flagged[o.reasons] = Spread(self._gallery)
+            self._flagged[o.reasons].add((position, o))
+        elif len(self.unwritten[o.status]) < FAILED_ROWS:
+            self.unwritten[o.status].append(o)
+
+    def chosen(self) -> list[Outcome]:
+        """The gallery: flagged ones first, as evenly over their reasons as they allow, then done ones."""
+        room = max(self._gallery * 2 // 3, self._gallery - len(self._done.kept))
+        groups = list(self._flagged.values())
+        quotas = [0] * len(groups)
+        sizes = [len(group.kept) for group in groups]
+        while sum(quotas) < room and quotas != sizes:
+            least = min((n for n, size in enumerate(sizes) if quotas[n] < size), key=quotas.__getitem__)
+            quotas[least] += 1
+        flagged = [pair for group, quota in zip(groups, quotas, strict=True) for pair in group.take(quota)]
+        done = self._done.take(self._gallery - len(flagged))
+        return [o for pairs in (flagged, done) for _, o in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def share_of(o: Outcome) -> float | None:
+    """The subject's share of the stored picture, 0..1."""
+    pixels = o.size[0] * o.size[1] if o.size else 0
+    return None if o.area is None or not pixels else min(max(o.area / pixels, 0.0), 1.0)

@@ -1,0 +1,246 @@
+"""What describes a twin as a whole is written piece by piece: the same bytes as at once, in memory that stays flat."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fgfast import ops
+from fgfast.errors import OutputFailedError
+from fgfast.io import coco, summary
+from fgfast.io.ledger import Ledger
+from fgfast.io.report import write_page, write_report
+from fgfast.io.summary import Summary
+from fgfast.ops.geometry import mask_box
+from fgfast.records import STATUSES, Outcome, Sample, Status
+
+CLASSES = [f"class {n}" for n in range(7)]
+WRITTEN: tuple[Status, Status] = ("done", "flagged")
+WIDTH, HEIGHT = 60, 45
+
+
+@cache
+def mask(number: int) -> bytes:
+    """A ragged blob, an empty mask, a full one."""
+    if number in (0, 1):
+        return ops.rle_encode(np.full((HEIGHT, WIDTH), bool(number)))
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    edge = np.random.default_rng(number).uniform(0.6, 1.2, (HEIGHT, WIDTH))
+    return ops.rle_encode(((y - 22) / 18) ** 2 + ((x - 30) / (8 + number)) ** 2 < edge)
+
+
+def outcome(n: int, crop: bool = False) -> Outcome:
+    """One of a run of which some are flagged, some failed, some have odd names, and with `crop` some are cropped."""
+    name = f'{n % 9}/{n:06}"é\u2028.jpg' if n % 50 == 3 else f"{n % 9}/{n:06}.jpg"
+    seconds = {"decode": n / 1000, "write": 0.001}
+    if n % 31 == 5:
+        return Outcome(name, "failed", "decode", ("damaged",), "it is damaged", seconds=seconds)
+    whole = Outcome(
+        key=name,
+        status="flagged" if n % 7 == 2 else "done",
+        stage="write",
+        reasons=("fragments", "no box")[: 1 + n % 2] if n % 7 == 2 else (),
+        twin=name,
+        size=(WIDTH, HEIGHT),
+        twin_size=(WIDTH, HEIGHT),
+        box=np.array([1, 2, 30.5, 40], np.float32),
+        box_reason="annotated box",
+        area=n % 100,
+        rle=mask(n % 12),
+        quality=[None, 0.1 + n / 7e4, 1.0, 1e-7, float("nan")][n % 5],
+        seconds=seconds,
+    )
+    if crop and n % 3 == 0:
+        return replace(whole, twin_size=(30, 50), offset=(20, -3))
+    return whole
+
+
+def run(count: int, crop: bool = False) -> Iterator[Outcome]:
+    return (outcome(n, crop) for n in range(count))
+
+
+def written(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    return (o for o in outcomes if o.twin is not None)
+
+
+def labels(count: int) -> dict[str, str]:
+    """Some samples have no class, so that there is one more."""
+    return {outcome(n).key: CLASSES[n % 7] if n % 10 else "" for n in range(count)}
+
+
+def samples(count: int, root: Path) -> dict[str, Sample]:
+    return {key: Sample(key, root / "absent", label) for key, label in labels(count).items()}
+
+
+def instances_at_once(outcomes: list[Outcome], names: dict[str, str]) -> bytes:
+    """The same file from pixels, by json.dumps of the whole."""
+    numbers = {name: n for n, name in enumerate(CLASSES, 1)}
+    images, annotations = [], []
+    for number, o in enumerate(outcomes, 1):
+        assert o.twin_size is not None
+        bits = coco.mask_in_twin(o)
+        box = mask_box(bits)
+        x0, y0, x1, y1 = (0.0,) * 4 if box is None else box.tolist()
+        label = names[o.key] or "unlabelled"
+        width, height = o.twin_size
+        images.append({"id": number, "file_name": o.twin, "width": width, "height": height})
+        annotation: dict[str, Any] = {
+            "id": number,
+            "image_id": number,
+            "category_id": numbers.setdefault(label, len(numbers) + 1),
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "area": int(bits.sum()),
+            "segmentation": {"size": [height, width], "counts": ops.rle_encode(bits).decode("ascii")},
+            "iscrowd": 0,
+        }
+        annotations.append(annotation | ({} if o.quality is None else {"score": o.quality}))
+    whole = {
+        "info": {"description": "Foreground masks of cub, made with fgfast"},
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": n, "name": name, "supercategory": ""} for name, n in numbers.items()],
+    }
+    return json.dumps(whole, separators=(",", ":")).encode("ascii")
+
+
+@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 255, 264, 1000])
+def test_instances_are_what_json_writes_of_the_whole(count: int, crop: bool, tmp_path: Path) -> None:
+    names = labels(count)
+    coco.write_instances(tmp_path / "a.json", written(run(count, crop)), names, CLASSES, "cub")
+    assert (tmp_path / "a.json").read_bytes() == instances_at_once(list(written(run(count, crop))), names)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 100])
+def test_parquet_is_what_arrow_writes_of_rows(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(coco, "_PARQUET_ROWS", 32)
+    coco.write_parquet(tmp_path / "masks.parquet", written(run(count)))
+    table = pq.read_table(tmp_path / "masks.parquet")
+    rows = [
+        {
+            "key": o.key,
+            "twin": o.twin,
+            "height": HEIGHT,
+            "width": WIDTH,
+            "counts": o.rle,
+            "status": o.status,
+            "reasons": list(o.reasons),
+        }
+        for o in written(run(count))
+    ]
+    assert table.to_pylist() == rows
+    kinds = [pa.string(), pa.string(), pa.int32(), pa.int32(), pa.binary(), pa.string(), pa.list_(pa.string())]
+    schema = pa.schema(list(zip(table.column_names, kinds, strict=True)))
+    with pq.ParquetWriter(tmp_path / "rows.parquet", schema, compression="zstd") as writer:
+        for start in range(0, len(rows) - len(rows) % 32 + 1, 32):
+            writer.write_table(pa.Table.from_pylist(rows[start : start + 32], schema))
+    assert (tmp_path / "masks.parquet").read_bytes() == (tmp_path / "rows.parquet").read_bytes()
+
+
+def test_one_reading_of_the_ledger_serves_all(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    count = 600
+    known = samples(count, tmp_path)
+    more: dict[str, Any] = {
+        "facts": {},
+        "total": count,
+        "samples": known,
+        "twin": tmp_path / "twin",
+        "turn_exif": False,
+    }
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.record(enumerate(run(count, crop=True)))
+        names = labels(count)
+        coco.write_instances(tmp_path / "each.json", ledger.outcomes(WRITTEN), names, CLASSES, "cub")
+        coco.write_parquet(tmp_path / "each.parquet", ledger.outcomes(WRITTEN))
+        write_report(tmp_path / "each.html", outcomes=ledger.outcomes, **more)
+        seen = Summary((), known)
+        with (
+            coco.instances(tmp_path / "once.json", names, CLASSES, "cub") as add_instance,
+            coco.parquet(tmp_path / "once.parquet") as add_row,
+        ):
+            for o in ledger.outcomes():
+                seen.add(o)
+                if o.twin is not None:
+                    add_instance(o)
+                    add_row(o)
+        write_page(tmp_path / "once.html", seen, **more)
+        flags = [r for o in ledger.outcomes(("flagged",)) for r in o.reasons]
+        assert seen.counts == {s: n for s, n in ledger.counts().items() if n}
+        assert seen.reasons["flagged"] == {r: flags.count(r) for r in set(flags)}
+    for kind in ("json", "parquet", "html"):
+        assert (tmp_path / f"once.{kind}").read_bytes() == (tmp_path / f"each.{kind}").read_bytes()
+
+
+def write_all(ledger: Ledger, folder: Path, names: dict[str, str], known: dict[str, Sample]) -> None:
+    seen = Summary((), known, gallery=12)
+    with (
+        coco.instances(folder / "instances.json", names, CLASSES, "cub") as add_instance,
+        coco.parquet(folder / "masks.parquet") as add_row,
+    ):
+        for o in ledger.outcomes(STATUSES):
+            seen.add(o)
+            if o.twin is not None:
+                add_instance(o)
+                add_row(o)
+
+
+def test_memory_stays_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    # Everything that has a limit reaches it with few rows.
+    for module, limit, value in (
+        (coco, "_AT_ONCE", 64),
+        (coco, "_PARQUET_ROWS", 64),
+        (coco, "_COPY_BYTES", 1 << 14),
+        (summary, "SOME", 64),
+        (summary, "FAILED_ROWS", 8),
+    ):
+        monkeypatch.setattr(module, limit, value)
+    peaks = []
+    for count in (600, 1200, 4800):
+        names, known = labels(count), samples(count, tmp_path)
+        with Ledger(tmp_path / f"{count}.sqlite") as ledger:
+            ledger.record(enumerate(run(count)))
+            tracemalloc.start()
+            write_all(ledger, tmp_path, names, known)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    # The first run also holds what is made once: modules, schemas, caches.
+    assert peaks[2] < peaks[1] * 1.05
+    assert (tmp_path / "instances.json").stat().st_size > 2 * peaks[2]
+
+
+@pytest.mark.parametrize("name", ["instances.json", "masks.parquet"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_cannot_be_finished_leaves_the_old_file(error: BaseException, name: str, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / name
+    path.write_bytes(b"old")
+
+    def broken() -> Iterator[Outcome]:
+        yield from written(run(300))
+        raise error
+
+    def write() -> None:
+        if path.suffix == ".json":
+            coco.write_instances(path, broken(), labels(300), CLASSES, "cub")
+        else:
+            coco.write_parquet(path, broken())
+
+    with pytest.raises(OutputFailedError if isinstance(error, OSError) else KeyboardInterrupt) as raised:
+        write()
+    if isinstance(error, OSError):
+        assert f"{name}: No space left" in str(raised.value)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == [name]
