@@ -15,6 +15,9 @@
     ├── WeightsError                 a file of weights is damaged, or of another model
     ├── GraphError                   an exported graph is damaged, of another contract, or called with wrong inputs
     │   └── ParityError              it computes something else than the model does
+    ├── DeviceMemoryError            a device has not enough memory for a batch
+    ├── DeviceFailedError            a device failed; the process that used it must end
+    ├── WorkerLostError              a worker process died, and none can take its place
     ├── OutputFailedError            the output cannot be written any more (disk full, read-only)
     └── SampleError                  one sample cannot be processed; becomes its outcome, never stops a run
         ├── PictureMissingError      listed in the annotations, absent on disk
@@ -27,14 +30,26 @@ Every message says the value, what would be allowed, and what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 
 class FgfastError(Exception):
     """Anything fgfast raises on purpose."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Callable[..., FgfastError], tuple[type[FgfastError], str, dict[str, Any]]]:
+        """As its message, for errors cross processes; the arguments it was made of may be gone by then."""
+        return _again, (type(self), str(self), self.__dict__)
+
+
+def _again(kind: type[FgfastError], message: str, attributes: dict[str, Any]) -> FgfastError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    error.__dict__.update(attributes)
+    return error
 
 
 class UsageError(FgfastError):
@@ -148,6 +163,29 @@ class GraphError(FgfastError):
 
 class ParityError(GraphError):
     """An exported graph computes something else than the model does; says which output, and by how much."""
+
+
+class WorkerLostError(FgfastError):
+    """A worker process died, and none can take its place.
+
+    Args:
+        seat: which.
+        what: happened to it.
+    """
+
+    def __init__(self, seat: str, what: str) -> None:
+        super().__init__(
+            f"{seat} {what}. Nothing finished is lost: start the same command again, with another --devices where a "
+            "device is broken, or with --in-process to see the fault itself"
+        )
+
+
+class DeviceMemoryError(FgfastError):
+    """A device has not enough memory for a batch. A smaller one may fit; the process can go on."""
+
+
+class DeviceFailedError(FgfastError):
+    """A device failed. The process that used it must end: CUDA gives it no working device any more."""
 
 
 class OutputFailedError(FgfastError):
