@@ -1,217 +1,337 @@
-"""Runs items through stages on worker threads. Knows nothing of images.
+"""Items through stages within one process.
 
-Each worker takes the next item, carries it through all stages, and hands what is kept of it to the calling thread,
-which collects results in batches. Taking is the workers' own act and the queue of results is bounded, so nothing
-piles up. A stage's exception travels as a value with its item; only the exceptions named as fatal end the run.
+Steps are done by a pool of threads, which always take what is furthest along, so that little lies about. A batched
+stage has a ring of slots; a thread for each device launches what is ready, the furthest along first, and another waits
+for it, so that the device has its next batch while one is computed. The number of items under way is bounded; taking a
+further one from the source is the pool's own act. A stage's exception travels as a value with its item.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, cast
 
-T = TypeVar("T")
-R = TypeVar("R")
-Item = TypeVar("Item", contravariant=True)
+from fgfast.runner.batching import Batch, Flight, Ring
+from fgfast.runner.device import Device
+from fgfast.runner.stages import Batched, Event, Failures, Finished, Stage, Step, T, Watch, is_batched
 
-# The collector is woken for so many results at once, and waits at most so long for them: one ledger transaction
-# (a disk sync or two) is then spread over many samples, and a kill costs at most half a second of work.
-_BATCH = 256
-_BATCH_SECONDS = 0.5
-# Workers wait when the collector is so far behind.
-_MOST_WAITING = 4 * _BATCH
+Out = TypeVar("Out", covariant=True)
 
-
-class Stage(Protocol[Item]):
-    """One step of the work. Called from several threads at once; writes its result into the item."""
-
-    @property
-    def name(self) -> str: ...
-
-    def __call__(self, item: Item, /) -> None: ...
+# Seconds after which a batch that is not full goes as it is: several times what a device takes for a batch, so that
+# batches are full while items come, and little beside the time a person notices.
+LINGER = 0.05
 
 
-@dataclass(slots=True)
-class Finished(Generic[T]):
-    """An item that needs no more work.
+class Source(Protocol[Out]):
+    """Where items come from."""
 
-    Attributes:
-        item: the item.
-        stage: name of the last stage it entered.
-        error: what that stage raised, or None when all went well.
-        seconds: stage name -> seconds spent.
-    """
+    def take(self) -> Out | None:
+        """The next item, or None: there is none now. Must not wait; called under the flow's lock."""
 
-    item: T
-    stage: str = ""
-    error: Exception | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
-def run(
-    items: Iterable[T],
-    stages: Sequence[Stage[T]],
-    close: Callable[[Finished[T]], R],
-    collect: Callable[[list[R]], None],
-    *,
-    workers: int,
-    stop: threading.Event,
-    fatal: tuple[type[Exception], ...] = (),
-) -> None:
-    """Carry every item through all stages; return when all are collected.
-
-    Args:
-        items: taken one at a time as workers become free.
-        stages: in order.
-        close: called in the worker's thread; turns a finished item into what is kept of it. Results wait for the
-            collector by the hundred, so they must not hold what is large.
-        collect: called in this thread with the results, in the order in which they finish.
-        workers: number of threads.
-        stop: when set, no further item is taken; those under way are finished and collected.
-        fatal: exceptions of a stage that end the run; the first is raised here after draining.
-    """
-    source = _Source(items)
-    results: _Results[R] = _Results(workers)
-
-    def work() -> None:
-        end = _End(RuntimeError("a worker died"))
-        try:
-            end = _work(source, stages, close, results, stop, fatal)
-        except BaseException as error:  # SystemExit and its like, out of somebody's extension
-            stop.set()
-            end = _End(RuntimeError(f"a worker was ended by {type(error).__name__}: {error}"))
-        finally:
-            results.end(end)
-
-    threads = [threading.Thread(target=work, name=f"fgfast-{n}", daemon=True) for n in range(workers)]
-    for thread in threads:
-        thread.start()
-    try:
-        for batch in results.batches():
-            collect(batch)
-    except BaseException:
-        stop.set()
-        results.abandon()
-        raise
-    finally:
-        for thread in threads:
-            thread.join()
-    for error in (*(end.error for end in results.ends), source.error):
-        if error is not None:
-            raise error
+    def ended(self) -> bool:
+        """Whether there will never be one again."""
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
-    """A worker's last word: why it ended, where that was not for lack of items."""
+class _Leg(Generic[T]):
+    """Steps between two batched stages, and the ring of the stage they lead to."""
 
-    error: Exception | None = None
-
-
-class _Results(Generic[R]):
-    """Results on their way from the workers to the collector, who is woken for a batch and not for each of them."""
-
-    def __init__(self, workers: int) -> None:
-        self._changed = threading.Condition()
-        self._waiting: list[R] = []
-        self._workers = workers
-        self._abandoned = False
-        self.ends: list[_End] = []
-
-    def put(self, result: R) -> None:
-        """Add a result; waits while the collector is far behind."""
-        with self._changed:
-            while len(self._waiting) >= _MOST_WAITING and not self._abandoned:
-                self._changed.wait()
-            self._waiting.append(result)
-            if len(self._waiting) >= _BATCH:
-                self._changed.notify_all()
-
-    def end(self, end: _End) -> None:
-        """A worker's last word."""
-        with self._changed:
-            self.ends.append(end)
-            self._changed.notify_all()
-
-    def abandon(self) -> None:
-        """Nobody collects any more; workers must not wait."""
-        with self._changed:
-            self._abandoned = True
-            self._changed.notify_all()
-
-    def batches(self) -> Iterator[list[R]]:
-        """What has come, when it is a batch or half a second has passed, until every worker has ended."""
-        ended = False
-        while not ended:
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: len(self._waiting) >= _BATCH or len(self.ends) == self._workers, timeout=_BATCH_SECONDS
-                )
-                batch, self._waiting = self._waiting, []
-                ended = len(self.ends) == self._workers
-                self._changed.notify_all()
-            if batch:
-                yield batch
+    steps: tuple[Step[T], ...]
+    ring: Ring[T] | None
 
 
-class _Source(Generic[T]):
-    """Hands out items to several threads; remembers what the iterable raised."""
+class Flow(Generic[T]):
+    """One run of items through stages.
 
-    def __init__(self, items: Iterable[T]) -> None:
-        self._items = iter(items)
-        self._lock = threading.Lock()
-        self.error: Exception | None = None
+    Args:
+        stages: in order.
+        source: of the items.
+        done: called in a thread of the pool with each finished item; may wait. What it raises ends the flow.
+        threads: of the pool.
+        stop: when set, no further item is taken, and those that no batched stage has launched are given back.
+        failures: which exceptions mean what.
+        watch: called with each piece of work, in whichever thread did it.
+        linger: seconds, see LINGER.
+    """
 
-    def take(self) -> T | None:
-        with self._lock:
-            if self.error is not None:
-                return None
-            try:
-                return next(self._items, None)
-            except Exception as error:
-                self.error = error
-                return None
+    def __init__(
+        self,
+        stages: Sequence[Stage[T]],
+        source: Source[T],
+        done: Callable[[Finished[T]], None],
+        *,
+        threads: int,
+        stop: threading.Event,
+        failures: Failures | None = None,
+        watch: Watch | None = None,
+        seat: str = "",
+        linger: float = LINGER,
+    ) -> None:
+        self._source, self._done, self.stop = source, done, stop
+        self.failures, self.watch, self.seat = failures or Failures(), watch, seat
+        self._legs = _legs(stages, linger)
+        self.rings = [leg.ring for leg in self._legs if leg.ring]
+        self._threads = threads
+        self.limit = in_flight(stages, threads)
+        self.changed = threading.Condition()
+        self.ready: list[deque[Flight[T]]] = [deque() for _ in self._legs]
+        self._under_way = 0
+        # Items that a ring may still get: under way and not past it.
+        self.before = [0] * len(self.rings)
+        self._error: Exception | None = None
+        self.dead = False
 
+    def wake(self) -> None:
+        """Something changed outside: the source has items, or `stop` was set."""
+        with self.changed:
+            self.changed.notify_all()
 
-def _work(
-    source: _Source[T],
-    stages: Sequence[Stage[T]],
-    close: Callable[[Finished[T]], R],
-    results: _Results[R],
-    stop: threading.Event,
-    fatal: tuple[type[Exception], ...],
-) -> _End:
-    while not stop.is_set():
-        item = source.take()
+    def run(self) -> None:
+        """Carry all items through; returns when none is under way.
+
+        Raises:
+            Exception: a fatal one of a stage or of `done`, after draining; at once where the device is broken.
+        """
+        devices = {ring.stage.device: Device(self, ring.stage.device) for ring in self.rings}
+        jobs = [(f"pool-{n}", self._work) for n in range(self._threads)]
+        for name, device in devices.items():
+            jobs += [(f"{name} launch", device.launch_all), (f"{name} wait", device.wait_all)]
+        threads = [threading.Thread(target=self._guarded, args=job, name=job[0], daemon=True) for job in jobs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive() and not self.dead:
+                thread.join(timeout=0.5)
+        if self._error is not None:
+            raise self._error
+
+    def _guarded(self, name: str, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except BaseException as error:  # SystemExit and its like, out of somebody's extension, or a fault of ours
+            wrapped = error if isinstance(error, Exception) else RuntimeError(f"{name} was ended by {error!r}")
+            self.die(wrapped)
+
+    # The pool.
+
+    def _work(self) -> None:
+        thread = threading.current_thread().name
+        while True:
+            with self.changed:
+                while (task := self._next()) is None:
+                    if self.over():
+                        self.changed.notify_all()
+                        return
+                    self.changed.wait()
+            flight, place = task
+            if place is not None:
+                self._fill(flight, place, thread)
+            else:
+                self._carry(flight, thread)
+            del task, flight, place
+
+    def _next(self) -> tuple[Flight[T], tuple[Batch[T], int] | None] | None:
+        """What to do next: a flight to carry on, or a row to fill. Under the lock."""
+        if self.dead:
+            return None
+        for leg in range(len(self._legs) - 1, -1, -1):
+            if self.ready[leg]:
+                return self.ready[leg].popleft(), None
+            ring = self._legs[leg - 1].ring if leg else None
+            if ring is not None and (found := self._row(leg - 1, ring)) is not None:
+                return found
+        if self.stop.is_set() or self._under_way >= self.limit:
+            return None
+        item = self._source.take()
         if item is None:
-            break
-        finished = _carry(item, stages)
-        del item
-        if isinstance(finished.error, fatal):
-            stop.set()
-            return _End(finished.error)
-        try:
-            results.put(close(finished))
-        except Exception as error:  # a fault of `close` itself: nothing sensible can be recorded
-            stop.set()
-            return _End(error)
-        del finished
-    return _End()
+            if self._source.ended():
+                self.seal()
+            return None
+        self._under_way += 1
+        for n in range(len(self.before)):
+            self.before[n] += 1
+        return Flight(Finished(item)), None
 
+    def _row(self, leg: int, ring: Ring[T]) -> tuple[Flight[T], tuple[Batch[T], int] | None] | None:
+        """The first waiting flight that can have a row of the ring behind a leg."""
+        if leg == 0 and self.stop.is_set():
+            for flight, _ in ring.waiting:
+                self.leave(flight)
+            ring.waiting.clear()
+        for n, (flight, bucket) in enumerate(ring.waiting):
+            try:
+                place = ring.reserve(flight, bucket, time.monotonic())
+            except Exception as error:
+                del ring.waiting[n]
+                flight.finished.error = error
+                return flight, None
+            if place is not None:
+                del ring.waiting[n]
+                self.before[leg] -= 1
+                flight.leg = leg + 1
+                self.seal()
+                return flight, place
+        return None
 
-def _carry(item: T, stages: Sequence[Stage[T]]) -> Finished[T]:
-    done = Finished(item)
-    for stage in stages:
-        done.stage = stage.name
-        start = time.perf_counter()
+    def _fill(self, flight: Flight[T], place: tuple[Batch[T], int], thread: str) -> None:
+        ring = self._ring_before(flight)
+        batch, row = place
+        start = time.monotonic()
         try:
-            stage(item)
+            ring.stage.fill(batch.slot, row, flight.finished.item)
         except Exception as error:
-            done.error = error
-            break
-        finally:
-            done.seconds[stage.name] = time.perf_counter() - start
-    return done
+            flight.finished.error = error
+        self._note(flight, f"{ring.stage.name}.fill", ring.stage.name, thread, start, len(ring.waiting))
+        with self.changed:
+            ring.filled(batch, row, flight.finished.error is not None)
+            self.changed.notify_all()
+        if flight.finished.error is not None:
+            self._finish(flight)
+
+    def _carry(self, flight: Flight[T], thread: str) -> None:
+        """Read what a device made of it, do the steps of its leg, and pass it on."""
+        done = flight.finished
+        if flight.place is not None and done.error is None:
+            self._read(flight, thread)
+        legs = self._legs
+        while done.error is None and flight.leg < len(legs):
+            leg = legs[flight.leg]
+            if not all(self._step(flight, step, thread) for step in leg.steps) or leg.ring is None:
+                break
+            try:
+                wanted = leg.ring.stage.wants(done.item)
+                bucket = leg.ring.stage.bucket(done.item) if wanted else None
+            except Exception as error:
+                done.stage, done.error = leg.ring.stage.name, error
+                break
+            if wanted:
+                done.stage = leg.ring.stage.name
+                with self.changed:
+                    leg.ring.waiting.append((flight, bucket))
+                    self.changed.notify_all()
+                return
+            with self.changed:
+                self.before[flight.leg] -= 1
+                flight.leg += 1
+                self.seal()
+        self._finish(flight)
+
+    def _step(self, flight: Flight[T], step: Step[T], thread: str) -> bool:
+        """Do a step; whether it went well."""
+        flight.finished.stage = step.name
+        start = time.monotonic()
+        try:
+            step(flight.finished.item)
+        except Exception as error:
+            flight.finished.error = error
+        self._note(flight, step.name, step.name, thread, start, len(self.ready[flight.leg]))
+        return flight.finished.error is None
+
+    def _read(self, flight: Flight[T], thread: str) -> None:
+        assert flight.place is not None
+        batch, row = flight.place
+        ring = self._ring_before(flight)
+        start = time.monotonic()
+        try:
+            ring.stage.read(batch.slot, row, flight.finished.item)
+        except Exception as error:
+            flight.finished.error = error
+        flight.finished.spend(ring.stage.name, flight.took)
+        self._note(flight, f"{ring.stage.name}.after", ring.stage.name, thread, start, len(self.ready[flight.leg]))
+        flight.place = None
+        with self.changed:
+            batch.unread -= 1
+            if not batch.unread:
+                ring.release(batch)
+                self.changed.notify_all()
+
+    def _finish(self, flight: Flight[T]) -> None:
+        """Hand a flight out that needs no more work."""
+        error = flight.finished.error
+        if isinstance(error, self.failures.broken):
+            self.die(error)
+            return
+        try:
+            if isinstance(error, self.failures.fatal):
+                self._fail(error)
+            else:
+                self._done(flight.finished)
+        except Exception as fault:  # a fault of `done` itself: nothing sensible can be recorded
+            self._fail(fault)
+        with self.changed:
+            self.leave(flight)
+
+    # What both share.
+
+    def _ring_before(self, flight: Flight[T]) -> Ring[T]:
+        ring = self._legs[flight.leg - 1].ring
+        assert ring is not None
+        return ring
+
+    def _note(self, flight: Flight[T], stage: str, name: str, thread: str, start: float, waiting: int) -> None:
+        end = time.monotonic()
+        flight.finished.spend(name, end - start)
+        if self.watch:
+            self.watch(Event(stage, self.seat, thread, start, end, 1, waiting))
+
+    def leave(self, flight: Flight[T]) -> None:
+        """A flight is no more under way. Under the lock."""
+        self._under_way -= 1
+        for n in range(flight.leg, len(self.before)):
+            self.before[n] -= 1
+        self.seal()
+        self.changed.notify_all()
+
+    def seal(self) -> None:
+        """Send off batches that nothing more can come to. Under the lock."""
+        no_more = self.stop.is_set() or self._source.ended()
+        for n, ring in enumerate(self.rings):
+            if no_more and not self.before[n]:
+                ring.seal(0.0, everything=True)
+
+    def over(self) -> bool:
+        return self.dead or (not self._under_way and (self.stop.is_set() or self._source.ended()))
+
+    def _fail(self, error: Exception) -> None:
+        """The run ends after draining."""
+        with self.changed:
+            self._error = self._error or error
+            self.stop.set()
+            self.changed.notify_all()
+
+    def die(self, error: Exception) -> None:
+        """The run ends at once; what is under way is lost."""
+        with self.changed:
+            self._error = self._error or error
+            self.dead = True
+            self.stop.set()
+            self.changed.notify_all()
+
+
+def in_flight(stages: Sequence[Stage[Any]], threads: int) -> int:
+    """Items that are under way at most: one for each thread, and all rows of all slots."""
+    batched = [cast("Batched[Any]", stage) for stage in stages if is_batched(stage)]
+    return threads + sum(_slots(stage) * stage.batch for stage in batched)
+
+
+def _slots(stage: Batched[Any]) -> int:
+    """Slots of a ring: those on the device, one being filled, one being read."""
+    return stage.depth + 2
+
+
+def _legs(stages: Sequence[Stage[T]], linger: float) -> list[_Leg[T]]:
+    legs: list[_Leg[T]] = []
+    steps: list[Step[T]] = []
+    for stage in stages:
+        if is_batched(stage):
+            batched = cast("Batched[T]", stage)
+            legs.append(_Leg(tuple(steps), Ring(batched, _slots(batched), linger)))
+            steps = []
+        else:
+            steps.append(cast("Step[T]", stage))
+    legs.append(_Leg(tuple(steps), None))
+    return legs

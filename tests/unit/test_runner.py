@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fgfast.runner import Finished, run
+from fgfast.runner import Failures, Finished, run
 
 
 class Step:
@@ -68,7 +68,7 @@ def test_a_fatal_error_ends_the_run_and_keeps_what_is_done() -> None:
             finished.extend,
             workers=2,
             stop=threading.Event(),
-            fatal=(OSError,),
+            failures=Failures(fatal=(OSError,)),
         )
     ids = sorted(f.item["id"] for f in finished)
     assert 50 not in ids

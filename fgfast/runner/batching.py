@@ -1,0 +1,175 @@
+"""The ring of slots of one batched stage: which rows are being filled, which batches are ready, which slots are free.
+
+Every method is called under the flow's lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+from fgfast.runner.stages import Batched, Finished, T
+
+# Successful batches after which a batch that had to shrink may have one row more. What did not fit may fit later, when
+# pictures are smaller or a neighbour has gone, but every try that fails costs a batch.
+_GROW_AFTER = 32
+
+
+@dataclass(slots=True, eq=False)
+class Flight(Generic[T]):
+    """An item on its way.
+
+    Attributes:
+        finished: what will be handed out.
+        leg: the steps it does next; legs lie between batched stages.
+        alone: it was in a batch that failed, and shares none any more.
+        place: batch and row whose result it has not read yet.
+        took: seconds of its share of that batch.
+    """
+
+    finished: Finished[T]
+    leg: int = 0
+    alone: bool = False
+    place: tuple[Batch[T], int] | None = None
+    took: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Batch(Generic[T]):
+    """A slot on its way round the ring.
+
+    Attributes:
+        bucket: of all its items.
+        slot: the stage's.
+        limit: rows it may take.
+        due: time.monotonic() at which it goes with what it has.
+        rows: an item each; None where filling failed.
+        filled: rows that need no more filling.
+        sealed: takes no more items.
+        unread: rows whose results are still to be read.
+    """
+
+    bucket: Hashable
+    slot: Any
+    limit: int
+    due: float
+    rows: list[Flight[T] | None] = field(default_factory=list)
+    filled: int = 0
+    sealed: bool = False
+    unread: int = 0
+
+    @property
+    def flights(self) -> list[Flight[T]]:
+        """Its items without those whose filling failed."""
+        return [flight for flight in self.rows if flight is not None]
+
+
+class Ring(Generic[T]):
+    """Slots of one stage.
+
+    Args:
+        stage: the stage.
+        slots: most slots at a time.
+        linger: seconds after its first item at which a batch goes as it is.
+
+    Attributes:
+        waiting: items that have no row yet, with their buckets.
+        ready: batches for the device.
+        limit: rows a batch may have at present.
+    """
+
+    def __init__(self, stage: Batched[T], slots: int, linger: float) -> None:
+        self.stage, self.slots, self.linger = stage, slots, linger
+        self.waiting: deque[tuple[Flight[T], Hashable]] = deque()
+        self.ready: deque[Batch[T]] = deque()
+        self.limit = max(1, stage.batch)
+        self._open: dict[Hashable, Batch[T]] = {}
+        self._free: list[tuple[Hashable, Any]] = []
+        self._made = 0
+        self._successes = 0
+
+    def reserve(self, flight: Flight[T], bucket: Hashable, now: float) -> tuple[Batch[T], int] | None:
+        """A row for an item; None where there is no slot to be had. Raises what making a slot raises."""
+        batch = None if flight.alone else self._open.get(bucket)
+        if batch is None:
+            taken = self._take(bucket)
+            if taken is None:
+                return None
+            rows = 1 if flight.alone else max(1, min(self.limit, self.stage.rows(bucket)))
+            batch = Batch(bucket, taken[0], rows, now + self.linger)
+            if not flight.alone:
+                self._open[bucket] = batch
+        batch.rows.append(flight)
+        if len(batch.rows) >= batch.limit:
+            self._seal(batch)
+        return batch, len(batch.rows) - 1
+
+    def _take(self, bucket: Hashable) -> tuple[Any] | None:
+        """A free slot, of another bucket if need be, which it then is no more; in a tuple, for it may be None."""
+        for n, (of, slot) in enumerate(self._free):
+            if of == bucket:
+                del self._free[n]
+                return (slot,)
+        if self._made >= self.slots:
+            if not self._free:
+                self._make_way()
+                return None
+            del self._free[0]
+            self._made -= 1
+        slot = self.stage.slot(bucket)
+        self._made += 1
+        return (slot,)
+
+    def _make_way(self) -> None:
+        """All slots are taken. Where nothing is ready or on the device, the oldest batch goes with what it has."""
+        if not self.ready and len(self._open) == self._made:
+            self._seal(min(self._open.values(), key=lambda batch: batch.due))
+
+    def _seal(self, batch: Batch[T]) -> None:
+        batch.sealed = True
+        if self._open.get(batch.bucket) is batch:
+            del self._open[batch.bucket]
+        self._settle(batch)
+
+    def _settle(self, batch: Batch[T]) -> None:
+        """A batch that is sealed and filled is ready, or, where nothing in it is left, its slot is free."""
+        if not batch.sealed or batch.filled < len(batch.rows):
+            return
+        if batch.flights:
+            self.ready.append(batch)
+        else:
+            self.release(batch)
+
+    def filled(self, batch: Batch[T], row: int, failed: bool) -> None:
+        """A row needs no more filling; with `failed` its item is gone."""
+        if failed:
+            batch.rows[row] = None
+        batch.filled += 1
+        self._settle(batch)
+
+    def seal(self, now: float, everything: bool) -> None:
+        """Send off what has waited long enough, or everything, because no more items are coming."""
+        for batch in [b for b in self._open.values() if everything or b.due <= now]:
+            self._seal(batch)
+
+    def next_due(self) -> float | None:
+        """When the next batch goes as it is."""
+        return min((batch.due for batch in self._open.values()), default=None)
+
+    def release(self, batch: Batch[T]) -> None:
+        """The slot of a batch is free again."""
+        self._free.append((batch.bucket, batch.slot))
+
+    def shrink(self, batch: Batch[T]) -> None:
+        """A batch did not fit into the device's memory: at most half as many rows from now on."""
+        self.limit = min(self.limit, max(1, len(batch.rows) // 2))
+        self._successes = 0
+
+    def succeeded(self) -> None:
+        """A batch did fit."""
+        if self.limit < self.stage.batch:
+            self._successes += 1
+            if self._successes >= _GROW_AFTER:
+                self._successes, self.limit = 0, self.limit + 1

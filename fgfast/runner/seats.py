@@ -1,0 +1,188 @@
+"""The parent's side of one seat: its worker process, what it was given, and how often it died."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from fgfast.runner.messages import Channel, Message, Seat
+from fgfast.runner.touched import Touched
+
+T = TypeVar("T")
+log = logging.getLogger("fgfast")
+
+# What `python -c` runs: the parent's import path first, so that both see the same modules, whatever lies in the current
+# folder.
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from fgfast.runner.worker import main; main()"
+# Seconds a worker has for leaving once it was told that it is over.
+_LEAVE = 10.0
+
+State = Literal["opening", "open", "leaving", "gone", "lost"]
+
+
+@dataclass(slots=True, eq=False)
+class Task(Generic[T]):
+    """An item as the parent sees it.
+
+    Attributes:
+        ticket: its number.
+        item: the item.
+        part: which part of the job is next.
+        deaths: how often a worker died with it.
+        alone: how often it was the only one when a worker died of something of its own.
+        killed: the same, but the worker was killed from outside.
+    """
+
+    ticket: int
+    item: T
+    part: int = 0
+    deaths: int = 0
+    alone: int = 0
+    killed: int = 0
+
+
+Inbox = queue.SimpleQueue[tuple["Chair[Any]", int, Message | None]]
+
+
+@dataclass(slots=True, eq=False)
+class Chair(Generic[T]):
+    """A seat and who sits there.
+
+    Attributes:
+        seat: name, device, parts.
+        state: of its worker.
+        given: ticket -> task, everything sent and not answered.
+        window: tasks it may have at a time.
+        single: it has one task that is to be done alone.
+        facts: what the opened job said.
+        deaths: of its workers since one of them finished anything.
+        openings: that failed since one did not.
+        why: what its last worker said or died of.
+        turn: number of its worker; what earlier ones said does not count.
+        pace: seconds an item, of late.
+        hung: its worker was ended because it gave no answer.
+    """
+
+    seat: Seat
+    state: State = "gone"
+    given: dict[int, Task[T]] = field(default_factory=dict)
+    window: int = 0
+    single: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+    deaths: int = 0
+    openings: int = 0
+    why: str = ""
+    turn: int = 0
+    pace: float = 0.0
+    last: float = 0.0
+    hung: bool = False
+    process: subprocess.Popen[bytes] | None = None
+    channel: Channel | None = None
+    touched: Touched | None = None
+
+    def start(self, job: Any, watched: bool, inbox: Inbox) -> None:
+        """Start a worker; what it says arrives in `inbox` with this chair and the turn."""
+        environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _START, json.dumps([str(path) for path in sys.path])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        assert self.process.stdin and self.process.stdout
+        self.channel = Channel(self.process.stdout, self.process.stdin)  # type: ignore[arg-type]
+        self.turn += 1
+        self.state, self.hung, self.pace, self.last = "opening", False, 0.0, time.monotonic()
+        self.why = ""
+        threading.Thread(
+            target=_receive, args=(self, self.turn, self.channel, inbox), name=f"from {self.seat.name}", daemon=True
+        ).start()
+        if self.touched is not None:
+            self.touched.close()
+        self.touched = Touched()
+        self.send("open", job, self.seat, watched, self.touched.path)
+
+    def send(self, *message: Any) -> None:
+        """Send a message; a worker that is gone will be noticed by whoever receives."""
+        assert self.channel is not None
+        try:
+            self.channel.send(*message)
+        except OSError:
+            log.debug("%s does not listen any more", self.seat.name)
+
+    def opened(self, window: int, facts: dict[str, Any]) -> None:
+        """The worker is ready, and takes so many items at a time."""
+        assert self.touched is not None
+        self.touched.unlink()
+        # Ahead of its work by as much again, and by what comes and goes in one message.
+        self.state, self.window, self.facts = "open", 2 * window + 16, facts
+        self.openings, self.last = 0, time.monotonic()
+
+    def holds(self) -> dict[int, float]:
+        """Tickets that the worker has in its hands, and since when (time.monotonic())."""
+        return {} if self.touched is None else self.touched.read()
+
+    def close(self) -> None:
+        """End the worker, if there is one, and give everything back."""
+        self.kill()
+        if self.process is not None:
+            self.buried()
+        if self.touched is not None:
+            self.touched.close()
+            self.touched = None
+
+    def give(self, tasks: list[Task[T]]) -> None:
+        """Send tasks."""
+        if not self.given:
+            self.last = time.monotonic()
+        self.given.update((task.ticket, task) for task in tasks)
+        self.send("work", [(task.ticket, task.item) for task in tasks])
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+
+    def buried(self) -> str:
+        """Wait for a worker that is gone; how it ended."""
+        assert self.process is not None and self.channel is not None
+        try:
+            status = self.process.wait(_LEAVE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        self.channel.close()
+        if status < 0:
+            try:
+                return f"signal {signal.Signals(-status).name}"
+            except ValueError:
+                return f"signal {-status}"
+        return f"exit status {status}"
+
+    def answered(self, tasks: int, now: float) -> None:
+        """Note the pace: seconds an item, so that slow work is not taken for a hang."""
+        seconds = (now - self.last) / max(1, tasks)
+        self.pace = seconds if not self.pace else 0.8 * self.pace + 0.2 * seconds
+        self.last, self.deaths = now, 0
+
+    def overdue(self, deadline: float, now: float) -> bool:
+        """Whether something was touched so long ago that the worker must hang."""
+        if self.hung or self.state not in ("open", "leaving"):
+            return False
+        patience = max(deadline, 3 * self.pace * max(self.window, len(self.given)))
+        return now - min(self.holds().values(), default=now) > patience
+
+
+def _receive(chair: Chair[Any], turn: int, channel: Channel, inbox: Inbox) -> None:
+    while (message := channel.receive()) is not None:
+        inbox.put((chair, turn, message))
+    inbox.put((chair, turn, None))

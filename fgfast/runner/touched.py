@@ -1,0 +1,74 @@
+"""Which items a worker process holds in its hands: a table in memory that outlives the worker, for its parent to read.
+
+A message for each item would cost more than a small item does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+# A ticket, which is never zero, and the time.monotonic() at which the item was touched, one clock for all processes.
+_ENTRY = struct.Struct("=qd")
+
+
+class Touched:
+    """The table of one seat.
+
+    Args:
+        path: of its file; None makes one.
+        entries: most items at a time; where one more is touched, it is not noted.
+    """
+
+    def __init__(self, path: str | None = None, entries: int = 4096) -> None:
+        self._own = path is None
+        if path is None:
+            # Memory where the system has a place for it; nothing here need outlive the machine.
+            folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+            handle, path = tempfile.mkstemp(prefix="fgfast-", suffix=".touched", dir=folder)
+            os.ftruncate(handle, entries * _ENTRY.size)
+        else:
+            handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        self.path = path
+        self._table = mmap.mmap(handle, 0)
+        os.close(handle)
+        self._entries = len(self._table) // _ENTRY.size
+        self._free = list(range(self._entries - 1, -1, -1))
+        self._place: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, ticket: int) -> None:
+        """Note, before anything is done to it, that an item is touched."""
+        with self._lock:
+            if self._free:
+                place = self._place[ticket] = self._free.pop()
+                _ENTRY.pack_into(self._table, place * _ENTRY.size, ticket, time.monotonic())
+
+    def end(self, ticket: int) -> None:
+        """Note that nothing more will be done to it."""
+        with self._lock:
+            place = self._place.pop(ticket, None)
+            if place is not None:
+                _ENTRY.pack_into(self._table, place * _ENTRY.size, 0, 0.0)
+                self._free.append(place)
+
+    def read(self) -> dict[int, float]:
+        """Ticket -> since when."""
+        return {ticket: since for ticket, since in _ENTRY.iter_unpack(self._table[:]) if ticket}
+
+    def unlink(self) -> None:
+        """Let the file go once both sides have it open; where it cannot go while it is, `close` does it."""
+        if self._own:
+            with contextlib.suppress(OSError):
+                Path(self.path).unlink()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._table.close()
+        self.unlink()

@@ -1,0 +1,222 @@
+"""A worker process: opens a job on one seat, does what it is given, and notes what it touches before it does.
+
+It ends when its parent does: reading from a parent that is gone gives nothing, and Linux is asked to end it at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from typing import Any
+
+from fgfast.runner.flow import Flow
+from fgfast.runner.messages import Channel, Opened, Passed, portable
+from fgfast.runner.stages import Event, Finished
+from fgfast.runner.touched import Touched
+
+# Results go to the parent together that come within so many seconds: a message costs it some 50 us.
+_GATHER = 0.005
+# Threads of the pool give up Python's lock after so many seconds, for the thread that launches must not wait for long.
+_SWITCH = 0.001
+# Exit status of a process that its device has left in no state to go on; EX_SOFTWARE of sysexits.h.
+BROKEN = 70
+
+
+def main() -> None:
+    """Run until the parent says that it is over."""
+    channel = _channel()
+    _end_with_parent()
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent's to answer, who lets this process finish what it has
+        signal.signal(number, signal.SIG_IGN)
+    sys.setswitchinterval(_SWITCH)
+    _send_logs(channel)
+    first = channel.receive()
+    if first is None:
+        os._exit(0)
+    _, job, seat, watched, table = first
+    try:
+        opened = job.open(seat)
+    except BaseException as error:
+        channel.send("refused", portable(error))
+        os._exit(1)
+    status = Worker(channel, opened, seat.name, watched, Touched(table)).run()
+    os._exit(status)  # threads of libraries may hang; nothing is left to do
+
+
+def _channel() -> Channel:
+    """Standard input and output as they are, and everything that prints goes to standard error."""
+    writing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return Channel(sys.stdin.buffer, writing)
+
+
+def _end_with_parent() -> None:
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        pr_set_pdeathsig = 1  # linux/prctl.h
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+class _ToParent(logging.Handler):
+    """Log records of this process, given to the parent's logging."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__()
+        self._channel = channel
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            self._channel.send("log", record.levelno, self.format(record))
+
+
+def _send_logs(channel: Channel) -> None:
+    logger = logging.getLogger("fgfast")
+    logger.handlers[:] = [_ToParent(channel)]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+class Worker:
+    """A job on a seat, in this process.
+
+    Args:
+        channel: to the parent.
+        opened: the job.
+        seat: its name.
+        watched: whether the parent wants to know of each piece of work.
+        touched: where to note what is touched.
+    """
+
+    def __init__(self, channel: Channel, opened: Opened[Any, Any], seat: str, watched: bool, touched: Touched) -> None:
+        self._channel, self._opened = channel, opened
+        self._stop = threading.Event()
+        self._inbox = _Inbox(touched)
+        self._post = _Post(channel)
+        self.flow: Flow[Any] = Flow(
+            opened.stages,
+            self._inbox,
+            self._done,
+            threads=opened.threads,
+            stop=self._stop,
+            failures=opened.failures,
+            watch=self._post.event if watched else None,
+            seat=seat,
+        )
+
+    def run(self) -> int:
+        """Work until told to end. Returns the exit status."""
+        self._channel.send("opened", self.flow.limit, self._opened.facts)
+        threading.Thread(target=self._receive, name="receive", daemon=True).start()
+        try:
+            self.flow.run()
+        except self._opened.failures.broken as error:
+            self._post.flush()
+            self._channel.send("broken", f"{type(error).__name__}: {error}")
+            return BROKEN
+        except Exception as error:
+            self._post.flush()
+            self._channel.send("failed", portable(error))
+            return 1
+        self._post.flush()
+        self._channel.send("ended")
+        return 0
+
+    def _done(self, finished: Finished[Any]) -> None:
+        ticket = self._inbox.done_with(finished.item)
+        value = self._opened.close(finished)
+        passed = isinstance(value, Passed)
+        self._post.put((ticket, passed, value.item if passed else value))
+
+    def _receive(self) -> None:
+        while (message := self._channel.receive()) is not None:
+            if message[0] == "work":
+                self._inbox.add(message[1])
+            else:
+                if message[0] == "stop":
+                    self._stop.set()
+                self._inbox.end()
+            self.flow.wake()
+        os._exit(0)  # the parent is gone
+
+
+class _Inbox:
+    """Items from the parent, as a source."""
+
+    def __init__(self, touched: Touched) -> None:
+        self._touched = touched
+        self._waiting: deque[tuple[int, Any]] = deque()
+        self._tickets: dict[int, int] = {}
+        self._over = False
+
+    def add(self, items: list[tuple[int, Any]]) -> None:
+        self._waiting.extend(items)
+
+    def end(self) -> None:
+        self._over = True
+
+    def take(self) -> Any | None:
+        """As Source.take."""
+        if not self._waiting:
+            return None
+        ticket, item = self._waiting.popleft()
+        self._tickets[id(item)] = ticket  # whoever took it holds it until it is done
+        self._touched.begin(ticket)
+        return item
+
+    def ended(self) -> bool:
+        """As Source.ended."""
+        return self._over and not self._waiting
+
+    def done_with(self, item: Any) -> int:
+        """The ticket of an item to which nothing more is done."""
+        ticket = self._tickets.pop(id(item))
+        self._touched.end(ticket)
+        return ticket
+
+
+class _Post:
+    """Results and events on their way to the parent, a few together."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._lock = threading.Lock()
+        self._results: list[tuple[int, bool, Any]] = []
+        self._events: list[Event] = []
+        self._some = threading.Event()
+        threading.Thread(target=self._send_all, name="post", daemon=True).start()
+
+    def put(self, result: tuple[int, bool, Any]) -> None:
+        with self._lock:
+            self._results.append(result)
+        self._some.set()
+
+    def event(self, event: Event) -> None:
+        with self._lock:
+            self._events.append(event)
+
+    def flush(self) -> None:
+        """Send what there is. One at a time, so that nothing is sent twice or out of order."""
+        with self._lock:
+            results, self._results = self._results, []
+            events, self._events = self._events, []
+            if results or events:
+                self._channel.send("results", results, events)
+
+    def _send_all(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._some.wait()
+            pause.wait(_GATHER)
+            self._some.clear()
+            try:
+                self.flush()
+            except OSError:
+                os._exit(0)  # the parent is gone

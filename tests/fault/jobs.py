@@ -1,0 +1,118 @@
+"""Jobs for worker processes that do nothing but what a test asks of them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fgfast.runner import Failures, Finished, Passed, Seat
+
+
+class DeviceBrokenError(Exception):
+    """Stands for a CUDA error."""
+
+
+class FullError(Exception):
+    """Stands for a full disk."""
+
+
+@dataclass
+class Item:
+    """What to do with it: see `Act`."""
+
+    number: int
+    act: str = ""
+    note: str = ""
+    parts: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Act:
+    """Does to its process what the item says."""
+
+    folder: Path
+    name: str = "act"
+    seconds: float = 0.0
+
+    def __call__(self, item: Item) -> None:
+        time.sleep(self.seconds)
+        first = not (self.folder / f"seen-{item.number}").exists()
+        if item.act:
+            (self.folder / f"seen-{item.number}").touch()
+        once = item.act.endswith(" once")
+        act = item.act.removesuffix(" once")
+        if once and not first:
+            return
+        if act == "segfault":
+            ctypes.string_at(0)  # a real one, in this very thread
+        elif act == "hang":
+            time.sleep(1000)
+        elif act == "break":
+            raise DeviceBrokenError("CUDA error: an illegal memory access was encountered")
+        elif act == "full":
+            raise FullError("no space left")
+        elif act == "fail":
+            raise ValueError(f"item {item.number} cannot be done")
+
+
+@dataclass
+class Open:
+    stages: list[Any]
+    last: bool
+    threads: int = 2
+    failures: Failures = field(default_factory=lambda: Failures(fatal=(FullError,), broken=(DeviceBrokenError,)))
+    facts: dict[str, Any] = field(default_factory=lambda: {"pid": os.getpid()})
+
+    def close(self, finished: Finished[Item]) -> Any:
+        if not self.last and finished.error is None:
+            return Passed(finished.item)
+        how = f"{type(finished.error).__name__}: {finished.error}" if finished.error else "done"
+        return finished.item.number, how, tuple(finished.item.parts)
+
+
+@dataclass
+class Part:
+    """Notes on which seat an item had a part done."""
+
+    part: int
+    seat: str
+    name: str = "part"
+
+    def __call__(self, item: Item) -> None:
+        if len(item.parts) <= self.part:
+            item.parts.append(f"{self.seat}/{self.part}")
+
+
+@dataclass
+class TestJob:
+    """Opens everywhere but on devices named in `unable`, and there no more once `after` exists."""
+
+    __test__ = False
+
+    folder: Path
+    parts: int = 1
+    seconds: float = 0.0
+    threads: int = 2
+    unable: tuple[str, ...] = ()
+    refuse: bool = False
+
+    def open(self, seat: Seat) -> Open:
+        if self.refuse:
+            raise FullError("refused")
+        if seat.device in self.unable and (self.folder / f"dead {seat.device}").exists():
+            os._exit(9)
+        (self.folder / f"dead {seat.device}").touch()
+        first, end = seat.parts
+        stages: list[Any] = [Part(part, seat.name) for part in range(first, end)]
+        if end == self.parts:
+            stages.append(Act(self.folder, seconds=self.seconds))
+        return Open(stages, end == self.parts, self.threads)
+
+
+def given_up(item: Item, reason: str, detail: str) -> tuple[int, str, tuple[str, ...]]:
+    """What the tests' supervisors make of an item that was given up."""
+    return item.number, f"given up: {reason}: {detail}", ()
