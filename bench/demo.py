@@ -44,13 +44,13 @@ class Photo:
     box: Box
 
 
-_VEHICLES = (
+VEHICLES = (
     Photo("skimage", "rocket.jpg", ("Falcon 9 v1.1", "Falcon 9", "SpaceX"), (303, 122, 347, 410)),
     Photo("skimage", "astronaut.png", ("Space Shuttle/ET", "Space Shuttle", "Rockwell"), (352, 0, 456, 290)),
     Photo("skimage", "motorcycle_left.png", ("XV 535", "Virago", "Yamaha"), (112, 66, 690, 465)),
     Photo("skimage", "motorcycle_right.png", ("XV 535", "Virago", "Yamaha"), (62, 66, 640, 465)),
 )
-_THINGS = (
+THINGS = (
     Photo("skimage", "coffee.png", ("001.Coffee",), (70, 14, 486, 386)),
     Photo("sklearn", "flower.jpg", ("002.Dahlia",), (165, 82, 450, 360)),
     Photo("sklearn", "china.jpg", ("003.Pagoda",), (55, 26, 365, 420)),
@@ -73,7 +73,7 @@ def main(folder: Path) -> int:
             return code
     keys = [f"data/images/{n:07d}.jpg" for n in (1, 5, 9, 13)]
     pairs = [_pair(data, folder, "fgvc-aircraft-2013b", "aircraft", key) for key in keys]
-    keys = [f"images/{p.names[0]}/{p.names[0][4:]}_{4 * n + 1:04d}_{n}.jpg" for n, p in enumerate(_THINGS)]
+    keys = [f"images/{p.names[0]}/{p.names[0][4:]}_{4 * n + 1:04d}_{n}.jpg" for n, p in enumerate(THINGS)]
     pairs += [_pair(data, folder, "CUB_200_2011", "cub", key) for key in keys]
     sheet(pairs, folder / "before_after.png", columns=3)
     drawn = [
@@ -121,7 +121,7 @@ def build_aircraft(root: Path) -> None:
     (data / "images").mkdir(parents=True, exist_ok=True)
     rows: list[tuple[str, str, tuple[str, ...]]] = []
     boxes = []
-    for photo in _VEHICLES:
+    for photo in VEHICLES:
         for split, (picture, box) in zip(_SPLITS, variations(photograph(photo), photo.box), strict=True):
             ident = f"{len(rows) + 1:07d}"
             _with_banner(picture).save(data / "images" / f"{ident}.jpg", quality=95)
@@ -148,8 +148,8 @@ def _with_banner(picture: Image.Image) -> Image.Image:
 def build_cub(root: Path) -> None:
     """Write the other pictures in CUB-200-2011's layout."""
     lists: dict[str, list[str]] = {name: [] for name in ("images", "labels", "split", "boxes", "parts")}
-    classes = [photo.names[0] for photo in _THINGS] + ["007.Drawn_Bird"]
-    sources = [(photograph(photo), photo.box) for photo in _THINGS] + [(drawn_bird(), BIRD_BOX)]
+    classes = [photo.names[0] for photo in THINGS] + ["007.Drawn_Bird"]
+    sources = [(photograph(photo), photo.box) for photo in THINGS] + [(drawn_bird(), BIRD_BOX)]
     ident = 0
     for number, (name, (picture, box)) in enumerate(zip(classes, sources, strict=True)):
         for n, (variation, (x0, y0, x1, y1)) in enumerate(variations(picture, box)):

@@ -10,11 +10,12 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fgfast.bench.stamp import stamp
+from fgfast.bench.result import Result, Row, envelope
 
 from fgfast.config import Settings
 from fgfast.io.write import encode
@@ -35,7 +36,7 @@ _DIFFERENT = 24
 _MAX_DIFFERENCE = 0
 
 
-def measure(*, pictures: int, rounds: int, workers: int | None, folder: Path) -> dict[str, Any]:
+def measure(*, pictures: int, rounds: int, workers: int | None, folder: Path) -> Result:
     """Time both in turns on the same pictures.
 
     Args:
@@ -45,7 +46,7 @@ def measure(*, pictures: int, rounds: int, workers: int | None, folder: Path) ->
         folder: where to work; says which disk is measured.
 
     Returns:
-        Pictures a second of each, their ratios, the machine and versions, as plain values.
+        Pictures a second of each and their ratios.
     """
     workers = workers or available_cores()
     with tempfile.TemporaryDirectory(prefix="fgfast-bench-", dir=folder) as scratch:
@@ -60,19 +61,34 @@ def measure(*, pictures: int, rounds: int, workers: int | None, folder: Path) ->
             if worst > _MAX_DIFFERENCE:
                 raise AssertionError(f"fgfast's pictures differ from Pillow's by {worst} grey levels")
     ratios = [ours / theirs for ours, theirs in zip(rows["fgfast"], rows["pillow_loop"], strict=True)]
-    return {
-        "bench": "io",
+    figures: dict[str, Any] = {
         "pictures": pictures,
         "picture": f"{_SIZE[1]}x{_SIZE[0]} JPEG of {average / 1000:.0f} kB in, JPEG quality 95 4:4:4 out",
-        "rounds": rounds,
         "pictures_per_second": {name: round(statistics.median(values), 1) for name, values in rows.items()},
         "all_rounds": {name: [round(v, 1) for v in values] for name, values in rows.items()},
         "ratio": round(statistics.median(ratios), 2),
         "ratios": [round(r, 2) for r in ratios],
         "largest_difference": worst,
         "workers": workers,
-        **stamp(),
     }
+    title = "What is not the models: decode, cut, write, ledger"
+    notes = [
+        f"{pictures:,} pictures a round: {figures['picture']}.",
+        f"fgfast: {workers} workers, durable, with ledger. The Pillow loop: one thread, no sync, no ledger.",
+    ]
+    return envelope("io", rows_of(figures), title=title, rounds=rounds, notes=notes, **figures)
+
+
+def rows_of(figures: Mapping[str, Any]) -> list[Row]:
+    """The rows of a result's own fields, which results had before they had rows."""
+    names = {
+        "pillow_loop": "plain Pillow loop",
+        "fgfast": "fgfast",
+        "fgfast_masks": "fgfast, and a PNG mask each",
+    }
+    rows = [Row.of(name, figures["all_rounds"][key], "pictures/s", "higher") for key, name in names.items()]
+    rows.append(Row.of("fgfast is faster than the loop", figures["ratios"], "times", "higher"))
+    return [*rows, Row("largest difference of pictures", figures["largest_difference"], "grey levels", "lower")]
 
 
 def make_pictures(folder: Path, count: int) -> float:
@@ -135,19 +151,3 @@ def compare(ours: Path, theirs: Path) -> int:
         mine, other = (np.asarray(Image.open(f)).astype(int) for f in (file, theirs / file.relative_to(ours)))
         worst = max(worst, int(np.abs(mine - other).max()))
     return worst
-
-
-def table(result: dict[str, Any]) -> str:
-    """The result for a person."""
-    rate = result["pictures_per_second"]
-    lines = [
-        f"{result['pictures']:,} pictures a round, {result['rounds']} rounds, medians; {result['picture']}",
-        f"{result['machine']['processor']}, {result['workers']} workers, commit {result['commit']}",
-        "",
-        f"  plain Pillow loop, one thread, no sync        {rate['pillow_loop']:8.1f} pictures/s",
-        f"  fgfast, durable, with ledger                  {rate['fgfast']:8.1f} pictures/s  {result['ratio']:.2f}x",
-        f"  fgfast, and a PNG mask each                   {rate['fgfast_masks']:8.1f} pictures/s",
-        "",
-        f"  largest difference between their pictures: {result['largest_difference']} grey levels",
-    ]
-    return "\n".join(lines)

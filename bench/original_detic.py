@@ -73,7 +73,7 @@ def named() -> str:
 
 
 class Original:
-    """detectron2's DefaultPredictor on Detic's config, with the demo's overrides, on the CPU in float32.
+    """detectron2's DefaultPredictor on Detic's config, with the demo's overrides, in float32.
 
     Args:
         config: which size; of its numbers those that are set at run time: edges.
@@ -81,6 +81,7 @@ class Original:
         embeddings: (C, 512) float32, the vocabulary, unnormalised.
         selection: what counts as a detection.
         masks: compute masks of the detections too, as the original does unless told otherwise. Boxes are the same.
+        device: where it computes, as torch names it.
 
     Raises:
         ValueError: the weights are not those of the original's model.
@@ -93,9 +94,10 @@ class Original:
         embeddings: Tensor,
         selection: Selection,
         masks: bool = False,
+        device: str = "cpu",
     ) -> None:
         with _quietly():
-            self.predictor = _import("detectron2.engine.defaults").DefaultPredictor(_config(config, selection))
+            self.predictor = _import("detectron2.engine.defaults").DefaultPredictor(_config(config, selection, device))
             self.model: Any = self.predictor.model
             self.model.roi_heads.mask_on = masks
             found = self.model.load_state_dict(dict(state), strict=False)
@@ -106,7 +108,7 @@ class Original:
 
     def set_vocabulary(self, embeddings: Tensor) -> None:
         """(C, 512) float32: from now on these classes, installed as the demo does."""
-        rows = embeddings.float().T.contiguous()
+        rows = embeddings.float().T.contiguous().to(self.model.device)
         _import("detic.modeling.utils").reset_cls_test(self.model, rows, rows.shape[1])
 
     def set_selection(self, threshold: float, one_class: bool) -> None:
@@ -120,16 +122,16 @@ class Original:
         with _quietly():
             found = self.predictor(pixels[:, :, ::-1])["instances"]
         columns = (found.pred_boxes.tensor, found.scores, found.pred_classes)
-        return Detected(*(column.numpy() for column in columns))
+        return Detected(*(column.cpu().numpy() for column in columns))
 
 
-def _config(config: DeticConfig, selection: Selection) -> Any:
+def _config(config: DeticConfig, selection: Selection, device: str) -> Any:
     """Detic's config as its demo sets it up, for this size."""
     repository, cfg = _repository(), _import("detectron2.config").get_cfg()
     _import("centernet.config").add_centernet_config(cfg)
     _import("detic.config").add_detic_config(cfg)
     cfg.merge_from_file(str(repository / CONFIG))
-    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", ""
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = device, ""
     cfg.MODEL.ROI_BOX_HEAD.ZEROSHOT_WEIGHT_PATH = "rand"
     cfg.MODEL.ROI_BOX_HEAD.CAT_FREQ_PATH = str(repository / cfg.MODEL.ROI_BOX_HEAD.CAT_FREQ_PATH)
     cfg.MODEL.ROI_HEADS.ONE_CLASS_PER_PROPOSAL = selection.one_class

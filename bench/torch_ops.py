@@ -1,0 +1,115 @@
+"""The ops in PyTorch, as somebody without fgfast would write them, for `fgfast bench ops`.
+
+Arrays in and out, as the native ops have them; turning them to tensors costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fgfast.models.detic import suppression
+from fgfast.models.sam import attention as sam_attention
+from fgfast.models.sam import transform
+from fgfast.ops.reference_masks import Masks
+from fgfast.records import Bool, Float32, UInt8
+
+
+@torch.inference_mode()
+def mask_post(logits: Float32, size: tuple[int, int], side: int) -> Masks:
+    """Arguments and result as fgfast.ops.mask_post's.
+
+    Masks lie in the batch's place, for which PyTorch has the faster kernel: four times as fast as in the channels'
+    where there is one thread and three masks.
+    """
+    count, masks, low, _ = logits.shape
+    full = transform.to_stored_size(torch.from_numpy(logits).view(-1, 1, low, low), *size, side)[:, 0]
+    bits = full > transform.THRESHOLD
+    areas = bits.sum((-1, -2))
+    rows, columns = bits.any(-1), bits.any(-2)
+    ends = [_first(columns), _first(rows), size[1] - _first(columns.flip(-1)), size[0] - _first(rows.flip(-1))]
+    boxes = torch.stack(ends, -1) * (areas > 0)[:, None]
+    borders = torch.stack([columns[:, 0], rows[:, 0], columns[:, -1], rows[:, -1]], -1)
+    shape = (count, masks)
+    return Masks(
+        bits.view(*shape, *size).numpy(),
+        boxes.to(torch.float32).view(*shape, 4).numpy(),
+        areas.view(shape).numpy(),
+        transform.stability(full).view(shape).numpy(),
+        borders.view(*shape, 4).numpy(),
+    )
+
+
+def _first(flags: Tensor) -> Tensor:
+    """(N, L) bool -> (N,) int64, the place of the first True."""
+    return flags.to(torch.uint8).argmax(-1)
+
+
+@torch.inference_mode()
+def composite(pixels: UInt8, bits: Bool, colour: UInt8) -> UInt8:
+    """The subject on a colour: (H, W, 3) uint8."""
+    kept = torch.where(torch.from_numpy(bits)[..., None], torch.from_numpy(pixels), torch.from_numpy(colour))
+    return np.asarray(kept.numpy())
+
+
+@torch.inference_mode()
+def resize(pixels: UInt8, size: tuple[int, int]) -> UInt8:
+    """(H, W, 3) uint8 -> (h, w, 3) uint8 by PyTorch's own antialiased bilinear filter, which rounds otherwise."""
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    resized = functional.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+
+
+@torch.inference_mode()
+def nms(boxes: Float32, scores: Float32, threshold: float, limit: int) -> Any:
+    """As fgfast.ops.nms, by fgfast's own form in PyTorch: scores in float64 are not for the native op."""
+    return suppression.nms(torch.from_numpy(boxes), torch.from_numpy(scores).double(), threshold, limit).numpy()
+
+
+def torchvision_nms() -> Callable[..., Tensor] | None:
+    """torchvision's compiled op, where it is installed and loads beside this torch."""
+    try:
+        found: Callable[..., Tensor] = importlib.import_module("torchvision.ops").nms
+        found(torch.zeros(0, 4), torch.zeros(0), 0.5)
+    except (ImportError, RuntimeError, AttributeError):
+        return None
+    return found
+
+
+@torch.inference_mode()
+def by_torchvision(boxes: Float32, scores: Float32, threshold: float, limit: int) -> Any:
+    """As fgfast.ops.nms, by torchvision's compiled op, which has no limit."""
+    suppress = torchvision_nms()
+    assert suppress is not None
+    return suppress(torch.from_numpy(boxes), torch.from_numpy(scores), threshold)[:limit].numpy()
+
+
+@torch.inference_mode()
+def attention(
+    q: Float32,
+    k: Float32,
+    v: Float32,
+    rel_pos: tuple[Float32, Float32],
+    token_at: Any,
+    padding: tuple[Float32, Float32],
+) -> Float32:
+    """As fgfast.ops.attention, by PyTorch's fused attention: tokens are sorted into windows and back."""
+    windows, places = token_at.shape
+    at = torch.from_numpy(token_at).flatten()
+    own = torch.argsort(at)[: q.shape[1]]
+    nothing = np.zeros_like(padding[0])
+
+    def sorted_in(tokens: Float32, rest: Float32) -> Tensor:
+        """(1, T, H, D) -> (windows, H, places, D)."""
+        rows = torch.cat([torch.from_numpy(tokens)[0], torch.from_numpy(rest)[None]])
+        return rows[at].unflatten(0, (windows, places)).transpose(1, 2)
+
+    parts = (sorted_in(tokens, rest) for tokens, rest in ((q, nothing), (k, padding[0]), (v, padding[1])))
+    mixed = sam_attention.attend(*parts, *(torch.from_numpy(table) for table in rel_pos))
+    return np.asarray(mixed.transpose(1, 2).flatten(0, 1)[own][None].numpy())
