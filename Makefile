@@ -51,6 +51,8 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard fgfast/*/__in
 $(MODELS): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,text,export]"
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchvision segment-anything
+	# DALI's CPU decoder, where there is a wheel of it (Linux); without it its tests skip.
+	-$(BIN)/python -m pip install -q -c constraints.txt nvidia-dali-cuda130
 	touch $(MODELS)
 
 clean:

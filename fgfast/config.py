@@ -17,6 +17,8 @@ FormatName = Literal["same", "png", "jpeg", "webp"]
 CropName = Literal["none", "box", "square"]
 MaskFormat = Literal["png", "rle", "none"]
 BackgroundKind = Literal["colour", "transparent", "blur", "picture"]
+PlacementName = Literal["auto", "replicate", "split"]
+DecoderName = Literal["auto", "cpu", "dali", "dali_cpu", "nvjpeg"]
 
 DETECTORS: tuple[str, ...] = get_args(DetectorName)
 SEGMENTERS: tuple[str, ...] = get_args(SegmenterName)
@@ -28,6 +30,8 @@ SAM_SEGMENTERS = ("sam_vit_b", "sam_vit_l", "sam_vit_h")
 FORMATS: tuple[str, ...] = get_args(FormatName)
 CROPS: tuple[str, ...] = get_args(CropName)
 MASK_FORMATS: tuple[str, ...] = get_args(MaskFormat)
+PLACEMENTS: tuple[str, ...] = get_args(PlacementName)
+DECODERS: tuple[str, ...] = get_args(DecoderName)
 
 # ImageNet's channel means (0.485, 0.456, 0.406; torchvision's and timm's preprocessing) in 8 bits: after the usual
 # normalisation such a background is zero.
@@ -96,6 +100,16 @@ def _as_background(value: object) -> Background:
     raise UsageError(f"background must be a name, a colour (R, G, B), a path or a Background, not {value!r}")
 
 
+def _as_devices(value: object) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise UsageError(f"devices must be names between commas, as cuda:0,cuda:1 or cpu, not {value!r}")
+    devices = tuple(name.strip() for name in names)
+    if not devices or ("auto" in devices and len(devices) > 1):
+        raise UsageError(f"devices must be auto or names of devices, not {value!r}")
+    return devices
+
+
 def _parse_colour(text: str) -> tuple[int, int, int]:
     try:
         red, green, blue = (int(part) for part in text.split(","))
@@ -142,7 +156,16 @@ class Settings:
             None takes what the data set says that it shows.
         model_weights: "cached" (the official ones), "random:SEED" (made up, for trying out), or a checkpoint's path.
         precision: of the models' matrix products: "fp32", "bf16", "fp16", or "auto" (bf16 where computed natively).
-        device: "auto" (the first GPU, else the CPU), "cpu", "cuda:0", ...
+        devices: "auto" (every GPU, else the CPU), or names, as text between commas or one by one: "cpu", "cuda:0", ...
+            Each gets a worker process; a device may be named more than once.
+        placement: of a detector and a segmenter that are both models, on several devices: "replicate" (each device
+            does all), "split" (some detect, the others segment), or "auto" (whichever the measured times say).
+        batch: most pictures a batch of a model; None takes what suits each device. Less than is asked for is taken
+            where the memory does not suffice.
+        threads: that a model on a CPU computes with; None takes one for each core. Results depend on it in their last
+            digits, so it is part of what a run is resumed with.
+        decoder: of picture files: "cpu", "dali_cpu", "dali" and "nvjpeg" (on a GPU), or "auto" (the fastest whose
+            pixels give the same masks on a sample of the data set).
         backend: what computes the models: "torch", "onnxruntime" or "tensorrt" (graphs made by `fgfast export`), or
             "auto" (the fastest of those that are installed, exported and checked on this machine).
         background: what takes the background's place; text is read as `Background.parse` does, a path is a picture,
@@ -160,7 +183,11 @@ class Settings:
     vocabulary: str | None = None
     model_weights: str = "cached"
     precision: PrecisionName = "auto"
-    device: str = "auto"
+    devices: str | tuple[str, ...] = "auto"
+    placement: PlacementName = "auto"
+    batch: int | None = None
+    threads: int | None = None
+    decoder: DecoderName = "auto"
     backend: BackendName = "auto"
     background: Background | str | Path | tuple[int, int, int] = Background()
     format: FormatName = "same"
@@ -172,6 +199,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", _as_background(self.background))
+        object.__setattr__(self, "devices", _as_devices(self.devices))
         for kind, value, allowed in (
             ("detector", self.detector, DETECTORS),
             ("segmenter", self.segmenter, SEGMENTERS),
@@ -180,9 +208,14 @@ class Settings:
             ("format", self.format, FORMATS),
             ("crop", self.crop, CROPS),
             ("mask format", self.masks, MASK_FORMATS),
+            ("placement", self.placement, PLACEMENTS),
+            ("decoder", self.decoder, DECODERS),
         ):
             if value not in allowed:
                 raise UnknownNameError(kind, value, allowed)
+        for name, number in (("batch", self.batch), ("threads", self.threads)):
+            if number is not None and (not isinstance(number, int) or number < 1):
+                raise UsageError(f"{name} must be a whole number of at least 1, not {number!r}")
         if not isinstance(self.quality, int) or not 1 <= self.quality <= 100:
             raise UsageError(f"quality must be a whole number from 1 to 100, not {self.quality!r}")
         if not isinstance(self.pad, (int, float)) or not 0 <= self.pad <= 10:
@@ -210,9 +243,20 @@ class Settings:
         assert isinstance(self.background, Background)
         return self.background
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The devices, read."""
+        assert isinstance(self.devices, tuple)
+        return self.devices
+
     def describe(self) -> dict[str, Any]:
-        """The settings as plain values, for run.json and for the comparison before a run is resumed."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        """What changes the result, as plain values, for run.json and for the comparison before a run is resumed.
+
+        Of devices only their kind does: a run may go on with more of them, or fewer.
+        """
+        without = ("devices", "placement", "batch")
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in without}
+        plain["device"] = "+".join(sorted({device.partition(":")[0] for device in self.places}))
         plain["background"] = self.fill.describe()
         return plain
 

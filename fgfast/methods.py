@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fgfast.config import MODEL_DETECTORS, SAM_SEGMENTERS, Settings
 from fgfast.datasets.layout import Dataset
+from fgfast.device_stages import BatchDetector
 from fgfast.errors import UsageError
+from fgfast.io.decoders import ON_GPU, available, decoder
+from fgfast.machine import available_cores
 from fgfast.models import weights
 from fgfast.models.build import seed_of
-from fgfast.records import Bool, Detections, Float32, Image, Mask, Sample, UInt8
+from fgfast.records import Bool, Float32, Mask, UInt8
 from fgfast.stages import Annotations, Center, Detector, Segmenter, box_mask
 
 if TYPE_CHECKING:
     from fgfast.models.grabcut import GrabCut
+    from fgfast.models.sam.segmenter import SamSegmenter
 
 
 def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[Settings, list[str]]:
@@ -41,8 +45,26 @@ def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[
     if made_up and (settings.segmenter in SAM_SEGMENTERS or settings.detector in MODEL_DETECTORS):
         reasons.append(f"weights {settings.model_weights}: made up, for trying out; masks and boxes mean nothing")
     if settings.detector in MODEL_DETECTORS or settings.segmenter in SAM_SEGMENTERS:
-        settings = _choose_device(settings, reasons, measure)
-    return settings, reasons
+        settings = _choose_devices(settings, reasons, measure)
+    elif settings.places == ("auto",):
+        settings = replace(settings, devices=("cpu",))
+    return _choose_decoder(settings, reasons), reasons
+
+
+def _choose_decoder(settings: Settings, reasons: list[str]) -> Settings:
+    """Where no GPU takes part, the CPU's own decoder is the fastest, and the reference of all others. On a GPU it is
+    chosen by measuring, when a run begins.
+    """
+    if settings.decoder != "auto":
+        for device in dict.fromkeys(settings.places):
+            if settings.decoder not in available(device):
+                decoder(settings.decoder, device)  # raises what there is to say
+        reasons.append(f"decoder {settings.decoder}: as asked")
+        return settings
+    if any(available(device)[0] in ON_GPU for device in settings.places):
+        reasons.append("decoder auto: measured and compared when the run begins")
+        return settings
+    return replace(settings, decoder="cpu")
 
 
 def _choose_detector(dataset: Dataset, settings: Settings, torch: bool, reasons: list[str]) -> Settings:
@@ -74,84 +96,78 @@ def _choose_segmenter(settings: Settings, torch: bool, reasons: list[str]) -> Se
 def choose_segmenter(settings: Settings) -> Settings:
     """The same settings with segmenter, device and precision chosen, for a single picture whose box is known."""
     settings = _choose_segmenter(settings, importlib.util.find_spec("torch") is not None, [])
-    return _choose_device(settings, []) if settings.segmenter in SAM_SEGMENTERS else settings
+    return _choose_devices(settings, []) if settings.segmenter in SAM_SEGMENTERS else settings
 
 
-def _choose_device(settings: Settings, reasons: list[str], measure: bool = True) -> Settings:
-    from fgfast.models.devices import choose_device, choose_precision
-
-    device = choose_device(settings.device)
-    precision, why = choose_precision(settings.precision, device)
-    reasons.append(f"device {device}, precision {precision}: {why}")
-    settings = replace(settings, device=device, precision=precision)
+def _choose_devices(settings: Settings, reasons: list[str], measure: bool = True) -> Settings:
     from fgfast.models.backend import choose_backend
+    from fgfast.models.devices import choose_devices, choose_precision
 
+    devices = choose_devices(settings.places)
+    precision, why = choose_precision(settings.precision, devices)
+    reasons.append(f"devices {','.join(devices)}, precision {precision}: {why}")
+    settings = replace(settings, devices=devices, precision=precision)
     used = [n for n in (settings.detector, settings.segmenter) if n in MODEL_DETECTORS or n in SAM_SEGMENTERS]
-    backend, why = choose_backend(settings.backend, used, settings.model_weights, precision, device, measure)
-    reasons.append(f"backend {backend}: {why}")
-    return replace(settings, backend=backend)
+    for device in dict.fromkeys(devices):
+        backend, why = choose_backend(settings.backend, used, settings.model_weights, precision, device, measure)
+        settings = replace(settings, backend=backend)
+    reasons.append(f"backend {settings.backend}: {why}")
+    if "cpu" in devices and settings.threads is None:
+        settings = replace(settings, threads=available_cores())
+    return settings
 
 
-def detector(settings: Settings, dataset: Dataset) -> Detector:
-    """The detector that the settings name, ready to run.
+def both_are_models(settings: Settings) -> bool:
+    """Whether there are a detector and a segmenter to place on devices."""
+    return settings.detector in MODEL_DETECTORS and settings.segmenter in SAM_SEGMENTERS
+
+
+def simple_detector(settings: Settings) -> Detector:
+    """A detector that is no model."""
+    return Annotations() if settings.detector == "annotations" else Center()
+
+
+def detector_model(settings: Settings, subject: Sequence[str], device: str) -> BatchDetector:
+    """The model that the settings name as detector, ready to run on a device.
+
+    Args:
+        settings: with every "auto" replaced.
+        subject: what the pictures show, where no vocabulary says it.
+        device: as torch names it.
 
     Raises:
         ModelNotCachedError: its weights are not on this machine.
         MissingExtraError: a package is not installed.
         UsageError: nobody said what the pictures show.
     """
-    if settings.detector == "annotations":
-        return Annotations()
-    if settings.detector == "center":
-        return Center()
-    words = settings.vocabulary or ",".join(dataset.subject)
+    words = settings.vocabulary or ",".join(subject)
     if not words:
         raise UsageError('say what the pictures show: --vocabulary "bird,car", lvis, or a file with a name a line')
+    weights, precision, backend = settings.model_weights, settings.exact_precision, settings.exact_backend
     if settings.detector == "detic":
-        return _OneAtATime("detic", _detic(settings, words))
+        from fgfast.models import sessions
+        from fgfast.models.detic.config import SWIN_B
+        from fgfast.models.detic.detector import DeticDetector
+        from fgfast.models.vocabulary import load_vocabulary
+
+        names, embeddings = load_vocabulary(words, weights)
+        canvases = sessions.detic(weights, precision, device, backend, settings.batch)
+        return DeticDetector(canvases, SWIN_B, names, embeddings)
     from fgfast.models import grounding_dino
     from fgfast.models.vocabulary import read_names
 
-    dino = grounding_dino.build(
+    return grounding_dino.build(
         settings.detector,
         read_names(words),
-        settings.model_weights,
-        device=settings.device,
-        precision=settings.exact_precision,
-        backend=settings.exact_backend,
+        weights,
+        device=device,
+        precision=precision,
+        backend=backend,
+        batch=settings.batch,
     )
-    return _OneAtATime(settings.detector, lambda image: dino([image])[0])
 
 
-def _detic(settings: Settings, words: str) -> Callable[[Image], Detections]:
-    from fgfast.models import sessions
-    from fgfast.models.detic.config import SWIN_B
-    from fgfast.models.detic.detector import DeticDetector
-    from fgfast.models.vocabulary import load_vocabulary
-
-    names, embeddings = load_vocabulary(words, settings.model_weights)
-    canvases = sessions.detic(settings.model_weights, settings.exact_precision, settings.device, settings.exact_backend)
-    found = DeticDetector(canvases, SWIN_B, names, embeddings)
-    return lambda image: found([image])[0].detections
-
-
-@dataclass(slots=True)
-class _OneAtATime:
-    """A model's detector for one picture at a time: the model itself uses all cores, or the one GPU."""
-
-    name: str
-    find: Callable[[Image], Detections]
-    lock: threading.Lock
-
-    def __init__(self, name: str, find: Callable[[Image], Detections]) -> None:
-        self.name, self.find, self.lock = name, find, threading.Lock()
-
-    def detect(self, sample: Sample, image: Image) -> Detections:
-        with self.lock:
-            return self.find(image)
-
-
-def right_words(settings: Settings, dataset: Dataset) -> frozenset[str]:
+def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
     """The names that count as the subject, as `plain` writes them; empty where every name does.
 
     The data set says what its pictures show; a vocabulary of one's own says it instead, unless it is all of LVIS.
@@ -162,11 +178,11 @@ def right_words(settings: Settings, dataset: Dataset) -> frozenset[str]:
         return frozenset()
     if settings.vocabulary and settings.vocabulary != "lvis":
         return frozenset(plain(name) for name in read_names(settings.vocabulary))
-    return frozenset(plain(word) for word in dataset.subject)
+    return frozenset(plain(word) for word in subject)
 
 
 def segmenter(settings: Settings) -> Segmenter:
-    """The segmenter that the settings name, ready to run; errors as for `detector`."""
+    """The segmenter that the settings name, for one picture at a time; errors as for `detector_model`."""
     if settings.segmenter == "box":
         return lambda pixels, box, banner: Mask(box_mask(pixels, box, banner))
     if settings.segmenter in SAM_SEGMENTERS:
@@ -180,16 +196,22 @@ def _grabcut(cut: GrabCut) -> Segmenter:
     return lambda pixels, box, banner: Mask(cut.segment(pixels, box, banner))
 
 
-def _sam(settings: Settings) -> Segmenter:
+def sam_model(settings: Settings, device: str) -> SamSegmenter:
+    """SAM as the settings name it, ready to run on a device; errors as for `detector_model`."""
     from fgfast.models import sessions
 
-    sam = sessions.sam(
+    return sessions.sam(
         settings.segmenter,
         settings.model_weights,
         settings.exact_precision,
-        settings.device,
+        device,
         settings.exact_backend,
+        settings.batch,
     )
+
+
+def _sam(settings: Settings) -> Segmenter:
+    sam = sam_model(settings, settings.places[0])
     lock = threading.Lock()
 
     def segment(pixels: UInt8, box: Float32, banner_rows: int) -> Mask:

@@ -1,4 +1,4 @@
-"""A data set goes in, its foreground-only twin comes out: settings -> stages -> runner -> ledger -> twin.
+"""A data set goes in, its foreground-only twin comes out: settings -> job -> workers -> ledger -> twin.
 
 Reads from top to bottom: `convert` makes a `Plan` and carries it out; `run` shows the whole course of a run.
 """
@@ -9,24 +9,26 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fgfast import methods
 from fgfast.config import Selection, Settings
+from fgfast.crew import hire, settle_decoder
 from fgfast.datasets.layout import Placement
 from fgfast.errors import OutputFailedError, OutputRefusedError, UnknownNameError, UsageError
 from fgfast.io import coco
 from fgfast.io.output import MODES, Mode, Output, delete_files
 from fgfast.io.provenance import write_run_json
-from fgfast.io.report import write_report
-from fgfast.io.write import FORMAT_SUFFIXES, settle, sync_folders
+from fgfast.io.report import write_page
+from fgfast.io.summary import Summary
+from fgfast.io.write import settle, sweep_parts, sync_folders
+from fgfast.job import ConvertJob
 from fgfast.machine import available_cores
 from fgfast.plan import Plan, load_background, make_plan
-from fgfast.records import Outcome, Status
-from fgfast.runner import run as run_stages
-from fgfast.stages import Closed, Cut, Decode, Detect, MaskSubject, Work, Write, close
+from fgfast.records import Sample, Status
+from fgfast.runner import DEADLINE, Event, Watch
+from fgfast.stages import Closed, Work
 
 Progress = Callable[[dict[Status, int], int], None]
 """Called with the counts so far and the number of samples to do."""
@@ -79,6 +81,7 @@ def convert(
     workers: int | None = None,
     stop: threading.Event | None = None,
     progress: Progress | None = None,
+    in_process: bool = False,
 ) -> Report:
     """Make the foreground-only twin of a data set.
 
@@ -92,14 +95,17 @@ def convert(
         selection: which samples; default all.
         mode: "auto" goes on where an earlier run with the same settings stopped, "resume" insists on that,
             "overwrite" begins anew.
-        workers: threads; default one for each core.
+        workers: threads for what the models do not do, shared out to the worker processes; default one for each core.
         stop: set it to end the run early and cleanly.
         progress: called now and then with the counts so far and the total.
+        in_process: do everything in this process, on the first device: for debuggers. What crashes then takes the run
+            with it; the next one goes on where it stopped.
 
     Raises:
         UsageError: the request cannot be carried out as given; nothing was touched.
         DatasetError: an annotation file is malformed.
         OutputFailedError: the disk is full or failing; what is finished stays, and the same call goes on later.
+        WorkerLostError: no worker process is left; likewise.
 
     Example:
         >>> import fgfast
@@ -108,7 +114,7 @@ def convert(
         0
     """
     plan = make_plan(dataset, out, root=root, labels=labels, settings=settings, selection=selection)
-    return run(plan, mode=mode, workers=workers, stop=stop, progress=progress)
+    return run(plan, mode=mode, workers=workers, stop=stop, progress=progress, in_process=in_process)
 
 
 def run(
@@ -118,54 +124,74 @@ def run(
     workers: int | None = None,
     stop: threading.Event | None = None,
     progress: Progress | None = None,
+    in_process: bool = False,
+    deadline: float = DEADLINE,
+    watch: Watch | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Report:
-    """Carry out a plan. Arguments and errors as for `convert`."""
-    start = time.perf_counter()
+    """Carry out a plan. Further arguments and errors as for `convert`.
+
+    Args:
+        plan: what to do.
+        deadline: seconds after which a worker process that gives no answer for a picture is ended.
+        watch: called in this process with each piece of work that is done, for those who measure.
+        say: called with a sentence about each choice that is made only now.
+    """
+    say = say or _say_nothing
     stop = stop or threading.Event()
     workers = available_cores() if workers is None else workers
     if workers < 1:
         raise UsageError(f"workers must be at least 1, not {workers}")
     if mode not in MODES:
         raise UnknownNameError("mode", mode, MODES)
+    plan = settle_decoder(plan, say)
     with Output(plan.out, plan.dataset.folder) as output:
-        steps = stages(plan, output)  # a model that is missing is found out before anything is touched
-        output.open(mode, plan.made_with, plan.dataset.root)
-        finished = still_there(plan, output)
-        counts: Counter[Status] = Counter(finished.values())
-        resumed = len(finished)
-        make_folders(plan, output)
+        job = convert_job(plan, output, workers)
+        # A model that is missing is found out before anything is touched.
+        with hire(job, plan, stop, in_process=in_process, deadline=deadline, watch=watch) as crew:
+            for sentence in crew.said:
+                say(sentence)
+            start = time.perf_counter()
+            output.open(mode, plan.made_with, plan.dataset.root)
+            finished = still_there(plan, output)
+            counts: Counter[Status] = Counter(finished.values())
+            resumed = len(finished)
+            make_folders(plan, output)
 
-        def collect(batch: list[Closed]) -> None:
-            enter(batch, plan, output)
-            counts.update(closed.outcome.status for closed in batch)
+            def collect(batch: list[Closed]) -> None:
+                began = time.monotonic()
+                enter(batch, plan, output)
+                if watch:
+                    watch(Event("settle", "", "collect", began, time.monotonic(), len(batch), 0))
+                counts.update(closed.outcome.status for closed in batch)
+                if progress:
+                    progress(dict(counts), len(plan.positions))
+
             if progress:
                 progress(dict(counts), len(plan.positions))
-
-        if progress:
-            progress(dict(counts), len(plan.positions))
-        with one_opencv_thread_each():
-            run_stages(
-                todo(plan, finished.keys()),
-                steps,
-                close,
-                collect,
-                workers=workers,
-                stop=stop,
-                fatal=(OutputFailedError,),
-            )
-        seconds = time.perf_counter() - start
+            crew.work(todo(plan, finished.keys()), collect)
+            if crew.deaths():
+                sweep_parts(output.out)
+            seconds = time.perf_counter() - start
+        plan = replace(plan, reasons=(*plan.reasons, *crew.said))
         return finish(plan, output, resumed, seconds, stop.is_set(), workers)
 
 
-def stages(plan: Plan, output: Output) -> tuple[Decode, Detect, MaskSubject, Cut, Write]:
-    """The stages that the settings ask for."""
+def _say_nothing(sentence: str) -> None:
+    """For callers that do not want to hear it."""
+
+
+def convert_job(plan: Plan, output: Output, workers: int) -> ConvertJob:
+    """What worker processes are to do."""
     settings = plan.settings
-    return (
-        Decode(plan.dataset.turn_exif),
-        Detect(methods.detector(settings, plan.dataset), methods.right_words(settings, plan.dataset)),
-        MaskSubject(methods.segmenter(settings), judge=settings.segmenter != "box"),
-        Cut(settings.fill, load_background(settings.fill), settings.crop, settings.pad),
-        Write(output.twin, output.masks, settings.masks, FORMAT_SUFFIXES.get(settings.format), settings.quality),
+    return ConvertJob(
+        settings=settings,
+        subject=tuple(plan.dataset.subject),
+        turn_exif=plan.dataset.turn_exif,
+        pictures=output.twin,
+        masks=output.masks,
+        background=load_background(settings.fill),
+        threads=max(1, workers // len(settings.places)),
     )
 
 
@@ -225,27 +251,19 @@ def enter(batch: list[Closed], plan: Plan, output: Output) -> None:
 
 def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bool, workers: int) -> Report:
     """Write what describes the twin as a whole: its annotation files, COCO, Parquet, run.json, report."""
-    ledger = output.ledger
-    written: tuple[Status, Status] = ("done", "flagged")
-    selected = {sample.key for sample in plan.selected}
-    annotation_files = plan.dataset.write_annotations(output.twin, placements(ledger.outcomes(written)), selected)
+    ledger, dataset = output.ledger, plan.dataset
+    samples = {sample.key: sample for sample in plan.selected}
+    seen, placed = describe(plan, output, samples)
+    annotation_files = dataset.write_annotations(output.twin, placed, set(samples))
     ledger.set_meta({"annotation_files": sorted(str(p.relative_to(output.out)) for p in annotation_files)})
-    labels = {sample.key: sample.label for sample in plan.dataset.samples}
-    coco.write_instances(
-        output.instances, ledger.outcomes(written), labels, plan.dataset.classes, f"{plan.dataset.name}"
-    )
-    if plan.settings.masks == "rle":
-        coco.write_parquet(output.parquet, ledger.outcomes(written))
-    flags: Counter[str] = Counter(r for o in ledger.outcomes(("flagged",)) for r in o.reasons)
-    failures: Counter[str] = Counter(r for o in ledger.outcomes(("failed",)) for r in o.reasons)
     report = Report(
         out=output.out,
         twin=output.twin,
         html=output.report,
         total=len(plan.positions),
         counts=ledger.counts(),
-        flags=dict(flags.most_common()),
-        failures=dict(failures.most_common()),
+        flags=dict(seen.reasons["flagged"].most_common()),
+        failures=dict(seen.reasons["failed"].most_common()),
         resumed=resumed,
         seconds=seconds,
         stopped=stopped and sum(ledger.counts().values()) < len(plan.positions),
@@ -260,14 +278,14 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
         workers=workers,
         result={"total": report.total, "counts": report.counts, **runs},
     )
-    write_report(
+    write_page(
         output.report,
+        seen,
         facts=facts,
         total=report.total,
-        outcomes=ledger.outcomes,
-        samples={s.key: s for s in plan.selected},
+        samples=samples,
         twin=output.twin,
-        turn_exif=plan.dataset.turn_exif,
+        turn_exif=dataset.turn_exif,
     )
     return report
 
@@ -285,23 +303,19 @@ def remember_run(output: Output, worked: int, seconds: float) -> dict[str, float
     }
 
 
-def placements(outcomes: Iterable[Outcome]) -> dict[str, Placement]:
-    """Where the written pictures lie in the twin."""
-    placed = {}
-    for o in outcomes:
-        assert o.twin is not None and o.size is not None and o.twin_size is not None
-        placed[o.key] = Placement(o.twin, o.offset, o.twin_size, o.size)
-    return placed
-
-
-@contextlib.contextmanager
-def one_opencv_thread_each() -> Iterator[None]:
-    """Workers are the parallelism: OpenCV's own threads on top of them only get in each other's way."""
-    import cv2
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
+def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, Placement]]:
+    """Write COCO and Parquet, in one reading of the ledger; what the report shows, and where the pictures lie."""
+    seen, placed = Summary((), samples), {}
+    labels = {sample.key: sample.label for sample in plan.dataset.samples}
+    with contextlib.ExitStack() as files:
+        add = [files.enter_context(coco.instances(output.instances, labels, plan.dataset.classes, plan.dataset.name))]
+        if plan.settings.masks == "rle":
+            add.append(files.enter_context(coco.parquet(output.parquet)))
+        for o in output.ledger.outcomes():
+            seen.add(o)
+            if o.twin is not None:
+                assert o.size is not None and o.twin_size is not None
+                placed[o.key] = Placement(o.twin, o.offset, o.twin_size, o.size)
+                for write in add:
+                    write(o)
+    return seen, placed

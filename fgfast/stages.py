@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from fgfast import ops
 from fgfast.config import Background, CropName, MaskFormat
-from fgfast.errors import SampleError
+from fgfast.errors import DeviceMemoryError, SampleError
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.write import encode, encode_mask, write_part
 from fgfast.ops.background import blurred_background, cover, extended_view
@@ -40,6 +40,8 @@ class Work:
         sample: the sample.
         twin: key of its picture in the twin.
         mask_name: POSIX path of its mask inside the masks folder.
+        low_res: what SAM gave, before it is a mask.
+        seconds: stage -> seconds spent in an earlier part of the job, in another process.
     """
 
     position: int
@@ -51,10 +53,18 @@ class Work:
     prompt: Prompt | None = None
     others: tuple[Other, ...] = ()
     flags: list[str] = field(default_factory=list)
+    low_res: Any = None
     mask: Mask | None = None
     cutout: Cutout | None = None
     rle: bytes | None = None
     parts: list[tuple[Path, Path]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def packed(self, seconds: Mapping[str, float]) -> Work:
+        """This work for another process: what was found, without pixels; with the time it took."""
+        self.image = self.detections = None
+        self.seconds = _sum(self.seconds, seconds)
+        return self
 
 
 class Detector(Protocol):
@@ -111,11 +121,18 @@ class Detect:
 
     def __call__(self, work: Work) -> None:
         assert work.image is not None
-        work.detections = self.detector.detect(work.sample, work.image)
-        found = choose_prompt(work.detections, work.sample, work.image.size, self.right)
-        work.prompt, flag, work.others = found
-        if flag:
-            work.flags.append(flag)
+        if work.prompt is None:  # else it comes from another process
+            work.detections = self.detector.detect(work.sample, work.image)
+            choose(work, self.right)
+
+
+def choose(work: Work, right: frozenset[str]) -> None:
+    """Detections -> Prompt."""
+    assert work.image is not None and work.detections is not None
+    found = choose_prompt(work.detections, work.sample, work.image.size, right)
+    work.prompt, flag, work.others = found
+    if flag:
+        work.flags.append(flag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +151,18 @@ class MaskSubject:
     def __call__(self, work: Work) -> None:
         assert work.image is not None and work.prompt is not None
         box, banner = work.prompt.box, work.sample.banner_rows
-        mask = self.segment(work.image.pixels, box, banner)
-        if self.judge:
-            work.flags.extend(flags(mask.bits, box, banner))
-        if not mask.bits.any():
-            mask = Mask(box_mask(work.image.pixels, box, banner), mask.quality)
-        work.mask = mask
+        keep(work, self.segment(work.image.pixels, box, banner), self.judge)
+
+
+def keep(work: Work, mask: Mask, judge: bool) -> None:
+    """Examine a mask where it is to be judged, and take it, or its box where it is empty."""
+    assert work.image is not None and work.prompt is not None
+    box, banner = work.prompt.box, work.sample.banner_rows
+    if judge:
+        work.flags.extend(flags(mask.bits, box, banner))
+    if not mask.bits.any():
+        mask = Mask(box_mask(work.image.pixels, box, banner), mask.quality)
+    work.mask = mask
 
 
 def box_mask(pixels: UInt8, box: Float32, banner_rows: int) -> Bool:
@@ -240,12 +263,16 @@ class Closed:
 def close(finished: Finished[Work]) -> Closed:
     """The outcome of a finished work, without its pixels."""
     work, error = finished.item, finished.error
+    seconds = _sum(work.seconds, finished.seconds)
     if error is None:
-        return Closed(work.position, _success(work, finished.seconds), tuple(work.parts))
+        return Closed(work.position, _success(work, seconds), tuple(work.parts))
     reason, detail = "internal error", f"{type(error).__name__}: {error}; please report it with this picture"
     if isinstance(error, SampleError):
         reason, detail = error.reason, error.detail
         log.info("%s: %s (stage %s)", work.sample.key, detail, finished.stage)
+    elif isinstance(error, DeviceMemoryError):
+        reason, detail = "out of memory", f"{work.sample.key}: {error}; scale it down, or take a smaller model"
+        log.warning("%s", detail)
     else:
         log.error("%s: internal error in stage %s", work.sample.key, finished.stage, exc_info=error)
     outcome = Outcome(
@@ -257,9 +284,21 @@ def close(finished: Finished[Work]) -> Closed:
         size=work.image.size if work.image else None,
         box=work.prompt.box if work.prompt else None,
         box_reason=work.prompt.reason if work.prompt else "",
-        seconds=finished.seconds,
+        seconds=seconds,
     )
     return Closed(work.position, outcome, tuple(work.parts))
+
+
+def given_up(work: Work, reason: str, detail: str) -> Closed:
+    """The outcome of a work whose worker process died of it."""
+    log.warning("%s: %s", work.sample.key, detail)
+    detail = f"{work.sample.key}: {detail}; look at this picture, then start the same command again"
+    outcome = Outcome(key=work.sample.key, status="failed", stage="worker", reasons=(reason,), detail=detail)
+    return Closed(work.position, outcome, ())
+
+
+def _sum(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    return {stage: first.get(stage, 0.0) + second.get(stage, 0.0) for stage in (*first, *second)}
 
 
 def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:

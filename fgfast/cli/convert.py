@@ -10,7 +10,20 @@ import click
 
 from fgfast.cli.datasets import fetch
 from fgfast.cli.frame import EXIT_SOME_FAILED, choices, dataset_names, verbose_option
-from fgfast.config import BACKENDS, CROPS, DETECTORS, FORMATS, MASK_FORMATS, PRECISIONS, SEGMENTERS
+from fgfast.config import (
+    BACKENDS,
+    CROPS,
+    DECODERS,
+    DETECTORS,
+    FORMATS,
+    MASK_FORMATS,
+    PLACEMENTS,
+    PRECISIONS,
+    SEGMENTERS,
+)
+
+# fgfast.runner.DEADLINE, without importing it for --help; a test holds them equal.
+DEADLINE = 300.0
 
 if TYPE_CHECKING:
     from fgfast.plan import Plan
@@ -55,7 +68,28 @@ if TYPE_CHECKING:
     help=f"Of the models: {', '.join(PRECISIONS)}.",
     shell_complete=choices(PRECISIONS),
 )
-@click.option("--device", default="auto", show_default=True, help="Where models run: auto, cpu, cuda:0, ...")
+@click.option(
+    "--devices",
+    default="auto",
+    show_default=True,
+    help="Where models run: auto (every GPU, else the CPU), or names between commas: cuda:0,cuda:1. A worker each.",
+)
+@click.option(
+    "--placement",
+    default="auto",
+    show_default=True,
+    help=f"Of both models on several devices: {', '.join(PLACEMENTS)}.",
+    shell_complete=choices(PLACEMENTS),
+)
+@click.option("--batch", type=click.IntRange(1), help="Most pictures a batch of a model.  [default: by device]")
+@click.option("--threads", type=click.IntRange(1), help="Of a model on a CPU.  [default: one for each core]")
+@click.option(
+    "--decoder",
+    default="auto",
+    show_default=True,
+    help=f"Of picture files: {', '.join(DECODERS)}.",
+    shell_complete=choices(DECODERS),
+)
 @click.option(
     "--backend",
     default="auto",
@@ -88,7 +122,19 @@ if TYPE_CHECKING:
     help=f"{', '.join(MASK_FORMATS)}.",
     shell_complete=choices(MASK_FORMATS),
 )
-@click.option("--workers", type=click.IntRange(1), help="Threads.  [default: one for each core]")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Threads for decoding, cutting and writing, over all devices.  [default: one for each core]",
+)
+@click.option(
+    "--deadline",
+    default=DEADLINE,
+    show_default=True,
+    type=click.FloatRange(min=1.0),
+    help="Seconds after which a worker process that gives no answer for a picture is ended.",
+)
+@click.option("--in-process", is_flag=True, help="No worker processes: for debuggers.")
 @click.option("--resume", is_flag=True, help="Insist on going on with an earlier run.")
 @click.option("--overwrite", is_flag=True, help="Delete an earlier run's results and begin anew.")
 @click.option("--download", is_flag=True, help="Fetch the data set first where it is not found.")
@@ -118,7 +164,16 @@ def convert(**options: Any) -> None:
     if not options["as_json"]:
         console.note(console.describe_plan(plan))
     with console.Interruption() as interruption, console.display(options["as_json"]) as progress:
-        report = pipeline.run(plan, mode=mode, workers=options["workers"], stop=interruption.stop, progress=progress)
+        report = pipeline.run(
+            plan,
+            mode=mode,
+            workers=options["workers"],
+            stop=interruption.stop,
+            progress=progress,
+            in_process=options["in_process"],
+            deadline=options["deadline"],
+            say=None if options["as_json"] else lambda sentence: console.note(f"  {sentence}"),
+        )
     click.echo(console.report_json(report) if options["as_json"] else console.summary(report))
     if report.stopped and interruption.exit_code:
         sys.exit(interruption.exit_code)
@@ -135,7 +190,11 @@ def _plan(options: dict[str, Any]) -> Plan:
         vocabulary=options["vocabulary"],
         model_weights=options["model_weights"],
         precision=options["precision"],
-        device=options["device"],
+        devices=options["devices"],
+        placement=options["placement"],
+        batch=options["batch"],
+        threads=options["threads"],
+        decoder=options["decoder"],
         backend=options["backend"],
         background=Background.parse(options["background"]),
         format=options["format_"],

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ import fgfast
 from fgfast import ops
 from fgfast.backends.session import Session, zeros
 from fgfast.machine import available_cores, processor_name
+from fgfast.records import Float32, Image
 from fgfast.transfer import cache_folder
 
 log = logging.getLogger("fgfast")
@@ -31,9 +33,15 @@ _NEVER = 1e9
 _CLASSES = 16
 
 
-def seconds_of(session: Session, rounds: int = _ROUNDS) -> float:
-    """Seconds of one run of a session on empty pictures; the arithmetic does not depend on what they show."""
-    sizes = dict.fromkeys(session.contract.free, 1) | {"classes": _CLASSES}
+def seconds_of(session: Session, rounds: int = _ROUNDS, batch: int = 1) -> float:
+    """Seconds of one run of a session on empty pictures; the arithmetic does not depend on what they show.
+
+    Args:
+        session: that runs.
+        rounds: timed runs.
+        batch: pictures, where any number goes.
+    """
+    sizes = dict.fromkeys(session.contract.free, 1) | {"classes": _CLASSES, "batch": batch}
     inputs = zeros(session.contract, sizes, session.device)
     if "sizes" in inputs:
         inputs["sizes"] += torch.tensor(inputs["pixels"].shape[1:3], device=session.device)
@@ -48,7 +56,7 @@ def seconds_of(session: Session, rounds: int = _ROUNDS) -> float:
     return min(times)
 
 
-def fastest_form(key: str, make: Callable[[str], Session], device: str) -> str:
+def fastest_form(key: str, make: Callable[[str], Session], device: str, batch: int = 1) -> str:
     """How PyTorch's graph runs fastest: as it stands, or compiled and recorded. On the CPU as it stands.
 
     What cannot be compiled here is said and not used.
@@ -57,6 +65,7 @@ def fastest_form(key: str, make: Callable[[str], Session], device: str) -> str:
         key: what is measured, for the memory.
         make: the session in one of fgfast.backends.torch.FORMS.
         device: as torch names it.
+        batch: pictures a run.
     """
     if torch.device(device).type != "cuda":
         return "eager"
@@ -64,7 +73,7 @@ def fastest_form(key: str, make: Callable[[str], Session], device: str) -> str:
     def measure(form: str) -> float:
         try:
             session = make(form)
-            seconds = seconds_of(session)
+            seconds = seconds_of(session, batch=batch)
             session.close()
         except Exception as error:  # torch's compiler fails in many ways, none of which may end a run
             log.warning("%s cannot be %s here, it runs eager: %s", key, form, error)
@@ -72,6 +81,7 @@ def fastest_form(key: str, make: Callable[[str], Session], device: str) -> str:
         return seconds
 
     forms = ("eager", "compiled+recorded")
+    key = key if batch == 1 else f"{key} x{batch}"
     seconds = {form: remembered(key, device, f"torch {form}", partial(measure, form)) for form in forms}
     return min(forms, key=lambda form: seconds[form] or _NEVER)
 
@@ -130,3 +140,25 @@ def _write(known: Mapping[str, float]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(json.dumps(known, indent=1))
         os.replace(part, file)
+
+
+def seconds_a_picture(model: Any, image: Image, *boxes: Float32, rounds: int = _ROUNDS) -> float:
+    """Seconds a picture of a model on slots (see fgfast.models.batches) in full batches.
+
+    Args:
+        model: the model.
+        image: what it is given, again and again.
+        boxes: a box (4,) float32 in its pixels for a segmenter; nothing for a detector.
+        rounds: timed batches, after one that is not; the fastest counts.
+    """
+    bucket = model.bucket(image)
+    slot, rows = model.slot(bucket), model.rows(bucket)
+    for row in range(rows):
+        model.fill(slot, row, image, *boxes)
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        model.launch(slot, rows)
+        model.wait(slot)
+        times.append(time.perf_counter() - start)
+    return min(times[1:]) / rows

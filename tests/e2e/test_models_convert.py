@@ -74,6 +74,6 @@ def test_models_are_listed_and_missing_ones_named(tmp_path: Path) -> None:
 
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     source = BUILDERS["cub"](tmp_path)
-    settings = Settings(segmenter="sam_vit_b", model_weights="random:0", device="cuda:7")
+    settings = Settings(segmenter="sam_vit_b", model_weights="random:0", devices="cuda:7")
     with pytest.raises(UsageError, match="there is: cpu"):
         fgfast.convert("cub", tmp_path / "out", root=source, settings=settings)

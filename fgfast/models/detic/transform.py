@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fgfast.models.detic.canvas import CANVAS_MULTIPLE, canvas_of
+from fgfast.models.pictures import resized
 from fgfast.records import UInt8
 
 # MODEL.PIXEL_MEAN and PIXEL_STD of the config: ImageNet's, red, green, blue, on 0..255.
@@ -31,10 +32,7 @@ def resized_size(height: int, width: int, shorter: int, longest: int) -> tuple[i
 
 def resize(pixels: UInt8, size: tuple[int, int]) -> UInt8:
     """(H, W, 3) uint8 -> (h, w, 3) uint8 with Pillow's BILINEAR, which averages when it shrinks."""
-    from PIL import Image
-
-    resized = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.array(resized, np.uint8)
+    return resized(pixels, size)
 
 
 def normalise(pixels: UInt8) -> Tensor:

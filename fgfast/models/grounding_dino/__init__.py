@@ -40,6 +40,7 @@ def build(
     device: str = "cpu",
     precision: Precision = "fp32",
     backend: str = "torch",
+    batch: int | None = None,
     box_threshold: float | None = None,
     text_threshold: float | None = None,
 ) -> GroundingDinoDetector:
@@ -54,6 +55,7 @@ def build(
         device: where it computes.
         precision: of matrix products and convolutions; norms, boxes and scores are float32 always.
         backend: "torch", or one that computes exported graphs.
+        batch: pictures a slot holds; None: as many as suit the device.
         box_threshold: see GroundingDinoDetector; None takes the model card's.
         text_threshold: see GroundingDinoDetector; None takes the model card's.
 
@@ -72,7 +74,7 @@ def build(
     from fgfast.models import sessions
     from fgfast.models.grounding_dino.detector import BOX_THRESHOLD, TEXT_THRESHOLD, GroundingDinoDetector
 
-    canvases = sessions.grounding_dino(name, str(weights), precision, device, backend)
+    canvases = sessions.grounding_dino(name, str(weights), precision, device, backend, batch)
     box = BOX_THRESHOLD if box_threshold is None else box_threshold
     text = TEXT_THRESHOLD if text_threshold is None else text_threshold
     return GroundingDinoDetector(canvases, tokenizer, processor, phrases, box, text)

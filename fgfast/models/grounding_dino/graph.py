@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from fgfast.backends.session import Session
 from fgfast.models.build import Precision
+from fgfast.models.canvases import AnyCanvas
 from fgfast.models.grounding_dino.checkpoint import MEAN, STD
 from fgfast.models.grounding_dino.precision import DTYPES
 from fgfast.models.grounding_dino.prompt import PAD
@@ -69,22 +70,26 @@ class PictureGraph(nn.Module):
         return out.logits[..., : input_ids.shape[1]].float(), out.pred_boxes.float(), cells
 
 
-class OwnCanvases:
-    """A session for every size of picture, so that no picture is padded: PyTorch's, which costs nothing to make.
+class OwnCanvases(AnyCanvas):
+    """A session for every size of picture, so that no picture is padded.
 
     Args:
-        make: the session for a canvas and a number of pictures.
+        make, batch, device: as for AnyCanvas.
     """
 
-    def __init__(self, make: Callable[[Size, int], Session]) -> None:
-        self.make = make
+    def __init__(self, make: Callable[[Size, int], Session], batch: int = 1, device: str = "cpu") -> None:
+        super().__init__(make, batch=batch, device=device)
 
-    def share(self, sizes: Sequence[Size]) -> list[tuple[Session, list[int]]]:
-        """As Canvases.share: pictures of one size together."""
+    def bucket(self, size: Size) -> Size:
+        """As Canvases.bucket: the picture's own size."""
+        return size
+
+    def spread(self, sizes: Sequence[Size]) -> list[tuple[Size, list[int]]]:
+        """Pictures of one size together."""
         alike: dict[Size, list[int]] = {}
         for place, size in enumerate(sizes):
             alike.setdefault(size, []).append(place)
-        return [(self.make(size, len(places)), places) for size, places in alike.items()]
+        return list(alike.items())
 
 
 def _inside(sizes: Tensor, height: int, width: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,14 @@ from torch import Tensor
 
 from fgfast import ops
 from fgfast.backends.session import Session
+from fgfast.backends.slots import Lane
+from fgfast.models.batches import refuse_more, run_or_shrink
+from fgfast.models.pictures import PictureSlot
 from fgfast.models.sam import transform
-from fgfast.records import Bool, Float32, UInt8
+from fgfast.records import Bool, Float32, Image, UInt8
+
+# What is read of the decoder's outputs.
+_OUTPUTS = ("logits", "quality")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,21 +36,130 @@ class Segments:
     stability: Float32
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LowRes:
+    """What SAM gives for one box; `finish` makes the mask of it.
+
+    Attributes:
+        logits: (M, s, s) float32 over the square, whose side is 4 s; M is 3 with multimask, else 1.
+        quality: (M,) float32, the estimate of each mask's IoU.
+    """
+
+    logits: Float32
+    quality: Float32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """The mask for one box.
+
+    Attributes:
+        bits: (H, W) bool at the size of the stored picture; True is subject.
+        quality: SAM's estimate of its IoU; not confined to 0..1.
+        stability: 0..1, how little it depends on the threshold; NaN for no mask at all.
+    """
+
+    bits: Bool
+    quality: float
+    stability: float
+
+
+def finish(found: LowRes, height: int, width: int, threads: int = 1) -> Segment:
+    """The mask at full size; of several, the one that SAM thinks best. Any thread, on the CPU.
+
+    Args:
+        found: for one box.
+        height: of the stored picture, in pixels.
+        width: of the stored picture, in pixels.
+        threads: to work with at most.
+    """
+    best = int(found.quality.argmax())
+    one = slice(best, best + 1)
+    full = _full_size(found.logits[None, one], found.quality[None, one], height, width, threads)
+    return Segment(full.bits[0, 0], float(full.quality[0, 0]), float(full.stability[0, 0]))
+
+
+def _full_size(logits: Float32, quality: Float32, height: int, width: int, threads: int) -> Segments:
+    """Masks of one picture from logits (N, M, s, s) float32."""
+    side = 4 * logits.shape[-1]
+    resized = transform.resized_size(height, width, side)
+    made = ops.mask_post(logits, (height, width), resized, side, threads)
+    return Segments(made.bits, quality, made.stability)
+
+
 class SamSegmenter:
-    """SAM for stored pictures.
+    """SAM for stored pictures: in slots, one box a picture (see fgfast.models.batches); or at hand, with `segment`.
 
     Args:
         encoder: a session of `sam_image_encoder`.
         decoder: a session of `sam_mask_decoder`, on the same device.
+        batch: pictures a slot holds, where the encoder takes any number.
+        smaller: the encoder for fewer pictures a call, where it takes a fixed number.
+
+    Attributes:
+        device: "cpu", "cuda:0".
+        batch: pictures a slot holds.
     """
 
-    def __init__(self, encoder: Session, decoder: Session) -> None:
+    def __init__(
+        self, encoder: Session, decoder: Session, batch: int = 1, smaller: Callable[[int], Session] | None = None
+    ) -> None:
         self.encoder, self.decoder = encoder, decoder
-        batch, side = encoder.contract.inputs[0].shape[:2]
+        side = encoder.contract.inputs[0].shape[1]
         assert isinstance(side, int)
         self.side = side
-        # Pictures a call; None where any number goes.
-        self.batch = batch if isinstance(batch, int) else None
+        self.device = str(encoder.device)
+        self.batch = self._takes() or batch
+        self._smaller = smaller
+        self._lane = Lane(encoder.device)
+
+    def bucket(self, image: Image) -> int:
+        """Any pictures can share a batch."""
+        return self.side
+
+    def rows(self, bucket: int) -> int:
+        """Pictures that a slot holds."""
+        return self.batch
+
+    def slot(self, bucket: int) -> PictureSlot:
+        """A new slot.
+
+        Raises:
+            DeviceMemoryError: there is no memory for it.
+        """
+        return self._slot(self.batch)
+
+    def fill(self, slot: PictureSlot, row: int, image: Image, box: Float32) -> None:
+        """Resize a picture into a row. Any thread, several rows at once.
+
+        Args:
+            slot: from `slot`.
+            row: of it.
+            image: the picture.
+            box: (4,) float32, in its pixels.
+        """
+        self._place(slot, row, image.pixels, 1)
+        height, width = image.pixels.shape[:2]
+        slot.host["boxes"].numpy()[row] = transform.scale_boxes(box[None], height, width, self.side)[0]
+
+    def launch(self, slot: PictureSlot, rows: int) -> None:
+        """Queue encoder and decoder for the first `rows` rows on the device. Its one thread.
+
+        Raises:
+            DeviceMemoryError: they do not fit into the device's memory, nor did as many before.
+            DeviceFailedError: the device failed.
+        """
+        refuse_more(self._takes() or rows, rows, self.device)
+        run_or_shrink(self._lane, lambda: self._queue(slot, rows), self._shrink)
+
+    def wait(self, slot: PictureSlot) -> None:
+        """Until the results of a slot can be read; errors as for `launch`."""
+        slot.wait()
+
+    def read(self, slot: PictureSlot, row: int) -> LowRes:
+        """What was found for the box of a row, after `wait`. Any thread."""
+        logits, quality = (slot.results[name][row].numpy().copy() for name in _OUTPUTS)
+        return LowRes(logits, quality)
 
     def segment(self, images: Sequence[UInt8], boxes: Sequence[Float32]) -> list[Segments]:
         """Masks for boxes, at full size.
@@ -53,55 +168,76 @@ class SamSegmenter:
             images: (H, W, 3) uint8 RGB each.
             boxes: (N, 4) float32 for each picture, in its stored pixels; N may be 0.
         """
-        step = self.batch or max(1, len(images))
+        step = self._takes() or max(1, len(images))
         done: list[Segments] = []
         for start in range(0, len(images), step):
             done += self._segment(images[start : start + step], boxes[start : start + step])
         return done
 
-    @torch.inference_mode()
     def _segment(self, images: Sequence[UInt8], boxes: Sequence[Float32]) -> list[Segments]:
-        """As `segment`, at most `batch` pictures."""
+        """As `segment`, at most as many as the encoder takes."""
         stored = [(image.shape[0], image.shape[1]) for image in images]
-        pixels, sizes = self._square(images)
         scaled = [transform.scale_boxes(b, h, w, self.side) for b, (h, w) in zip(boxes, stored, strict=True)]
         counts = [len(b) for b in scaled]
-        device = self.encoder.device
-        (embeddings,) = self.encoder.run({"pixels": pixels.to(device), "sizes": sizes.to(device)}).values()
-        index = torch.arange(len(images)).repeat_interleave(torch.tensor(counts))
-        corners = torch.from_numpy(np.concatenate(scaled)).reshape(-1, 4)
-        if not len(index):
+        if not sum(counts):
             return [self._none(*size) for size in stored]
-        found = self.decoder.run(
-            {"embeddings": embeddings, "image_index": index.to(device), "boxes": corners.to(device)}
-        )
-        pictures = zip(found["logits"].split(counts), found["quality"].split(counts), stored, strict=True)
-        return [self._full_size(logits, quality, *size) for logits, quality, size in pictures]
+        threads = torch.get_num_threads()
+        slot = self._slot(len(images))
+        for row, image in enumerate(images):
+            self._place(slot, row, image, threads)
+        index = torch.arange(len(images)).repeat_interleave(torch.tensor(counts))
+        pairs = index, torch.from_numpy(np.concatenate(scaled)).reshape(-1, 4)
+        run_or_shrink(self._lane, lambda: self._queue(slot, len(images), pairs), self._shrink)
+        self.wait(slot)
+        ends = np.cumsum(counts)[:-1]
+        logits, quality = (np.split(slot.results[name].numpy().copy(), ends) for name in _OUTPUTS)
+        pictures = zip(logits, quality, stored, strict=True)
+        return [_full_size(low, good, *size, threads) for low, good, size in pictures]
 
-    def _square(self, images: Sequence[UInt8]) -> tuple[Tensor, Tensor]:
-        """Pictures resized as the encoder takes them; a batch that must be full is filled up with nothing."""
-        count = self.batch or len(images)
-        pixels = torch.zeros(count, self.side, self.side, 3, dtype=torch.uint8)
-        sizes = torch.zeros(count, 2, dtype=torch.int64)
-        for square, size, image in zip(pixels, sizes, images, strict=False):
-            height, width = transform.resized_size(image.shape[0], image.shape[1], self.side)
-            if ops.engine() == "native":
-                ops.resize(image, (height, width), square[:height, :width].numpy(), torch.get_num_threads())
-            else:
-                square[:height, :width] = torch.tensor(transform.resize(image, self.side))
-            size[0], size[1] = height, width
-        return pixels, sizes
+    def _takes(self) -> int | None:
+        """Pictures that the encoder takes; None where any number goes."""
+        takes = self.encoder.contract.inputs[0].shape[0]
+        return takes if isinstance(takes, int) else None
 
-    def _full_size(self, low_res: Tensor, quality: Tensor, height: int, width: int) -> Segments:
-        """Masks of one picture; on the CPU by the native op, which makes the same bits without the logits between."""
-        if low_res.device.type == "cpu" and ops.engine() == "native":
-            resized = transform.resized_size(height, width, self.side)
-            threads = torch.get_num_threads()
-            made = ops.mask_post(low_res.float().numpy(), (height, width), resized, self.side, threads)
-            return Segments(made.bits, quality.numpy(), made.stability)
-        logits = transform.to_stored_size(low_res, height, width, self.side)
-        bits = logits > transform.THRESHOLD
-        return Segments(bits.cpu().numpy(), quality.cpu().numpy(), transform.stability(logits).cpu().numpy())
+    def _slot(self, rows: int) -> PictureSlot:
+        """A slot of at least so many rows."""
+        prompts = [port for port in self.decoder.contract.inputs if port.name in ("image_index", "boxes")]
+        rows = self._takes() or rows
+        sizes = dict.fromkeys((*self.encoder.contract.free, *self.decoder.contract.free), rows)
+        slot = PictureSlot((*self.encoder.contract.inputs, *prompts), sizes, self._lane)
+        # One box a picture, in the order of the pictures.
+        torch.arange(rows, out=slot.host["image_index"])
+        return slot
+
+    def _place(self, slot: PictureSlot, row: int, pixels: UInt8, threads: int) -> None:
+        slot.place(row, pixels, transform.resized_size(pixels.shape[0], pixels.shape[1], self.side), threads)
+
+    @torch.inference_mode()
+    def _queue(self, slot: PictureSlot, rows: int, pairs: tuple[Tensor, Tensor] | None = None) -> None:
+        """Encoder and decoder on the lane, and the results on their way to the host.
+
+        Args:
+            slot: filled.
+            rows: of it.
+            pairs: picture (N,) int64 and box (N, 4) float32 in pixels of the resized picture; None: the slot's own.
+        """
+        given = slot.upload(self._takes() or rows)
+        index, boxes = (given.pop(name)[:rows] for name in ("image_index", "boxes"))
+        if pairs is not None:
+            index, boxes = (tensor.to(self.encoder.device) for tensor in pairs)
+        stream = self._lane.stream
+        (embeddings,) = self.encoder.run(given, stream).values()
+        found = self.decoder.run({"embeddings": embeddings, "image_index": index, "boxes": boxes}, stream)
+        slot.download({name: found[name] for name in _OUTPUTS})
+
+    def _shrink(self) -> None:
+        """From now on an encoder for half as many pictures, where its shapes are fixed."""
+        takes = self._takes()
+        if takes is None or takes == 1 or self._smaller is None:
+            return
+        self.encoder.close()
+        self.encoder = self._smaller(takes // 2)
+        self.batch = self._takes() or self.batch
 
     def _none(self, height: int, width: int) -> Segments:
         masks = self.decoder.contract.outputs[1].shape[1]

@@ -1,0 +1,197 @@
+"""Detectors' canvases: which session computes a picture of some size, and which pictures can share a batch."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fgfast.backends.session import Session
+from fgfast.errors import GraphError
+from fgfast.graphs import Contract
+from fgfast.models.detic.canvas import CANVAS_MULTIPLE, canvas_of
+
+# (height, width) in pixels.
+Size = tuple[int, int]
+
+# Pixels in which the longer edge of a canvas grows where pictures of several sizes are to share one. With a shorter
+# edge of 800, 4:3, 3:2 and 16:9 end a few pixels below a multiple; others lose 3 % on average.
+BUCKET_STEP = 64
+
+
+class Canvases(Protocol):
+    """Sessions of a detector by canvas.
+
+    Attributes:
+        device: of all of them, as torch names it.
+        batch: most pictures of any call.
+    """
+
+    device: str
+    batch: int
+
+    @abstractmethod
+    def bucket(self, size: Size) -> Size:
+        """The canvas that a resized picture of this size goes on; quick."""
+
+    @abstractmethod
+    def contract(self, canvas: Size) -> Contract:
+        """Of the session that computes a full batch on this canvas; quick."""
+
+    @abstractmethod
+    def takes(self, canvas: Size, rows: int) -> int:
+        """How many pictures the session for `rows` pictures computes: as many, or those of its fixed shapes; quick."""
+
+    @abstractmethod
+    def session(self, canvas: Size, rows: int) -> Session:
+        """What computes `rows` pictures on this canvas; loading or compiling it may take a while."""
+
+    @abstractmethod
+    def spread(self, sizes: Sequence[Size]) -> list[tuple[Size, list[int]]]:
+        """Distribute resized pictures of these sizes at hand: canvases, and the places of the pictures on each."""
+
+    def shrink(self) -> None:
+        """A full batch did not fit into the device's memory. Only matters where shapes are fixed."""
+        return
+
+    def share(self, sizes: Sequence[Size]) -> list[tuple[Session, list[int]]]:
+        """As `spread`, with the sessions themselves."""
+        return [(self.session(canvas, len(places)), places) for canvas, places in self.spread(sizes)]
+
+
+class AnyCanvas(Canvases):
+    """One session for every canvas, made when it is needed: PyTorch's, which costs nothing to make.
+
+    Args:
+        make: the session for a canvas and a number of pictures.
+        multiple: canvases grow in these steps, pixels; results do not depend on it.
+        batch: most pictures of a bucket. One picture has its own canvas; where there are more, the longer edge grows
+            in steps of BUCKET_STEP, so that there are fewer buckets.
+        device: of the sessions.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Size, int], Session],
+        multiple: int = CANVAS_MULTIPLE,
+        batch: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        self.make, self.multiple, self.batch, self.device = make, multiple, batch, device
+
+    def bucket(self, size: Size) -> Size:
+        """As Canvases.bucket; a picture's does not depend on what is in the batch with it."""
+        height, width = canvas_of([size], self.multiple)
+        if self.batch == 1:
+            return height, width
+        longer = -(-max(height, width) // BUCKET_STEP) * BUCKET_STEP
+        return (height, longer) if width >= height else (longer, width)
+
+    def contract(self, canvas: Size) -> Contract:
+        """As Canvases.contract."""
+        return self.make(canvas, self.batch).contract
+
+    def takes(self, canvas: Size, rows: int) -> int:
+        """As Canvases.takes: as many."""
+        return rows
+
+    def session(self, canvas: Size, rows: int) -> Session:
+        """As Canvases.session."""
+        return self.make(canvas, rows)
+
+    def spread(self, sizes: Sequence[Size]) -> list[tuple[Size, list[int]]]:
+        """All pictures together, on the smallest canvas that holds them."""
+        return [(canvas_of(list(sizes), self.multiple), list(range(len(sizes))))] if sizes else []
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A graph of fixed shapes, and how to get its session."""
+
+    contract: Contract
+    load: Callable[[], Session]
+
+    @property
+    def batch(self) -> int:
+        """Pictures a call."""
+        return int(self.contract.inputs[0].shape[0])
+
+
+class FixedCanvases(Canvases):
+    """Graphs of fixed shapes, loaded when they are needed.
+
+    Args:
+        graphs: the canvases there are, for about so many pictures a call.
+        batch: what to ask it for.
+        device: of the sessions.
+    """
+
+    def __init__(self, graphs: Callable[[int], Mapping[Size, Fixed]], batch: int = 1, device: str = "cpu") -> None:
+        self.device, self._graphs, self._asked = device, graphs, batch
+        self._by_canvas = dict(graphs(batch))
+        self._loaded: dict[Size, Session] = {}
+        self._loading = threading.Lock()
+
+    @property
+    def batch(self) -> int:  # type: ignore[override]
+        """Most pictures of any call."""
+        return max(graph.batch for graph in self._by_canvas.values())
+
+    def bucket(self, size: Size) -> Size:
+        """As Canvases.bucket: the smallest canvas that holds it."""
+        return smallest(self._by_canvas, size)
+
+    def contract(self, canvas: Size) -> Contract:
+        """As Canvases.contract."""
+        return self._by_canvas[canvas].contract
+
+    def takes(self, canvas: Size, rows: int) -> int:
+        """As Canvases.takes: always the same number."""
+        return self._by_canvas[canvas].batch
+
+    def session(self, canvas: Size, rows: int) -> Session:
+        """As Canvases.session; always of the same number of pictures."""
+        with self._loading:
+            if canvas not in self._loaded:
+                self._loaded[canvas] = self._by_canvas[canvas].load()
+            return self._loaded[canvas]
+
+    def spread(self, sizes: Sequence[Size]) -> list[tuple[Size, list[int]]]:
+        """Each picture on the smallest canvas that holds it, as many at a time as the graph takes."""
+        by_canvas: dict[Size, list[int]] = {}
+        for place, size in enumerate(sizes):
+            by_canvas.setdefault(self.bucket(size), []).append(place)
+        shares = []
+        for canvas, places in by_canvas.items():
+            step = self._by_canvas[canvas].batch
+            shares += [(canvas, places[n : n + step]) for n in range(0, len(places), step)]
+        return shares
+
+    def shrink(self) -> None:
+        """From now on graphs for half as many pictures, where there are some; what was loaded is closed."""
+        if self._asked == 1:
+            return
+        with self._loading:
+            for session in self._loaded.values():
+                session.close()
+            self._loaded.clear()
+            self._asked //= 2
+            self._by_canvas = dict(self._graphs(self._asked))
+
+
+def smallest(canvases: Mapping[Size, object] | Sequence[Size], size: Size) -> Size:
+    """The canvas with the fewest pixels that holds a picture.
+
+    Raises:
+        GraphError: none does; says which to export.
+    """
+    holding = [c for c in canvases if c[0] >= size[0] and c[1] >= size[1]]
+    if not holding:
+        height, width = canvas_of([size])
+        raise GraphError(
+            f"no exported canvas holds a picture of {size[0]}x{size[1]} (height x width); there are "
+            f"{sorted(canvases)}: export {height}x{width} as well (fgfast export MODEL --canvas {height}x{width})"
+        )
+    return min(holding, key=lambda canvas: canvas[0] * canvas[1])

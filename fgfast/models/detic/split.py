@@ -1,0 +1,58 @@
+"""Detic as two graphs of fixed shape with suppression between them, whose work depends on the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fgfast import graphs
+from fgfast.backends.session import described
+from fgfast.backends.torch import TorchSession
+from fgfast.models.canvases import Size
+from fgfast.models.detic.graph import BackboneGraph, HeadsGraph, best_proposals
+from fgfast.models.detic.model import Detic
+
+
+class SplitDetic:
+    """`detic_detector` as backbone, suppression, heads: a Session like any other.
+
+    Args:
+        model: with weights.
+        canvas: (height, width), pixels.
+        batch: pictures a call.
+        form: of the two halves.
+    """
+
+    backend = "torch"
+
+    def __init__(self, model: Detic, canvas: Size, batch: int, form: str) -> None:
+        config, device = model.config, model.device
+        precision = model.precision
+        self.contract = graphs.detic_detector(canvas, batch, config.proposals)
+        self.device, self._model = device, model
+        first = graphs.detic_backbone(canvas, batch, config.pyramid_channels, config.level_candidates, precision)
+        second = graphs.detic_heads(canvas, batch, config.pyramid_channels, config.proposals, precision)
+        self._first = TorchSession(BackboneGraph(model), first, device, form)
+        self._second = TorchSession(HeadsGraph(model), second, device, form)
+
+    def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
+        """As Session.prepare."""
+        self._first.prepare()
+        self._second.prepare(sizes)
+
+    @torch.inference_mode()
+    def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
+        """As Session.run."""
+        self.contract.bind(described(inputs))
+        with torch.cuda.stream(stream):
+            found = self._first.run({name: inputs[name] for name in ("pixels", "sizes")})
+            boxes, scores = best_proposals(self._model, found.pop("candidates"), found.pop("candidate_scores"))
+            others = {"sizes": inputs["sizes"], "vocabulary": inputs["vocabulary"]}
+            return self._second.run({**found, "proposals": boxes, "proposal_scores": scores, **others})
+
+    def close(self) -> None:
+        """As Session.close."""
+        self._first.close()
+        self._second.close()

@@ -1,0 +1,96 @@
+"""The same twin, whoever makes it: worker processes on one seat or several, this process, other decoders."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from layouts import BUILDERS
+
+import fgfast
+from fgfast.config import Settings
+from fgfast.errors import UsageError
+from fgfast.pipeline import run
+from fgfast.plan import make_plan
+from fgfast.runner import DEADLINE, Event
+
+
+def digests(out: Path) -> dict[str, str]:
+    """Every file of the twin and every mask."""
+    folders = [folder for folder in out.iterdir() if folder.name != "fgfast"] + [out / "fgfast" / "masks"]
+    files = (p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file())
+    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"devices": "cpu,cpu"}, {"devices": "cpu,cpu,cpu", "workers": 2}, {"in_process": True}, {"decoder": "dali_cpu"}],
+    ids=["two seats", "three seats", "in process", "DALI"],
+)
+def test_every_way_gives_the_same_bytes(other: dict[str, Any], tmp_path: Path) -> None:
+    if other.get("decoder") == "dali_cpu":
+        pytest.importorskip("nvidia.dali", reason="nvidia-dali-cuda130 is not installed")
+    source = BUILDERS["cub"](tmp_path)
+    options = {name: other[name] for name in ("workers", "in_process") if name in other}
+    more = {name: value for name, value in other.items() if name not in options}
+    fgfast.convert("cub", tmp_path / "plain", root=source, settings=Settings(segmenter="grabcut"))
+    report = fgfast.convert(
+        "cub", tmp_path / "other", root=source, settings=Settings(segmenter="grabcut", **more), **options
+    )
+    assert report.counts["failed"] == 0
+    assert digests(tmp_path / "other") == digests(tmp_path / "plain")
+
+
+def test_a_run_goes_on_with_more_devices(tmp_path: Path) -> None:
+    source = BUILDERS["cub"](tmp_path)
+    box = Settings(segmenter="box")
+    first = fgfast.convert("cub", tmp_path / "out", root=source, settings=box)
+    next((first.twin / "images").rglob("*.jpg")).unlink()
+    again = fgfast.convert("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box", devices="cpu,cpu"))
+    assert again.resumed == first.total - 1
+    choices = json.loads((tmp_path / "out/fgfast/run.json").read_text())["choices"]
+    assert "placement replicate: one model at most; each device does everything" in choices
+
+
+def test_what_cannot_be_split_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
+    source = BUILDERS["cub"](tmp_path)
+    with pytest.raises(UsageError, match="needs two devices or more"):
+        fgfast.convert("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box", placement="split"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+def test_events_tell_of_every_stage(in_process: bool, tmp_path: Path) -> None:
+    source = BUILDERS["cub"](tmp_path)
+    events: list[Event] = []
+    plan = make_plan("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box"))
+    report = run(plan, watch=events.append, in_process=in_process)
+    counts = {stage: sum(e.items for e in events if e.stage == stage) for stage in {e.stage for e in events}}
+    assert counts == dict.fromkeys(("decode", "detect", "mask", "cut", "write", "settle"), report.total)
+    assert {e.seat for e in events} == {"cpu", ""}
+    assert [e.seat for e in events if e.stage == "settle"] == [""] * sum(e.stage == "settle" for e in events)
+
+
+def test_the_command_s_deadline_is_the_runner_s() -> None:
+    assert importlib.import_module("fgfast.cli.convert").DEADLINE == DEADLINE
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"devices": ""}, "devices must be names between commas"),
+        ({"devices": "auto,cpu"}, "devices must be auto or names"),
+        ({"devices": ("cpu", "")}, "devices must be names between commas"),
+        ({"batch": 0}, "batch must be a whole number of at least 1, not 0"),
+        ({"threads": -1}, "threads must be a whole number of at least 1, not -1"),
+        ({"placement": "both"}, "no placement named 'both'"),
+        ({"decoder": "gpu"}, "no decoder named 'gpu'"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Settings(**wrong)

@@ -1,0 +1,147 @@
+"""Stages on batches: what each does to its work, with a decoder and models that answer at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from fgfast.device_stages import ChoosePrompt, DecodeBatch, DetectBatch, EncodeBatch, FinishMask
+from fgfast.errors import PictureBrokenError, PictureMissingError
+from fgfast.io.decoders import decoder
+from fgfast.records import Detections, Image, Prompt, Sample
+from fgfast.stages import Work
+
+
+@dataclass
+class Model:
+    """A model whose slots are dicts; it finds what it was filled with."""
+
+    device: str = "cuda:0"
+    batch: int = 4
+    filled: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def bucket(self, image: Image) -> tuple[int, int]:
+        return image.size
+
+    def rows(self, bucket: Any) -> int:
+        return 2
+
+    def slot(self, bucket: Any) -> dict[int, Any]:
+        return {}
+
+    def fill(self, slot: dict[int, Any], row: int, *what: Any) -> None:
+        slot[row] = what
+
+    def launch(self, slot: dict[int, Any], rows: int) -> None:
+        slot["launched"] = rows  # type: ignore[index]
+
+    def wait(self, slot: dict[int, Any]) -> None:
+        assert slot["launched"]  # type: ignore[index]
+
+    def read(self, slot: dict[int, Any], row: int) -> Any:
+        boxes = np.array([[1, 2, 30, 20], [0, 0, 5, 5]], np.float32)
+        return Detections(boxes, np.array([0.9, 0.95], np.float32), ("bird", "cup"))
+
+
+def work(size: tuple[int, int] = (40, 30), banner: int = 0, **more: Any) -> Work:
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    sample = Sample("a.jpg", Path("a.jpg"), banner_rows=banner)
+    return Work(0, sample, "a.jpg", image=Image(pixels), **more)
+
+
+def test_a_gpu_has_its_next_batch_early_and_a_cpu_computes_one_at_a_time() -> None:
+    assert DetectBatch(Model()).depth == 2
+    assert DetectBatch(Model("cpu")).depth == 1
+
+
+def test_detections_come_to_their_picture_and_its_prompt_is_chosen() -> None:
+    stage, one = DetectBatch(Model()), work()
+    assert stage.wants(one)
+    assert (stage.bucket(one), stage.rows((40, 30)), stage.batch, stage.device) == ((40, 30), 2, 4, "cuda:0")
+    slot = stage.slot(stage.bucket(one))
+    stage.fill(slot, 0, one)
+    stage.launch(slot, 1)
+    stage.wait(slot)
+    stage.read(slot, 0, one)
+    ChoosePrompt(frozenset({"bird"}))(one)
+    assert one.prompt is not None and one.prompt.box.tolist() == [1, 2, 30, 20]
+    assert one.flags == [] and len(one.others) == 1
+
+
+def test_a_prompt_from_another_process_is_kept() -> None:
+    prompt = Prompt(np.array([3, 3, 9, 9], np.float32), "bird")
+    one = work(prompt=prompt)
+    assert not DetectBatch(Model()).wants(one)
+    ChoosePrompt(frozenset())(one)
+    assert one.prompt is prompt
+
+
+def test_what_goes_to_another_process_has_no_pixels_and_keeps_its_time() -> None:
+    one = work(prompt=Prompt(np.array([3, 3, 9, 9], np.float32), "bird"), flags=["other class"])
+    one.packed({"decode": 0.5, "detect": 1.0})
+    assert one.image is None and one.detections is None and one.flags == ["other class"]
+    one.packed({"decode": 0.25})
+    assert one.seconds == {"decode": 0.75, "detect": 1.0}
+
+
+def test_the_mask_is_made_at_full_size_without_the_banner() -> None:
+    @dataclass
+    class Made:
+        bits: np.ndarray
+        quality: float = 0.5
+
+    def finish(found: Any, height: int, width: int) -> Made:
+        assert found == "logits"
+        bits = np.zeros((height, width), bool)
+        bits[5:, 5:35] = True
+        return Made(bits)
+
+    one = work(banner=4, prompt=Prompt(np.array([5, 5, 35, 26], np.float32), "bird"), low_res="logits")
+    FinishMask(finish)(one)
+    assert one.mask is not None and one.low_res is None
+    assert one.mask.bits[25, 10] and not one.mask.bits[26:].any()
+    assert one.mask.quality == 0.5
+
+
+def test_the_segmenter_gets_picture_and_box() -> None:
+    stage = EncodeBatch(Model())
+    one = work(prompt=Prompt(np.array([5, 5, 35, 26], np.float32), "bird"))
+    slot = stage.slot(stage.bucket(one))
+    stage.fill(slot, 1, one)
+    image, box = slot[1]
+    assert image is one.image and box.tolist() == [5, 5, 35, 26]
+    stage.read(slot, 1, one)
+    assert one.low_res is not None
+
+
+@pytest.mark.parametrize("name", ["cpu", "dali_cpu"])
+def test_files_are_decoded_together_and_a_bad_one_alone_fails(name: str, tmp_path: Path) -> None:
+    if name == "dali_cpu":
+        pytest.importorskip("nvidia.dali", reason="nvidia-dali-cuda130 is not installed")
+    works = []
+    for n in range(4):
+        path = tmp_path / f"{n}.jpg"
+        if n != 3:
+            Pillow.fromarray(np.full((20, 30, 3), 40 * n, np.uint8)).save(path, quality=95)
+        works.append(Work(n, Sample(path.name, path), path.name))
+    (tmp_path / "1.jpg").write_bytes((tmp_path / "1.jpg").read_bytes()[:200])
+    stage = DecodeBatch(decoder(name, "cpu", 2, batch=4), False, "cpu decoder")
+    slot = stage.slot("")
+    with pytest.raises(PictureMissingError):
+        stage.fill(slot, 3, works[3])
+    for row in (0, 1, 2):
+        stage.fill(slot, row, works[row])
+    stage.launch(slot, 3)
+    stage.wait(slot)
+    for row in (0, 2):
+        stage.read(slot, row, works[row])
+        image = works[row].image
+        assert image is not None and image.size == (30, 20) and abs(int(image.pixels[5, 5, 0]) - 40 * row) <= 1
+    with pytest.raises(PictureBrokenError):
+        stage.read(slot, 1, works[1])
+    stage.decoder.close()

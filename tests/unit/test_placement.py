@@ -1,0 +1,66 @@
+"""Who sits where, and the arithmetic that chooses."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fgfast.errors import UsageError
+from fgfast.placement import Cost, best, replicate, split
+
+SECONDS = st.floats(1e-4, 10.0)
+
+
+def rate(parts: list[tuple[int, int]], costs: list[Cost]) -> float:
+    """Pictures a second of seats that do these parts, worked out afresh: each part as fast as its seats together."""
+    if all(part == (0, 2) for part in parts):
+        return sum(1 / (c.detect + c.segment) for c in costs)
+    detecting = sum(1 / c.detect for part, c in zip(parts, costs, strict=True) if part == (0, 1))
+    segmenting = sum(1 / c.segment for part, c in zip(parts, costs, strict=True) if part == (1, 2))
+    return min(detecting, segmenting)
+
+
+def test_seats_have_names_of_their_own() -> None:
+    placement = replicate(["cpu", "cuda:0", "cpu", "cpu"], 2, "as asked")
+    assert [seat.name for seat in placement.seats] == ["cpu", "cuda:0", "cpu#2", "cpu#3"]
+    assert [seat.device for seat in placement.seats] == ["cpu", "cuda:0", "cpu", "cpu"]
+    assert {seat.parts for seat in placement.seats} == {(0, 2)}
+
+
+def test_two_equal_devices_replicate_and_the_sentence_has_the_figures() -> None:
+    placement = best(["cuda:0", "cuda:1"], [Cost(0.004, 0.012)] * 2)
+    assert placement.name == "replicate"
+    assert placement.reason == (
+        "cuda:0 detects in 4.0 ms and segments in 12.0 ms a picture, cuda:1 detects in 4.0 ms and segments in 12.0 ms "
+        "a picture; replicate would give 125 pictures a second, split 83.3"
+    )
+
+
+def test_devices_that_are_good_at_different_things_are_split() -> None:
+    placement = best(["cuda:0", "cpu"], [Cost(10.0, 0.01), Cost(0.01, 10.0)])
+    assert placement.name == "split"
+    assert [seat.parts for seat in placement.seats] == [(1, 2), (0, 1)]
+
+
+def test_a_split_gives_the_detector_as_many_devices_as_it_needs() -> None:
+    placement = split([f"cuda:{n}" for n in range(5)], [Cost(1.0, 4.0)] * 5, "as asked")
+    assert sum(seat.parts == (0, 1) for seat in placement.seats) == 1
+    placement = split([f"cuda:{n}" for n in range(12)], [Cost(1.0, 2.0)] * 12, "as asked")
+    assert sum(seat.parts == (0, 1) for seat in placement.seats) == 4
+
+
+def test_one_device_cannot_be_split() -> None:
+    with pytest.raises(UsageError, match="needs two devices or more, and there is cuda:0"):
+        split(["cuda:0"], [Cost(1, 1)], "as asked")
+
+
+@given(st.lists(st.builds(Cost, SECONDS, SECONDS), min_size=2, max_size=5))
+def test_the_choice_is_the_best_of_all(costs: list[Cost]) -> None:
+    placement = best([f"cuda:{n}" for n in range(len(costs))], costs)
+    every = [[(0, 2)] * len(costs)]
+    every += [list(parts) for parts in itertools.product([(0, 1), (1, 2)], repeat=len(costs)) if len(set(parts)) == 2]
+    chosen = rate([seat.parts for seat in placement.seats], costs)
+    assert chosen == pytest.approx(max(rate(parts, costs) for parts in every))
