@@ -252,11 +252,13 @@ class Settings:
     def describe(self) -> dict[str, Any]:
         """What changes the result, as plain values, for run.json and for the comparison before a run is resumed.
 
-        Of devices only their kind does: a run may go on with more of them, or fewer.
+        Of devices only their kind does: a run may go on with more of them, or fewer. Batches change last digits; on a
+        GPU they depend on its memory anyway, so that only those of a CPU are compared.
         """
         without = ("devices", "placement", "batch")
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in without}
         plain["device"] = "+".join(sorted({device.partition(":")[0] for device in self.places}))
+        plain["batch"] = self.batch if plain["device"] == "cpu" else None
         plain["background"] = self.fill.describe()
         return plain
 

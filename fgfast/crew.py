@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any
 
 from fgfast.config import DecoderName
-from fgfast.decoder_gate import GateJob, Trial
+from fgfast.decoder_gate import GateJob, Trial, sample_of
 from fgfast.errors import DeviceMemoryError
 from fgfast.io.decoders import ON_GPU, available
+from fgfast.io.output import Mode, Output
 from fgfast.job import FAILURES, ConvertJob
 from fgfast.placement import Cost, Placement, best, replicate, split
 from fgfast.plan import Plan
@@ -141,25 +142,49 @@ def _open(
     return placement, opened(placement, job)[0]
 
 
-def settle_decoder(plan: Plan, say: Callable[[str], None]) -> Plan:
-    """A plan whose decoder is chosen: the fastest on this data set whose pixels give the same masks."""
+def settle_decoder(
+    plan: Plan,
+    output: Output,
+    mode: Mode,
+    stop: threading.Event,
+    *,
+    in_process: bool,
+    deadline: float,
+    say: Callable[[str], None],
+) -> Plan:
+    """A plan whose decoder is chosen: that of the run that is gone on with, else the fastest on this data set whose
+    pixels give the same masks.
+    """
     if plan.settings.decoder != "auto":
         return plan
     device = next(device for device in plan.settings.places if available(device)[0] in ON_GPU)
-    job = GateJob(plan.settings, tuple(plan.dataset.subject), plan.dataset.turn_exif)
-    found: list[tuple[DecoderName, str]] = []
-    supervisor: Supervisor[Trial, tuple[DecoderName, str]]
-    with Supervisor(job, [Seat(device, device)], lambda trial, reason, detail: ("cpu", detail)) as supervisor:
-        stop = threading.Event()
-        supervisor.open(stop)
-        supervisor.run([Trial(plan.selected)], found.extend, stop)
-    name, reason = found[0]
+    before = None if mode == "overwrite" else output.recorded()
+    if before is not None and before.get("decoder") in available(device):
+        name, reason = before["decoder"], "as in the run that is gone on with"
+    else:
+        trial = Trial(sample_of(plan.selected))
+        name, reason = _tried(GateJob.of(plan), trial, Seat(device, device), stop, in_process, deadline)
     reason = f"decoder {name}: {reason}"
     say(reason)
-    settings = replace(plan.settings, decoder=name)
     return replace(
         plan,
-        settings=settings,
+        settings=replace(plan.settings, decoder=name),
         reasons=(*plan.reasons, reason),
         made_with={**plan.made_with, "decoder": name},
     )
+
+
+def _tried(
+    job: GateJob, trial: Trial, seat: Seat, stop: threading.Event, in_process: bool, deadline: float
+) -> tuple[DecoderName, str]:
+    """The outcome of a trial: in a worker process, which takes the GPU's memory with it when it ends."""
+    found: list[tuple[DecoderName, str]] = []
+    if in_process:
+        opened = job.open(seat)
+        run([trial], opened.stages, opened.close, found.extend, workers=1, stop=stop)
+    else:
+        supervisor: Supervisor[Trial, tuple[DecoderName, str]]
+        with Supervisor(job, [seat], lambda lost, reason, detail: ("cpu", detail), deadline=deadline) as supervisor:
+            supervisor.open(stop)
+            supervisor.run([trial], found.extend, stop)
+    return found[0] if found else ("cpu", "stopped before any was tried")

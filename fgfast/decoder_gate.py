@@ -11,9 +11,10 @@ from typing import Any, cast
 from fgfast.config import DecoderName, Settings
 from fgfast.errors import FgfastError, SampleError
 from fgfast.io.decode import decode, read_bytes
-from fgfast.io.decoders import ON_GPU, Decoder, available, decoder, judge, rates
+from fgfast.io.decoders import ON_GPU, Decoder, Gate, available, decoder, judge, rates
 from fgfast.job import ConvertJob
 from fgfast.machine import available_cores
+from fgfast.plan import Plan
 from fgfast.records import Bool, Image, Sample
 from fgfast.runner import Failures, Finished, Seat, Stage, is_batched
 from fgfast.stages import Work
@@ -35,6 +36,11 @@ class GateJob:
     subject: tuple[str, ...]
     turn_exif: bool
     parts: int = 1
+
+    @classmethod
+    def of(cls, plan: Plan) -> GateJob:
+        """For the data set and the models of a plan."""
+        return cls(plan.settings, tuple(plan.dataset.subject), plan.dataset.turn_exif)
 
     def open(self, seat: Seat) -> OpenGate:
         """As fgfast.runner.Job.open. Models are loaded when they are needed."""
@@ -84,11 +90,15 @@ class Trial:
     chosen: tuple[DecoderName, str] = ("cpu", "")
 
 
+def sample_of(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Some of the samples, spread evenly over their order."""
+    return samples[:: max(1, len(samples) // _PICTURES)][:_PICTURES]
+
+
 def choose(job: GateJob, device: str, samples: Sequence[Sample]) -> tuple[DecoderName, str]:
     """The decoder for these samples, and why in a sentence."""
-    several = samples[:: max(1, len(samples) // _PICTURES)][:_PICTURES]
     files: dict[str, tuple[Sample, bytes]] = {}
-    for sample in several:
+    for sample in samples:
         with suppress(SampleError):
             data = read_bytes(sample.path)
             decode(data, sample.key, job.turn_exif)
@@ -104,8 +114,8 @@ def choose(job: GateJob, device: str, samples: Sequence[Sample]) -> tuple[Decode
         if speed[candidate.name] < _GAIN * speed["cpu"]:
             break
         gate = _compare(job, device, candidate, files)
-        said.append(gate.sentence())
-        if gate.passed:
+        said.append(gate.sentence() if gate else f"{candidate.name} decodes none of the sample")
+        if gate and gate.passed:
             return cast(DecoderName, candidate.name), "; ".join(said)
     return "cpu", "; ".join(said)
 
@@ -122,7 +132,7 @@ def _candidates(device: str) -> tuple[list[Decoder], list[str]]:
     return made, refused
 
 
-def _compare(job: GateJob, device: str, candidate: Decoder, files: dict[str, tuple[Sample, bytes]]) -> Any:
+def _compare(job: GateJob, device: str, candidate: Decoder, files: dict[str, tuple[Sample, bytes]]) -> Gate | None:
     """Masks from a decoder's pixels beside those from the CPU's."""
     masks = Masks(job, device)
     theirs = candidate([data for _, data in files.values()], list(files), job.turn_exif)
@@ -134,7 +144,7 @@ def _compare(job: GateJob, device: str, candidate: Decoder, files: dict[str, tup
         pairs.append((other.pixels, image.pixels))
         first.append(masks(sample, other))
         second.append(masks(sample, image))
-    return judge(candidate.name, first, second, pairs)
+    return judge(candidate.name, first, second, pairs) if pairs else None
 
 
 class Masks:

@@ -49,12 +49,7 @@ class BatchSegmenter(BatchModel, Protocol):
 
 
 class ModelStage:
-    """What the stages of both models share: their model's buckets and slots.
-
-    Args:
-        model: the model.
-        ahead: batches queued on the device at a time; a GPU is given the next one before it is through with the last.
-    """
+    """What the stages of both models share: their model's buckets and slots."""
 
     name: str
     model: BatchModel

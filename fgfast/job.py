@@ -23,7 +23,7 @@ from fgfast.device_stages import (
 from fgfast.errors import DeviceFailedError, DeviceMemoryError, OutputFailedError
 from fgfast.io.decoders import decoder
 from fgfast.io.write import FORMAT_SUFFIXES
-from fgfast.records import Image, UInt8
+from fgfast.records import Float32, Image, UInt8
 from fgfast.runner import Failures, Finished, Passed, Seat, Stage
 from fgfast.stages import Closed, Cut, Decode, Detect, MaskSubject, Work, Write, close
 
@@ -70,6 +70,8 @@ class ConvertJob:
             stages += self._detect(seat.device, models)
         if segments:
             stages += self._segment(seat.device, models)
+        for stage, model in models.items():
+            _try_out(stage, model)
         facts = {"process": os.getpid(), "device": seat.device}
         if self.measure:
             facts["seconds"] = {name: self._seconds(name, seat.device, model) for name, model in models.items()}
@@ -119,13 +121,43 @@ class ConvertJob:
 
         settings = self.settings
         name = settings.detector if stage == "detect" else settings.segmenter
-        boxes = () if stage == "detect" else (np.array([100, 75, 400, 300], np.float32),)
-        # The commonest size of the data sets that this is made for.
-        image = Image(np.full((375, 500, 3), 127, np.uint8))
-        key = f"{name} {settings.precision} in batches of {model.batch}"
+        sharers = settings.places.count(device)
+        key = f"{name} {settings.precision} in batches of {model.batch}, {sharers} at once"
+        image, boxes = _picture(*_SIZE), _boxes(stage)
         seconds = remembered(key, device, settings.exact_backend, lambda: seconds_a_picture(model, image, *boxes))
         assert seconds is not None
         return seconds
+
+
+# (height, width) in pixels: the commonest of the data sets that this is made for.
+_SIZE = (375, 500)
+
+
+def _picture(height: int, width: int) -> Image:
+    return Image(np.full((height, width, 3), 127, np.uint8))
+
+
+def _boxes(stage: str) -> tuple[Float32, ...]:
+    """What a model is given beside a picture."""
+    return () if stage == "detect" else (np.array([100, 75, 300, 300], np.float32),)
+
+
+def _try_out(stage: str, model: Any) -> None:
+    """Let a GPU compute one batch of each orientation: what is compiled or recorded at first use is so now, and a
+    device that fails does so before it has anything in its hands. A CPU has nothing to prepare.
+    """
+    if not model.device.startswith("cuda"):
+        return
+    for size in (_SIZE, _SIZE[::-1]):
+        image = _picture(*size)
+        slot, rows = model.slot(model.bucket(image)), model.rows(model.bucket(image))
+        for row in range(rows):
+            model.fill(slot, row, image, *_boxes(stage))
+        try:
+            model.launch(slot, rows)
+            model.wait(slot)
+        except DeviceMemoryError:
+            return  # batches are halved as they come
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,9 +47,21 @@ def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[
         reasons.append(f"weights {settings.model_weights}: made up, for trying out; masks and boxes mean nothing")
     if settings.detector in MODEL_DETECTORS or settings.segmenter in SAM_SEGMENTERS:
         settings = _choose_devices(settings, reasons, measure)
-    elif settings.places == ("auto",):
-        settings = replace(settings, devices=("cpu",))
+    else:
+        settings = _only_cpus(settings, reasons)
     return _choose_decoder(settings, reasons), reasons
+
+
+def _only_cpus(settings: Settings, reasons: list[str]) -> Settings:
+    """Where no model runs there is nothing for a GPU to do but decoding."""
+    for device in settings.places:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise UsageError(f"there is no device {device!r}; devices are called cpu, cuda:0, cuda:1, ...")
+    if settings.decoder in ON_GPU:
+        return settings if settings.places != ("auto",) else replace(settings, devices=("cuda:0",))
+    if any(device.startswith("cuda") for device in settings.places):
+        reasons.append("devices: no model runs, so there is nothing for a GPU to do")
+    return replace(settings, devices=("cpu",) * len(settings.places), threads=None, batch=None)
 
 
 def _choose_decoder(settings: Settings, reasons: list[str]) -> Settings:
@@ -108,13 +121,16 @@ def _choose_devices(settings: Settings, reasons: list[str], measure: bool = True
     reasons.append(f"devices {','.join(devices)}, precision {precision}: {why}")
     settings = replace(settings, devices=devices, precision=precision)
     used = [n for n in (settings.detector, settings.segmenter) if n in MODEL_DETECTORS or n in SAM_SEGMENTERS]
-    for device in dict.fromkeys(devices):
-        backend, why = choose_backend(settings.backend, used, settings.model_weights, precision, device, measure)
-        settings = replace(settings, backend=backend)
-    reasons.append(f"backend {settings.backend}: {why}")
-    if "cpu" in devices and settings.threads is None:
-        settings = replace(settings, threads=available_cores())
-    return settings
+    found = [
+        choose_backend(settings.backend, used, settings.model_weights, precision, device, measure, settings.batch)
+        for device in dict.fromkeys(devices)
+    ]
+    backend, why = found[0]
+    if any(other != backend for other, _ in found):
+        backend, why = "torch", "the one that all devices have"
+    reasons.append(f"backend {backend}: {why}")
+    threads = (settings.threads or available_cores()) if "cpu" in devices else None
+    return replace(settings, backend=backend, threads=threads)
 
 
 def both_are_models(settings: Settings) -> bool:
@@ -211,7 +227,7 @@ def sam_model(settings: Settings, device: str) -> SamSegmenter:
 
 
 def _sam(settings: Settings) -> Segmenter:
-    sam = sam_model(settings, settings.places[0])
+    sam = sam_model(replace(settings, batch=1), settings.places[0])
     lock = threading.Lock()
 
     def segment(pixels: UInt8, box: Float32, banner_rows: int) -> Mask:

@@ -144,8 +144,9 @@ def run(
         raise UsageError(f"workers must be at least 1, not {workers}")
     if mode not in MODES:
         raise UnknownNameError("mode", mode, MODES)
-    plan = settle_decoder(plan, say)
     with Output(plan.out, plan.dataset.folder) as output:
+        output.foresee(mode, plan.made_with)  # before models are loaded for nothing
+        plan = settle_decoder(plan, output, mode, stop, in_process=in_process, deadline=deadline, say=say)
         job = convert_job(plan, output, workers)
         # A model that is missing is found out before anything is touched.
         with hire(job, plan, stop, in_process=in_process, deadline=deadline, watch=watch) as crew:

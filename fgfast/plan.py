@@ -62,8 +62,12 @@ def make_plan(
     labels: str | None = None,
     settings: Settings | None = None,
     selection: Selection | None = None,
+    measure: bool = True,
 ) -> Plan:
-    """Find the data set, choose methods, and check the output folder, without touching anything. See `convert`."""
+    """Find the data set, choose methods, and check the output folder, without touching anything. See `convert`.
+
+    With `measure`, backends are timed where nobody knows yet which one is faster here, which is remembered.
+    """
     opened = open_dataset(str(dataset), None if root is None else Path(root), labels)
     settings, selection = settings or Settings(), selection or Selection()
     if settings.masks == "rle":
@@ -75,7 +79,7 @@ def make_plan(
     load_background(settings.fill)  # a picture that cannot be used is found out now
     if (opened.root / "fgfast" / "run.json").is_file():
         raise UsageError(f"{opened.root} is an output of fgfast, not a data set: give the twin inside it")
-    settings, reasons = choose_methods(opened, settings)
+    settings, reasons = choose_methods(opened, settings, measure)
     positions = select(opened, selection)
     keys = [sample.key for sample in opened.samples]
     twins, mask_names = names(keys, settings.format, settings.keep_names)
@@ -119,9 +123,9 @@ def names(keys: list[str], format: str, keep_names: bool) -> tuple[dict[str, str
     return twins, {key: masks[twin] for key, twin in twins.items()}
 
 
-def choose_methods(dataset: Dataset, settings: Settings) -> tuple[Settings, list[str]]:
+def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[Settings, list[str]]:
     """Replace "auto" by a method; say why, and what else is worth knowing, in a sentence each."""
-    settings, reasons = methods.choose(dataset, settings)
+    settings, reasons = methods.choose(dataset, settings, measure)
     if settings.segmenter == "grabcut":
         check_opencv()
     engine = ops.engine()

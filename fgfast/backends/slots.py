@@ -145,8 +145,9 @@ class Slot:
         Raises:
             DeviceFailedError: the device failed while it computed them.
         """
-        with translated(self.lane.device):
-            if self.event is not None:
+        if self.event is not None:
+            # Whoever waits has a current device of its own, which must not get a context for this.
+            with translated(self.lane.device), torch.cuda.device(self.lane.device):
                 self.event.synchronize()
         self._computed = ()
 

@@ -212,4 +212,5 @@ def _plan(options: dict[str, Any]) -> Plan:
         labels=options["labels"],
         settings=settings,
         selection=selection,
+        measure=not options["dry_run"],
     )

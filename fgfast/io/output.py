@@ -115,7 +115,7 @@ class Output:
         new = json.loads(json.dumps(made_with))  # as it comes back from the ledger
         if self.ledger.meta("made_with") is None:
             self.ledger.set_meta({"made_with": new, "folder": self.twin.name})
-        self._compare(self.ledger, new)
+        self._compare(self.ledger.meta("made_with"), new)
 
     def _delete_all(self) -> None:
         """Delete what the recorded run made, and last its ledger.
@@ -134,22 +134,32 @@ class Output:
         self.ledger.close()
         self.ledger_path.unlink()
 
+    def recorded(self) -> dict[str, Any] | None:
+        """What the run in this folder was made with; None where there is none to go on with."""
+        if not self.ledger_path.is_file():
+            return None
+        with Ledger(self.ledger_path) as ledger:
+            found: dict[str, Any] | None = None if ledger.meta("being_deleted") else ledger.meta("made_with")
+        return found
+
     def foresee(self, mode: Mode, made_with: Mapping[str, Any]) -> None:
         """Raise what `open` would raise for its settings, without touching anything (for a dry run)."""
         if not self.ledger_path.is_file():
             if mode == "resume":
                 raise self._nothing_to_resume()
             return
-        if mode != "overwrite":
-            with Ledger(self.ledger_path) as ledger:
-                if ledger.meta("made_with") is not None and not ledger.meta("being_deleted"):
-                    self._compare(ledger, json.loads(json.dumps(made_with)))
+        old = self.recorded()
+        if mode != "overwrite" and old is not None:
+            new = json.loads(json.dumps(made_with))
+            if new.get("decoder") == "auto":  # chosen when the run begins, as in the run that is gone on with
+                new["decoder"] = old.get("decoder")
+            self._compare(old, new)
 
     def _nothing_to_resume(self) -> UsageError:
         return UsageError(f"there is no run to resume in {self.out}: leave --resume away to begin one")
 
-    def _compare(self, ledger: Ledger, new: dict[str, Any]) -> None:
-        if changed := differences(ledger.meta("made_with"), new):
+    def _compare(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        if changed := differences(old, new):
             lines = "\n  ".join(changed)
             raise SettingsDifferError(
                 f"{self.out} holds a run made with other settings:\n  {lines}\n"

@@ -16,7 +16,13 @@ BackendName = Literal["torch", "onnxruntime", "tensorrt"]
 
 
 def choose_backend(
-    asked: str, models: Sequence[str], weights: str, precision: Precision, device: str, measure: bool = True
+    asked: str,
+    models: Sequence[str],
+    weights: str,
+    precision: Precision,
+    device: str,
+    measure: bool = True,
+    batch: int | None = None,
 ) -> tuple[BackendName, str]:
     """ "auto" becomes the best one that can compute all models; anything else is checked.
 
@@ -27,6 +33,7 @@ def choose_backend(
         precision: chosen.
         device: chosen.
         measure: on a CPU, find out which one is faster where nobody knows yet, which takes a minute.
+        batch: most pictures a batch; None: as many as suit the device.
 
     Returns:
         The backend, and why in a few words.
@@ -37,13 +44,13 @@ def choose_backend(
     if asked == "torch":
         return "torch", "as asked"
     if asked != "auto":
-        check(asked, models, weights, precision, device)
+        check(asked, models, weights, precision, device, batch)
         return cast(BackendName, asked), "as asked"
     refused = ""
     order: tuple[BackendName, ...] = ("tensorrt", "onnxruntime")
     for backend in order:
         try:
-            check(backend, models, weights, precision, device)
+            check(backend, models, weights, precision, device, batch)
             if device == "cpu":
                 best, figures = fastest_backend(tuple(models), weights, precision, device, measure)
                 return cast(BackendName, best), figures
@@ -53,7 +60,9 @@ def choose_backend(
     return "torch", f"no exported graphs to run ({refused})" if refused else "no exported graphs to run"
 
 
-def check(backend: str, models: Sequence[str], weights: str, precision: Precision, device: str) -> None:
+def check(
+    backend: str, models: Sequence[str], weights: str, precision: Precision, device: str, batch: int | None = None
+) -> None:
     """Raise unless `backend` can compute all models here; arguments as for `choose_backend`."""
     if importlib.util.find_spec(backend) is None:
         extra = "cpu" if backend == "onnxruntime" and device == "cpu" else "gpu"
@@ -67,9 +76,10 @@ def check(backend: str, models: Sequence[str], weights: str, precision: Precisio
         if precision == "bf16" and device == "cpu":
             raise UsageError("ONNX Runtime computes bf16 on GPUs only: take --precision fp32, or --backend torch")
     from fgfast.models import sessions
+    from fgfast.models.batches import default_batch
 
     for model in models:
-        for found in sessions.graphs_of(model, weights, precision):
+        for found in sessions.graphs_of(model, weights, precision, batch or default_batch(device), backend, device):
             found.verify()
             if backend == "tensorrt":
                 _check_engine(model, found, device)

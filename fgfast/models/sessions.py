@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fgfast import graphs
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
@@ -256,7 +258,7 @@ def load(found: Exported, backend: str, device: str) -> Session:
     if backend == "onnxruntime":
         from fgfast.backends.onnxruntime import OnnxRuntimeSession
 
-        return OnnxRuntimeSession(found.path, found.manifest.contract, device)
+        return OnnxRuntimeSession(found.path, found.manifest.contract, device, threads=torch.get_num_threads())
     if backend == "tensorrt":
         from fgfast.backends.tensorrt import TensorRtSession
         from fgfast.backends.tensorrt_engine import engine_path

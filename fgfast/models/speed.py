@@ -103,8 +103,9 @@ def remembered(key: str, device: str, how: str, measure: Callable[[], float] | N
     name, known = _key(key, device, how), _read()
     if name not in known and measure is not None:
         log.warning("measuring %s in %s, once for this machine", key, how)
-        known = {**known, name: measure()}
-        if known[name] < _NEVER:
+        seconds = measure()
+        known = {**_read(), name: seconds}  # another process may have measured something else meanwhile
+        if seconds < _NEVER:
             _write(known)
     return known.get(name)
 

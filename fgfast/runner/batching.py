@@ -44,6 +44,7 @@ class Batch(Generic[T]):
         bucket: of all its items.
         slot: the stage's.
         limit: rows it may take.
+        capacity: rows that a slot of its bucket had when it was begun.
         due: time.monotonic() at which it goes with what it has.
         rows: an item each; None where filling failed.
         filled: rows that need no more filling.
@@ -54,6 +55,7 @@ class Batch(Generic[T]):
     bucket: Hashable
     slot: Any
     limit: int
+    capacity: int
     due: float
     rows: list[Flight[T] | None] = field(default_factory=list)
     filled: int = 0
@@ -72,6 +74,7 @@ class Ring(Generic[T]):
     Args:
         stage: the stage.
         slots: most slots at a time.
+        memory: exceptions that mean that there is no memory for one more.
         linger: seconds after its first item at which a batch goes as it is.
 
     Attributes:
@@ -80,8 +83,8 @@ class Ring(Generic[T]):
         limit: rows a batch may have at present.
     """
 
-    def __init__(self, stage: Batched[T], slots: int, linger: float) -> None:
-        self.stage, self.slots, self.linger = stage, slots, linger
+    def __init__(self, stage: Batched[T], slots: int, linger: float, memory: tuple[type[Exception], ...] = ()) -> None:
+        self.stage, self.slots, self.linger, self.memory = stage, slots, linger, memory
         self.waiting: deque[tuple[Flight[T], Hashable]] = deque()
         self.ready: deque[Batch[T]] = deque()
         self.limit = max(1, stage.batch)
@@ -97,8 +100,9 @@ class Ring(Generic[T]):
             taken = self._take(bucket)
             if taken is None:
                 return None
-            rows = 1 if flight.alone else max(1, min(self.limit, self.stage.rows(bucket)))
-            batch = Batch(bucket, taken[0], rows, now + self.linger)
+            capacity = self.stage.rows(bucket)
+            rows = 1 if flight.alone else max(1, min(self.limit, capacity))
+            batch = Batch(bucket, taken[0], rows, capacity, now + self.linger)
             if not flight.alone:
                 self._open[bucket] = batch
         batch.rows.append(flight)
@@ -118,7 +122,13 @@ class Ring(Generic[T]):
                 return None
             del self._free[0]
             self._made -= 1
-        slot = self.stage.slot(bucket)
+        try:
+            slot = self.stage.slot(bucket)
+        except self.memory:
+            if not self._made:
+                raise
+            self.slots = self._made  # those that there are must do
+            return self._take(bucket)
         self._made += 1
         return (slot,)
 

@@ -130,7 +130,8 @@ class Device(Generic[T]):
             ring.release(batch)
             if isinstance(error, flow.failures.memory):
                 ring.shrink(batch)
-            several = len(flights) > 1
+            # A graph of fixed shape may have become smaller, and the same item less work.
+            several = len(flights) > 1 or ring.stage.rows(batch.bucket) < batch.capacity
             for flight in reversed(flights):
                 if several:
                     flight.alone = flight.alone or not isinstance(error, flow.failures.memory)

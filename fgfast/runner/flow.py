@@ -73,7 +73,7 @@ class Flow(Generic[T]):
     ) -> None:
         self._source, self._done, self.stop = source, done, stop
         self.failures, self.watch, self.seat = failures or Failures(), watch, seat
-        self._legs = _legs(stages, linger)
+        self._legs = _legs(stages, linger, self.failures.memory)
         self.rings = [leg.ring for leg in self._legs if leg.ring]
         self._threads = threads
         self.limit = in_flight(stages, threads)
@@ -123,6 +123,8 @@ class Flow(Generic[T]):
         while True:
             with self.changed:
                 while (task := self._next()) is None:
+                    if any(ring.ready for ring in self.rings):  # looking for work may have made a batch ready
+                        self.changed.notify_all()
                     if self.over():
                         self.changed.notify_all()
                         return
@@ -323,13 +325,13 @@ def _slots(stage: Batched[Any]) -> int:
     return stage.depth + 2
 
 
-def _legs(stages: Sequence[Stage[T]], linger: float) -> list[_Leg[T]]:
+def _legs(stages: Sequence[Stage[T]], linger: float, memory: tuple[type[Exception], ...]) -> list[_Leg[T]]:
     legs: list[_Leg[T]] = []
     steps: list[Step[T]] = []
     for stage in stages:
         if is_batched(stage):
             batched = cast("Batched[T]", stage)
-            legs.append(_Leg(tuple(steps), Ring(batched, _slots(batched), linger)))
+            legs.append(_Leg(tuple(steps), Ring(batched, _slots(batched), linger, memory)))
             steps = []
         else:
             steps.append(cast("Step[T]", stage))

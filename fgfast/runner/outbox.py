@@ -34,11 +34,6 @@ class Outbox(Generic[R]):
             if len(self._waiting) >= BATCH:
                 self._changed.notify_all()
 
-    def full(self) -> bool:
-        """Whether `put` would wait."""
-        with self._changed:
-            return len(self._waiting) >= MOST_WAITING and not self._abandoned
-
     def close(self) -> None:
         """No more results will come."""
         with self._changed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
@@ -20,9 +19,20 @@ from fgfast.runner.touched import Touched
 T = TypeVar("T")
 log = logging.getLogger("fgfast")
 
-# What `python -c` runs: the parent's import path first, so that both see the same modules, whatever lies in the current
-# folder.
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from fgfast.runner.worker import main; main()"
+# What `python -c` runs: the parent's import path before anything is imported, so that both see the same modules,
+# whatever lies in the current folder.
+_START = "import sys; sys.path[:] = sys.argv[1].split(chr(10)); from fgfast.runner.worker import main; main()"
+# The C library's allocator (mallopt(3)) would give the memory of every picture back to the system and get it anew, a
+# tenth of the time of a run without models. 32 MiB is the largest block that it may keep, 256 MiB what it may hold.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+# A worker gets no Ctrl-C, not even before it can refuse it.
+_APART: dict[str, Any] = (
+    {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    if sys.platform == "win32"
+    else {"start_new_session": True}
+)
+# Seconds after which a worker that takes the place of another must have opened, or three times what the first took.
+_OPENING = 600.0
 # Seconds a worker has for leaving once it was told that it is over.
 _LEAVE = 10.0
 
@@ -38,15 +48,15 @@ class Task(Generic[T]):
         item: the item.
         part: which part of the job is next.
         deaths: how often a worker died with it.
-        alone: how often it was the only one when a worker died of something of its own.
-        killed: the same, but the worker was killed from outside.
+        alone: seats on which it was the only one when a worker died of something of its own.
+        killed: how often it was the only one when a worker was killed from outside.
     """
 
     ticket: int
     item: T
     part: int = 0
     deaths: int = 0
-    alone: int = 0
+    alone: set[str] = field(default_factory=set)
     killed: int = 0
 
 
@@ -65,7 +75,10 @@ class Chair(Generic[T]):
         single: it has one task that is to be done alone.
         facts: what the opened job said.
         deaths: of its workers since one of them finished anything.
+        broken: of these, how many said that their device was.
         openings: that failed since one did not.
+        killed_opening: workers that were killed from outside while they opened, since one was not.
+        slow: seconds that the first opening took.
         why: what its last worker said or died of.
         turn: number of its worker; what earlier ones said does not count.
         pace: seconds an item, of late.
@@ -79,7 +92,10 @@ class Chair(Generic[T]):
     single: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     deaths: int = 0
+    broken: int = 0
     openings: int = 0
+    killed_opening: int = 0
+    slow: float = 0.0
     why: str = ""
     turn: int = 0
     pace: float = 0.0
@@ -91,12 +107,13 @@ class Chair(Generic[T]):
 
     def start(self, job: Any, watched: bool, inbox: Inbox) -> None:
         """Start a worker; what it says arrives in `inbox` with this chair and the turn."""
-        environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+        environment = {**_KEEP_MEMORY, **os.environ, "PYTHONSAFEPATH": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _START, json.dumps([str(path) for path in sys.path])],
+            [sys.executable, "-c", _START, "\n".join(str(path) for path in sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
+            **_APART,
         )
         assert self.process.stdin and self.process.stdout
         self.channel = Channel(self.process.stdout, self.process.stdin)  # type: ignore[arg-type]
@@ -121,11 +138,10 @@ class Chair(Generic[T]):
 
     def opened(self, window: int, facts: dict[str, Any]) -> None:
         """The worker is ready, and takes so many items at a time."""
-        assert self.touched is not None
-        self.touched.unlink()
+        self.slow = self.slow or time.monotonic() - self.last
         # Ahead of its work by as much again, and by what comes and goes in one message.
         self.state, self.window, self.facts = "open", 2 * window + 16, facts
-        self.openings, self.last = 0, time.monotonic()
+        self.openings, self.killed_opening, self.last = 0, 0, time.monotonic()
 
     def holds(self) -> dict[int, float]:
         """Tickets that the worker has in its hands, and since when (time.monotonic())."""
@@ -155,12 +171,16 @@ class Chair(Generic[T]):
     def buried(self) -> str:
         """Wait for a worker that is gone; how it ended."""
         assert self.process is not None and self.channel is not None
-        try:
-            status = self.process.wait(_LEAVE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            status = self.process.wait()
+        status: int | None = None
+        for _ in range(2):
+            try:
+                status = self.process.wait(_LEAVE)
+                break
+            except subprocess.TimeoutExpired:
+                self.process.kill()
         self.channel.close()
+        if status is None:
+            return "does not end, even when killed"
         if status < 0:
             try:
                 return f"signal {signal.Signals(-status).name}"
@@ -172,17 +192,26 @@ class Chair(Generic[T]):
         """Note the pace: seconds an item, so that slow work is not taken for a hang."""
         seconds = (now - self.last) / max(1, tasks)
         self.pace = seconds if not self.pace else 0.8 * self.pace + 0.2 * seconds
-        self.last, self.deaths = now, 0
+        self.last, self.deaths, self.broken = now, 0, 0
 
     def overdue(self, deadline: float, now: float) -> bool:
         """Whether something was touched so long ago that the worker must hang."""
-        if self.hung or self.state not in ("open", "leaving"):
+        if self.hung:
+            return False
+        if self.state == "opening":
+            return bool(self.slow) and now - self.last > max(_OPENING, 3 * self.slow)
+        if self.state not in ("open", "leaving"):
             return False
         patience = max(deadline, 3 * self.pace * max(self.window, len(self.given)))
         return now - min(self.holds().values(), default=now) > patience
 
 
 def _receive(chair: Chair[Any], turn: int, channel: Channel, inbox: Inbox) -> None:
-    while (message := channel.receive()) is not None:
-        inbox.put((chair, turn, message))
-    inbox.put((chair, turn, None))
+    try:
+        while (message := channel.receive()) is not None:
+            inbox.put((chair, turn, message))
+    except Exception:  # what came cannot be read, and neither can what follows
+        log.exception("a message of %s cannot be read; its worker is ended", chair.seat.name)
+        chair.kill()
+    finally:
+        inbox.put((chair, turn, None))

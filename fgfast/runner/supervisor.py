@@ -29,12 +29,13 @@ log = logging.getLogger("fgfast")
 
 # Seconds after which a worker that has not answered for an item is taken to hang; slow machines get more, see Chair.
 DEADLINE = 300.0
-# An item is given up when a worker dies with it alone. Being killed from outside (by the system for want of memory, by
-# a person) says less about the item: then it takes so many deaths.
-_ALONE, _KILLED = 1, 3
-# A seat is lost when its workers cannot open so many times in a row, or are killed from outside while they do (which
-# may be the system's want of memory, or chance), or die so often without finishing anything.
-_OPENINGS, _KILLED_OPENING, _DEATHS = 3, 10, 20
+# An item is given up when a worker dies with it alone, and, where there are several seats, on a second one: the first
+# device may be to blame. Being killed from outside (by the system for want of memory, by a person) says less about the
+# item: then it takes so many deaths.
+_ALONE, _KILLED = 2, 3
+# A seat is lost when its workers cannot open so many times in a row; or are killed from outside so often while they do,
+# which may be chance; or say so often that their device is broken, or die so often, without finishing anything.
+_OPENINGS, _KILLED_OPENING, _BROKEN, _DEATHS = 3, 10, 5, 20
 # The parent looks for `stop` and for hangs so often, in seconds.
 _TICK, _LOOK = 0.1, 1.0
 
@@ -100,6 +101,8 @@ class Supervisor(Generic[T, R]):
                 continue
             if message is None and chair.turn == turn:
                 how = chair.buried()
+                if stop.is_set():
+                    break
                 raise WorkerLostError(chair.seat.name, f"died while it loaded the models ({how})")
             if message is not None and message[0] == "refused":
                 raise message[1]
@@ -161,6 +164,9 @@ class Supervisor(Generic[T, R]):
                     for chair in self._living():
                         if chair.state == "open":
                             self._leave(chair, "end")
+                        elif chair.state == "opening":
+                            chair.state = "leaving"
+                            chair.kill()
             if not self._living():
                 break
             try:
@@ -206,10 +212,18 @@ class Supervisor(Generic[T, R]):
 
     def _serves_alone(self, chair: Chair[T]) -> bool:
         """Items to be tried alone wait for a seat that has nothing else: an idle one, else the first that can."""
-        part = self._alone[0].part
-        able = [c for c in self.chairs if c.state == "open" and c.seat.parts[0] <= part < c.seat.parts[1]]
+        task = self._alone[0]
+        able = [c for c in self._others(task) or self._able(task) if c.state == "open"]
         idle = [c for c in able if not c.given or c.single]
         return chair in (idle or able[:1])
+
+    def _able(self, task: Task[T]) -> list[Chair[T]]:
+        """Seats that can do a task, or will when they are open again."""
+        return [c for c in self._living() if c.seat.parts[0] <= task.part < c.seat.parts[1]]
+
+    def _others(self, task: Task[T]) -> list[Chair[T]]:
+        """Of these, the ones on which it has not died alone."""
+        return [c for c in self._able(task) if c.seat.name not in task.alone]
 
     def _next(self, chair: Chair[T]) -> Task[T] | None:
         """The task that is furthest along, of those that the chair can do; then a new one from the source."""
@@ -292,35 +306,48 @@ class Supervisor(Generic[T, R]):
             return
         reason = "hang" if chair.hung else "device failed" if chair.why and how == "exit status 70" else "crash"
         chair.why = chair.why or how
-        touched = chair.holds()
+        touched, suspects = chair.holds(), []
         for task in reversed(tasks):
             if task.ticket in touched:
-                self._suspect(task, single, reason, chair, how)
+                suspects.append((task, single))
             else:
                 self._queues[task.part].appendleft(task)
-        if was == "opening":
-            chair.openings += _KILLED_OPENING if how != "signal SIGKILL" else _OPENINGS
         chair.deaths += 1
+        chair.broken += reason == "device failed"
+        if was == "opening":
+            killed = how == "signal SIGKILL" and not chair.hung
+            chair.killed_opening += killed
+            chair.openings += not killed
         self.deaths += 1
-        lost = chair.openings >= _OPENINGS * _KILLED_OPENING or chair.deaths >= _DEATHS
-        log.warning("%s died (%s)%s", chair.seat.name, chair.why, "" if lost else "; it is begun anew")
+        lost = (
+            chair.openings >= _OPENINGS
+            or chair.killed_opening >= _KILLED_OPENING
+            or chair.broken >= _BROKEN
+            or chair.deaths >= _DEATHS
+        )
+        why = chair.why
+        log.warning("%s died (%s)%s", chair.seat.name, why, "" if lost else "; it is begun anew")
         if lost:
             self._lost(chair)
         else:
             chair.start(self._job, self._watch is not None, self._inbox)
+        for task, single in suspects:
+            self._suspect(task, single, reason, chair.seat.name, why if reason == "device failed" else how)
 
-    def _suspect(self, task: Task[T], single: bool, reason: str, chair: Chair[T], how: str) -> None:
+    def _suspect(self, task: Task[T], single: bool, reason: str, seat: str, how: str) -> None:
         """A worker died with a task that it had touched: it is tried alone, or given up."""
         task.deaths += 1
         if single:
             if how == "signal SIGKILL" and reason != "hang":
                 task.killed += 1
             else:
-                task.alone += 1
-        if task.alone < _ALONE and task.killed < _KILLED:
+                task.alone.add(seat)
+        # Without any seat left nothing can be said of the task; it waits for the next run.
+        hopeless = bool(task.alone) and not self._others(task) and bool(self._living())
+        if len(task.alone) < _ALONE and task.killed < _KILLED and not hopeless:
             self._alone.append(task)
             return
-        what = {"hang": f"it gave no answer for {self._deadline:g} s", "crash": how}.get(reason, chair.why)
+        what = f"it gave no answer for {self._deadline:g} s" if reason == "hang" else how
         detail = f"its worker process died {task.deaths} times, the last time with nothing else to do ({what})"
         self._outbox.put(self._quarantine(task.item, reason, detail))
 

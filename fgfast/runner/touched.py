@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 # A ticket, which is never zero, and the time.monotonic() at which the item was touched, one clock for all processes.
-_ENTRY = struct.Struct("=qd")
+_ENTRY, _TICKET, _SINCE = struct.Struct("=qd"), struct.Struct("=q"), struct.Struct("=d")
 
 
 class Touched:
@@ -32,7 +32,11 @@ class Touched:
             # Memory where the system has a place for it; nothing here need outlive the machine.
             folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
             handle, path = tempfile.mkstemp(prefix="fgfast-", suffix=".touched", dir=folder)
-            os.ftruncate(handle, entries * _ENTRY.size)
+            allocate = getattr(os, "posix_fallocate", None)  # a full disk is an error now, and no signal later
+            if allocate is not None:
+                allocate(handle, 0, entries * _ENTRY.size)
+            else:
+                os.ftruncate(handle, entries * _ENTRY.size)
         else:
             handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
         self.path = path
@@ -48,14 +52,16 @@ class Touched:
         with self._lock:
             if self._free:
                 place = self._place[ticket] = self._free.pop()
-                _ENTRY.pack_into(self._table, place * _ENTRY.size, ticket, time.monotonic())
+                # The time first: whoever reads meanwhile must not see a ticket without it.
+                _SINCE.pack_into(self._table, place * _ENTRY.size + _TICKET.size, time.monotonic())
+                _TICKET.pack_into(self._table, place * _ENTRY.size, ticket)
 
     def end(self, ticket: int) -> None:
         """Note that nothing more will be done to it."""
         with self._lock:
             place = self._place.pop(ticket, None)
             if place is not None:
-                _ENTRY.pack_into(self._table, place * _ENTRY.size, 0, 0.0)
+                _TICKET.pack_into(self._table, place * _ENTRY.size, 0)
                 self._free.append(place)
 
     def read(self) -> dict[int, float]:
@@ -63,12 +69,12 @@ class Touched:
         return {ticket: since for ticket, since in _ENTRY.iter_unpack(self._table[:]) if ticket}
 
     def unlink(self) -> None:
-        """Let the file go once both sides have it open; where it cannot go while it is, `close` does it."""
-        if self._own:
-            with contextlib.suppress(OSError):
-                Path(self.path).unlink()
+        """Let the file go once both sides have it open; where it cannot go while it is, the maker's `close` does it."""
+        with contextlib.suppress(OSError):
+            Path(self.path).unlink()
 
     def close(self) -> None:
         """Give the memory back."""
         self._table.close()
-        self.unlink()
+        if self._own:
+            self.unlink()

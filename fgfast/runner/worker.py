@@ -16,12 +16,13 @@ from typing import Any
 
 from fgfast.runner.flow import Flow
 from fgfast.runner.messages import Channel, Opened, Passed, portable
-from fgfast.runner.stages import Event, Finished
+from fgfast.runner.stages import Event, Finished, is_batched
 from fgfast.runner.touched import Touched
 
 # Results go to the parent together that come within so many seconds: a message costs it some 50 us.
 _GATHER = 0.005
-# Threads of the pool give up Python's lock after so many seconds, for the thread that launches must not wait for long.
+# Threads of the pool give up Python's lock after so many seconds where a device waits for the thread that launches;
+# elsewhere Python's own 5 ms cost less.
 _SWITCH = 0.001
 # Exit status of a process that its device has left in no state to go on; EX_SOFTWARE of sysexits.h.
 BROKEN = 70
@@ -33,18 +34,19 @@ def main() -> None:
     _end_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent's to answer, who lets this process finish what it has
         signal.signal(number, signal.SIG_IGN)
-    sys.setswitchinterval(_SWITCH)
     _send_logs(channel)
     first = channel.receive()
     if first is None:
         os._exit(0)
     _, job, seat, watched, table = first
+    touched = Touched(table)
+    touched.unlink()  # the parent has it open, too
     try:
         opened = job.open(seat)
     except BaseException as error:
         channel.send("refused", portable(error))
         os._exit(1)
-    status = Worker(channel, opened, seat.name, watched, Touched(table)).run()
+    status = Worker(channel, opened, seat.name, watched, touched).run()
     os._exit(status)  # threads of libraries may hang; nothing is left to do
 
 
@@ -97,6 +99,8 @@ class Worker:
 
     def __init__(self, channel: Channel, opened: Opened[Any, Any], seat: str, watched: bool, touched: Touched) -> None:
         self._channel, self._opened = channel, opened
+        if any(is_batched(stage) and getattr(stage, "depth", 1) > 1 for stage in opened.stages):
+            sys.setswitchinterval(_SWITCH)
         self._stop = threading.Event()
         self._inbox = _Inbox(touched)
         self._post = _Post(channel)
@@ -130,8 +134,8 @@ class Worker:
         return 0
 
     def _done(self, finished: Finished[Any]) -> None:
-        ticket = self._inbox.done_with(finished.item)
         value = self._opened.close(finished)
+        ticket = self._inbox.done_with(finished.item)
         passed = isinstance(value, Passed)
         self._post.put((ticket, passed, value.item if passed else value))
 
@@ -220,3 +224,6 @@ class _Post:
                 self.flush()
             except OSError:
                 os._exit(0)  # the parent is gone
+            except BaseException as error:  # a result that cannot be sent is lost, and nobody would look for it
+                self._channel.send("failed", portable(error))
+                os._exit(1)

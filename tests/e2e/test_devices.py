@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from layouts import BUILDERS
 
 import fgfast
+from fgfast import methods
+from fgfast.cli import main as command
 from fgfast.config import Settings
-from fgfast.errors import UsageError
+from fgfast.errors import SettingsDifferError, UsageError
 from fgfast.pipeline import run
 from fgfast.plan import make_plan
 from fgfast.runner import DEADLINE, Event
@@ -94,3 +97,50 @@ def test_the_command_s_deadline_is_the_runner_s() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Settings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("devices", "words"), [("banana", "there is no device 'banana'"), ("cpu,cuda:x", "there is no device 'cuda:x'")]
+)
+def test_devices_are_checked_where_no_model_runs(devices: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        make_plan(
+            "cub", tmp_path / "out", root=BUILDERS["cub"](tmp_path), settings=Settings(segmenter="box", devices=devices)
+        )
+
+
+def test_what_changes_nothing_does_not_keep_a_run_from_going_on(tmp_path: Path) -> None:
+    source = BUILDERS["cub"](tmp_path)
+    first = Settings(segmenter="box", threads=2, devices="cuda:0,cuda:1", batch=3)
+    fgfast.convert("cub", tmp_path / "out", root=source, settings=first)
+    again = fgfast.convert("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box"))
+    assert again.resumed == again.total
+
+
+def test_other_settings_are_refused_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = BUILDERS["cub"](tmp_path)
+    fgfast.convert("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box"))
+
+    def never(*args: Any, **more: Any) -> None:
+        raise AssertionError("workers were started")
+
+    monkeypatch.setattr("fgfast.pipeline.hire", never)
+    with pytest.raises(SettingsDifferError, match="crop"):
+        fgfast.convert("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box", crop="box"))
+
+
+def test_nothing_is_measured_for_a_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+    choose = methods.choose
+
+    def noted(dataset: Any, settings: Settings, measure: bool = True) -> Any:
+        told.append(measure)
+        return choose(dataset, settings, measure)
+
+    monkeypatch.setattr(methods, "choose", noted)
+    source = str(BUILDERS["cub"](tmp_path))
+    words = ["convert", "--dataset", "cub", "--root", source, "--out", str(tmp_path / "out"), "--segmenter", "box"]
+    for more in (["--dry-run"], []):
+        result = CliRunner().invoke(command, [*words, *more])
+        assert result.exit_code == 0, result.output
+    assert told == [False, True]

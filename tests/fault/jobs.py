@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fgfast.errors import DeviceMemoryError
 from fgfast.runner import Failures, Finished, Passed, Seat
 
 
@@ -37,9 +38,12 @@ class Act:
     folder: Path
     name: str = "act"
     seconds: float = 0.0
+    breaks: bool = False
 
     def __call__(self, item: Item) -> None:
         time.sleep(self.seconds)
+        if self.breaks:
+            raise DeviceBrokenError("CUDA error: unspecified launch failure")
         first = not (self.folder / f"seen-{item.number}").exists()
         if item.act:
             (self.folder / f"seen-{item.number}").touch()
@@ -53,10 +57,30 @@ class Act:
             time.sleep(1000)
         elif act == "break":
             raise DeviceBrokenError("CUDA error: an illegal memory access was encountered")
+        elif act in ("unsendable", "unreadable"):
+            item.note = act
         elif act == "full":
             raise FullError("no space left")
         elif act == "fail":
             raise ValueError(f"item {item.number} cannot be done")
+
+
+class Crossing(tuple[Any, ...]):
+    """A result that cannot be pickled, or cannot be read back."""
+
+    def __new__(cls, number: int, act: str) -> Crossing:
+        made = super().__new__(cls, (number, "done", ()))
+        made.act = act  # type: ignore[attr-defined]
+        return made
+
+    def __reduce__(self) -> Any:
+        if self.act == "unsendable":  # type: ignore[attr-defined]
+            raise TypeError("unsendable")
+        return _fail_to_read, ()
+
+
+def _fail_to_read() -> None:
+    raise RuntimeError("unreadable")
 
 
 @dataclass
@@ -70,6 +94,8 @@ class Open:
     def close(self, finished: Finished[Item]) -> Any:
         if not self.last and finished.error is None:
             return Passed(finished.item)
+        if finished.item.note:
+            return Crossing(finished.item.number, finished.item.note)
         how = f"{type(finished.error).__name__}: {finished.error}" if finished.error else "done"
         return finished.item.number, how, tuple(finished.item.parts)
 
@@ -98,6 +124,8 @@ class TestJob:
     seconds: float = 0.0
     threads: int = 2
     unable: tuple[str, ...] = ()
+    breaks: tuple[str, ...] = ()
+    slow_again: float = 0.0
     refuse: bool = False
 
     def open(self, seat: Seat) -> Open:
@@ -105,14 +133,35 @@ class TestJob:
             raise FullError("refused")
         if seat.device in self.unable and (self.folder / f"dead {seat.device}").exists():
             os._exit(9)
+        if (self.folder / f"dead {seat.device}").exists():
+            time.sleep(self.slow_again)
         (self.folder / f"dead {seat.device}").touch()
         first, end = seat.parts
         stages: list[Any] = [Part(part, seat.name) for part in range(first, end)]
         if end == self.parts:
-            stages.append(Act(self.folder, seconds=self.seconds))
+            stages.append(Act(self.folder, seconds=self.seconds, breaks=seat.device in self.breaks))
         return Open(stages, end == self.parts, self.threads)
 
 
 def given_up(item: Item, reason: str, detail: str) -> tuple[int, str, tuple[str, ...]]:
     """What the tests' supervisors make of an item that was given up."""
     return item.number, f"given up: {reason}: {detail}", ()
+
+
+@dataclass(frozen=True)
+class PlacedJob:
+    """A job of two parts on devices that take as long as they are told; on some both parts do not fit."""
+
+    settings: Any
+    costs: dict[str, tuple[float, float]]
+    small: tuple[str, ...] = ()
+    measure: bool = False
+    parts: int = 2
+
+    def open(self, seat: Seat) -> Open:
+        if seat.device in self.small and seat.parts == (0, 2):
+            raise DeviceMemoryError(f"{seat.device} holds one model only")
+        first, end = seat.parts
+        detect, encode = self.costs[seat.device]
+        facts = {"seconds": {"detect": detect, "encode": encode}} if self.measure else {}
+        return Open([Part(part, seat.name) for part in range(first, end)], end == 2, facts=facts)

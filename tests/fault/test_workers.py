@@ -53,15 +53,16 @@ def test_what_takes_its_worker_with_it_twice_is_given_up_and_nothing_else(
     others = {n: how for n, (how, _) in ends.items() if how != "done"}
     assert set(others) == {10, 77}
     assert others[10] == "ValueError: item 10 cannot be done"
-    expected = {
-        "segfault": "given up: crash: its worker process died 2 times, the last time with nothing else to do "
-        "(signal SIGSEGV)",
-        "hang": "given up: hang: its worker process died 2 times, the last time with nothing else to do (it gave no "
-        "answer for 1 s)",
-        "break": "given up: device failed: its worker process died 2 times, the last time with nothing else to do "
-        "(DeviceBrokenError: CUDA error: an illegal memory access was encountered)",
-    }
-    assert others[77] == expected[act]
+    word, why = {
+        "segfault": ("crash", "signal SIGSEGV"),
+        "hang": ("hang", "it gave no answer for 1 s"),
+        "break": ("device failed", "DeviceBrokenError: CUDA error: an illegal memory access was encountered"),
+    }[act]
+    # With others, alone on one seat, and then alone on another where there is one.
+    times = len(seats) + 1
+    assert others[77] == (
+        f"given up: {word}: its worker process died {times} times, the last time with nothing else to do ({why})"
+    )
 
 
 def test_several_in_a_row_are_each_found(tmp_path: Path) -> None:
@@ -116,6 +117,29 @@ def test_a_dead_device_s_queue_goes_to_the_others(tmp_path: Path) -> None:
     ends = supervised(tmp_path, dict.fromkeys(range(30, 300, 20), "segfault once"), 400, TWO, unable=("b",))
     assert {how for how, _ in ends.values()} == {"done"}
     assert ("a/0",) in {parts for _, parts in ends.values()}
+
+
+def test_a_device_that_breaks_at_everything_costs_no_item(tmp_path: Path) -> None:
+    ends = supervised(tmp_path, {}, 300, TWO, breaks=("b",))
+    assert {how for how, _ in ends.values()} == {"done"}
+    assert {parts for _, parts in ends.values()} == {("a/0",)}
+
+
+def test_a_worker_that_hangs_while_it_opens_again_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    start = time.monotonic()
+    ends = supervised(tmp_path, {40: "segfault once"}, 200, TWO, slow_again=60.0)
+    assert {how for how, _ in ends.values()} == {"done"}
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("act", ["unsendable", "unreadable"])
+def test_a_result_that_cannot_cross_ends_the_run_or_its_worker_and_does_not_hang(act: str, tmp_path: Path) -> None:
+    if act == "unsendable":
+        with pytest.raises(Exception, match="unsendable"):
+            supervised(tmp_path, {50: act}, 200)
+        return
+    ends = supervised(tmp_path, {50: f"{act} once"}, 200)
+    assert {how for how, _ in ends.values()} == {"done"}
 
 
 def test_a_dead_device_s_part_of_the_job_goes_to_the_others(tmp_path: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,284 +9,46 @@ import numpy as np
 import pytest
 import torch
 import torchvision_shim
-from parity import detic_golden
-from parity.detic_golden import Case, draw, settings, state
 from parity.golden import PORTABLE, Golden
-from parity.test_detic import check_sets
+from parity.in_slots import alone, same_bits, together
 
 from fgfast import graphs
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
-from fgfast.errors import DeviceFailedError, DeviceMemoryError, UsageError
+from fgfast.errors import DeviceMemoryError, UsageError
 from fgfast.graphs import Manifest
 from fgfast.models import sessions
 from fgfast.models.batches import default_batch
-from fgfast.models.canvases import AnyCanvas, Canvases, Fixed, FixedCanvases, Size
-from fgfast.models.detic import checkpoint
-from fgfast.models.detic.detector import DeticDetector, pairs
-from fgfast.models.detic.graph import DetectorGraph
-from fgfast.models.detic.model import Detic
-from fgfast.models.detic.selection import Selection, select, to_stored
-from fgfast.models.detic.split import SplitDetic
-from fgfast.models.detic.suppression import nms
-from fgfast.models.detic.suppression_on_gpu import suppress
 from fgfast.models.graph_files import Exported
 from fgfast.models.pictures import resized
 from fgfast.models.sam.graph import ImageEncoderGraph
 from fgfast.models.sam.model import Sam
 from fgfast.models.sam.segmenter import LowRes, SamSegmenter, finish
-from fgfast.models.sessions import detic_in_torch, sam_in_torch
-from fgfast.records import Detections, Image
+from fgfast.models.sessions import sam_in_torch
+from fgfast.records import Image
 from fgfast.tolerances import SAM_FLIPPED, SAM_FP32
 
 torchvision_shim.declare()
 
 GOLDEN = Golden(PORTABLE, "sam_tiny256")
 SAM_PHOTOS = ("dog", "groceries_tall", "truck_large")
-DETIC_PHOTOS = ("dog", "groceries_tall", "truck_wide")
-NAMES = ("a", "b", "c")
-# It holds every photo after resizing, so that all share a bucket.
-SQUARE = 640
 
 
-def alone(model: Any, image: Image, *more: Any) -> Any:
-    """A picture through a slot of its own."""
-    return together(model, [(image, *more)])[0]
+def picture(n: int) -> Image:
+    return Image(GOLDEN.photo(SAM_PHOTOS[n]))
 
 
-def together(model: Any, rows: list[tuple[Any, ...]], slot: Any = None) -> list[Any]:
-    """Pictures of one bucket through one slot, filled by a thread each."""
-    (bucket,) = {model.bucket(image) for image, *_ in rows}
-    slot = slot or model.slot(bucket)
-    threads = [threading.Thread(target=model.fill, args=(slot, n, *row)) for n, row in enumerate(rows)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    model.launch(slot, len(rows))
-    model.wait(slot)
-    return [model.read(slot, n) for n in range(len(rows))]
-
-
-def same_bits(ours: Detections, theirs: Detections) -> None:
-    assert ours.labels == theirs.labels
-    np.testing.assert_array_equal(ours.boxes, theirs.boxes)
-    np.testing.assert_array_equal(ours.scores, theirs.scores)
-
-
-def case() -> Case:
-    return Case(PORTABLE, "detic_nano_320_golden.npz", "dog")
+def box(n: int) -> Any:
+    return GOLDEN.arrays[f"{SAM_PHOTOS[n]}/boxes"][0]
 
 
 @pytest.fixture(scope="module")
-def nano() -> Detic:
-    model = Detic(case().config)
-    checkpoint.load(model, state(PORTABLE, "nano"))
-    return model
+def sam() -> Sam:
+    return Sam.build("tiny256", GOLDEN.weights())
 
 
-@pytest.fixture(scope="module")
-def photos() -> list[Image]:
-    return [Image(detic_golden.photo(case(), name)) for name in DETIC_PHOTOS]
-
-
-def detector(canvases: Canvases) -> DeticDetector:
-    words = draw(PORTABLE, "text_embeddings.8", (3, 512))
-    return DeticDetector(canvases, case().config, NAMES, words, settings(case())["custom_one_050"])
-
-
-def check_stored(found: list[Detections], names: tuple[str, ...] = DETIC_PHOTOS) -> None:
-    """Against the reference's detections, within the tolerances of all tests."""
-    for name, ours in zip(names, found, strict=True):
-        stored = tuple(case().arrays[f"{name}/custom_one_050/{key}"] for key in ("boxes", "scores", "classes"))
-        check_sets(name, (ours.boxes, ours.scores, np.array([NAMES.index(n) for n in ours.labels])), stored)
-
-
-def fixed(make: Callable[[int], Session], batch: int, device: str = "cpu") -> FixedCanvases:
-    """One canvas of fixed shape, for any batch."""
-    return FixedCanvases(
-        lambda n: {(SQUARE, SQUARE): Fixed(graphs.detic_detector((SQUARE, SQUARE), n), partial(make, n))}, batch, device
-    )
-
-
-def eager(model: Detic, batch: int) -> Session:
-    return TorchSession(DetectorGraph(model), graphs.detic_detector((SQUARE, SQUARE), batch))
-
-
-class TestDetic:
-    def test_one_picture_is_what_the_call_gives(self, nano: Detic, photos: list[Image]) -> None:
-        model = detector(detic_in_torch(nano))
-        assert model.device == "cpu" and model.batch == 1
-        for image in photos:
-            assert model.rows(model.bucket(image)) == 1
-            same_bits(alone(model, image), model([image])[0].detections)
-
-    def test_three_pictures(self, nano: Detic, photos: list[Image]) -> None:
-        model = detector(detic_in_torch(nano, multiple=SQUARE, batch=3))
-        assert model.rows((SQUARE, SQUARE)) == model.batch == 3
-        check_stored(together(model, [(image,) for image in photos]))
-
-    @pytest.mark.parametrize("halves", [False, True], ids=["whole", "split"])
-    def test_fixed_shapes_are_filled_up(self, nano: Detic, photos: list[Image], halves: bool) -> None:
-        """With what the rows held before, too."""
-        make = partial(SplitDetic, nano, (SQUARE, SQUARE), form="eager") if halves else partial(eager, nano)
-        model = detector(fixed(make, 3))
-        slot = model.slot(model.bucket(photos[0]))
-        for names in (DETIC_PHOTOS, DETIC_PHOTOS[:2], DETIC_PHOTOS[2:]):
-            rows = [(photos[DETIC_PHOTOS.index(name)],) for name in names]
-            check_stored(together(model, rows, slot), names)
-        check_stored([found.detections for found in model(photos)])
-
-    def test_results_do_not_belong_to_the_slot(self, nano: Detic, photos: list[Image]) -> None:
-        model = detector(detic_in_torch(nano))
-        slot = model.slot(model.bucket(photos[0]))
-        first = together(model, [(photos[0],)], slot)[0]
-        kept = first.boxes.copy(), first.scores.copy()
-        for tensor in slot.results.values():
-            tensor.numpy()[...] = 7
-        np.testing.assert_array_equal(first.boxes, kept[0])
-        np.testing.assert_array_equal(first.scores, kept[1])
-
-    def test_nothing_found(self, nano: Detic, photos: list[Image]) -> None:
-        model = detector(detic_in_torch(nano))
-        slot = model.slot(model.bucket(photos[0]))
-        together(model, [(photos[0],)], slot)
-        slot.results["scores"].numpy()[...] = np.nan
-        assert model.read(slot, 0).boxes.shape == (0, 4)
-        slot.results["scores"].numpy()[...] = 0.1
-        assert model.read(slot, 0).labels == ()
-
-    @pytest.mark.parametrize("one_class", [True, False])
-    @pytest.mark.parametrize("threshold", [0.02, 0.5, 0.9, 1.0])
-    def test_what_counts_is_what_select_finds(self, threshold: float, one_class: bool) -> None:
-        """Equal scores, and numbers that are none, in boxes, classes and the background's column."""
-        generator = np.random.default_rng(0)
-        corners = generator.random((60, 2), np.float32) * 100
-        boxes = np.concatenate([corners, corners + 5 + 50 * generator.random((60, 2), np.float32)], 1)
-        scores = np.round(generator.random((60, 31), np.float32) ** 4 * 20) / np.float32(20)
-        values = (np.nan, np.inf, -np.inf)
-        for n, value in enumerate(values):
-            boxes[n, n], scores[3 + n, 4], scores[6 + n, -1] = value, value, value
-        selection = Selection(threshold, one_class)
-        rows, classes = pairs(boxes, scores, selection)
-        assert rows.dtype == classes.dtype == np.int64
-        assert len(rows) > 20 or threshold >= 0.9
-        # Nothing is suppressed with an overlap above 1, and nothing cut off.
-        every = Selection(threshold, one_class, 1.1, 10**6)
-        wanted = select(torch.from_numpy(boxes), torch.from_numpy(scores), (120, 90), every)
-        theirs = set(zip(wanted.proposal_index.tolist(), wanted.classes.tolist(), strict=True))
-        assert set(zip(rows.tolist(), classes.tolist(), strict=True)) == theirs
-        assert len(theirs) == len(rows)
-
-    @pytest.mark.parametrize("one_class", [True, False])
-    def test_detections_are_those_that_select_finds(self, nano: Detic, photos: list[Image], one_class: bool) -> None:
-        selection = Selection(0.02, one_class)
-        words = draw(PORTABLE, "text_embeddings.8", (3, 512))
-        model = DeticDetector(detic_in_torch(nano), case().config, NAMES, words, selection)
-        slot = model.slot(model.bucket(photos[0]))
-        together(model, [(photos[0],)], slot)
-        chosen = select(slot.results["boxes"][0], slot.results["scores"][0], slot.size(0), selection)
-        wanted = to_stored(chosen, slot.size(0), slot.stored[0])
-        found = model([photos[0]])[0]
-        assert len(wanted.boxes) > 20
-        np.testing.assert_array_equal(found.detections.boxes, wanted.boxes)
-        np.testing.assert_array_equal(found.detections.scores, wanted.scores)
-        np.testing.assert_array_equal(found.classes, wanted.classes)
-        np.testing.assert_array_equal(found.proposal_index, wanted.proposal_index)
-
-    def test_no_pictures(self, nano: Detic) -> None:
-        assert detector(detic_in_torch(nano))([]) == []
-
-    def test_buckets(self) -> None:
-        """One picture has its own canvas. Of several, the longer edge grows in larger steps, the shorter does not."""
-
-        def never(canvas: Size, rows: int) -> Session:
-            raise AssertionError
-
-        sizes = {(800, 1067): (800, 1088), (800, 1200): (800, 1216), (1333, 750): (1344, 768), (800, 800): (800, 832)}
-        for size, canvas in sizes.items():
-            assert AnyCanvas(never, batch=4).bucket(size) == canvas
-        assert AnyCanvas(never).bucket((801, 1100)) == (832, 1120)
-
-    def test_the_gpus_suppression(self) -> None:
-        """The native op on the CPU, through the same entry point; `nms` is held to the oracle elsewhere."""
-        pytest.importorskip("fgfast._native")
-        generator = torch.Generator().manual_seed(0)
-        for count, limit in ((700, 256), (20, 256), (300, 3), (1, 1)):
-            low = torch.rand(count, 2, generator=generator) * 100
-            boxes = torch.cat([low, low + 5 + 40 * torch.rand(count, 2, generator=generator)], 1)
-            scores = (torch.rand(count, generator=generator) * 20).round() / 20  # many are equal
-            kept, wanted = suppress(boxes, scores, 0.3, limit), nms(boxes, scores, 0.3, limit)
-            assert len(kept) == min(limit, count)
-            assert kept[: len(wanted)].tolist() == wanted.tolist()
-            assert (kept[len(wanted) :] == count).all()
-
-
-class TestMemory:
-    """What happens when a batch is too large; the device that is short of memory is made up."""
-
-    @pytest.fixture
-    def made(self) -> list[int]:
-        return []
-
-    def model(self, nano: Detic, made: list[int], largest: int) -> DeticDetector:
-        class Small:
-            """A session that fails for more pictures than `largest`."""
-
-            def __init__(self, batch: int) -> None:
-                made.append(batch)
-                self.inner = eager(nano, batch)
-                self.contract, self.device, self.backend = self.inner.contract, self.inner.device, "torch"
-
-            def run(self, inputs: Any, stream: Any = None) -> dict[str, Any]:
-                if len(inputs["pixels"]) > largest:
-                    raise torch.OutOfMemoryError("CUDA out of memory.")
-                return self.inner.run(inputs, stream)
-
-            def close(self) -> None:
-                made.append(-len(made))
-
-        return detector(fixed(Small, 4))  # type: ignore[arg-type]
-
-    def test_fixed_shapes_are_halved(self, nano: Detic, photos: list[Image], made: list[int]) -> None:
-        model = self.model(nano, made, 2)
-        bucket = model.bucket(photos[0])
-        old = model.slot(bucket)
-        for n, image in enumerate(photos):
-            model.fill(old, n, image)
-        with pytest.raises(DeviceMemoryError, match="cpu has not enough memory for the batch: CUDA out of memory"):
-            model.launch(old, 3)
-        assert made == [4, -1], "the large one is closed, and smaller ones are made when they are needed"
-        assert model.rows(bucket) == model.batch == 2
-        with pytest.raises(DeviceMemoryError, match=r"cpu has not enough memory for 3 pictures at once.*take 2"):
-            model.launch(old, 3)
-        assert model.batch == 2, "what was known to be too large says nothing new"
-        model.launch(old, 2)  # what was filled is still there
-        model.wait(old)
-        check_stored([model.read(old, row) for row in range(2)], DETIC_PHOTOS[:2])
-        check_stored(together(model, [(photos[2],)]), DETIC_PHOTOS[2:])
-        assert made == [4, -1, 2]
-
-    def test_one_picture_that_does_not_fit(self, nano: Detic, photos: list[Image], made: list[int]) -> None:
-        model = self.model(nano, made, 0)
-        slot = model.slot(model.bucket(photos[0]))
-        for _ in range(4):
-            with pytest.raises(DeviceMemoryError, match="CUDA out of memory"):
-                model.launch(slot, 1)
-        assert model.batch == 1
-
-    def test_a_device_that_failed(self, nano: Detic, photos: list[Image], monkeypatch: pytest.MonkeyPatch) -> None:
-        def broken(*_: Any) -> Any:
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-        model = detector(detic_in_torch(nano))
-        slot = model.slot(model.bucket(photos[0]))
-        monkeypatch.setattr(TorchSession, "run", broken)
-        with pytest.raises(DeviceFailedError, match="illegal memory access"):
-            model.launch(slot, 1)
-
-    def test_sam(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        sam = Sam.build("tiny256", GOLDEN.weights())
+class TestSam:
+    def test_an_encoder_that_does_not_fit_is_halved(self, sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
         contract = graphs.sam_image_encoder(256, 4)
         whole = sam_in_torch(sam)
 
@@ -312,21 +71,6 @@ class TestMemory:
         model.wait(slot)
         np.testing.assert_array_equal(model.read(slot, 0).logits, alone(whole, picture(0), box(0)).logits)
 
-
-def picture(n: int) -> Image:
-    return Image(GOLDEN.photo(SAM_PHOTOS[n]))
-
-
-def box(n: int) -> Any:
-    return GOLDEN.arrays[f"{SAM_PHOTOS[n]}/boxes"][0]
-
-
-@pytest.fixture(scope="module")
-def sam() -> Sam:
-    return Sam.build("tiny256", GOLDEN.weights())
-
-
-class TestSam:
     @pytest.mark.parametrize("n", range(3))
     def test_one_picture_is_what_segment_gives(self, sam: Sam, n: int) -> None:
         model = sam_in_torch(sam)

@@ -183,6 +183,38 @@ def test_an_item_that_does_not_fit_alone_fails_alone() -> None:
     assert [f.stage for f in finished] == ["model"] * 3
 
 
+def test_slots_for_which_there_is_no_memory_are_done_without() -> None:
+    class Tight(Model):
+        def slot(self, bucket: int) -> dict[str, Any]:
+            if self.slots == 2:
+                raise TooLargeError("no memory for a third slot")
+            return super().slot(bucket)
+
+    model = Tight(batch=2)
+    finished = through((Item(n) for n in range(60)), [model])
+    assert len(finished) == 60 and all(f.error is None for f in finished)
+
+
+def test_a_lone_item_is_tried_again_when_its_graph_has_become_smaller() -> None:
+    @dataclass
+    class Fixed(Model):
+        """Computes as many rows as its graph has, however many are asked for."""
+
+        graph: int = 4
+
+        def rows(self, bucket: int) -> int:
+            return self.graph
+
+        def launch(self, slot: dict[str, Any], rows: int) -> None:
+            if self.graph > 1:
+                self.graph //= 2
+                raise TooLargeError(self.graph)
+            super().launch(slot, rows)
+
+    finished = through([Item(0)], [Fixed()])
+    assert [f.error for f in finished] == [None] and finished[0].item.found == {"model": 0}
+
+
 def test_one_bad_item_does_not_spoil_its_batch() -> None:
     model = Model(batch=4, bad=(5, 6, 30), unfillable=(9,))
     finished = through((Item(n) for n in range(40)), [Note("before"), model, Note("after")])

@@ -127,13 +127,15 @@ class Cascade(nn.Module):
 
 def decode(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
     """Move boxes (..., 4) by deltas (..., 4): centres by shares of the extent, extents by exponentials. All
-    float32.
+    float32. The weights of x and y are equal, and so are those of width and height.
     """
+    assert weights[::2] == weights[1::2]
     extent = boxes[..., 2:] - boxes[..., :2]
     centre = boxes[..., :2] + 0.5 * extent
-    scaled = deltas / deltas.new_tensor(weights)
-    centre = scaled[..., :2] * extent + centre
-    half = 0.5 * torch.exp(scaled[..., 2:].clamp(max=LARGEST_LOG)) * extent
+    # A tensor of the weights would be copied from the host, for which a GPU has to be waited for.
+    shift, growth = (part / torch.full_like(part, w) for part, w in zip(deltas.split(2, -1), weights[::2], strict=True))
+    centre = shift * extent + centre
+    half = 0.5 * torch.exp(growth.clamp(max=LARGEST_LOG)) * extent
     return torch.cat([centre - half, centre + half], -1)
 
 
