@@ -122,9 +122,7 @@ class Flow(Generic[T]):
         thread = threading.current_thread().name
         while True:
             with self.changed:
-                while (task := self._next()) is None:
-                    if any(ring.ready for ring in self.rings):  # looking for work may have made a batch ready
-                        self.changed.notify_all()
+                while (task := self._look()) is None:
                     if self.over():
                         self.changed.notify_all()
                         return
@@ -135,6 +133,14 @@ class Flow(Generic[T]):
             else:
                 self._carry(flight, thread)
             del task, flight, place
+
+    def _look(self) -> tuple[Flight[T], tuple[Batch[T], int] | None] | None:
+        """What to do next. Looking may make a batch ready, of which the device's thread must hear. Under the lock."""
+        before = sum(len(ring.ready) for ring in self.rings)
+        task = self._next()
+        if sum(len(ring.ready) for ring in self.rings) > before:
+            self.changed.notify_all()
+        return task
 
     def _next(self) -> tuple[Flight[T], tuple[Batch[T], int] | None] | None:
         """What to do next: a flight to carry on, or a row to fill. Under the lock."""

@@ -296,6 +296,14 @@ def test_events_tell_of_each_piece_of_work() -> None:
     assert all(a.end <= b.start for a, b in itertools.pairwise(batches))
 
 
+def test_threads_that_have_nothing_to_do_sleep() -> None:
+    """While a device computes, batches wait for it, and nobody else needs the processor."""
+    model = Model(batch=1, depth=1, seconds=0.1)
+    start = time.process_time()
+    through((Item(n) for n in range(10)), [Note("before"), model, Note("after")])
+    assert time.process_time() - start < 0.3
+
+
 def test_memory_stays_flat() -> None:
     """Nothing of an item stays behind: 100,000 of them, each with 100 kB, go through 200 MB."""
     import resource
