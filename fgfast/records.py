@@ -8,7 +8,7 @@ height h is the box (0, 0, w, h). Arrays are checked when a record is made and a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -67,6 +67,15 @@ class Sample:
         parts = PurePosixPath(self.key).parts
         if not parts or self.key.startswith("/") or ".." in parts or "\\" in self.key:
             raise ValueError(f"Sample.key must be a relative POSIX path without '..', not {self.key!r}")
+
+    def __reduce__(self) -> tuple[Callable[..., Sample], tuple[Any, ...]]:
+        """As plain values: of an array that is pickled as such NumPy keeps a note for as long as it lives."""
+        return _sample, (self.key, self.path, self.label, self.split, self.boxes.tobytes(), self.banner_rows)
+
+
+def _sample(key: str, path: Path, label: str, split: str, boxes: bytes, banner_rows: int) -> Sample:
+    corners = np.frombuffer(boxes, np.float32).reshape(-1, 4).copy()
+    return Sample(key, path, label, split, corners, banner_rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

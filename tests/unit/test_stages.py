@@ -156,3 +156,17 @@ def test_a_window_beyond_the_picture_repeats_its_edge() -> None:
     assert view.shape == (2, 4, 3)
     np.testing.assert_array_equal(view[:, 0], picture[:, 0])
     np.testing.assert_array_equal(view[:, 3], picture[:, 1])
+
+
+def test_a_sample_crosses_processes_whole() -> None:
+    import pickle
+
+    boxes = np.array([[1, 2, 3.5, 4], [0, 0, 9, 9]], np.float32)
+    sample = Sample("a/b.jpg", Path("/x/a/b.jpg"), "auk", "train", boxes, 20)
+    copy = pickle.loads(pickle.dumps(sample))
+    assert (copy.key, copy.path, copy.label, copy.split, copy.banner_rows) == (
+        *("a/b.jpg", Path("/x/a/b.jpg"), "auk", "train"),
+        20,
+    )
+    assert copy.boxes.dtype == np.float32 and (copy.boxes == boxes).all() and copy.boxes.flags.writeable
+    assert pickle.loads(pickle.dumps(Sample("a.jpg", Path("a.jpg")))).boxes.shape == (0, 4)
