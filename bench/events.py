@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from fgfast.runner import Event
 
 STAGES = (
-    *("decode", "detect.fill", "detect", "detect.after", "encode.fill", "encode", "encode.after"),
+    *("decode", "detect.fill", "detect", "detect.after", "detect.choose", "encode.fill", "encode", "encode.after"),
     *("mask", "cut", "write", "settle"),
 )
-"""In the order in which a picture passes them. "X.fill" prepares a model's input, "X.after" reads what it found."""
+"""In the order in which a picture passes them. "X.fill" prepares a model's input, "X.after" reads what it found;
+"detect.choose" chooses the prompt."""
 DEVICE = "device"
 """The thread of what a device computes."""
 
@@ -59,10 +60,12 @@ def is_forward(event: Event) -> bool:
 
 
 def tidy(events: Iterable[Event]) -> tuple[Event, ...]:
-    """The same events, where what the CPU does in a model's stage is a stage of its own, "X.after"."""
+    """The same events, where what the CPU does in a model's stage is a stage of its own, "X.choose"."""
     found = list(events)
     models = {e.stage for e in found if is_forward(e)}
-    return tuple(replace(e, stage=f"{e.stage}.after") if e.stage in models and e.thread != DEVICE else e for e in found)
+    return tuple(
+        replace(e, stage=f"{e.stage}.choose") if e.stage in models and e.thread != DEVICE else e for e in found
+    )
 
 
 def order_of(stage: str) -> tuple[int, str]:

@@ -6,6 +6,7 @@ Reads from top to bottom: `convert` makes a `Plan` and carries it out; `run` sho
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections import Counter
@@ -239,12 +240,13 @@ def enter(batch: list[Closed], plan: Plan, output: Output) -> None:
     leaves no picture behind, not even one that an earlier run wrote.
     """
     parts = [part for closed in batch if closed.outcome.twin for part in closed.parts]
-    output.ledger.set_meta({"settling": [str(path.relative_to(output.out)) for _, path in parts]})
+    root = f"{output.out}{os.sep}"
+    output.ledger.set_meta({"settling": [path.removeprefix(root) for _, path in parts]})
     settle(parts)
     for closed in batch:
         if not closed.outcome.twin:
             key = closed.outcome.key
-            leftovers = [part for part, _ in closed.parts]
+            leftovers = [Path(part) for part, _ in closed.parts]
             leftovers += [output.twin / plan.twins[key], output.masks / plan.mask_names[key]]
             delete_files(leftovers, output.out)
     output.ledger.record((closed.position, closed.outcome) for closed in batch)

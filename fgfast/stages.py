@@ -257,15 +257,17 @@ class Closed:
 
     position: int
     outcome: Outcome
-    parts: tuple[tuple[Path, Path], ...]
+    parts: tuple[tuple[str, str], ...]
 
 
 def close(finished: Finished[Work]) -> Closed:
     """The outcome of a finished work, without its pixels."""
     work, error = finished.item, finished.error
     seconds = _sum(work.seconds, finished.seconds)
+    # As text: Python keeps the parts of every Path that is made, and the parent makes none of a picture this way.
+    parts = tuple((str(part), str(path)) for part, path in work.parts)
     if error is None:
-        return Closed(work.position, _success(work, seconds), tuple(work.parts))
+        return Closed(work.position, _success(work, seconds), parts)
     reason, detail = "internal error", f"{type(error).__name__}: {error}; please report it with this picture"
     if isinstance(error, SampleError):
         reason, detail = error.reason, error.detail
@@ -286,7 +288,7 @@ def close(finished: Finished[Work]) -> Closed:
         box_reason=work.prompt.reason if work.prompt else "",
         seconds=seconds,
     )
-    return Closed(work.position, outcome, tuple(work.parts))
+    return Closed(work.position, outcome, parts)
 
 
 def given_up(work: Work, reason: str, detail: str) -> Closed:

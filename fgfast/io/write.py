@@ -143,7 +143,7 @@ def write_part(path: Path, data: bytes) -> Path:
     return part
 
 
-def settle(parts: Sequence[tuple[Path, Path]]) -> None:
+def settle(parts: Sequence[tuple[str | Path, str | Path]]) -> None:
     """Make written parts durable, give them their names, and make the names durable.
 
     A kill at any moment leaves, under each name, either the old file or the whole new one. Many files are synced at
@@ -157,7 +157,7 @@ def settle(parts: Sequence[tuple[Path, Path]]) -> None:
     """
     path = parts[0][1] if parts else Path()
     try:
-        folders = {path.parent for _, path in parts}
+        folders = [Path(folder) for folder in {os.path.dirname(path) for _, path in parts}]  # noqa: PTH120
         _sync([part for part, _ in parts], os.O_RDWR, folders)
         for part, path in parts:
             os.replace(part, path)
@@ -165,7 +165,7 @@ def settle(parts: Sequence[tuple[Path, Path]]) -> None:
     except OSError as error:
         for part, _ in parts:
             with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+                Path(part).unlink(missing_ok=True)
         raise _failed(path, error) from error
 
 
@@ -174,14 +174,14 @@ def write_file(path: Path, data: bytes) -> None:
     settle([(write_part(path, data), path)])
 
 
-def _failed(path: Path, error: OSError) -> OutputFailedError:
+def _failed(path: str | Path, error: OSError) -> OutputFailedError:
     return OutputFailedError(
         f"cannot write {path}: {error.strerror or error}. Nothing finished is lost: make room or mend the disk, "
         "then start the same command again"
     )
 
 
-def _sync(paths: Collection[Path], flags: int, folders: Collection[Path]) -> None:
+def _sync(paths: Collection[str | Path], flags: int, folders: Collection[Path]) -> None:
     """Wait until these files or folders are on disk: one syncfs for many, where the system has it.
 
     Args:
@@ -190,7 +190,7 @@ def _sync(paths: Collection[Path], flags: int, folders: Collection[Path]) -> Non
         folders: at least one on each file system that holds some of them.
     """
 
-    def sync(path: Path) -> None:
+    def sync(path: str | Path) -> None:
         with _opened(path, flags) as handle:
             os.fsync(handle)
 
@@ -210,7 +210,7 @@ def _sync(paths: Collection[Path], flags: int, folders: Collection[Path]) -> Non
 
 
 @contextlib.contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
+def _opened(path: str | Path, flags: int) -> Iterator[int]:
     handle = os.open(path, flags)
     try:
         yield handle

@@ -177,7 +177,7 @@ def test_what_the_cpu_does_in_a_models_stage_is_a_stage_of_its_own() -> None:
     run = told.tidy([forward("detect", 0, 4, items=4), event("detect", 4, 5), event("mask", 5, 6)])
     assert [(cost.stage, cost.items, cost.device) for cost in told.costs(run)] == [
         ("detect", 4, True),
-        ("detect.after", 1, False),
+        ("detect.choose", 1, False),
         ("mask", 1, False),
     ]
     without = [event("detect", 0, 1)]
