@@ -64,25 +64,32 @@ def test_killing_workers_again_and_again_loses_nothing(devices: str, wanted: int
     settings = Settings(segmenter="box", detector="center", devices=devices)
     whole = fgfast.convert(source, tmp_path / "whole", settings=settings)
     assert whole.counts["failed"] == 0
-    kills, over = 0, threading.Event()
+    kills, done, over = 0, 0, threading.Event()
     generator = random.Random(3)
 
     def kill() -> None:
+        """At random, but never twice without any work between: a worker that is killed as it starts does none."""
         nonlocal kills
+        before = -1
         while not over.is_set() and kills < wanted:
-            time.sleep(generator.uniform(0.2, 0.6))
+            if done == before:
+                time.sleep(0.01)
+                continue
+            before = done
+            time.sleep(generator.uniform(0.0, 0.4))
             if workers := children():
                 os.kill(generator.choice(workers), signal.SIGKILL)
                 kills += 1
 
     killer = threading.Thread(target=kill)
     plan = make_plan(source, tmp_path / "killed", settings=settings)
-    killer_started = False
+    started = False
 
     def progress(counts: dict, total: int) -> None:
-        nonlocal killer_started
-        if not killer_started:
-            killer_started = True
+        nonlocal started, done
+        done = sum(counts.values())
+        if not started:
+            started = True
             killer.start()
 
     try:

