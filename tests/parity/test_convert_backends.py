@@ -54,7 +54,7 @@ def outcomes(folder: Path, backend: str) -> list[Outcome]:
         vocabulary="coffee cup,flower,tower,person,camera,cat,bird",
         model_weights=WEIGHTS,
         precision="fp32",
-        device="cpu",
+        devices="cpu",
         backend=backend,
         format="png",
     )
