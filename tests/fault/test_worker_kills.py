@@ -21,7 +21,7 @@ from fgfast.config import Settings
 from fgfast.pipeline import run
 from fgfast.plan import make_plan
 
-PICTURES = 4000
+PICTURES = 9000
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds worker processes in /proc")
 
@@ -76,7 +76,7 @@ def test_killing_workers_again_and_again_loses_nothing(devices: str, wanted: int
                 time.sleep(0.01)
                 continue
             before = done
-            time.sleep(generator.uniform(0.0, 0.4))
+            time.sleep(generator.uniform(0.0, 0.25))
             if workers := children():
                 os.kill(generator.choice(workers), signal.SIGKILL)
                 kills += 1
