@@ -35,6 +35,9 @@ Result = TypeVar("Result", covariant=True)
 
 Message = tuple[Any, ...]
 
+# Exit status of a worker that its device has left in no state to go on; EX_SOFTWARE of sysexits.h.
+BROKEN = 70
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:

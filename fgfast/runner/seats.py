@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from fgfast.runner.messages import Channel, Message, Seat
+from fgfast.runner.messages import BROKEN, Channel, Message, Seat
+from fgfast.runner.tasks import Task
 from fgfast.runner.touched import Touched
 
 T = TypeVar("T")
@@ -35,32 +36,37 @@ _APART: dict[str, Any] = (
 _OPENING = 600.0
 # Seconds a worker has for leaving once it was told that it is over.
 _LEAVE = 10.0
+# A seat is lost when its workers cannot open so many times in a row; or are killed from outside so often while they do,
+# which may be chance; or say so often that their device is broken, or die so often, without finishing anything.
+_OPENINGS, _KILLED_OPENING, _BROKEN, _DEATHS = 3, 10, 5, 20
 
 State = Literal["opening", "open", "leaving", "gone", "lost"]
 
 
-@dataclass(slots=True, eq=False)
-class Task(Generic[T]):
-    """An item as the parent sees it.
+Inbox = queue.SimpleQueue[tuple["Chair[Any]", int, Message | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Death(Generic[T]):
+    """What is known of a worker that died.
 
     Attributes:
-        ticket: its number.
-        item: the item.
-        part: which part of the job is next.
-        deaths: how often a worker died with it.
-        alone: seats on which it was the only one when a worker died of something of its own.
-        killed: how often it was the only one when a worker was killed from outside.
+        reason: "crash", "hang" or "device failed".
+        how: for a person: the signal, the exit status, or what the worker said of its device.
+        killed: it was killed from outside.
+        single: it had one task only, to be done alone.
+        touched: tasks that it had in its hands.
+        untouched: tasks that it had been given besides.
+        last: the seat is lost.
     """
 
-    ticket: int
-    item: T
-    part: int = 0
-    deaths: int = 0
-    alone: set[str] = field(default_factory=set)
-    killed: int = 0
-
-
-Inbox = queue.SimpleQueue[tuple["Chair[Any]", int, Message | None]]
+    reason: str
+    how: str
+    killed: bool
+    single: bool
+    touched: list[Task[T]]
+    untouched: list[Task[T]]
+    last: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -187,6 +193,34 @@ class Chair(Generic[T]):
             except ValueError:
                 return f"signal {-status}"
         return f"exit status {status}"
+
+    def died(self) -> Death[T]:
+        """The worker is gone, and was not told to go: what is known of it. The seat is empty then."""
+        how, opening = self.buried(), self.state == "opening"
+        reason = "hang" if self.hung else "device failed" if self.why and how == f"exit status {BROKEN}" else "crash"
+        killed = how == "signal SIGKILL" and not self.hung
+        self.deaths += 1
+        self.broken += reason == "device failed"
+        self.killed_opening += opening and killed
+        self.openings += opening and not killed
+        last = (
+            self.openings >= _OPENINGS
+            or self.killed_opening >= _KILLED_OPENING
+            or self.broken >= _BROKEN
+            or self.deaths >= _DEATHS
+        )
+        self.why = self.why or how
+        tasks, holds, single = self.leave_all(), self.holds(), self.single
+        touched = [task for task in tasks if task.ticket in holds]
+        untouched = [task for task in tasks if task.ticket not in holds]
+        self.state, self.single = "lost" if last else "gone", False
+        return Death(reason, self.why if reason == "device failed" else how, killed, single, touched, untouched, last)
+
+    def leave_all(self) -> list[Task[T]]:
+        """Its tasks, which it has no more."""
+        tasks = list(self.given.values())
+        self.given.clear()
+        return tasks
 
     def answered(self, tasks: int, now: float) -> None:
         """Note the pace: seconds an item, so that slow work is not taken for a hang."""

@@ -15,7 +15,7 @@ from collections import deque
 from typing import Any
 
 from fgfast.runner.flow import Flow
-from fgfast.runner.messages import Channel, Opened, Passed, portable
+from fgfast.runner.messages import BROKEN, Channel, Opened, Passed, portable
 from fgfast.runner.stages import Event, Finished, is_batched
 from fgfast.runner.touched import Touched
 
@@ -24,8 +24,6 @@ _GATHER = 0.005
 # Threads of the pool give up Python's lock after so many seconds where a device waits for the thread that launches;
 # elsewhere Python's own 5 ms cost less.
 _SWITCH = 0.001
-# Exit status of a process that its device has left in no state to go on; EX_SOFTWARE of sysexits.h.
-BROKEN = 70
 
 
 def main() -> None:
