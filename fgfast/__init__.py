@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from fgfast.config import Background as Background
     from fgfast.config import Selection as Selection
     from fgfast.config import Settings as Settings
-    from fgfast.pipeline import Report as Report
-    from fgfast.pipeline import convert as convert
-    from fgfast.single import cut_out as cut_out
+    from fgfast.pipeline.run import Report as Report
+    from fgfast.pipeline.run import convert as convert
+    from fgfast.pipeline.single import cut_out as cut_out
 
 __version__ = "0.1.0"
 __all__ = ["Background", "Report", "Selection", "Settings", "__version__", "convert", "cut_out"]
@@ -26,9 +26,9 @@ _HOMES = {
     "Background": "fgfast.config",
     "Selection": "fgfast.config",
     "Settings": "fgfast.config",
-    "Report": "fgfast.pipeline",
-    "convert": "fgfast.pipeline",
-    "cut_out": "fgfast.single",
+    "Report": "fgfast.pipeline.run",
+    "convert": "fgfast.pipeline.run",
+    "cut_out": "fgfast.pipeline.single",
 }
 
 

@@ -90,7 +90,7 @@ def bench(ctx: click.Context, /, model_weights: str | None, folder: Path | None,
                 raise click.UsageError(f"options of {ctx.invoked_subcommand} stand behind it")
         return
     from fgfast.bench import job, whole
-    from fgfast.console import note
+    from fgfast.cli.console import note
 
     weights = model_weights or job.MODEL_WEIGHTS
     _report("all", lambda: whole.measure(folder=_folder(folder), model_weights=weights, say=note), **output)
@@ -119,10 +119,10 @@ def bench_ops(ops: tuple[str, ...], rounds: int, short: bool, **output: Any) -> 
 @outputs
 def bench_models(model: str, rounds: int, model_weights: str | None, device: str, **output: Any) -> None:
     """A model beside its reference: SAM beside segment-anything, Detic beside the original where it is installed."""
-    from fgfast.models.build import import_torch
+    from fgfast.models.files.checkpoints import import_torch
 
     import_torch("fgfast bench models")
-    from fgfast.models.devices import choose_device
+    from fgfast.models.serving.devices import choose_device
 
     where = choose_device(device)
     if model == "detic":
@@ -240,7 +240,7 @@ def _report(
     """Measure, and do with the result what was asked for. What cannot be used is found out before."""
 
     from fgfast.bench import compare, page, result, text
-    from fgfast.console import note
+    from fgfast.cli.console import note
 
     before = compare.read(old, name) if old else None
     if html is not None and not html.absolute().parent.is_dir():

@@ -26,7 +26,7 @@ from fgfast.config import (
 DEADLINE = 300.0
 
 if TYPE_CHECKING:
-    from fgfast.plan import Plan
+    from fgfast.pipeline.plan import Plan
 
 
 @click.command()
@@ -148,8 +148,9 @@ def convert(**options: Any) -> None:
     where it stopped. Exit codes: 0 all done, 3 some pictures failed, 2 wrong usage, 1 another error, 130 or 143
     stopped.
     """
-    from fgfast import console, pipeline
+    from fgfast.cli import console
     from fgfast.io.output import Output
+    from fgfast.pipeline import run as pipeline
 
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume and --overwrite exclude each other")
@@ -182,7 +183,7 @@ def convert(**options: Any) -> None:
 
 def _plan(options: dict[str, Any]) -> Plan:
     from fgfast.config import Background, Selection, Settings
-    from fgfast.plan import make_plan
+    from fgfast.pipeline.plan import make_plan
 
     settings = Settings(
         detector=options["detector"],

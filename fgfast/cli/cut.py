@@ -36,7 +36,7 @@ def cut(picture: Path, box: tuple[float, ...] | None, out: Path | None, backgrou
     from fgfast.config import Background, Settings
     from fgfast.errors import SampleError, UnknownNameError
     from fgfast.io.write import SAME_SUFFIXES, encode, write_file
-    from fgfast.single import cut_out
+    from fgfast.pipeline.single import cut_out
 
     if picture.is_dir():
         raise click.UsageError(f"{picture} is a folder: give a picture, or use fgfast convert --dataset {picture}")

@@ -12,7 +12,7 @@ from fgfast.cli.frame import dataset_names
 def fetch(name: str, root: Path | None) -> Path | None:
     """Fetch the data set unless it is found; returns the root to open."""
     from fgfast import datasets
-    from fgfast.console import Transfer
+    from fgfast.cli.console import Transfer
     from fgfast.datasets.download import download
     from fgfast.errors import DatasetNotFoundError
 

@@ -58,7 +58,7 @@ def export(**options: Any) -> None:
     MODEL is detic, sam_vit_b, sam_vit_l, sam_vit_h, grounding_dino_tiny or grounding_dino_base. Made once; afterwards
     `fgfast convert` takes whichever backend is fastest here. Precision "auto" is bf16 on a GPU that has it, else fp32.
     """
-    from fgfast.console import note
+    from fgfast.cli.console import note
     from fgfast.errors import MissingExtraError
 
     for package in ("torch", "onnx", "onnxscript", "onnxruntime"):

@@ -8,7 +8,7 @@ from fgfast.cli.frame import Commands
 
 
 def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    from fgfast.models.weights import names
+    from fgfast.models.files.weights import names
 
     return [name for name in names() if name.startswith(incomplete)]
 
@@ -28,7 +28,7 @@ def list_(as_json: bool) -> None:
     import dataclasses
     import json
 
-    from fgfast.models import weights
+    from fgfast.models.files import weights
 
     found = weights.status()
     if as_json:
@@ -47,8 +47,8 @@ def list_(as_json: bool) -> None:
 @name_argument
 def pull(names: tuple[str, ...]) -> None:
     """Fetch weights from their official addresses, check and convert them."""
-    from fgfast.console import Transfer
-    from fgfast.models import weights
+    from fgfast.cli.console import Transfer
+    from fgfast.models.files import weights
 
     for name in names:
         weights.model(name)
@@ -61,7 +61,7 @@ def pull(names: tuple[str, ...]) -> None:
 @name_argument
 def verify(names: tuple[str, ...]) -> None:
     """Hash the files of models again and compare."""
-    from fgfast.models import weights
+    from fgfast.models.files import weights
 
     for name in names:
         found = weights.verify(name)
@@ -72,6 +72,6 @@ def verify(names: tuple[str, ...]) -> None:
 @click.argument("name", shell_complete=_names)
 def path(name: str) -> None:
     """Print where a model's file lies."""
-    from fgfast.models import weights
+    from fgfast.models.files import weights
 
     click.echo(weights.path(name))

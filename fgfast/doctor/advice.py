@@ -40,7 +40,7 @@ def choices() -> dict[str, dict[str, Any]]:
 
 
 def _choice(example: _Example) -> dict[str, Any]:
-    from fgfast import methods
+    from fgfast.pipeline import choices as methods
 
     settings, reasons = methods.choose(cast(Dataset, example), Settings(), measure=False)
     plain = [reason.replace(" for 1 of 1 pictures", "") for reason in reasons]
@@ -131,6 +131,6 @@ def _computes_bf16() -> bool:
     """Whether convert would choose bf16 on this CPU."""
     if importlib.util.find_spec("torch") is None:
         return False
-    from fgfast.models.devices import choose_precision
+    from fgfast.models.serving.devices import choose_precision
 
     return choose_precision("auto", "cpu")[0] == "bf16"

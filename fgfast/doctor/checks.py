@@ -130,7 +130,7 @@ def _matmul(device: str) -> str:
 
 
 def _weights(name: str) -> str:
-    from fgfast.models import weights
+    from fgfast.models.files import weights
 
     found = weights.verify(name)
     return f"hashed, {found.digest} digest"

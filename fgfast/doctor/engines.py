@@ -88,7 +88,7 @@ def exported(file: Path) -> str:
         return _run(TensorRtSession(file, manifest.contract, _gpu()), inputs, "TensorRT")
     _needs("onnxruntime")
     from fgfast.backends.onnxruntime import OnnxRuntimeSession, available
-    from fgfast.models.graph_files import Exported
+    from fgfast.models.files.graph_files import Exported
 
     Exported(file, manifest).verify()
     if "CUDAExecutionProvider" in available() and _has_gpu():

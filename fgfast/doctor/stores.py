@@ -12,7 +12,7 @@ from fgfast.transfer import cache_folder
 
 def weights() -> list[dict[str, Any]]:
     """Every model: name, title, size in bytes, whether its weights are here, and checked."""
-    from fgfast.models import weights as models
+    from fgfast.models.files import weights as models
 
     return [
         {

@@ -18,8 +18,8 @@ import numpy as np
 from filelock import FileLock
 
 from fgfast.errors import MissingExtraError, UsageError, WeightsError
-from fgfast.models import hub, weights
-from fgfast.models.build import seed_of
+from fgfast.models.files import hub, weights
+from fgfast.models.files.checkpoints import seed_of
 from fgfast.records import Float32
 from fgfast.transfer import cache_folder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command import fgfast
 
-from fgfast import pipeline
+from fgfast.pipeline import run as pipeline
 
 watched = pytest.mark.skipif(
     "watch" not in inspect.signature(pipeline.run).parameters, reason="this pipeline.run tells no events"

@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from layouts import BUILDERS
 
 import fgfast
-from fgfast import methods
 from fgfast.cli import main as command
 from fgfast.config import Settings
 from fgfast.errors import SettingsDifferError, UsageError
-from fgfast.pipeline import run
-from fgfast.plan import make_plan
+from fgfast.pipeline import choices as methods
+from fgfast.pipeline.plan import make_plan
+from fgfast.pipeline.run import run
 from fgfast.runner import DEADLINE, Event
 
 
@@ -124,7 +124,7 @@ def test_other_settings_are_refused_before_anything_is_loaded(tmp_path: Path, mo
     def never(*args: Any, **more: Any) -> None:
         raise AssertionError("workers were started")
 
-    monkeypatch.setattr("fgfast.pipeline.hire", never)
+    monkeypatch.setattr("fgfast.pipeline.run.hire", never)
     with pytest.raises(SettingsDifferError, match="crop"):
         fgfast.convert("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box", crop="box"))
 

@@ -14,11 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # worker processes import the jo
 
 from jobs import Item, PlacedJob
 
-from fgfast import crew
 from fgfast.config import Settings
-from fgfast.crew import hire, settle_decoder
 from fgfast.errors import DeviceMemoryError, UsageError
 from fgfast.io.output import Output
+from fgfast.pipeline import workers as crew
+from fgfast.pipeline.workers import hire, settle_decoder
 
 LIKE = {"a": (0.01, 0.03), "b": (0.01, 0.03)}
 UNLIKE = {"a": (9.0, 0.03), "b": (0.01, 9.0)}

@@ -18,8 +18,8 @@ from PIL import Image
 
 import fgfast
 from fgfast.config import Settings
-from fgfast.pipeline import run
-from fgfast.plan import make_plan
+from fgfast.pipeline.plan import make_plan
+from fgfast.pipeline.run import run
 
 PICTURES = 9000
 

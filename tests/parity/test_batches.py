@@ -17,14 +17,14 @@ from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
 from fgfast.errors import DeviceMemoryError, UsageError
 from fgfast.graphs import Manifest
-from fgfast.models import sessions
-from fgfast.models.batches import default_batch
-from fgfast.models.graph_files import Exported
-from fgfast.models.pictures import resized
+from fgfast.models.files.graph_files import Exported
 from fgfast.models.sam.graph import ImageEncoderGraph
 from fgfast.models.sam.model import Sam
 from fgfast.models.sam.segmenter import LowRes, SamSegmenter, finish
-from fgfast.models.sessions import sam_in_torch
+from fgfast.models.serving import exported as sessions
+from fgfast.models.serving.batches import default_batch
+from fgfast.models.serving.exported import sam_in_torch
+from fgfast.models.serving.images import resized
 from fgfast.records import Image
 from fgfast.tolerances import SAM_FLIPPED, SAM_FP32
 

@@ -19,7 +19,6 @@ from fgfast import graphs
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
 from fgfast.errors import DeviceFailedError, DeviceMemoryError
-from fgfast.models.canvases import AnyCanvas, Canvases, Fixed, FixedCanvases, Size
 from fgfast.models.detic import checkpoint
 from fgfast.models.detic.detector import DeticDetector, pairs
 from fgfast.models.detic.graph import DetectorGraph
@@ -28,7 +27,8 @@ from fgfast.models.detic.selection import Selection, select, to_stored
 from fgfast.models.detic.split import SplitDetic
 from fgfast.models.detic.suppression import nms
 from fgfast.models.detic.suppression_on_gpu import suppress
-from fgfast.models.sessions import detic_in_torch
+from fgfast.models.serving.canvases import AnyCanvas, Canvases, Fixed, FixedCanvases, Size
+from fgfast.models.serving.exported import detic_in_torch
 from fgfast.records import Detections, Image
 
 DETIC_PHOTOS = ("dog", "groceries_tall", "truck_wide")

@@ -11,11 +11,10 @@ pytest.importorskip("onnxruntime", reason="exported graphs need the extra export
 pytest.importorskip("onnxscript", reason="exporting needs the extra export")
 pytest.importorskip("skimage", reason="the demo's photographs come out of the extra dev")
 
-from fgfast.bench.demo import build_cub
-from fgfast.export import make
-
 import fgfast
+from fgfast.bench.demo import build_cub
 from fgfast.config import Selection, Settings
+from fgfast.export import make
 from fgfast.io.ledger import Ledger
 from fgfast.ops import reference
 from fgfast.records import Outcome

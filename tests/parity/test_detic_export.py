@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fgfast.export import detic as detic_export
-from fgfast.export import trace, widen
 from parity.detic_golden import FULL, PORTABLE, Case, detic, difference, pair_up, resized, settings, vocabulary
 from parity.test_detic import check_sets
 from torch import Tensor
 
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
+from fgfast.export import detic as detic_export
+from fgfast.export import trace, widen
 from fgfast.models.detic.canvas import canvas_of
 from fgfast.models.detic.graph import best_proposals
 from fgfast.models.detic.model import Detic

@@ -18,19 +18,19 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
-from fgfast.export import grounding_dino as exporting
-from fgfast.export import grounding_dino_check, make
-from fgfast.export.trace import trace
-
 from fgfast import graphs
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
 from fgfast.backends.torch import TorchSession
 from fgfast.errors import GraphError, ParityError, UsageError
-from fgfast.models import backend, sessions
-from fgfast.models.build import Precision
+from fgfast.export import grounding_dino as exporting
+from fgfast.export import grounding_dino_check, make
+from fgfast.export.trace import trace
+from fgfast.models.files.checkpoints import Precision
 from fgfast.models.grounding_dino import build, small
 from fgfast.models.grounding_dino.canvas import CanvasGraph
 from fgfast.models.grounding_dino.graph import PictureGraph
+from fgfast.models.serving import backend
+from fgfast.models.serving import exported as sessions
 from fgfast.records import Detections, Image
 from fgfast.tolerances import DETIC_FP32
 
@@ -131,7 +131,7 @@ def assert_same_set(ours: Detections, theirs: Detections) -> None:
 
 
 def test_the_backend_is_chosen(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fgfast.models import speed
+    from fgfast.models.serving import speed
 
     assert backend.choose_backend("onnxruntime", [MODEL], WEIGHTS, "fp32", "cpu") == ("onnxruntime", "as asked")
     monkeypatch.setattr(speed, "seconds_of", lambda session: {"torch": 2.0, "onnxruntime": 1.0}[session.backend])

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 import torchvision_shim
-from fgfast.bench import original_detic
-from fgfast.bench.io import noise_picture
-from fgfast.bench.original_detic import Original
 from parity.golden import PORTABLE, goldenweights
 from parity.test_detic import check_boxes, check_sets
 from PIL import Image as Pillow
 from PIL import ImageDraw
 from torch import Tensor
 
+from fgfast.bench import original_detic
+from fgfast.bench.io import noise_picture
+from fgfast.bench.original_detic import Original
 from fgfast.models.detic import checkpoint
 from fgfast.models.detic.cascade import clip
 from fgfast.models.detic.config import NANO, SWIN_B, SWIN_T, DeticConfig
@@ -32,7 +32,7 @@ from fgfast.models.detic.model import Detic
 from fgfast.models.detic.selection import Selection
 from fgfast.models.detic.transform import resize, resized_size, stack
 from fgfast.models.detic.vocabulary import class_logits, classifier
-from fgfast.models.sessions import detic_in_torch
+from fgfast.models.serving.exported import detic_in_torch
 from fgfast.records import Image, UInt8
 from fgfast.tolerances import DETIC_FP32, Tolerance
 

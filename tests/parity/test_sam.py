@@ -19,7 +19,7 @@ from torch import Tensor
 from fgfast.models.sam import transform
 from fgfast.models.sam.graph import ImageEncoderGraph
 from fgfast.models.sam.model import Precision, Sam
-from fgfast.models.sessions import sam_in_torch
+from fgfast.models.serving.exported import sam_in_torch
 from fgfast.tolerances import (
     SAM_BF16,
     SAM_FLIP_LOGIT,

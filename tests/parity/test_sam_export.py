@@ -29,12 +29,11 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
+from fgfast.backends.onnxruntime import OnnxRuntimeSession  # noqa: E402
 from fgfast.export import sam_decoder, sam_encoder  # noqa: E402
 from fgfast.export.check import compare  # noqa: E402
 from fgfast.export.trace import trace  # noqa: E402
 from fgfast.export.widen import widen  # noqa: E402
-
-from fgfast.backends.onnxruntime import OnnxRuntimeSession  # noqa: E402
 
 TINY, TINY_SIDE = Golden(PORTABLE, "sam_tiny256"), 256
 CALLS = ("single", "multi", "batch")

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from fgfast.bench import account, floors, memory, reference, scaling, whole
 from fgfast.bench.floors import Product, Roof
 from fgfast.bench.job import Job, Ran, null
 from fgfast.bench.result import envelope
 from fgfast.bench.scaling import Setting
-
 from fgfast.errors import UsageError
 from fgfast.runner import Event
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
 from fgfast.bench import encoders
 from fgfast.bench.encoders import Encoder, cut_out, decoded, installed, measure, table
-
 from fgfast.io.write import encode, encode_mask
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fgfast.bench import events as told
 
+from fgfast.bench import events as told
 from fgfast.runner import Event
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from fgfast.bench import op_cases, ops
 from fgfast.bench.op_cases import ORACLE, Case, Contender
 from fgfast.bench.result import Row, rows_of
 from fgfast.bench.timing import in_turns, threads
-
 from fgfast.errors import UnknownNameError
 
 needs_native = pytest.mark.skipif(not find_spec("fgfast._native"), reason="fgfast._native not installed")

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+
 from fgfast.bench import compare, page, plots
 from fgfast.bench.result import Row, envelope
 from fgfast.bench.svg import LEFT, RIGHT, Scale

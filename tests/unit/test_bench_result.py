@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fgfast.bench import compare, text
 from fgfast.bench.result import Row, busy, envelope, name_of, rows_of, save, text_of
-
 from fgfast.errors import UsageError
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from fgfast import decoder_gate
 from fgfast.config import Settings
-from fgfast.decoder_gate import GateJob, Trial, choose
 from fgfast.errors import SampleError
 from fgfast.io.decode import decode
+from fgfast.pipeline import decoder_choice as decoder_gate
+from fgfast.pipeline.decoder_choice import GateJob, Trial, choose
 from fgfast.records import Image, Sample
 from fgfast.runner import Seat
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from fgfast.device_stages import ChoosePrompt, DecodeBatch, DetectBatch, EncodeBatch, FinishMask
 from fgfast.errors import PictureBrokenError, PictureMissingError
 from fgfast.io.decoders import decoder
+from fgfast.pipeline.batched_stages import ChoosePrompt, DecodeBatch, DetectBatch, EncodeBatch, FinishMask
+from fgfast.pipeline.stages import Work
 from fgfast.records import Detections, Image, Prompt, Sample
-from fgfast.stages import Work
 
 
 @dataclass

@@ -266,7 +266,7 @@ def test_without_torch_the_report_still_comes(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_weights_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fgfast.models import weights
+    from fgfast.models.files import weights
 
     monkeypatch.setattr(weights, "verify", lambda name: SimpleNamespace(digest="published"))
     facts = {**_bare(), "weights": [{"name": "sam_vit_l", "path": "/x"}, {"name": "detic", "path": None}]}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from fgfast.export import detic, trace
-from fgfast.export.detic_ops import pool_clipped, suppress, translations
 from torch import Tensor, nn
 
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
+from fgfast.export import detic, trace
+from fgfast.export.detic_ops import pool_clipped, suppress, translations
 from fgfast.graphs import Contract, Port
 from fgfast.models.detic import roi
 from fgfast.models.detic.config import NANO

@@ -11,9 +11,10 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
+from onnx import TensorProto, helper, inliner, numpy_helper  # noqa: E402
+
 from fgfast.export import lint as module  # noqa: E402
 from fgfast.export.lint import NMS_MOST, OPSETS, TOPK_MOST, Breach, lint  # noqa: E402
-from onnx import TensorProto, helper, inliner, numpy_helper  # noqa: E402
 
 F32, F16, BF16, F64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE
 I64, I32, BOOL, U8, U16 = TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL, TensorProto.UINT8, TensorProto.UINT16

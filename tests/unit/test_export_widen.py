@@ -14,9 +14,8 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from fgfast.export.widen import widen  # noqa: E402
-
 from fgfast.backends.onnxruntime import OnnxRuntimeSession  # noqa: E402
+from fgfast.export.widen import widen  # noqa: E402
 from fgfast.graphs import Contract, Port  # noqa: E402
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, {"bfloat16": onnx.TensorProto.BFLOAT16, "float16": onnx.TensorProto.FLOAT16}

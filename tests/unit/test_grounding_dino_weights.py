@@ -17,7 +17,7 @@ import torchvision_shim
 
 from fgfast.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
 from fgfast.models import grounding_dino
-from fgfast.models.build import Precision
+from fgfast.models.files.checkpoints import Precision
 from fgfast.models.grounding_dino import build, small
 from fgfast.models.grounding_dino.graph import PictureGraph
 from fgfast.models.grounding_dino.precision import DTYPES, with_precision
@@ -93,13 +93,13 @@ class TestWeights:
             build("grounding_dino_tiny", PHRASES, tmp_path)
 
     def test_the_cache(self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("fgfast.models.weights.path", lambda name: checkpoint)
+        monkeypatch.setattr("fgfast.models.files.weights.path", lambda name: checkpoint)
         assert build("grounding_dino_tiny", PHRASES).phrases == PHRASES
 
     def test_a_pull_that_was_asked_for(self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pulled = []
-        monkeypatch.setattr("fgfast.models.weights.pull", pulled.append)
-        monkeypatch.setattr("fgfast.models.weights.path", lambda name: checkpoint)
+        monkeypatch.setattr("fgfast.models.files.weights.pull", pulled.append)
+        monkeypatch.setattr("fgfast.models.files.weights.path", lambda name: checkpoint)
         assert build("grounding_dino_tiny", PHRASES, pull=True).phrases == PHRASES
         assert pulled == ["grounding_dino_tiny"]
 

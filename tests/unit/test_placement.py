@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgfast.errors import UsageError
-from fgfast.placement import Cost, best, replicate, split
+from fgfast.pipeline.placement import Cost, best, replicate, split
 
 SECONDS = st.floats(1e-4, 10.0)
 

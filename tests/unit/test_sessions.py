@@ -16,16 +16,17 @@ torch = pytest.importorskip("torch", reason="models need the extra models")
 pytest.importorskip("onnxruntime", reason="exported graphs need the extra export")
 pytest.importorskip("onnxscript", reason="exporting needs the extra export")
 
-from fgfast.export import make  # noqa: E402
-
 from fgfast import graphs  # noqa: E402
 from fgfast.backends.onnxruntime import OnnxRuntimeSession  # noqa: E402
 from fgfast.backends.session import zeros  # noqa: E402
 from fgfast.backends.torch import TorchSession  # noqa: E402
 from fgfast.errors import GraphError, ParityError, UsageError  # noqa: E402
-from fgfast.models import backend, graph_files, sessions, speed  # noqa: E402
-from fgfast.models.build import build_sam  # noqa: E402
+from fgfast.export import make  # noqa: E402
+from fgfast.models.files import graph_files  # noqa: E402
+from fgfast.models.files.checkpoints import build_sam  # noqa: E402
 from fgfast.models.sam.graph import MaskDecoderGraph  # noqa: E402
+from fgfast.models.serving import backend, speed
+from fgfast.models.serving import exported as sessions
 
 MODEL, WEIGHTS = "sam_tiny256", "random:1"
 

@@ -17,7 +17,7 @@ import unit.fake_cuda as fake  # noqa: E402
 from fgfast.backends.slots import Lane, Slot, failure_of, translated  # noqa: E402
 from fgfast.errors import DeviceFailedError, DeviceMemoryError, GraphError, UsageError  # noqa: E402
 from fgfast.graphs import Port  # noqa: E402
-from fgfast.models.pictures import PictureSlot, resized  # noqa: E402
+from fgfast.models.serving.images import PictureSlot, resized  # noqa: E402
 
 PORTS = (Port("x", "float32", ("batch", 3), "numbers"), Port("n", "int64", ("batch",), "one each"))
 PICTURES = (Port("pixels", "uint8", ("batch", 64, 96, 3), "RGB"), Port("sizes", "int64", ("batch", 2), "of each"))
@@ -170,7 +170,7 @@ class TestPictures:
         assert used.size(0) == (64, 96), "a row that was never filled is a black picture of the canvas's size"
 
     def test_a_picture_that_failed_leaves_nothing_either(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import fgfast.models.pictures as module
+        import fgfast.models.serving.images as module
 
         slot, white = PictureSlot(PICTURES, {"batch": 1}, Lane("cpu")), np.full((8, 8, 3), 255, np.uint8)
         slot.place(0, white, (8, 8))

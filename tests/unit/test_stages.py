@@ -7,10 +7,10 @@ import pytest
 
 from fgfast.errors import PictureBrokenError
 from fgfast.ops.background import blurred_background, cover, extended_view
-from fgfast.prompt import choose_prompt
+from fgfast.pipeline.prompt import choose_prompt
+from fgfast.pipeline.stages import Annotations, Center, Detect, MaskSubject, Work, box_mask, close
 from fgfast.records import Detections, Image, Mask, Sample
 from fgfast.runner import Finished
-from fgfast.stages import Annotations, Center, Detect, MaskSubject, Work, box_mask, close
 
 
 def sample(*boxes: tuple[float, ...], **more: object) -> Sample:

@@ -14,14 +14,14 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 import unit.fake_tensorrt as fake  # noqa: E402
-from fgfast.export import tensorrt as export  # noqa: E402
-from fgfast.export import tensorrt_build  # noqa: E402
 
 from fgfast.backends import tensorrt as backend  # noqa: E402
 from fgfast.backends import tensorrt_engine as files  # noqa: E402
 from fgfast.backends.tensorrt_engine import Span  # noqa: E402
 from fgfast.doctor import checks  # noqa: E402
 from fgfast.errors import GraphError, MissingExtraError, ParityError, UsageError  # noqa: E402
+from fgfast.export import tensorrt as export  # noqa: E402
+from fgfast.export import tensorrt_build  # noqa: E402
 from fgfast.graphs import Contract, Manifest, Port  # noqa: E402
 from fgfast.tolerances import Tolerance  # noqa: E402
 from fgfast.transfer import digest_of  # noqa: E402

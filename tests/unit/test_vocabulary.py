@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from fgfast.errors import ModelNotCachedError, UsageError, WeightsError
-from fgfast.models import hub, vocabulary, weights
+from fgfast.models import vocabulary
+from fgfast.models.files import hub, weights
 from fgfast.models.vocabulary import encode, load_vocabulary, plain, row_of
 from fgfast.records import Float32
 

@@ -32,7 +32,8 @@ from fgfast.errors import (
     UsageError,
     WeightsError,
 )
-from fgfast.models import build, hub, states, weights
+from fgfast.models.files import checkpoints as build
+from fgfast.models.files import hub, states, weights
 from fgfast.transfer import cache_folder, digest_of
 
 torch = pytest.importorskip("torch")
@@ -420,7 +421,7 @@ def test_made_up_weights_depend_on_seed_key_and_shape_alone() -> None:
 
 
 def test_a_made_up_sam_gives_signals_of_order_one() -> None:
-    from fgfast.models.sessions import sam_in_torch
+    from fgfast.models.serving.exported import sam_in_torch
 
     model = build.build_sam("tiny256", "random:3")
     assert not model.training and not any(p.requires_grad for p in model.parameters())
@@ -437,7 +438,7 @@ def test_a_made_up_sam_gives_signals_of_order_one() -> None:
 
 def test_a_made_up_detic_finds_something() -> None:
     from fgfast.models.detic.detector import DeticDetector
-    from fgfast.models.sessions import detic_in_torch
+    from fgfast.models.serving.exported import detic_in_torch
     from fgfast.models.vocabulary import load_vocabulary
     from fgfast.records import Image
 

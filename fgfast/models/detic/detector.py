@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgfast.models.batches import CanvasDetector
-from fgfast.models.canvases import AnyCanvas, Canvases, FixedCanvases, Size, smallest
 from fgfast.models.detic.cascade import clip
 from fgfast.models.detic.config import DeticConfig
 from fgfast.models.detic.selection import Selected, Selection, to_stored
 from fgfast.models.detic.suppression import nms
 from fgfast.models.detic.transform import resized_size
 from fgfast.models.detic.vocabulary import classifier
-from fgfast.models.pictures import PictureSlot
+from fgfast.models.serving.batches import CanvasDetector
+from fgfast.models.serving.canvases import AnyCanvas, Canvases, FixedCanvases, Size, smallest
+from fgfast.models.serving.images import PictureSlot
 from fgfast.records import Detections, Float32, Image
 
 __all__ = ["AnyCanvas", "Canvases", "DeticDetector", "FixedCanvases", "Found", "Size", "pairs", "smallest"]

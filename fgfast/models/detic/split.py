@@ -10,9 +10,9 @@ from torch import Tensor
 from fgfast import graphs
 from fgfast.backends.session import described
 from fgfast.backends.torch import TorchSession
-from fgfast.models.canvases import Size
 from fgfast.models.detic.graph import BackboneGraph, HeadsGraph, best_proposals
 from fgfast.models.detic.model import Detic
+from fgfast.models.serving.canvases import Size
 
 
 class SplitDetic:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fgfast.models.detic.canvas import CANVAS_MULTIPLE, canvas_of
-from fgfast.models.pictures import resized
+from fgfast.models.serving.images import resized
 from fgfast.records import UInt8
 
 # MODEL.PIXEL_MEAN and PIXEL_STD of the config: ImageNet's, red, green, blue, on 0..255.

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgfast.errors import UnknownNameError
-from fgfast.models import weights as cache
-from fgfast.models.build import PRECISIONS, Precision
+from fgfast.models.files import weights as cache
+from fgfast.models.files.checkpoints import PRECISIONS, Precision
 from fgfast.models.grounding_dino import checkpoint
 from fgfast.models.grounding_dino.checkpoint import NAMES
 from fgfast.models.grounding_dino.prompt import prompt_text
@@ -71,8 +71,8 @@ def build(
     if pull and str(weights) == "cached":
         cache.pull(name)
     tokenizer, processor = checkpoint.processors(name, weights)
-    from fgfast.models import sessions
     from fgfast.models.grounding_dino.detector import BOX_THRESHOLD, TEXT_THRESHOLD, GroundingDinoDetector
+    from fgfast.models.serving import exported as sessions
 
     canvases = sessions.grounding_dino(name, str(weights), precision, device, backend, batch)
     box = BOX_THRESHOLD if box_threshold is None else box_threshold

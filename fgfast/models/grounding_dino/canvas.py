@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fgfast.errors import GraphError
-from fgfast.models.build import Precision
+from fgfast.models.files.checkpoints import Precision
 from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, Normalise, Size
 from fgfast.models.grounding_dino.precision import DTYPES, float32_layers
 from fgfast.models.grounding_dino.prompt import CLS, DOT, PAD, QUESTION, SEP

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fgfast.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
-from fgfast.models import weights as cache
+from fgfast.models.files import weights as cache
 
 NAMES = ("grounding_dino_tiny", "grounding_dino_base")
 NEEDED = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")

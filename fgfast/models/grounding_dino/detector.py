@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from fgfast.errors import UsageError
-from fgfast.models.batches import CanvasDetector
-from fgfast.models.canvases import Canvases, Size
 from fgfast.models.grounding_dino.prompt import prompt_text, tokens_of
 from fgfast.models.grounding_dino.transform import Edges, edges_of
-from fgfast.models.pictures import PictureSlot, resized
+from fgfast.models.serving.batches import CanvasDetector
+from fgfast.models.serving.canvases import Canvases, Size
+from fgfast.models.serving.images import PictureSlot, resized
 from fgfast.records import Detections, Image, UInt8
 
 # The example of the model cards on Hugging Face (IDEA-Research/grounding-dino-tiny, -base), as repeated in the

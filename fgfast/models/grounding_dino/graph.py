@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fgfast.backends.session import Session
-from fgfast.models.build import Precision
-from fgfast.models.canvases import AnyCanvas
+from fgfast.models.files.checkpoints import Precision
 from fgfast.models.grounding_dino.checkpoint import MEAN, STD
 from fgfast.models.grounding_dino.precision import DTYPES
 from fgfast.models.grounding_dino.prompt import PAD
+from fgfast.models.serving.canvases import AnyCanvas
 
 # (height, width) in pixels.
 Size = tuple[int, int]

@@ -12,9 +12,9 @@ from torch import Tensor
 from fgfast import ops
 from fgfast.backends.session import Session
 from fgfast.backends.slots import Lane
-from fgfast.models.batches import refuse_more, run_or_shrink
-from fgfast.models.pictures import PictureSlot
 from fgfast.models.sam import transform
+from fgfast.models.serving.batches import refuse_more, run_or_shrink
+from fgfast.models.serving.images import PictureSlot
 from fgfast.records import Bool, Float32, Image, UInt8
 
 # What is read of the decoder's outputs.
@@ -88,7 +88,7 @@ def _full_size(logits: Float32, quality: Float32, height: int, width: int, threa
 
 
 class SamSegmenter:
-    """SAM for stored pictures: in slots, one box a picture (see fgfast.models.batches); or at hand, with `segment`.
+    """SAM for stored pictures: in slots, one box a picture (see fgfast.models.serving.batches); or at hand, with `segment`.
 
     Args:
         encoder: a session of `sam_image_encoder`.

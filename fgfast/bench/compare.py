@@ -1,0 +1,163 @@
+"""A result beside an earlier one, row by row: old, new, ratio, and what got worse than noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fgfast.bench.result import Result, Row, name_of, rows_of
+from fgfast.errors import UsageError
+
+# Noise of a row is half the range of its rounds, as a part of the figure. Where there was one round nobody knows: then
+# this much, what two runs of one bench on a shared machine are easily apart.
+_UNKNOWN = 0.1
+# And never less than this: clocks and caches differ by as much from start to start.
+_LEAST = 0.03
+
+Verdict = Literal["worse", "better", ""]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A row of both results.
+
+    Attributes:
+        row: the new one.
+        old: the old figure.
+        noise: what both may be apart for no reason, as a part of the figure.
+        verdict: "worse" or "better" where they are further apart than that; "" else, and where neither way is better.
+    """
+
+    row: Row
+    old: float
+    noise: float
+    verdict: Verdict
+
+    @property
+    def ratio(self) -> float:
+        """New over old; NaN where the old one is 0."""
+        return self.row.value / self.old if self.old else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two results.
+
+    Attributes:
+        changes: rows that both have, in the new one's order.
+        only_old, only_new: keys of rows that one of them lacks.
+        differences: what else differs, in sentences: machine, versions.
+        old: what the old one is, in words.
+    """
+
+    changes: tuple[Change, ...]
+    only_old: tuple[str, ...]
+    only_new: tuple[str, ...]
+    differences: tuple[str, ...]
+    old: str
+
+    @property
+    def worse(self) -> tuple[Change, ...]:
+        """The rows that got worse than noise."""
+        return tuple(change for change in self.changes if change.verdict == "worse")
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        changes = [
+            {"row": c.row.key, "old": c.old, "new": c.row.value, "ratio": round(c.ratio, 4), "verdict": c.verdict}
+            for c in self.changes
+            if c.old
+        ]
+        return {
+            "with": self.old,
+            "differences": list(self.differences),
+            "rows": changes,
+            "only_old": list(self.only_old),
+            "only_new": list(self.only_new),
+        }
+
+
+def read(path: Path, name: str) -> Result:
+    """An earlier result to compare with; those from before there were rows get theirs.
+
+    Args:
+        path: a file that --json or --save wrote.
+        name: of the bench that is about to run.
+
+    Raises:
+        UsageError: it is no such file, or one of another bench.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        theirs = name_of(found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be compared with: it is no result of fgfast bench ({error})") from error
+    if theirs != name:
+        raise UsageError(f"{path} is a result of the bench {theirs!r}; give one of {name!r} to compare with")
+    if "rows" not in found:
+        found["rows"] = [row.plain() for row in _rows_of_old(found, path)]
+    return dict(found)
+
+
+def _rows_of_old(found: Result, path: Path) -> list[Row]:
+    if found["bench"] == "io":
+        from fgfast.bench import io
+
+        return io.rows_of(found)
+    if found["bench"] == "sam":
+        from fgfast.bench import models
+
+        return models.rows_of(found)
+    if found["bench"] == "detic":
+        from fgfast.bench import detic
+
+        return detic.rows_of(found)
+    raise UsageError(f"{path} has no rows to compare with; measure that version again")
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
+    """Compare two results of one bench."""
+    before, after = {row.key: row for row in rows_of(old)}, rows_of(new)
+    return Comparison(
+        changes=tuple(_change(before[row.key], row) for row in after if row.key in before),
+        only_old=tuple(key for key in before if key not in {row.key for row in after}),
+        only_new=tuple(row.key for row in after if row.key not in before),
+        differences=tuple(differences(old, new)),
+        old=f"commit {old.get('commit', 'unknown')}",
+    )
+
+
+def _change(old: Row, new: Row) -> Change:
+    noise = max(_LEAST, sum(_UNKNOWN / 2 if row.spread is None else row.spread for row in (old, new)))
+    verdict: Verdict = ""
+    if new.better and old.value and abs(new.value - old.value) > noise * abs(old.value):
+        verdict = "better" if (new.value > old.value) == (new.better == "higher") else "worse"
+    elif new.better and not old.value and new.value:
+        verdict = "better" if (new.value > 0) == (new.better == "higher") else "worse"
+    return Change(new, old.value, noise, verdict)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What keeps two results from being of one machine and one set of packages, in sentences."""
+    found = []
+    for name in ("processor", "cores", "gpus"):
+        theirs, ours = (result.get("machine", {}).get(name) for result in (old, new))
+        if theirs != ours:
+            found.append(f"The machines differ, {name}: {_told(theirs)} then, {_told(ours)} now.")
+    then, now = old.get("versions", {}), new.get("versions", {})
+    for name in sorted(then.keys() & now.keys()):
+        if then[name] != now[name]:
+            found.append(f"{name}: {then[name]} then, {now[name]} now.")
+    for name in ("pictures", "picture", "model_weights"):
+        if name in old and name in new and old[name] != new[name]:
+            found.append(f"{name}: {old[name]} then, {new[name]} now.")
+    return found
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return "none"
+    return "; ".join(value) if isinstance(value, list) else str(value)

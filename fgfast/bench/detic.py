@@ -1,0 +1,222 @@
+"""Detic Swin-B from one picture of 800x1200 to detections: fgfast in float32 and bfloat16, beside a reference.
+
+The reference is the original Detic on detectron2 where both are installed (docs/models.md), without its masks, which
+fgfast leaves to SAM. Else it is the specification written out plainly, see plain_detic.py. Weights are made up.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fgfast import graphs
+from fgfast.backends.session import Session
+from fgfast.backends.torch import TorchSession
+from fgfast.bench import original_detic
+from fgfast.bench.io import noise_picture
+from fgfast.bench.original_detic import Detected, Original
+from fgfast.bench.plain_detic import PlainGraph, plain_swin
+from fgfast.bench.result import Result, Row, envelope
+from fgfast.models.detic.config import SWIN_B, DeticConfig
+from fgfast.models.detic.detector import DeticDetector
+from fgfast.models.detic.model import Detic
+from fgfast.models.detic.selection import Selection
+from fgfast.models.detic.transform import stack
+from fgfast.models.detic.vocabulary import EMBEDDING
+from fgfast.models.files.checkpoints import build_detic
+from fgfast.models.serving.canvases import AnyCanvas, Canvases
+from fgfast.models.serving.exported import LARGEST, detic_in_torch
+from fgfast.models.serving.speed import fastest_form
+from fgfast.records import Image, UInt8
+from fgfast.tolerances import DETIC_BOX_SHARE, DETIC_FP32
+
+# Height and width: Detic's size for a 2:3 picture, so that resizing changes nothing.
+_SIZE = (800, 1200)
+_CLASSES = 1203
+MODEL_WEIGHTS = "random:0"
+# Boxes further apart are not the same (README of the golden fixtures).
+_MATCH_PX = 2.0
+
+_Detect = Callable[[UInt8], Detected]
+_Maps = Callable[[Tensor], Tensor]
+
+
+class Reference(NamedTuple):
+    """What fgfast's Detic is held against.
+
+    Attributes:
+        key: "original_fp32" or "plain_fp32".
+        named: what it is, in words.
+        detect: picture (H, W, 3) uint8 RGB to detections.
+        swin3: pictures (B, 3, H, W) float32, normalised, to the last map of the backbone.
+    """
+
+    key: str
+    named: str
+    detect: _Detect
+    swin3: _Maps
+
+
+def measure(
+    *, rounds: int, config: DeticConfig = SWIN_B, model_weights: str = MODEL_WEIGHTS, device: str = "cpu"
+) -> Result:
+    """Time the three in turns on the same picture, after comparing what they compute.
+
+    Args:
+        rounds: how often each is timed; medians are quoted.
+        config: of the model.
+        model_weights: "cached", "random:SEED" or a file; the same for all.
+        device: where all compute, as torch names it.
+
+    Returns:
+        Which reference it was, seconds of each, ratios to the reference, differences from it.
+
+    Raises:
+        AssertionError: fgfast's float32 differs from the reference by more than fgfast.tolerances allows; then nothing
+            is timed.
+    """
+    generator = np.random.default_rng(0)
+    picture = noise_picture(generator, *_SIZE)
+    words = torch.from_numpy(generator.standard_normal((_CLASSES, EMBEDDING), dtype=np.float32))
+    models = {name: build_detic(config.name, model_weights, name, device) for name in ("fp32", "bf16")}
+    theirs = reference(words, model_weights, device, config)
+    forms: dict[str, _Detect] = {theirs.key: theirs.detect}
+    for name, model in models.items():
+        fastest = fastest_form(f"detic {name}", partial(_session, model), device)
+        forms[f"fgfast_{name}"] = _detector(detic_in_torch(model, fastest), config, words)
+    differences = compare_maps(theirs.swin3, models, stack([picture])[0].to(device))
+    agreement = compare(theirs.detect(picture), {name: forms[f"fgfast_{name}"](picture) for name in models})
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    processor: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(rounds):
+        for name, form in forms.items():
+            start, used = time.perf_counter(), time.process_time()
+            form(picture)  # detections lie on the CPU: nothing is left under way on a GPU
+            seconds[name].append(time.perf_counter() - start)
+            processor[name].append(time.process_time() - used)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    figures: dict[str, Any] = {
+        "model": config.name,
+        "picture": f"{_SIZE[1]}x{_SIZE[0]}, picture to detections",
+        "reference": theirs.named,
+        "model_weights": model_weights,
+        "device": device,
+        "seconds": {name: round(value, 4) for name, value in medians.items()},
+        # Of all threads together: what is left to compare by where other processes share the cores.
+        "processor_seconds": {name: round(statistics.median(v), 3) for name, v in processor.items()},
+        "all_rounds": {name: [round(v, 4) for v in values] for name, values in seconds.items()},
+        "times_as_fast": {name: round(medians[theirs.key] / value, 2) for name, value in medians.items()},
+        "largest_difference_of_swin3": differences,
+        "detections": agreement,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    notes = [f"{figures['picture']}. Reference: {theirs.named}. Weights {model_weights}, the same."]
+    title = f"Detic {config.name} beside its reference, on {device}"
+    return envelope("detic", rows_of(figures), title=title, rounds=rounds, notes=notes, **figures)
+
+
+def reference(words: Tensor, weights: str, device: str = "cpu", config: DeticConfig = SWIN_B) -> Reference:
+    """The original where it is installed, else the plain form.
+
+    Args:
+        words: (C, 512) float32 embeddings, unnormalised.
+        weights: "cached", "random:SEED" or a file.
+        device: where it computes, as torch names it.
+        config: of the model.
+    """
+    lacking = original_detic.missing()
+    model = build_detic(config.name, weights, "fp32")
+    if lacking is None:
+        original = Original(config, model.state_dict(), words, Selection(), device=device)
+        maps: _Maps = lambda pictures: original.model.backbone.bottom_up(pictures)["swin3"]  # noqa: E731
+        return Reference("original_fp32", original_detic.named(), original, maps)
+    graph = PlainGraph(model.to(memory_format=torch.contiguous_format).to(device))
+    canvases = AnyCanvas(
+        lambda canvas, count: TorchSession(graph, graphs.detic_detector(canvas, count), model.device), device=device
+    )
+    swin = graph.model.backbone.bottom_up
+    named = f"as specified, eager; not the original: {lacking}"
+    return Reference("plain_fp32", named, _detector(canvases, config, words), lambda p: plain_swin(swin, p)[-1])
+
+
+def _session(model: Detic, form: str) -> Session:
+    """On the largest canvas, in one of PyTorch's forms."""
+    return detic_in_torch(model, form).session(LARGEST, 1)
+
+
+def _detector(canvases: Canvases, config: DeticConfig, words: Tensor) -> _Detect:
+    """fgfast from a picture to detections, by the graph given."""
+    detector = DeticDetector(canvases, config, [str(n) for n in range(len(words))], words, Selection())
+
+    def detect(picture: UInt8) -> Detected:
+        (found,) = detector([Image(picture)])
+        return Detected(found.detections.boxes, found.detections.scores, found.classes)
+
+    return detect
+
+
+@torch.inference_mode()
+def compare_maps(swin3: _Maps, models: dict[str, Detic], pictures: Tensor) -> dict[str, float]:
+    """Largest differences of swin3 from the reference's; raises if float32 is beyond its tolerance."""
+    theirs, largest = swin3(pictures), {}
+    for name, model in models.items():
+        difference = (model.backbone.bottom_up(pictures, None)[-1] - theirs).double().flatten().cpu().numpy()
+        if name == "fp32":
+            DETIC_FP32["features"].check(difference, "swin3")
+        largest[name] = float(f"{np.abs(difference).max():.2g}")
+    return largest
+
+
+def compare(theirs: Detected, found: dict[str, Detected]) -> dict[str, Any]:
+    """Detections as sets beside the reference's: how many, how many were lost, and how far the others are apart."""
+    result: dict[str, Any] = {"reference": len(theirs.boxes)}
+    for name, ours in found.items():
+        apart = np.abs(theirs.boxes[:, None].astype(np.float64) - ours.boxes[None]).max(2)
+        apart[theirs.classes[:, None] != ours.classes[None]] = np.inf
+        partner, there = apart.argmin(1), apart.min(1) <= _MATCH_PX
+        boxes = np.abs(theirs.boxes[there].astype(np.float64) - ours.boxes[partner[there]])
+        scores = np.abs(theirs.scores[there].astype(np.float64) - ours.scores[partner[there]])
+        if name == "fp32":
+            extent = (theirs.boxes[:, 2:] - theirs.boxes[:, :2]).max(1, keepdims=True)[there]
+            if not there.all() or len(ours.boxes) != len(theirs.boxes):
+                raise AssertionError(f"{len(ours.boxes)} detections, {there.sum()} of them the {len(there)} expected")
+            DETIC_FP32["boxes_px"].check((boxes - DETIC_BOX_SHARE * extent).clip(0).flatten(), "detections")
+            DETIC_FP32["scores"].check(scores, "detections")
+        result[name] = {
+            "found": len(ours.boxes),
+            "lost": int((~there).sum()),
+            "largest_px": float(f"{boxes.max(initial=0):.2g}"),
+            "largest_score": float(f"{scores.max(initial=0):.2g}"),
+        }
+    return result
+
+
+def rows_of(figures: Mapping[str, Any]) -> list[Row]:
+    """The rows of a result's own fields, which results had before they had rows."""
+    names = {
+        "original_fp32": "the original, fp32",
+        "plain_fp32": "as specified, eager, fp32",
+        "fgfast_fp32": "fgfast fp32",
+        "fgfast_bf16": "fgfast bf16",
+    }
+    times = figures["all_rounds"]
+    theirs = next(name for name in times if not name.startswith("fgfast"))
+    rows = [Row.of(names[name], values, "s", "lower", "seconds a picture") for name, values in times.items()]
+    for name in (n for n in times if n != theirs):
+        ratios = [other / own for other, own in zip(times[theirs], times[name], strict=True)]
+        rows.append(Row.of(names[name], ratios, "times", "higher", "faster than the reference"))
+    used = figures["processor_seconds"]
+    rows += [Row(names[name], used[name], "s", "lower", "processor time a picture") for name in used]
+    found = figures["detections"]
+    for name in ("fp32", "bf16"):
+        rows.append(Row(f"fgfast {name}", found[name]["lost"], "", "lower", f"detections lost of {found['reference']}"))
+        rows.append(Row(f"fgfast {name}", found[name]["largest_px"], "px", "lower", "boxes are off by at most"))
+    return rows

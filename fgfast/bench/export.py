@@ -1,0 +1,100 @@
+"""What an export costs, and what it brings: seconds, peak memory, and the graph in ONNX Runtime beside PyTorch.
+
+python -m fgfast.bench.export sam_vit_l > bench/results/export-sam_vit_l.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from fgfast.bench.stamp import stamp
+from fgfast.machine import available_cores
+
+_WEIGHTS = "random:1"
+_ROUNDS = 3
+# Of Detic one canvas is enough: that of a 3:2 picture.
+_CANVAS = (800, 1216)
+
+
+def measure(model: str) -> dict[str, Any]:
+    """Export a model in float32 with made-up weights, and time its main graph in both backends.
+
+    Args:
+        model: "sam_vit_b", "sam_vit_l", "sam_vit_h" or "detic".
+
+    Returns:
+        Seconds and peak memory of the export with its check, sizes of the files, largest differences from PyTorch,
+        seconds a picture, the machine and versions, as plain values.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, peak = export(model, Path(folder))
+        (where,) = (path.parent for path in Path(folder).rglob("*.onnx") if "decoder" not in path.name)
+        return {
+            "bench": "export",
+            "model": model,
+            "precision": "fp32",
+            "model_weights": _WEIGHTS,
+            "export_and_check_seconds": round(seconds, 1),
+            "peak_mib": round(peak),
+            "files_mb": {file.name: round(file.stat().st_size / 1e6, 1) for file in sorted(where.iterdir())},
+            "largest_differences": differences(where),
+            "seconds_a_picture": compare(model, where),
+            "cores": available_cores(),
+            **stamp(),
+        }
+
+
+def export(model: str, folder: Path) -> tuple[float, float]:
+    """Seconds and peak memory, in MiB, of `fgfast export`."""
+    command = [sys.executable, "-m", "fgfast", "export", model, "--precision", "fp32", "--out", str(folder)]
+    command += ["--model-weights", _WEIGHTS]
+    if model == "detic":
+        command += ["--canvas", f"{_CANVAS[0]}x{_CANVAS[1]}"]
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+    # Linux counts in KiB.
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def differences(where: Path) -> dict[str, float]:
+    """The largest difference from PyTorch that the check found, for each output of all graphs in a folder."""
+    worst: dict[str, float] = {}
+    for manifest in where.glob("*.json"):
+        for record in json.loads(manifest.read_text())["measured"]:
+            if "output" in record:
+                largest = float(f"{record['largest']:.2g}")
+                worst[record["output"]] = max(worst.get(record["output"], 0.0), largest)
+    return worst
+
+
+def compare(model: str, where: Path) -> dict[str, float]:
+    """Seconds of the main graph in both backends, in turns; the fastest of some rounds."""
+    from fgfast.models.files.checkpoints import build_detic
+    from fgfast.models.serving import exported as sessions
+    from fgfast.models.serving.speed import seconds_of
+
+    graph = "detic_detector" if model == "detic" else "sam_image_encoder"
+    ours = sessions.load(sessions.exported(model, graph, where, "fp32")[0], "onnxruntime", "cpu")
+    if model == "detic":
+        ((torch, _),) = sessions.detic_in_torch(build_detic("swinb", _WEIGHTS)).share([_CANVAS])
+    else:
+        torch = sessions.sam(model, _WEIGHTS, "fp32", "cpu", "torch").encoder
+    found: dict[str, list[float]] = {"torch": [], "onnxruntime": []}
+    for _ in range(_ROUNDS):
+        for name, session in zip(found, (torch, ours), strict=True):
+            found[name].append(seconds_of(session, rounds=1))
+    return {name: round(min(values), 3) for name, values in found.items()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1]), indent=2))

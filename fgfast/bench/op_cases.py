@@ -1,0 +1,294 @@
+"""What `fgfast bench ops` times: the inputs of each op, and all who can compute it.
+
+Inputs are made up so that they resemble what the stages meet. A contender that is known to compute something else is
+there for its time, and is marked; how far it is off is measured, too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from fgfast.bench.io import noise_picture
+from fgfast.ops import reference
+from fgfast.records import Bool, Float32, UInt8
+
+NATIVE, ORACLE, TORCH = "native", "NumPy reference", "PyTorch"
+SIZES = ((375, 500), (768, 1024))
+"""(height, width) in pixels: CUB's commonest size, and twice as large."""
+_SIDE = 1024  # of SAM's square
+_SHORT = (800, 1067)  # Detic's size for a picture of 3:4
+_BOXES = 3000  # candidates of three full levels of Detic's pyramid
+_KEEP = 256  # Detic's proposals
+_OVERLAP = 0.9  # Detic's threshold for proposals
+# Sums of float32 in another order, as in tests/engine/test_attention.py.
+_CLOSE = 2e-5
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Somebody who computes an op.
+
+    Attributes:
+        name: who.
+        call: computes it.
+        same: whether the result must be that of the oracle; else it is only compared.
+    """
+
+    name: str
+    call: Callable[[], Any]
+    same: bool = True
+
+
+@dataclass(frozen=True)
+class Case:
+    """An op on one input.
+
+    Attributes:
+        op: its name.
+        what: the input, in words.
+        threads: that each contender may use; 1 for ops that have no more.
+        contenders: the first is what the others are compared with.
+        distance: how far two results are apart.
+        unit: of the distance; "" where the results must be equal to the bit.
+        allowed: the largest distance of contenders that compute the same.
+    """
+
+    op: str
+    what: str
+    threads: int
+    contenders: tuple[Contender, ...]
+    distance: Callable[[Any, Any], float]
+    unit: str = ""
+    allowed: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """The case in words."""
+        return f"{self.op}, {self.what}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
+def cases(op: str, threads: int, sizes: tuple[tuple[int, int], ...] = SIZES) -> Iterator[Case]:
+    """The cases of an op with so many threads; ops without threads have cases for one only.
+
+    Args:
+        op: one of OPS.
+        threads: for each contender.
+        sizes: (height, width) of the pictures, in pixels.
+    """
+    native = importlib.import_module("fgfast.ops.native") if find_spec("fgfast._native") else None
+    yield from OPS[op](native, find_spec("torch") is not None, threads, sizes)
+
+
+def mask_post(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
+    """SAM's logits to masks, boxes, areas, stability."""
+    for size, count in ((s, c) for s in sizes for c in (1, 3)):
+        logits, resized = _logits(count), _resized(size)
+        found = [Contender(ORACLE, partial(reference.mask_post, logits, size, resized, _SIDE))]
+        if native:
+            found.append(Contender(NATIVE, partial(native.mask_post, logits, size, resized, _SIDE, threads)))
+        if torch:
+            from fgfast.bench import torch_ops
+
+            found.append(Contender(TORCH, partial(torch_ops.mask_post, logits, size, _SIDE)))
+        what = f"{count} mask{'s' if count > 1 else ''} of {_named(size)}"
+        yield Case("mask_post", what, threads, tuple(found), _bits_apart)
+
+
+def composite(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
+    """The subject on a colour."""
+    import cv2
+    from PIL import Image
+
+    if threads > 1:
+        return
+    colour = np.array([124, 116, 104], np.uint8)
+    for size in sizes:
+        pixels, bits = _picture(size), _mask(size)
+
+        def by_opencv(pixels: UInt8 = pixels, bits: Bool = bits) -> UInt8:
+            return cv2.copyTo(pixels, bits.view(np.uint8), np.full(pixels.shape, colour, np.uint8))
+
+        def by_pillow(pixels: UInt8 = pixels, bits: Bool = bits) -> UInt8:
+            out = Image.new("RGB", pixels.shape[1::-1], tuple(colour.tolist()))
+            out.paste(Image.fromarray(pixels), mask=Image.fromarray(bits.view(np.uint8) * np.uint8(255)))
+            return np.asarray(out)
+
+        found = [Contender(ORACLE, partial(reference.composite, pixels, bits, colour))]
+        if native:
+            found.append(Contender(NATIVE, partial(native.composite, pixels, bits, colour)))
+        if torch:
+            from fgfast.bench import torch_ops
+
+            found.append(Contender(TORCH, partial(torch_ops.composite, pixels, bits, colour)))
+        found += [Contender("OpenCV", by_opencv), Contender("Pillow", by_pillow)]
+        yield Case("composite", _named(size), 1, tuple(found), _bits_apart)
+
+
+def rle_encode(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
+    """A mask as COCO's run-length string."""
+    if threads > 1:
+        return
+    for size in sizes:
+        bits = _mask(size)
+        found = [Contender(ORACLE, partial(reference.rle_encode, bits))]
+        if native:
+            found.append(Contender(NATIVE, partial(native.rle_encode, bits)))
+        if find_spec("pycocotools"):
+            mask = importlib.import_module("pycocotools.mask")
+
+            def by_coco(bits: Bool = bits, mask: Any = mask) -> bytes:
+                counts: bytes = mask.encode(np.asfortranarray(bits.view(np.uint8)))["counts"]
+                return counts
+
+            found.append(Contender("pycocotools", by_coco))
+        yield Case("rle_encode", _named(size), 1, tuple(found), lambda a, b: float(a != b))
+
+
+def resize(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
+    """A picture to the models' sizes, by Pillow's filter. Others have filters of their own."""
+    import cv2
+
+    for size in sizes:
+        pixels = _picture(size)
+        for target in (_resized(size), _SHORT):
+            if target == size:
+                continue
+            across = target[::-1]
+            found = [
+                Contender(ORACLE, partial(reference.resize, pixels, target)),
+                Contender("Pillow", partial(_by_pillow, pixels, across)),
+                Contender("OpenCV", partial(cv2.resize, pixels, across, interpolation=cv2.INTER_LINEAR), same=False),
+            ]
+            if native:
+                found.insert(1, Contender(NATIVE, partial(native.resize, pixels, target, None, threads)))
+            if torch:
+                from fgfast.bench import torch_ops
+
+                found.append(Contender(TORCH, partial(torch_ops.resize, pixels, target), same=False))
+            what = f"{_named(size)} to {_named(target)}"
+            yield Case("resize", what, threads, tuple(found), _levels_apart, "grey levels")
+
+
+def nms(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
+    """Detic's suppression of proposals."""
+    if threads > 1:
+        return
+    boxes, scores = _boxes()
+    found = [Contender(ORACLE, partial(reference.nms, boxes, scores, _OVERLAP, _KEEP))]
+    if native:
+        found.append(Contender(NATIVE, partial(native.nms, boxes, scores, _OVERLAP, _KEEP)))
+    if torch:
+        from fgfast.bench import torch_ops
+
+        found.append(Contender(TORCH, partial(torch_ops.nms, boxes, scores, _OVERLAP, _KEEP)))
+        if torch_ops.torchvision_nms() is not None:
+            found.append(Contender("torchvision", partial(torch_ops.by_torchvision, boxes, scores, _OVERLAP, _KEEP)))
+    yield Case("nms", f"{_BOXES} boxes, the best {_KEEP}", 1, tuple(found), _bits_apart)
+
+
+def attention(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
+    """A layer of SAM ViT-B in float32: within windows, and over the whole picture.
+
+    The oracle has no part in the latter: it would make arrays of gigabytes. On processors without AVX-512 there is no
+    native op.
+    """
+    native = native if native and native.attends(64) else None
+    for what, window in (("windows of ViT-B", 14), ("whole picture of ViT-B", 64)):
+        arguments = _attention(window)
+        found = [Contender(ORACLE, partial(reference.attention, **arguments))] if window < 64 else []
+        if native:
+            found.append(Contender(NATIVE, partial(native.attention, **arguments, threads=threads)))
+        if torch:
+            from fgfast.bench import torch_ops
+
+            found.append(Contender(TORCH, partial(torch_ops.attention, **arguments)))
+        if len(found) > 1:
+            yield Case("attention", what, threads, tuple(found), _floats_apart, "", _CLOSE)
+
+
+OPS: Mapping[str, Callable[..., Iterator[Case]]] = {
+    "mask_post": mask_post,
+    "composite": composite,
+    "rle_encode": rle_encode,
+    "resize": resize,
+    "nms": nms,
+    "attention": attention,
+}
+
+
+def _by_pillow(pixels: UInt8, across: tuple[int, int]) -> UInt8:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize(across, Image.Resampling.BILINEAR))
+
+
+def _named(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"
+
+
+def _resized(size: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) with the longer edge as long as SAM's square."""
+    scale = _SIDE / max(size)
+    return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
+
+
+def _picture(size: tuple[int, int]) -> UInt8:
+    return noise_picture(np.random.default_rng(1), *size)
+
+
+def _logits(count: int) -> Float32:
+    """(1, count, 256, 256) float32: blobs with a rough edge, as SAM's decoder gives them."""
+    y, x = np.mgrid[:256, :256].astype(np.float32) / 256 - 0.5
+    rough = 0.3 * np.random.default_rng(2).standard_normal((count, 256, 256), np.float32)
+    shapes = [6 - (30 + 8 * n) * (x * x + y * y) + np.sin((20 + n) * x) * np.cos(14 * y) for n in range(count)]
+    return (np.stack(shapes) + rough)[None].astype(np.float32)
+
+
+def _mask(size: tuple[int, int]) -> Bool:
+    bits: Bool = reference.mask_post(_logits(1), size, _resized(size), _SIDE).bits[0, 0]
+    return bits
+
+
+def _boxes() -> tuple[Float32, Float32]:
+    """Boxes in heaps, as a proposal head gives them: (N, 4) float32 in pixels, and (N,) scores."""
+    rng = np.random.default_rng(3)
+    centres = rng.uniform(0, 1000, (60, 2))[rng.integers(0, 60, _BOXES)] + rng.normal(0, 6, (_BOXES, 2))
+    sides = np.exp(rng.normal(4.5, 0.15, (_BOXES, 2)))
+    boxes = np.concatenate([centres - sides / 2, centres + sides / 2], 1).astype(np.float32)
+    return boxes, rng.random(_BOXES, np.float32)
+
+
+def _attention(window: int) -> dict[str, Any]:
+    """Random arguments of `attention` for 64x64 tokens, 12 heads of 64."""
+    rng, grid, heads, size = np.random.default_rng(4), 64, 12, 64
+    padded = -(-grid // window) * window
+    places = np.full((padded, padded), grid * grid, np.int64)
+    places[:grid, :grid] = np.arange(grid * grid).reshape(grid, grid)
+    across = padded // window
+    token_at = places.reshape(across, window, across, window).transpose(0, 2, 1, 3).reshape(-1, window * window)
+    q, k, v = rng.standard_normal((3, 1, grid * grid, heads, size), np.float32)
+    rel_pos = tuple(0.3 * rng.standard_normal((2, 2 * window - 1, size), np.float32))
+    padding = tuple(rng.standard_normal((2, heads, size), np.float32))
+    at = np.ascontiguousarray(token_at)
+    return {"q": 0.3 * q, "k": k, "v": v, "rel_pos": rel_pos, "token_at": at, "padding": padding}
+
+
+def _bits_apart(a: Any, b: Any) -> float:
+    """0 where two arrays, or all arrays of two tuples, are equal to the bit (NaN is equal to itself), else 1."""
+    pairs = zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]
+    return float(not all(x.dtype == y.dtype and np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in pairs))
+
+
+def _levels_apart(a: UInt8, b: UInt8) -> float:
+    return float(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+def _floats_apart(a: Float32, b: Float32) -> float:
+    return float(np.abs(a - b).max())

@@ -1,0 +1,150 @@
+"""GrabCut's masks against ground truth: `python -m fgfast.bench.quality [DIR] [--json FILE]`.
+
+DIR holds sets: <set>/images, <set>/masks (PNG: 255 subject, 0 background, 128 ignored) and <set>/boxes.csv
+(image, mask, box_kind, x1, y1, x2, y2; x2 and y2 exclusive). Side by side in one run: fgfast's GrabCut, plain
+cv2.grabCut at 400 px, and the box itself. A picture with several boxes is judged by the union of its masks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgfast.bench.stamp import stamp
+from fgfast.models.grabcut import GrabCut
+from fgfast.records import Bool, Float32, UInt8
+
+Segmenter = Callable[[UInt8, Float32], Bool]
+
+DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "photos" / "masks"
+IGNORED = 128
+PLAIN_SIDE = 400  # px; plain GrabCut's usual working size
+PLAIN_ROUNDS = 5  # GrabCut's usual number of rounds
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One picture: pixels (H, W, 3) uint8 RGB, truth (H, W) uint8, boxes (N, 4) float32 in pixels."""
+
+    group: str
+    name: str
+    pixels: UInt8
+    truth: UInt8
+    boxes: Float32
+
+
+def photos(root: Path) -> Iterator[Photo]:
+    """The pictures of every set under `root`; boxes of two kinds (loose, tight) make two groups."""
+    import cv2
+
+    for table in sorted(root.glob("*/boxes.csv")):
+        with table.open(newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        kinds = {row["box_kind"] for row in rows}
+        for kind in sorted(kinds):
+            group = table.parent.name + ("" if len(kinds) == 1 else " tight" if "tight" in kind else " loose")
+            mine = [row for row in rows if row["box_kind"] == kind]
+            for image, mask in sorted({(row["image"], row["mask"]) for row in mine}):
+                boxes = [[float(r[c]) for c in ("x1", "y1", "x2", "y2")] for r in mine if r["image"] == image]
+                pixels = _read(table.parent / image, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+                truth = _read(table.parent / mask, cv2.IMREAD_GRAYSCALE)
+                yield Photo(group, image, pixels, truth, np.array(boxes, np.float32))
+
+
+def _read(path: Path, mode: int) -> UInt8:
+    """A picture, RGB where it has colours."""
+    import cv2
+
+    pixels = cv2.imread(str(path), mode)
+    if pixels is None:
+        raise ValueError(f"{path} is named in boxes.csv and cannot be read as a picture")
+    return np.ascontiguousarray(pixels[..., ::-1] if pixels.ndim == 3 else pixels, np.uint8)
+
+
+def iou(mask: Bool, truth: UInt8) -> float:
+    """Intersection over union of mask (H, W) bool and truth (H, W) uint8, where truth counts."""
+    subject, counts = truth == 255, truth != IGNORED
+    union = int(((mask | subject) & counts).sum())
+    return int((mask & subject & counts).sum()) / union if union else 1.0
+
+
+def box_alone(pixels: UInt8, box: Float32) -> Bool:
+    """The box as a mask."""
+    mask = np.zeros(pixels.shape[:2], np.bool_)
+    x0, y0, x1, y1 = (max(0, round(float(edge))) for edge in box)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def plain_grabcut(pixels: UInt8, box: Float32) -> Bool:
+    """cv2.grabCut as in its tutorial: the picture at 400 px, the rectangle, five rounds."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    scale = min(1, PLAIN_SIDE / max(height, width))
+    small = cv2.resize(pixels, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    x0, y0, x1, y1 = (max(0, round(float(edge) * scale)) for edge in box)
+    rect = (x0, y0, min(x1, small.shape[1]) - x0, min(y1, small.shape[0]) - y0)
+    labels, models = np.zeros(small.shape[:2], np.uint8), np.zeros((2, 1, 65))
+    cv2.setRNGSeed(0)
+    try:
+        cv2.grabCut(small, labels, rect, models[0], models[1], PLAIN_ROUNDS, cv2.GC_INIT_WITH_RECT)
+    except cv2.error:  # it raises where a box leaves no background
+        return box_alone(pixels, box)
+    mask: Bool = np.asarray(cv2.resize(labels & 1, (width, height), interpolation=cv2.INTER_NEAREST)) > 0
+    return mask
+
+
+SEGMENTERS: dict[str, Segmenter] = {"fgfast": GrabCut().segment, "plain": plain_grabcut, "box": box_alone}
+
+
+def measure(root: Path, segmenters: dict[str, Segmenter] | None = None) -> dict[str, dict[str, Any]]:
+    """group -> segmenter -> mean IoU, IoU of each picture, median and longest CPU seconds a box."""
+    figures: dict[str, dict[str, Any]] = {}
+    for photo in photos(root):
+        for name, segment in (segmenters or SEGMENTERS).items():
+            entry = figures.setdefault(photo.group, {}).setdefault(name, {"iou": {}, "seconds": []})
+            mask = np.zeros(photo.truth.shape, np.bool_)
+            for box in photo.boxes:
+                began = time.thread_time()
+                mask |= segment(photo.pixels, box)
+                entry["seconds"].append(time.thread_time() - began)
+            entry["iou"][photo.name] = iou(mask, photo.truth)
+    for entry in (entry for group in figures.values() for entry in group.values()):
+        seconds = entry.pop("seconds")
+        entry["mean_iou"] = statistics.fmean(entry["iou"].values())
+        entry["median_s"], entry["max_s"] = statistics.median(seconds), max(seconds)
+    return figures
+
+
+def main() -> None:
+    import cv2
+
+    parser = argparse.ArgumentParser(description="GrabCut's masks against ground truth")
+    parser.add_argument("root", nargs="?", type=Path, default=DEFAULT, metavar="DIR")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)  # so that a thread's CPU time is all there is
+    figures = measure(options.root)
+    if not figures:
+        raise SystemExit(f"no <set>/boxes.csv under {options.root}: name a folder that has some")
+    print(f"{'set':24}{'pictures':>9}{'method':>9}{'mean IoU':>10}{'median s':>10}{'max s':>8}  (CPU, a box)")
+    for group, entries in figures.items():
+        for name, e in entries.items():
+            count, columns = len(e["iou"]), (e["mean_iou"], e["median_s"], e["max_s"])
+            print(f"{group:24}{count:9}{name:>9}{columns[0]:10.3f}{columns[1]:10.3f}{columns[2]:8.3f}")
+    if options.json:
+        options.json.write_text(json.dumps({"bench": "quality", "sets": figures, **stamp()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

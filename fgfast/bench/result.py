@@ -1,0 +1,158 @@
+"""What every bench gives: one envelope of rows, so that tables, comparisons and pages are one code each.
+
+A result is a dict of plain values: "bench", "title", "notes" (sentences), "rounds", "rows", whatever else the bench has
+to tell, and the stamp: commit, machine, versions. "plots", where there is one, is for the page only: it is neither
+printed nor saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fgfast.bench.stamp import stamp
+from fgfast.machine import available_cores
+
+Better = Literal["higher", "lower", ""]
+Result = dict[str, Any]
+
+# Digits kept of a figure: noise is never below a thousandth.
+_DIGITS = 5
+# Of a clone; of an installed package the folder fgfast.
+_ROOT = Path(__file__).resolve().parents[1]
+# Load a core from which others are in the way: one process on two cores.
+_QUIET = 0.5
+# Stands for the rows while the rest is written.
+_HERE = "the rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure.
+
+    Attributes:
+        name: what was measured.
+        value: the figure; of several rounds the median.
+        unit: its unit, "" for a plain number.
+        better: which way is better; "" for facts that are neither, such as a count.
+        group: the rows that belong together; with the name it identifies the row.
+        rounds: the figure of each round, where there were several; they tell the noise.
+    """
+
+    name: str
+    value: float
+    unit: str = ""
+    better: Better = ""
+    group: str = ""
+    rounds: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, rounds: Iterable[float], unit: str, better: Better, group: str = "") -> Row:
+        """The median of rounds."""
+        values = tuple(rounds)
+        return cls(name, statistics.median(values), unit, better, group, values)
+
+    @property
+    def key(self) -> str:
+        """What identifies the row among all of a result."""
+        return f"{self.group}: {self.name}" if self.group else self.name
+
+    @property
+    def spread(self) -> float | None:
+        """Half the range of the rounds as a part of the figure; None where nothing tells."""
+        if len(self.rounds) < 2 or not self.value:
+            return None
+        return (max(self.rounds) - min(self.rounds)) / 2 / abs(self.value)
+
+    def plain(self) -> dict[str, Any]:
+        """The row as plain values."""
+        found: dict[str, Any] = {"group": self.group} if self.group else {}
+        found |= {"name": self.name, "value": _rounded(self.value), "unit": self.unit, "better": self.better}
+        return found | ({"rounds": [_rounded(value) for value in self.rounds]} if len(self.rounds) > 1 else {})
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def envelope(
+    bench: str,
+    rows: Sequence[Row],
+    *,
+    title: str,
+    rounds: int,
+    notes: Sequence[str] = (),
+    headline: Sequence[str] = (),
+    **more: Any,
+) -> Result:
+    """A result.
+
+    Args:
+        bench: its name.
+        rows: the figures.
+        title: for a person.
+        rounds: how often things were timed.
+        notes: what must be known to read the figures, in sentences.
+        headline: keys of the rows that matter most; those that there are not are passed over.
+        more: fields of its own.
+    """
+    keys = [row.key for row in rows]
+    assert len(set(keys)) == len(keys), f"two rows of one name: {sorted(k for k in keys if keys.count(k) > 1)}"
+    found: Result = {"bench": bench, "title": title, **more, "rounds": rounds, "notes": list(notes)}
+    found["headline"] = [key for key in headline if key in keys]
+    groups = list(dict.fromkeys(row.group for row in rows))
+    rows = sorted(rows, key=lambda row: groups.index(row.group))
+    return found | {"rows": [row.plain() for row in rows], **stamp()}
+
+
+def busy() -> str:
+    """A warning where others use the machine now; "" where they do not, or the system does not tell."""
+    try:
+        load, cores = os.getloadavg()[0], available_cores()
+    except (OSError, AttributeError):
+        return ""
+    if load <= _QUIET * cores:
+        return ""
+    return (
+        f"The machine was busy before this began, load {load:.1f} on {cores} cores: times are too long, most of all "
+        "those of several threads, which wait for one another. Measure again when nothing else runs."
+    )
+
+
+def rows_of(result: Mapping[str, Any]) -> list[Row]:
+    """The rows of a result."""
+    return [
+        Row(r["name"], r["value"], r["unit"], r["better"], r.get("group", ""), tuple(r.get("rounds", ())))
+        for r in result["rows"]
+    ]
+
+
+def name_of(result: Mapping[str, Any]) -> str:
+    """What a result is called, in the names of files too: results of one name can be compared."""
+    bench = str(result["bench"])
+    return f"sam_{result['model']}" if bench == "sam" else bench
+
+
+def text_of(result: Mapping[str, Any]) -> str:
+    """The result as JSON, a row a line, without what only the page shows."""
+    rows = ",\n    ".join(json.dumps(row) for row in result["rows"])
+    plain = {name: value for name, value in result.items() if name != "plots"} | {"rows": _HERE}
+    return json.dumps(plain, indent=2).replace(json.dumps(_HERE), f"[\n    {rows}\n  ]", 1)
+
+
+def save(result: Mapping[str, Any], root: Path = _ROOT) -> Path:
+    """Write the result into bench/results of the source tree; where `root` is none, into the current folder.
+
+    Returns:
+        The file, named by the bench and the commit.
+    """
+    folder = root / "bench" / "results" if (root / "pyproject.toml").is_file() else Path.cwd()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name_of(result)}-{str(result['commit']).rstrip('+')}.json"
+    file.write_text(text_of(result) + "\n", encoding="utf-8")
+    return file

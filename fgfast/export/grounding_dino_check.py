@@ -1,0 +1,112 @@
+"""Grounding DINO's exported graph against transformers' own network, where both begin at the same cells.
+
+The network keeps the 900 cells of the encoder that score best, in order, and the first of them gets the first of 900
+learned queries. Where two scores differ by less than rounding, two right implementations exchange two queries, and
+everything after that differs. The graph therefore says which cells it chose; they are held to transformers' scores,
+within the tolerance of those, and transformers' network is made to begin at the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from fgfast.errors import ParityError
+from fgfast.export import check
+from fgfast.graphs import Contract
+from fgfast.models.grounding_dino.canvas import levels
+from fgfast.tolerances import Tolerance
+
+
+def compare(
+    network: nn.Module,
+    contract: Contract,
+    exported: check.Run,
+    reference: check.Run,
+    cases: Iterable[tuple[str, Mapping[str, Tensor]]],
+    tolerances: Mapping[str, Tolerance],
+) -> list[dict[str, Any]]:
+    """As check.compare, picture by picture.
+
+    Args:
+        network: PictureGraph, in float32.
+        contract: of the graph.
+        exported: what is to be checked.
+        reference: not used; it chooses by itself and knows no single pictures.
+        cases: (name, inputs).
+        tolerances: rows of fgfast.tolerances; "stages" is that of the scores cells are chosen by, too.
+    """
+    measured: list[dict[str, Any]] = []
+    numbers = replace(contract, outputs=tuple(p for p in contract.outputs if p.name != "cells"))
+    for case, inputs in cases:
+        ours = exported(inputs)
+        canvas = (int(inputs["pixels"].shape[1]), int(inputs["pixels"].shape[2]))
+        for row in range(len(inputs["pixels"])):
+            where = f"{case}, picture {row}"
+            height, width = inputs["sizes"][row].tolist()
+            alone = {name: tensor[row : row + 1] for name, tensor in inputs.items()}
+            alone["pixels"] = alone["pixels"][:, :height, :width]
+            cells = renumbered(ours["cells"][row].cpu(), canvas, (height, width))
+            with torch.inference_mode(), _Chosen(cells) as chosen:
+                logits, boxes, _ = network(**alone)
+            measured.append({"case": where, "output": "cells", **_excess(chosen, contract, where, tolerances)})
+            mine = {name: tensor[row : row + 1] for name, tensor in ours.items()}
+            theirs = {"logits": logits, "boxes": boxes}
+            measured += check.compare(numbers, _given(mine), _given(theirs), [(where, alone)], tolerances)
+    return measured
+
+
+def renumbered(cells: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """The numbers that cells of a canvas have in the picture alone.
+
+    Args:
+        cells: (Q,) int64.
+        canvas: (height, width) in pixels.
+        size: of the picture, pixels, at least SMALLEST_SIDE.
+
+    Returns:
+        (Q,) int64; -1 for cells beyond the picture.
+    """
+    found = torch.full_like(cells, -1)
+    first = first_alone = 0
+    for (height, width), (h, w) in zip(levels(canvas), levels(size), strict=True):
+        place = cells - first
+        y, x = place // width, place % width
+        inside = (place >= 0) & (place < height * width) & (y < h) & (x < w)
+        found = torch.where(inside, first_alone + y * w + x, found)
+        first, first_alone = first + height * width, first_alone + h * w
+    return found
+
+
+class _Chosen(TorchFunctionMode):
+    """Makes the first top-k taken within it choose these cells; notes the scores."""
+
+    def __init__(self, cells: Tensor) -> None:
+        super().__init__()
+        self.cells, self.scores = cells, torch.empty(0)
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.topk and not len(self.scores):
+            self.scores = args[0][0]
+            return None, self.cells.clamp(min=0)[None]
+        return function(*args, **(kwargs or {}))
+
+
+def _excess(chosen: _Chosen, contract: Contract, where: str, tolerances: Mapping[str, Tolerance]) -> dict[str, float]:
+    """How far the chosen cells' scores are from those of the best, rank by rank."""
+    where = f"{contract.graph}, {where}: cells"
+    if (chosen.cells < 0).any() or len(chosen.cells.unique()) != len(chosen.cells):
+        raise ParityError(f"{where} beyond the picture were chosen, or one twice")
+    best = chosen.scores.topk(len(chosen.cells)).values
+    record = check.amount((chosen.scores[chosen.cells] - best).double().numpy())
+    check.hold(record, tolerances["stages"], where)
+    return record
+
+
+def _given(outputs: Mapping[str, Tensor]) -> check.Run:
+    return lambda _: outputs

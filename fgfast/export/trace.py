@@ -1,0 +1,188 @@
+"""From a module of fgfast.models to an ONNX file, held to its contract, to ONNX's checker and to TensorRT's list."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir
+import onnx_ir.passes.common
+import onnxscript.optimizer
+import torch
+from onnxscript import rewriter
+from torch import Tensor, nn
+
+from fgfast.errors import GraphError
+from fgfast.export.lint import lint
+from fgfast.graphs import Contract, Port
+
+# The first in which attention and GELU are single operators, as LayerNormalization (17) and RoiAlign (16) are.
+OPSET = 23
+# Initializers from this size on lie beside the graph: weights do, indices and biases of windows do not, so that the
+# graphs of several canvases can share one file of weights.
+_OUTSIDE_BYTES = 1 << 16
+# Constants are computed here up to this many elements (the exporter stops at 8192, short of the decoder's reordered
+# weights), and of equal ones up to _SAME elements (indices of windows) one is kept.
+_FOLDED, _SAME = 1 << 18, 1 << 14
+# ONNX's element types by our names.
+_ELEMENT = {
+    "uint8": onnx.TensorProto.UINT8,
+    "int64": onnx.TensorProto.INT64,
+    "float32": onnx.TensorProto.FLOAT,
+    "float16": onnx.TensorProto.FLOAT16,
+    "bfloat16": onnx.TensorProto.BFLOAT16,
+    "bool": onnx.TensorProto.BOOL,
+}
+
+
+def trace(
+    graph: nn.Module,
+    contract: Contract,
+    example: tuple[Tensor, ...],
+    path: Path,
+    translations: Mapping[Any, Callable[..., Any]] | None = None,
+    opset: int = OPSET,
+) -> Path:
+    """Write a graph as ONNX.
+
+    Args:
+        graph: takes the contract's inputs in its order, returns its outputs in its order.
+        contract: names and shapes; sizes that may vary become dimensions of that name.
+        example: inputs of the right shapes; sizes that may vary must be above 1 and differ from one another.
+        path: of the file; its weights go beside it, into the same name with ".data".
+        translations: PyTorch operator -> function that builds what it becomes; for operators of our own.
+        opset: of ONNX.
+
+    Returns:
+        The path of the file with the weights; it is not there where all are small.
+
+    Raises:
+        GraphError: it cannot be traced, or what came out is not what the contract says, or not valid, or nothing that
+            TensorRT takes.
+    """
+    if len(example) != len(contract.inputs):
+        raise GraphError(f"{contract.graph} takes {len(contract.inputs)} inputs, the example has {len(example)}")
+    contract.bind({p.name: (dtype_name(x), tuple(x.shape)) for p, x in zip(contract.inputs, example, strict=True)})
+    try:
+        with _quiet(), torch.inference_mode(mode=False), torch.no_grad():
+            program = torch.onnx.export(
+                graph.eval(),
+                example,
+                dynamo=True,
+                opset_version=opset,
+                input_names=[port.name for port in contract.inputs],
+                output_names=[port.name for port in contract.outputs],
+                dynamic_shapes=_dynamic(contract),
+                custom_translation_table=dict(translations or {}),
+                optimize=False,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise GraphError(f"{contract.graph} cannot be traced: {cause}") from error
+    if program is None:
+        raise GraphError(f"torch gave no graph for {contract.graph}")
+    with _quiet():
+        _finish(program.model)
+    data = path.with_suffix(path.suffix + ".data")
+    data.unlink(missing_ok=True)
+    onnx_ir.save(program.model, path, external_data=data.name, size_threshold_bytes=_OUTSIDE_BYTES)
+    if data.is_file() and not data.stat().st_size:
+        data.unlink()
+    inspect(path, contract)
+    return data
+
+
+def inspect(path: Path, contract: Contract) -> None:
+    """Hold a file to its contract, to onnx.checker with shape inference, and to what TensorRT takes.
+
+    Raises:
+        GraphError: says what is wrong.
+    """
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise GraphError(f"{path.name} is not a valid graph: {error}") from error
+    model = onnx.load_model(str(path), load_external_data=False)
+    for ports, values in ((contract.inputs, model.graph.input), (contract.outputs, model.graph.output)):
+        if [p.name for p in ports] != [v.name for v in values]:
+            raise GraphError(f"{path.name} has {[v.name for v in values]}, must have {[p.name for p in ports]}")
+        for port, value in zip(ports, values, strict=True):
+            _hold(path.name, port, value)
+    breaches = lint(model)
+    if breaches:
+        told = "\n  ".join(f"{b.operator} {b.node}: {b.message}" for b in breaches[:5])
+        raise GraphError(f"{path.name} would not build with TensorRT, {len(breaches)} breaches:\n  {told}")
+
+
+def dtype_name(tensor: Tensor) -> str:
+    """ "float32" for torch.float32."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _hold(file: str, port: Port, value: onnx.ValueInfoProto) -> None:
+    kind = value.type.tensor_type
+    shape = tuple(d.dim_param or d.dim_value for d in kind.shape.dim)
+    if kind.elem_type != _ELEMENT[port.dtype] or shape != port.shape:
+        found = onnx.TensorProto.DataType.Name(kind.elem_type)
+        raise GraphError(f"{file}: {port.name} is {found} {shape}, must be {port.dtype} {port.shape}")
+
+
+def _finish(model: onnx_ir.Model) -> None:
+    """The exporter's own optimisation in a third of its time, what it leaves undone, and softmax in float32.
+
+    It computes fewer constants, leaves repeated ones, and takes time that grows with the square of the graph for one
+    rule (SlicesSplit) that finds nothing in ours.
+
+    Left to itself, ONNX's Attention takes the softmax in the precision of its inputs; PyTorch's and every fused kernel
+    take it in float32, and so must whatever runs the graph.
+    """
+    common = onnx_ir.passes.common
+    common.InlinePass()(model)
+    rules = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule.name != "SlicesSplit"]
+    for _ in range(2):
+        onnxscript.optimizer.fold_constants(model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
+        rewriter.RewritePass(rules)(model)
+        common.RemoveUnusedNodesPass()(model)
+    for last in (
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(size_limit=_SAME),
+        common.CommonSubexpressionEliminationPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+    ):
+        last(model)
+    for node in model.graph:
+        query = node.inputs[0] if node.op_type == "Attention" else None
+        if query is not None and query.dtype != onnx_ir.DataType.FLOAT:
+            node.attributes.add(onnx_ir.AttrInt64("softmax_precision", onnx.TensorProto.FLOAT))
+
+
+def _dynamic(contract: Contract) -> tuple[dict[int, Any], ...] | None:
+    if not contract.free:
+        return None
+    dims = {name: torch.export.Dim(name, min=1, max=1 << 16) for name in contract.free}
+    return tuple({n: dims[d] for n, d in enumerate(p.shape) if isinstance(d, str)} for p in contract.inputs)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's progress and its warnings about itself are nobody's business."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

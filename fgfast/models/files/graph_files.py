@@ -1,0 +1,117 @@
+"""Where exported graphs lie and which of them may be used. No torch here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgfast.errors import GraphError
+from fgfast.graphs import GRAPHS, Contract, Manifest
+from fgfast.models.files import digests, weights
+from fgfast.models.files.checkpoints import seed_of
+from fgfast.transfer import cache_folder, digest_of
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A graph in a file, and what it is.
+
+    Attributes:
+        path: the ONNX file.
+        manifest: what was written beside it when it had passed its check.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    def verify(self) -> None:
+        """Hold every file to the digest of the manifest; files that did not change since are believed.
+
+        Raises:
+            GraphError: names the file.
+        """
+        for name, wanted in self.manifest.files.items():
+            file = self.path.with_name(name)
+            if not file.is_file() or _digest(file) != wanted:
+                raise GraphError(f"{file} is not the file that was checked after the export; export the model again")
+
+
+def folder(model: str, weights: str, precision: str, root: Path | None = None) -> Path:
+    """Where the graphs of a model lie.
+
+    Args:
+        model: "sam_vit_l", "detic", ...
+        weights: from `identity`.
+        precision: "fp32", "bf16" or "fp16".
+        root: of all graphs; None takes the cache.
+    """
+    tag = re.sub(r"[^a-z0-9]+", "-", weights.removeprefix("sha256 ").lower())
+    return (root or cache_folder() / "graphs") / model / f"{tag}-{precision}"
+
+
+def file_name(contract: Contract) -> str:
+    """The name of a graph's file: graph, canvas where there is one, masks where there are several, batch."""
+    shapes = {port.name: port.shape for port in (*contract.inputs, *contract.outputs)}
+    parts = [contract.graph]
+    if contract.graph == "detic_heads":
+        batch, _, height, width = shapes["p3"]
+        parts.append(f"p3-{height}x{width}")
+    elif "pixels" in shapes:
+        batch, height, width, _ = shapes["pixels"]
+        if contract.graph != "sam_image_encoder":
+            parts.append(f"{height}x{width}")
+    else:
+        batch = "any"
+        if (masks := shapes["quality"][1]) != 1:
+            parts.append(f"{masks}masks")
+    if isinstance(batch, int):
+        parts.append(f"b{batch}")
+    return "-".join(parts) + ".onnx"
+
+
+def find(graph: str, where: Path) -> list[Exported]:
+    """The graphs of one name in a folder whose files are whole as far as a glance shows.
+
+    Args:
+        graph: one of fgfast.graphs.GRAPHS.
+        where: from `folder`.
+    """
+    assert graph in GRAPHS
+    found = []
+    for path in sorted(where.glob(f"{graph}*.onnx")):
+        manifest = path.with_suffix(".json")
+        if not manifest.is_file():
+            continue
+        exported = Exported(path, Manifest.read(manifest))
+        if all(path.with_name(name).is_file() for name in exported.manifest.files):
+            found.append(exported)
+    return found
+
+
+def identity(name: str, model_weights: str) -> str:
+    """What a model's weights are: "random:SEED", or "sha256 ..." of the checkpoint.
+
+    Args:
+        name: "sam_vit_l", "detic", ...
+        model_weights: "cached", "random:SEED", a file, or the folder of a checkpoint of the hub.
+    """
+    if seed_of(model_weights) is not None:
+        return model_weights
+    if model_weights == "cached":
+        # The hub's snapshots are named after their commit.
+        path = weights.path(name)
+        return f"sha256 {digests.checked(path)[:16]}" if path.is_file() else path.name
+    path = Path(model_weights).expanduser()
+    inside = (path, path / "model.safetensors", path / "pytorch_model.bin")
+    file = next((file for file in inside if file.is_file()), None)
+    return f"sha256 {_digest(file)[:16]}" if file else path.name
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file, as noted beside it while it has not changed."""
+    known = digests.recorded(file)
+    if not known:
+        known = digest_of(file)
+        digests.record(file, known)
+    return known

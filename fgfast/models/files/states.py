@@ -1,0 +1,246 @@
+"""State dicts: read without running anyone's code, checked key by key, converted for fast loading, or made up.
+
+torch and safetensors are imported inside the functions, so that `fgfast models list` needs neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fgfast.errors import MissingExtraError, WeightsError
+from fgfast.models.files import digests
+from fgfast.transfer import digest_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# Under which keys training programs keep the weights: detectron2's checkpointer, PyTorch Lightning.
+_WRAPPERS = ("model", "state_dict")
+_NUMERIC = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+_SHOWN = 5
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """A checkpoint's tensors, mapped from the file rather than read, on the CPU.
+
+    Nothing in the file is executed: torch's weights-only unpickler, extended by what NumPy arrays need (checkpoints of
+    detectron2 hold some), or safetensors.
+
+    Raises:
+        WeightsError: it is damaged, no checkpoint, or holds something else than numbers.
+    """
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    with _errors_of(path):
+        import torch
+
+        with torch.serialization.safe_globals(_numpy_globals()):
+            # Files of before torch 1.6 are no zip archives and cannot be mapped.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(path, f"holds a {type(content).__name__} where a table of weights was expected")
+    return {str(key): _tensor(path, str(key), value) for key, value in content.items()}
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    with _errors_of(path):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return dict(load_file(path, device="cpu"))
+        except SafetensorError as error:
+            raise WeightsError(path, f"is no whole safetensors file ({error}). Remove it and make it anew.") from error
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """What goes wrong while a file is read, in words."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(error.name or "torch", "models", f"reading {path.name}") from error
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"wants to run {named.group(1)}" if named else "is no checkpoint of tensors"
+        raise WeightsError(path, f"{what}; it is not loaded. Only files that hold nothing but numbers are.") from error
+    except FileNotFoundError:
+        raise WeightsError(path, "there is no such file") from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        first = str(error).partition("\n")[0]
+        raise WeightsError(path, f"is damaged or no checkpoint ({first}). Remove it and fetch it again.") from error
+
+
+def _numpy_globals() -> list[Any]:
+    """What an array's pickle names: rebuilding an array or a scalar, and the types of numbers. Nothing that acts."""
+    rebuild: tuple[Any, ...] = (np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0])
+    # NumPy 2 moved its core; files keep the name of the version that wrote them.
+    cores = ("numpy.core.multiarray", "numpy._core.multiarray")
+    functions = [(function, f"{core}.{function.__name__}") for core in cores for function in rebuild]
+    return [np.ndarray, np.dtype, *functions, *(type(np.dtype(name)) for name in _NUMERIC)]
+
+
+def _tensor(path: Path, key: str, value: object) -> Tensor:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.name in _NUMERIC:
+        return torch.from_numpy(np.array(value))
+    kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+    raise WeightsError(path, f"{key} is {kind}, not numbers; a table of weights was expected")
+
+
+def convert(checkpoint: Path) -> Path:
+    """Write the safetensors copy of a checkpoint beside it; copies of a former checkpoint are removed."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    sha256 = digests.recorded(checkpoint) or digest_of(checkpoint)
+    tensors, seen = {}, set()
+    for key, value in load_state(checkpoint).items():
+        shared = value.untyped_storage().data_ptr() in seen  # which the format does not allow
+        seen.add(value.untyped_storage().data_ptr())
+        tensors[key] = value.clone() if shared else value.contiguous()
+    copy = digests.copy_of(checkpoint, sha256)
+    part = copy.with_name(f"{copy.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, part, {"format": "pt", "sha256_of_checkpoint": sha256})
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, copy)
+    except SafetensorError as error:  # of a full disk, among others
+        raise OSError(str(error)) from error
+    finally:
+        part.unlink(missing_ok=True)
+    for old in checkpoint.parent.glob(f"{checkpoint.stem}.*.safetensors*"):
+        if not old.name.startswith(copy.name):
+            old.unlink()
+    digests.record(copy, digest_of(copy))
+    return copy
+
+
+def check_state(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Sequence[int]], ignore: tuple[str, ...] = (), source: object = ""
+) -> dict[str, Tensor]:
+    """The state without what is ignored; every key is wanted, none is missing, every shape agrees.
+
+    Args:
+        state: from `load_state`.
+        wanted: key -> shape, of the model.
+        ignore: beginnings of keys that a file may have and the model does not use.
+        source: where it comes from, for the message.
+
+    Raises:
+        WeightsError: names the first differences and what kind of file it looks like.
+    """
+    used = {key: value for key, value in state.items() if key in wanted or not key.startswith(ignore or ("\0",))}
+    problems = [f"{key} is missing" for key in wanted if key not in used]
+    problems += [f"{key} is unknown" for key in used if key not in wanted]
+    problems += [
+        f"{key} is {tuple(value.shape)}, not {tuple(wanted[key])}"
+        for key, value in used.items()
+        if key in wanted and tuple(value.shape) != tuple(wanted[key])
+    ]
+    if problems:
+        more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise WeightsError(
+            str(source or "the weights"),
+            f"of another model: {'; '.join(problems[:_SHOWN])}{more}. It looks like {looks_like(state)}.",
+        )
+    return used
+
+
+def looks_like(state: Mapping[str, Tensor]) -> str:
+    """What kind of checkpoint it seems to be, for a message."""
+    if "image_encoder.pos_embed" in state:
+        width = state["image_encoder.pos_embed"].shape[-1]
+        name = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}.get(width, f"of {width} channels")
+        return f"a SAM checkpoint, {name}"
+    kinds = {
+        "module.": "a checkpoint saved from DataParallel: take its module's state_dict",
+        "backbone.bottom_up.": "a checkpoint of detectron2: a Detic of another size, or another detector",
+        "vision_encoder.": "a SAM of transformers; the original files of segment-anything are needed",
+        "model.backbone.conv_encoder.": "a Grounding DINO of transformers",
+        "text_model.": "a CLIP of transformers",
+        "image_encoder.": "a SAM checkpoint, or part of one",
+    }
+    for beginning, kind in kinds.items():
+        if any(key.startswith(beginning) for key in state):
+            return kind
+    return f"a table of {len(state)} tensors that begins with {', '.join(list(state)[:3])}"
+
+
+# What training would have brought about, so that a made-up model behaves like one: (key, mean, deviation, whether the
+# deviation is divided by the square root of the fan-in). The first that fits holds.
+_RULES: tuple[tuple[str, float, float, bool], ...] = (
+    # SAM: the frequencies of the position code are N(0, 1) (PositionEmbeddingRandom); mask logits several units wide.
+    (r"positional_encoding_gaussian_matrix$", 0.0, 1.0, False),
+    (r"output_hypernetworks_mlps\.\d\.layers\.2\.weight$", 0.0, 6.0, True),
+    (r"(pos_embed|_embed\.weight|_embeddings\.\d\.weight|_tokens?\.weight)$", 0.0, 0.5, False),
+    (r"rel_pos_[hw]$|relative_position_bias_table$", 0.0, 0.2, False),
+    # CenterNet: few cells are objects (its prior is 0.01, bias -4.6), distances are some strides.
+    (r"agn_hm\.bias$", -4.6, 0.1, False),
+    (r"agn_hm\.weight$", 0.0, 4.0, True),
+    (r"centernet_head\.bbox_pred\.bias$", 6.0, 0.5, False),
+    (r"scales\.\d+\.scale$", 1.0, 0.1, False),
+    (r"running_mean$", 0.0, 0.1, False),
+    (r"\.bias$", 0.0, 0.1, False),
+)
+
+
+def random_state(model: nn.Module, seed: int) -> dict[str, Tensor]:
+    """Made-up weights for trying out and testing: signals stay of order one, results mean nothing.
+
+    Each tensor depends on the seed, its key and its shape alone, not on the order or number of the others. Buffers of
+    whole numbers are left out: they follow from the architecture.
+
+    Args:
+        model: whose keys and shapes are filled; may be on the meta device. It is not changed.
+        seed: another seed, other weights.
+
+    Returns:
+        key -> float32 tensor.
+    """
+    import torch
+
+    transposed = {
+        f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.ConvTranspose2d)
+    }
+    state = {}
+    for key, value in model.state_dict().items():
+        if value.is_floating_point():
+            shape = tuple(value.shape)
+            # A transposed convolution is (in, out, h, w); with a stride of its own size each output sees `in` inputs.
+            fan_in = shape[0] if key in transposed else int(np.prod(shape[1:]))
+            state[key] = torch.from_numpy(_draws(key, shape, seed, fan_in))
+    return state
+
+
+def _draws(key: str, shape: tuple[int, ...], seed: int, fan_in: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    digest = hashlib.sha256(f"{seed} {key} {shape}".encode()).digest()
+    numbers = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+    values = np.asarray(numbers.standard_normal(shape, dtype=np.float32), dtype=np.float32)
+    if key.endswith("running_var"):
+        return np.asarray(1 + np.abs(values) / 10, dtype=np.float32)
+    mean, deviation, scaled = next(
+        (rule[1:] for rule in _RULES if re.search(rule[0], key)),
+        (1.0, 0.1, False) if len(shape) <= 1 else (0.0, 1.0, True),  # of a norm; of a layer
+    )
+    values *= np.float32(deviation / (fan_in**0.5 if scaled else 1.0))
+    values += np.float32(mean)
+    return values

@@ -1,0 +1,178 @@
+"""What a run is going to do, before it does anything: data set, methods, selection, names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fgfast import __version__, ops
+from fgfast.config import Background, Selection, Settings
+from fgfast.datasets import open_dataset
+from fgfast.datasets.layout import Dataset
+from fgfast.errors import SampleError, UnknownNameError, UsageError
+from fgfast.io import coco
+from fgfast.io.decode import decode, read_bytes
+from fgfast.io.output import Output
+from fgfast.io.write import FORMAT_SUFFIXES, twin_names
+from fgfast.models.grabcut import check_opencv, opencv_version
+from fgfast.pipeline import choices as methods
+from fgfast.records import Sample, UInt8
+
+# torchvision's FGVCAircraft, OxfordIIITPet and Flowers102 build file names themselves.
+_LOADERS_THAT_APPEND_JPG = ("aircraft", "pets", "flowers")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run is going to do, before it does anything.
+
+    Attributes:
+        dataset: the opened data set.
+        out: the output folder.
+        settings: with every "auto" replaced by what was chosen.
+        reasons: one sentence for each choice that was made.
+        positions: places of the selected samples in the data set's order.
+        twins: key -> key in the twin, for all samples of the data set.
+        mask_names: key -> path of its mask in the masks folder.
+        made_with: everything that changes the result; a run is resumed only with the same.
+    """
+
+    dataset: Dataset
+    out: Path
+    settings: Settings
+    reasons: tuple[str, ...]
+    positions: tuple[int, ...]
+    twins: dict[str, str]
+    mask_names: dict[str, str]
+    made_with: dict[str, Any]
+
+    @property
+    def selected(self) -> tuple[Sample, ...]:
+        """The selected samples, in the data set's order."""
+        return tuple(self.dataset.samples[n] for n in self.positions)
+
+
+def make_plan(
+    dataset: str | Path,
+    out: str | Path | None = None,
+    *,
+    root: str | Path | None = None,
+    labels: str | None = None,
+    settings: Settings | None = None,
+    selection: Selection | None = None,
+    measure: bool = True,
+) -> Plan:
+    """Find the data set, choose methods, and check the output folder, without touching anything. See `convert`.
+
+    With `measure`, backends are timed where nobody knows yet which one is faster here, which is remembered.
+    """
+    opened = open_dataset(str(dataset), None if root is None else Path(root), labels)
+    settings, selection = settings or Settings(), selection or Selection()
+    if settings.masks == "rle":
+        coco.check_parquet()
+    if settings.fill.kind == "transparent" and settings.format not in ("png", "webp"):
+        raise UsageError(
+            f"a transparent background cannot be kept in format {settings.format!r}: choose format png or webp"
+        )
+    load_background(settings.fill)  # a picture that cannot be used is found out now
+    if (opened.root / "fgfast" / "run.json").is_file():
+        raise UsageError(f"{opened.root} is an output of fgfast, not a data set: give the twin inside it")
+    settings, reasons = choose_methods(opened, settings, measure)
+    positions = select(opened, selection)
+    keys = [sample.key for sample in opened.samples]
+    twins, mask_names = names(keys, settings.format, settings.keep_names)
+    made_with = {
+        "fgfast": __version__,
+        "opencv": opencv_version(),
+        "dataset": opened.name,
+        "labels": labels,
+        "samples": _digest(opened, positions),
+        "weights": methods.weights_used(settings),
+        **settings.describe(),
+    }
+    plan = Plan(
+        dataset=opened,
+        out=Path(out) if out is not None else Path(f"{opened.folder if opened.name == 'folder' else opened.name}_fg"),
+        settings=settings,
+        reasons=tuple(reasons),
+        positions=positions,
+        twins=twins,
+        mask_names=mask_names,
+        made_with=made_with,
+    )
+    Output(plan.out, opened.folder).check(opened.root)
+    return plan
+
+
+def load_background(background: Background) -> UInt8 | None:
+    """Pixels of the background's own picture, (H, W, 3) uint8 RGB; None for other kinds of background."""
+    if background.path is None:
+        return None
+    try:
+        return decode(read_bytes(background.path), str(background.path), turn_exif=True).pixels
+    except SampleError as error:
+        raise UsageError(f"the background picture cannot be used: {error}") from error
+
+
+def names(keys: list[str], format: str, keep_names: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """key -> key in the twin, and key -> path of its mask in the masks folder."""
+    twins = {key: key for key in keys} if keep_names else twin_names(keys, FORMAT_SUFFIXES.get(format))
+    masks = twin_names(twins.values(), ".png")
+    return twins, {key: masks[twin] for key, twin in twins.items()}
+
+
+def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[Settings, list[str]]:
+    """Replace "auto" by a method; say why, and what else is worth knowing, in a sentence each."""
+    settings, reasons = methods.choose(dataset, settings, measure)
+    if settings.segmenter == "grabcut":
+        check_opencv()
+    engine = ops.engine()
+    reasons.append(f"ops {engine}: {'the native engine' if engine == 'native' else 'NumPy, no native engine'}")
+    appended = dataset.name in _LOADERS_THAT_APPEND_JPG and settings.format in ("png", "webp")
+    if appended and not settings.keep_names:
+        reasons.append("names end in the new suffix, but torchvision's loader looks for .jpg: see --keep-names")
+    if ignored := getattr(dataset, "ignored", 0):
+        reasons.append(f"{ignored:,} files are passed over: not pictures by their names, or names that are not UTF-8")
+    return settings, reasons
+
+
+def select(dataset: Dataset, selection: Selection) -> tuple[int, ...]:
+    """Places of the selected samples in the data set's order."""
+    samples = dataset.samples
+    splits = _known("split", selection.splits, {s.split for s in samples})
+    classes = _known("class", selection.classes, set(dataset.classes))
+    chosen = [
+        n for n, s in enumerate(samples) if (not splits or s.split in splits) and (not classes or s.label in classes)
+    ]
+    if not chosen:
+        raise UsageError(f"no picture of {dataset.root} is selected; it has {len(samples):,} in all")
+    limit = selection.limit
+    if limit is not None and limit < len(chosen):
+        chosen = [chosen[n * len(chosen) // limit] for n in range(limit)]
+    return tuple(chosen)
+
+
+def _known(kind: str, asked: Iterable[str], known: set[str]) -> set[str]:
+    """The names asked for, each checked. One may be several, separated by commas, unless a name has that comma."""
+    names: set[str] = set()
+    for text in asked:
+        names |= {text} if text in known else {part.strip() for part in text.split(",")}
+    if names and not known - {""}:
+        raise UsageError(f"the data set has no {kind} to choose by; asked for: {', '.join(sorted(names))}")
+    for name in sorted(names - known):
+        raise UnknownNameError(kind, name, known - {""})
+    return names
+
+
+def _digest(dataset: Dataset, positions: Iterable[int]) -> str:
+    """How many samples are selected, and a hash over everything of them that changes the result."""
+    digest, count = hashlib.sha256(), 0
+    for n in positions:
+        count += 1
+        sample = dataset.samples[n]
+        digest.update(f"{n}\0{sample.key}\0{sample.banner_rows}\0".encode("utf-8", "surrogatepass"))
+        digest.update(sample.boxes.tobytes())
+    return f"{count} with sha256 {digest.hexdigest()[:16]}"

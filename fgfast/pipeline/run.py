@@ -1,0 +1,324 @@
+"""A data set goes in, its foreground-only twin comes out: settings -> job -> workers -> ledger -> twin.
+
+Reads from top to bottom: `convert` makes a `Plan` and carries it out; `run` shows the whole course of a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fgfast.config import Selection, Settings
+from fgfast.datasets.layout import Placement
+from fgfast.errors import OutputFailedError, OutputRefusedError, UnknownNameError, UsageError
+from fgfast.io import coco
+from fgfast.io.output import MODES, Mode, Output, delete_files
+from fgfast.io.provenance import write_run_json
+from fgfast.io.report import write_page
+from fgfast.io.summary import Summary
+from fgfast.io.write import settle, sweep_parts, sync_folders
+from fgfast.machine import available_cores
+from fgfast.pipeline.job import ConvertJob
+from fgfast.pipeline.plan import Plan, load_background, make_plan
+from fgfast.pipeline.stages import Closed, Work
+from fgfast.pipeline.workers import hire, settle_decoder
+from fgfast.records import Sample, Status
+from fgfast.runner import DEADLINE, Event, Watch
+
+Progress = Callable[[dict[Status, int], int], None]
+"""Called with the counts so far and the number of samples to do."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did.
+
+    Attributes:
+        out: the output folder.
+        twin: the folder of the twin inside it.
+        html: the report for people.
+        total: selected samples.
+        counts: how many of them ended in each way; they add up to `total` unless the run was stopped.
+        flags: reason -> number of pictures flagged with it.
+        failures: reason -> number of samples that failed with it.
+        resumed: samples that an earlier run had finished.
+        seconds: wall time from the first picture to the last ledger entry; what describes the twin as a whole (its
+            annotation files, COCO file, report) comes on top.
+        stopped: whether it was stopped before the end.
+    """
+
+    out: Path
+    twin: Path
+    html: Path
+    total: int
+    counts: dict[Status, int]
+    flags: dict[str, int]
+    failures: dict[str, int]
+    resumed: int
+    seconds: float
+    stopped: bool
+
+    @property
+    def rate(self) -> float:
+        """Samples a second in this run."""
+        return (sum(self.counts.values()) - self.resumed) / self.seconds if self.seconds > 0 else 0.0
+
+
+def convert(
+    dataset: str | Path,
+    out: str | Path | None = None,
+    *,
+    root: str | Path | None = None,
+    labels: str | None = None,
+    settings: Settings | None = None,
+    selection: Selection | None = None,
+    mode: Mode = "auto",
+    workers: int | None = None,
+    stop: threading.Event | None = None,
+    progress: Progress | None = None,
+    in_process: bool = False,
+) -> Report:
+    """Make the foreground-only twin of a data set.
+
+    Args:
+        dataset: a name (see `fgfast.datasets.names()`) or the folder of one.
+        out: the output folder; it will hold the twin under the name its loaders expect. Default: NAME_fg, in the
+            current folder.
+        root: where the data set lies; looked for in $FGFAST_DATA, ./data and the current folder by default.
+        labels: which of several labellings to use (FGVC-Aircraft: "variant", "family" or "manufacturer").
+        settings: how to cut out and write; default `Settings()`.
+        selection: which samples; default all.
+        mode: "auto" goes on where an earlier run with the same settings stopped, "resume" insists on that,
+            "overwrite" begins anew.
+        workers: threads for what the models do not do, shared out to the worker processes; default one for each core.
+        stop: set it to end the run early and cleanly.
+        progress: called now and then with the counts so far and the total.
+        in_process: do everything in this process, on the first device: for debuggers. What crashes then takes the run
+            with it; the next one goes on where it stopped.
+
+    Raises:
+        UsageError: the request cannot be carried out as given; nothing was touched.
+        DatasetError: an annotation file is malformed.
+        OutputFailedError: the disk is full or failing; what is finished stays, and the same call goes on later.
+        WorkerLostError: no worker process is left; likewise.
+
+    Example:
+        >>> import fgfast
+        >>> report = fgfast.convert("cub", "cub_fg", root="data/CUB_200_2011")  # doctest: +SKIP
+        >>> report.counts["failed"]  # doctest: +SKIP
+        0
+    """
+    plan = make_plan(dataset, out, root=root, labels=labels, settings=settings, selection=selection)
+    return run(plan, mode=mode, workers=workers, stop=stop, progress=progress, in_process=in_process)
+
+
+def run(
+    plan: Plan,
+    *,
+    mode: Mode = "auto",
+    workers: int | None = None,
+    stop: threading.Event | None = None,
+    progress: Progress | None = None,
+    in_process: bool = False,
+    deadline: float = DEADLINE,
+    watch: Watch | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Report:
+    """Carry out a plan. Further arguments and errors as for `convert`.
+
+    Args:
+        plan: what to do.
+        deadline: seconds after which a worker process that gives no answer for a picture is ended.
+        watch: called in this process with each piece of work that is done, for those who measure.
+        say: called with a sentence about each choice that is made only now.
+    """
+    say = say or _say_nothing
+    stop = stop or threading.Event()
+    workers = available_cores() if workers is None else workers
+    if workers < 1:
+        raise UsageError(f"workers must be at least 1, not {workers}")
+    if mode not in MODES:
+        raise UnknownNameError("mode", mode, MODES)
+    with Output(plan.out, plan.dataset.folder) as output:
+        output.foresee(mode, plan.made_with)  # before models are loaded for nothing
+        plan = settle_decoder(plan, output, mode, stop, in_process=in_process, deadline=deadline, say=say)
+        job = convert_job(plan, output, workers)
+        # A model that is missing is found out before anything is touched.
+        with hire(job, plan, stop, in_process=in_process, deadline=deadline, watch=watch) as crew:
+            for sentence in crew.said:
+                say(sentence)
+            start = time.perf_counter()
+            output.open(mode, plan.made_with, plan.dataset.root)
+            finished = still_there(plan, output)
+            counts: Counter[Status] = Counter(finished.values())
+            resumed = len(finished)
+            make_folders(plan, output)
+
+            def collect(batch: list[Closed]) -> None:
+                began = time.monotonic()
+                enter(batch, plan, output)
+                if watch:
+                    watch(Event("settle", "", "collect", began, time.monotonic(), len(batch), 0))
+                counts.update(closed.outcome.status for closed in batch)
+                if progress:
+                    progress(dict(counts), len(plan.positions))
+
+            if progress:
+                progress(dict(counts), len(plan.positions))
+            crew.work(todo(plan, finished.keys()), collect)
+            if crew.deaths():
+                sweep_parts(output.out)
+            seconds = time.perf_counter() - start
+        plan = replace(plan, reasons=(*plan.reasons, *crew.said))
+        return finish(plan, output, resumed, seconds, stop.is_set(), workers)
+
+
+def _say_nothing(sentence: str) -> None:
+    """For callers that do not want to hear it."""
+
+
+def convert_job(plan: Plan, output: Output, workers: int) -> ConvertJob:
+    """What worker processes are to do."""
+    settings = plan.settings
+    return ConvertJob(
+        settings=settings,
+        subject=tuple(plan.dataset.subject),
+        turn_exif=plan.dataset.turn_exif,
+        pictures=output.twin,
+        masks=output.masks,
+        background=load_background(settings.fill),
+        threads=max(1, workers // len(settings.places)),
+    )
+
+
+def still_there(plan: Plan, output: Output) -> dict[str, Status]:
+    """Key -> status of what an earlier run finished, less what somebody has deleted since."""
+    there: dict[str, Status] = {}
+    for key, twin, status in output.ledger.finished():
+        lost = twin is not None and not (output.twin / twin).exists()
+        if plan.settings.masks == "png" and not lost and twin is not None:
+            lost = not (output.masks / plan.mask_names[key]).exists()
+        if not lost:
+            there[key] = status
+    return there
+
+
+def todo(plan: Plan, finished: Collection[str]) -> Iterator[Work]:
+    """The work that is left, in the data set's order."""
+    for position in plan.positions:
+        sample = plan.dataset.samples[position]
+        if sample.key not in finished:
+            yield Work(position, sample, plan.twins[sample.key], plan.mask_names[sample.key])
+
+
+def make_folders(plan: Plan, output: Output) -> None:
+    """Make all folders of the twin beforehand, so that a picture's name is durable once its own folder is synced."""
+    folders = {(output.twin / plan.twins[s.key]).parent for s in plan.selected}
+    if plan.settings.masks == "png":
+        folders |= {(output.masks / plan.mask_names[s.key]).parent for s in plan.selected}
+    out = output.out.resolve()
+    try:
+        for folder in sorted(folders):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not folder.resolve().is_relative_to(out):
+                raise OutputRefusedError(f"{folder} leads out of {out} by a link: choose another folder")
+        sync_folders({parent for f in folders for parent in (f, *f.parents) if output.out in (parent, *parent.parents)})
+    except OSError as error:
+        raise OutputFailedError(f"cannot make the folders of {output.out}: {error.strerror or error}") from error
+
+
+def enter(batch: list[Closed], plan: Plan, output: Output) -> None:
+    """Settle a batch's files on disk, then enter its outcomes into the ledger.
+
+    What is about to appear is written down before, so that no file of ours is ever unknown. A sample that failed
+    leaves no picture behind, not even one that an earlier run wrote.
+    """
+    parts = [part for closed in batch if closed.outcome.twin for part in closed.parts]
+    root = f"{output.out}{os.sep}"
+    output.ledger.set_meta({"settling": [path.removeprefix(root) for _, path in parts]})
+    settle(parts)
+    for closed in batch:
+        if not closed.outcome.twin:
+            key = closed.outcome.key
+            leftovers = [Path(part) for part, _ in closed.parts]
+            leftovers += [output.twin / plan.twins[key], output.masks / plan.mask_names[key]]
+            delete_files(leftovers, output.out)
+    output.ledger.record((closed.position, closed.outcome) for closed in batch)
+
+
+def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bool, workers: int) -> Report:
+    """Write what describes the twin as a whole: its annotation files, COCO, Parquet, run.json, report."""
+    ledger, dataset = output.ledger, plan.dataset
+    samples = {sample.key: sample for sample in plan.selected}
+    seen, placed = describe(plan, output, samples)
+    annotation_files = dataset.write_annotations(output.twin, placed, set(samples))
+    ledger.set_meta({"annotation_files": sorted(str(p.relative_to(output.out)) for p in annotation_files)})
+    report = Report(
+        out=output.out,
+        twin=output.twin,
+        html=output.report,
+        total=len(plan.positions),
+        counts=ledger.counts(),
+        flags=dict(seen.reasons["flagged"].most_common()),
+        failures=dict(seen.reasons["failed"].most_common()),
+        resumed=resumed,
+        seconds=seconds,
+        stopped=stopped and sum(ledger.counts().values()) < len(plan.positions),
+    )
+    runs = remember_run(output, sum(report.counts.values()) - resumed, seconds)
+    facts = write_run_json(
+        output.run_json,
+        title=plan.dataset.folder if plan.dataset.name == "folder" else plan.dataset.name,
+        made_with=plan.made_with,
+        reasons=plan.reasons,
+        root=plan.dataset.root,
+        workers=workers,
+        result={"total": report.total, "counts": report.counts, **runs},
+    )
+    write_page(
+        output.report,
+        seen,
+        facts=facts,
+        total=report.total,
+        samples=samples,
+        twin=output.twin,
+        turn_exif=dataset.turn_exif,
+    )
+    return report
+
+
+def remember_run(output: Output, worked: int, seconds: float) -> dict[str, float]:
+    """Add this run to those that made the twin, and sum them up; a run that found nothing to do does not count."""
+    runs: list[dict[str, float]] = output.ledger.meta("runs") or []
+    if worked:
+        runs.append({"worked": worked, "seconds": round(seconds, 3)})
+        output.ledger.set_meta({"runs": runs})
+    return {
+        "runs": len(runs),
+        "worked": sum(run["worked"] for run in runs),
+        "seconds": round(sum(run["seconds"] for run in runs), 3),
+    }
+
+
+def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, Placement]]:
+    """Write COCO and Parquet, in one reading of the ledger; what the report shows, and where the pictures lie."""
+    seen, placed = Summary((), samples), {}
+    labels = {sample.key: sample.label for sample in plan.dataset.samples}
+    with contextlib.ExitStack() as files:
+        add = [files.enter_context(coco.instances(output.instances, labels, plan.dataset.classes, plan.dataset.name))]
+        if plan.settings.masks == "rle":
+            add.append(files.enter_context(coco.parquet(output.parquet)))
+        for o in output.ledger.outcomes():
+            seen.add(o)
+            if o.twin is not None:
+                assert o.size is not None and o.twin_size is not None
+                placed[o.key] = Placement(o.twin, o.offset, o.twin_size, o.size)
+                for write in add:
+                    write(o)
+    return seen, placed

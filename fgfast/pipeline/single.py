@@ -1,0 +1,97 @@
+"""One picture in, its cut-out out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fgfast.config import Settings
+from fgfast.errors import UsageError
+from fgfast.io.decode import decode, read_bytes
+from fgfast.ops.geometry import clip_box
+from fgfast.pipeline import choices as methods
+from fgfast.pipeline.plan import load_background
+from fgfast.pipeline.stages import Annotations, Center, Cut, Detect, Detector, MaskSubject, Work
+from fgfast.records import Cutout, Image, Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+
+def cut_out(
+    image: str | Path | bytes | np.ndarray[Any, Any] | PillowImage,
+    box: Sequence[float] | None = None,
+    *,
+    settings: Settings | None = None,
+    turn_exif: bool = True,
+) -> Cutout:
+    """Cut the subject out of one picture.
+
+    Args:
+        image: a path, the bytes of a picture file, a Pillow image, or an array (H, W, 3) uint8 RGB or (H, W) grey.
+        box: x0 y0 x1 y1 around the subject in pixels; without one the middle of the picture is taken.
+        settings: segmenter, background and crop; what concerns files is not used.
+        turn_exif: turn a picture file as its EXIF orientation says; the box then counts in the turned picture.
+
+    Returns:
+        The cut-out with its mask; `flags` says what is doubtful about it.
+
+    Raises:
+        SampleError: the picture is missing, too large or damaged.
+        UsageError: the array or the box has the wrong shape.
+
+    Example:
+        >>> import fgfast, numpy as np
+        >>> picture = np.full((80, 120, 3), 90, np.uint8)
+        >>> picture[20:60, 40:90] = (220, 40, 40)
+        >>> cutout = fgfast.cut_out(picture, box=(36, 16, 94, 64))
+        >>> cutout.size, bool(cutout.mask.bits[40, 60]), bool(cutout.mask.bits[5, 5])
+        ((120, 80), True, False)
+    """
+    settings = methods.choose_segmenter(settings or Settings())
+    picture = _as_image(image, turn_exif)
+    sample = Sample("picture", Path("picture"))
+    detector: Detector = Center()
+    if box is not None:
+        sample = Sample("picture", Path("picture"), boxes=_as_box(box)[None])
+        detector = Annotations()
+        x0, y0, x1, y1 = clip_box(sample.boxes[0], picture.size)
+        if min(x1 - x0, y1 - y0) < 1:
+            width, height = picture.size
+            raise UsageError(f"box {box!r} has no pixel inside the picture of {width}x{height}; it counts in pixels")
+    work = Work(0, sample, "picture", image=picture)
+    background = load_background(settings.fill)
+    Detect(detector)(work)
+    MaskSubject(methods.segmenter(settings), judge=settings.segmenter != "box")(work)
+    Cut(settings.fill, background, settings.crop, settings.pad)(work)
+    assert work.cutout is not None
+    return work.cutout
+
+
+def _as_box(box: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    try:
+        array = np.asarray(box, np.float32)
+    except (TypeError, ValueError):
+        array = np.zeros(0, np.float32)
+    if array.shape != (4,) or not np.isfinite(array).all() or array[2] <= array[0] or array[3] <= array[1]:
+        raise UsageError(f"box must be four numbers x0 y0 x1 y1 with x0 < x1 and y0 < y1, not {box!r}")
+    return array
+
+
+def _as_image(image: Any, turn_exif: bool) -> Image:
+    if isinstance(image, (str, Path)):
+        return decode(read_bytes(Path(image)), str(image), turn_exif)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return decode(bytes(image), "the given bytes", turn_exif)
+    if hasattr(image, "convert"):
+        image = np.asarray(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise UsageError(f"image must be a path, bytes, a Pillow image or a NumPy array, not {type(image).__name__}")
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise UsageError(f"an array must be (H, W, 3) or (H, W) uint8, not {image.shape} {image.dtype}")
+    return Image(np.ascontiguousarray(image))
