@@ -16,7 +16,7 @@ BackendName = Literal["auto", "torch", "onnxruntime", "tensorrt"]
 FormatName = Literal["same", "png", "jpeg", "webp"]
 CropName = Literal["none", "box", "square"]
 MaskFormat = Literal["png", "rle", "none"]
-BackgroundKind = Literal["colour", "transparent", "blur", "picture"]
+BackgroundKind = Literal["colour", "transparent", "blur", "image"]
 PlacementName = Literal["auto", "replicate", "split"]
 DecoderName = Literal["auto", "cpu", "dali", "dali_cpu", "nvjpeg"]
 
@@ -45,10 +45,10 @@ class Background:
     """What takes the background's place.
 
     Attributes:
-        kind: "colour", "transparent", "blur" (the picture itself, blurred) or "picture" (another picture, scaled to
+        kind: "colour", "transparent", "blur" (the image itself, blurred) or "image" (another image, scaled to
             cover).
         colour: R, G, B in 0..255; used by "colour".
-        path: file of the other picture; used by "picture".
+        path: file of the other image; used by "image".
         digest: SHA-256 of that file, so that a resumed run notices that it changed.
     """
 
@@ -76,16 +76,16 @@ class Background:
         if not path.is_file():
             raise UsageError(
                 f"background {text!r} is neither a name (black, white, mean, transparent, blur) nor a colour as R,G,B "
-                f"nor a picture: there is no file {path.absolute()}"
+                f"nor an image: there is no file {path.absolute()}"
             )
-        return cls("picture", path=path.absolute(), digest=hashlib.sha256(path.read_bytes()).hexdigest())
+        return cls("image", path=path.absolute(), digest=hashlib.sha256(path.read_bytes()).hexdigest())
 
     def describe(self) -> str:
         """The background in one word, or its colour as R,G,B, as it stands in run.json."""
         if self.kind == "colour":
             names = {colour: name for name, colour in _NAMED_COLOURS.items()}
             return names.get(self.colour, ",".join(map(str, self.colour)))
-        if self.kind == "picture" and self.path:
+        if self.kind == "image" and self.path:
             return f"{self.path.name} (sha256 {self.digest[:16]})"
         return self.kind
 
@@ -144,10 +144,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How pictures are cut out and written.
+    """How images are cut out and written.
 
     Attributes:
-        detector: where boxes come from: "annotations" (the data set's own), "center" (the middle of the picture),
+        detector: where boxes come from: "annotations" (the data set's own), "center" (the middle of the image),
             "detic", "grounding_dino_tiny", "grounding_dino_base", or "auto" (Detic where its weights are on this
             machine, else annotations where the data set brings any, else center).
         segmenter: "sam_vit_b", "sam_vit_l" (also called "sam"), "sam_vit_h", "grabcut", "box" (the whole box is the
@@ -160,17 +160,17 @@ class Settings:
             Each gets a worker process; a device may be named more than once.
         placement: of a detector and a segmenter that are both models, on several devices: "replicate" (each device
             does all), "split" (some detect, the others segment), or "auto" (whichever the measured times say).
-        batch: most pictures a batch of a model; None takes what suits each device. Less than is asked for is taken
+        batch: most images per batch of a model; None takes what suits each device. Less than is asked for is taken
             where the memory does not suffice.
         threads: that a model on a CPU computes with; None takes one for each core. Results depend on it in their last
             digits, so it is part of what a run is resumed with.
-        decoder: of picture files: "cpu", "dali_cpu", "dali" and "nvjpeg" (on a GPU), or "auto" (the fastest whose
+        decoder: of image files: "cpu", "dali_cpu", "dali" and "nvjpeg" (on a GPU), or "auto" (the fastest whose
             pixels give the same masks on a sample of the data set).
         backend: what computes the models: "torch", "onnxruntime" or "tensorrt" (graphs made by `fgfast export`), or
             "auto" (the fastest of those that are installed, exported and checked on this machine).
-        background: what takes the background's place; text is read as `Background.parse` does, a path is a picture,
+        background: what takes the background's place; text is read as `Background.parse` does, a path is per image,
             three numbers are a colour.
-        format: "same" (as each picture's own name says), "png", "jpeg" or "webp".
+        format: "same" (as each image's own name says), "png", "jpeg" or "webp".
         keep_names: keep every file name although the format changed; readers go by content, loaders by name.
         quality: JPEG and lossy WebP quality, 1..100. WebP at 100 is lossless.
         crop: "none", "box" (to the prompt box) or "square" (a square around it).

@@ -20,9 +20,9 @@
     ├── WorkerLostError              a worker process died, and none can take its place
     ├── OutputFailedError            the output cannot be written any more (disk full, read-only)
     └── SampleError                  one sample cannot be processed; becomes its outcome, never stops a run
-        ├── PictureMissingError      listed in the annotations, absent on disk
-        ├── PictureRefusedError      it declares more pixels than are decoded
-        └── PictureBrokenError       it cannot be decoded
+        ├── ImageMissingError      listed in the annotations, absent on disk
+        ├── ImageRefusedError      it declares more pixels than are decoded
+        └── ImageBrokenError       it cannot be decoded
 
 Every message says the value, what would be allowed, and what to do.
 """
@@ -206,13 +206,13 @@ class SampleError(FgfastError):
         self.detail = detail
 
 
-class PictureMissingError(SampleError):
+class ImageMissingError(SampleError):
     """Listed in the annotations, absent on disk."""
 
 
-class PictureRefusedError(SampleError):
+class ImageRefusedError(SampleError):
     """It declares more pixels than are decoded."""
 
 
-class PictureBrokenError(SampleError):
+class ImageBrokenError(SampleError):
     """It cannot be decoded."""

@@ -92,18 +92,18 @@ class Contract:
 
 
 def sam_image_encoder(side: int = 1024, batch: int | str = "batch") -> Contract:
-    """SAM's image encoder with everything that happens to resized pictures before it.
+    """SAM's image encoder with everything that happens to resized images before it.
 
     Args:
         side: of SAM's square input, pixels.
-        batch: pictures a call, or a word where that may vary.
+        batch: images per call, or a word where that may vary.
     """
     grid = side // _SAM_PATCH
     return Contract(
         "sam_image_encoder",
         (
             Port("pixels", "uint8", (batch, side, side, 3), "RGB, resized to a longer edge of `side`, at the top left"),
-            Port("sizes", "int64", (batch, 2), "height and width of each resized picture; beyond it is padding"),
+            Port("sizes", "int64", (batch, 2), "height and width of each resized image; beyond it is padding"),
         ),
         (Port("embeddings", "float32", (batch, _SAM_CHANNELS, grid, grid), "image embeddings", "features"),),
     )
@@ -122,7 +122,7 @@ def sam_mask_decoder(side: int = 1024, masks: int = 1) -> Contract:
         (
             Port("embeddings", "float32", ("images", _SAM_CHANNELS, grid, grid), "of sam_image_encoder"),
             Port("image_index", "int64", ("pairs",), "the embedding that each box belongs to"),
-            Port("boxes", "float32", ("pairs", 4), "x0 y0 x1 y1, pixels of the resized picture"),
+            Port("boxes", "float32", ("pairs", 4), "x0 y0 x1 y1, pixels of the resized image"),
         ),
         (
             Port("logits", "float32", ("pairs", masks, 4 * grid, 4 * grid), "over the square, subject > 0", "low_res"),
@@ -133,16 +133,16 @@ def sam_mask_decoder(side: int = 1024, masks: int = 1) -> Contract:
 
 
 def detic_detector(canvas: tuple[int, int], batch: int = 1, proposals: int = 256) -> Contract:
-    """Detic from resized pictures to scored boxes.
+    """Detic from resized images to scored boxes.
 
     Args:
         canvas: (height, width) in pixels, multiples of 32. Results do not depend on it.
-        batch: pictures a call.
-        proposals: boxes a picture.
+        batch: images per call.
+        proposals: boxes per image.
     """
     return Contract(
         "detic_detector",
-        (*_detic_pictures(canvas, batch), _vocabulary()),
+        (*_detic_images(canvas, batch), _vocabulary()),
         _detic_outputs(batch, proposals),
     )
 
@@ -154,7 +154,7 @@ def detic_backbone(
 
     Args:
         canvas: as for `detic_detector`.
-        batch: pictures a call.
+        batch: images per call.
         channels: of the pyramid.
         candidates: at most of one level.
         precision: "fp32", "bf16" or "fp16", of the pyramid's maps.
@@ -163,10 +163,10 @@ def detic_backbone(
     count = sum(min(candidates, h * w) for h, w in sizes)
     return Contract(
         "detic_backbone",
-        _detic_pictures(canvas, batch),
+        _detic_images(canvas, batch),
         (
             *_maps(canvas, batch, channels, precision),
-            Port("candidates", "float32", (batch, count, 4), "x0 y0 x1 y1, pixels of the resized picture", "boxes_px"),
+            Port("candidates", "float32", (batch, count, 4), "x0 y0 x1 y1, pixels of the resized image", "boxes_px"),
             Port("candidate_scores", "float32", (batch, count), "0 is void", "scores"),
         ),
     )
@@ -180,9 +180,9 @@ def detic_heads(
         "detic_heads",
         (
             *_maps(canvas, batch, channels, precision),
-            Port("proposals", "float32", (batch, proposals, 4), "x0 y0 x1 y1, pixels of the resized picture; 0 void"),
+            Port("proposals", "float32", (batch, proposals, 4), "x0 y0 x1 y1, pixels of the resized image; 0 void"),
             Port("proposal_scores", "float32", (batch, proposals), "0 is void"),
-            Port("sizes", "int64", (batch, 2), "height and width of each resized picture"),
+            Port("sizes", "int64", (batch, 2), "height and width of each resized image"),
             _vocabulary(),
         ),
         _detic_outputs(batch, proposals),
@@ -190,19 +190,19 @@ def detic_heads(
 
 
 def grounding_dino(canvas: tuple[int, int], batch: int = 1, queries: int = 900, text: int | str = "text") -> Contract:
-    """Grounding DINO from resized pictures and token ids to queries.
+    """Grounding DINO from resized images and token ids to queries.
 
     Args:
         canvas: (height, width) in pixels, multiples of 32 and at least 128. Results do not depend on it; of equal
             scores, any may be chosen.
-        batch: pictures a call.
-        queries: boxes a picture.
+        batch: images per call.
+        queries: boxes per image.
         text: tokens of the prompt, 256 at most, or a word where that may vary.
     """
     return Contract(
         "grounding_dino",
         (
-            *_detic_pictures(canvas, batch),
+            *_detic_images(canvas, batch),
             Port("input_ids", "int64", (batch, text), "BERT's tokens of the prompt, [CLS] to [SEP]; 0 is padding"),
         ),
         (
@@ -227,10 +227,10 @@ GRAPHS = MappingProxyType(
 )
 
 
-def _detic_pictures(canvas: tuple[int, int], batch: int) -> tuple[Port, Port]:
+def _detic_images(canvas: tuple[int, int], batch: int) -> tuple[Port, Port]:
     return (
         Port("pixels", "uint8", (batch, *canvas, 3), "RGB, resized, at the top left of the canvas"),
-        Port("sizes", "int64", (batch, 2), "height and width of each resized picture; beyond it is padding"),
+        Port("sizes", "int64", (batch, 2), "height and width of each resized image; beyond it is padding"),
     )
 
 
@@ -240,7 +240,7 @@ def _vocabulary() -> Port:
 
 def _detic_outputs(batch: int, proposals: int) -> tuple[Port, Port]:
     return (
-        Port("boxes", "float32", (batch, proposals, 4), "x0 y0 x1 y1, pixels of the resized picture", "boxes_px"),
+        Port("boxes", "float32", (batch, proposals, 4), "x0 y0 x1 y1, pixels of the resized image", "boxes_px"),
         Port("scores", "float32", (batch, proposals, "classes"), "0..1, the last column background", "scores"),
     )
 

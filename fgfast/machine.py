@@ -1,4 +1,4 @@
-"""The machine that figures were measured on and pictures made on."""
+"""The machine that figures were measured on and images made on."""
 
 from __future__ import annotations
 

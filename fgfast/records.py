@@ -1,8 +1,8 @@
-"""The nouns of fgfast: one picture's way from the data set to the ledger.
+"""The nouns of fgfast: one image's way from the data set to the ledger.
 
     Sample -> Image -> Detections -> Prompt -> Mask -> Cutout -> Outcome
 
-Boxes are x0 y0 x1 y1, float32, continuous coordinates, in pixels of the stored picture: a picture of width w and
+Boxes are x0 y0 x1 y1, float32, continuous coordinates, in pixels of the stored image: an image of width w and
 height h is the box (0, 0, w, h). Arrays are checked when a record is made and are not to be changed afterwards.
 """
 
@@ -44,15 +44,15 @@ def _check(owner: object, name: str, array: Any, dtype: type[np.generic], shape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One picture of a data set, before it is read.
+    """One image of a data set, before it is read.
 
     Attributes:
-        key: POSIX path of the picture inside its data set; unique; names outputs, ledger rows and page entries.
-        path: where the picture lies on disk.
+        key: POSIX path of the image inside its data set; unique; names outputs, ledger rows and page entries.
+        path: where the image lies on disk.
         label: class name; empty where the data set has none.
         split: "train", "val" or "test"; empty where the data set has none.
-        boxes: (N, 4) float32, annotated boxes in pixels of the stored picture; N may be 0.
-        banner_rows: rows at the bottom of the picture that are never subject (FGVC-Aircraft's credit line).
+        boxes: (N, 4) float32, annotated boxes in pixels of the stored image; N may be 0.
+        banner_rows: rows at the bottom of the image that are never subject (FGVC-Aircraft's credit line).
     """
 
     key: str
@@ -80,7 +80,7 @@ def _sample(key: str, path: Path, label: str, split: str, boxes: bytes, banner_r
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
-    """A decoded picture.
+    """A decoded image.
 
     Attributes:
         pixels: (H, W, 3) uint8, RGB, C-contiguous.
@@ -99,10 +99,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """What a detector found in one picture.
+    """What a detector found in one image.
 
     Attributes:
-        boxes: (N, 4) float32, pixels of the stored picture.
+        boxes: (N, 4) float32, pixels of the stored image.
         scores: (N,) float32 in 0..1; 1 for annotated boxes.
         labels: N names.
     """
@@ -123,7 +123,7 @@ class Prompt:
     """The one box handed to the segmenter.
 
     Attributes:
-        box: (4,) float32, pixels of the stored picture, clipped to it.
+        box: (4,) float32, pixels of the stored image, clipped to it.
         reason: why this box, for the ledger and the report.
     """
 
@@ -139,7 +139,7 @@ class Mask:
     """The subject's mask.
 
     Attributes:
-        bits: (H, W) bool at the size of the stored picture; True is subject.
+        bits: (H, W) bool at the size of the stored image; True is subject.
         quality: the segmenter's own estimate of its IoU, or None where it makes none.
     """
 
@@ -152,13 +152,13 @@ class Mask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cutout:
-    """The picture with its background replaced.
+    """The image with its background replaced.
 
     Attributes:
         pixels: (h, w, 3) uint8 RGB, or (h, w, 4) uint8 RGBA where the background is transparent.
-        mask: the mask it was cut with, at the size of the stored picture.
+        mask: the mask it was cut with, at the size of the stored image.
         prompt: the box that led to the mask.
-        offset: (x, y) of the cut-out's top-left pixel in the stored picture; negative where a square crop reaches out.
+        offset: (x, y) of the cut-out's top-left pixel in the stored image; negative where a square crop reaches out.
         flags: reasons to doubt the mask; empty where there are none.
     """
 
@@ -185,18 +185,18 @@ class Outcome:
     Attributes:
         key: the sample's key.
         status: "done", "flagged" (written, but doubtful), "skipped" or "failed" (nothing written).
-        stage: where it ended: "write" for pictures that were written, else the stage that failed.
+        stage: where it ended: "write" for images that were written, else the stage that failed.
         reasons: flags, or the one reason of a failure.
         detail: a sentence for a person; empty for done.
-        twin: key of the written picture in the twin; None where none was written.
-        size: (width, height) of the stored picture.
-        twin_size: (width, height) of the written picture.
-        offset: (x, y) of the written picture's top-left pixel in the stored picture.
-        box: the prompt, (4,) float32 in pixels of the stored picture.
+        twin: key of the written image in the twin; None where none was written.
+        size: (width, height) of the stored image.
+        twin_size: (width, height) of the written image.
+        offset: (x, y) of the written image's top-left pixel in the stored image.
+        box: the prompt, (4,) float32 in pixels of the stored image.
         box_reason: why this box.
         others: boxes that were found as well but not chosen, best first: x0 y0 x1 y1, score, name.
         area: subject pixels in the mask.
-        rle: the mask as COCO run-length string (compressed, column-major), at the stored picture's size.
+        rle: the mask as COCO run-length string (compressed, column-major), at the stored image's size.
         quality: the segmenter's own estimate, or None.
         seconds: stage name -> seconds spent on this sample.
     """

@@ -1,6 +1,6 @@
-"""Tiny data sets in each layout, as the tests need them: a few generated pictures and every annotation file.
+"""Tiny data sets in each layout, as the tests need them: a few generated images and every annotation file.
 
-Each builder writes below `parent` and returns the data set's root. Pictures are WIDTH x HEIGHT with a bright
+Each builder writes below `parent` and returns the data set's root. Images are WIDTH x HEIGHT with a bright
 subject in SUBJECT; annotated boxes are that rectangle in the layout's own convention.
 """
 
@@ -24,8 +24,8 @@ WIDTH, HEIGHT = 48, 36
 SUBJECT = (8, 6, 32, 26)
 
 
-def picture(path: Path, seed: int = 0, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
-    """Write a picture: dim noise, a bright rectangle where the subject is."""
+def make_image(path: Path, seed: int = 0, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
+    """Write an image: dim noise, a bright rectangle where the subject is."""
     width, height = size
     pixels = np.random.default_rng(seed).integers(0, 90, (height, width, 3), dtype=np.uint8)
     x0, y0, x1, y1 = SUBJECT
@@ -75,7 +75,7 @@ def cub(parent: Path) -> Path:
         9: "002.Jay/Jay_0002_40.jpg",
     }
     for ident, name in images.items():
-        picture(root / "images" / name, ident)
+        make_image(root / "images" / name, ident)
     text(root / "images.txt", *(f"{i} {name}" for i, name in images.items()))
     text(root / "image_class_labels.txt", "1 1", "2 1", "7 2", "9 2")
     text(root / "train_test_split.txt", "1 1", "2 0", "7 1", "9 0")
@@ -106,7 +106,7 @@ def cars(parent: Path, labelled: bool = True, nested: bool = False, class_folder
         below = root / f"cars_{split}" / (f"cars_{split}" if nested else "")
         for index in range(1, count + 1):
             inside = CAR_NAMES[index % 2].replace("/", "-") if class_folders else ""
-            picture(below / inside / f"{index:05d}.jpg", index + 10 * count)
+            make_image(below / inside / f"{index:05d}.jpg", index + 10 * count)
     train = [_car("00001.jpg", 1), _car("00002.jpg", 2), _car("00003.jpg", 1)]
     mat(root / "devkit/cars_train_annos.mat", annotations=structs(train))
     test = [_car("00001.jpg", None), _car("00002.jpg", None)]
@@ -124,7 +124,7 @@ def cars_older(parent: Path) -> Path:
     root = parent / "stanford_cars"
     rows = [_car(f"car_ims/{i:06d}.jpg", 1 + i % 2, "relative_im_path", test=int(i == 3)) for i in range(1, 4)]
     for index, row in enumerate(rows):
-        picture(root / row["relative_im_path"], index)
+        make_image(root / row["relative_im_path"], index)
     mat(root / "cars_annos.mat", annotations=structs(rows), class_names=cells(*CAR_NAMES))
     return root
 
@@ -145,7 +145,7 @@ def aircraft(parent: Path) -> Path:
         },
     }
     for seed, ident in enumerate(kinds["variant"]):
-        picture(data / f"images/{ident}.jpg", seed)
+        make_image(data / f"images/{ident}.jpg", seed)
     for kind, labels in kinds.items():
         for split, idents in (*lists.items(), ("trainval", lists["train"] + lists["val"])):
             text(data / f"images_{kind}_{split}.txt", *(f"{i} {labels[i]}" for i in idents))
@@ -166,7 +166,7 @@ def waterbirds(parent: Path) -> Path:
         "7,002.Jay/Jay_0001_30.jpg,0,2,1,/o/ocean/00000003.jpg",
     ]
     for seed, row in enumerate(rows):
-        picture(root / row.split(",")[1], seed)
+        make_image(root / row.split(",")[1], seed)
     text(root / "metadata.csv", "img_id,img_filename,y,split,place,place_filename", *rows)
     return root
 
@@ -188,7 +188,7 @@ def pets(parent: Path) -> Path:
     root = parent / "oxford-iiit-pet"
     names = ("great_pyrenees_1", "Abyssinian_12", "great_pyrenees_3")
     for seed, name in enumerate(names):
-        picture(root / f"images/{name}.jpg", seed)
+        make_image(root / f"images/{name}.jpg", seed)
         x0, y0, x1, y1 = SUBJECT
         trimap = np.full((HEIGHT, WIDTH), 2, np.uint8)
         trimap[y0:y1, x0:x1] = 3
@@ -208,7 +208,7 @@ def pets(parent: Path) -> Path:
 
 
 def dogs(parent: Path, lists: bool = True) -> Path:
-    """Three dogs of two breeds; one picture has two of them."""
+    """Three dogs of two breeds; one image has two of them."""
     root = parent / "StanfordDogs"
     names = (
         "n02085620-Chihuahua/n02085620_7",
@@ -216,7 +216,7 @@ def dogs(parent: Path, lists: bool = True) -> Path:
         "n02086079-Pekinese/n02086079_1",
     )
     for seed, name in enumerate(names):
-        picture(root / f"Images/{name}.jpg", seed)
+        make_image(root / f"Images/{name}.jpg", seed)
         more = ((0, 0, 5, 5),) if seed == 1 else ()
         voc(root / f"Annotation/{name}", Path(name).name, (9, 7, 32, 26), *more)
     if lists:
@@ -235,7 +235,7 @@ def flowers(parent: Path) -> Path:
     """Five flowers of three classes."""
     root = parent / "flowers-102"
     for ident in range(1, 6):
-        picture(root / f"jpg/image_{ident:05d}.jpg", ident)
+        make_image(root / f"jpg/image_{ident:05d}.jpg", ident)
     mat(root / "imagelabels.mat", labels=np.array([[3, 1, 2, 3, 1]], np.uint8))
     mat(
         root / "setid.mat",
@@ -247,12 +247,12 @@ def flowers(parent: Path) -> Path:
 
 
 def folder(parent: Path) -> Path:
-    """Four pictures as split/class/file, with boxes.csv for two of them; files to ignore."""
-    root = parent / "pictures"
+    """Four images as split/class/file, with boxes.csv for two of them; files to ignore."""
+    root = parent / "images"
     for seed, key in enumerate(("train/cat/a.jpg", "train/dog/b.png", "Validation/cat/c.jpg", "test/dog/d.jpg")):
-        picture(root / key, seed)
+        make_image(root / key, seed)
     text(root / "boxes.csv", "path,x0,y0,x1,y1", "train/cat/a.jpg,8,6,32,26", "test/dog/d.jpg,8.5,6,32,26")
-    text(root / "notes.txt", "not a picture")
+    text(root / "notes.txt", "not an image")
     text(root / ".hidden/e.jpg", "not seen")
     return root
 
@@ -276,7 +276,7 @@ def placements(
     suffix: str | None = None,
     without: tuple[str, ...] = (),
 ) -> dict[str, Placement]:
-    """Every sample placed in one way; `without` names keys that have no picture in the twin."""
+    """Every sample placed in one way; `without` names keys that have no image in the twin."""
     return {
         sample.key: Placement(
             sample.key if suffix is None else str(Path(sample.key).with_suffix(suffix)),

@@ -24,7 +24,7 @@ using fgfast::bindings::DeviceArray;
 using fgfast::bindings::PlaceOf;
 using fgfast::bindings::Require;
 
-fgfast::MaskedPicture Picture(const DeviceArray<const uint8_t, 3>& pixels, const DeviceArray<const bool, 2>& bits) {
+fgfast::MaskedImage Image(const DeviceArray<const uint8_t, 3>& pixels, const DeviceArray<const bool, 2>& bits) {
   Require(pixels.shape(2) == 3, "pixels must be (H, W, 3)");
   Require(bits.shape(0) == pixels.shape(0) && bits.shape(1) == pixels.shape(1), "bits must be (H, W)");
   return {pixels.data(), Bytes(bits), static_cast<int64_t>(pixels.shape(0)), static_cast<int64_t>(pixels.shape(1))};
@@ -38,7 +38,7 @@ fgfast::Window At(int32_t x0, int32_t y0, const DeviceArray<uint8_t, 3>& out, si
 void Composite(const DeviceArray<const uint8_t, 3>& pixels, const DeviceArray<const bool, 2>& bits,
                const DeviceArray<const uint8_t, 3>& background, int32_t x0, int32_t y0,
                const DeviceArray<uint8_t, 3>& out, uintptr_t stream) {
-  const fgfast::MaskedPicture picture = Picture(pixels, bits);
+  const fgfast::MaskedImage image = Image(pixels, bits);
   const fgfast::Window window = At(x0, y0, out, 3);
   const bool one_row = background.shape(0) == 1;
   Require((one_row || background.shape(0) == out.shape(0)) && background.shape(1) == out.shape(1) &&
@@ -46,16 +46,16 @@ void Composite(const DeviceArray<const uint8_t, 3>& pixels, const DeviceArray<co
           "background must be (1, w, 3) or (h, w, 3)");
   const Place place = PlaceOf({pixels, bits, background, out}, stream);
   nb::gil_scoped_release release;
-  fgfast::Composite(picture, window, background.data(), one_row ? 0 : window.width * 3, place, out.data());
+  fgfast::Composite(image, window, background.data(), one_row ? 0 : window.width * 3, place, out.data());
 }
 
 void CompositeAlpha(const DeviceArray<const uint8_t, 3>& pixels, const DeviceArray<const bool, 2>& bits, int32_t x0,
                     int32_t y0, const DeviceArray<uint8_t, 3>& out, uintptr_t stream) {
-  const fgfast::MaskedPicture picture = Picture(pixels, bits);
+  const fgfast::MaskedImage image = Image(pixels, bits);
   const fgfast::Window window = At(x0, y0, out, 4);
   const Place place = PlaceOf({pixels, bits, out}, stream);
   nb::gil_scoped_release release;
-  fgfast::CompositeAlpha(picture, window, place, out.data());
+  fgfast::CompositeAlpha(image, window, place, out.data());
 }
 
 nb::bytes RleEncode(const Array<const bool, 2>& bits) {

@@ -7,7 +7,7 @@ using nanobind::literals::operator""_a;
 namespace fgfast::bindings {
 namespace {
 
-// Rows may lie apart: `out` may be part of a larger picture.
+// Rows may lie apart: `out` may be part of a larger image.
 using Part = nb::ndarray<uint8_t, nb::ndim<3>, nb::device::cpu>;
 
 void ResizeInto(const Array<const uint8_t, 3>& pixels, const Part& out, bool down_first, int threads) {

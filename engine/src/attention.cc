@@ -83,10 +83,10 @@ FGFAST_AVX512 void PackTable(const float* table, int64_t side, const Plan& plan,
 }
 
 // The keys and values of one head in one window.
-FGFAST_AVX512 void PackKeys(const Attention& a, const Plan& plan, int64_t picture, const int64_t* token_at,
+FGFAST_AVX512 void PackKeys(const Attention& a, const Plan& plan, int64_t image, const int64_t* token_at,
                             int64_t head, Scratch& s) {
   const auto find = [&](const float* tokens, const float* padding, int64_t token) {
-    const int64_t line = (picture * a.tokens + token) * a.heads + head;
+    const int64_t line = (image * a.tokens + token) * a.heads + head;
     return token == a.tokens ? padding + head * a.size : tokens + line * a.size;
   };
   for (int64_t c = 0; c < plan.keys; ++c) {
@@ -270,14 +270,14 @@ void Attend(const Attention& a, int threads, float* out) {
   for (int64_t task = 0; task < groups * parts; ++task) {
     Scratch& own = scratch[omp_get_thread_num()];
     const int64_t group = task / parts, part = task % parts, head = group % a.heads;
-    const int64_t window = group / a.heads % a.windows, picture = group / a.heads / a.windows;
+    const int64_t window = group / a.heads % a.windows, image = group / a.heads / a.windows;
     const int64_t* token_at = a.token_at + window * places;
     const int64_t count = static_cast<int64_t>(queries[window].size());
     const int64_t last = count * (part + 1) / parts;
-    if (own.packed != group) PackKeys(a, plan, picture, token_at, head, own);
+    if (own.packed != group) PackKeys(a, plan, image, token_at, head, own);
     own.packed = group;
     for (int64_t m = count * part / parts; m < last; m += kTile) {
-      AttendTile(a, plan, tables, picture * a.tokens * a.heads + head, token_at, queries[window].data() + m,
+      AttendTile(a, plan, tables, image * a.tokens * a.heads + head, token_at, queries[window].data() + m,
                  std::min<int64_t>(kTile, last - m), own, out);
     }
   }

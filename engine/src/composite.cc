@@ -2,20 +2,20 @@
 
 namespace fgfast {
 
-void Composite(const MaskedPicture& picture, const Window& window, const uint8_t* background, int64_t background_stride,
+void Composite(const MaskedImage& image, const Window& window, const uint8_t* background, int64_t background_stride,
                const Place& place, uint8_t* out) {
-  if (!place.cuda) return cpu::Composite(picture, window, background, background_stride, out);
+  if (!place.cuda) return cpu::Composite(image, window, background, background_stride, out);
 #ifdef FGFAST_CUDA
-  cuda::Composite(picture, window, background, background_stride, place, out);
+  cuda::Composite(image, window, background, background_stride, place, out);
 #else
   RefuseCuda();
 #endif
 }
 
-void CompositeAlpha(const MaskedPicture& picture, const Window& window, const Place& place, uint8_t* out) {
-  if (!place.cuda) return cpu::CompositeAlpha(picture, window, out);
+void CompositeAlpha(const MaskedImage& image, const Window& window, const Place& place, uint8_t* out) {
+  if (!place.cuda) return cpu::CompositeAlpha(image, window, out);
 #ifdef FGFAST_CUDA
-  cuda::CompositeAlpha(picture, window, place, out);
+  cuda::CompositeAlpha(image, window, place, out);
 #else
   RefuseCuda();
 #endif

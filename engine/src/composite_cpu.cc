@@ -44,16 +44,16 @@ void ForEachSpan(const uint8_t* bits, int64_t count, Set set, Clear clear, Mixed
   }
 }
 
-// Where window and picture overlap, in pixels of the window; empty (0, 0, 0, 0) where they do not.
+// Where window and image overlap, in pixels of the window; empty (0, 0, 0, 0) where they do not.
 struct Overlap {
   int64_t left, top, right, bottom;
 };
 
-Overlap Intersect(const MaskedPicture& picture, const Window& window) {
+Overlap Intersect(const MaskedImage& image, const Window& window) {
   const int64_t left = std::max<int64_t>(0, -window.x0);
   const int64_t top = std::max<int64_t>(0, -window.y0);
-  const int64_t right = std::min(window.width, picture.width - window.x0);
-  const int64_t bottom = std::min(window.height, picture.height - window.y0);
+  const int64_t right = std::min(window.width, image.width - window.x0);
+  const int64_t bottom = std::min(window.height, image.height - window.y0);
   if (left >= right || top >= bottom) return {0, 0, 0, 0};
   return {left, top, right, bottom};
 }
@@ -99,9 +99,9 @@ void CompositeAlphaRow(const uint8_t* __restrict pixels, const uint8_t* __restri
 
 }  // namespace
 
-void Composite(const MaskedPicture& picture, const Window& window, const uint8_t* background, int64_t background_stride,
+void Composite(const MaskedImage& image, const Window& window, const uint8_t* background, int64_t background_stride,
                uint8_t* out) {
-  const Overlap inside = Intersect(picture, window);
+  const Overlap inside = Intersect(image, window);
   for (int64_t y = 0; y < window.height; ++y) {
     const uint8_t* fill = background + y * background_stride;
     uint8_t* row = out + y * window.width * 3;
@@ -109,25 +109,25 @@ void Composite(const MaskedPicture& picture, const Window& window, const uint8_t
       std::memcpy(row, fill, window.width * 3);
       continue;
     }
-    const int64_t first = (window.y0 + y) * picture.width + window.x0 + inside.left;
+    const int64_t first = (window.y0 + y) * image.width + window.x0 + inside.left;
     std::memcpy(row, fill, inside.left * 3);
-    CompositeRow(picture.pixels + first * 3, picture.bits + first, fill + inside.left * 3, inside.right - inside.left,
+    CompositeRow(image.pixels + first * 3, image.bits + first, fill + inside.left * 3, inside.right - inside.left,
                  row + inside.left * 3);
     std::memcpy(row + inside.right * 3, fill + inside.right * 3, (window.width - inside.right) * 3);
   }
 }
 
-void CompositeAlpha(const MaskedPicture& picture, const Window& window, uint8_t* out) {
-  const Overlap inside = Intersect(picture, window);
+void CompositeAlpha(const MaskedImage& image, const Window& window, uint8_t* out) {
+  const Overlap inside = Intersect(image, window);
   for (int64_t y = 0; y < window.height; ++y) {
     uint8_t* row = out + y * window.width * 4;
     if (y < inside.top || y >= inside.bottom) {
       std::memset(row, 0, window.width * 4);
       continue;
     }
-    const int64_t first = (window.y0 + y) * picture.width + window.x0 + inside.left;
+    const int64_t first = (window.y0 + y) * image.width + window.x0 + inside.left;
     std::memset(row, 0, inside.left * 4);
-    CompositeAlphaRow(picture.pixels + first * 3, picture.bits + first, inside.right - inside.left,
+    CompositeAlphaRow(image.pixels + first * 3, image.bits + first, inside.right - inside.left,
                       row + inside.left * 4);
     std::memset(row + inside.right * 4, 0, (window.width - inside.right) * 4);
   }

@@ -21,8 +21,8 @@ void MaskPost(const float* logits, int64_t count, const MaskSizes& sizes, const 
   constexpr int64_t kMost = int64_t{1} << 24;
   CheckSize("side of the logits", sizes.low, kMost);
   CheckSize("side", sizes.side, kMost);
-  CheckSize("height of the resized picture", sizes.resized_height, sizes.side);
-  CheckSize("width of the resized picture", sizes.resized_width, sizes.side);
+  CheckSize("height of the resized image", sizes.resized_height, sizes.side);
+  CheckSize("width of the resized image", sizes.resized_width, sizes.side);
   CheckSize("height", sizes.height, kMost);
   CheckSize("width", sizes.width, kMost);
   CheckSize("threads", threads, std::numeric_limits<int>::max());

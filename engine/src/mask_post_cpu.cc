@@ -8,16 +8,16 @@
 #include "fgfast/mask_post_loops.h"
 #include "fgfast/threads.h"
 
-// The square of side x side, sixteen times the logits, never exists: each of its rows that the stored picture needs is
-// made, at the picture's columns only, from two rows of logits that have been interpolated along the row before. What
-// the second step reads at a column, the pixels `near` and `far`, lies in two arrays of the picture's width; so all
+// The square of side x side, sixteen times the logits, never exists: each of its rows that the stored image needs is
+// made, at the image's columns only, from two rows of logits that have been interpolated along the row before. What
+// the second step reads at a column, the pixels `near` and `far`, lies in two arrays of the image's width; so all
 // loops but the one over a row of logits go straight through memory. The loops: mask_post_loops.cc.
 namespace fgfast::cpu {
 namespace {
 
 constexpr int64_t kThreadPixels = 1 << 20;  // a thread's least share, half a millisecond: less is not worth waking it
 constexpr int64_t kTasks = 4;               // parts of the work a thread, so that the threads end together
-constexpr int64_t kLeastRows = 24;          // of the picture in such a part; the first of them costs two rows of logits
+constexpr int64_t kLeastRows = 24;          // of the image in such a part; the first of them costs two rows of logits
 
 // What all masks share.
 struct Plan {
@@ -77,7 +77,7 @@ struct Facts {
   }
 };
 
-// Row `y` of the square at the columns of the picture.
+// Row `y` of the square at the columns of the image.
 const float* SquareRow(const float* logits, const Plan& plan, const Loops& loops, int64_t y, Scratch& s) {
   float* out = s.square[y % 2];
   if (s.square_row[y % 2] == y) return out;

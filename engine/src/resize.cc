@@ -13,7 +13,7 @@
 #endif
 
 // Along the rows first: rows of which that is done lie in a ring as long as the most that an output row is made from;
-// each is made once. Down the columns first: an output row is made from the picture's own, then resized itself.
+// each is made once. Down the columns first: an output row is made from the image's own, then resized itself.
 namespace fgfast {
 namespace {
 
@@ -147,7 +147,7 @@ struct Scratch {
       : length(3 * r.out_width + kSlack), ring(most * length), row(3 * r.width + kSlack), rows(most) {}
   int64_t length;
   std::vector<uint8_t> ring;  // rows with their columns done, each at its number modulo `most`
-  std::vector<uint8_t> row;   // one of the picture's width: behind it bytes may be touched
+  std::vector<uint8_t> row;   // one of the image's width: behind it bytes may be touched
   std::vector<const uint8_t*> rows;
 };
 

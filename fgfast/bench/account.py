@@ -23,9 +23,9 @@ class Spent(NamedTuple):
 
     Attributes:
         model: "detic", "sam_vit_b", ...
-        ms: milliseconds of forward a picture.
-        batch: pictures at once, on average.
-        gmac: multiply-accumulates a picture, in 1e9.
+        ms: milliseconds of forward per image.
+        batch: images at once, on average.
+        gmac: multiply-accumulates per image, in 1e9.
         floor_ms: the least that they take on one device.
     """
 
@@ -37,7 +37,7 @@ class Spent(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Device time a picture that is not the models' arithmetic: where, and how many milliseconds."""
+    """Device time per image that is not the models' arithmetic: where, and how many milliseconds."""
 
     where: str
     ms: float
@@ -47,12 +47,12 @@ def end_to_end(runs: Sequence[Ran]) -> list[Row]:
     """Of the whole job, a figure a run."""
     group = "end to end"
     rows = [
-        Row.of("rate", [run.rate for run in runs], "pictures/s", "higher", group),
-        Row.of("wall time a picture", [1e3 / run.rate for run in runs], "ms", "lower", group),
+        Row.of("rate", [run.rate for run in runs], "images/s", "higher", group),
+        Row.of("wall time per image", [1e3 / run.rate for run in runs], "ms", "lower", group),
     ]
     paces = [told.pace(run.events) for run in runs]
     if all(paces):
-        rows.append(Row.of("rate once under way", paces, "pictures/s", "higher", group))
+        rows.append(Row.of("rate once under way", paces, "images/s", "higher", group))
     rows.append(Row.of("start and end of the run", [run.seconds - run.wall for run in runs], "s", "lower", group))
     if all(told.has_models(run.events) for run in runs):
         whole = [100 * told.outside_forward(run.events) for run in runs]
@@ -67,20 +67,20 @@ def end_to_end(runs: Sequence[Ran]) -> list[Row]:
 
 
 def of_stages(runs: Sequence[Ran]) -> list[Row]:
-    """Milliseconds a picture of each stage, of whichever threads did it; and how many pictures waited for it."""
+    """Milliseconds per image of each stage, of whichever threads did it; and how many images waited for it."""
     found: dict[str, list[told.Cost]] = {}
     for run in runs:
         for cost in told.costs(run.events):
             found.setdefault(cost.stage, []).append(cost)
-    rows = [Row.of(stage, [c.ms for c in own], "ms", "lower", "work a picture") for stage, own in found.items()]
+    rows = [Row.of(stage, [c.ms for c in own], "ms", "lower", "work per image") for stage, own in found.items()]
     for stage, own in found.items():
         if own[-1].pieces != own[-1].items:
             together = [cost.items / cost.pieces for cost in own]
-            rows.append(Row.of(stage, together, "pictures", "", "pictures at once"))
+            rows.append(Row.of(stage, together, "images", "", "images at once"))
     for stage, own in found.items():
         if any(cost.most_waiting for cost in own):
             waiting = [cost.mean_waiting for cost in own]
-            rows.append(Row.of(stage, waiting, "pictures", "", "waiting for it, on average"))
+            rows.append(Row.of(stage, waiting, "images", "", "waiting for it, on average"))
     return rows
 
 
@@ -107,7 +107,7 @@ def spent(ran: Ran, what: Job, roofs: Sequence[Roof], sizes: Sequence[tuple[int,
         ran: the run.
         what: the job.
         roofs: of the devices.
-        sizes: (height, width) of the stored pictures, in pixels.
+        sizes: (height, width) of the stored images, in pixels.
     """
     stages = {what.detector: "detect", what.segmenter: "encode"}
     found = []
@@ -191,7 +191,7 @@ def roofline(models: Sequence[Spent], roofs: Sequence[Roof], bytes_of: dict[str,
     Args:
         models: what they took.
         roofs: of the devices.
-        bytes_of: model -> bytes that a picture moves at least.
+        bytes_of: model -> bytes that an image moves at least.
     """
     points = [
         {"name": own.model, "intensity": 2e9 * own.gmac / bytes_of[own.model], "flops": 2e12 * own.gmac / own.ms}

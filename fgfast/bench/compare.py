@@ -151,7 +151,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for name in sorted(then.keys() & now.keys()):
         if then[name] != now[name]:
             found.append(f"{name}: {then[name]} then, {now[name]} now.")
-    for name in ("pictures", "picture", "model_weights"):
+    for name in ("images", "image", "model_weights"):
         if name in old and name in new and old[name] != new[name]:
             found.append(f"{name}: {old[name]} then, {new[name]} now.")
     return found

@@ -1,8 +1,8 @@
-"""Decoders of JPEGs, side by side, in pictures a second; and how near DALI's resizing comes to Pillow's.
+"""Decoders of JPEGs, side by side, in images per second; and how near DALI's resizing comes to Pillow's.
 
 Pixels are compared before anything is timed. All take turns on the same files, which are in memory.
 
-    python -m fgfast.bench.decoders [--rounds 5] [--folder PICTURES] [--device cuda:0] [--json]
+    python -m fgfast.bench.decoders [--rounds 5] [--folder IMAGES] [--device cuda:0] [--json]
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from fgfast import ops
-from fgfast.bench.io import make_pictures, noise_picture
+from fgfast.bench.io import make_images, noise_image
 from fgfast.bench.result import Row, envelope, rows_of
 from fgfast.bench.timing import in_turns, threads
 from fgfast.io.decode import decode, read_bytes
@@ -33,11 +33,11 @@ from fgfast.records import Image, UInt8
 # Height and width of the second size: a camera's.
 _LARGE = (2000, 3000)
 _QUALITY = 95
-# Pictures a turn: about a tenth of a second of each kind for one thread.
-_PICTURES, _LARGE_PICTURES = 96, 8
+# Images per turn: about a tenth of a second of each kind for one thread.
+_IMAGES, _LARGE_IMAGES = 96, 8
 # Decoders that are libjpeg-turbo with exact transforms must agree to the bit; nothing else is required here.
 _EXACT = ("pillow", "opencv", "cpu", "dali_cpu")
-# Pictures of a folder that are resized; and rows and columns along the edge in which DALI's filter reaches over it.
+# Images of a folder that are resized; and rows and columns along the edge in which DALI's filter reaches over it.
 _RESIZED = 8
 _BORDER = 2
 
@@ -53,9 +53,9 @@ def measure(rounds: int, folder: Path | None = None, device: str = "cpu") -> dic
         device: "cuda:N" adds the GPU's decoders.
 
     Returns:
-        The envelope of rows: pictures a second, and the largest difference from the CPU decoder's pixels.
+        The envelope of rows: images per second, and the largest difference from the CPU decoder's pixels.
     """
-    sets = {str(folder): pictures_of(folder)} if folder else made_up()
+    sets = {str(folder): images_of(folder)} if folder else made_up()
     rows: list[Row] = []
     with ExitStack() as stack, threads(1):
         ways = contenders(stack, device)
@@ -63,12 +63,12 @@ def measure(rounds: int, folder: Path | None = None, device: str = "cpu") -> dic
             rows += _compared(group, files, ways)
             seconds = in_turns({name: partial(way, files) for name, way in ways.items()}, rounds)
             for name, spent in seconds.items():
-                rows.append(Row.of(name, [len(files) / s for s in spent], "pictures/s", "higher", group))
+                rows.append(Row.of(name, [len(files) / s for s in spent], "images/s", "higher", group))
     if "dali_cpu" in available("cpu"):
         for group, files in sets.items():
-            pictures = [decode(data, group, turn_exif=False).pixels for data in files[: _RESIZED if folder else 1]]
-            # Made-up pictures are smooth, which would flatter DALI; white noise is the worst case.
-            rows += _resizing(group, pictures if folder else [_white_noise(*pictures[0].shape)])
+            images = [decode(data, group, turn_exif=False).pixels for data in files[: _RESIZED if folder else 1]]
+            # Made-up images are smooth, which would flatter DALI; white noise is the worst case.
+            rows += _resizing(group, images if folder else [_white_noise(*images[0].shape)])
     notes = [
         f"{len(files)} files of {statistics.fmean(map(len, files)) / 1000:.0f} kB: {group}"
         for group, files in sets.items()
@@ -76,19 +76,19 @@ def measure(rounds: int, folder: Path | None = None, device: str = "cpu") -> dic
     return envelope("decoders", rows, title="Decoding JPEGs", rounds=rounds, notes=notes, device=device)
 
 
-def pictures_of(folder: Path) -> list[bytes]:
+def images_of(folder: Path) -> list[bytes]:
     """The first JPEGs of a folder."""
-    return [read_bytes(path) for path in sorted(folder.rglob("*.jpg"))[:_PICTURES]]
+    return [read_bytes(path) for path in sorted(folder.rglob("*.jpg"))[:_IMAGES]]
 
 
 def made_up() -> dict[str, list[bytes]]:
     """JPEGs as CUB's are, and some of a camera's size."""
     with tempfile.TemporaryDirectory(prefix="fgfast-bench-") as scratch:
-        make_pictures(Path(scratch) / "class", _PICTURES)
-        small = pictures_of(Path(scratch))
+        make_images(Path(scratch) / "class", _IMAGES)
+        small = images_of(Path(scratch))
     generator = np.random.default_rng(0)
-    large = [encode(noise_picture(generator, *_LARGE), ".jpg", _QUALITY) for _ in range(2)]
-    return {"500x375": small, f"{_LARGE[1]}x{_LARGE[0]}": large * (_LARGE_PICTURES // 2)}
+    large = [encode(noise_image(generator, *_LARGE), ".jpg", _QUALITY) for _ in range(2)]
+    return {"500x375": small, f"{_LARGE[1]}x{_LARGE[0]}": large * (_LARGE_IMAGES // 2)}
 
 
 def contenders(stack: ExitStack, device: str) -> dict[str, Decode]:
@@ -122,7 +122,7 @@ def _batches(ours: Decoder, files: Sequence[bytes]) -> list[UInt8]:
     found: list[UInt8] = []
     for at in range(0, len(files), ours.batch):
         batch = files[at : at + ours.batch]
-        for result in ours(batch, [f"{ours.name}'s picture"] * len(batch), False):
+        for result in ours(batch, [f"{ours.name}'s image"] * len(batch), False):
             if not isinstance(result, Image):
                 raise result
             found.append(result.pixels)
@@ -144,14 +144,14 @@ def _difference(ours: UInt8, theirs: UInt8) -> int:
     return int(np.abs(ours.astype(np.int16) - theirs).max(initial=0))
 
 
-def _resizing(group: str, pictures: Sequence[UInt8]) -> list[Row]:
+def _resizing(group: str, images: Sequence[UInt8]) -> list[Row]:
     """How far DALI's triangular filter is from Pillow's, in all of what the models get and off its border."""
     from fgfast.models.detic.transform import resized_size as for_detic
     from fgfast.models.sam.transform import resized_size as for_sam
 
     within = (slice(_BORDER, -_BORDER),) * 2
     worst: dict[str, int] = {}
-    for pixels in pictures:
+    for pixels in images:
         height, width = pixels.shape[:2]
         sizes = {"1024": for_sam(height, width, 1024), "800/1333": for_detic(height, width, 800, 1333)}
         for name, size in sizes.items():
@@ -175,11 +175,11 @@ def dali_resized(pixels: UInt8, size: tuple[int, int]) -> UInt8:
 
     pipeline = Pipeline(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
     with pipeline:
-        picture = fn.external_source(name="picture", layout="HWC", ndim=3, dtype=types.UINT8)
+        image = fn.external_source(name="image", layout="HWC", ndim=3, dtype=types.UINT8)
         interpolation = {"interp_type": types.INTERP_LINEAR, "antialias": True, "dtype": types.UINT8}
-        pipeline.set_outputs(fn.resize(picture, size=[float(n) for n in size], **interpolation))
+        pipeline.set_outputs(fn.resize(image, size=[float(n) for n in size], **interpolation))
     pipeline.build()
-    pipeline.feed_input("picture", [pixels])
+    pipeline.feed_input("image", [pixels])
     return np.array(pipeline.run()[0].at(0))
 
 

@@ -1,7 +1,7 @@
 """`make demo`: two small data sets of real photographs, each turned into its foreground-only twin.
 
 The photographs come out of the installed wheels of scikit-image and scikit-learn; their boxes were set by hand. One
-picture is drawn here, because the README may show nobody else's.
+image is drawn here, because the README may show nobody else's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fgfast.errors import MissingExtraError
 
 Box = tuple[float, float, float, float]
 
-# FGVC-Aircraft's pictures end in a credit line of 20 rows.
+# FGVC-Aircraft's images end in a credit line of 20 rows.
 _BANNER_ROWS = 20
 # One split for each of the four variations of a photograph.
 _SPLITS = ("train", "val", "test", "test")
@@ -81,7 +81,7 @@ def main(folder: Path) -> int:
     ]
     sheet(drawn, folder / "drawn_before_after.png", columns=1)
     print(
-        f"\nLook at\n  {folder}/before_after.png        pictures beside their cut-outs"
+        f"\nLook at\n  {folder}/before_after.png        images beside their cut-outs"
         f"\n  {folder}/aircraft_fg/fgfast/report.html\n  {folder}/cub_fg/fgfast/report.html"
         f"\nThe twins load with the data sets' own loaders: {folder}/aircraft_fg, {folder}/cub_fg"
     )
@@ -100,17 +100,17 @@ def photograph(photo: Photo) -> Image.Image:
     return Image.open(Path(str(package.__file__)).parent / below / photo.file).convert("RGB")
 
 
-def variations(picture: Image.Image, box: Box) -> Iterator[tuple[Image.Image, Box]]:
-    """Four pictures of one subject: as it is, mirrored, zoomed in, and smaller and darker."""
-    width, height = picture.size
+def variations(image: Image.Image, box: Box) -> Iterator[tuple[Image.Image, Box]]:
+    """Four images of one subject: as it is, mirrored, zoomed in, and smaller and darker."""
+    width, height = image.size
     x0, y0, x1, y1 = box
-    yield picture, box
-    yield picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (width - x1, y0, width - x0, y1)
+    yield image, box
+    yield image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (width - x1, y0, width - x0, y1)
     dx, dy = (x1 - x0) * _ZOOM_MARGIN, (y1 - y0) * _ZOOM_MARGIN
     left, top = max(0, int(x0 - dx)), max(0, int(y0 - dy))
     right, bottom = min(width, int(x1 + dx)), min(height, int(y1 + dy))
-    yield picture.crop((left, top, right, bottom)), (x0 - left, y0 - top, x1 - left, y1 - top)
-    small = picture.resize((width * 3 // 4, height * 3 // 4), Image.Resampling.LANCZOS).point(lambda v: v * 0.8)
+    yield image.crop((left, top, right, bottom)), (x0 - left, y0 - top, x1 - left, y1 - top)
+    small = image.resize((width * 3 // 4, height * 3 // 4), Image.Resampling.LANCZOS).point(lambda v: v * 0.8)
     sx, sy = small.width / width, small.height / height
     yield small, (x0 * sx, y0 * sy, x1 * sx, y1 * sy)
 
@@ -122,9 +122,9 @@ def build_aircraft(root: Path) -> None:
     rows: list[tuple[str, str, tuple[str, ...]]] = []
     boxes = []
     for photo in VEHICLES:
-        for split, (picture, box) in zip(_SPLITS, variations(photograph(photo), photo.box), strict=True):
+        for split, (image, box) in zip(_SPLITS, variations(photograph(photo), photo.box), strict=True):
             ident = f"{len(rows) + 1:07d}"
-            _with_banner(picture).save(data / "images" / f"{ident}.jpg", quality=95)
+            _with_banner(image).save(data / "images" / f"{ident}.jpg", quality=95)
             rows.append((ident, split, photo.names))
             # 1-based, inclusive pixels.
             boxes.append(f"{ident} {round(box[0]) + 1} {round(box[1]) + 1} {round(box[2])} {round(box[3])}")
@@ -137,22 +137,22 @@ def build_aircraft(root: Path) -> None:
             _lines(data / f"images_{kind}_{split}.txt", [f"{ident} {name}" for ident, name in chosen])
 
 
-def _with_banner(picture: Image.Image) -> Image.Image:
-    framed = Image.new("RGB", (picture.width, picture.height + _BANNER_ROWS), "white")
-    framed.paste(picture)
-    text = "fgfast demo, pictures of scikit-image"
-    ImageDraw.Draw(framed).text((4, picture.height + 4), text, fill="black")
+def _with_banner(image: Image.Image) -> Image.Image:
+    framed = Image.new("RGB", (image.width, image.height + _BANNER_ROWS), "white")
+    framed.paste(image)
+    text = "fgfast demo, images of scikit-image"
+    ImageDraw.Draw(framed).text((4, image.height + 4), text, fill="black")
     return framed
 
 
 def build_cub(root: Path) -> None:
-    """Write the other pictures in CUB-200-2011's layout."""
+    """Write the other images in CUB-200-2011's layout."""
     lists: dict[str, list[str]] = {name: [] for name in ("images", "labels", "split", "boxes", "parts")}
     classes = [photo.names[0] for photo in THINGS] + ["007.Drawn_Bird"]
     sources = [(photograph(photo), photo.box) for photo in THINGS] + [(drawn_bird(), BIRD_BOX)]
     ident = 0
-    for number, (name, (picture, box)) in enumerate(zip(classes, sources, strict=True)):
-        for n, (variation, (x0, y0, x1, y1)) in enumerate(variations(picture, box)):
+    for number, (name, (image, box)) in enumerate(zip(classes, sources, strict=True)):
+        for n, (variation, (x0, y0, x1, y1)) in enumerate(variations(image, box)):
             ident += 1
             file = f"{name}/{name[4:]}_{ident:04d}_{number}.jpg"
             path = root / "images" / file
@@ -182,12 +182,12 @@ def _pair(data: Path, folder: Path, layout: str, name: str, key: str) -> tuple[P
 
 
 def sheet(pairs: list[tuple[Path, Path]], path: Path, columns: int, cell: int = 320, gap: int = 12) -> None:
-    """Draw pictures beside their cut-outs, `columns` pairs a row."""
+    """Draw images beside their cut-outs, `columns` pairs a row."""
     cells = []
     for pair in pairs:
         both = [Image.open(file).convert("RGB") for file in pair]
-        for picture in both:
-            picture.thumbnail((cell, cell), Image.Resampling.LANCZOS)
+        for image in both:
+            image.thumbnail((cell, cell), Image.Resampling.LANCZOS)
         framed = Image.new("RGB", (both[0].width * 2 + 4, both[0].height), "white")
         framed.paste(both[0], (0, 0))
         framed.paste(both[1], (both[0].width + 4, 0))

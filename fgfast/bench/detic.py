@@ -1,4 +1,4 @@
-"""Detic Swin-B from one picture of 800x1200 to detections: fgfast in float32 and bfloat16, beside a reference.
+"""Detic Swin-B from one image of 800x1200 to detections: fgfast in float32 and bfloat16, beside a reference.
 
 The reference is the original Detic on detectron2 where both are installed (docs/models.md), without its masks, which
 fgfast leaves to SAM. Else it is the specification written out plainly, see plain_detic.py. Weights are made up.
@@ -20,7 +20,7 @@ from fgfast import graphs
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
 from fgfast.bench import original_detic
-from fgfast.bench.io import noise_picture
+from fgfast.bench.io import noise_image
 from fgfast.bench.original_detic import Detected, Original
 from fgfast.bench.plain_detic import PlainGraph, plain_swin
 from fgfast.bench.result import Result, Row, envelope
@@ -37,7 +37,7 @@ from fgfast.models.serving.speed import fastest_form
 from fgfast.records import Image, UInt8
 from fgfast.tolerances import DETIC_BOX_SHARE, DETIC_FP32
 
-# Height and width: Detic's size for a 2:3 picture, so that resizing changes nothing.
+# Height and width: Detic's size for a 2:3 image, so that resizing changes nothing.
 _SIZE = (800, 1200)
 _CLASSES = 1203
 MODEL_WEIGHTS = "random:0"
@@ -54,8 +54,8 @@ class Reference(NamedTuple):
     Attributes:
         key: "original_fp32" or "plain_fp32".
         named: what it is, in words.
-        detect: picture (H, W, 3) uint8 RGB to detections.
-        swin3: pictures (B, 3, H, W) float32, normalised, to the last map of the backbone.
+        detect: image (H, W, 3) uint8 RGB to detections.
+        swin3: images (B, 3, H, W) float32, normalised, to the last map of the backbone.
     """
 
     key: str
@@ -67,7 +67,7 @@ class Reference(NamedTuple):
 def measure(
     *, rounds: int, config: DeticConfig = SWIN_B, model_weights: str = MODEL_WEIGHTS, device: str = "cpu"
 ) -> Result:
-    """Time the three in turns on the same picture, after comparing what they compute.
+    """Time the three in turns on the same image, after comparing what they compute.
 
     Args:
         rounds: how often each is timed; medians are quoted.
@@ -83,7 +83,7 @@ def measure(
             is timed.
     """
     generator = np.random.default_rng(0)
-    picture = noise_picture(generator, *_SIZE)
+    image = noise_image(generator, *_SIZE)
     words = torch.from_numpy(generator.standard_normal((_CLASSES, EMBEDDING), dtype=np.float32))
     models = {name: build_detic(config.name, model_weights, name, device) for name in ("fp32", "bf16")}
     theirs = reference(words, model_weights, device, config)
@@ -91,20 +91,20 @@ def measure(
     for name, model in models.items():
         fastest = fastest_form(f"detic {name}", partial(_session, model), device)
         forms[f"fgfast_{name}"] = _detector(detic_in_torch(model, fastest), config, words)
-    differences = compare_maps(theirs.swin3, models, stack([picture])[0].to(device))
-    agreement = compare(theirs.detect(picture), {name: forms[f"fgfast_{name}"](picture) for name in models})
+    differences = compare_maps(theirs.swin3, models, stack([image])[0].to(device))
+    agreement = compare(theirs.detect(image), {name: forms[f"fgfast_{name}"](image) for name in models})
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     processor: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(rounds):
         for name, form in forms.items():
             start, used = time.perf_counter(), time.process_time()
-            form(picture)  # detections lie on the CPU: nothing is left under way on a GPU
+            form(image)  # detections lie on the CPU: nothing is left under way on a GPU
             seconds[name].append(time.perf_counter() - start)
             processor[name].append(time.process_time() - used)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     figures: dict[str, Any] = {
         "model": config.name,
-        "picture": f"{_SIZE[1]}x{_SIZE[0]}, picture to detections",
+        "image": f"{_SIZE[1]}x{_SIZE[0]}, image to detections",
         "reference": theirs.named,
         "model_weights": model_weights,
         "device": device,
@@ -118,7 +118,7 @@ def measure(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    notes = [f"{figures['picture']}. Reference: {theirs.named}. Weights {model_weights}, the same."]
+    notes = [f"{figures['image']}. Reference: {theirs.named}. Weights {model_weights}, the same."]
     title = f"Detic {config.name} beside its reference, on {device}"
     return envelope("detic", rows_of(figures), title=title, rounds=rounds, notes=notes, **figures)
 
@@ -136,7 +136,7 @@ def reference(words: Tensor, weights: str, device: str = "cpu", config: DeticCon
     model = build_detic(config.name, weights, "fp32")
     if lacking is None:
         original = Original(config, model.state_dict(), words, Selection(), device=device)
-        maps: _Maps = lambda pictures: original.model.backbone.bottom_up(pictures)["swin3"]  # noqa: E731
+        maps: _Maps = lambda images: original.model.backbone.bottom_up(images)["swin3"]  # noqa: E731
         return Reference("original_fp32", original_detic.named(), original, maps)
     graph = PlainGraph(model.to(memory_format=torch.contiguous_format).to(device))
     canvases = AnyCanvas(
@@ -153,22 +153,22 @@ def _session(model: Detic, form: str) -> Session:
 
 
 def _detector(canvases: Canvases, config: DeticConfig, words: Tensor) -> _Detect:
-    """fgfast from a picture to detections, by the graph given."""
+    """fgfast from an image to detections, by the graph given."""
     detector = DeticDetector(canvases, config, [str(n) for n in range(len(words))], words, Selection())
 
-    def detect(picture: UInt8) -> Detected:
-        (found,) = detector([Image(picture)])
+    def detect(image: UInt8) -> Detected:
+        (found,) = detector([Image(image)])
         return Detected(found.detections.boxes, found.detections.scores, found.classes)
 
     return detect
 
 
 @torch.inference_mode()
-def compare_maps(swin3: _Maps, models: dict[str, Detic], pictures: Tensor) -> dict[str, float]:
+def compare_maps(swin3: _Maps, models: dict[str, Detic], images: Tensor) -> dict[str, float]:
     """Largest differences of swin3 from the reference's; raises if float32 is beyond its tolerance."""
-    theirs, largest = swin3(pictures), {}
+    theirs, largest = swin3(images), {}
     for name, model in models.items():
-        difference = (model.backbone.bottom_up(pictures, None)[-1] - theirs).double().flatten().cpu().numpy()
+        difference = (model.backbone.bottom_up(images, None)[-1] - theirs).double().flatten().cpu().numpy()
         if name == "fp32":
             DETIC_FP32["features"].check(difference, "swin3")
         largest[name] = float(f"{np.abs(difference).max():.2g}")
@@ -209,12 +209,12 @@ def rows_of(figures: Mapping[str, Any]) -> list[Row]:
     }
     times = figures["all_rounds"]
     theirs = next(name for name in times if not name.startswith("fgfast"))
-    rows = [Row.of(names[name], values, "s", "lower", "seconds a picture") for name, values in times.items()]
+    rows = [Row.of(names[name], values, "s", "lower", "seconds per image") for name, values in times.items()]
     for name in (n for n in times if n != theirs):
         ratios = [other / own for other, own in zip(times[theirs], times[name], strict=True)]
         rows.append(Row.of(names[name], ratios, "times", "higher", "faster than the reference"))
     used = figures["processor_seconds"]
-    rows += [Row(names[name], used[name], "s", "lower", "processor time a picture") for name in used]
+    rows += [Row(names[name], used[name], "s", "lower", "processor time per image") for name in used]
     found = figures["detections"]
     for name in ("fp32", "bf16"):
         rows.append(Row(f"fgfast {name}", found[name]["lost"], "", "lower", f"detections lost of {found['reference']}"))

@@ -1,4 +1,4 @@
-"""A bird, drawn: the one picture of the demo that may stand in the README, for it is nobody else's."""
+"""A bird, drawn: the one image of the demo that may stand in the README, for it is nobody else's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from fgfast.bench.io import noise_picture
+from fgfast.bench.io import noise_image
 
 Point = tuple[float, float]
 
@@ -25,7 +25,7 @@ def drawn_bird() -> Image.Image:
     generator = np.random.default_rng(7)
     width, height = (side * _FINE for side in _SIZE)
     leaves = (
-        Image.fromarray(noise_picture(generator, height // 4, width // 4, _GRAIN)).convert("L").resize((width, height))
+        Image.fromarray(noise_image(generator, height // 4, width // 4, _GRAIN)).convert("L").resize((width, height))
     )
     scene = Image.merge("RGB", [leaves.point(lambda v, k=k: int(30 + v * k)) for k in (0.45, 0.7, 0.3)])
     draw = ImageDraw.Draw(scene)
@@ -37,7 +37,7 @@ def drawn_bird() -> Image.Image:
     draw = ImageDraw.Draw(scene)
     _stroke(draw, [(-20, 352), (200, 338), (420, 346), (640, 318)], 17, (84, 60, 44))
     _bird(draw)
-    texture = Image.fromarray(noise_picture(generator, height, width, _GRAIN)).point(lambda v: int(118 + v * 0.16))
+    texture = Image.fromarray(noise_image(generator, height, width, _GRAIN)).point(lambda v: int(118 + v * 0.16))
     textured = ImageChops.multiply(scene, texture).point(lambda v: min(255, int(v * 1.85)))
     return textured.resize(_SIZE, Image.Resampling.LANCZOS)
 

@@ -1,4 +1,4 @@
-"""Encoders of pictures, side by side: which library writes JPEG, PNG and masks fastest, and do threads help it.
+"""Encoders of images, side by side: which library writes JPEG, PNG and masks fastest, and do threads help it.
 
 Each encoder's file is decoded and compared before any is timed; they take turns, so that whatever else the machine does
 befalls all alike. Libraries that fgfast does not need are measured where they are installed; a folder of their own is
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.bench.io import noise_picture
+from fgfast.bench.io import noise_image
 from fgfast.bench.stamp import stamp
 from fgfast.io.png import deflater
 from fgfast.io.write import encode, encode_mask
@@ -38,9 +38,9 @@ _QUALITY = 95
 _LEVEL = 3
 # Height, width, encodings a turn: CUB's commonest size and a camera's, about a tenth of a second of PNG each.
 _SIZES = {"500x375": (375, 500, 12), "3000x2000": (2000, 3000, 1)}
-# Half axes of the subject in parts of the picture: an ellipse over 37 % of it, as CUB's boxes are.
+# Half axes of the subject in parts of the image: an ellipse over 37 % of it, as CUB's boxes are.
 _AXES = (0.344, 0.344)
-# How much farther from the picture than OpenCV's a JPEG may be: libjpeg-turbo's fast transform is 4 % farther.
+# How much farther from the image than OpenCV's a JPEG may be: libjpeg-turbo's fast transform is 4 % farther.
 _WORSE = 1.1
 
 
@@ -64,11 +64,11 @@ def measure(*, rounds: int, large: bool = True) -> dict[str, Any]:
 
     Args:
         rounds: turns; medians are quoted.
-        large: whether pictures of six megapixels are measured too.
+        large: whether images of six megapixels are measured too.
 
     Returns:
-        Rows of kind, size, encoder, milliseconds a picture on one thread by the clock and by the processor (the same
-        but for what else the machine does), how many times as many pictures two threads do, bytes, mean difference in
+        Rows of kind, size, encoder, milliseconds per image on one thread by the clock and by the processor (the same
+        but for what else the machine does), how many times as many images two threads do, bytes, mean difference in
         grey levels from what was encoded; machine and versions; as plain values.
     """
     import cv2
@@ -87,7 +87,7 @@ def measure(*, rounds: int, large: bool = True) -> dict[str, Any]:
     return {
         "bench": "encoders",
         "rounds": rounds,
-        "picture": f"noise like photographs behind an ellipse, background black; JPEG {_QUALITY} 4:4:4, PNG {_LEVEL}",
+        "image": f"noise like photographs behind an ellipse, background black; JPEG {_QUALITY} 4:4:4, PNG {_LEVEL}",
         "deflate": deflater(),
         "rows": rows,
         "absent": absent,
@@ -104,7 +104,7 @@ def _turns(kind: str, size: str, encoders: list[Encoder], rounds: int) -> list[d
     files = {name: encode_once() for name, encode_once in ways}
     errors = {name: float(np.abs(decoded(data) - subject).mean()) for name, data in files.items()}
     if wrong := {name: error for name, error in errors.items() if error > errors["opencv"] * _WORSE}:
-        raise AssertionError(f"{kind}: farther from the picture than OpenCV's {errors['opencv']} grey levels: {wrong}")
+        raise AssertionError(f"{kind}: farther from the image than OpenCV's {errors['opencv']} grey levels: {wrong}")
     seconds: dict[str, list[tuple[float, float, float]]] = {name: [] for name, _ in ways}
     for _ in range(rounds):
         for name, encode_once in ways:
@@ -142,8 +142,8 @@ def timed(encode_once: Callable[[], bytes], count: int, threads: int) -> tuple[f
 
 
 def cut_out(height: int, width: int) -> tuple[UInt8, Bool]:
-    """A picture with its background black, (height, width, 3) uint8, and its mask, (height, width) bool."""
-    pixels = noise_picture(np.random.default_rng(0), height, width)
+    """An image with its background black, (height, width, 3) uint8, and its mask, (height, width) bool."""
+    pixels = noise_image(np.random.default_rng(0), height, width)
     y, x = np.mgrid[:height, :width]
     down, across = (y / height - 0.5) / _AXES[0], (x / width - 0.5) / _AXES[1]
     bits: Bool = down**2 + across**2 < 1
@@ -155,9 +155,9 @@ def decoded(data: bytes) -> Any:
     """Pixels of a file as int16; masks of any depth as 0 and 1."""
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(data))
-    pixels = np.asarray(picture).astype(np.int16)
-    return np.minimum(pixels, 1) if picture.mode in ("1", "L") else pixels
+    image = Image.open(io.BytesIO(data))
+    pixels = np.asarray(image).astype(np.int16)
+    return np.minimum(pixels, 1) if image.mode in ("1", "L") else pixels
 
 
 def installed() -> tuple[list[Encoder], list[str]]:
@@ -174,7 +174,7 @@ def installed() -> tuple[list[Encoder], list[str]]:
 def _opencv() -> Iterator[Encoder]:
     import cv2
 
-    def picture(suffix: str, options: list[int], pixels: UInt8) -> bytes:
+    def image(suffix: str, options: list[int], pixels: UInt8) -> bytes:
         swap = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
         return bytes(cv2.imencode(suffix, cv2.cvtColor(pixels, swap), options)[1].tobytes())
 
@@ -182,15 +182,15 @@ def _opencv() -> Iterator[Encoder]:
         return bytes(cv2.imencode(".png", bits.view(np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1, *options])[1].tobytes())
 
     full_colour = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    jpeg = partial(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, *full_colour])
+    jpeg = partial(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, *full_colour])
     level = [cv2.IMWRITE_PNG_COMPRESSION, _LEVEL]
     package = "opencv-contrib-python-headless"
-    yield Encoder("opencv", package, {"jpeg": jpeg, "png": partial(picture, ".png", level), "mask": partial(mask, [])})
+    yield Encoder("opencv", package, {"jpeg": jpeg, "png": partial(image, ".png", level), "mask": partial(mask, [])})
     # OpenCV's own default: level 1, runs only, each pixel less the one before.
-    yield Encoder("opencv, runs only", package, {"png": partial(picture, ".png", [])})
+    yield Encoder("opencv, runs only", package, {"png": partial(image, ".png", [])})
     if hasattr(cv2, "IMWRITE_PNG_FILTER"):
         up = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
-        yield Encoder("opencv, level 1, up", package, {"png": partial(picture, ".png", up)})
+        yield Encoder("opencv, level 1, up", package, {"png": partial(image, ".png", up)})
 
 
 def _pillow() -> Iterator[Encoder]:
@@ -249,10 +249,10 @@ def _fpng() -> Iterator[Encoder]:
 
 
 def _ours() -> Iterator[Encoder]:
-    def picture(suffix: str, pixels: UInt8) -> bytes:
+    def image(suffix: str, pixels: UInt8) -> bytes:
         return encode(pixels, suffix, _QUALITY)
 
-    kinds: dict[str, Encode] = {"jpeg": partial(picture, ".jpg"), "png": partial(picture, ".png"), "mask": encode_mask}
+    kinds: dict[str, Encode] = {"jpeg": partial(image, ".jpg"), "png": partial(image, ".png"), "mask": encode_mask}
     yield Encoder("fgfast", "", kinds)
 
 
@@ -270,7 +270,7 @@ _MAKERS: dict[str, Callable[[], Iterator[Encoder]]] = {
 def table(result: dict[str, Any]) -> str:
     """The result for a person."""
     lines = [
-        f"{result['rounds']} rounds in turns, medians; {result['picture']}",
+        f"{result['rounds']} rounds in turns, medians; {result['image']}",
         f"{result['machine']['processor']}, commit {result['commit']}; fgfast deflates with {result['deflate']}",
     ]
     heading = ""

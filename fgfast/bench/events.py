@@ -15,7 +15,7 @@ STAGES = (
     *("decode", "detect.fill", "detect", "detect.after", "detect.choose", "encode.fill", "encode", "encode.after"),
     *("mask", "cut", "write", "settle"),
 )
-"""In the order in which a picture passes them. "X.fill" prepares a model's input, "X.after" reads what it found;
+"""In the order in which an image passes them. "X.fill" prepares a model's input, "X.after" reads what it found;
 "detect.choose" chooses the prompt."""
 DEVICE = "device"
 """The thread of what a device computes."""
@@ -32,9 +32,9 @@ class Cost:
 
     Attributes:
         stage: its name.
-        items: pictures that it worked on.
+        items: images that it worked on.
         seconds: of all its pieces, added up; several threads may have worked at once.
-        pieces: batches, or pictures.
+        pieces: batches, or images.
         device: whether it is a model's forward.
         mean_waiting: items that waited when a piece began, on average.
         most_waiting: at most.
@@ -50,7 +50,7 @@ class Cost:
 
     @property
     def ms(self) -> float:
-        """Milliseconds a picture."""
+        """Milliseconds per image."""
         return 1e3 * self.seconds / self.items if self.items else 0.0
 
 
@@ -69,7 +69,7 @@ def tidy(events: Iterable[Event]) -> tuple[Event, ...]:
 
 
 def order_of(stage: str) -> tuple[int, str]:
-    """The key that sorts stages as a picture passes them; unknown ones come last."""
+    """The key that sorts stages as per image passes them; unknown ones come last."""
     return (STAGES.index(stage) if stage in STAGES else len(STAGES)), stage
 
 
@@ -97,7 +97,7 @@ def length(intervals: Iterable[Interval]) -> float:
 
 
 def costs(events: Sequence[Event]) -> list[Cost]:
-    """The cost of each stage, in the order in which a picture passes them."""
+    """The cost of each stage, in the order in which an image passes them."""
     found = []
     for stage, own in by_stage(events):
         found.append(
@@ -146,7 +146,7 @@ def outside_forward(events: Sequence[Event], within: Interval | None = None) -> 
 def steady(events: Sequence[Event]) -> Interval:
     """From the beginning of the first forward to the end of the last; without models the whole time.
 
-    What is left out is what every run has once: the first pictures come, the last ones go.
+    What is left out is what every run has once: the first images come, the last ones go.
     """
     return span([e for e in events if is_forward(e)]) if has_models(events) else span(events)
 
@@ -157,9 +157,9 @@ def has_models(events: Iterable[Event]) -> bool:
 
 
 def pace(events: Sequence[Event]) -> float:
-    """Pictures a second once the run is under way: of the last model, else of the last stage of the workers.
+    """Images a second once the run is under way: of the last model, else of the last stage of the workers.
 
-    Each seat's first piece only starts its clock: so many pictures came after it, until its last piece ended.
+    Each seat's first piece only starts its clock: so many images came after it, until its last piece ended.
     0 where there is nothing to tell it by.
     """
     models = has_models(events)

@@ -19,7 +19,7 @@ from fgfast.machine import available_cores
 
 _WEIGHTS = "random:1"
 _ROUNDS = 3
-# Of Detic one canvas is enough: that of a 3:2 picture.
+# Of Detic one canvas is enough: that of a 3:2 image.
 _CANVAS = (800, 1216)
 
 
@@ -31,7 +31,7 @@ def measure(model: str) -> dict[str, Any]:
 
     Returns:
         Seconds and peak memory of the export with its check, sizes of the files, largest differences from PyTorch,
-        seconds a picture, the machine and versions, as plain values.
+        seconds per image, the machine and versions, as plain values.
     """
     with tempfile.TemporaryDirectory() as folder:
         seconds, peak = export(model, Path(folder))
@@ -45,7 +45,7 @@ def measure(model: str) -> dict[str, Any]:
             "peak_mib": round(peak),
             "files_mb": {file.name: round(file.stat().st_size / 1e6, 1) for file in sorted(where.iterdir())},
             "largest_differences": differences(where),
-            "seconds_a_picture": compare(model, where),
+            "seconds_a_image": compare(model, where),
             "cores": available_cores(),
             **stamp(),
         }

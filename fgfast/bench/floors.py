@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-# DESIGN.md, "Performance, what counts": multiply-accumulates a picture, in 1e9.
+# DESIGN.md, "Performance, what counts": multiply-accumulates per image, in 1e9.
 SAM_GMAC = {"vit_b": 486.0, "vit_l": 1493.0, "vit_h": 2981.0}
 DECODER_GMAC = 1.8
 """SAM's decoder, a box."""
 _DETIC_GMAC = ((800 * 1088, 340.0), (896 * 1216, 419.0))
 """Detic Swin-B with 256 proposals on canvases of so many pixels; all of it but the box heads grows with the canvas."""
 SHORTER, LONGEST = 800, 1333
-"""Detic's resized picture, pixels (fgfast.models.detic.config)."""
+"""Detic's resized image, pixels (fgfast.models.detic.config)."""
 
-# The paper's figure, which the verdict is held against: seconds a picture on two RTX 3090.
+# The paper's figure, which the verdict is held against: seconds per image on two RTX 3090.
 PAPER_SECONDS = 0.3
 
 # rows x inputs x outputs of linear layers: SAM's qkv, projection and MLP over 64x64 tokens, Swin-B's third stage on
@@ -84,11 +84,11 @@ class Roof:
 
 
 def gmac_of(stage_model: str, sizes: Sequence[tuple[int, int]] = ()) -> float:
-    """Multiply-accumulates of a model a picture, in 1e9, on average over pictures; 0 for what is no model of ours.
+    """Multiply-accumulates of a model an image, in 1e9, on average over images; 0 for what is no model of ours.
 
     Args:
         stage_model: "detic", or "sam_vit_b" and its like: the encoder and one box of the decoder.
-        sizes: (height, width) of the stored pictures, for the detector.
+        sizes: (height, width) of the stored images, for the detector.
     """
     if stage_model == "detic":
         return statistics.fmean(_detic(*size) for size in sizes) if sizes else _DETIC_GMAC[0][1]
@@ -97,12 +97,12 @@ def gmac_of(stage_model: str, sizes: Sequence[tuple[int, int]] = ()) -> float:
 
 
 def gmac_total(name: str) -> float:
-    """Multiply-accumulates of Detic and a SAM, "vit_l", a picture of 4:3, in 1e9."""
+    """Multiply-accumulates of Detic and a SAM, "vit_l", an image of 4:3, in 1e9."""
     return gmac_of("detic") + gmac_of(f"sam_{name}")
 
 
 def _detic(height: int, width: int) -> float:
-    """On a straight line through the design's two figures, for the picture's own pixels without padding."""
+    """On a straight line through the design's two figures, for the image's own pixels without padding."""
     scale = min(SHORTER / min(height, width), LONGEST / max(height, width))
     (few, low), (many, high) = _DETIC_GMAC
     return low + (height * width * scale**2 - few) * (high - low) / (many - few)
@@ -147,7 +147,7 @@ def measure(models: Sequence[str], device: str, precision: str, batch: int = 1, 
         models: whose matrix shapes: "detic", "sam_vit_b", ...
         device: as torch names it.
         precision: "fp32", "bf16" or "fp16".
-        batch: pictures at once.
+        batch: images at once.
         rounds: timings of each product; the fastest counts.
     """
     import torch

@@ -1,4 +1,4 @@
-"""A whole conversion as a bench: pictures on disk, a job on devices, what a run of it gave."""
+"""A whole conversion as a bench: images on disk, a job on devices, what a run of it gave."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgfast.bench.events import span, tidy
-from fgfast.bench.io import noise_picture
+from fgfast.bench.io import noise_image
 from fgfast.bench.memory import PeakMemory
 from fgfast.config import MODEL_DETECTORS, SAM_SEGMENTERS, Settings
 from fgfast.errors import MissingExtraError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fgfast.runner import Event
 
 MODEL_WEIGHTS = "random:0"
-# The pictures' longer edge, as most of CUB-200-2011's are.
+# The images' longer edge, as most of CUB-200-2011's are.
 _EDGE = 500
 _QUALITY = 95
 # What the demo's photographs show; with weights that are made up any words do.
@@ -45,7 +45,7 @@ class Job:
         precision: "auto", "fp32", "bf16", "fp16".
         devices: "cpu", "cuda:0", ..., one for each worker process; () leaves the choice to fgfast.
         placement: "auto", "replicate" or "split".
-        batch: pictures at once; None leaves it to fgfast.
+        batch: images at once; None leaves it to fgfast.
         threads: of a model on a CPU; None leaves it to fgfast.
         decoder: of the files, as `fgfast convert` names them.
         workers: threads for what is not the models; None leaves it to fgfast.
@@ -83,12 +83,12 @@ def null(workers: int | None = None) -> Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
-    """A data set of pictures on disk.
+class Images:
+    """A data set of images on disk.
 
     Attributes:
-        folder: with a folder of pictures and boxes.csv.
-        files: the pictures.
+        folder: with a folder of images and boxes.csv.
+        files: the images.
         sizes: (height, width) of each, in pixels.
         about: what they are, in words.
     """
@@ -130,36 +130,36 @@ class Ran:
 
     @property
     def rate(self) -> float:
-        """Pictures a second, without loading the models."""
+        """Images a second, without loading the models."""
         return self.report.total / self.wall
 
 
-def make_pictures(folder: Path, count: int) -> Pictures:
+def make_images(folder: Path, count: int) -> Images:
     """Write `count` JPEGs: the demo's photographs and their variations, repeated; noise where those are not installed.
 
-    Their longer edge has 500 pixels, as CUB-200-2011's pictures have; boxes.csv says where the subjects are.
+    Their longer edge has 500 pixels, as CUB-200-2011's images have; boxes.csv says where the subjects are.
     """
     try:
         different, about = photographs(), "sample photographs of scikit-image and scikit-learn"
     except MissingExtraError:
         rng = np.random.default_rng(0)
-        noise = [noise_picture(rng, *size) for size in ((375, 500), (500, 375), (333, 500), (500, 500))]
+        noise = [noise_image(rng, *size) for size in ((375, 500), (500, 375), (333, 500), (500, 500))]
         different = [(encode(p, ".jpg", _QUALITY), (p.shape[0], p.shape[1]), (0.2, 0.2, 0.8, 0.8)) for p in noise]
         about = "coloured noise (scikit-image and scikit-learn, whose photographs would be taken, are not installed)"
-    (folder / "pictures").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True)
     rows, files, sizes = ["path,x0,y0,x1,y1"], [], []
     for n in range(count):
         content, (height, width), box = different[n % len(different)]
-        file = folder / "pictures" / f"{n:06d}.jpg"
+        file = folder / "images" / f"{n:06d}.jpg"
         file.write_bytes(content)
         corners = (part * side for part, side in zip(box, (width, height) * 2, strict=True))
-        rows.append(f"pictures/{file.name}," + ",".join(f"{corner:.1f}" for corner in corners))
+        rows.append(f"images/{file.name}," + ",".join(f"{corner:.1f}" for corner in corners))
         files.append(file)
         sizes.append((height, width))
     (folder / "boxes.csv").write_text("\n".join(rows) + "\n")
     average = sum(len(content) for content, _, _ in different) / len(different) / 1000
     about = f"{len(different)} {about}, longer edge {_EDGE} pixels, JPEG of {average:.0f} kB on average; repeated"
-    return Pictures(folder, tuple(files), tuple(sizes), about)
+    return Images(folder, tuple(files), tuple(sizes), about)
 
 
 def photographs() -> list[tuple[bytes, tuple[int, int], tuple[float, float, float, float]]]:
@@ -174,11 +174,11 @@ def photographs() -> list[tuple[bytes, tuple[int, int], tuple[float, float, floa
 
     found = []
     for photo in demo.THINGS + demo.VEHICLES:
-        for picture, (x0, y0, x1, y1) in demo.variations(demo.photograph(photo), photo.box):
-            scale = _EDGE / max(picture.size)
-            width, height = round(picture.width * scale), round(picture.height * scale)
-            pixels = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
-            corners = (x0 / picture.width, y0 / picture.height, x1 / picture.width, y1 / picture.height)
+        for image, (x0, y0, x1, y1) in demo.variations(demo.photograph(photo), photo.box):
+            scale = _EDGE / max(image.size)
+            width, height = round(image.width * scale), round(image.height * scale)
+            pixels = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+            corners = (x0 / image.width, y0 / image.height, x1 / image.width, y1 / image.height)
             x0, y0, x1, y1 = (min(1.0, max(0.0, corner)) for corner in corners)
             found.append((encode(np.ascontiguousarray(pixels), ".jpg", _QUALITY), (height, width), (x0, y0, x1, y1)))
     # A prime step: neighbours are of different photographs and shapes, as in a shuffled data set.
@@ -193,38 +193,38 @@ def settings_of(job: Job) -> Settings:
     return Settings(**given, devices=job.devices or "auto", masks="png", vocabulary=words)
 
 
-def run(job: Job, pictures: Pictures, out: Path) -> Ran:
-    """Convert the pictures from disk to disk, and watch.
+def run(job: Job, images: Images, out: Path) -> Ran:
+    """Convert the images from disk to disk, and watch.
 
     Args:
         job: what with, where.
-        pictures: the data set.
+        images: the data set.
         out: the output folder, made anew.
 
     Raises:
-        AssertionError: a picture failed.
+        AssertionError: an image failed.
     """
     shutil.rmtree(out, ignore_errors=True)
     events: list[Event] = []
     said: list[str] = []
     with PeakMemory() as memory:
         start = time.perf_counter()
-        plan = make_plan(pictures.folder, out, settings=settings_of(job))
+        plan = make_plan(images.folder, out, settings=settings_of(job))
         report = pipeline.run(plan, workers=job.workers, watch=events.append, say=said.append)
         seconds = time.perf_counter() - start
     written = report.counts["done"] + report.counts["flagged"]
-    assert written == report.total, f"{report.total - written} of {report.total} pictures failed: {report.failures}"
+    assert written == report.total, f"{report.total - written} of {report.total} images failed: {report.failures}"
     return Ran(plan, tuple(said), report, tidy(events), seconds, memory.mib, tuple(memory.gpu_mib), out)
 
 
 def outcomes(out: Path) -> dict[str, Outcome]:
-    """Key -> how a picture ended, of an output folder."""
+    """Key -> how an image ended, of an output folder."""
     with Ledger(out / "fgfast" / "ledger.sqlite") as ledger:
         return {outcome.key: outcome for outcome in ledger.outcomes()}
 
 
 def digests(out: Path) -> dict[str, str]:
-    """Path -> SHA-256 of every picture and mask of an output folder: what must not depend on devices."""
+    """Path -> SHA-256 of every image and mask of an output folder: what must not depend on devices."""
     files = (file for file in sorted(out.rglob("*")) if file.is_file())
     named = ((file.relative_to(out), file) for file in files)
     kept = [(name, file) for name, file in named if name.parts[0] != "fgfast" or name.parts[1] == "masks"]

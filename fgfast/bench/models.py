@@ -1,6 +1,6 @@
-"""SAM from picture to mask, beside segment-anything's own predictor: results first, then times and memory.
+"""SAM from image to mask, beside segment-anything's own predictor: results first, then times and memory.
 
-Each contender lives in a process of its own, so that its peak memory is its own; they take turns picture by picture, so
+Each contender lives in a process of its own, so that its peak memory is its own; they take turns image by image, so
 that whatever else the machine does befalls all alike. Weights are made up: the arithmetic does not depend on them.
 
     fgfast bench models sam_vit_b --rounds 5 --save
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.bench.io import noise_picture
+from fgfast.bench.io import noise_image
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.machine import available_cores
 from fgfast.records import Bool, Float32, UInt8
@@ -32,7 +32,7 @@ ORIGINAL, PLAIN = "segment-anything", "fgfast eager fp32"
 exported."""
 Segment = Callable[[UInt8, Float32], Bool]
 """(pixels (H, W, 3) uint8 RGB, box (1, 4) float32 in pixels) -> mask (H, W)."""
-# Height and width of the pictures, and the box in parts of them: CUB's commonest size, a subject in the middle.
+# Height and width of the images, and the box in parts of them: CUB's commonest size, a subject in the middle.
 _SIZE = (375, 500)
 _BOX = (0.2, 0.15, 0.85, 0.9)
 # Made up; the arithmetic does not depend on them.
@@ -52,17 +52,17 @@ def measure_sam(
     *,
     rounds: int = 5,
     precisions: Sequence[str] = ("fp32", "bf16"),
-    pictures: int = 2,
+    images: int = 2,
     model_weights: str = MODEL_WEIGHTS,
     device: str = "cpu",
 ) -> Result:
-    """Time segment-anything (float32, as shipped) and fgfast in turns on the same pictures, boxes and weights.
+    """Time segment-anything (float32, as shipped) and fgfast in turns on the same images, boxes and weights.
 
     Args:
         name: which SAM.
-        rounds: how often each picture is timed by each; medians are quoted.
+        rounds: how often each image is timed by each; medians are quoted.
         precisions: of fgfast.
-        pictures: how many different ones.
+        images: how many different ones.
         model_weights: "cached", "random:SEED" or a file; the same for all.
         device: where all compute, as torch names it.
 
@@ -75,12 +75,12 @@ def measure_sam(
     contenders = {who: _Contender(who, name, model_weights, device) for who in (named(), *precisions)}
     generator = np.random.default_rng(0)
     height, width = _SIZE
-    images = [noise_picture(generator, height, width) for _ in range(pictures)]
+    arrays = [noise_image(generator, height, width) for _ in range(images)]
     box = np.array([_BOX], np.float32) * np.array([width, height] * 2, np.float32)
     try:
-        agreement = _compare({who: [c.segment(i, box)[0] for i in images] for who, c in contenders.items()})
+        agreement = _compare({who: [c.segment(i, box)[0] for i in arrays] for who, c in contenders.items()})
         seconds: dict[str, list[float]] = {who: [] for who in contenders}
-        for image in images * rounds:
+        for image in arrays * rounds:
             for who, contender in contenders.items():
                 seconds[who].append(contender.segment(image, box)[1])
         peaks = {who: contender.peak() for who, contender in contenders.items()}
@@ -91,7 +91,7 @@ def measure_sam(
 
 
 class _Contender:
-    """A process with one model, that answers pictures with masks."""
+    """A process with one model, that answers images with masks."""
 
     def __init__(self, who: str, name: str, weights: str, device: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -101,7 +101,7 @@ class _Contender:
         theirs.close()
 
     def segment(self, image: UInt8, box: Float32) -> tuple[Bool, float]:
-        """((H, W) bool, seconds) for one picture and its (1, 4) box."""
+        """((H, W) bool, seconds) for one image and its (1, 4) box."""
         self._pipe.send((image, box))
         mask, seconds = self._pipe.recv()
         return mask, seconds
@@ -142,7 +142,7 @@ def _peak(device: str) -> float:
 
 
 def reference(name: str, weights: str, device: str) -> Segment:
-    """The reference's way from picture and box to mask; segment-anything's predictor is as shipped.
+    """The reference's way from image and box to mask; segment-anything's predictor is as shipped.
 
     Args:
         name: "vit_b", ...
@@ -179,7 +179,7 @@ def _ours(name: str, precision: Any, weights: str, device: str) -> Segment:
 
 def _declare_torchvision_operators() -> None:
     """In a source tree, run the tests' shim, so that torchvision's wheel imports beside another build of torch."""
-    path = Path(__file__).resolve().parents[1] / "tests" / "torchvision_shim.py"
+    path = Path(__file__).resolve().parents[2] / "tests" / "torchvision_shim.py"
     spec = importlib.util.spec_from_file_location("torchvision_shim", path)
     if path.exists() and spec is not None and spec.loader is not None:
         # What it declares lives as long as the module.
@@ -217,7 +217,7 @@ def _summary(
     ratios = {who: [t / o for t, o in zip(theirs, ours, strict=True)] for who, ours in seconds.items()}
     figures: dict[str, Any] = {
         "model": name,
-        "picture": f"{_SIZE[1]}x{_SIZE[0]}, one box, picture to mask",
+        "image": f"{_SIZE[1]}x{_SIZE[0]}, one box, image to mask",
         "agreement": agreement,
         "seconds": {who: round(statistics.median(values), 4) for who, values in seconds.items()},
         "fastest_seconds": {who: round(min(values), 4) for who, values in seconds.items()},
@@ -227,7 +227,7 @@ def _summary(
         "cores": available_cores(),
         **facts,
     }
-    notes = [f"{figures['picture']}; {reference} in float32; weights {facts['model_weights']}, the same."]
+    notes = [f"{figures['image']}; {reference} in float32; weights {facts['model_weights']}, the same."]
     title = f"SAM {name} beside {reference}, on {facts['device']}"
     return envelope("sam", rows_of(figures), title=title, rounds=rounds, notes=notes, **figures)
 
@@ -237,7 +237,7 @@ def rows_of(figures: Mapping[str, Any]) -> list[Row]:
     times = figures["all_seconds"]
     first, *others = times
     names = {first: first} | {who: f"fgfast {who}" for who in others}
-    rows = [Row.of(names[who], times[who], "s", "lower", "seconds a picture") for who in names]
+    rows = [Row.of(names[who], times[who], "s", "lower", "seconds per image") for who in names]
     for who in others:
         ratios = [theirs / ours for theirs, ours in zip(times[first], times[who], strict=True)]
         rows.append(Row.of(names[who], ratios, "times", "higher", "faster than the reference"))

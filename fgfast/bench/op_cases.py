@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.bench.io import noise_picture
+from fgfast.bench.io import noise_image
 from fgfast.ops import reference
 from fgfast.records import Bool, Float32, UInt8
 
@@ -23,7 +23,7 @@ NATIVE, ORACLE, TORCH = "native", "NumPy reference", "PyTorch"
 SIZES = ((375, 500), (768, 1024))
 """(height, width) in pixels: CUB's commonest size, and twice as large."""
 _SIDE = 1024  # of SAM's square
-_SHORT = (800, 1067)  # Detic's size for a picture of 3:4
+_SHORT = (800, 1067)  # Detic's size for an image of 3:4
 _BOXES = 3000  # candidates of three full levels of Detic's pyramid
 _KEEP = 256  # Detic's proposals
 _OVERLAP = 0.9  # Detic's threshold for proposals
@@ -80,7 +80,7 @@ def cases(op: str, threads: int, sizes: tuple[tuple[int, int], ...] = SIZES) -> 
     Args:
         op: one of OPS.
         threads: for each contender.
-        sizes: (height, width) of the pictures, in pixels.
+        sizes: (height, width) of the images, in pixels.
     """
     native = importlib.import_module("fgfast.ops.native") if find_spec("fgfast._native") else None
     yield from OPS[op](native, find_spec("torch") is not None, threads, sizes)
@@ -110,7 +110,7 @@ def composite(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Ca
         return
     colour = np.array([124, 116, 104], np.uint8)
     for size in sizes:
-        pixels, bits = _picture(size), _mask(size)
+        pixels, bits = _image(size), _mask(size)
 
         def by_opencv(pixels: UInt8 = pixels, bits: Bool = bits) -> UInt8:
             return cv2.copyTo(pixels, bits.view(np.uint8), np.full(pixels.shape, colour, np.uint8))
@@ -152,11 +152,11 @@ def rle_encode(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[C
 
 
 def resize(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
-    """A picture to the models' sizes, by Pillow's filter. Others have filters of their own."""
+    """An image to the models' sizes, by Pillow's filter. Others have filters of their own."""
     import cv2
 
     for size in sizes:
-        pixels = _picture(size)
+        pixels = _image(size)
         for target in (_resized(size), _SHORT):
             if target == size:
                 continue
@@ -194,13 +194,13 @@ def nms(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
 
 
 def attention(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
-    """A layer of SAM ViT-B in float32: within windows, and over the whole picture.
+    """A layer of SAM ViT-B in float32: within windows, and over the whole image.
 
     The oracle has no part in the latter: it would make arrays of gigabytes. On processors without AVX-512 there is no
     native op.
     """
     native = native if native and native.attends(64) else None
-    for what, window in (("windows of ViT-B", 14), ("whole picture of ViT-B", 64)):
+    for what, window in (("windows of ViT-B", 14), ("whole image of ViT-B", 64)):
         arguments = _attention(window)
         found = [Contender(ORACLE, partial(reference.attention, **arguments))] if window < 64 else []
         if native:
@@ -239,8 +239,8 @@ def _resized(size: tuple[int, int]) -> tuple[int, int]:
     return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
 
 
-def _picture(size: tuple[int, int]) -> UInt8:
-    return noise_picture(np.random.default_rng(1), *size)
+def _image(size: tuple[int, int]) -> UInt8:
+    return noise_image(np.random.default_rng(1), *size)
 
 
 def _logits(count: int) -> Float32:

@@ -27,7 +27,7 @@ def measure(*, rounds: int = 7, only: Sequence[str] = (), short: bool = False) -
     Args:
         rounds: how often each contender has its turn; medians are quoted.
         only: names of ops; all by default.
-        short: on the smaller pictures only.
+        short: on the smaller images only.
 
     Returns:
         Milliseconds of each contender, and how many times as fast as each rival the native op is, by the fastest

@@ -36,7 +36,7 @@ _NOT_GIVEN = ("roi_heads.mask_head.", "cls_score.zs_weight", "attn.relative_posi
 
 
 class Detected(NamedTuple):
-    """Detections of one picture, descending: boxes (N, 4) float32 in its pixels, scores (N,) float32, classes (N,)
+    """Detections of one image, descending: boxes (N, 4) float32 in its pixels, scores (N,) float32, classes (N,)
     int64, rows of the vocabulary.
     """
 

@@ -83,7 +83,7 @@ def _timelines(series: Mapping[str, Any]) -> list[str]:
     body = _legend((cost["stage"], plots.colour_of(cost["stage"])) for cost in series["stages"])
     for timeline in series["timelines"]:
         body += f'<h3>{escape(timeline["title"])}</h3><div class="wide">{plots.timeline(timeline)}</div>'
-    head = ("stage", "ms a picture", "s in all", "pictures", "pieces of work", "pictures at once")
+    head = ("stage", "ms per image", "s in all", "images", "pieces of work", "images at once")
     cells = [
         [c["stage"], *map(figure, (c["ms"], c["seconds"], c["items"], c["pieces"], c["items"] / c["pieces"]))]
         for c in series["stages"]
@@ -103,9 +103,7 @@ def _queues(series: Mapping[str, Any]) -> list[str]:
     ]
     head = ("stage", "waiting on average", "at most")
     body = f'<div class="wide">{plots.queues(queues)}</div>' + _table(head, cells)
-    note = (
-        "Pictures that waited when a piece of work began. Each stage has its own scale; stages with none are left out."
-    )
+    note = "Images that waited when a piece of work began. Each stage has its own scale; stages with none are left out."
     return [_plot("Queues", note, body)]
 
 

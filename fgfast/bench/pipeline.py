@@ -1,6 +1,6 @@
 """The whole job, from files to files: what each stage costs, how busy the devices are, how far from the floor.
 
-Beside it, on the same pictures, the references one picture after the other; results are compared before anything is
+Beside it, on the same images, the references one image after the other; results are compared before anything is
 quoted. Stages are told apart by the events of fgfast's runner.
 """
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from fgfast.bench import account, floors, job, reference
 from fgfast.bench import events as told
 from fgfast.bench.floors import Roof
-from fgfast.bench.job import Job, Pictures, Ran
+from fgfast.bench.job import Images, Job, Ran
 from fgfast.bench.result import Result, Row, envelope
 
-# Bytes a picture moves besides the weights: SAM's square and its embeddings, Detic's canvas and its pyramid, roughly.
+# Bytes per image moves besides the weights: SAM's square and its embeddings, Detic's canvas and its pyramid, roughly.
 _BYTES = 8e6
 _HEADLINE = (
     "end to end: rate",
-    "end to end: wall time a picture",
+    "end to end: wall time per image",
     "end to end: time outside the models' forward",
     "end to end: faster than the reference",
     "arithmetic floor: wall time / floor",
@@ -29,25 +29,25 @@ _HEADLINE = (
 )
 
 
-def measure(what: Job, *, pictures: int, folder: Path, rounds: int = 1, references: int = 2) -> Result:
+def measure(what: Job, *, images: int, folder: Path, rounds: int = 1, references: int = 2) -> Result:
     """Run a job and tell what it cost.
 
     Args:
         what: the job; `job.null()` for one without models.
-        pictures: how many.
+        images: how many.
         folder: where to work; says which disk is measured.
         rounds: runs of the job; medians are quoted, plots are of the last one.
-        references: so many of the pictures are done by the references too, first; 0 leaves them out.
+        references: so many of the images are done by the references too, first; 0 leaves them out.
 
     Returns:
         Rows end to end, of each stage, of each device, of the floor, of the reference.
 
     Raises:
-        AssertionError: float32 is not what the reference computes, or a picture failed.
+        AssertionError: float32 is not what the reference computes, or an image failed.
     """
     with tempfile.TemporaryDirectory(prefix="fgfast-bench-", dir=folder) as scratch:
-        source = job.make_pictures(Path(scratch) / "source", pictures)
-        theirs, notes = _references(what, source, min(references, pictures), Path(scratch))
+        source = job.make_images(Path(scratch) / "source", images)
+        theirs, notes = _references(what, source, min(references, images), Path(scratch))
         runs = [job.run(what, source, Path(scratch) / "out") for _ in range(rounds)]
         ran = runs[-1]
         same = reference.compare(theirs, ran, ran.plan.settings.precision == "fp32") if theirs else []
@@ -65,8 +65,8 @@ def measure(what: Job, *, pictures: int, folder: Path, rounds: int = 1, referenc
         rounds=rounds,
         notes=notes + _notes(what, ran),
         headline=_HEADLINE,
-        pictures=pictures,
-        picture=source.about,
+        images=images,
+        image=source.about,
         choices=[*ran.plan.reasons, *ran.said],
         gaps=[gap._asdict() for gap in account.gaps(ran, models)] if models else [],
         plots=plots,
@@ -81,14 +81,14 @@ def roofs_of(what: Job, ran: Ran) -> list[Roof]:
     return [floors.measure(what.models, device, precision, batch) for device in account.devices(ran)]
 
 
-def _references(what: Job, source: Pictures, count: int, scratch: Path) -> tuple[list[reference.Answer], list[str]]:
-    """What the references make of the first pictures, and what is to be said about it."""
+def _references(what: Job, source: Images, count: int, scratch: Path) -> tuple[list[reference.Answer], list[str]]:
+    """What the references make of the first images, and what is to be said about it."""
     if not count or not what.models:
         return [], []
     if why := reference.lacking(what):
         return [], [f"Without reference: {why}."]
     answers, named = reference.answers(what, source, count, scratch / "reference", _device(what))
-    return answers, [f"Reference: {named}; float32, one picture after the other, not durable."]
+    return answers, [f"Reference: {named}; float32, one image after the other, not durable."]
 
 
 def _device(what: Job) -> str:
@@ -99,19 +99,19 @@ def _device(what: Job) -> str:
 
 
 def _against(theirs: Sequence[reference.Answer], runs: Sequence[Ran]) -> list[Row]:
-    """Wall time a picture of the reference beside ours."""
+    """Wall time per image of the reference beside ours."""
     if not theirs:
         return []
     seconds = [answer.seconds for answer in theirs]
     ratios = [statistics.median(seconds) * run.rate for run in runs]
     return [
-        Row.of("wall time a picture, reference", [1e3 * s for s in seconds], "ms", "lower", "end to end"),
+        Row.of("wall time per image, reference", [1e3 * s for s in seconds], "ms", "lower", "end to end"),
         Row.of("faster than the reference", ratios, "times", "higher", "end to end"),
     ]
 
 
 def _bytes(own: account.Spent, roof: Roof) -> float:
-    """Bytes a picture of a model moves at least: its weights once a batch, and what goes in and out."""
+    """Bytes per image of a model moves at least: its weights once a batch, and what goes in and out."""
     return floors.parameters(own.model) * (4 if roof.precision == "fp32" else 2) / own.batch + _BYTES
 
 
@@ -123,7 +123,7 @@ def _notes(what: Job, ran: Ran) -> list[str]:
         found.append("No event was a model's forward: devices and floors could not be measured.")
     first, last = told.span(ran.events)
     found.append(
-        f"Rate: {ran.report.total} pictures over the {last - first:.1f} s from the first event to the last; models "
+        f"Rate: {ran.report.total} images over the {last - first:.1f} s from the first event to the last; models "
         "are loaded before, the report is written after."
     )
     return found

@@ -21,17 +21,17 @@ from fgfast.models.detic.swin import Block, Swin
 
 
 class PlainGraph(DetectorGraph):
-    """The detector's graph, as specified, for one picture on its own canvas."""
+    """The detector's graph, as specified, for one image on its own canvas."""
 
     def forward(self, pixels: Tensor, sizes: Tensor, vocabulary: Tensor) -> tuple[Tensor, Tensor]:
         """Arguments and result as DetectorGraph's."""
-        boxes, scores = plain(self.model, self.pictures(pixels, sizes), sizes, vocabulary)
+        boxes, scores = plain(self.model, self.images(pixels, sizes), sizes, vocabulary)
         return boxes, scores
 
 
-def plain(model: Detic, pictures: Tensor, sizes: Tensor, words: Tensor) -> Refined:
+def plain(model: Detic, images: Tensor, sizes: Tensor, words: Tensor) -> Refined:
     """The whole model, as specified. Arguments and result as Detic.forward's."""
-    maps = [m.contiguous() for m in plain_swin(model.backbone.bottom_up, pictures)]
+    maps = [m.contiguous() for m in plain_swin(model.backbone.bottom_up, images)]
     pyramid = model.backbone.from_backbone(maps, None)
     head, found = model.proposal_generator.centernet_head, []
     for n, level in enumerate(pyramid):
@@ -50,9 +50,9 @@ def plain_head(head: CenterNetHead, x: Tensor, level: int) -> tuple[Tensor, Tens
     return head.agn_hm(x), functional.relu(head.scales[level](head.bbox_pred(x)))
 
 
-def plain_swin(swin: Swin, pictures: Tensor) -> list[Tensor]:
+def plain_swin(swin: Swin, images: Tensor) -> list[Tensor]:
     """(1, 3, H, W) -> swin1, swin2, swin3 as (1, C, h, w)."""
-    x = swin.patch_embed(pictures)
+    x = swin.patch_embed(images)
     outputs = []
     for n, stage in enumerate(swin.layers):
         _, height, width, channels = x.shape

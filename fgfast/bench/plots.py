@@ -51,14 +51,14 @@ def timeline(series: Mapping[str, Any]) -> str:
         drawn.append(svg.text(LEFT - 8, y + _LANE / 2 + 4, lane["name"], "lane", "end"))
         for stage, start, end, items in lane["spans"]:
             x, x1 = scale(start * factor), scale(end * factor)
-            told = f"{stage}: {figure((end - start) * 1e3)} ms, {many(items, 'picture')}"
+            told = f"{stage}: {figure((end - start) * 1e3)} ms, {many(items, 'image')}"
             drawn.append(svg.bar(x, y, max(_THIN, x1 - x), _LANE, colour_of(stage), told))
         y += _LANE + _GAP
     return svg.figure(drawn, foot + FOOT, f"{series['title']}: what each thread did when")
 
 
 def queues(series: Mapping[str, Any]) -> str:
-    """How many pictures waited for each stage: one small plot a stage, on one axis of time."""
+    """How many images waited for each stage: one small plot a stage, on one axis of time."""
     unit, factor = _unit(series["seconds"])
     scale = Scale(0.0, series["seconds"] * factor, LEFT, RIGHT)
     waiting: Mapping[str, Sequence[tuple[float, int]]] = series["waiting"]
@@ -78,7 +78,7 @@ def queues(series: Mapping[str, Any]) -> str:
         drawn.append(svg.text(LEFT - 8, top + 8, str(most), "tick", "end"))
         drawn.append(svg.text(LEFT - 8, top + _QUEUE + 4, "0", "tick", "end"))
         top += _QUEUE + _BETWEEN
-    return svg.figure(drawn, foot + FOOT, "Pictures that waited for each stage")
+    return svg.figure(drawn, foot + FOOT, "Images that waited for each stage")
 
 
 def bars(series: Mapping[str, Any]) -> str:

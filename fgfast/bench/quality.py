@@ -2,7 +2,7 @@
 
 DIR holds sets: <set>/images, <set>/masks (PNG: 255 subject, 0 background, 128 ignored) and <set>/boxes.csv
 (image, mask, box_kind, x1, y1, x2, y2; x2 and y2 exclusive). Side by side in one run: fgfast's GrabCut, plain
-cv2.grabCut at 400 px, and the box itself. A picture with several boxes is judged by the union of its masks.
+cv2.grabCut at 400 px, and the box itself. An image with several boxes is judged by the union of its masks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fgfast.records import Bool, Float32, UInt8
 
 Segmenter = Callable[[UInt8, Float32], Bool]
 
-DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "photos" / "masks"
+DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "photos" / "masks"
 IGNORED = 128
 PLAIN_SIDE = 400  # px; plain GrabCut's usual working size
 PLAIN_ROUNDS = 5  # GrabCut's usual number of rounds
@@ -33,7 +33,7 @@ PLAIN_ROUNDS = 5  # GrabCut's usual number of rounds
 
 @dataclass(frozen=True)
 class Photo:
-    """One picture: pixels (H, W, 3) uint8 RGB, truth (H, W) uint8, boxes (N, 4) float32 in pixels."""
+    """One image: pixels (H, W, 3) uint8 RGB, truth (H, W) uint8, boxes (N, 4) float32 in pixels."""
 
     group: str
     name: str
@@ -43,7 +43,7 @@ class Photo:
 
 
 def photos(root: Path) -> Iterator[Photo]:
-    """The pictures of every set under `root`; boxes of two kinds (loose, tight) make two groups."""
+    """The images of every set under `root`; boxes of two kinds (loose, tight) make two groups."""
     import cv2
 
     for table in sorted(root.glob("*/boxes.csv")):
@@ -61,12 +61,12 @@ def photos(root: Path) -> Iterator[Photo]:
 
 
 def _read(path: Path, mode: int) -> UInt8:
-    """A picture, RGB where it has colours."""
+    """An image, RGB where it has colours."""
     import cv2
 
     pixels = cv2.imread(str(path), mode)
     if pixels is None:
-        raise ValueError(f"{path} is named in boxes.csv and cannot be read as a picture")
+        raise ValueError(f"{path} is named in boxes.csv and cannot be read as per image")
     return np.ascontiguousarray(pixels[..., ::-1] if pixels.ndim == 3 else pixels, np.uint8)
 
 
@@ -86,7 +86,7 @@ def box_alone(pixels: UInt8, box: Float32) -> Bool:
 
 
 def plain_grabcut(pixels: UInt8, box: Float32) -> Bool:
-    """cv2.grabCut as in its tutorial: the picture at 400 px, the rectangle, five rounds."""
+    """cv2.grabCut as in its tutorial: the image at 400 px, the rectangle, five rounds."""
     import cv2
 
     height, width = pixels.shape[:2]
@@ -108,7 +108,7 @@ SEGMENTERS: dict[str, Segmenter] = {"fgfast": GrabCut().segment, "plain": plain_
 
 
 def measure(root: Path, segmenters: dict[str, Segmenter] | None = None) -> dict[str, dict[str, Any]]:
-    """group -> segmenter -> mean IoU, IoU of each picture, median and longest CPU seconds a box."""
+    """group -> segmenter -> mean IoU, IoU of each image, median and longest CPU seconds a box."""
     figures: dict[str, dict[str, Any]] = {}
     for photo in photos(root):
         for name, segment in (segmenters or SEGMENTERS).items():
@@ -137,7 +137,7 @@ def main() -> None:
     figures = measure(options.root)
     if not figures:
         raise SystemExit(f"no <set>/boxes.csv under {options.root}: name a folder that has some")
-    print(f"{'set':24}{'pictures':>9}{'method':>9}{'mean IoU':>10}{'median s':>10}{'max s':>8}  (CPU, a box)")
+    print(f"{'set':24}{'images':>9}{'method':>9}{'mean IoU':>10}{'median s':>10}{'max s':>8}  (CPU, a box)")
     for group, entries in figures.items():
         for name, e in entries.items():
             count, columns = len(e["iou"]), (e["mean_iou"], e["median_s"], e["max_s"])

@@ -1,8 +1,8 @@
-"""The whole job by the references, one picture after the other: what fgfast's pipeline is held against.
+"""The whole job by the references, one image after the other: what fgfast's pipeline is held against.
 
 Pillow decodes, Detic finds boxes (the original where it is installed, else our eager float32, see fgfast.bench.detic),
 fgfast's rule chooses one of them, segment-anything makes the mask (or, where it is not installed, our eager float32),
-Pillow writes picture and mask. Float32, as shipped; no batches, no sync, no ledger. It lives in a process of its own,
+Pillow writes image and mask. Float32, as shipped; no batches, no sync, no ledger. It lives in a process of its own,
 which ends before fgfast is timed.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fgfast import ops
-from fgfast.bench.job import Job, Pictures, Ran, outcomes, settings_of
+from fgfast.bench.job import Images, Job, Ran, outcomes, settings_of
 from fgfast.bench.result import Row
 from fgfast.records import Bool, Detections, Float32, Sample, UInt8
 
@@ -31,7 +31,7 @@ _SAME_MASK = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the reference made of one picture.
+    """What the reference made of one image.
 
     Attributes:
         box: (4,) float32 x0 y0 x1 y1 in pixels, handed to SAM.
@@ -53,8 +53,8 @@ def lacking(job: Job) -> str | None:
     return None
 
 
-def answers(job: Job, pictures: Pictures, count: int, out: Path, device: str) -> tuple[list[Answer], str]:
-    """What the reference makes of the first `count` pictures, after one that is not timed; and what it is, in words."""
+def answers(job: Job, images: Images, count: int, out: Path, device: str) -> tuple[list[Answer], str]:
+    """What the reference makes of the first `count` images, after one that is not timed; and what it is, in words."""
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, job, out, device), daemon=True)
@@ -63,7 +63,7 @@ def answers(job: Job, pictures: Pictures, count: int, out: Path, device: str) ->
     try:
         named = str(pipe.recv())
         found = []
-        for file in (pictures.files[0], *pictures.files[:count]):
+        for file in (images.files[0], *images.files[:count]):
             pipe.send(file)
             found.append(pipe.recv())
     except EOFError:
@@ -86,7 +86,7 @@ def _serve(pipe: Connection, job: Job, out: Path, device: str) -> None:
 
 
 def _loop(job: Job, out: Path, device: str) -> tuple[Callable[[Path], Answer], str]:
-    """The job for one picture, and what does it."""
+    """The job for one image, and what does it."""
     from PIL import Image
 
     from fgfast.bench import detic, models
@@ -118,7 +118,7 @@ def compare(theirs: list[Answer], ran: Ran, exact: bool) -> list[Row]:
     """How far fgfast's boxes and masks are from the reference's, as rows.
 
     Args:
-        theirs: of the first pictures.
+        theirs: of the first images.
         ran: fgfast's run on the same.
         exact: fgfast computed in float32, so that both must agree.
 

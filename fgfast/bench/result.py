@@ -24,7 +24,7 @@ Result = dict[str, Any]
 # Digits kept of a figure: noise is never below a thousandth.
 _DIGITS = 5
 # Of a clone; of an installed package the folder fgfast.
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 # Load a core from which others are in the way: one process on two cores.
 _QUIET = 0.5
 # Stands for the rows while the rest is written.

@@ -33,13 +33,13 @@ class Setting(NamedTuple):
         return ",".join(self.devices) + (f" {self.placement}" if len(self.devices) > 1 else "")
 
 
-def measure(what: Job, devices: Sequence[str], *, pictures: int, folder: Path, rounds: int = 1) -> Result:
+def measure(what: Job, devices: Sequence[str], *, images: int, folder: Path, rounds: int = 1) -> Result:
     """Run a job in every setting, in turns.
 
     Args:
         what: the job; its own devices do not count.
         devices: lists such as "cuda:0,cuda:1"; empty: `default()`.
-        pictures: how many a run.
+        images: how many a run.
         folder: where to work; says which disk is measured.
         rounds: runs in each setting; medians are quoted.
 
@@ -48,7 +48,7 @@ def measure(what: Job, devices: Sequence[str], *, pictures: int, folder: Path, r
         there and not only listed twice.
 
     Raises:
-        AssertionError: a setting's pictures or masks are other bytes than the first one's.
+        AssertionError: a setting's images or masks are other bytes than the first one's.
     """
     settings = settings_of(devices or default())
     split = len(what.models) > 1
@@ -57,7 +57,7 @@ def measure(what: Job, devices: Sequence[str], *, pictures: int, folder: Path, r
     busy: dict[Setting, float] = {}
     wanted: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="fgfast-bench-", dir=folder) as scratch:
-        source = job.make_pictures(Path(scratch) / "source", pictures)
+        source = job.make_images(Path(scratch) / "source", images)
         for _ in range(rounds):
             for setting in settings:
                 ran = job.run(job.on(what, *setting), source, Path(scratch) / "out")
@@ -83,8 +83,8 @@ def measure(what: Job, devices: Sequence[str], *, pictures: int, folder: Path, r
             "devices as far as the engine goes, but share what it can compute.",
         ],
         headline=[f"{settings[-1].title}: rate", f"{settings[-1].title}: efficiency"],
-        pictures=pictures,
-        picture=source.about,
+        images=images,
+        image=source.about,
         plots=_plots(rates),
     )
 
@@ -123,7 +123,7 @@ def rows_of(rates: dict[Setting, list[float]], busy: dict[Setting, float]) -> li
     for setting, values in rates.items():
         times = [value / other for value, other in zip(values, own, strict=True)]
         more = len(set(setting.devices)) / len(set(first.devices))
-        rows.append(Row.of("rate", values, "pictures/s", "higher", setting.title))
+        rows.append(Row.of("rate", values, "images/s", "higher", setting.title))
         rows.append(Row.of(f"against {first.title}", times, "times", "higher", setting.title))
         rows.append(Row.of("efficiency", [100 * t / more for t in times], "%", "higher", setting.title))
         rows.append(Row("devices busy with models, on average", busy[setting], "%", "higher", setting.title))
@@ -133,5 +133,5 @@ def rows_of(rates: dict[Setting, list[float]], busy: dict[Setting, float]) -> li
 def _plots(rates: dict[Setting, list[float]]) -> dict[str, Any]:
     values = [(setting.title, sorted(rounds)[len(rounds) // 2]) for setting, rounds in rates.items()]
     note = "Once under way; median of the rounds."
-    bars = {"title": "Rate by devices", "note": note, "unit": "pictures a second", "of": "devices", "values": values}
+    bars = {"title": "Rate by devices", "note": note, "unit": "images per second", "of": "devices", "values": values}
     return {"bars": [bars]}

@@ -1,6 +1,6 @@
-"""Many pictures through the whole job without models: memory must stay where it was, and so must the rate.
+"""Many images through the whole job without models: memory must stay where it was, and so must the rate.
 
-python -m fgfast.bench.soak --pictures 100000 --save
+python -m fgfast.bench.soak --images 100000 --save
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from fgfast.bench.io import make_pictures
+from fgfast.bench.io import make_images
 from fgfast.bench.memory import family, memory_of
 from fgfast.bench.result import Result, Row, envelope, save
 from fgfast.config import Settings
@@ -21,27 +21,27 @@ from fgfast.pipeline.plan import make_plan
 from fgfast.pipeline.run import run
 from fgfast.records import Status
 
-# Pictures after which memory is expected to be what it will be.
+# Images after which memory is expected to be what it will be.
 _SETTLED = 5000
-# Pictures between two looks at memory.
+# Images between two looks at memory.
 _EVERY = 5000
 _FILES = 24
 
 
-def measure(*, pictures: int, folder: Path) -> Result:
-    """Convert many pictures and watch the memory of all processes.
+def measure(*, images: int, folder: Path) -> Result:
+    """Convert many images and watch the memory of all processes.
 
     Args:
-        pictures: how many; the same few files under as many names.
+        images: how many; the same few files under as many names.
         folder: where to work; needs room for as many cut-outs.
 
     Returns:
-        Memory after 5,000 pictures and at the end, and rates.
+        Memory after 5,000 images and at the end, and rates.
     """
     with tempfile.TemporaryDirectory(prefix="fgfast-soak-", dir=folder) as scratch:
-        source = Path(scratch) / "pictures"
-        make_pictures(source / "class", _FILES)
-        _multiply(source / "class", pictures)
+        source = Path(scratch) / "images"
+        make_images(source / "class", _FILES)
+        _multiply(source / "class", images)
         looks: list[tuple[int, float, float]] = []
 
         def look(counts: dict[Status, int], total: int) -> None:
@@ -52,40 +52,40 @@ def measure(*, pictures: int, folder: Path) -> Result:
         plan = make_plan(source, Path(scratch) / "out", settings=Settings(segmenter="box", detector="center"))
         report = run(plan, progress=look)
         assert report.counts["failed"] == 0, report
-    return _told(looks, report.rate, pictures)
+    return _told(looks, report.rate, images)
 
 
-def _multiply(folder: Path, pictures: int) -> None:
+def _multiply(folder: Path, images: int) -> None:
     """As many names for the files there are; links cost no room."""
     files = sorted(folder.glob("*.jpg"))
-    for n in range(len(files), pictures):
+    for n in range(len(files), images):
         os.link(files[n % len(files)], folder / f"{n:06d}.jpg")
 
 
-def _told(looks: list[tuple[int, float, float]], rate: float, pictures: int) -> Result:
+def _told(looks: list[tuple[int, float, float]], rate: float, images: int) -> Result:
     first = next(look for look in looks if look[0] >= _SETTLED)
     # The last look while workers were there.
-    last = looks[-1] if looks[-1][0] < pictures else looks[-2]
+    last = looks[-1] if looks[-1][0] < images else looks[-2]
     rates = [(b[0] - a[0]) / (b[2] - a[2]) for a, b in zip(looks, islice(looks, 1, None), strict=False)]
     rows = [
-        Row("rate", rate, "pictures/s", "higher"),
-        Row("rate, first look", rates[0], "pictures/s", "higher"),
-        Row("rate, last look", rates[-1], "pictures/s", "higher"),
-        Row(f"memory after {first[0]:,} pictures", first[1], "MiB", "lower"),
-        Row(f"memory after {last[0]:,} pictures", last[1], "MiB", "lower"),
+        Row("rate", rate, "images/s", "higher"),
+        Row("rate, first look", rates[0], "images/s", "higher"),
+        Row("rate, last look", rates[-1], "images/s", "higher"),
+        Row(f"memory after {first[0]:,} images", first[1], "MiB", "lower"),
+        Row(f"memory after {last[0]:,} images", last[1], "MiB", "lower"),
         Row("memory at the end / at the beginning", last[1] / first[1], "", "lower"),
     ]
-    return envelope("soak", rows, title=f"{pictures:,} pictures without models", rounds=1, pictures=pictures)
+    return envelope("soak", rows, title=f"{images:,} images without models", rounds=1, images=images)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--dir", type=Path, default=Path())
     parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
-    result = measure(pictures=options.pictures, folder=options.dir)
+    result = measure(images=options.images, folder=options.dir)
     print(json.dumps(result, indent=2))
     if options.save:
         print(save(result))

@@ -58,7 +58,7 @@ class Scale:
 
 
 def figure(body: Sequence[str], height: float, label: str) -> str:
-    """The picture, named for those who cannot see it."""
+    """The image, named for those who cannot see it."""
     return f'<svg viewBox="0 0 {WIDTH} {round(height)}" role="img" aria-label="{escape(label)}">{"".join(body)}</svg>'
 
 

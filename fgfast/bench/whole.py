@@ -1,4 +1,4 @@
-"""`fgfast bench` alone: the machine in a few minutes, and a verdict against the paper's 0.3 s an image."""
+"""`fgfast bench` alone: the machine in a few minutes, and a verdict against the paper's 0.3 s per image."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from fgfast.bench.result import Result, Row, envelope, rows_of
 from fgfast.bench.text import figure
 from fgfast.models.files.checkpoints import import_torch
 
-# Pictures of each part: on a GPU seconds, on two cores of a server a minute each.
-_IO_PICTURES = 300
-_PICTURES = {"cpu": 6, "cuda": 400}
+# Images of each part: on a GPU seconds, on two cores of a server a minute each.
+_IO_IMAGES = 300
+_IMAGES = {"cpu": 6, "cuda": 400}
 _REFERENCES = {"cpu": 1, "cuda": 4}
 _ROUNDS = {"cpu": 1, "cuda": 5}
 
@@ -50,20 +50,18 @@ def measure(*, folder: Path, model_weights: str, say: Callable[[str], None]) -> 
     say("1 of 6: ops")
     parts["ops"] = ops.measure(rounds=3, short=True)
     say("2 of 6: files, without models")
-    parts["io"] = io.measure(pictures=_IO_PICTURES, rounds=2, workers=None, folder=folder)
+    parts["io"] = io.measure(images=_IO_IMAGES, rounds=2, workers=None, folder=folder)
     say(f"3 of 6: SAM {name} beside {models.named()}")
-    parts["sam"] = models.measure_sam(
-        name, rounds=_ROUNDS[kind], pictures=1, model_weights=model_weights, device=device
-    )
+    parts["sam"] = models.measure_sam(name, rounds=_ROUNDS[kind], images=1, model_weights=model_weights, device=device)
     say("4 of 6: Detic beside its reference")
     # In a process of its own, which takes the models' memory with it.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
         wanted = {"rounds": _ROUNDS[kind], "model_weights": model_weights, "device": device}
         parts["detic"] = alone.submit(_detic, wanted).result()
     say("5 of 6: the whole job without models")
-    parts["null"] = pipeline.measure(job.null(), pictures=_IO_PICTURES, folder=folder)
+    parts["null"] = pipeline.measure(job.null(), images=_IO_IMAGES, folder=folder)
     say(f"6 of 6: the whole job with Detic and SAM {name}")
-    parts["job"] = pipeline.measure(what, pictures=_PICTURES[kind], folder=folder, references=_REFERENCES[kind])
+    parts["job"] = pipeline.measure(what, images=_IMAGES[kind], folder=folder, references=_REFERENCES[kind])
     return combined(parts, kind, name)
 
 
@@ -110,10 +108,10 @@ def verdict(result: Result, kind: str, name: str) -> list[str]:
         name: of the SAM.
     """
     rows = {row.key: row.value for row in rows_of(result)}
-    seconds = rows["end to end: wall time a picture"] / 1e3
+    seconds = rows["end to end: wall time per image"] / 1e3
     times = seconds / floors.PAPER_SECONDS
     against = f"{figure(1 / times)} times as fast as" if times < 1 else f"{figure(times)} times"
-    told = f"{figure(seconds)} s a picture from files to files, {against} the paper's {floors.PAPER_SECONDS} s."
+    told = f"{figure(seconds)} s per image from files to files, {against} the paper's {floors.PAPER_SECONDS} s."
     found = [told, "The paper had two RTX 3090, with Detic and SAM ViT-L."]
     floor = rows.get("arithmetic floor: all models: floor")
     if name != "vit_l":
@@ -122,7 +120,7 @@ def verdict(result: Result, kind: str, name: str) -> list[str]:
         found.append(_of_processors(floor / 1e3, name))
     faster = rows.get("end to end: faster than the reference")
     if faster is not None:
-        found.append(f"The references take {figure(faster)} times as long on the same pictures.")
+        found.append(f"The references take {figure(faster)} times as long on the same images.")
     if floor is not None:
         found.append(_of_gap(result["gaps"], seconds, floor / 1e3))
     return found
@@ -133,7 +131,7 @@ def _of_processors(floor: float, name: str) -> str:
     scaled = floor * floors.gmac_total("vit_l") / floors.gmac_total(name)
     could = "could not" if scaled > floors.PAPER_SECONDS else "could"
     return (
-        f"This is a processor: the arithmetic of Detic and ViT-L alone takes it {figure(scaled)} s a picture at its "
+        f"This is a processor: the arithmetic of Detic and ViT-L alone takes it {figure(scaled)} s per image at its "
         f"fastest matrix product, so it {could} reach the paper's figure whatever the program does."
     )
 
@@ -143,5 +141,5 @@ def _of_gap(gaps: Sequence[dict[str, Any]], seconds: float, floor: float) -> str
     largest = gaps[0]
     return (
         f"The arithmetic floor is {figure(floor)} s, {figure(seconds / floor)} times less. The largest gap to it: "
-        f"{largest['where']}, {figure(largest['ms'] / 1e3)} s a picture."
+        f"{largest['where']}, {figure(largest['ms'] / 1e3)} s per image."
     )

@@ -65,7 +65,7 @@ def job_options(command: F) -> F:
             help=f"Of the models: {', '.join(PRECISIONS)}.",
             shell_complete=choices(PRECISIONS),
         ),
-        click.option("--batch", type=click.IntRange(1), help="Pictures at once.  [default: as convert chooses]"),
+        click.option("--batch", type=click.IntRange(1), help="Images at once.  [default: as convert chooses]"),
         click.option("--threads", type=click.IntRange(1), help="Of a model on a CPU.  [default: as convert chooses]"),
         click.option(
             "--decoder", default="auto", show_default=True, help="As for convert.", shell_complete=choices(DECODERS)
@@ -99,7 +99,7 @@ def bench(ctx: click.Context, /, model_weights: str | None, folder: Path | None,
 @bench.command("ops")
 @click.argument("ops", nargs=-1)
 @click.option("--rounds", default=7, show_default=True, type=click.IntRange(1), help=_ROUNDS_HELP)
-@click.option("--short", is_flag=True, help="On small pictures only.")
+@click.option("--short", is_flag=True, help="On small images only.")
 @outputs
 def bench_ops(ops: tuple[str, ...], rounds: int, short: bool, **output: Any) -> None:
     """The native ops beside NumPy, PyTorch, OpenCV, Pillow.
@@ -138,24 +138,24 @@ def bench_models(model: str, rounds: int, model_weights: str | None, device: str
 
 
 @bench.command("io")
-@click.option("--pictures", default=2000, show_default=True, type=click.IntRange(8), help="Pictures a round.")
+@click.option("--images", default=2000, show_default=True, type=click.IntRange(8), help="Images per round.")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help=_ROUNDS_HELP)
 @click.option("--workers", type=click.IntRange(1), help="Threads.  [default: one for each core]")
 @_DIR
 @outputs
-def bench_io(pictures: int, rounds: int, workers: int | None, folder: Path | None, **output: Any) -> None:
+def bench_io(images: int, rounds: int, workers: int | None, folder: Path | None, **output: Any) -> None:
     """Decode, cut, write and ledger without a model, beside a plain Pillow loop."""
     from fgfast.bench.io import measure
 
     where = _folder(folder)
-    _report("io", lambda: measure(pictures=pictures, rounds=rounds, workers=workers, folder=where), **output)
+    _report("io", lambda: measure(images=images, rounds=rounds, workers=workers, folder=where), **output)
 
 
 @bench.command("pipeline")
 @click.option("--null", is_flag=True, help="Without models: boxes are given and are the masks.")
-@click.option("--pictures", type=click.IntRange(1), help="How many.  [default: 24; 2000 with --null]")
+@click.option("--images", type=click.IntRange(1), help="How many.  [default: 24; 2000 with --null]")
 @click.option("--rounds", default=1, show_default=True, type=click.IntRange(1), help=_ROUNDS_HELP)
-@click.option("--references", default=2, show_default=True, type=click.IntRange(0), help="Pictures of the reference.")
+@click.option("--references", default=2, show_default=True, type=click.IntRange(0), help="Images of the reference.")
 @click.option("--devices", help="One for each worker process, between commas: cpu, cuda:0, ...")
 @click.option(
     "--placement",
@@ -169,7 +169,7 @@ def bench_io(pictures: int, rounds: int, workers: int | None, folder: Path | Non
 @outputs
 def bench_pipeline(
     null: bool,
-    pictures: int | None,
+    images: int | None,
     rounds: int,
     references: int,
     devices: str | None,
@@ -184,10 +184,10 @@ def bench_pipeline(
     if null:
         what = job.null(what.workers)
     what = job.on(what, tuple(devices.split(",")) if devices else (), placement)
-    count, where = pictures or (24 if what.models else 2000), _folder(folder)
+    count, where = images or (24 if what.models else 2000), _folder(folder)
     _report(
         "pipeline" if what.models else "pipeline-null",
-        lambda: pipeline.measure(what, pictures=count, folder=where, rounds=rounds, references=references),
+        lambda: pipeline.measure(what, images=count, folder=where, rounds=rounds, references=references),
         **output,
     )
 
@@ -197,13 +197,13 @@ def bench_pipeline(
     "--devices", multiple=True, help="A list such as cuda:0,cuda:1; again for more.  [default: what is there]"
 )
 @click.option("--null", is_flag=True, help="Without models: boxes are given and are the masks.")
-@click.option("--pictures", type=click.IntRange(1), help="A run.  [default: 24; 2000 with --null]")
+@click.option("--images", type=click.IntRange(1), help="A run.  [default: 24; 2000 with --null]")
 @click.option("--rounds", default=1, show_default=True, type=click.IntRange(1), help=_ROUNDS_HELP)
 @job_options
 @_DIR
 @outputs
 def bench_scaling(
-    devices: tuple[str, ...], null: bool, pictures: int | None, rounds: int, folder: Path | None, **options: Any
+    devices: tuple[str, ...], null: bool, images: int | None, rounds: int, folder: Path | None, **options: Any
 ) -> None:
     """The same job on one device and on several, in both placements; the twins must be the same bytes."""
     from fgfast.bench import job, scaling
@@ -211,10 +211,10 @@ def bench_scaling(
     what, output = _job(options)
     if null:
         what = job.null(what.workers)
-    count, where = pictures or (24 if what.models else 2000), _folder(folder)
+    count, where = images or (24 if what.models else 2000), _folder(folder)
     _report(
         "scaling",
-        lambda: scaling.measure(what, devices, pictures=count, folder=where, rounds=rounds),
+        lambda: scaling.measure(what, devices, images=count, folder=where, rounds=rounds),
         **output,
     )
 

@@ -119,7 +119,7 @@ def describe_plan(plan: Plan) -> str:
         splits[sample.split or "all"] = splits.get(sample.split or "all", 0) + 1
     parts = ", ".join(f"{name} {count:,}" for name, count in splits.items())
     lines = [
-        f"{dataset.name}: {len(samples):,} of {len(dataset.samples):,} pictures ({parts}) from {dataset.root}",
+        f"{dataset.name}: {len(samples):,} of {len(dataset.samples):,} images ({parts}) from {dataset.root}",
         *(f"  {reason}" for reason in plan.reasons),
         f"  background {plan.settings.fill.describe()}, format {plan.settings.format}, "
         f"crop {plan.settings.crop}, masks {plan.settings.masks}",
@@ -147,7 +147,7 @@ def summary(report: Report) -> str:
     counts = report.counts
     worked = sum(counts.values()) - report.resumed
     lines = [
-        f"{'Stopped' if report.stopped else 'Finished'}: {sum(counts.values()):,} of {report.total:,} pictures"
+        f"{'Stopped' if report.stopped else 'Finished'}: {sum(counts.values()):,} of {report.total:,} images"
         + (f", {report.resumed:,} of them before" if report.resumed else "")
         + f"; {worked:,} in {duration(report.seconds)}"
         + (f" ({report.rate:.1f} a second)" if worked else ""),
@@ -173,9 +173,9 @@ def _next(report: Report) -> str:
     if report.stopped:
         return "start the same command again to go on where it stopped"
     if report.counts["failed"]:
-        return "mend or replace the failed pictures (named in the report), then start the same command again"
+        return "mend or replace the failed images (named in the report), then start the same command again"
     if report.counts["flagged"]:
-        return "open the report and look at the flagged pictures first"
+        return "open the report and look at the flagged images first"
     return "load the twin with the data set's usual loader"
 
 
@@ -230,7 +230,7 @@ class Interruption:
             os._exit(128 + number)
         self.exit_code = 128 + number
         self.stop.set()
-        note("\nstopping: pictures under way are finished first; once more to end at once")
+        note("\nstopping: images under way are finished first; once more to end at once")
 
 
 class Transfer:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--labels", help="Which labelling (aircraft: variant, family, manufacturer).")
 @click.option("--split", "splits", multiple=True, help="Only these splits, separated by commas.")
 @click.option("--classes", multiple=True, help="Only these classes, separated by commas.")
-@click.option("--limit", type=click.IntRange(1), help="Only so many pictures, spread evenly over the data set.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many images, spread evenly over the data set.")
 @click.option(
     "--detector",
     default="auto",
@@ -81,13 +81,13 @@ if TYPE_CHECKING:
     help=f"Of both models on several devices: {', '.join(PLACEMENTS)}.",
     shell_complete=choices(PLACEMENTS),
 )
-@click.option("--batch", type=click.IntRange(1), help="Most pictures a batch of a model.  [default: by device]")
+@click.option("--batch", type=click.IntRange(1), help="Most images per batch of a model.  [default: by device]")
 @click.option("--threads", type=click.IntRange(1), help="Of a model on a CPU.  [default: one for each core]")
 @click.option(
     "--decoder",
     default="auto",
     show_default=True,
-    help=f"Of picture files: {', '.join(DECODERS)}.",
+    help=f"Of image files: {', '.join(DECODERS)}.",
     shell_complete=choices(DECODERS),
 )
 @click.option(
@@ -101,7 +101,7 @@ if TYPE_CHECKING:
     "--background",
     default="black",
     show_default=True,
-    help="black, white, mean (ImageNet's), R,G,B, transparent, blur, or a picture file.",
+    help="black, white, mean (ImageNet's), R,G,B, transparent, blur, or an image file.",
 )
 @click.option(
     "--format",
@@ -132,7 +132,7 @@ if TYPE_CHECKING:
     default=DEADLINE,
     show_default=True,
     type=click.FloatRange(min=1.0),
-    help="Seconds after which a worker process that gives no answer for a picture is ended.",
+    help="Seconds after which a worker process that gives no answer for an image is ended.",
 )
 @click.option("--in-process", is_flag=True, help="No worker processes: for debuggers.")
 @click.option("--resume", is_flag=True, help="Insist on going on with an earlier run.")
@@ -145,7 +145,7 @@ def convert(**options: Any) -> None:
     """Make the foreground-only twin of a data set.
 
     The twin keeps names, sizes and layout, so that the data set's usual loader reads it. Started again, a run goes on
-    where it stopped. Exit codes: 0 all done, 3 some pictures failed, 2 wrong usage, 1 another error, 130 or 143
+    where it stopped. Exit codes: 0 all done, 3 some images failed, 2 wrong usage, 1 another error, 130 or 143
     stopped.
     """
     from fgfast.cli import console

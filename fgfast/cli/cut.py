@@ -22,40 +22,40 @@ def _box(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[
 
 
 @click.command()
-@click.argument("picture", type=click.Path(path_type=Path))
+@click.argument("image", type=click.Path(path_type=Path))
 @click.option("--box", callback=_box, help="x0,y0,x1,y1 around the subject, in pixels.  [default: the middle]")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="The file to write.  [default: PICTURE_fg.png]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The file to write.  [default: IMAGE_fg.png]")
 @click.option("--background", default="black", show_default=True, help="As for convert.")
 @click.option("--crop", default="none", show_default=True, help=f"{', '.join(CROPS)}.")
 @click.option("--pad", default=0.0, show_default=True, help="Margin when cropping, in box sides.")
-def cut(picture: Path, box: tuple[float, ...] | None, out: Path | None, background: str, crop: Any, pad: float) -> None:
-    """Cut the subject out of one picture.
+def cut(image: Path, box: tuple[float, ...] | None, out: Path | None, background: str, crop: Any, pad: float) -> None:
+    """Cut the subject out of one image.
 
-    A file of the output's name is replaced. Exit codes: 0 done, 3 the picture cannot be read, 2 wrong usage.
+    A file of the output's name is replaced. Exit codes: 0 done, 3 the image cannot be read, 2 wrong usage.
     """
     from fgfast.config import Background, Settings
     from fgfast.errors import SampleError, UnknownNameError
     from fgfast.io.write import SAME_SUFFIXES, encode, write_file
     from fgfast.pipeline.single import cut_out
 
-    if picture.is_dir():
-        raise click.UsageError(f"{picture} is a folder: give a picture, or use fgfast convert --dataset {picture}")
-    out = out or picture.with_name(f"{picture.stem}_fg.png")
-    if out.resolve() == picture.resolve():
-        raise click.UsageError(f"{out} is the picture itself: choose another name for the cut-out")
+    if image.is_dir():
+        raise click.UsageError(f"{image} is a folder: give an image, or use fgfast convert --dataset {image}")
+    out = out or image.with_name(f"{image.stem}_fg.png")
+    if out.resolve() == image.resolve():
+        raise click.UsageError(f"{out} is the image itself: choose another name for the cut-out")
     suffix = out.suffix.lower()
     if suffix not in SAME_SUFFIXES:
-        raise UnknownNameError("picture format", suffix, SAME_SUFFIXES)
+        raise UnknownNameError("image format", suffix, SAME_SUFFIXES)
     kind = Background.parse(background)
     if kind.kind == "transparent" and suffix not in (".png", ".webp"):
         raise click.UsageError(f"{suffix} keeps no transparency: choose a name that ends in .png or .webp")
     settings = Settings(background=kind, crop=crop, pad=pad, format="png" if suffix == ".png" else "webp")
     try:
-        cutout = cut_out(picture, box, settings=settings)
+        cutout = cut_out(image, box, settings=settings)
     except SampleError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_SOME_FAILED)
     write_file(out, encode(cutout.pixels, suffix, 95))
     share = cutout.mask.bits.mean()
     doubt = f"; look at it: {', '.join(cutout.flags)}" if cutout.flags else ""
-    click.echo(f"{out}: {share:.0%} of the picture is subject{doubt}")
+    click.echo(f"{out}: {share:.0%} of the image is subject{doubt}")

@@ -52,18 +52,16 @@ def datasets(download: str | None, root: Path | None, as_json: bool) -> None:
                 "name": f.name,
                 "title": f.title,
                 "path": str(f.path) if f.path else None,
-                "pictures": f.pictures,
+                "images": f.images,
             }
             for f in found
         ]
         click.echo(json.dumps(rows, indent=2))
         return
     for f in found:
-        count = f"{f.pictures:,} pictures" if f.pictures is not None else ""
+        count = f"{f.images:,} images" if f.images is not None else ""
         where = f"{f.path.absolute()}  {count}".rstrip() if f.path else "not found"
-        click.echo(
-            f"{f.name:<11} {f.title:<22} {where if f.name != 'folder' else 'any folder of pictures: --root DIR'}"
-        )
+        click.echo(f"{f.name:<11} {f.title:<22} {where if f.name != 'folder' else 'any folder of images: --root DIR'}")
     looked = search_folders() if root is None else (root,)
     click.echo("\nLooked in: " + ", ".join(str(folder.absolute()) for folder in looked))
     click.echo("Look elsewhere with FGFAST_DATA=DIR or --root DIR; fetch with: fgfast datasets --download NAME")

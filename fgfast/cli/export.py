@@ -34,13 +34,13 @@ def _canvases(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
     help=f"Of the matrix products: {', '.join(PRECISIONS)}.",
     shell_complete=choices(PRECISIONS),
 )
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Pictures a call.")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Images per call.")
 @click.option(
     "--canvas",
     "canvases",
     multiple=True,
     callback=_canvases,
-    help="HEIGHTxWIDTH of a detector's pictures, several between commas.  [default: those that hold every picture]",
+    help="HEIGHTxWIDTH of a detector's images, several between commas.  [default: those that hold every image]",
 )
 @click.option("--split", is_flag=True, help="Detic as two graphs; suppression is left to the caller between them.")
 @click.option(

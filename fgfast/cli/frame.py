@@ -50,7 +50,7 @@ def _log(ctx: click.Context, param: click.Parameter, verbose: int) -> int:
         text = "%(levelname)s %(name)s: %(message)s"
         logging.basicConfig(level=level, format=text, stream=sys.stderr, force=True)
         logging.captureWarnings(True)
-        # Pillow warns of odd metadata in pictures that are fine; what fails has its own outcome.
+        # Pillow warns of odd metadata in images that are fine; what fails has its own outcome.
         for name in ("py.warnings", "PIL"):
             logging.getLogger(name).setLevel(logging.WARNING if verbose else logging.CRITICAL)
     return verbose

@@ -2,7 +2,7 @@
 
 dataset = open_dataset("cub")                  # looks in $FGFAST_DATA, ./data and here
 dataset = open_dataset("cub", root=Path("~"))  # the folder or the one that holds it
-dataset = open_dataset("holiday/pictures")     # a path: whichever layout it has
+dataset = open_dataset("holiday/images")     # a path: whichever layout it has
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class Finding:
         name: what `--dataset` calls it.
         title: its full name.
         path: where it lies; None where it was not found.
-        pictures: how many it lists; None where that takes long to say, or where its lists are broken.
+        images: how many it lists; None where that takes long to say, or where its lists are broken.
         how_to_get: sentences for a person who does not have it.
     """
 
     name: str
     title: str
     path: Path | None
-    pictures: int | None
+    images: int | None
     how_to_get: str
 
 
@@ -87,7 +87,7 @@ def find(name: str, search: Sequence[Path] | None = None) -> Path:
     """The folder of the data set `name`; DatasetNotFoundError says where was looked and how to get it."""
     layout = layout_named(name)
     if name == _ANY:
-        raise UsageError(f"a folder of pictures is not looked for. {layout.how_to_get}")
+        raise UsageError(f"a folder of images is not looked for. {layout.how_to_get}")
     folders = search_folders() if search is None else tuple(search)
     for folder in folders:
         found = locate(layout, folder)
@@ -137,11 +137,11 @@ def survey(search: Sequence[Path] | None = None) -> list[Finding]:
     """What is there of each data set; reads no more than short lists."""
     findings = []
     for name in _CLASSES:
-        layout, path, pictures = layout_named(name), None, None
+        layout, path, images = layout_named(name), None, None
         try:
             path = None if name == _ANY else find(name, search)
-            pictures = layout.count(path) if path else None
+            images = layout.count(path) if path else None
         except (DatasetNotFoundError, DatasetError):
             pass
-        findings.append(Finding(name, layout.title, path, pictures, layout.how_to_get))
+        findings.append(Finding(name, layout.title, path, images, layout.how_to_get))
     return findings

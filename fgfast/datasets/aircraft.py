@@ -1,4 +1,4 @@
-"""FGVC-Aircraft: id lists for three kinds of labels, boxes, and a credit banner below every picture."""
+"""FGVC-Aircraft: id lists for three kinds of labels, boxes, and a credit banner below every image."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _labelled(data: Path, kind: str, split: str) -> list[tuple[Path, int, str, s
 class Aircraft:
     """FGVC-Aircraft; see fgfast.datasets.layout.Layout for the fields.
 
-    Pictures are found by `<id>.jpg`: the lists hold ids without a suffix, so a twin in another format needs a
+    Images are found by `<id>.jpg`: the lists hold ids without a suffix, so a twin in another format needs a
     loader that knows it.
     """
 

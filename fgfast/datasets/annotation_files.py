@@ -75,7 +75,7 @@ def _encodable(name: str) -> bool:
 
 
 def safe_key(path: Path, name: str, number: int | None = None, below: str = "") -> str:
-    """The key of a picture named by an annotation file; DatasetError where the name leaves the data set.
+    """The key of an image named by an annotation file; DatasetError where the name leaves the data set.
 
     Args:
         path: the annotation file, for the message.
@@ -96,16 +96,16 @@ def unique_samples(path: Path, samples: Iterable[Sample]) -> tuple[Sample, ...]:
     seen: dict[str, Sample] = {}
     for sample in samples:
         if sample.key in seen:
-            raise DatasetError(path, f"{sample.key!r} is listed twice; each picture may be listed once")
+            raise DatasetError(path, f"{sample.key!r} is listed twice; each image may be listed once")
         seen[sample.key] = sample
     for folder in {key.rpartition("/")[0] for key in seen}:
         if folder in seen:
-            raise DatasetError(path, f"{folder!r} is listed as a picture and as a folder of pictures")
+            raise DatasetError(path, f"{folder!r} is listed as per image and as a folder of images")
     return tuple(seen.values())
 
 
 def boxes_from(path: Path, boxes: Iterable[Box], number: int | None = None) -> Float32:
-    """(N, 4) float32 x0 y0 x1 y1 in pixels of the stored picture.
+    """(N, 4) float32 x0 y0 x1 y1 in pixels of the stored image.
 
     A box without area is left out: that is what a subject outside the crop of a twin leaves behind.
     """
@@ -119,7 +119,7 @@ def boxes_from(path: Path, boxes: Iterable[Box], number: int | None = None) -> F
 
 
 def move_box(box: Box, placement: Placement) -> Box:
-    """The box in pixels of the twin's picture, clipped to it; without area where it lies outside."""
+    """The box in pixels of the twin's image, clipped to it; without area where it lies outside."""
     (dx, dy), (width, height) = placement.offset, placement.size
     x0, x1 = (min(max(x - dx, 0.0), float(width)) for x in (box[0], box[2]))
     y0, y1 = (min(max(y - dy, 0.0), float(height)) for y in (box[1], box[3]))
@@ -127,7 +127,7 @@ def move_box(box: Box, placement: Placement) -> Box:
 
 
 def pixels_from_box(box: Box, placement: Placement) -> tuple[int, int, int, int]:
-    """1-based inclusive pixels xmin ymin xmax ymax of a box moved into the twin's picture.
+    """1-based inclusive pixels xmin ymin xmax ymax of a box moved into the twin's image.
 
     Such a box cannot be empty: where it lies outside, the nearest pixel stays.
     """
@@ -148,7 +148,7 @@ def unchanged(samples: Iterable[Sample], placements: Placements) -> bool:
 
 
 def make_folders(out: Path, samples: Iterable[Sample], selected: Collection[str] | None) -> None:
-    """Make the folders of the selected pictures, also of those that failed."""
+    """Make the folders of the selected images, also of those that failed."""
     wanted = None if selected is None else set(selected)
     for folder in sorted({s.key.rpartition("/")[0] for s in samples if wanted is None or s.key in wanted}):
         try:
@@ -164,7 +164,7 @@ def replacing(target: Path, sync: bool = True) -> Iterator[IO[bytes]]:
     Args:
         target: the name it gets.
         sync: wait until it is on the disk. False for the tens of thousands of small files beside single
-            pictures, where waiting for each would outlast the run; a restarted run writes them again.
+            images, where waiting for each would outlast the run; a restarted run writes them again.
     """
     part = target.with_name(f".fgfast-{target.name}.{os.getpid()}.part")  # as io.write.sweep_parts expects
     try:

@@ -1,6 +1,6 @@
-"""Lists of boxes beside a folder of pictures: boxes.csv, and Hugging Face's metadata.csv and metadata.jsonl.
+"""Lists of boxes beside a folder of images: boxes.csv, and Hugging Face's metadata.csv and metadata.jsonl.
 
-boxes.csv has the columns path,x0,y0,x1,y1; a picture may have several lines. The metadata files name pictures
+boxes.csv has the columns path,x0,y0,x1,y1; an image may have several lines. The metadata files name images
 in `file_name`, relative to their own folder, and may have boxes as columns x0,y0,x1,y1, or as `bbox` or
 `objects.bbox`: [x, y, width, height] or a list of such, as in COCO. https://huggingface.co/docs/datasets/image_dataset
 """
@@ -34,14 +34,14 @@ CORNERS = ("x0", "y0", "x1", "y1")
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line: the picture it is about and that picture's boxes.
+    """One line: the image it is about and that image's boxes.
 
     Attributes:
         path: the file.
         number: line number from 1.
-        key: key of the picture.
+        key: key of the image.
         fields: the line as column -> value; strings in CSV.
-        boxes: x0 y0 x1 y1 in pixels of the picture.
+        boxes: x0 y0 x1 y1 in pixels of the image.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class TableRow:
     boxes: tuple[Box, ...]
 
     def joined(self, other: TableRow) -> TableRow:
-        """This line with the boxes of another line about the same picture."""
+        """This line with the boxes of another line about the same image."""
         return replace(self, boxes=self.boxes + other.boxes)
 
 
@@ -172,7 +172,7 @@ def _placed(row: TableRow, placement: Placement, column: str, below: str) -> dic
 
 
 def rewrite_table(root: Path, table: str, target: Path, placements: Placements) -> Path:
-    """Write a table with the lines whose pictures are there: under their new names, boxes moved."""
+    """Write a table with the lines whose images are there: under their new names, boxes moved."""
     column, below = _name_column(table), str(PurePosixPath(table).parent)
     rows = [
         _placed(row, placements[row.key], column, below) for row in read_table(root, table) if row.key in placements

@@ -61,7 +61,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
 
 
 def _keys_by_name(root: Path, folder: str) -> tuple[str, dict[str, str]]:
-    """Where the pictures of cars_train or cars_test lie.
+    """Where the images of cars_train or cars_test lie.
 
     Returns:
         The folder that holds them, and for copies with class folders: file name -> key.
@@ -110,7 +110,7 @@ class Cars:
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether one of the MATLAB files or of the picture folders is there."""
+        """Whether one of the MATLAB files or of the image folders is there."""
         folders = ("cars_train", "cars_test")
         return any((path / name).is_dir() for name in folders) or any(_find(path, n) for n in (*_MATS, _OLDER))
 
@@ -146,14 +146,14 @@ class Cars:
 
     @staticmethod
     def _complain_about_missing(root: Path, lists: dict[Path, list[str]]) -> None:
-        """Raise where there are pictures of a split but no annotations of it."""
+        """Raise where there are images of a split but no annotations of it."""
         there = {_MATS[path.name] for path in lists}
         for split, name in (
             ("train", "devkit/cars_train_annos.mat"),
             ("test", "cars_test_annos_withlabels.mat"),
         ):
             if split not in there and (root / f"cars_{split}").is_dir():
-                problem = f"this file is missing; without it the pictures in cars_{split} have no boxes"
+                problem = f"this file is missing; without it the images in cars_{split} have no boxes"
                 raise DatasetError(root / name, f"{problem} (devkit/cars_test_annos.mat does for boxes without labels)")
 
     @classmethod
@@ -200,9 +200,9 @@ class Cars:
         return written + [copy_file(path, out / path.relative_to(self.root)) for path in copied]
 
     def _write_list(self, source: Path, target: Path, placements: Placements) -> Path:
-        """A list with the entries whose pictures are there: renamed, and their boxes moved with the crop.
+        """A list with the entries whose images are there: renamed, and their boxes moved with the crop.
 
-        scipy cannot tell a struct array with one entry from a struct when it squeezes: with a single picture
+        scipy cannot tell a struct array with one entry from a struct when it squeezes: with a single image
         left, loaders that squeeze need np.atleast_1d.
         """
         keys = self.lists[source]

@@ -1,4 +1,4 @@
-"""Stanford Dogs: class folders, a VOC file beside each picture, and MATLAB lists for the splits."""
+"""Stanford Dogs: class folders, a VOC file beside each image, and MATLAB lists for the splits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fgfast.records import Float32, Sample, no_boxes
 _IMAGES = ("Images", "images/Images")
 _ANNOTATIONS = ("Annotation", "annotations/Annotation")
 _LISTS = {"train_list.mat": "train", "test_list.mat": "test"}
-# Lists whose rows are pictures. file_list.mat is train and test together.
+# Lists whose rows are images. file_list.mat is train and test together.
 _BY_ROW = ("train_list.mat", "test_list.mat", "file_list.mat")
 
 
@@ -30,12 +30,12 @@ def _first(root: Path, folders: tuple[str, ...]) -> str:
 
 
 def _names(variables: dict[str, Any]) -> list[str]:
-    """Pictures of a list, `<class>/<file>.jpg`; cells come squeezed to strings or wrapped in arrays."""
+    """Images of a list, `<class>/<file>.jpg`; cells come squeezed to strings or wrapped in arrays."""
     return [str(np.ravel(name)[0]) for name in np.ravel(variables["file_list"])]
 
 
 def _walk(folder: Path) -> list[str]:
-    """Pictures of the class folders, `<class>/<file>.jpg`, sorted."""
+    """Images of the class folders, `<class>/<file>.jpg`, sorted."""
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     inside = ((name, entry.name) for name in classes for entry in os.scandir(folder / name))
     return sorted(f"{name}/{file}" for name, file in inside if file.lower().endswith((".jpg", ".jpeg")))
@@ -85,27 +85,27 @@ class Dogs:
         listed = []
         for name, split in _LISTS.items():
             path = root / name
-            pictures = _names(read_mat(path, "file_list")) if path.is_file() else []
-            listed += [(path, picture, split) for picture in pictures]
+            keys = _names(read_mat(path, "file_list")) if path.is_file() else []
+            listed += [(path, image, split) for image in keys]
         if not listed:
-            listed = [(root / images, picture, "") for picture in _walk(root / images)]
+            listed = [(root / images, image, "") for image in _walk(root / images)]
         samples = []
-        for path, picture, split in listed:
-            key = safe_key(path, picture, below=images)
-            boxes = cls._boxes((root / annotations / picture).with_suffix(""))
-            samples.append(Sample(key, root / key, Path(picture).parent.name, split, boxes))
+        for path, image, split in listed:
+            key = safe_key(path, image, below=images)
+            boxes = cls._boxes((root / annotations / image).with_suffix(""))
+            samples.append(Sample(key, root / key, Path(image).parent.name, split, boxes))
         classes = tuple(sorted({sample.label for sample in samples}))
         return cls(root, classes, unique_samples(root, samples), images, annotations)
 
     @staticmethod
     def _boxes(path: Path) -> Float32:
-        """All dogs of one picture; none where it has no VOC file."""
+        """All dogs of one image; none where it has no VOC file."""
         return boxes_from(path, read_voc(path)) if path.is_file() else no_boxes()
 
     def write_annotations(
         self, out: Path, placements: Placements, selected: Collection[str] | None = None
     ) -> list[Path]:
-        """Write the lists and one VOC file for each picture that is there."""
+        """Write the lists and one VOC file for each image that is there."""
         make_folders(out, self.samples, selected)
         written = [self._write_list(name, out, placements) for name in _BY_ROW if (self.root / name).is_file()]
         for sample in self.samples:
@@ -120,18 +120,18 @@ class Dogs:
         return written
 
     def _write_list(self, name: str, out: Path, placements: Placements) -> Path:
-        """A list with the rows whose pictures are there, under their new names."""
+        """A list with the rows whose images are there, under their new names."""
         source = self.root / name
         variables = read_mat(source, "file_list", squeeze=False)
         old = _names(variables)
-        placed = [placements.get(safe_key(source, picture, below=self.images)) for picture in old]
+        placed = [placements.get(safe_key(source, image, below=self.images)) for image in old]
         new = [None if p is None else p.key.removeprefix(f"{self.images}/") for p in placed]
         if new == old:
             return copy_file(source, out / name)
-        there = np.array([picture is not None for picture in new], bool)
+        there = np.array([image is not None for image in new], bool)
         for variable, rows in variables.items():
             if len(rows) == len(old):
                 variables[variable] = rows[there]
         cells = np.empty((int(there.sum()), 1), object)
-        cells[:, 0] = [picture for picture in new if picture is not None]
+        cells[:, 0] = [image for image in new if image is not None]
         return write_mat(out / name, {**variables, "file_list": cells})

@@ -1,4 +1,4 @@
-"""Oxford Flowers-102: numbered pictures; two MATLAB files say label and split by number."""
+"""Oxford Flowers-102: numbered images; two MATLAB files say label and split by number."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def _key(ident: int) -> str:
 class Flowers:
     """Flowers-102; see fgfast.datasets.layout.Layout for the fields.
 
-    Classes are the numbers "1", "2", ...: their names are not in the data. torchvision finds pictures by
-    `image_%05d.jpg` and checks the MD5 of setid.mat: it loads a twin only where no picture is missing.
+    Classes are the numbers "1", "2", ...: their names are not in the data. torchvision finds images by
+    `image_%05d.jpg` and checks the MD5 of setid.mat: it loads a twin only where no image is missing.
     """
 
     root: Path
@@ -67,7 +67,7 @@ class Flowers:
         for variable, split in SPLITS.items():
             for ident in np.atleast_1d(sets[variable]).astype(int):
                 if not 1 <= ident <= len(numbers):
-                    problem = f"{variable} names picture {ident}; imagelabels.mat has 1 to {len(numbers)}"
+                    problem = f"{variable} names image {ident}; imagelabels.mat has 1 to {len(numbers)}"
                     raise DatasetError(root / "setid.mat", problem)
                 key = _key(ident)
                 samples.append(Sample(key, root / key, str(numbers[ident - 1]), split))

@@ -1,4 +1,4 @@
-"""Any folder of pictures: `<split>/<class>/<file>`, `<class>/<file>`, or flat."""
+"""Any folder of images: `<split>/<class>/<file>`, `<class>/<file>`, or flat."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "
 
 
 def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """Keys of the pictures and of the other files, each sorted; without hidden ones and loops of links."""
-    pictures: list[str] = []
+    """Keys of the images and of the other files, each sorted; without hidden ones and loops of links."""
+    images: list[str] = []
     others: list[str] = []
     top = root.stat()
     pending = [("", frozenset(((top.st_dev, top.st_ino),)))]
@@ -42,10 +42,10 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
                 if (here.st_dev, here.st_ino) not in above:
                     pending.append((f"{key}/", above | {(here.st_dev, here.st_ino)}))
             elif PurePosixPath(entry.name).suffix.lower() in SUFFIXES and _can_be_key(key):
-                pictures.append(key)
+                images.append(key)
             else:
                 others.append(key)
-    return sorted(pictures), sorted(others)
+    return sorted(images), sorted(others)
 
 
 def _can_be_key(key: str) -> bool:
@@ -64,10 +64,10 @@ def _place(key: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Folder:
-    """A folder of pictures; see fgfast.datasets.layout.Layout for the fields.
+    """A folder of images; see fgfast.datasets.layout.Layout for the fields.
 
     Attributes:
-        ignored: files that are neither pictures nor lists of boxes.
+        ignored: files that are neither images nor lists of boxes.
         tables: the lists of boxes, relative to the root.
     """
 
@@ -79,10 +79,10 @@ class Folder:
     tables: tuple[str, ...]
 
     name: ClassVar[str] = "folder"
-    title: ClassVar[str] = "a folder of pictures"
+    title: ClassVar[str] = "a folder of images"
     homepage: ClassVar[str] = ""
-    how_to_get: ClassVar[str] = "Name your own folder of pictures: --dataset PATH, or --dataset folder --root PATH."
-    expected: ClassVar[str] = "a picture"
+    how_to_get: ClassVar[str] = "Name your own folder of images: --dataset PATH, or --dataset folder --root PATH."
+    expected: ClassVar[str] = "an image"
     usual_folders: ClassVar[tuple[str, ...]] = ()
     subject: ClassVar[tuple[str, ...]] = ()
     turn_exif: ClassVar[bool] = True
@@ -104,7 +104,7 @@ class Folder:
         if not root.is_dir():
             raise UsageError(f"{root.absolute()} is not a folder. {cls.how_to_get}")
         try:
-            pictures, others = _walk(root)
+            images, others = _walk(root)
         except OSError as error:
             raise DatasetError(root, f"cannot be read: {error}") from error
         tables = tuple(key for key in others if _is_table(key))
@@ -114,14 +114,14 @@ class Folder:
                 rows[row.key] = row if row.key not in rows else rows[row.key].joined(row)
         listed = {key for key in rows if PurePosixPath(key).suffix.lower() in SUFFIXES}
         samples = []
-        for key in sorted({*pictures, *listed}):
+        for key in sorted({*images, *listed}):
             split, label = _place(key)
             found = rows.get(key)
             boxes = boxes_from(found.path, found.boxes, found.number) if found else no_boxes()
             samples.append(Sample(key, root / key, label, split, boxes))
         if not samples:
             raise UsageError(
-                f"no picture in {root.absolute()} ({len(others)} other files). Expected "
+                f"no image in {root.absolute()} ({len(others)} other files). Expected "
                 f"<split>/<class>/<file>, <class>/<file> or <file> with one of {' '.join(sorted(SUFFIXES))}."
             )
         classes = tuple(sorted({sample.label for sample in samples if sample.label}))

@@ -13,13 +13,13 @@ from fgfast.records import Sample
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one sample's picture lies in the twin.
+    """Where one sample's image lies in the twin.
 
     Attributes:
         key: its key in the twin; differs from the sample's key where the format changed the name.
-        offset: (x, y) of the twin picture's top-left pixel in the stored picture; (0, 0) without cropping.
-        size: (width, height) of the twin picture.
-        stored_size: (width, height) of the stored picture.
+        offset: (x, y) of the twin image's top-left pixel in the stored image; (0, 0) without cropping.
+        size: (width, height) of the twin image.
+        stored_size: (width, height) of the stored image.
     """
 
     key: str
@@ -29,16 +29,16 @@ class Placement:
 
     @property
     def moved(self) -> bool:
-        """Whether pixels lie elsewhere than in the stored picture, so that boxes and parts must be moved."""
+        """Whether pixels lie elsewhere than in the stored image, so that boxes and parts must be moved."""
         return self.offset != (0, 0) or self.size != self.stored_size
 
     def same_as(self, key: str) -> bool:
-        """Whether annotations of the sample `key` hold for the twin's picture without any change."""
+        """Whether annotations of the sample `key` hold for the twin's image without any change."""
         return self.key == key and not self.moved
 
 
-# Key of a sample -> where its picture went. A sample without an entry has no picture in the twin: it was not
-# selected, or it failed. The lists of the twin name exactly the pictures that are there.
+# Key of a sample -> where its image went. A sample without an entry has no image in the twin: it was not
+# selected, or it failed. The lists of the twin name exactly the images that are there.
 Placements = Mapping[str, Placement]
 
 
@@ -65,17 +65,17 @@ class Dataset(Protocol):
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """All pictures in the data set's own order; keys are unique. A picture may be absent on disk."""
+        """All images in the data set's own order; keys are unique. An image may be absent on disk."""
         ...
 
     @property
     def subject(self) -> tuple[str, ...]:
-        """What its pictures show, in the words of a detector's vocabulary; empty where nothing is known."""
+        """What its images show, in the words of a detector's vocabulary; empty where nothing is known."""
         ...
 
     @property
     def turn_exif(self) -> bool:
-        """Whether pictures are turned as their EXIF orientation says; False for annotated data sets."""
+        """Whether images are turned as their EXIF orientation says; False for annotated data sets."""
         ...
 
     def write_annotations(
@@ -84,13 +84,13 @@ class Dataset(Protocol):
         """Write the twin's annotation files below `out`, the twin of `root`.
 
         Files whose content still holds are copied byte for byte; the others are rewritten: lists name the
-        pictures that are there, under their new names, and boxes and parts are moved with the crop. The same
-        placements give the same bytes. The folders of all selected pictures are made, also where every
-        picture of one failed: loaders that number the classes by folder must not come to other numbers.
+        images that are there, under their new names, and boxes and parts are moved with the crop. The same
+        placements give the same bytes. The folders of all selected images are made, also where every
+        image of one failed: loaders that number the classes by folder must not come to other numbers.
 
         Args:
             out: the twin of `root`.
-            placements: where the pictures went.
+            placements: where the images went.
             selected: keys of the samples the run was asked for; None is all of them.
 
         Returns:
@@ -123,7 +123,7 @@ class Layout(Dataset, Protocol):
 
     @classmethod
     def count(cls, root: Path) -> int | None:
-        """How many pictures are listed, where that is cheap to say."""
+        """How many images are listed, where that is cheap to say."""
         ...
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: id lists, a trimap for each picture, and VOC files with the boxes of heads."""
+"""Oxford-IIIT Pet: id lists, a trimap for each image, and VOC files with the boxes of heads."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _subject_box(path: Path) -> list[Box]:
 
 
 def _write_trimap(source: Path, target: Path, placement: Placement) -> Path:
-    """The trimap in the crop's window; what lies outside the stored picture is background."""
+    """The trimap in the crop's window; what lies outside the stored image is background."""
     from PIL import Image
 
     with Image.open(source) as trimap:
@@ -129,7 +129,7 @@ class Pets:
     def write_annotations(
         self, out: Path, placements: Placements, selected: Collection[str] | None = None
     ) -> list[Path]:
-        """Write the lists, and a trimap and a VOC file for each picture that is there and had one."""
+        """Write the lists, and a trimap and a VOC file for each image that is there and had one."""
         make_folders(out, self.samples, selected)
         same = unchanged(self.samples, placements)
         placed = {Path(key).stem for key in placements}
@@ -149,7 +149,7 @@ class Pets:
         return written
 
     def _write_beside(self, ident: str, key: str, out: Path, placement: Placement) -> list[Path]:
-        """The trimap and the VOC file of one picture, where the data set has them."""
+        """The trimap and the VOC file of one image, where the data set has them."""
         written = []
         trimap, voc = f"annotations/trimaps/{ident}.png", f"annotations/xmls/{ident}.xml"
         if (source := self.root / trimap).is_file():

@@ -1,4 +1,4 @@
-"""VOC XML files: one picture's size and objects. Oxford-IIIT Pet and Stanford Dogs have them."""
+"""VOC XML files: one image's size and objects. Oxford-IIIT Pet and Stanford Dogs have them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _move(path: Path, root: ET.Element, placement: Placement) -> None:
 
 
 def rewrite_voc(source: Path, target: Path, placement: Placement) -> Path:
-    """Write a VOC file for the twin's picture: its name, its size, its objects moved with the crop."""
+    """Write a VOC file for the twin's image: its name, its size, its objects moved with the crop."""
     root = _parse(source)
     name = root.find("filename")
     if name is not None and PurePosixPath(name.text or "").suffix.lower() in (".jpg", ".jpeg"):

@@ -60,7 +60,7 @@ class Waterbirds:
     """Waterbirds; see fgfast.datasets.layout.Layout for the fields.
 
     It has no boxes of its own. Where CUB_200_2011 lies beside it, the boxes come from there: the birds keep
-    their place and the pictures their size.
+    their place and the images their size.
     """
 
     root: Path

@@ -20,7 +20,7 @@ _LITTLE_ROOM = 8 << 30
 
 @dataclass(frozen=True)
 class _Example:
-    """Stands for a data set in methods.choose: one picture, with or without a box."""
+    """Stands for a data set in methods.choose: one image, with or without a box."""
 
     name: str
     subject: tuple[str, ...]
@@ -43,7 +43,7 @@ def _choice(example: _Example) -> dict[str, Any]:
     from fgfast.pipeline import choices as methods
 
     settings, reasons = methods.choose(cast(Dataset, example), Settings(), measure=False)
-    plain = [reason.replace(" for 1 of 1 pictures", "") for reason in reasons]
+    plain = [reason.replace(" for 1 of 1 images", "") for reason in reasons]
     return {"detector": settings.detector, "segmenter": settings.segmenter, "reasons": plain}
 
 
@@ -75,7 +75,7 @@ def _mending(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts["fgfast"].get("native") is False:
         found.append(
             (
-                "the native engine is not installed: the same pictures, slower; it needs a C++17 compiler",
+                "the native engine is not installed: the same images, slower; it needs a C++17 compiler",
                 "pip install --force-reinstall --no-deps --no-cache-dir fgfast   (in a clone: .)",
             )
         )

@@ -107,7 +107,7 @@ def _native() -> str:
     bits = numbers.random((64, 48)) < 0.5
     background = np.array([1, 2, 3], np.uint8)
     if not np.array_equal(native.composite(pixels, bits, background), reference.composite(pixels, bits, background)):
-        raise NotWorking("its pictures differ from the reference's; install fgfast anew")
+        raise NotWorking("its images differ from the reference's; install fgfast anew")
     if native.rle_encode(bits) != reference.rle_encode(bits):
         raise NotWorking("its run-length codes differ from the reference's; install fgfast anew")
     return "the same bytes as the NumPy reference"

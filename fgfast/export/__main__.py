@@ -17,7 +17,7 @@ def main() -> int:
         "model", help="detic, sam_vit_b, sam_vit_l, sam_vit_h, grounding_dino_tiny, grounding_dino_base"
     )
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
-    parser.add_argument("--batch", type=int, default=1, help="pictures a call")
+    parser.add_argument("--batch", type=int, default=1, help="images per call")
     parser.add_argument("--canvas", type=canvas, action="append", default=[], help="HEIGHTxWIDTH of a detector")
     parser.add_argument("--split", action="store_true", help="Detic as two graphs")
     parser.add_argument("--backend", default="onnx", choices=("onnx", "tensorrt"))

@@ -79,7 +79,7 @@ def hold(record: dict[str, Any], allowed: Tolerance, where: str) -> None:
 
 
 def smooth_noise(generator: np.random.Generator, height: int, width: int) -> Tensor:
-    """A picture without any photograph: (height, width, 3) uint8, blotches and ever finer grain."""
+    """An image without any photograph: (height, width, 3) uint8, blotches and ever finer grain."""
     colours = torch.full((1, 3, height, width), 128.0)
     for points, contrast in ((4, 60), (24, 30), (96, 12)):
         noise = torch.from_numpy(generator.standard_normal((1, 3, points, points), np.float32))

@@ -46,13 +46,13 @@ GRAPHS: dict[str, Callable[[Detic], nn.Module]] = {
     "detic_backbone": BackboneGraph,
     "detic_heads": HeadsGraph,
 }
-# Every picture fits on one of these: shorter edge 800, longer at most 1333 pixels, rounded up to 32.
+# Every image fits on one of these: shorter edge 800, longer at most 1333 pixels, rounded up to 32.
 CANVASES = ((800, 1344), (1344, 800))
 Pooling = Literal["dense", "roialign"]
 # ONNX Runtime's CPU provider has RoiAlign up to opset 21; attention is one operator from 23 on.
 OPSETS: dict[Pooling, int] = {"dense": OPSET, "roialign": 21}
 TOLERANCES = {"fp32": DETIC_FP32, "fp16": DETIC_FP16, "bf16": DETIC_BF16}
-# (name, parts of the canvas's height and width, classes): the first picture of each case; none of them is traced.
+# (name, parts of the canvas's height and width, classes): the first image of each case; none of them is traced.
 _CASES = (("filled", (1.0, 1.0), 3), ("wide", (0.57, 1.0), 80), ("small", (0.35, 0.28), 1))
 _TRACED_CLASSES = 7
 
@@ -78,7 +78,7 @@ def contract(model: Detic, name: str, canvas: tuple[int, int], batch: int = 1) -
         model: decides channels, numbers of boxes and precision.
         name: one of GRAPHS.
         canvas: (height, width) in pixels, multiples of 32.
-        batch: pictures a call.
+        batch: images per call.
     """
     config = model.config
     if name == "detic_detector":
@@ -96,7 +96,7 @@ def example(contract: Contract) -> tuple[Tensor, ...]:
 
 
 def cases(contract: Contract) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Inputs to check with: drawn pictures that fill the canvas and that do not, noise where a graph must not look,
+    """Inputs to check with: drawn images that fill the canvas and that do not, noise where a graph must not look,
     and vocabularies of other sizes than the traced one.
 
     Yields:
@@ -119,7 +119,7 @@ def parts(
     Args:
         weights: as for build_detic.
         precision: of the matrix products.
-        batch: pictures a call.
+        batch: images per call.
         canvases: (height, width) in pixels; empty takes CANVASES.
         names: of GRAPHS.
         pooling: one of OPSETS.
@@ -171,7 +171,7 @@ def _exportable(model: Detic, pooling: Pooling) -> Detic:
     twin.backbone.bottom_up.as_grid = True
     twin.proposal_generator.suppress = suppress
     twin.roi_heads.pool = _pool
-    # Proposals may overhang their picture; beyond it RoiAlign would meet padding, so stage 0 is always dense.
+    # Proposals may overhang their image; beyond it RoiAlign would meet padding, so stage 0 is always dense.
     twin.roi_heads.pool_clipped = pool_clipped if pooling == "roialign" else _pool
     for module in twin.modules():
         if isinstance(module, Attention):
@@ -200,7 +200,7 @@ def _pool(maps: list[Tensor], boxes: Tensor, levels: Tensor, valid: Tensor | Non
 def _inputs(
     contract: Contract, generator: np.random.Generator, parts: tuple[float, float], classes: int
 ) -> dict[str, Tensor]:
-    """Inputs by name; each picture of a batch is a little smaller than the one before."""
+    """Inputs by name; each image of a batch is a little smaller than the one before."""
     shapes = {port.name: port.shape for port in contract.inputs}
     batch = int(shapes["sizes"][0])
     cell, edges = (1, shapes["pixels"][1:3]) if "pixels" in shapes else (8, shapes["p3"][2:])
@@ -222,7 +222,7 @@ def _inputs(
 
 
 def _proposals(contract: Contract, generator: np.random.Generator, sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
-    """Maps, boxes of all sizes that may overhang the picture, and scores; the last eighth of the boxes void."""
+    """Maps, boxes of all sizes that may overhang the image, and scores; the last eighth of the boxes void."""
     found = {}
     ports = {port.name: port for port in contract.inputs}
     for name in ("p3", "p4", "p5"):

@@ -57,7 +57,7 @@ def compare(
         early = boxes == "candidates" and "proposal_scores" in tolerances
         kinds = ("boxes_px", "proposal_scores" if early else "scores", "lost")
         for row in range(len(theirs[boxes])):
-            where = f"{contract.graph}, {case}, picture {row}"
+            where = f"{contract.graph}, {case}, image {row}"
             both = (boxes, _SETS[boxes])
             graph, torch = ([x[name][row].double().numpy() for name in both] for x in (ours, theirs))
             bounds = tuple(tolerances[kind] for kind in kinds)
@@ -65,7 +65,7 @@ def compare(
                 alone = [floor[name][row].double().numpy() for name in both]
                 bounds = *bounds[:2], _over_floor(bounds, alone, torch)
             for name, record in zip(both, _sets(graph, torch, bounds, where), strict=True):
-                measured.append({"case": f"{case}, picture {row}", "output": name, **record})
+                measured.append({"case": f"{case}, image {row}", "output": name, **record})
     return measured
 
 

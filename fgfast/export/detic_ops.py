@@ -47,7 +47,7 @@ def _suppress_in_onnx(boxes: Any, scores: Any, overlap: float, limit: int) -> An
         op.Constant(value_floats=[0.0]),
         center_point_box=0,
     )
-    # Rows are picture, class, box.
+    # Rows are image, class, box.
     kept = op.Reshape(op.Slice(rows, _integers(2), _integers(3), _integers(1)), _integers(-1))
     filled = op.Concat(kept, _integers(*[boxes.shape[0]] * limit), axis=0)
     return op.Reshape(op.Slice(filled, _integers(0), _integers(limit), _integers(0)), _integers(limit))
@@ -82,12 +82,12 @@ def _(maps: Tensor, boxes: Tensor, scale: float) -> Tensor:
 def _roi_align_in_onnx(maps: Any, boxes: Any, scale: float) -> Any:
     """One RoiAlign; every attribute is written, as importers have defaults of their own."""
     batch, count = boxes.shape[:2]
-    picture = _integers(*[n for n in range(batch) for _ in range(count)])
+    image = _integers(*[n for n in range(batch) for _ in range(count)])
     # In float32 throughout: boxes must have the type of the maps, and half precision resolves a pixel at best.
     pooled = op.RoiAlign(
         op.Cast(maps, to=1),
         op.Reshape(boxes, _integers(-1, 4)),
-        picture,
+        image,
         coordinate_transformation_mode="half_pixel",
         mode="avg",
         output_height=BINS,
@@ -99,7 +99,7 @@ def _roi_align_in_onnx(maps: Any, boxes: Any, scale: float) -> Any:
 
 
 def pool_clipped(maps: list[Tensor], boxes: Tensor, levels: Tensor, valid: Tensor | None) -> Tensor:
-    """roi.pool as one RoiAlign a level, for boxes that end inside their pictures. Maps must be zero outside `valid`.
+    """roi.pool as one RoiAlign a level, for boxes that end inside their images. Maps must be zero outside `valid`.
 
     Boxes of other levels lose their extent and so pool zeros: no box costs more than once, and a sum selects.
     """

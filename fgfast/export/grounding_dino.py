@@ -1,7 +1,7 @@
 """Grounding DINO as ONNX: what is traced, its contract, and inputs to trace and to check with.
 
 Results do not depend on the canvas (fgfast.models.grounding_dino.canvas). The reference of the check is transformers'
-own network on each picture alone.
+own network on each image alone.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fgfast.graphs import Contract
 from fgfast.models.files.checkpoints import Precision
 from fgfast.models.grounding_dino.canvas import CanvasGraph, largest, levels
 from fgfast.models.grounding_dino.checkpoint import network, processors
-from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, PictureGraph, Size
+from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, ImageGraph, Size
 from fgfast.models.grounding_dino.prompt import CLS, DOT, SEP
 from fgfast.tolerances import DETIC_BF16, DETIC_FP16, DETIC_FP32
 
 # Of Detic, another detector in logits and parts of 1 behind a Swin.
 TOLERANCES = {"fp32": DETIC_FP32, "fp16": DETIC_FP16, "bf16": DETIC_BF16}
-# (name, parts of the canvas's height and width, tokens of each phrase): the first picture of each case; none is traced.
+# (name, parts of the canvas's height and width, tokens of each phrase): the first image of each case; none is traced.
 _CASES = (("filled", (1.0, 1.0), (3,)), ("wide", (0.57, 1.0), (2, 4, 1)), ("small", (0.35, 0.28), (1, 1, 5, 2, 2)))
 _TRACED_PHRASES = (2, 1, 3)
 
@@ -53,7 +53,7 @@ def contract(model: Any, canvas: Size, batch: int = 1) -> Contract:
     Args:
         model: decides the number of queries.
         canvas: (height, width) in pixels, multiples of 32 and at least 128.
-        batch: pictures a call.
+        batch: images per call.
     """
     return graphs.grounding_dino(canvas, batch, model.config.num_queries)
 
@@ -65,7 +65,7 @@ def example(contract: Contract, words: int) -> tuple[Tensor, ...]:
 
 
 def cases(contract: Contract, words: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Inputs to check with: drawn pictures that fill the canvas and that do not, noise where a graph must not look,
+    """Inputs to check with: drawn images that fill the canvas and that do not, noise where a graph must not look,
     and prompts of other lengths than the traced one.
 
     Args:
@@ -88,8 +88,8 @@ def parts(
         model: "grounding_dino_tiny" or "grounding_dino_base".
         weights: as for fgfast.models.grounding_dino.build.
         precision: of linear layers and convolutions.
-        batch: pictures a call.
-        canvases: (height, width) in pixels; empty takes those that hold every picture.
+        batch: images per call.
+        canvases: (height, width) in pixels; empty takes those that hold every image.
     """
     made = network(model, weights).requires_grad_(False).eval()
     for canvas in canvases or largest(processors(model, weights)[1]):
@@ -99,7 +99,7 @@ def parts(
 def part(model: Any, contract: Contract, precision: Precision = "fp32") -> Part:
     """One graph of a model; arguments as for `graph`."""
     words = model.config.text_config.vocab_size
-    reference = PictureGraph(model)
+    reference = ImageGraph(model)
     return Part(
         contract,
         graph(model, contract, precision),
@@ -129,7 +129,7 @@ def _inputs(
     phrases: Sequence[int],
     words: int,
 ) -> dict[str, Tensor]:
-    """Inputs by name; each picture of a batch is a little smaller than the one before."""
+    """Inputs by name; each image of a batch is a little smaller than the one before."""
     batch, height, width = (int(n) for n in contract.inputs[0].shape[:3])
     pixels = torch.from_numpy(generator.integers(0, 256, (batch, height, width, 3), np.uint8))
     sizes = torch.empty(batch, 2, dtype=torch.int64)

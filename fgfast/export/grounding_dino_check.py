@@ -31,13 +31,13 @@ def compare(
     cases: Iterable[tuple[str, Mapping[str, Tensor]]],
     tolerances: Mapping[str, Tolerance],
 ) -> list[dict[str, Any]]:
-    """As check.compare, picture by picture.
+    """As check.compare, image by image.
 
     Args:
-        network: PictureGraph, in float32.
+        network: ImageGraph, in float32.
         contract: of the graph.
         exported: what is to be checked.
-        reference: not used; it chooses by itself and knows no single pictures.
+        reference: not used; it chooses by itself and knows no single images.
         cases: (name, inputs).
         tolerances: rows of fgfast.tolerances; "stages" is that of the scores cells are chosen by, too.
     """
@@ -47,7 +47,7 @@ def compare(
         ours = exported(inputs)
         canvas = (int(inputs["pixels"].shape[1]), int(inputs["pixels"].shape[2]))
         for row in range(len(inputs["pixels"])):
-            where = f"{case}, picture {row}"
+            where = f"{case}, image {row}"
             height, width = inputs["sizes"][row].tolist()
             alone = {name: tensor[row : row + 1] for name, tensor in inputs.items()}
             alone["pixels"] = alone["pixels"][:, :height, :width]
@@ -62,15 +62,15 @@ def compare(
 
 
 def renumbered(cells: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """The numbers that cells of a canvas have in the picture alone.
+    """The numbers that cells of a canvas have in the image alone.
 
     Args:
         cells: (Q,) int64.
         canvas: (height, width) in pixels.
-        size: of the picture, pixels, at least SMALLEST_SIDE.
+        size: of the image, pixels, at least SMALLEST_SIDE.
 
     Returns:
-        (Q,) int64; -1 for cells beyond the picture.
+        (Q,) int64; -1 for cells beyond the image.
     """
     found = torch.full_like(cells, -1)
     first = first_alone = 0
@@ -101,7 +101,7 @@ def _excess(chosen: _Chosen, contract: Contract, where: str, tolerances: Mapping
     """How far the chosen cells' scores are from those of the best, rank by rank."""
     where = f"{contract.graph}, {where}: cells"
     if (chosen.cells < 0).any() or len(chosen.cells.unique()) != len(chosen.cells):
-        raise ParityError(f"{where} beyond the picture were chosen, or one twice")
+        raise ParityError(f"{where} beyond the image were chosen, or one twice")
     best = chosen.scores.topk(len(chosen.cells)).values
     record = check.amount((chosen.scores[chosen.cells] - best).double().numpy())
     check.hold(record, tolerances["stages"], where)

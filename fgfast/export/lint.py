@@ -35,7 +35,7 @@ TENSORRT = "10.15"
 OPSETS = range(9, 25)
 TOPK_MOST = 3840
 NMS_MOST = 5000
-"""Pairs of box and class, best scores first, that INMSLayer looks at in each picture."""
+"""Pairs of box and class, best scores first, that INMSLayer looks at in each image."""
 
 _INLINE_BYTES = 1 << 16
 """Initializers from this size on are never looked into, wherever they lie."""

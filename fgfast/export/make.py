@@ -91,8 +91,8 @@ def export(
         model: "sam_vit_b", "sam_vit_l", "sam_vit_h", "detic", "grounding_dino_tiny" or "grounding_dino_base".
         weights: "cached", "random:SEED" or a file.
         precision: of the matrix products.
-        batch: pictures a call.
-        canvases: of the detectors, (height, width) in pixels; empty takes those that hold every picture.
+        batch: images per call.
+        canvases: of the detectors, (height, width) in pixels; empty takes those that hold every image.
         split: Detic as two graphs, with non-maximum suppression left to the caller between them.
         backend: "onnx", or "tensorrt" for the engines of the first GPU as well.
         out: the folder all graphs lie in; None takes the cache, where `fgfast convert` looks for them.
@@ -156,7 +156,7 @@ def parts(
         raise UsageError(f"{model} has no split form; Detic has")
     if model.startswith("sam_"):
         if canvases:
-            raise UsageError(f"{model} has one size of picture: leave --canvas out")
+            raise UsageError(f"{model} has one size of image: leave --canvas out")
         yield from _sam_parts(model, weights, precision, batch)
     elif model == "detic":
         from fgfast.export import detic

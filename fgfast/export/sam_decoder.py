@@ -1,6 +1,6 @@
 """SAM's prompt encoder and mask decoder as ONNX: what is traced, its contract, and inputs to trace and check with.
 
-Boxes and pictures may vary in number from call to call. Always float32, as in PyTorch.
+Boxes and images may vary in number from call to call. Always float32, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fgfast.models.sam.architecture import CHANNELS
 from fgfast.models.sam.graph import MaskDecoderGraph
 from fgfast.models.sam.model import Sam
 
-# (pictures, boxes) of the cases: one of each, which a tracer may take for a constant, and more. None is traced.
+# (images, boxes) of the cases: one of each, which a tracer may take for a constant, and more. None is traced.
 _COUNTS = ((1, 1), (1, 5), (3, 7))
 _TRACED = (2, 3)
 
@@ -51,7 +51,7 @@ def cases(contract: Contract) -> Iterator[tuple[str, dict[str, Tensor]]]:
         (name, inputs).
     """
     for seed, (images, pairs) in enumerate(_COUNTS, start=1):
-        yield f"{pairs} boxes in {images} pictures", _drawn(contract, images, pairs, seed)
+        yield f"{pairs} boxes in {images} images", _drawn(contract, images, pairs, seed)
 
 
 def _drawn(contract: Contract, images: int, pairs: int, seed: int) -> dict[str, Tensor]:

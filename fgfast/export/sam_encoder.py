@@ -16,7 +16,7 @@ from fgfast.models.sam.exported import ExportedEncoder
 from fgfast.models.sam.graph import ImageEncoderGraph
 from fgfast.models.sam.model import Sam
 
-# Height and width as parts of the side, one of them 1: the pictures that graphs are checked on, none of them traced.
+# Height and width as parts of the side, one of them 1: the images that graphs are checked on, none of them traced.
 _SHAPES = {"landscape": (0.66, 1.0), "portrait": (1.0, 0.37)}
 
 
@@ -36,7 +36,7 @@ def contract(sam: Sam, batch: int | str = 1) -> Contract:
 
     Args:
         sam: the model.
-        batch: pictures a call, or a word where that may vary.
+        batch: images per call, or a word where that may vary.
     """
     return graphs.sam_image_encoder(sam.architecture.side, batch)
 
@@ -49,10 +49,10 @@ def example(contract: Contract) -> tuple[Tensor, ...]:
 
 
 def cases(contract: Contract) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Inputs to check with: drawn pictures of other aspect ratios, and noise where a graph must not look.
+    """Inputs to check with: drawn images of other aspect ratios, and noise where a graph must not look.
 
     Args:
-        contract: where the batch may vary, cases have 1 and 3 pictures.
+        contract: where the batch may vary, cases have 1 and 3 images.
 
     Yields:
         (name, inputs).
@@ -65,7 +65,7 @@ def cases(contract: Contract) -> Iterator[tuple[str, dict[str, Tensor]]]:
         pixels = torch.from_numpy(generator.integers(0, 256, (count, side, side, 3), np.uint8))
         sizes = torch.empty(count, 2, dtype=torch.int64)
         for n in range(count):
-            # Each picture of a batch is a little smaller than the one before.
+            # Each image of a batch is a little smaller than the one before.
             height, width = (math.ceil(side * part * (1 - n / 16)) for part in parts)
             pixels[n, :height, :width] = smooth_noise(generator, height, width)
             sizes[n] = torch.tensor([height, width])

@@ -1,4 +1,4 @@
-"""Pictures decoded in batches by a library that knows plain JPEGs only, and the CPU decoder for all others.
+"""Images decoded in batches by a library that knows plain JPEGs only, and the CPU decoder for all others.
 
 The library may refuse a batch because of one file in it. Then each of its files is tried alone, and what is refused
 alone goes to the CPU decoder, which gives it the pixels or the error that it has under every decoder.
@@ -21,8 +21,8 @@ from fgfast.records import Image, UInt8
 if TYPE_CHECKING:
     from fgfast.io.decoders import Decoder
 
-# At most so many pixels are decoded at once: 0.8 GB as RGB, so that a batch of huge pictures fits beside the models.
-# Not less than MAX_PIXELS, for a batch cannot be smaller than one picture.
+# At most so many pixels are decoded at once: 0.8 GB as RGB, so that a batch of huge images fits beside the models.
+# Not less than MAX_PIXELS, for a batch cannot be smaller than one image.
 BATCH_PIXELS = 2**28
 
 
@@ -51,11 +51,11 @@ class BatchedDecoder:
     Args:
         name: of the decoder.
         library: decodes the plain JPEGs; closed with the decoder.
-        batch: pictures it is given at once, at most.
+        batch: images it is given at once, at most.
         others: the CPU decoder, for all other files; closed with the decoder.
 
     Attributes:
-        counts: how many pictures went which way: "batched", "odd" (not plain, to the CPU), "refused" (plain, but
+        counts: how many images went which way: "batched", "odd" (not plain, to the CPU), "refused" (plain, but
             the library would not; to the CPU).
     """
 
@@ -71,7 +71,7 @@ class BatchedDecoder:
         """See `fgfast.io.decoders.Decoder`.
 
         Raises:
-            DeviceFailedError: the library fails on a picture that is known to be good: its device does not work any
+            DeviceFailedError: the library fails on an image that is known to be good: its device does not work any
                 more.
         """
         results: list[Image | SampleError | None] = [None] * len(files)
@@ -101,7 +101,7 @@ class BatchedDecoder:
         """The pixels of each; None for those that the library refuses."""
         try:
             return self._checked(group)
-        except Exception as error:  # libraries raise many kinds; what is really broken shows on the known picture
+        except Exception as error:  # libraries raise many kinds; what is really broken shows on the known image
             if len(group) > 1:
                 return [self._decode([entry])[0] for entry in group]
             self._expect_to_work(error)
@@ -110,17 +110,17 @@ class BatchedDecoder:
     def _checked(self, group: Sequence[_Entry]) -> list[UInt8 | None]:
         decoded = self._library.decode([np.frombuffer(e.data, np.uint8, e.header.end) for e in group])
         if len(decoded) != len(group):
-            raise ValueError(f"{self.name} gave {len(decoded)} pictures for {len(group)} files")
+            raise ValueError(f"{self.name} gave {len(decoded)} images for {len(group)} files")
         sizes = [(e.header.height, e.header.width, 3) for e in group]
         return [pixels if pixels.shape == size else None for pixels, size in zip(decoded, sizes, strict=True)]
 
     def _expect_to_work(self, cause: Exception) -> None:
-        """Raise unless the library still decodes a picture that is known to be good."""
+        """Raise unless the library still decodes per image that is known to be good."""
         try:
             self._library.decode([np.frombuffer(_known_good(), np.uint8)])
         except Exception:
             raise DeviceFailedError(
-                f"the decoder {self.name} does not work any more; it fails on a good picture too, and said: {cause}. "
+                f"the decoder {self.name} does not work any more; it fails on a good image too, and said: {cause}. "
                 "Look at the device (fgfast doctor), or decode with --decoder cpu"
             ) from cause
 
@@ -147,7 +147,7 @@ def _plain(files: Sequence[bytes], turn_exif: bool) -> Iterator[_Entry]:
 
 
 def _groups(entries: Sequence[_Entry], batch: int) -> Iterator[list[_Entry]]:
-    """In order, at most `batch` pictures and `BATCH_PIXELS` pixels in each."""
+    """In order, at most `batch` images and `BATCH_PIXELS` pixels in each."""
     group: list[_Entry] = []
     total = 0
     for entry in entries:

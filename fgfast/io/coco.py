@@ -30,7 +30,7 @@ _PARQUET_ROWS = 4096
 _COPY_BYTES = 1 << 20
 
 Add = Callable[[Outcome], None]
-"""Takes the next written picture, in the data set's order."""
+"""Takes the next written image, in the data set's order."""
 
 _json = json.JSONEncoder(separators=(",", ":")).encode
 """A value as JSON without spaces, ASCII only."""
@@ -55,11 +55,11 @@ def write_instances(
 
 @contextlib.contextmanager
 def instances(path: Path, labels: Mapping[str, str], classes: Sequence[str], source: str) -> Iterator[Add]:
-    """Write COCO instances: an image and an annotation for each picture of the twin, as they are added.
+    """Write COCO instances: an image and an annotation for each image of the twin, as they are added.
 
-    Category ids count from 1 in the order of `classes`; pictures without a class get one more,
+    Category ids count from 1 in the order of `classes`; images without a class get one more,
     "unlabelled"; `area` is the mask's area; segmentations are compressed, column-major run-length strings in the frame
-    of the twin's picture; `score` is the segmenter's own estimate.
+    of the twin's image; `score` is the segmenter's own estimate.
 
     Args:
         path: the JSON file; it is there, whole and durable, when the block has ended well.
@@ -122,19 +122,19 @@ def _part_of(path: Path) -> Iterator[IO[bytes]]:
     settle([(part, path)])
 
 
-def _images(pictures: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
+def _images(images: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
     """COCO images, numbered from `first`; written by hand, which takes a third of the time of `json.dumps`."""
-    for number, (outcome, _) in enumerate(pictures, first):
+    for number, (outcome, _) in enumerate(images, first):
         assert outcome.twin is not None and outcome.twin_size is not None
         width, height = outcome.twin_size
         yield f'{{"id":{number},"file_name":{_json(outcome.twin)},"width":{width},"height":{height}}}'
 
 
-def _annotations(pictures: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
+def _annotations(images: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
     """COCO annotations, numbered from `first`."""
-    strings = [_counts_in_twin(outcome) for outcome, _ in pictures]
-    boxes, areas = boxes_and_areas(strings, [outcome.twin_size or (0, 0) for outcome, _ in pictures])
-    rows = zip(pictures, strings, boxes.tolist(), areas.tolist(), strict=True)
+    strings = [_counts_in_twin(outcome) for outcome, _ in images]
+    boxes, areas = boxes_and_areas(strings, [outcome.twin_size or (0, 0) for outcome, _ in images])
+    rows = zip(images, strings, boxes.tolist(), areas.tolist(), strict=True)
     for number, ((outcome, category), counts, (x0, y0, x1, y1), area) in enumerate(rows, first):
         width, height = outcome.twin_size or (0, 0)
         score = "" if outcome.quality is None else f',"score":{_number(outcome.quality)}'
@@ -151,7 +151,7 @@ def _number(value: float) -> str:
 
 
 def _counts_in_twin(outcome: Outcome) -> bytes:
-    """The run-length string of a written picture's mask in the frame of the twin's picture."""
+    """The run-length string of a written image's mask in the frame of the twin's image."""
     assert outcome.rle is not None
     if outcome.offset == (0, 0) and outcome.twin_size == outcome.size:
         return outcome.rle
@@ -159,7 +159,7 @@ def _counts_in_twin(outcome: Outcome) -> bytes:
 
 
 def mask_in_twin(outcome: Outcome) -> Bool:
-    """The mask of a written picture in the frame of the twin's picture, (h, w) bool."""
+    """The mask of a written image in the frame of the twin's image, (h, w) bool."""
     assert outcome.size is not None and outcome.twin_size is not None and outcome.rle is not None
     bits = ops.rle_decode(outcome.rle, outcome.size[1], outcome.size[0])
     if outcome.offset == (0, 0) and outcome.twin_size == outcome.size:
@@ -183,7 +183,7 @@ def write_parquet(path: Path, outcomes: Iterable[Outcome]) -> None:
 def parquet(path: Path) -> Iterator[Add]:
     """Write masks as one Parquet file: key, twin, height, width, counts (COCO run-length string), status, reasons.
 
-    Masks are in the frame of the stored picture, as the ledger has them. A row group holds 4096 of them.
+    Masks are in the frame of the stored image, as the ledger has them. A row group holds 4096 of them.
 
     Raises:
         OutputFailedError: the disk is full, read-only or failing.

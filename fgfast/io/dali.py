@@ -1,7 +1,7 @@
 """Plain JPEGs through NVIDIA DALI, on the CPU (libjpeg-turbo) or the GPU (nvJPEG). The one module that imports DALI.
 
-Resizing stays out of the pipeline. Where a filter reaches over a picture's edge, DALI repeats the edge and Pillow,
-which the models were trained with, leaves the filter's rest out. So pictures that are shrunk differ by several grey
+Resizing stays out of the pipeline. Where a filter reaches over an image's edge, DALI repeats the edge and Pillow,
+which the models were trained with, leaves the filter's rest out. So images that are shrunk differ by several grey
 levels on their borders, and by one within (`fgfast.bench.decoders` measures it). `fgfast.ops.resize` is Pillow's to the
 bit.
 """
@@ -52,8 +52,8 @@ class DaliJpegs:
             self._pipeline = self._build()
         pipeline, self._pipeline = self._pipeline, None
         pipeline.feed_input(_INPUT, list(files))
-        (pictures,) = pipeline.run()
-        decoded = [np.array(pictures.at(n)) for n in range(len(files))]
+        (images,) = pipeline.run()
+        decoded = [np.array(images.at(n)) for n in range(len(files))]
         # Only now: DALI says that a pipeline is not valid any more after an error, and it is built anew then.
         self._pipeline = pipeline
         return decoded
@@ -65,17 +65,17 @@ class DaliJpegs:
     def _build(self) -> Any:
         from nvidia.dali import Pipeline, fn, types
 
-        # One batch is in flight: whoever calls waits for its pictures, so there is nothing to fetch ahead. The
+        # One batch is in flight: whoever calls waits for its images, so there is nothing to fetch ahead. The
         # default (dynamic) executor copies from GPU to CPU within the pipeline and keeps no buffer between calls.
         pipeline = Pipeline(
             batch_size=self._batch, num_threads=self._threads, device_id=self._gpu, prefetch_queue_depth=1
         )
         with pipeline:
             encoded = fn.external_source(name=_INPUT, ndim=1, dtype=types.UINT8, batch=True)
-            pictures = fn.decoders.image(
+            images = fn.decoders.image(
                 encoded, output_type=types.RGB, adjust_orientation=False, use_fast_idct=False, **self._options()
             )
-            pipeline.set_outputs(pictures if self._gpu is None else pictures.cpu())
+            pipeline.set_outputs(images if self._gpu is None else images.cpu())
         pipeline.build()
         return pipeline
 
@@ -86,7 +86,7 @@ class DaliJpegs:
             "device": "mixed",
             # Chroma between its samples is interpolated, as libjpeg does it.
             "jpeg_fancy_upsampling": True,
-            # The hardware decoder takes all that it can, or a picture's pixels would depend on its place in the batch.
+            # The hardware decoder takes all that it can, or an image's pixels would depend on its place in the batch.
             "hw_decoder_load": 1.0,
             # Workers of several devices share the cores; each would pin its threads to the same ones.
             "affine": False,

@@ -1,7 +1,7 @@
-"""Picture files to pixels, on the CPU.
+"""Image files to pixels, on the CPU.
 
 One rule for every decoder: pixels are what Pillow's `Image.convert("RGB")` gives (that is what the usual loaders show
-a classifier), except that 16-bit pictures keep their upper 8 bits instead of being clipped. Of animations the first
+a classifier), except that 16-bit images keep their upper 8 bits instead of being clipped. Of animations the first
 frame counts. Clean JPEGs go through libjpeg-turbo directly; whatever it warns about is left to Pillow.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fgfast.errors import PictureBrokenError, PictureMissingError, PictureRefusedError
+from fgfast.errors import ImageBrokenError, ImageMissingError, ImageRefusedError
 from fgfast.records import Image, UInt8
 
 if TYPE_CHECKING:
@@ -33,22 +33,22 @@ def read_bytes(path: Path) -> bytes:
     """The file's content.
 
     Raises:
-        PictureMissingError: there is no such file.
-        PictureBrokenError: it cannot be read, or is empty.
+        ImageMissingError: there is no such file.
+        ImageBrokenError: it cannot be read, or is empty.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise PictureMissingError("missing", f"there is no file {path}") from None
+        raise ImageMissingError("missing", f"there is no file {path}") from None
     except OSError as error:
-        raise PictureBrokenError("unreadable", f"{path} cannot be read: {error.strerror or error}") from error
+        raise ImageBrokenError("unreadable", f"{path} cannot be read: {error.strerror or error}") from error
     if not data:
-        raise PictureBrokenError("empty file", f"{path} has no bytes; fetch it again")
+        raise ImageBrokenError("empty file", f"{path} has no bytes; fetch it again")
     return data
 
 
 def decode(data: bytes, name: str, turn_exif: bool) -> Image:
-    """Decode a picture.
+    """Decode an image.
 
     Args:
         data: the file's content.
@@ -56,11 +56,11 @@ def decode(data: bytes, name: str, turn_exif: bool) -> Image:
         turn_exif: turn it as its EXIF orientation says (plain folders) or leave it as stored (annotated data sets).
 
     Returns:
-        The picture as (H, W, 3) uint8 RGB.
+        The image as (H, W, 3) uint8 RGB.
 
     Raises:
-        PictureBrokenError: not a picture, truncated or damaged.
-        PictureRefusedError: it declares more than `MAX_PIXELS`.
+        ImageBrokenError: not an image, truncated or damaged.
+        ImageRefusedError: it declares more than `MAX_PIXELS`.
     """
     if data[:3] == b"\xff\xd8\xff" and not (turn_exif and may_be_turned(data)):
         pixels = _decode_clean_jpeg(data, name)
@@ -97,26 +97,26 @@ def _decode_with_pillow(data: bytes, name: str, turn_exif: bool) -> UInt8:
     from PIL import UnidentifiedImageError
 
     try:
-        picture = pillow.open(io.BytesIO(data), formats=_formats())
+        image = pillow.open(io.BytesIO(data), formats=_formats())
     except pillow.DecompressionBombError:
         raise _too_large(name, "too many") from None
     except UnidentifiedImageError:
-        raise PictureBrokenError(
-            "not a picture", f"{name} is not a picture of a known format ({', '.join(FORMATS)})"
+        raise ImageBrokenError(
+            "not an image", f"{name} is not an image of a known format ({', '.join(FORMATS)})"
         ) from None
     except Exception as error:  # Pillow's readers raise many kinds on damaged headers
-        raise PictureBrokenError("broken", f"{name} has a damaged header: {error}") from error
-    _refuse_if_too_large(picture.width, picture.height, name)
+        raise ImageBrokenError("broken", f"{name} has a damaged header: {error}") from error
+    _refuse_if_too_large(image.width, image.height, name)
     try:
-        picture.load()
-        return _to_rgb(_turned(picture) if turn_exif else picture)
+        image.load()
+        return _to_rgb(_turned(image) if turn_exif else image)
     except MemoryError:
-        raise _too_large(name, f"{picture.width}x{picture.height}") from None
-    except PictureBrokenError as error:
-        raise PictureBrokenError(error.reason, f"{name} cannot be used: {error}") from None
+        raise _too_large(name, f"{image.width}x{image.height}") from None
+    except ImageBrokenError as error:
+        raise ImageBrokenError(error.reason, f"{name} cannot be used: {error}") from None
     except Exception as error:  # likewise, on damaged content
         reason = "truncated" if "truncated" in str(error).lower() else "broken"
-        raise PictureBrokenError(reason, f"{name} is {reason}: {error}; fetch it again or mend it") from error
+        raise ImageBrokenError(reason, f"{name} is {reason}: {error}; fetch it again or mend it") from error
 
 
 @cache
@@ -128,26 +128,26 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in pillow.OPEN)
 
 
-def _turned(picture: PillowImage.Image) -> PillowImage.Image:
-    """The picture as a viewer shows it. Damaged EXIF means no turning."""
+def _turned(image: PillowImage.Image) -> PillowImage.Image:
+    """The image as a viewer shows it. Damaged EXIF means no turning."""
     from PIL import ImageOps
 
     try:
-        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # Pillow's EXIF parser raises many kinds; the pixels are fine
-        return picture
-    return ImageOps.exif_transpose(picture) if orientation in range(2, 9) else picture
+        return image
+    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
 
 
-def _to_rgb(picture: PillowImage.Image) -> UInt8:
-    if picture.mode.startswith("I;16") or picture.mode == "I":
-        grey = (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+def _to_rgb(image: PillowImage.Image) -> UInt8:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    if picture.mode == "F":
-        raise PictureBrokenError("unsupported", "its pixels are floating-point numbers; convert it to 8 or 16 bits")
-    if picture.mode == "P" and "transparency" in picture.info:
-        picture = picture.convert("RGBA")  # same colours, without a warning for each picture
-    return np.ascontiguousarray(np.asarray(picture.convert("RGB")))
+    if image.mode == "F":
+        raise ImageBrokenError("unsupported", "its pixels are floating-point numbers; convert it to 8 or 16 bits")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # same colours, without a warning for each image
+    return np.ascontiguousarray(np.asarray(image.convert("RGB")))
 
 
 def _refuse_if_too_large(width: int, height: int, name: str) -> None:
@@ -155,7 +155,7 @@ def _refuse_if_too_large(width: int, height: int, name: str) -> None:
         raise _too_large(name, f"{width}x{height}")
 
 
-def _too_large(name: str, size: str) -> PictureRefusedError:
-    return PictureRefusedError(
+def _too_large(name: str, size: str) -> ImageRefusedError:
+    return ImageRefusedError(
         "too large", f"{name} declares {size} pixels; at most {MAX_PIXELS:,} are decoded; scale it down first"
     )

@@ -22,12 +22,12 @@ from fgfast.io.batched import BatchedDecoder
 from fgfast.io.decode import decode
 from fgfast.records import Bool, Image, UInt8
 
-# The least IoU of a picture's mask with the one that it has under the CPU decoder: two masks of one picture that differ
+# The least IoU of an image's mask with the one that it has under the CPU decoder: two masks of one image that differ
 # less are the same to a classifier; people who draw a mask twice differ by some percent.
 GATE_IOU = 0.995
 
-# Pictures a batch. On the GPU: enough to keep the several engines of a hardware decoder busy, and 18 MB of 500-pixel
-# pictures. On the CPU: some for each thread, so that none waits long for the last one.
+# Images per batch. On the GPU: enough to keep the several engines of a hardware decoder busy, and 18 MB of 500-pixel
+# images. On the CPU: some for each thread, so that none waits long for the last one.
 _GPU_BATCH = 32
 _CPU_BATCH = 4
 
@@ -42,7 +42,7 @@ _NEEDS = {
 
 
 class Decoder(Protocol):
-    """Turns files into pictures.
+    """Turns files into images.
 
     Attributes:
         name: one of `DECODERS`, without "auto".
@@ -61,7 +61,7 @@ class Decoder(Protocol):
             turn_exif: turn them as their EXIF orientation says, or leave them as stored.
 
         Returns:
-            In the same order, each file's picture, in host memory, or its error.
+            In the same order, each file's image, in host memory, or its error.
         """
         ...
 
@@ -121,7 +121,7 @@ def decoder(name: str, device: str = "cpu", threads: int = 1, batch: int | None 
         name: one of `DECODERS`. "auto" is for the caller to resolve, with `available`, `judge` and `rates`.
         device: where it decodes: "cpu" or "cuda:N".
         threads: CPU threads; those of a GPU decoder decode what is not a plain JPEG.
-        batch: pictures a call; None takes what suits the decoder.
+        batch: images per call; None takes what suits the decoder.
 
     Raises:
         UnknownNameError: there is no such decoder.
@@ -133,7 +133,7 @@ def decoder(name: str, device: str = "cpu", threads: int = 1, batch: int | None 
     if name == "auto":
         raise UsageError(f"the decoder auto is chosen by measuring; make one of {', '.join(available(device))}")
     if threads < 1 or (batch is not None and batch < 1):
-        raise UsageError(f"a decoder needs at least 1 thread and 1 picture a batch, not {threads} and {batch}")
+        raise UsageError(f"a decoder needs at least 1 thread and 1 image a batch, not {threads} and {batch}")
     alone = CpuDecoder(threads)
     if name == "cpu":
         return alone
@@ -166,15 +166,15 @@ class Gate:
 
     Attributes:
         decoder: its name.
-        pictures: how many were compared.
-        worst_iou: the least IoU of a picture's two masks.
+        images: how many were compared.
+        worst_iou: the least IoU of an image's two masks.
         mean_iou: their mean.
         largest_difference: of any channel of any pixel, in grey levels.
         passed: whether `worst_iou` is at least `GATE_IOU`.
     """
 
     decoder: str
-    pictures: int
+    images: int
     worst_iou: float
     mean_iou: float
     largest_difference: int
@@ -184,26 +184,26 @@ class Gate:
         """The verdict, for run.json and the console."""
         verdict = "passed" if self.passed else "did not pass"
         return (
-            f"{self.decoder} {verdict} the parity gate: on {self.pictures} pictures its masks have IoU "
+            f"{self.decoder} {verdict} the parity gate: on {self.images} images its masks have IoU "
             f"{self.worst_iou:.4f} at worst and {self.mean_iou:.4f} in the mean with the CPU decoder's "
             f"({GATE_IOU} is needed); pixels differ by up to {self.largest_difference} grey levels"
         )
 
 
 def judge(decoder: str, ours: Sequence[Bool], theirs: Sequence[Bool], pixels: Sequence[tuple[UInt8, UInt8]]) -> Gate:
-    """Compare the masks that the same pictures get under two decoders.
+    """Compare the masks that the same images get under two decoders.
 
     Args:
         decoder: the name of the one on trial.
         ours: its masks, (H, W) bool each.
-        theirs: the CPU decoder's masks of the same pictures.
-        pixels: the pictures themselves, (H, W, 3) uint8 RGB: its pixels and the CPU decoder's.
+        theirs: the CPU decoder's masks of the same images.
+        pixels: the images themselves, (H, W, 3) uint8 RGB: its pixels and the CPU decoder's.
 
     Raises:
-        ValueError: there is no picture, something of one is missing, or its two versions have different sizes.
+        ValueError: there is no image, something of one is missing, or its two versions have different sizes.
     """
     if not ours or len(ours) != len(pixels):
-        raise ValueError(f"the parity gate needs a picture's masks and pixels, not {len(ours)} and {len(pixels)}")
+        raise ValueError(f"the parity gate needs per image's masks and pixels, not {len(ours)} and {len(pixels)}")
     overlaps = [_iou(mine, other) for mine, other in zip(ours, theirs, strict=True)]
     differences = [_difference(mine, other) for mine, other in pixels]
     return Gate(
@@ -219,23 +219,23 @@ def judge(decoder: str, ours: Sequence[Bool], theirs: Sequence[Bool], pixels: Se
 def _iou(ours: Bool, theirs: Bool) -> float:
     """Intersection over union; 1 where both are empty."""
     if ours.shape != theirs.shape:
-        raise ValueError(f"masks of one picture must have one size, not {ours.shape} and {theirs.shape}")
+        raise ValueError(f"masks of one image must have one size, not {ours.shape} and {theirs.shape}")
     union = int(np.count_nonzero(ours | theirs))
     return int(np.count_nonzero(ours & theirs)) / union if union else 1.0
 
 
 def _difference(ours: UInt8, theirs: UInt8) -> int:
     if ours.shape != theirs.shape:
-        raise ValueError(f"pixels of one picture must have one size, not {ours.shape} and {theirs.shape}")
+        raise ValueError(f"pixels of one image must have one size, not {ours.shape} and {theirs.shape}")
     return int(np.max(np.maximum(ours, theirs) - np.minimum(ours, theirs), initial=0))
 
 
 def rates(decoders: Sequence[Decoder], files: Sequence[bytes], rounds: int = 3) -> dict[str, float]:
-    """Pictures a second of each decoder, by name: medians of rounds in which each has its turn.
+    """Images a second of each decoder, by name: medians of rounds in which each has its turn.
 
     Args:
         decoders: with different names.
-        files: contents of pictures of the data set; each decoder gets them in batches as it likes.
+        files: contents of images of the data set; each decoder gets them in batches as it likes.
         rounds: timed rounds. One before them is not timed, so that what is made at first use exists.
     """
     names = [f"{n}" for n in range(len(files))]

@@ -42,7 +42,7 @@ class PlainJpeg:
     Attributes:
         width: pixels a row, as stored.
         height: rows, as stored.
-        end: bytes of the file up to and with the end marker; what follows is no part of the picture.
+        end: bytes of the file up to and with the end marker; what follows is no part of the image.
         orientation: 1..8 as EXIF counts; None where the file says it in a way that only Pillow reads (XMP).
     """
 
@@ -95,7 +95,7 @@ class _Frame:
         self._known: dict[int, list[int | None]] = {part: [None] * 64 for part in self.ids}
 
     def blocks(self) -> int:
-        """Minimum coded units of the picture in one scan of all components."""
+        """Minimum coded units of the image in one scan of all components."""
         across, down = 8 * (self.sampling >> 4), 8 * (self.sampling & 15)
         return -(-self.width // across) * -(-self.height // down)
 

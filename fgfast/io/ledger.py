@@ -1,6 +1,6 @@
 """What is done: one SQLite file an output folder, one row a sample, one writer.
 
-A picture is on disk, synced and renamed, before its row is. A row therefore proves its picture; a picture without a row
+An image is on disk, synced and renamed, before its row is. A row therefore proves its image; an image without a row
 is done again. The journal is SQLite's rollback journal, not the write-ahead log, so that the file also works on the
 network file systems of clusters.
 """
@@ -35,15 +35,15 @@ _SCHEMA = (
     stage       TEXT NOT NULL,
     reasons     TEXT NOT NULL,        -- JSON list
     detail      TEXT NOT NULL,
-    twin        TEXT,                 -- key of the written picture
-    width       INTEGER, height      INTEGER,  -- of the stored picture
-    twin_width  INTEGER, twin_height INTEGER,  -- of the written picture
+    twin        TEXT,                 -- key of the written image
+    width       INTEGER, height      INTEGER,  -- of the stored image
+    twin_width  INTEGER, twin_height INTEGER,  -- of the written image
     offset_x    INTEGER NOT NULL, offset_y INTEGER NOT NULL,
     x0 REAL, y0 REAL, x1 REAL, y1 REAL,        -- the prompt
     box_reason  TEXT NOT NULL,
     others      TEXT NOT NULL,        -- JSON: boxes not chosen, each x0 y0 x1 y1 score name
     area        INTEGER,
-    rle         BLOB,                 -- COCO run-length string at the stored picture's size
+    rle         BLOB,                 -- COCO run-length string at the stored image's size
     quality     REAL,
     seconds     TEXT NOT NULL         -- JSON: stage -> seconds
 )""",

@@ -47,8 +47,8 @@ class NvJpegs:
         """See `fgfast.io.batched.JpegLibrary`. Waits for the device."""
         # Copies, for torch warns of arrays that must not be written to.
         encoded = [self._torch.from_numpy(np.array(file)) for file in files]
-        pictures = self._decode(encoded, mode=self._mode, device=self._device)
-        return [picture.permute(1, 2, 0).contiguous().cpu().numpy() for picture in pictures]
+        images = self._decode(encoded, mode=self._mode, device=self._device)
+        return [image.permute(1, 2, 0).contiguous().cpu().numpy() for image in images]
 
     def close(self) -> None:
         """Nothing to free: torchvision keeps its decoder for the process."""

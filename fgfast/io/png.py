@@ -27,7 +27,7 @@ _GREY, _RGB, _RGBA = 0, 2, 6
 _NONE, _UP = 0, 2
 # ISA-L's level 2: 1 % smaller than level 1 in the same time; level 3 takes longer and gives larger files.
 _ISAL_LEVEL = 2
-# zlib's level 1 on pictures: 5 % larger than level 3 in 3/4 of the time.
+# zlib's level 1 on images: 5 % larger than level 3 in 3/4 of the time.
 _ZLIB_LEVEL = 1
 # A chunk's length has 31 bits; pieces of a power of two below that.
 _MOST_IN_CHUNK = 1 << 30

@@ -59,7 +59,7 @@ def write_report(
 
     Args:
         outcomes: streams the ledger's outcomes of the given statuses, in the data set's order.
-        gallery: number of pictures to show.
+        gallery: number of images to show.
     """
     summary = Summary(outcomes(STATUSES), samples, gallery)
     write_page(path, summary, facts=facts, total=total, samples=samples, twin=twin, turn_exif=turn_exif)
@@ -84,7 +84,7 @@ def write_page(
         total: number of samples that the run was to do.
         samples: key -> sample.
         twin: the folder of the twin.
-        turn_exif: whether pictures are turned as their EXIF orientation says.
+        turn_exif: whether images are turned as their EXIF orientation says.
     """
     chosen = summary.chosen()
     draw = partial(thumbnails, samples=samples, twin=twin, turn_exif=turn_exif, count=len(chosen))
@@ -165,7 +165,7 @@ def entry(o: Outcome, samples: Mapping[str, Sample]) -> dict[str, Any]:
 
 
 def card(o: Outcome, folder: str) -> dict[str, Any]:
-    """What only the gallery says of a sample. Its box: left, top, width, height in percent of the picture."""
+    """What only the gallery says of a sample. Its box: left, top, width, height in percent of the image."""
     box = None
     if o.box is not None and o.size and all(o.size):
         (width, height), (x0, y0, x1, y1) = o.size, o.box.tolist()
@@ -205,26 +205,26 @@ def fact_rows(value: Any, name: str = "") -> Iterator[list[str]]:
 def thumbnails(
     o: Outcome, *, samples: Mapping[str, Sample], twin: Path, turn_exif: bool, count: int
 ) -> dict[str, str | None]:
-    """The picture before and after, as data URIs; None for one that cannot be shown."""
+    """The image before and after, as data URIs; None for one that cannot be shown."""
     from PIL import Image
 
     before = after = None
-    # Pillow raises many kinds on damaged files; one picture less is no reason to lose the page.
+    # Pillow raises many kinds on damaged files; one image less is no reason to lose the page.
     with contextlib.suppress(Exception):
         pixels = decode(read_bytes(samples[o.key].path), o.key, turn_exif).pixels
         before = data_uri(Image.fromarray(pixels), count)
-    with contextlib.suppress(Exception), Image.open(twin / str(o.twin), formats=FORMATS) as picture:
-        after = data_uri(picture.convert("RGBA" if picture.has_transparency_data else "RGB"), count)
+    with contextlib.suppress(Exception), Image.open(twin / str(o.twin), formats=FORMATS) as image:
+        after = data_uri(image.convert("RGBA" if image.has_transparency_data else "RGB"), count)
     return {"before": before, "after": after}
 
 
-def data_uri(picture: Image.Image, count: int) -> str:
+def data_uri(image: Image.Image, count: int) -> str:
     """A thumbnail as data URI, small enough for `count` pairs of its size."""
     side = round(THUMB_SIDE * min(1.0, (THUMB_COUNT / count) ** 0.5))
-    picture.thumbnail((side, side), reducing_gap=3)
+    image.thumbnail((side, side), reducing_gap=3)
     for quality in THUMB_QUALITIES:
         buffer = io.BytesIO()
-        picture.save(buffer, "WEBP", quality=quality)
+        image.save(buffer, "WEBP", quality=quality)
         if buffer.tell() <= THUMB_BYTES / (2 * count):
             break
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -11,10 +11,10 @@ from fgfast.records import STATUSES, Outcome, Sample, Status
 FAILED_ROWS = 300
 """Most rows of the table of what was not written; the ledger has the rest."""
 BINS = 20
-"""Columns of the histogram of the subject's share of the picture."""
+"""Columns of the histogram of the subject's share of the image."""
 
 GALLERY = 240
-"""Pictures that are shown unless another number is asked for."""
+"""Images that are shown unless another number is asked for."""
 
 SOME = 2048
 """At least so many values a median is taken of."""
@@ -62,7 +62,7 @@ class Summary:
         Args:
             outcomes: in the data set's order.
             samples: key -> sample.
-            gallery: number of pictures to show.
+            gallery: number of images to show.
         """
         self.counts: Counter[Status] = Counter()
         self.reasons: dict[Status, Counter[str]] = {status: Counter() for status in STATUSES}
@@ -127,6 +127,6 @@ class Summary:
 
 
 def share_of(o: Outcome) -> float | None:
-    """The subject's share of the stored picture, 0..1."""
+    """The subject's share of the stored image, 0..1."""
     pixels = o.size[0] * o.size[1] if o.size else 0
     return None if o.area is None or not pixels else min(max(o.area / pixels, 0.0), 1.0)

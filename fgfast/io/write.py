@@ -1,4 +1,4 @@
-"""Pixels to picture files, and files to disk so that a kill at any moment leaves whole ones only."""
+"""Pixels to image files, and files to disk so that a kill at any moment leaves whole ones only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from fgfast.errors import OutputFailedError, PictureRefusedError
+from fgfast.errors import ImageRefusedError, OutputFailedError
 from fgfast.io.png import encode_bilevel, encode_png
 from fgfast.records import Bool, UInt8
 
@@ -28,7 +28,7 @@ _FEW = 8
 # together. 256 files on ext4: 12 ms by syncfs, 28 ms so, 860 ms one after the other.
 _SYNCING = 16
 
-# Suffixes that are written as they are; pictures of other kinds (GIF, AVIF, ...) become PNG under "same".
+# Suffixes that are written as they are; images of other kinds (GIF, AVIF, ...) become PNG under "same".
 _PILLOW_FORMATS = {".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM"}
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 SAME_SUFFIXES = (*JPEG_SUFFIXES, ".png", *_PILLOW_FORMATS)
@@ -39,7 +39,7 @@ _LARGEST_SIDE = {".webp": 16383, ".jpg": 65500}
 
 
 def encode(pixels: UInt8, suffix: str, quality: int) -> bytes:
-    """Encode a picture.
+    """Encode an image.
 
     Args:
         pixels: (H, W, 3) RGB or (H, W, 4) RGBA uint8; alpha is for PNG and WebP only.
@@ -48,8 +48,8 @@ def encode(pixels: UInt8, suffix: str, quality: int) -> bytes:
     """
     limit = _LARGEST_SIDE.get(suffix, _LARGEST_SIDE[".jpg"] if suffix in JPEG_SUFFIXES else None)
     if limit is not None and max(pixels.shape[:2]) > limit:
-        raise PictureRefusedError(
-            "too large", f"{suffix} pictures have sides of at most {limit}, not {max(pixels.shape[:2])}; choose png"
+        raise ImageRefusedError(
+            "too large", f"{suffix} images have sides of at most {limit}, not {max(pixels.shape[:2])}; choose png"
         )
     if suffix in JPEG_SUFFIXES:
         return _encode_jpeg(pixels, quality)
@@ -83,14 +83,14 @@ def _encode_jpeg(pixels: UInt8, quality: int) -> bytes:
 
 
 def twin_names(keys: Iterable[str], suffix: str | None) -> dict[str, str]:
-    """The key of each picture in the twin.
+    """The key of each image in the twin.
 
     Args:
         keys: keys of all samples of the data set, so that names do not depend on what is selected.
         suffix: the new suffix, or None to keep each one that can be written (others become ".png").
 
     Returns:
-        key -> key in the twin. Where two pictures would get one name (a.jpg and a.bmp, both to PNG), those whose name
+        key -> key in the twin. Where two images would get one name (a.jpg and a.bmp, both to PNG), those whose name
         changed keep their whole old name and get the suffix appended.
     """
     wanted = {key: _renamed(key, suffix) for key in keys}
@@ -147,7 +147,7 @@ def settle(parts: Sequence[tuple[str | Path, str | Path]]) -> None:
     """Make written parts durable, give them their names, and make the names durable.
 
     A kill at any moment leaves, under each name, either the old file or the whole new one. Many files are synced at
-    once, so that a disk's latency is paid once a batch and not once a picture.
+    once, so that a disk's latency is paid once a batch and not once an image.
 
     Args:
         parts: pairs of what `write_part` returned and the file's own path.

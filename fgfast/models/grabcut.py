@@ -10,7 +10,7 @@ with a minimum cut. Three things differ from cv2.grabCut with a rectangle:
 3. The cut is OpenCV's, but of odds of ours (see `_minimum_cut`).
 
 The cut is made on the box and its surroundings, shrunk; a guided filter (He et al., 2010) carries its outline
-back to the stored picture. The same input gives the same bits on every thread; no global of OpenCV changes.
+back to the stored image. The same input gives the same bits on every thread; no global of OpenCV changes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OUTSIDE = 3.0  # nats against pixels outside the box but within `slack`
 GEODESIC_SIDE = 160  # px; the walk needs regions, not detail, and takes 7 ms at this size
 EDGE_FLOOR = 4.0  # Lab units; less contrast than this is shading and noise, and free to cross
 STEP_COST = 1.0  # Lab units a pixel walked: deep inside a flat region is less surely background than at its rim
-CORNER = 1.2  # `_ellipse` radius from which the picture's frame counts as outside; only corners of boxes have it
+CORNER = 1.2  # `_ellipse` radius from which the image's frame counts as outside; only corners of boxes have it
 SURE = 0.98  # how far a cut's labels are believed when colours are counted again
 ODDS_LEVELS = 16.0  # grey levels a nat, in the 8 bits the solver reads: +-8 nats
 ODDS_VARIANCE = 1e4  # wide enough that the exponentials of the solver's Gaussians stay far from underflow
@@ -170,7 +170,7 @@ def _minimum_cut(odds: Float32, colours: UInt8, never: Bool, weight: float) -> B
     """The labelling of least energy: odds (H, W) nats a pixel, and GrabCut's edge term between neighbours.
 
     cv2.grabCut solves it in its frozen mode: no learning, one cut. It takes no odds, but odds written as a
-    channel of the picture, with models made for it, are the same thing; the edge term sees that channel too.
+    channel of the image, with models made for it, are the same thing; the edge term sees that channel too.
     """
     import cv2
 
@@ -221,15 +221,15 @@ class GrabCut:
     evidence: float = 0.25
 
     def segment(self, pixels: UInt8, box: Float32, banner_rows: int = 0) -> Bool:
-        """The subject's mask, (H, W) bool, at the size of the picture.
+        """The subject's mask, (H, W) bool, at the size of the image.
 
         Args:
             pixels: (H, W, 3) uint8, RGB.
-            box: (4,) float32 x0 y0 x1 y1, pixels; may reach out of the picture.
+            box: (4,) float32 x0 y0 x1 y1, pixels; may reach out of the image.
             banner_rows: rows at the bottom that are no part of the scene: never subject, never looked at.
 
-        The mask is empty where there is no evidence: a box with under 2 px inside the picture on an axis, or
-        colours that do not tell inside from outside (a uniform picture). It is for the caller to flag that.
+        The mask is empty where there is no evidence: a box with under 2 px inside the image on an axis, or
+        colours that do not tell inside from outside (a uniform image). It is for the caller to flag that.
         """
         import cv2
 
@@ -294,7 +294,7 @@ class GrabCut:
         small = _shrink(pixels, GEODESIC_SIDE)
         inner = _scale(box, pixels, small)
         never = _outside(small.shape, inner, self.slack)
-        # Where the box reaches the picture's border there is no outside: the frame stands in, but only near
+        # Where the box reaches the image's border there is no outside: the frame stands in, but only near
         # the box's corners, since a subject that the border cuts off crosses it in the middle.
         start = _ellipse(small.shape, inner, self.power) > CORNER
         start[1:-1, 1:-1] = False

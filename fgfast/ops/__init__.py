@@ -90,8 +90,8 @@ def composite(
     Args:
         pixels: (H, W, 3) uint8 RGB.
         bits: (H, W) bool; True is subject.
-        background: (3,) uint8 colour or (h, w, 3) uint8 picture of the window's size; ignored with alpha.
-        window: x0 y0 x1 y1 in whole pixels of the picture; may reach outside it.
+        background: (3,) uint8 colour or (h, w, 3) uint8 image of the window's size; ignored with alpha.
+        window: x0 y0 x1 y1 in whole pixels of the image; may reach outside it.
         alpha: RGBA, all zeros where there is no subject.
 
     Returns:
@@ -148,7 +148,7 @@ def nms(
 
 
 def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8:
-    """A picture (H, W, 3) resized to (h, w) as by Pillow's BILINEAR; see fgfast.ops.reference.resize."""
+    """An image (H, W, 3) resized to (h, w) as by Pillow's BILINEAR; see fgfast.ops.reference.resize."""
     return _resolve()[1].resize(pixels, size, out, threads)
 
 

@@ -1,4 +1,4 @@
-"""What is put behind the subject where it is a picture. All arrays are uint8 RGB, (H, W, 3)."""
+"""What is put behind the subject where it is per image. All arrays are uint8 RGB, (H, W, 3)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from fgfast.records import Bool, UInt8
 
-# Standard deviation of the blur as a fraction of the picture's longer side: shapes go, colours stay.
+# Standard deviation of the blur as a fraction of the image's longer side: shapes go, colours stay.
 _BLUR_SIGMA = 0.04
-# The blur is computed on a picture whose longer side is at most this; a blur keeps no detail that needs more.
+# The blur is computed on an image whose longer side is at most this; a blur keeps no detail that needs more.
 _BLUR_SIDE = 256
 
 
@@ -38,23 +38,23 @@ def blurred_background(pixels: UInt8, bits: Bool) -> UInt8:
     return np.asarray(np.clip(np.rint(blurred), 0, 255), np.uint8)
 
 
-def extended_view(picture: UInt8, window: tuple[int, int, int, int]) -> UInt8:
-    """The window x0 y0 x1 y1 of a picture, (y1 - y0, x1 - x0, 3); outside the picture its nearest edge pixel."""
-    height, width = picture.shape[:2]
+def extended_view(image: UInt8, window: tuple[int, int, int, int]) -> UInt8:
+    """The window x0 y0 x1 y1 of an image, (y1 - y0, x1 - x0, 3); outside the image its nearest edge pixel."""
+    height, width = image.shape[:2]
     x0, y0, x1, y1 = window
     if window == (0, 0, width, height):
-        return picture
+        return image
     rows = np.clip(np.arange(y0, y1), 0, height - 1)
     columns = np.clip(np.arange(x0, x1), 0, width - 1)
-    return np.ascontiguousarray(picture[rows[:, None], columns])
+    return np.ascontiguousarray(image[rows[:, None], columns])
 
 
-def cover(picture: UInt8, width: int, height: int) -> UInt8:
-    """Scale a picture to cover (height, width) and cut its middle out: (height, width, 3)."""
+def cover(image: UInt8, width: int, height: int) -> UInt8:
+    """Scale an image to cover (height, width) and cut its middle out: (height, width, 3)."""
     import cv2
 
-    scale = max(width / picture.shape[1], height / picture.shape[0])
-    size = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
-    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    scale = max(width / image.shape[1], height / image.shape[0])
+    size = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
+    scaled = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     x, y = (size[0] - width) // 2, (size[1] - height) // 2
     return np.ascontiguousarray(scaled[y : y + height, x : x + width])

@@ -31,7 +31,7 @@ def mask_post(
 
     Args:
         logits: (N, s, s) float32 over the square.
-        resized: (h, w) of the resized picture, in pixels.
+        resized: (h, w) of the resized image, in pixels.
         side: of the square, in pixels.
         bits: (N, H, W) bool, written: the masks.
         facts: (N, 7) int64, written: the tight box x0 y0 x1 y1 in pixels, or zeros; pixels above 0, above +1, above -1.
@@ -91,7 +91,7 @@ def composite(
         pixels: (H, W, 3) uint8 RGB.
         bits: (H, W) bool; True is subject.
         background: (1, w, 3) uint8, one row for all, or (h, w, 3); None: RGBA.
-        corner: x0 y0 of the window, in pixels of the picture; its size is that of `out`.
+        corner: x0 y0 of the window, in pixels of the image; its size is that of `out`.
         out: (h, w, 3) uint8, or (h, w, 4) without background, written.
         stream: a cudaStream_t.
 

@@ -1,4 +1,4 @@
-"""Reasons to doubt a mask. A flag refuses nothing: the picture is written, and a person looks at it."""
+"""Reasons to doubt a mask. A flag refuses nothing: the image is written, and a person looks at it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fgfast.records import Bool, Float32
 EMPTY_BELOW = 0.01
 """Subject pixels as a fraction of the box: as much as a line across it, a hundredth of it wide."""
 FULL_FROM = 0.95
-"""Subject pixels as a fraction of the picture: no room is left for a background."""
+"""Subject pixels as a fraction of the image: no room is left for a background."""
 FULL_BOX_BELOW = 0.9
-"""Box as a fraction of the picture. A larger one says itself that the subject fills the picture."""
+"""Box as a fraction of the image. A larger one says itself that the subject fills the image."""
 HUGS_FROM = 0.95
 """Subject pixels inside the box, as a fraction of it. An ellipse covers pi/4; only rectangles reach 0.95."""
 CORNER_SIDE = 0.05
@@ -32,9 +32,9 @@ def flags(bits: Bool, box: Float32, banner_rows: int = 0) -> tuple[str, ...]:
     """Why a person should look at this mask; empty where nothing speaks against it.
 
     Args:
-        bits: (H, W) bool at the size of the stored picture; True is subject.
-        box: (4,) float32, the prompt, in pixels of the stored picture.
-        banner_rows: rows at the bottom that are never subject; they count neither as picture nor as mask.
+        bits: (H, W) bool at the size of the stored image; True is subject.
+        box: (4,) float32, the prompt, in pixels of the stored image.
+        banner_rows: rows at the bottom that are never subject; they count neither as image nor as mask.
 
     Returns:
         Any of "empty" (then nothing else), "full" or "leaves the box", "hugs the box", "fragments".
@@ -76,6 +76,6 @@ def _largest_piece(bits: Bool) -> int:
     if tight is None:
         return 0
     x0, y0, x1, y1 = (int(edge) for edge in tight)
-    picture = np.ascontiguousarray(bits[y0:y1, x0:x1]).view(np.uint8)
-    _, _, statistics, _ = cv2.connectedComponentsWithStats(picture, connectivity=8)
+    image = np.ascontiguousarray(bits[y0:y1, x0:x1]).view(np.uint8)
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(image, connectivity=8)
     return int(statistics[1:, cv2.CC_STAT_AREA].max())

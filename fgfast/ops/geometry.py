@@ -1,4 +1,4 @@
-"""Arithmetic on boxes: x0 y0 x1 y1, float32, in pixels of the stored picture; sizes are (width, height)."""
+"""Arithmetic on boxes: x0 y0 x1 y1, float32, in pixels of the stored image; sizes are (width, height)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLOAT_NOISE = 1e-3
 
 
 def clip_box(box: Float32, size: tuple[int, int]) -> Float32:
-    """The part of a box, (4,) or (N, 4), inside a picture; no area where there is none."""
+    """The part of a box, (4,) or (N, 4), inside an image; no area where there is none."""
     width, height = size
     inside: Float32 = np.clip(box, 0, np.array([width, height, width, height], np.float32))
     return inside
@@ -55,10 +55,10 @@ def crop_window(
     """The window, in whole pixels, to crop around a box; it contains the padded box and is never empty.
 
     Args:
-        box: (4,) float32, pixels of the stored picture.
-        size: (width, height) of the picture.
-        mode: "box" stays inside the picture. "square" has the padded box's longer side, keeps it in the
-            middle, is moved to stay inside the picture, and reaches out only where the picture is too small.
+        box: (4,) float32, pixels of the stored image.
+        size: (width, height) of the image.
+        mode: "box" stays inside the image. "square" has the padded box's longer side, keeps it in the
+            middle, is moved to stay inside the image, and reaches out only where the image is too small.
         pad: added on each side, as a fraction of the box's longer side.
 
     Returns:
@@ -84,7 +84,7 @@ def crop_window(
 
 
 def _whole(low: float, high: float, length: int) -> tuple[int, int]:
-    """An interval that touches [0, length], widened to whole pixels: at least one, inside the picture."""
+    """An interval that touches [0, length], widened to whole pixels: at least one, inside the image."""
     first = min(math.floor(low + FLOAT_NOISE), length - 1)
     return first, max(math.ceil(high - FLOAT_NOISE), first + 1, 1)
 

@@ -21,7 +21,7 @@ from fgfast.ops.reference_resize import resize as resize
 from fgfast.records import Bool, Float32, UInt8
 
 Window: TypeAlias = tuple[int, int, int, int]
-"""x0 y0 x1 y1 in whole pixels of the picture; right and bottom are outside; may reach out of the picture."""
+"""x0 y0 x1 y1 in whole pixels of the image; right and bottom are outside; may reach out of the image."""
 
 MAX_SIDE = 2**31 - 1
 """Largest coordinate of a window and side of a mask; the native engine takes 32-bit ones."""
@@ -34,15 +34,15 @@ FIRST_CHARACTER, LAST_CHARACTER = 48, 111
 def composite(
     pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None = None, alpha: bool = False
 ) -> UInt8:
-    """Cut the subject out of a picture, crop it, and put it on a background.
+    """Cut the subject out of an image, crop it, and put it on a background.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
         bits: (H, W) bool; True is subject.
-        background: (3,) uint8 colour or (h, w, 3) uint8 picture of the window's size. With alpha it is
+        background: (3,) uint8 colour or (h, w, 3) uint8 image of the window's size. With alpha it is
             ignored and may be None.
-        window: what to write, in pixels of the picture; outside the picture there is only background.
-            Default: the whole picture.
+        window: what to write, in pixels of the image; outside the image there is only background.
+            Default: the whole image.
         alpha: write RGBA instead: alpha 255 on the subject; elsewhere alpha and colour are 0, so that the
             background is really gone, not hidden.
 
@@ -114,7 +114,7 @@ def attention(
     """Attention within square windows of S x S places, with decomposed relative positions, as SAM has it.
 
     Args:
-        q: (B, T, H, D) float32, queries of B pictures with T tokens and H heads, unscaled.
+        q: (B, T, H, D) float32, queries of B images with T tokens and H heads, unscaled.
         k: (B, T, H, D) float32, keys.
         v: (B, T, H, D) float32, values.
         rel_pos: for rows and for columns, (2S - 1, D) float32: row "query's - key's + S - 1" is what the query is
@@ -205,7 +205,7 @@ def check_composite(pixels: UInt8, bits: Bool, background: UInt8 | None, window:
         raise ValueError(f"pixels must have shape (H, W, 3), not {pixels.shape}")
     check_bits(bits)
     if bits.shape != pixels.shape[:2]:
-        raise ValueError(f"bits must have the picture's shape {pixels.shape[:2]}, not {bits.shape}")
+        raise ValueError(f"bits must have the image's shape {pixels.shape[:2]}, not {bits.shape}")
     x0, y0, x1, y1 = window = _check_window(window, pixels)
     if not alpha:
         check_array("background", background, np.uint8, None)

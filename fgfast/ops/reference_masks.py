@@ -1,4 +1,4 @@
-"""`mask_post` in NumPy: SAM's low-resolution logits to masks of the stored picture's size, and facts about each."""
+"""`mask_post` in NumPy: SAM's low-resolution logits to masks of the stored image's size, and facts about each."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Int64 = NDArray[np.int64]
 
 
 class Masks(NamedTuple):
-    """M masks for each of N boxes, at the size (H, W) of the stored picture.
+    """M masks for each of N boxes, at the size (H, W) of the stored image.
 
     Attributes:
         bits: (N, M, H, W) bool; True is subject.
-        boxes: (N, M, 4) float32, tight, x0 y0 x1 y1 in pixels of the stored picture; zeros for an empty mask.
+        boxes: (N, M, 4) float32, tight, x0 y0 x1 y1 in pixels of the stored image; zeros for an empty mask.
         areas: (N, M) int64, subject pixels.
         stability: (N, M) float32, pixels above +1 as a part of those above -1; NaN where there are none.
-        borders: (N, M, 4) bool, whether the mask has pixels at the picture's left, upper, right, lower border.
+        borders: (N, M, 4) bool, whether the mask has pixels at the image's left, upper, right, lower border.
     """
 
     bits: Bool
@@ -39,16 +39,16 @@ class Masks(NamedTuple):
 def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1) -> Masks:
     """Masks at full size from SAM's logits, by the reference's two bilinear steps.
 
-    To the square, cut to the resized picture, to the stored size; both without antialiasing (align_corners=False). The
+    To the square, cut to the resized image, to the stored size; both without antialiasing (align_corners=False). The
     logits in between and at full size are, to the bit, those of PyTorch's CPU kernel for contiguous tensors
     (ATen/native/cpu/UpSampleKernel.cpp, upsample_generic_Nd_kernel_impl) in its builds for x86 with AVX2 or AVX-512.
-    PyTorch itself rounds otherwise, in the last bits, where it takes another kernel: pictures whose height and width
+    PyTorch itself rounds otherwise, in the last bits, where it takes another kernel: images whose height and width
     are at most 128 together; M = 3 on one thread; ATEN_CPU_CAPABILITY=default; ARM; a GPU.
 
     Args:
         logits: (N, M, s, s) float32 over the square.
-        size: (H, W) of the stored picture, in pixels.
-        resized: (h, w) of the resized picture, the square's upper left part, in pixels.
+        size: (H, W) of the stored image, in pixels.
+        resized: (h, w) of the resized image, the square's upper left part, in pixels.
         side: of the square, in pixels.
         threads: to work with at most; the reference has one.
 

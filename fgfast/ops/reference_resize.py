@@ -1,4 +1,4 @@
-"""`resize` in NumPy: Pillow's bilinear filter for RGB pictures, to the bit."""
+"""`resize` in NumPy: Pillow's bilinear filter for RGB images, to the bit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PRECISION_BITS = 22
 
 
 def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8:
-    """What the installed Pillow makes of a picture with BILINEAR: it enlarges, and averages when it shrinks.
+    """What the installed Pillow makes of an image with BILINEAR: it enlarges, and averages when it shrinks.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
         size: (h, w) in pixels, at least 1 and at most 2**20 each.
-        out: (h, w, 3) uint8 to write into, perhaps a part of a larger picture, its pixels side by side in memory; it
+        out: (h, w, 3) uint8 to write into, perhaps a part of a larger image, its pixels side by side in memory; it
             shares none with `pixels`. None: a new one.
         threads: to work with at most; the reference has one.
 

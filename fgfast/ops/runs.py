@@ -1,6 +1,6 @@
 """Boxes and areas of masks from their run-length strings: many masks at once, and without a pixel.
 
-What a mask costs depends on its runs, one or two for each column of the subject, not on the picture's size.
+What a mask costs depends on its runs, one or two for each column of the subject, not on the image's size.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class BatchDetector(BatchModel, Protocol):
 
 
 class BatchSegmenter(BatchModel, Protocol):
-    """A segmenter on slots; one box (4,) float32 a picture, in its stored pixels."""
+    """A segmenter on slots; one box (4,) float32 per image, in its stored pixels."""
 
     def fill(self, slot: Any, row: int, image: Image, box: Float32) -> None: ...
 
@@ -61,7 +61,7 @@ class ModelStage:
 
     @property
     def batch(self) -> int:
-        """Most pictures of a batch."""
+        """Most images of a batch."""
         return self.model.batch
 
     @property
@@ -70,7 +70,7 @@ class ModelStage:
         return 2 if self.model.device.startswith("cuda") else 1
 
     def wants(self, work: Work) -> bool:
-        """Every picture."""
+        """Every image."""
         return True
 
     def bucket(self, work: Work) -> Hashable:
@@ -104,11 +104,11 @@ class DetectBatch(ModelStage):
     name: str = "detect"
 
     def wants(self, work: Work) -> bool:
-        """Pictures that have no prompt yet; one that comes from another process has."""
+        """Images that have no prompt yet; one that comes from another process has."""
         return work.prompt is None
 
     def fill(self, slot: Any, row: int, work: Work) -> None:
-        """Resize the picture into its row."""
+        """Resize the image into its row."""
         assert work.image is not None
         self.model.fill(slot, row, work.image)
 
@@ -141,7 +141,7 @@ class EncodeBatch(ModelStage):
     name: str = "encode"
 
     def fill(self, slot: Any, row: int, work: Work) -> None:
-        """Resize the picture into its row, and its box with it."""
+        """Resize the image into its row, and its box with it."""
         assert work.image is not None and work.prompt is not None
         self.model.fill(slot, row, work.image, work.prompt.box)
 
@@ -202,7 +202,7 @@ class DecodeBatch:
         return self.decoder.batch
 
     def wants(self, work: Work) -> bool:
-        """Every picture."""
+        """Every image."""
         return True
 
     def bucket(self, work: Work) -> Hashable:
@@ -229,7 +229,7 @@ class DecodeBatch:
         """Nothing is left to wait for."""
 
     def read(self, slot: _Files, row: int, work: Work) -> None:
-        """The picture, or its error."""
+        """The image, or its error."""
         image = slot.images[row]
         if isinstance(image, SampleError):
             raise image

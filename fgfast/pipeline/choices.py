@@ -85,7 +85,7 @@ def _choose_detector(dataset: Dataset, settings: Settings, torch: bool, reasons:
     if torch and dataset.subject and weights.find("detic") and weights.find("lvis"):
         reasons.append("detector detic: its weights are here")
         return replace(settings, detector="detic")
-    found = f"the data set brings boxes for {boxes:,} of {len(dataset.samples):,} pictures"
+    found = f"the data set brings boxes for {boxes:,} of {len(dataset.samples):,} images"
     if boxes:
         reasons.append(f"detector annotations: {found}")
         return replace(settings, detector="annotations")
@@ -107,7 +107,7 @@ def _choose_segmenter(settings: Settings, torch: bool, reasons: list[str]) -> Se
 
 
 def choose_segmenter(settings: Settings) -> Settings:
-    """The same settings with segmenter, device and precision chosen, for a single picture whose box is known."""
+    """The same settings with segmenter, device and precision chosen, for a single image whose box is known."""
     settings = _choose_segmenter(settings, importlib.util.find_spec("torch") is not None, [])
     return _choose_devices(settings, []) if settings.segmenter in SAM_SEGMENTERS else settings
 
@@ -148,17 +148,17 @@ def detector_model(settings: Settings, subject: Sequence[str], device: str) -> B
 
     Args:
         settings: with every "auto" replaced.
-        subject: what the pictures show, where no vocabulary says it.
+        subject: what the images show, where no vocabulary says it.
         device: as torch names it.
 
     Raises:
         ModelNotCachedError: its weights are not on this machine.
         MissingExtraError: a package is not installed.
-        UsageError: nobody said what the pictures show.
+        UsageError: nobody said what the images show.
     """
     words = settings.vocabulary or ",".join(subject)
     if not words:
-        raise UsageError('say what the pictures show: --vocabulary "bird,car", lvis, or a file with a name a line')
+        raise UsageError('say what the images show: --vocabulary "bird,car", lvis, or a file with a name a line')
     weights, precision, backend = settings.model_weights, settings.exact_precision, settings.exact_backend
     if settings.detector == "detic":
         from fgfast.models.detic.config import SWIN_B
@@ -186,7 +186,7 @@ def detector_model(settings: Settings, subject: Sequence[str], device: str) -> B
 def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
     """The names that count as the subject, as `plain` writes them; empty where every name does.
 
-    The data set says what its pictures show; a vocabulary of one's own says it instead, unless it is all of LVIS.
+    The data set says what its images show; a vocabulary of one's own says it instead, unless it is all of LVIS.
     """
     from fgfast.models.vocabulary import plain, read_names
 
@@ -198,7 +198,7 @@ def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
 
 
 def segmenter(settings: Settings) -> Segmenter:
-    """The segmenter that the settings name, for one picture at a time; errors as for `detector_model`."""
+    """The segmenter that the settings name, for one image at a time; errors as for `detector_model`."""
     if settings.segmenter == "box":
         return lambda pixels, box, banner: Mask(box_mask(pixels, box, banner))
     if settings.segmenter in SAM_SEGMENTERS:

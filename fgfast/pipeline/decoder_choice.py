@@ -1,4 +1,4 @@
-"""Which decoder a run uses where several are there: the fastest on its pictures whose pixels give the same masks."""
+"""Which decoder a run uses where several are there: the fastest on its images whose pixels give the same masks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from fgfast.pipeline.stages import Work
 from fgfast.records import Bool, Image, Sample
 from fgfast.runner import Failures, Finished, Seat, Stage, is_batched
 
-# So many pictures of the data set are decoded by all and compared: a second's work for a GPU.
-_PICTURES = 16
+# So many images of the data set are decoded by all and compared: a second's work for a GPU.
+_IMAGES = 16
 # A decoder must be so much faster than the CPU's before its other pixels are worth having.
 _GAIN = 1.1
 
@@ -92,7 +92,7 @@ class Trial:
 
 def sample_of(samples: Sequence[Sample]) -> Sequence[Sample]:
     """Some of the samples, spread evenly over their order."""
-    return samples[:: max(1, len(samples) // _PICTURES)][:_PICTURES]
+    return samples[:: max(1, len(samples) // _IMAGES)][:_IMAGES]
 
 
 def choose(job: GateJob, device: str, samples: Sequence[Sample]) -> tuple[DecoderName, str]:
@@ -104,11 +104,11 @@ def choose(job: GateJob, device: str, samples: Sequence[Sample]) -> tuple[Decode
             decode(data, sample.key, job.turn_exif)
             files[sample.key] = sample, data
     if not files:
-        return "cpu", "no picture of a sample of the data set can be decoded"
+        return "cpu", "no image of a sample of the data set can be decoded"
     candidates, refused = _candidates(device)
     contents = [data for _, data in files.values()]
     speed = rates([*candidates, decoder("cpu", threads=available_cores())], contents)
-    told = ", ".join(f"{name} {rate:.0f}" for name, rate in speed.items()) + " pictures a second"
+    told = ", ".join(f"{name} {rate:.0f}" for name, rate in speed.items()) + " images per second"
     said = [told, *refused]
     for candidate in sorted(candidates, key=lambda c: speed[c.name], reverse=True):
         if speed[candidate.name] < _GAIN * speed["cpu"]:
@@ -148,7 +148,7 @@ def _compare(job: GateJob, device: str, candidate: Decoder, files: dict[str, tup
 
 
 class Masks:
-    """Masks of pictures that are decoded already: the stages of a run between decoding and cutting, one at a time."""
+    """Masks of images that are decoded already: the stages of a run between decoding and cutting, one at a time."""
 
     def __init__(self, job: GateJob, device: str) -> None:
         convert = job.convert_job()
@@ -156,7 +156,7 @@ class Masks:
         self._stages = [stage for stage in stages if stage.name in ("detect", "encode", "mask")]
 
     def __call__(self, sample: Sample, image: Image) -> Bool:
-        """The mask (H, W) bool of one picture."""
+        """The mask (H, W) bool of one image."""
         work = Work(0, sample, sample.key, image=image)
         for stage in self._stages:
             if is_batched(stage):

@@ -27,7 +27,7 @@ from fgfast.pipeline.stages import Closed, Cut, Decode, Detect, MaskSubject, Wor
 from fgfast.records import Float32, Image, UInt8
 from fgfast.runner import Failures, Finished, Passed, Seat, Stage
 
-# What a stage's exception means beyond the failure of a picture.
+# What a stage's exception means beyond the failure of an image.
 FAILURES = Failures(fatal=(OutputFailedError,), memory=(DeviceMemoryError,), broken=(DeviceFailedError,))
 
 
@@ -37,11 +37,11 @@ class ConvertJob:
 
     Attributes:
         settings: with every "auto" replaced.
-        subject: what the pictures show, in the data set's words.
+        subject: what the images show, in the data set's words.
         turn_exif: see `fgfast.io.decode.decode`.
-        pictures: folder of the twin.
+        images: folder of the twin.
         masks: folder of the masks.
-        background: pixels of the background's picture, (H, W, 3) uint8 RGB, where there is one.
+        background: pixels of the background's image, (H, W, 3) uint8 RGB, where there is one.
         threads: of each seat's pool.
         measure: time the models when the job is opened.
     """
@@ -49,7 +49,7 @@ class ConvertJob:
     settings: Settings
     subject: tuple[str, ...]
     turn_exif: bool
-    pictures: Path
+    images: Path
     masks: Path
     background: UInt8 | None
     threads: int
@@ -78,7 +78,7 @@ class ConvertJob:
         return OpenJob(stages, self.threads, segments, facts)
 
     def _prepare(self, device: str) -> None:
-        """Threads: the pool's are for what is done to one picture; the models' are torch's own."""
+        """Threads: the pool's are for what is done to one image; the models' are torch's own."""
         import cv2
 
         cv2.setNumThreads(1)
@@ -106,7 +106,7 @@ class ConvertJob:
         settings = self.settings
         cut = Cut(settings.fill, self.background, settings.crop, settings.pad)
         suffix = FORMAT_SUFFIXES.get(settings.format)
-        write = Write(self.pictures, self.masks, settings.masks, suffix, settings.quality)
+        write = Write(self.images, self.masks, settings.masks, suffix, settings.quality)
         if settings.segmenter not in SAM_SEGMENTERS:
             return [MaskSubject(methods.segmenter(settings), judge=settings.segmenter != "box"), cut, write]
         from fgfast.models.sam.segmenter import finish
@@ -116,15 +116,15 @@ class ConvertJob:
         return [EncodeBatch(model), FinishMask(finish), cut, write]
 
     def _seconds(self, stage: str, device: str, model: Any) -> float:
-        """Seconds a picture of a model in full batches, measured once on each machine."""
-        from fgfast.models.serving.speed import remembered, seconds_a_picture
+        """Seconds per image of a model in full batches, measured once on each machine."""
+        from fgfast.models.serving.speed import remembered, seconds_a_image
 
         settings = self.settings
         name = settings.detector if stage == "detect" else settings.segmenter
         sharers = settings.places.count(device)
         key = f"{name} {settings.precision} in batches of {model.batch}, {sharers} at once"
-        image, boxes = _picture(*_SIZE), _boxes(stage)
-        seconds = remembered(key, device, settings.exact_backend, lambda: seconds_a_picture(model, image, *boxes))
+        image, boxes = _image(*_SIZE), _boxes(stage)
+        seconds = remembered(key, device, settings.exact_backend, lambda: seconds_a_image(model, image, *boxes))
         assert seconds is not None
         return seconds
 
@@ -133,12 +133,12 @@ class ConvertJob:
 _SIZE = (375, 500)
 
 
-def _picture(height: int, width: int) -> Image:
+def _image(height: int, width: int) -> Image:
     return Image(np.full((height, width, 3), 127, np.uint8))
 
 
 def _boxes(stage: str) -> tuple[Float32, ...]:
-    """What a model is given beside a picture."""
+    """What a model is given beside an image."""
     return () if stage == "detect" else (np.array([100, 75, 300, 300], np.float32),)
 
 
@@ -149,7 +149,7 @@ def _try_out(stage: str, model: Any) -> None:
     if not model.device.startswith("cuda"):
         return
     for size in (_SIZE, _SIZE[::-1]):
-        image = _picture(*size)
+        image = _image(*size)
         slot, rows = model.slot(model.bucket(image)), model.rows(model.bucket(image))
         for row in range(rows):
             model.fill(slot, row, image, *_boxes(stage))
@@ -165,7 +165,7 @@ class OpenJob:
     """See `fgfast.runner.messages.Opened`.
 
     Attributes:
-        last: whether the pictures are written here.
+        last: whether the images are written here.
     """
 
     stages: list[Stage[Work]]
@@ -175,7 +175,7 @@ class OpenJob:
     failures: Failures = FAILURES
 
     def close(self, finished: Finished[Work]) -> Closed | Passed[Work]:
-        """What is kept of a picture, or the picture for whoever segments."""
+        """What is kept of an image, or the image for whoever segments."""
         if finished.error is None and not self.last:
             return Passed(finished.item.packed(finished.seconds))
         return close(finished)

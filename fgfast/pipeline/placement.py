@@ -16,7 +16,7 @@ DETECTING, SEGMENTING = (0, 1), (1, 2)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds a picture of both models on one device.
+    """Seconds per image of both models on one device.
 
     Attributes:
         detect: of the detector.
@@ -48,7 +48,7 @@ def replicate(devices: Sequence[str], parts: int, reason: str) -> Placement:
 
 
 def split(devices: Sequence[str], costs: Sequence[Cost], reason: str) -> Placement:
-    """Some devices detect and the others segment, so that most pictures go through in a second.
+    """Some devices detect and the others segment, so that most images go through in a second.
 
     Raises:
         UsageError: there is one device only.
@@ -66,14 +66,14 @@ def split(devices: Sequence[str], costs: Sequence[Cost], reason: str) -> Placeme
 
 
 def best(devices: Sequence[str], costs: Sequence[Cost]) -> Placement:
-    """Whichever of the two lets more pictures through in a second, and the figures that say so."""
+    """Whichever of the two lets more images through in a second, and the figures that say so."""
     together = sum(1 / (cost.detect + cost.segment) for cost in costs)
     apart = max(_split_rate(roles, costs) for roles in _splits(len(devices)))
     figures = ", ".join(
-        f"{device} detects in {_told(cost.detect)} and segments in {_told(cost.segment)} a picture"
+        f"{device} detects in {_told(cost.detect)} and segments in {_told(cost.segment)} per image"
         for device, cost in dict(zip(devices, costs, strict=True)).items()
     )
-    reason = f"{figures}; replicate would give {together:.3g} pictures a second, split {apart:.3g}"
+    reason = f"{figures}; replicate would give {together:.3g} images per second, split {apart:.3g}"
     if together >= apart:
         return replicate(devices, 2, reason)
     return split(devices, costs, reason)
@@ -87,7 +87,7 @@ def _splits(count: int) -> list[tuple[bool, ...]]:
 
 
 def _split_rate(roles: Sequence[bool], costs: Sequence[Cost]) -> float:
-    """Pictures a second: of the two kinds the slower."""
+    """Images a second: of the two kinds the slower."""
     detecting = sum(1 / c.detect for c, detects in zip(costs, roles, strict=True) if detects)
     segmenting = sum(1 / c.segment for c, detects in zip(costs, roles, strict=True) if not detects)
     return min(detecting, segmenting)

@@ -77,7 +77,7 @@ def make_plan(
         raise UsageError(
             f"a transparent background cannot be kept in format {settings.format!r}: choose format png or webp"
         )
-    load_background(settings.fill)  # a picture that cannot be used is found out now
+    load_background(settings.fill)  # an image that cannot be used is found out now
     if (opened.root / "fgfast" / "run.json").is_file():
         raise UsageError(f"{opened.root} is an output of fgfast, not a data set: give the twin inside it")
     settings, reasons = choose_methods(opened, settings, measure)
@@ -108,13 +108,13 @@ def make_plan(
 
 
 def load_background(background: Background) -> UInt8 | None:
-    """Pixels of the background's own picture, (H, W, 3) uint8 RGB; None for other kinds of background."""
+    """Pixels of the background's own image, (H, W, 3) uint8 RGB; None for other kinds of background."""
     if background.path is None:
         return None
     try:
         return decode(read_bytes(background.path), str(background.path), turn_exif=True).pixels
     except SampleError as error:
-        raise UsageError(f"the background picture cannot be used: {error}") from error
+        raise UsageError(f"the background image cannot be used: {error}") from error
 
 
 def names(keys: list[str], format: str, keep_names: bool) -> tuple[dict[str, str], dict[str, str]]:
@@ -135,7 +135,7 @@ def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -
     if appended and not settings.keep_names:
         reasons.append("names end in the new suffix, but torchvision's loader looks for .jpg: see --keep-names")
     if ignored := getattr(dataset, "ignored", 0):
-        reasons.append(f"{ignored:,} files are passed over: not pictures by their names, or names that are not UTF-8")
+        reasons.append(f"{ignored:,} files are passed over: not images by their names, or names that are not UTF-8")
     return settings, reasons
 
 
@@ -148,7 +148,7 @@ def select(dataset: Dataset, selection: Selection) -> tuple[int, ...]:
         n for n, s in enumerate(samples) if (not splits or s.split in splits) and (not classes or s.label in classes)
     ]
     if not chosen:
-        raise UsageError(f"no picture of {dataset.root} is selected; it has {len(samples):,} in all")
+        raise UsageError(f"no image of {dataset.root} is selected; it has {len(samples):,} in all")
     limit = selection.limit
     if limit is not None and limit < len(chosen):
         chosen = [chosen[n * len(chosen) // limit] for n in range(limit)]

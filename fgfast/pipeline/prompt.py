@@ -8,20 +8,20 @@ from fgfast.records import Detections, Float32, Prompt, Sample
 
 Corners = tuple[float, float, float, float]
 Other = tuple[float, float, float, float, float, str]
-"""A box that was not chosen: x0 y0 x1 y1 in pixels of the stored picture, score, name."""
+"""A box that was not chosen: x0 y0 x1 y1 in pixels of the stored image, score, name."""
 
-# Boxes thinner than this after clipping to the picture prompt nothing.
+# Boxes thinner than this after clipping to the image prompt nothing.
 _MIN_BOX_SIDE = 1.0
 # From this overlap on a detection agrees with an annotated box (the usual threshold of PASCAL VOC).
 _AGREEMENT = 0.5
 # So many boxes that were not chosen are kept for review.
 _RUNNERS_UP = 5
-# The stand-in where there is no usable box: the picture less a tenth on every side. Photographers centre.
+# The stand-in where there is no usable box: the image less a tenth on every side. Photographers centre.
 _CENTER_MARGIN = 0.1
 
 
 def center_box(size: tuple[int, int], banner_rows: int = 0) -> Float32:
-    """The picture (width, height) less its banner and a tenth on every side: (4,) float32."""
+    """The image (width, height) less its banner and a tenth on every side: (4,) float32."""
     width, height = size[0], max(1, size[1] - banner_rows)
     x, y = width * _CENTER_MARGIN, height * _CENTER_MARGIN
     return np.array([x, y, width - x, height - y], np.float32)
@@ -35,7 +35,7 @@ def choose_prompt(
     Right names come before others (`right` holds them as `fgfast.models.vocabulary.plain` writes them; empty: all are
     right), boxes that agree with an annotated one before those that do not, higher scores before lower, larger boxes
     before smaller, earlier ones before later. Where nothing usable was found the largest annotated box stands in,
-    flagged "not detected", and without one the centre of the picture, flagged "no box".
+    flagged "not detected", and without one the centre of the image, flagged "no box".
     """
     boxes = _usable(detections.boxes, size)
     annotated = _usable(sample.boxes, size)
@@ -48,8 +48,8 @@ def choose_prompt(
         )
     if not boxes:
         count = len(detections.boxes)
-        found = f"none of {count} boxes lies inside the picture" if count else "no box was found"
-        prompt = Prompt(center_box(size, sample.banner_rows), f"{found}; the centre of the picture stands in")
+        found = f"none of {count} boxes lies inside the image" if count else "no box was found"
+        prompt = Prompt(center_box(size, sample.banner_rows), f"{found}; the centre of the image stands in")
         return prompt, "no box", ()
 
     def rank(n: int) -> tuple[bool, bool, float, float, int]:
@@ -67,7 +67,7 @@ def choose_prompt(
 
 
 def _usable(boxes: Float32, size: tuple[int, int]) -> dict[int, Corners]:
-    """Number -> box clipped to the picture, of those that are not too thin. Plain numbers: NumPy is slow on so few."""
+    """Number -> box clipped to the image, of those that are not too thin. Plain numbers: NumPy is slow on so few."""
     width, height = float(size[0]), float(size[1])
     clipped = {
         n: (max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height))

@@ -45,10 +45,10 @@ class Report:
         html: the report for people.
         total: selected samples.
         counts: how many of them ended in each way; they add up to `total` unless the run was stopped.
-        flags: reason -> number of pictures flagged with it.
+        flags: reason -> number of images flagged with it.
         failures: reason -> number of samples that failed with it.
         resumed: samples that an earlier run had finished.
-        seconds: wall time from the first picture to the last ledger entry; what describes the twin as a whole (its
+        seconds: wall time from the first image to the last ledger entry; what describes the twin as a whole (its
             annotation files, COCO file, report) comes on top.
         stopped: whether it was stopped before the end.
     """
@@ -134,7 +134,7 @@ def run(
 
     Args:
         plan: what to do.
-        deadline: seconds after which a worker process that gives no answer for a picture is ended.
+        deadline: seconds after which a worker process that gives no answer for an image is ended.
         watch: called in this process with each piece of work that is done, for those who measure.
         say: called with a sentence about each choice that is made only now.
     """
@@ -190,7 +190,7 @@ def convert_job(plan: Plan, output: Output, workers: int) -> ConvertJob:
         settings=settings,
         subject=tuple(plan.dataset.subject),
         turn_exif=plan.dataset.turn_exif,
-        pictures=output.twin,
+        images=output.twin,
         masks=output.masks,
         background=load_background(settings.fill),
         threads=max(1, workers // len(settings.places)),
@@ -218,7 +218,7 @@ def todo(plan: Plan, finished: Collection[str]) -> Iterator[Work]:
 
 
 def make_folders(plan: Plan, output: Output) -> None:
-    """Make all folders of the twin beforehand, so that a picture's name is durable once its own folder is synced."""
+    """Make all folders of the twin beforehand, so that an image's name is durable once its own folder is synced."""
     folders = {(output.twin / plan.twins[s.key]).parent for s in plan.selected}
     if plan.settings.masks == "png":
         folders |= {(output.masks / plan.mask_names[s.key]).parent for s in plan.selected}
@@ -237,7 +237,7 @@ def enter(batch: list[Closed], plan: Plan, output: Output) -> None:
     """Settle a batch's files on disk, then enter its outcomes into the ledger.
 
     What is about to appear is written down before, so that no file of ours is ever unknown. A sample that failed
-    leaves no picture behind, not even one that an earlier run wrote.
+    leaves no image behind, not even one that an earlier run wrote.
     """
     parts = [part for closed in batch if closed.outcome.twin for part in closed.parts]
     root = f"{output.out}{os.sep}"
@@ -307,7 +307,7 @@ def remember_run(output: Output, worked: int, seconds: float) -> dict[str, float
 
 
 def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, Placement]]:
-    """Write COCO and Parquet, in one reading of the ledger; what the report shows, and where the pictures lie."""
+    """Write COCO and Parquet, in one reading of the ledger; what the report shows, and where the images lie."""
     seen, placed = Summary((), samples), {}
     labels = {sample.key: sample.label for sample in plan.dataset.samples}
     with contextlib.ExitStack() as files:

@@ -1,4 +1,4 @@
-"""One picture in, its cut-out out."""
+"""One image in, its cut-out out."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ def cut_out(
     settings: Settings | None = None,
     turn_exif: bool = True,
 ) -> Cutout:
-    """Cut the subject out of one picture.
+    """Cut the subject out of one image.
 
     Args:
-        image: a path, the bytes of a picture file, a Pillow image, or an array (H, W, 3) uint8 RGB or (H, W) grey.
-        box: x0 y0 x1 y1 around the subject in pixels; without one the middle of the picture is taken.
+        image: a path, the bytes of an image file, a Pillow image, or an array (H, W, 3) uint8 RGB or (H, W) grey.
+        box: x0 y0 x1 y1 around the subject in pixels; without one the middle of the image is taken.
         settings: segmenter, background and crop; what concerns files is not used.
-        turn_exif: turn a picture file as its EXIF orientation says; the box then counts in the turned picture.
+        turn_exif: turn an image file as its EXIF orientation says; the box then counts in the turned image.
 
     Returns:
         The cut-out with its mask; `flags` says what is doubtful about it.
 
     Raises:
-        SampleError: the picture is missing, too large or damaged.
+        SampleError: the image is missing, too large or damaged.
         UsageError: the array or the box has the wrong shape.
 
     Example:
         >>> import fgfast, numpy as np
-        >>> picture = np.full((80, 120, 3), 90, np.uint8)
-        >>> picture[20:60, 40:90] = (220, 40, 40)
-        >>> cutout = fgfast.cut_out(picture, box=(36, 16, 94, 64))
+        >>> image = np.full((80, 120, 3), 90, np.uint8)
+        >>> image[20:60, 40:90] = (220, 40, 40)
+        >>> cutout = fgfast.cut_out(image, box=(36, 16, 94, 64))
         >>> cutout.size, bool(cutout.mask.bits[40, 60]), bool(cutout.mask.bits[5, 5])
         ((120, 80), True, False)
     """
     settings = methods.choose_segmenter(settings or Settings())
-    picture = _as_image(image, turn_exif)
-    sample = Sample("picture", Path("picture"))
+    stored = _as_image(image, turn_exif)
+    sample = Sample("image", Path("image"))
     detector: Detector = Center()
     if box is not None:
-        sample = Sample("picture", Path("picture"), boxes=_as_box(box)[None])
+        sample = Sample("image", Path("image"), boxes=_as_box(box)[None])
         detector = Annotations()
-        x0, y0, x1, y1 = clip_box(sample.boxes[0], picture.size)
+        x0, y0, x1, y1 = clip_box(sample.boxes[0], stored.size)
         if min(x1 - x0, y1 - y0) < 1:
-            width, height = picture.size
-            raise UsageError(f"box {box!r} has no pixel inside the picture of {width}x{height}; it counts in pixels")
-    work = Work(0, sample, "picture", image=picture)
+            width, height = stored.size
+            raise UsageError(f"box {box!r} has no pixel inside the image of {width}x{height}; it counts in pixels")
+    work = Work(0, sample, "image", image=stored)
     background = load_background(settings.fill)
     Detect(detector)(work)
     MaskSubject(methods.segmenter(settings), judge=settings.segmenter != "box")(work)

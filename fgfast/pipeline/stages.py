@@ -1,4 +1,4 @@
-"""What happens to one picture: decode, detect, mask, cut, write. Each stage reads and fills one `Work`."""
+"""What happens to one image: decode, detect, mask, cut, write. Each stage reads and fills one `Work`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Work:
     Attributes:
         position: the sample's place in the data set.
         sample: the sample.
-        twin: key of its picture in the twin.
+        twin: key of its image in the twin.
         mask_name: POSIX path of its mask inside the masks folder.
         low_res: what SAM gave, before it is a mask.
         seconds: stage -> seconds spent in an earlier part of the job, in another process.
@@ -68,7 +68,7 @@ class Work:
 
 
 class Detector(Protocol):
-    """Finds boxes of the subject in a picture."""
+    """Finds boxes of the subject in an image."""
 
     name: str
 
@@ -86,13 +86,13 @@ class Annotations:
 
 
 class Center:
-    """The middle of the picture, for pictures of one centred subject."""
+    """The middle of the image, for images of one centred subject."""
 
     name = "center"
 
     def detect(self, sample: Sample, image: Image) -> Detections:
         box = center_box(image.size, sample.banner_rows)
-        return Detections(box[None], np.ones(1, np.float32), ("centre of the picture",))
+        return Detections(box[None], np.ones(1, np.float32), ("centre of the image",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def choose(work: Work, right: frozenset[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MaskSubject:
-    """Image, Prompt -> Mask. An empty mask is replaced by its box, and flagged, so that no picture is lost.
+    """Image, Prompt -> Mask. An empty mask is replaced by its box, and flagged, so that no image is lost.
 
     Attributes:
         segment: the segmenter.
@@ -183,12 +183,12 @@ class Cut:
 
     Attributes:
         background: what takes the background's place.
-        picture: pixels of the background picture where there is one.
+        background_image: pixels of the background image where there is one.
         crop, pad: see `fgfast.config.Settings`.
     """
 
     background: Background
-    picture: UInt8 | None
+    background_image: UInt8 | None
     crop: CropName
     pad: float
     name: str = "cut"
@@ -210,8 +210,8 @@ class Cut:
     def _background(self, pixels: UInt8, bits: Bool, window: tuple[int, int, int, int]) -> UInt8:
         if self.background.kind == "blur":
             return extended_view(blurred_background(pixels, bits), window)
-        if self.picture is not None:
-            return cover(self.picture, window[2] - window[0], window[3] - window[1])
+        if self.background_image is not None:
+            return cover(self.background_image, window[2] - window[0], window[3] - window[1])
         return np.array(self.background.colour, np.uint8)
 
 
@@ -220,14 +220,14 @@ class Write:
     """Cutout -> files of the twin, still under temporary names.
 
     Attributes:
-        pictures: folder of the twin; keys are relative to it.
+        images: folder of the twin; keys are relative to it.
         masks: folder of the masks.
         mask_format: "png" writes a file a mask; "rle" and "none" do not.
         suffix: the format as a suffix, or None to go by the twin's name.
         quality: see `fgfast.io.write.encode`.
     """
 
-    pictures: Path
+    images: Path
     masks: Path
     mask_format: MaskFormat
     suffix: str | None
@@ -237,8 +237,8 @@ class Write:
     def __call__(self, work: Work) -> None:
         assert work.cutout is not None and work.mask is not None
         suffix = self.suffix or PurePosixPath(work.twin).suffix.lower()
-        picture = self.pictures / work.twin
-        work.parts.append((write_part(picture, encode(work.cutout.pixels, suffix, self.quality)), picture))
+        path = self.images / work.twin
+        work.parts.append((write_part(path, encode(work.cutout.pixels, suffix, self.quality)), path))
         if self.mask_format == "png":
             mask = self.masks / work.mask_name
             work.parts.append((write_part(mask, encode_mask(work.mask.bits)), mask))
@@ -264,11 +264,11 @@ def close(finished: Finished[Work]) -> Closed:
     """The outcome of a finished work, without its pixels."""
     work, error = finished.item, finished.error
     seconds = _sum(work.seconds, finished.seconds)
-    # As text: Python keeps the parts of every Path that is made, and the parent makes none of a picture this way.
+    # As text: Python keeps the parts of every Path that is made, and the parent makes none of an image this way.
     parts = tuple((str(part), str(path)) for part, path in work.parts)
     if error is None:
         return Closed(work.position, _success(work, seconds), parts)
-    reason, detail = "internal error", f"{type(error).__name__}: {error}; please report it with this picture"
+    reason, detail = "internal error", f"{type(error).__name__}: {error}; please report it with this image"
     if isinstance(error, SampleError):
         reason, detail = error.reason, error.detail
         log.info("%s: %s (stage %s)", work.sample.key, detail, finished.stage)
@@ -294,7 +294,7 @@ def close(finished: Finished[Work]) -> Closed:
 def given_up(work: Work, reason: str, detail: str) -> Closed:
     """The outcome of a work whose worker process died of it."""
     log.warning("%s: %s", work.sample.key, detail)
-    detail = f"{work.sample.key}: {detail}; look at this picture, then start the same command again"
+    detail = f"{work.sample.key}: {detail}; look at this image, then start the same command again"
     outcome = Outcome(key=work.sample.key, status="failed", stage="worker", reasons=(reason,), detail=detail)
     return Closed(work.position, outcome, ())
 

@@ -38,7 +38,7 @@ class Crew:
     deaths: Callable[[], int]
 
 
-# SAM's arithmetic and Detic's on a picture of 4:3, in 10^9 multiply-accumulates (DESIGN.md, Floors): how a split shares
+# SAM's arithmetic and Detic's on an image of 4:3, in 10^9 multiply-accumulates (DESIGN.md, Floors): how a split shares
 # out devices that nobody has timed.
 _ARITHMETIC = {"sam_vit_b": 486, "sam_vit_l": 1493, "sam_vit_h": 2981}
 _DETECTING = 340

@@ -13,7 +13,7 @@ from typing import Any, Generic
 from fgfast.runner.stages import Batched, Finished, T
 
 # Successful batches after which a batch that had to shrink may have one row more. What did not fit may fit later, when
-# pictures are smaller or a neighbour has gone, but every try that fails costs a batch.
+# images are smaller or a neighbour has gone, but every try that fails costs a batch.
 _GROW_AFTER = 32
 
 

@@ -23,7 +23,7 @@ log = logging.getLogger("fgfast")
 # What `python -c` runs: the parent's import path before anything is imported, so that both see the same modules,
 # whatever lies in the current folder.
 _START = "import sys; sys.path[:] = sys.argv[1].split(chr(10)); from fgfast.runner.worker import main; main()"
-# The C library's allocator (mallopt(3)) would give the memory of every picture back to the system and get it anew, a
+# The C library's allocator (mallopt(3)) would give the memory of every image back to the system and get it anew, a
 # tenth of the time of a run without models. 32 MiB is the largest block that it may keep, 256 MiB what it may hold.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 # A worker gets no Ctrl-C, not even before it can refuse it.

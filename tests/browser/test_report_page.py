@@ -138,7 +138,7 @@ def test_the_page_shows_the_run_and_no_foreign_script_runs(page: Path, tmp_path:
     copy.write_text(page.read_text(encoding="utf-8").replace("</body>", foreign), encoding="utf-8")
     dom = dump(copy, tmp_path)
     assert "<title>birds · fgfast report</title>" in dom
-    assert "Stopped early: 2 of 8 pictures not yet done." in dom
+    assert "Stopped early: 2 of 8 images not yet done." in dom
     assert "it ends too early" in dom
     assert dom.count('class="card"') == 5
     assert "onerror=" in dom.split('id="cards"')[1].split("</ul>")[0]  # as text
@@ -199,11 +199,11 @@ def test_the_large_view(page: Path, tmp_path: Path) -> None:
         const opened = document.querySelector("#cards .open");
         opened.focus(); opened.click();
         found.first = large(); found.backAtStart = at("back").disabled;
-        found.images = all("#large-pictures img").length;
+        found.images = all("#large-images img").length;
         found.link = document.querySelector("#about a").getAttribute("href");
         at("view-slider").click();
         at("slider").value = 30; at("slider").dispatchEvent(new Event("input"));
-        found.clip = document.querySelector("#large-pictures .over").style.clipPath;
+        found.clip = document.querySelector("#large-images .over").style.clipPath;
         press("ArrowRight"); found.second = large(); found.still = all(".over").length;
         at("forth").click(); found.cropped = [large(), at("views").hidden, all(".over").length];
         at("forth").focus(); at("forth").click(); at("forth").click(); found.last = large();

@@ -33,14 +33,14 @@ def test_ops_in_every_form(tmp_path: Path) -> None:
 
 
 def test_io_keeps_its_fields(tmp_path: Path) -> None:
-    done = fgfast("bench", "io", "--pictures", "24", "--rounds", "2", "--json", cwd=tmp_path)
+    done = fgfast("bench", "io", "--images", "24", "--rounds", "2", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert set(result["pictures_per_second"]) == {"pillow_loop", "fgfast", "fgfast_masks"}
+    assert set(result["images_per_second"]) == {"pillow_loop", "fgfast", "fgfast_masks"}
     assert len(result["all_rounds"]["fgfast"]) == 2
     assert result["largest_difference"] == 0
     rates = {row["name"]: row["value"] for row in result["rows"]}
-    assert rates["fgfast"] == pytest.approx(result["pictures_per_second"]["fgfast"], rel=0.01)
+    assert rates["fgfast"] == pytest.approx(result["images_per_second"]["fgfast"], rel=0.01)
     assert not [path for path in tmp_path.iterdir() if "fgfast-bench" in path.name]
 
 
@@ -66,14 +66,14 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(arguments: list[s
 
 @watched
 def test_the_pipeline_without_models(tmp_path: Path) -> None:
-    done = fgfast("bench", "pipeline", "--null", "--pictures", "60", "--json", "--html", "page.html", cwd=tmp_path)
+    done = fgfast("bench", "pipeline", "--null", "--images", "60", "--json", "--html", "page.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     rows = {f"{row.get('group')}: {row['name']}": row["value"] for row in result["rows"]}
     assert rows["end to end: rate"] > 0
-    assert rows["end to end: wall time a picture"] == pytest.approx(1e3 / rows["end to end: rate"], rel=1e-3)
+    assert rows["end to end: wall time per image"] == pytest.approx(1e3 / rows["end to end: rate"], rel=1e-3)
     for stage in ("decode", "cut", "write", "settle"):
-        assert rows[f"work a picture: {stage}"] > 0, stage
+        assert rows[f"work per image: {stage}"] > 0, stage
     page = (tmp_path / "page.html").read_text()
     assert "The whole run" in page
     assert page.count("<svg") >= 2
@@ -82,7 +82,7 @@ def test_the_pipeline_without_models(tmp_path: Path) -> None:
 
 @watched
 def test_several_seats_make_the_same_bytes(tmp_path: Path) -> None:
-    arguments = ["--null", "--pictures", "40", "--devices", "cpu", "--devices", "cpu,cpu", "--json"]
+    arguments = ["--null", "--images", "40", "--devices", "cpu", "--devices", "cpu,cpu", "--json"]
     done = fgfast("bench", "scaling", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

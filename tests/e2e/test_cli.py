@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from command import fgfast
-from layouts import BUILDERS, SUBJECT, picture
+from layouts import BUILDERS, SUBJECT, make_image
 from PIL import Image as pillow
 
 
@@ -71,7 +71,7 @@ def test_a_data_set_that_is_not_there_is_an_error_with_the_places_and_the_way_ou
 )
 def test_mistakes_are_answered_with_the_way_out(arguments: list[str], says: str, tmp_path: Path) -> None:
     BUILDERS["cub"](tmp_path)
-    picture(tmp_path / "x.jpg")
+    make_image(tmp_path / "x.jpg")
     done = fgfast(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert says in done.stderr
@@ -94,7 +94,7 @@ def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
     BUILDERS["cub"](tmp_path)
     done = fgfast("convert", "--dataset", "cub", "--split", "train", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0
-    assert "2 of 4 pictures" in done.stdout
+    assert "2 of 4 images" in done.stdout
     assert not (tmp_path / "cub_fg").exists()
     content = json.loads(fgfast("convert", "--dataset", "cub", "--dry-run", "--json", cwd=tmp_path).stdout)
     assert content["made_with"]["detector"] == "annotations"
@@ -124,8 +124,8 @@ def test_datasets_lists_what_was_found(tmp_path: Path) -> None:
     assert {row["name"] for row in rows} == set(BUILDERS)
 
 
-def test_cut_writes_one_picture(tmp_path: Path) -> None:
-    picture(tmp_path / "bird.png")
+def test_cut_writes_one_image(tmp_path: Path) -> None:
+    make_image(tmp_path / "bird.png")
     box = ",".join(map(str, SUBJECT))
     done = fgfast("cut", "bird.png", "--box", box, "--background", "transparent", "-o", "out.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -150,10 +150,10 @@ def test_data_set_names_are_completed() -> None:
 
 
 def test_cut_does_not_overwrite_its_input(tmp_path: Path) -> None:
-    before = picture(tmp_path / "bird.png").read_bytes()
+    before = make_image(tmp_path / "bird.png").read_bytes()
     done = fgfast("cut", "bird.png", "-o", "bird.png", cwd=tmp_path)
     assert done.returncode == 2
-    assert "the picture itself" in done.stderr
+    assert "the image itself" in done.stderr
     assert (tmp_path / "bird.png").read_bytes() == before
 
 

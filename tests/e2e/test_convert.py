@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import BUILDERS, HEIGHT, SHARED, SUBJECT, WIDTH, files_below, picture, text
+from layouts import BUILDERS, HEIGHT, SHARED, SUBJECT, WIDTH, files_below, make_image, text
 from PIL import Image as pillow
 from pycocotools import mask as coco_mask
 
@@ -35,7 +35,7 @@ def kind(path: Path) -> tuple[tuple[int, int], str | None]:
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_the_twin_is_the_same_data_set(name: str, tmp_path: Path) -> None:
-    """Same samples, labels, splits, boxes, sizes and annotation files; only the pictures differ."""
+    """Same samples, labels, splits, boxes, sizes and annotation files; only the images differ."""
     source = BUILDERS[name](tmp_path)
     report = fgfast.convert(name, tmp_path / "out", root=source, settings=BOX)
     old, new = open_dataset(name, source), open_dataset(name, report.twin)
@@ -47,9 +47,9 @@ def test_the_twin_is_the_same_data_set(name: str, tmp_path: Path) -> None:
         assert (before.key, before.label, before.split) == (after.key, after.label, after.split)
         np.testing.assert_array_equal(before.boxes, after.boxes)
         assert kind(before.path) == kind(after.path)
-    pictures = {sample.key for sample in old.samples}
-    before_files = {k: v for k, v in files_below(source).items() if k not in pictures}
-    after_files = {k: v for k, v in files_below(report.twin).items() if k not in pictures}
+    images = {sample.key for sample in old.samples}
+    before_files = {k: v for k, v in files_below(source).items() if k not in images}
+    after_files = {k: v for k, v in files_below(report.twin).items() if k not in images}
     for key, content in after_files.items():
         assert content == before_files[key], f"{key} should have been copied byte for byte"
     assert after_files or name == "folder"
@@ -79,10 +79,10 @@ def test_the_banner_is_never_subject(tmp_path: Path) -> None:
         assert not bits[HEIGHT - 20 :].any()
 
 
-@pytest.mark.parametrize("background", ["mean", "7,8,9", "blur", "picture"])
+@pytest.mark.parametrize("background", ["mean", "7,8,9", "blur", "image"])
 def test_backgrounds(background: str, tmp_path: Path) -> None:
     source = BUILDERS["cub"](tmp_path)
-    if background == "picture":
+    if background == "image":
         pillow.new("RGB", (5, 9), (1, 200, 3)).save(tmp_path / "behind.png")
         background = str(tmp_path / "behind.png")
     settings = Settings(segmenter="box", format="png", background=background)
@@ -179,9 +179,9 @@ def test_coco_ledger_masks_and_run_json_agree(tmp_path: Path) -> None:
     assert facts["versions"]["fgfast"] == fgfast.__version__
 
 
-def test_pictures_without_a_class_have_a_category_all_the_same(tmp_path: Path) -> None:
+def test_images_without_a_class_have_a_category_all_the_same(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
-        picture(tmp_path / "flat" / name)
+        make_image(tmp_path / "flat" / name)
     report = fgfast.convert("folder", tmp_path / "out", root=tmp_path / "flat", settings=BOX)
     content = json.loads((report.out / "fgfast/instances.json").read_text())
     assert [c["name"] for c in content["categories"]] == ["unlabelled"]
@@ -202,7 +202,7 @@ def test_masks_in_one_parquet_file(tmp_path: Path) -> None:
     assert not (report.out / "fgfast/masks").exists()
 
 
-def test_bad_pictures_become_outcomes_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_bad_images_become_outcomes_and_the_run_goes_on(tmp_path: Path) -> None:
     source = BUILDERS["cub"](tmp_path)
     broken, missing = sorted((source / "images").rglob("*.jpg"))[:2]
     broken.write_bytes(broken.read_bytes()[:300])
@@ -214,8 +214,8 @@ def test_bad_pictures_become_outcomes_and_the_run_goes_on(tmp_path: Path) -> Non
     assert [s.label for s in open_dataset("cub", report.twin).samples] == ["002.Jay", "002.Jay"]
     assert missing.name in report.html.read_text()
     # Mended, the same command goes on: only the two are done, and the lists are whole again.
-    picture(broken)
-    picture(missing)
+    make_image(broken)
+    make_image(missing)
     again = fgfast.convert("cub", tmp_path / "out", root=source, settings=BOX)
     assert again.counts == {"done": 4, "flagged": 0, "skipped": 0, "failed": 0}
     assert again.resumed == 2
@@ -290,19 +290,19 @@ def test_killed_while_overwriting_the_ledger_does_not_lie(
     assert files_below(out / "CUB_200_2011") == whole
 
 
-def test_finished_pictures_are_not_done_again_and_lost_ones_are(tmp_path: Path) -> None:
+def test_finished_images_are_not_done_again_and_lost_ones_are(tmp_path: Path) -> None:
     source = BUILDERS["cub"](tmp_path)
     first = fgfast.convert("cub", tmp_path / "out", root=source, settings=BOX)
-    pictures = sorted((first.twin / "images").rglob("*.jpg"))
-    before = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in pictures}
-    pictures[0].unlink()
+    images = sorted((first.twin / "images").rglob("*.jpg"))
+    before = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in images}
+    images[0].unlink()
     again = fgfast.convert("cub", tmp_path / "out", root=source, settings=BOX)
     assert again.resumed == 3
-    assert pictures[0].is_file()
-    assert all((p.stat().st_ino, p.stat().st_mtime_ns) == before[p] for p in pictures[1:])
+    assert images[0].is_file()
+    assert all((p.stat().st_ino, p.stat().st_mtime_ns) == before[p] for p in images[1:])
 
 
-def test_a_picture_that_fails_later_leaves_no_old_one_behind(tmp_path: Path) -> None:
+def test_a_image_that_fails_later_leaves_no_old_one_behind(tmp_path: Path) -> None:
     source = BUILDERS["cub"](tmp_path)
     first = fgfast.convert("cub", tmp_path / "out", root=source, settings=BOX)
     key = "images/001.Auk/Auk_0001_10.jpg"
@@ -334,7 +334,7 @@ def test_our_own_folder_is_not_taken_for_granted(tmp_path: Path) -> None:
     text(tmp_path / "out/fgfast/report.html", "somebody's page")
     with pytest.raises(OutputRefusedError, match=r"fgfast/report\.html"):
         fgfast.convert("cub", tmp_path / "out", root=source, settings=BOX)
-    picture(tmp_path / "fgfast" / "a.png")
+    make_image(tmp_path / "fgfast" / "a.png")
     with pytest.raises(OutputRefusedError, match="cannot be called"):
         fgfast.convert("folder", tmp_path / "out2", root=tmp_path / "fgfast", settings=BOX)
 

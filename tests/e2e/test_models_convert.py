@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import fgfast as command
-from layouts import BUILDERS, picture
+from layouts import BUILDERS, make_image
 
 import fgfast
 from fgfast.config import Selection, Settings
@@ -54,10 +54,10 @@ def test_a_model_asked_for_by_name_and_absent_is_an_error_that_says_what_to_type
 
 
 def test_a_folder_must_say_what_it_shows(tmp_path: Path) -> None:
-    picture(tmp_path / "pictures" / "a.jpg")
+    make_image(tmp_path / "images" / "a.jpg")
     settings = Settings(detector="detic", segmenter="box", model_weights="random:0")
     with pytest.raises(UsageError, match="--vocabulary"):
-        fgfast.convert("folder", tmp_path / "out", root=tmp_path / "pictures", settings=settings)
+        fgfast.convert("folder", tmp_path / "out", root=tmp_path / "images", settings=settings)
 
 
 def test_models_are_listed_and_missing_ones_named(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ ENGINES = [
 engines = pytest.mark.parametrize("engine", ENGINES)
 
 
-def picture(height: int, width: int, seed: int = 0) -> tuple[Any, Any]:
-    """A random picture and a mask of one blob with some noise."""
+def make_image(height: int, width: int, seed: int = 0) -> tuple[Any, Any]:
+    """A random image and a mask of one blob with some noise."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
     y, x = np.mgrid[:height, :width]
@@ -65,7 +65,7 @@ def test_native_is_installed_where_required() -> None:
 @pytest.mark.parametrize("window", [None, (3, 2, 20, 17), (-4, -5, 40, 50), (100, 0, 110, 4), (5, 5, 5, 9)])
 @pytest.mark.parametrize("flat", [True, False])
 def test_every_pixel(engine: ModuleType, alpha: bool, window: Any, flat: bool) -> None:
-    pixels, bits = picture(23, 31)
+    pixels, bits = make_image(23, 31)
     x0, y0, x1, y1 = whole = window or (0, 0, 31, 23)
     rng = np.random.default_rng(1)
     background = rng.integers(0, 256, (3,) if flat else (y1 - y0, x1 - x0, 3), np.uint8)
@@ -102,7 +102,7 @@ def test_native_equals_reference(
 
 @engines
 def test_transparent_keeps_no_colour_and_needs_no_background(engine: ModuleType) -> None:
-    pixels, bits = picture(30, 40)
+    pixels, bits = make_image(30, 40)
     made = engine.composite(pixels, bits, None, alpha=True)
     assert not made[~bits].any()
     assert (made[bits, 3] == 255).all()
@@ -110,7 +110,7 @@ def test_transparent_keeps_no_colour_and_needs_no_background(engine: ModuleType)
 
 @engines
 def test_strided_arrays_and_read_only_arrays(engine: ModuleType) -> None:
-    pixels, bits = picture(40, 60)
+    pixels, bits = make_image(40, 60)
     background = np.random.default_rng(2).integers(0, 256, (40, 60, 3), np.uint8)
     turned = engine.composite(pixels[::-2, ::3], bits[::-2, ::3], background[::-2, ::3])
     plain = engine.composite(*(array[::-2, ::3].copy() for array in (pixels, bits, background)))
@@ -131,7 +131,7 @@ def test_strided_arrays_and_read_only_arrays(engine: ModuleType) -> None:
         ({"pixels": np.zeros((4, 5), np.uint8)}, ValueError, "pixels must have 3 dimensions"),
         ({"pixels": np.zeros((4, 5, 4), np.uint8)}, ValueError, r"pixels must have shape \(H, W, 3\)"),
         ({"bits": np.zeros((4, 5), np.uint8)}, TypeError, "bits must be bool, not uint8"),
-        ({"bits": np.zeros((5, 4), np.bool_)}, ValueError, "bits must have the picture's shape"),
+        ({"bits": np.zeros((5, 4), np.bool_)}, ValueError, "bits must have the image's shape"),
         ({"background": (255, 255, 255)}, TypeError, "background must be a NumPy array, not tuple"),
         ({"background": None}, TypeError, "background must be a NumPy array, not NoneType"),
         ({"background": np.zeros((1, 5, 3), np.uint8)}, ValueError, "background must have shape"),

@@ -86,7 +86,7 @@ def test_nms(device: str, dtype: Any, tolerance: float, count: int, limit: int) 
 
 @BYTES
 @pytest.mark.parametrize("window", [(0, 0, 31, 23), (3, 2, 20, 17), (-4, -5, 40, 50), (100, 0, 110, 4), (5, 5, 5, 9)])
-@pytest.mark.parametrize("ground", ["colour", "picture", "none"])
+@pytest.mark.parametrize("ground", ["colour", "image", "none"])
 def test_composite(device: str, dtype: Any, tolerance: float, window: Any, ground: str) -> None:
     rng = np.random.default_rng(0)
     pixels, bits = rng.integers(0, 256, (23, 31, 3), np.uint8), rng.random((23, 31)) < 0.5

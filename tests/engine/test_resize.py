@@ -26,7 +26,7 @@ def by_pillow(pixels: Any, size: tuple[int, int]) -> Any:
     return np.asarray(PIL.Image.fromarray(pixels).resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR))
 
 
-def picture(height: int, width: int, seed: int = 0) -> Any:
+def make_image(height: int, width: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -39,7 +39,7 @@ def picture(height: int, width: int, seed: int = 0) -> Any:
     seed=st.integers(0, 2**32 - 1),
 )
 def test_equals_pillow(engine: ModuleType, before: Any, after: Any, level: int | None, seed: int) -> None:
-    pixels = picture(*before, seed) if level is None else np.full((*before, 3), level, np.uint8)
+    pixels = make_image(*before, seed) if level is None else np.full((*before, 3), level, np.uint8)
     np.testing.assert_array_equal(engine.resize(pixels, after), by_pillow(pixels, after))
 
 
@@ -48,7 +48,7 @@ def test_equals_pillow(engine: ModuleType, before: Any, after: Any, level: int |
 @pytest.mark.parametrize("width", [(60, 41), (60, 60), (60, 70)])
 def test_either_pass_may_be_first(engine: ModuleType, width: tuple[int, int], more: int) -> None:
     """Around the sizes where Pillow 13 and later begin with the columns."""
-    pixels = picture(90, width[0])
+    pixels = make_image(90, width[0])
     size = (90 - max(2 * (width[0] - width[1]), 0) - more, width[1])
     np.testing.assert_array_equal(engine.resize(pixels, size), by_pillow(pixels, size))
 
@@ -57,13 +57,13 @@ def test_either_pass_may_be_first(engine: ModuleType, width: tuple[int, int], mo
 @pytest.mark.parametrize(("before", "after"), [((1500, 1600), (960, 1024)), ((1700, 1300), (200, 1200))])
 def test_threads_change_nothing(before: Any, after: Any) -> None:
     """Large enough that they are used: a share is a million pixels."""
-    pixels = picture(*before)
+    pixels = make_image(*before)
     np.testing.assert_array_equal(native.resize(pixels, after, threads=3), by_pillow(pixels, after))
 
 
 @engines
 def test_writes_into_a_part_of_a_canvas(engine: ModuleType) -> None:
-    pixels, canvas = picture(20, 30)[::-1, ::2], np.full((40, 50, 3), 7, np.uint8)
+    pixels, canvas = make_image(20, 30)[::-1, ::2], np.full((40, 50, 3), 7, np.uint8)
     part = canvas[3:36, 5:47]
     assert engine.resize(pixels, (33, 42), out=part) is part
     np.testing.assert_array_equal(part, by_pillow(np.ascontiguousarray(pixels), (33, 42)))
@@ -94,5 +94,5 @@ def test_wrong_arguments_are_named(engine: ModuleType, change: Any, error: Any, 
 
 
 def test_choice() -> None:
-    pixels = picture(12, 9)
+    pixels = make_image(12, 9)
     np.testing.assert_array_equal(ops.resize(pixels, (7, 20)), by_pillow(pixels, (7, 20)))

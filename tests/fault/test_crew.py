@@ -51,8 +51,8 @@ def test_what_is_asked_for_is_done() -> None:
 
 def test_auto_goes_by_the_measured_times_and_says_them() -> None:
     (said,), seats = hired("auto", LIKE)
-    assert said.startswith("placement replicate: a detects in 10.0 ms and segments in 30.0 ms a picture, b detects")
-    assert said.endswith("replicate would give 50 pictures a second, split 33.3")
+    assert said.startswith("placement replicate: a detects in 10.0 ms and segments in 30.0 ms per image, b detects")
+    assert said.endswith("replicate would give 50 images per second, split 33.3")
     assert seats <= {("a/0", "a/1"), ("b/0", "b/1")}
     (said,), seats = hired("auto", UNLIKE)
     assert said.startswith("placement split: ")

@@ -18,7 +18,7 @@ from PIL import Image as pillow
 
 from fgfast.io.ledger import Ledger
 
-PICTURES = 2000
+IMAGES = 2000
 # What a run says about itself holds times; everything else must be the same to the byte.
 ABOUT_THE_RUN = {"fgfast/ledger.sqlite", "fgfast/run.json", "fgfast/report.html", "fgfast/lock"}
 KILLS = 20
@@ -27,15 +27,15 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"
 
 
 def many_birds(parent: Path) -> Path:
-    """A CUB layout with enough pictures that a kill hits the middle of things."""
+    """A CUB layout with enough images that a kill hits the middle of things."""
     root = cub(parent)
     generator = np.random.default_rng(0)
-    names = [f"{('002.Jay', '001.Auk')[n % 2]}/bird_{n:04d}.jpg" for n in range(1, PICTURES + 1)]
+    names = [f"{('002.Jay', '001.Auk')[n % 2]}/bird_{n:04d}.jpg" for n in range(1, IMAGES + 1)]
     noise = generator.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     for n, name in enumerate(names):
         file = root / "images" / name
         pillow.fromarray(np.roll(noise, n, 0)).save(file)
-    ids = range(1, PICTURES + 1)
+    ids = range(1, IMAGES + 1)
     text(root / "images.txt", *(f"{n} {name}" for n, name in zip(ids, names, strict=True)))
     text(root / "image_class_labels.txt", *(f"{n} {2 - n % 2}" for n in ids))
     text(root / "train_test_split.txt", *(f"{n} {n % 3 and 1}" for n in ids))
@@ -97,10 +97,10 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path: Path) -
     last = start(source, interrupted)
     output, errors = last.communicate(timeout=120)
     assert last.returncode == 0, errors
-    assert json.loads(output)["counts"]["done"] == PICTURES
+    assert json.loads(output)["counts"]["done"] == IMAGES
     assert result(interrupted) == result(tmp_path / "whole")
     assert what_is_done(interrupted) == what_is_done(tmp_path / "whole")
-    assert len(what_is_done(interrupted)) == PICTURES
+    assert len(what_is_done(interrupted)) == IMAGES
     assert not list(interrupted.rglob("*.part"))
 
 
@@ -119,7 +119,7 @@ def test_a_signal_ends_the_run_cleanly(number: signal.Signals, code: int, tmp_pa
     report = json.loads(output)
     assert report["stopped"]
     done = report["counts"]["done"]
-    assert 0 < done < PICTURES
+    assert 0 < done < IMAGES
     # What is said to be done is there, and the twin loads as far as it goes.
     assert len(list(twin.rglob("*.jpg"))) == done
     assert len((tmp_path / "out" / "CUB_200_2011" / "images.txt").read_text().splitlines()) == done
@@ -127,7 +127,7 @@ def test_a_signal_ends_the_run_cleanly(number: signal.Signals, code: int, tmp_pa
     output, errors = finished.communicate(timeout=60)
     assert finished.returncode == 0, errors
     assert json.loads(output)["resumed"] == done
-    assert json.loads(output)["counts"]["done"] == PICTURES
+    assert json.loads(output)["counts"]["done"] == IMAGES
 
 
 def test_a_second_run_in_the_same_folder_is_kept_out(tmp_path: Path) -> None:
@@ -160,4 +160,4 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     last = start(source, tmp_path / "out")
     output, errors = last.communicate(timeout=120)
     assert last.returncode == 0, errors
-    assert json.loads(output)["counts"]["done"] == PICTURES
+    assert json.loads(output)["counts"]["done"] == IMAGES

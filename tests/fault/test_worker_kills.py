@@ -1,4 +1,4 @@
-"""The whole job while its worker processes are killed: every picture is done, with the bytes of an undisturbed run."""
+"""The whole job while its worker processes are killed: every image is done, with the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from fgfast.config import Settings
 from fgfast.pipeline.plan import make_plan
 from fgfast.pipeline.run import run
 
-PICTURES = 9000
+IMAGES = 9000
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds worker processes in /proc")
 
 
-def pictures(folder: Path) -> Path:
+def images(folder: Path) -> Path:
     generator = np.random.default_rng(0)
     for n in range(3):
         (folder / f"class{n}").mkdir(parents=True)
@@ -34,7 +34,7 @@ def pictures(folder: Path) -> Path:
         pixels = generator.integers(0, 256, (60, 80, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"class{n % 3}" / f"{n:04d}.jpg")
     files = [(folder / f"class{n % 3}" / f"{n:04d}.jpg").read_bytes() for n in range(20)]
-    for n in range(20, PICTURES):
+    for n in range(20, IMAGES):
         (folder / f"class{n % 3}" / f"{n:04d}.jpg").write_bytes(files[n % 20])
     return folder
 
@@ -60,7 +60,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(("devices", "wanted"), [("cpu", 20), ("cpu,cpu", 8)])
 def test_killing_workers_again_and_again_loses_nothing(devices: str, wanted: int, tmp_path: Path) -> None:
-    source = pictures(tmp_path / "source")
+    source = images(tmp_path / "source")
     settings = Settings(segmenter="box", detector="center", devices=devices)
     whole = fgfast.convert(source, tmp_path / "whole", settings=settings)
     assert whole.counts["failed"] == 0

@@ -1,4 +1,4 @@
-"""Pictures through the slots of a model, as the runner does it."""
+"""Images through the slots of a model, as the runner does it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fgfast.records import Detections, Image
 
 
 def alone(model: Any, image: Image, *more: Any) -> Any:
-    """A picture through a slot of its own."""
+    """An image through a slot of its own."""
     return together(model, [(image, *more)])[0]
 
 
 def together(model: Any, rows: list[tuple[Any, ...]], slot: Any = None) -> list[Any]:
-    """Pictures of one bucket through one slot, filled by a thread each."""
+    """Images of one bucket through one slot, filled by a thread each."""
     (bucket,) = {model.bucket(image) for image, *_ in rows}
     slot = slot or model.slot(bucket)
     threads = [threading.Thread(target=model.fill, args=(slot, n, *row)) for n, row in enumerate(rows)]

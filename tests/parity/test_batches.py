@@ -1,4 +1,4 @@
-"""Models in slots: one picture alone is what it always was, to the bit; several together agree with it."""
+"""Models in slots: one image alone is what it always was, to the bit; several together agree with it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GOLDEN = Golden(PORTABLE, "sam_tiny256")
 SAM_PHOTOS = ("dog", "groceries_tall", "truck_large")
 
 
-def picture(n: int) -> Image:
+def make_image(n: int) -> Image:
     return Image(GOLDEN.photo(SAM_PHOTOS[n]))
 
 
@@ -60,45 +60,45 @@ class TestSam:
 
         model = SamSegmenter(encoder(4), whole.decoder, 4, encoder)
         assert model.encoder.contract == contract
-        slot = model.slot(model.bucket(picture(0)))
+        slot = model.slot(model.bucket(make_image(0)))
         for n in range(3):
-            model.fill(slot, n, picture(n), box(n))
+            model.fill(slot, n, make_image(n), box(n))
         for left in (2, 1):
             with pytest.raises(DeviceMemoryError, match="can't allocate memory"):
                 model.launch(slot, 1)
             assert model.rows(256) == left
         model.launch(slot, 1)
         model.wait(slot)
-        np.testing.assert_array_equal(model.read(slot, 0).logits, alone(whole, picture(0), box(0)).logits)
+        np.testing.assert_array_equal(model.read(slot, 0).logits, alone(whole, make_image(0), box(0)).logits)
 
     @pytest.mark.parametrize("n", range(3))
-    def test_one_picture_is_what_segment_gives(self, sam: Sam, n: int) -> None:
+    def test_one_image_is_what_segment_gives(self, sam: Sam, n: int) -> None:
         model = sam_in_torch(sam)
-        assert (model.device, model.batch, model.rows(model.bucket(picture(n)))) == ("cpu", 1, 1)
-        height, width = picture(n).pixels.shape[:2]
-        found = alone(model, picture(n), box(n))
+        assert (model.device, model.batch, model.rows(model.bucket(make_image(n)))) == ("cpu", 1, 1)
+        height, width = make_image(n).pixels.shape[:2]
+        found = alone(model, make_image(n), box(n))
         made = finish(found, height, width)
-        (wanted,) = model.segment([picture(n).pixels], [box(n)[None]])
+        (wanted,) = model.segment([make_image(n).pixels], [box(n)[None]])
         np.testing.assert_array_equal(made.bits, wanted.bits[0, 0])
         assert made.quality == wanted.quality[0, 0] and made.stability == wanted.stability[0, 0]
         assert made.bits.shape == (height, width) and made.bits.any()
 
-    def test_three_pictures(self, sam: Sam) -> None:
+    def test_three_images(self, sam: Sam) -> None:
         model = sam_in_torch(sam, batch=3)
-        self.check(model, together(model, [(picture(n), box(n)) for n in range(3)]))
+        self.check(model, together(model, [(make_image(n), box(n)) for n in range(3)]))
 
     def test_fixed_shapes_are_filled_up(self, sam: Sam) -> None:
         encoder = TorchSession(ImageEncoderGraph(sam), graphs.sam_image_encoder(256, 3))
         model = SamSegmenter(encoder, sam_in_torch(sam).decoder)
-        slot = model.slot(model.bucket(picture(0)))
+        slot = model.slot(model.bucket(make_image(0)))
         assert model.rows(256) == slot.capacity == 3
         for count in (3, 2, 1):
-            self.check(model, together(model, [(picture(n), box(n)) for n in range(count)], slot))
+            self.check(model, together(model, [(make_image(n), box(n)) for n in range(count)], slot))
 
     def check(self, model: SamSegmenter, found: list[LowRes]) -> None:
         """Against the same alone, and against the reference's numbers."""
         for n, ours in enumerate(found):
-            height, width = picture(n).pixels.shape[:2]
+            height, width = make_image(n).pixels.shape[:2]
             made = finish(ours, height, width)
             stored = GOLDEN.arrays[f"{SAM_PHOTOS[n]}/batch/mask_bits"]
             count = len(GOLDEN.arrays[f"{SAM_PHOTOS[n]}/boxes"])
@@ -109,8 +109,8 @@ class TestSam:
 
     def test_results_do_not_belong_to_the_slot(self, sam: Sam) -> None:
         model = sam_in_torch(sam)
-        slot = model.slot(model.bucket(picture(0)))
-        found = together(model, [(picture(0), box(0))], slot)[0]
+        slot = model.slot(model.bucket(make_image(0)))
+        found = together(model, [(make_image(0), box(0))], slot)[0]
         kept = found.logits.copy(), found.quality.copy()
         for tensor in slot.results.values():
             tensor.numpy()[...] = 7
@@ -118,20 +118,20 @@ class TestSam:
         np.testing.assert_array_equal(found.quality, kept[1])
 
     def test_a_slot_is_used_again(self, sam: Sam) -> None:
-        """A wide picture, then a tall one: nothing of the first is left."""
+        """A wide image, then a tall one: nothing of the first is left."""
         model = sam_in_torch(sam)
-        slot = model.slot(model.bucket(picture(0)))
+        slot = model.slot(model.bucket(make_image(0)))
         for n in (2, 1, 0, 2):
-            found = together(model, [(picture(n), box(n))], slot)[0]
-            np.testing.assert_array_equal(found.logits, alone(model, picture(n), box(n)).logits)
+            found = together(model, [(make_image(n), box(n))], slot)[0]
+            np.testing.assert_array_equal(found.logits, alone(model, make_image(n), box(n)).logits)
 
     def test_of_three_masks_the_best(self, sam: Sam) -> None:
         model = sam_in_torch(sam, multimask=True)
-        height, width = picture(0).pixels.shape[:2]
-        found = alone(model, picture(0), box(0))
+        height, width = make_image(0).pixels.shape[:2]
+        found = alone(model, make_image(0), box(0))
         assert found.logits.shape == (3, 64, 64)
         made = finish(found, height, width)
-        (wanted,) = model.segment([picture(0).pixels], [box(0)[None]])
+        (wanted,) = model.segment([make_image(0).pixels], [box(0)[None]])
         best = wanted.quality[0].argmax()
         assert made.quality == wanted.quality[0].max()
         np.testing.assert_array_equal(made.bits, wanted.bits[0, best])
@@ -150,7 +150,7 @@ class TestGroundingDino:
         blocks = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
         return Image(np.ascontiguousarray(blocks.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]))
 
-    def test_one_picture_is_what_the_call_gives(self) -> None:
+    def test_one_image_is_what_the_call_gives(self) -> None:
         model = self.model(1)
         for seed, size in enumerate([(90, 120), (200, 120), (12, 100)]):
             image = self.image(*size, seed)
@@ -158,7 +158,7 @@ class TestGroundingDino:
             assert len(found.scores) > 3
             same_bits(found, model([image])[0])
 
-    def test_three_pictures(self) -> None:
+    def test_three_images(self) -> None:
         """Of one size: others do not share a bucket. As a larger batch takes other kernels, not to the bit."""
         model = self.model(3)
         images = [self.image(90, 120, seed) for seed in range(3)]
@@ -170,7 +170,7 @@ class TestGroundingDino:
             np.testing.assert_allclose(ours.boxes, theirs.boxes, rtol=0, atol=0.02)
 
     def test_resizing_is_the_image_processors(self) -> None:
-        """Sizes and bytes, of pictures of all shapes, at the small model's edges and at the published ones'."""
+        """Sizes and bytes, of images of all shapes, at the small model's edges and at the published ones'."""
         pytest.importorskip("transformers")
         from fgfast.models.grounding_dino import small
         from fgfast.models.grounding_dino.transform import edges_of
@@ -183,12 +183,12 @@ class TestGroundingDino:
             processor.size = size
             edges = edges_of(processor)
             for height, width in sizes if size["shortest_edge"] == 128 else sizes[:6]:
-                picture = generator.integers(0, 256, (height, width, 3), np.uint8)
+                image = generator.integers(0, 256, (height, width, 3), np.uint8)
                 plain = {"do_pad": False, "do_rescale": False, "do_normalize": False, "return_tensors": "np"}
-                wanted = processor(images=[picture], input_data_format="channels_last", **plain)["pixel_values"][0]
+                wanted = processor(images=[image], input_data_format="channels_last", **plain)["pixel_values"][0]
                 wanted = wanted.transpose(1, 2, 0)
                 assert edges.resized_size(height, width) == wanted.shape[:2]
-                np.testing.assert_array_equal(resized(picture, edges.resized_size(height, width)), wanted)
+                np.testing.assert_array_equal(resized(image, edges.resized_size(height, width)), wanted)
 
     @pytest.mark.parametrize(
         ("attribute", "value", "message"),
@@ -229,7 +229,7 @@ class TestExported:
         assert found.manifest.contract.inputs[0].shape[0] == taken
 
     def test_a_batch_that_is_not_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An export for three pictures, the only one there is, whatever is asked for. The export takes seconds."""
+        """An export for three images, the only one there is, whatever is asked for. The export takes seconds."""
         for package in ("onnx", "onnxscript", "onnxruntime"):
             pytest.importorskip(package)
         from fgfast.export import make
@@ -238,10 +238,10 @@ class TestExported:
         make.export("sam_tiny256", weights="random:1", batch=3, out=tmp_path / "graphs", say=lambda _: None)
         for asked in (None, 4):
             model = sessions.sam("sam_tiny256", "random:1", "fp32", "cpu", "onnxruntime", asked)
-            assert model.rows(model.bucket(picture(0))) == model.batch == 3
+            assert model.rows(model.bucket(make_image(0))) == model.batch == 3
         theirs = sessions.sam("sam_tiny256", "random:1", "fp32", "cpu", "torch")
-        for n, ours in enumerate(together(model, [(picture(n), box(n)) for n in range(2)])):
-            wanted = alone(theirs, picture(n), box(n))
+        for n, ours in enumerate(together(model, [(make_image(n), box(n)) for n in range(2)])):
+            wanted = alone(theirs, make_image(n), box(n))
             SAM_FP32["low_res"].check((ours.logits - wanted.logits).reshape(-1).astype(np.float64), SAM_PHOTOS[n])
 
 

@@ -1,4 +1,4 @@
-"""Detic in slots: one picture alone is what it always was, to the bit; several together agree with it."""
+"""Detic in slots: one image alone is what it always was, to the bit; several together agree with it."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def eager(model: Detic, batch: int) -> Session:
 
 
 class TestDetic:
-    def test_one_picture_is_what_the_call_gives(self, nano: Detic, photos: list[Image]) -> None:
+    def test_one_image_is_what_the_call_gives(self, nano: Detic, photos: list[Image]) -> None:
         model = detector(detic_in_torch(nano))
         assert model.device == "cpu" and model.batch == 1
         for image in photos:
             assert model.rows(model.bucket(image)) == 1
             same_bits(alone(model, image), model([image])[0].detections)
 
-    def test_three_pictures(self, nano: Detic, photos: list[Image]) -> None:
+    def test_three_images(self, nano: Detic, photos: list[Image]) -> None:
         model = detector(detic_in_torch(nano, multiple=SQUARE, batch=3))
         assert model.rows((SQUARE, SQUARE)) == model.batch == 3
         check_stored(together(model, [(image,) for image in photos]))
@@ -157,11 +157,11 @@ class TestDetic:
         np.testing.assert_array_equal(found.classes, wanted.classes)
         np.testing.assert_array_equal(found.proposal_index, wanted.proposal_index)
 
-    def test_no_pictures(self, nano: Detic) -> None:
+    def test_no_images(self, nano: Detic) -> None:
         assert detector(detic_in_torch(nano))([]) == []
 
     def test_buckets(self) -> None:
-        """One picture has its own canvas. Of several, the longer edge grows in larger steps, the shorter does not."""
+        """One image has its own canvas. Of several, the longer edge grows in larger steps, the shorter does not."""
 
         def never(canvas: Size, rows: int) -> Session:
             raise AssertionError
@@ -194,7 +194,7 @@ class TestMemory:
 
     def model(self, nano: Detic, made: list[int], largest: int) -> DeticDetector:
         class Small:
-            """A session that fails for more pictures than `largest`."""
+            """A session that fails for more images than `largest`."""
 
             def __init__(self, batch: int) -> None:
                 made.append(batch)
@@ -221,7 +221,7 @@ class TestMemory:
             model.launch(old, 3)
         assert made == [4, -1], "the large one is closed, and smaller ones are made when they are needed"
         assert model.rows(bucket) == model.batch == 2
-        with pytest.raises(DeviceMemoryError, match=r"cpu has not enough memory for 3 pictures at once.*take 2"):
+        with pytest.raises(DeviceMemoryError, match=r"cpu has not enough memory for 3 images at once.*take 2"):
             model.launch(old, 3)
         assert model.batch == 2, "what was known to be too large says nothing new"
         model.launch(old, 2)  # what was filled is still there
@@ -230,7 +230,7 @@ class TestMemory:
         check_stored(together(model, [(photos[2],)]), DETIC_PHOTOS[2:])
         assert made == [4, -1, 2]
 
-    def test_one_picture_that_does_not_fit(self, nano: Detic, photos: list[Image], made: list[int]) -> None:
+    def test_one_image_that_does_not_fit(self, nano: Detic, photos: list[Image], made: list[int]) -> None:
         model = self.model(nano, made, 0)
         slot = model.slot(model.bucket(photos[0]))
         for _ in range(4):

@@ -20,10 +20,10 @@ from fgfast.ops import reference
 from fgfast.records import Outcome
 
 WEIGHTS = "random:0"
-# Issue: masks of IoU >= 0.999, boxes within 0.5 px of the stored picture.
+# Issue: masks of IoU >= 0.999, boxes within 0.5 px of the stored image.
 MASK_IOU, BOX_PX = 0.999, 0.5
 # One of each photograph of the demo, and some of its variations.
-PICTURES = 7
+IMAGES = 7
 
 
 @pytest.mark.full
@@ -34,7 +34,7 @@ def test_torch_and_onnxruntime_make_the_same_twin(tmp_path: Path, monkeypatch: p
         make.export(model, weights=WEIGHTS, say=lambda line: None)
     ours, theirs = (outcomes(tmp_path, backend) for backend in ("onnxruntime", "torch"))
     assert [o.key for o in ours] == [o.key for o in theirs]
-    assert len(ours) == PICTURES
+    assert len(ours) == IMAGES
     assert sum("detic" in o.box_reason or len(o.others) > 0 for o in theirs) > 0, "Detic found nothing to compare"
     for a, b in zip(ours, theirs, strict=True):
         assert a.box is not None and b.box is not None
@@ -57,8 +57,6 @@ def outcomes(folder: Path, backend: str) -> list[Outcome]:
         backend=backend,
         format="png",
     )
-    report = fgfast.convert(
-        "cub", folder / backend, root=folder, settings=settings, selection=Selection(limit=PICTURES)
-    )
+    report = fgfast.convert("cub", folder / backend, root=folder, settings=settings, selection=Selection(limit=IMAGES))
     with Ledger(report.out / "fgfast/ledger.sqlite") as ledger:
         return list(ledger.outcomes())

@@ -1,4 +1,4 @@
-"""Detic against the reference's stored numbers, in float32, picture by picture on its own canvas."""
+"""Detic against the reference's stored numbers, in float32, image by image on its own canvas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches and larger canvases: the reference's numbers where nothing is masked, the single picture's where
+"""Batches and larger canvases: the reference's numbers where nothing is masked, the single image's where
 it is.
 """
 
@@ -115,7 +115,7 @@ def test_without_masking_results_are_those_of_the_reference_on_that_canvas(
 
 @models
 @pytest.mark.parametrize("canvas", [None, (544, 544), (576, 704)], ids=["smallest", "square", "large"])
-def test_with_masking_each_picture_is_as_if_alone(folder: Path, model: str, canvas: tuple[int, int] | None) -> None:
+def test_with_masking_each_image_is_as_if_alone(folder: Path, model: str, canvas: tuple[int, int] | None) -> None:
     case = case_of(folder, model)
     stored = case.arrays
     swin, pyramid, proposals, stages, sizes = compute(case, PHOTOS, canvas, masked=True)
@@ -158,7 +158,7 @@ def test_stages_on_a_larger_canvas_fed_with_the_stored_boxes(folder: Path, model
                 DETIC_FP32["stages"].check(difference(stored, full, getattr(stage, name)[row]), full)
 
 
-def test_the_detector_takes_pictures_of_all_sizes_at_once() -> None:
+def test_the_detector_takes_images_of_all_sizes_at_once() -> None:
     case = case_of(PORTABLE, "nano")
     embeddings = draw(case.folder, "text_embeddings.8", (3, 512))
     model = Detic(case.config)

@@ -66,7 +66,7 @@ def session(
         return OnnxRuntimeSession(path, contract)
 
 
-def pictures(case: Case, photos: tuple[str, ...], canvas: tuple[int, int] | None) -> dict[str, Tensor]:
+def photographs(case: Case, photos: tuple[str, ...], canvas: tuple[int, int] | None) -> dict[str, Tensor]:
     """Photos on a canvas, with noise beyond them."""
     images = [resized(case, photo) for photo in photos]
     sizes = [(image.shape[0], image.shape[1]) for image in images]
@@ -99,7 +99,7 @@ def check_detections(case: Case, setting: str, boxes: Tensor, scores: Tensor, si
 )
 def test_detections(folder: Path, file: str, photos: tuple[str, ...], canvas: tuple[int, int] | None) -> None:
     case = case_of(folder, file, photos[0])
-    inputs = pictures(case, photos, canvas)
+    inputs = photographs(case, photos, canvas)
     graph = session(folder, case.model, "detic_detector", tuple(inputs["pixels"].shape[1:3]), len(photos))
     for words in ("custom", "lvis"):
         # A photo of the portable set alone is checked with the names that need no other file.
@@ -120,7 +120,7 @@ def test_detections(folder: Path, file: str, photos: tuple[str, ...], canvas: tu
 )
 def test_split_form(folder: Path, file: str, photos: tuple[str, ...], canvas: tuple[int, int] | None) -> None:
     case = case_of(folder, file, photos[0])
-    inputs = pictures(case, photos, canvas)
+    inputs = photographs(case, photos, canvas)
     shape = tuple(inputs["pixels"].shape[1:3])
     backbone, heads = (session(folder, case.model, f"detic_{n}", shape, len(photos)) for n in ("backbone", "heads"))
     found = backbone.run(inputs)
@@ -163,7 +163,7 @@ HALF = [
 def test_half_precision(folder: Path, file: str, precision: str) -> None:
     """The split form, whose second half is fed with the stored proposals: those of half precision are others."""
     case, table = case_of(folder, file, "truck_wide"), TABLES[precision]
-    inputs, stored = pictures(case, (case.photo,), None), case.arrays
+    inputs, stored = photographs(case, (case.photo,), None), case.arrays
     shape = tuple(inputs["pixels"].shape[1:3])
     backbone, heads = (session(folder, case.model, f"detic_{n}", shape, 1, precision) for n in ("backbone", "heads"))
     found = backbone.run(inputs)

@@ -82,8 +82,8 @@ class Everything(nn.Module):
         self.model = model
         model.proposal_generator.suppress = lambda _boxes, scores, _overlap, limit: scores.topk(limit).indices
 
-    def forward(self, pictures: Tensor, sizes: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-        refined = self.model(pictures, sizes, words, True)
+    def forward(self, images: Tensor, sizes: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        refined = self.model(images, sizes, words, True)
         return refined.boxes, refined.scores
 
 
@@ -91,18 +91,16 @@ def test_the_masked_model_has_fixed_shapes_and_can_be_exported(weights: dict[str
     model = Detic(NANO)
     load(model, weights)
     words = classifier(torch.randn(3, 512, generator=torch.Generator().manual_seed(0)))
-    pictures = torch.randn(1, 3, 128, 160, generator=torch.Generator().manual_seed(1))
+    images = torch.randn(1, 3, 128, 160, generator=torch.Generator().manual_seed(1))
     whole = Everything(model.set_precision("fp32"))
     with torch.no_grad():
         # The windows are laid out before tracing, so that the graph holds them as constants.
-        whole(pictures, torch.tensor([[128, 160]]), words)
-        program = torch.export.export(whole, (pictures, torch.tensor([[128, 160]]), words), strict=False)
+        whole(images, torch.tensor([[128, 160]]), words)
+        program = torch.export.export(whole, (images, torch.tensor([[128, 160]]), words), strict=False)
         for size in ([100, 150], [128, 96]):
             sizes = torch.tensor([size])
-            pictures[:, :, size[0] :], pictures[:, :, :, size[1] :] = 0, 0
-            for ours, exported in zip(
-                whole(pictures, sizes, words), program.module()(pictures, sizes, words), strict=True
-            ):
+            images[:, :, size[0] :], images[:, :, :, size[1] :] = 0, 0
+            for ours, exported in zip(whole(images, sizes, words), program.module()(images, sizes, words), strict=True):
                 torch.testing.assert_close(exported, ours, rtol=1e-4, atol=1e-2)
     assert own_canvas(torch.tensor([[100, 150]])).tolist() == [[128, 160]]
 

@@ -28,7 +28,7 @@ from fgfast.export.trace import trace
 from fgfast.models.files.checkpoints import Precision
 from fgfast.models.grounding_dino import build, small
 from fgfast.models.grounding_dino.canvas import CanvasGraph
-from fgfast.models.grounding_dino.graph import PictureGraph
+from fgfast.models.grounding_dino.graph import ImageGraph
 from fgfast.models.serving import backend
 from fgfast.models.serving import exported as sessions
 from fgfast.records import Detections, Image
@@ -38,11 +38,11 @@ torchvision_shim.declare()
 
 MODEL, WEIGHTS = "grounding_dino_tiny", "random:0"
 PHRASES = ("Bird", "red car", "dog")
-# Every picture of the small model fits on it; it is larger than any of them, so that all are padded.
+# Every image of the small model fits on it; it is larger than any of them, so that all are padded.
 CANVAS = (224, 256)
 # (height, width) in pixels after resizing: landscape, portrait, odd, and thinner than SMALLEST_SIDE.
 SIZES = ((128, 170), (224, 128), (101, 133), (33, 200), (201, 12))
-# Scores and pixels of pictures of up to 240 pixels: the fp32 rows, which are of logits and of parts of 1.
+# Scores and pixels of images of up to 240 pixels: the fp32 rows, which are of logits and of parts of 1.
 SCORE_TOLERANCE, PIXEL_TOLERANCE = 1e-4, 0.02
 
 
@@ -59,7 +59,7 @@ def tokens() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder with the small model's graph for two pictures at a time, written and checked as
+    """A cache folder with the small model's graph for two images at a time, written and checked as
     `fgfast export` does it."""
     folder = tmp_path_factory.mktemp("cache")
     make.export(MODEL, weights=WEIGHTS, batch=2, canvases=[CANVAS], out=folder / "graphs", say=lambda line: None)
@@ -68,13 +68,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def picture(height: int, width: int, seed: int = 0) -> Image:
+def make_image(height: int, width: int, seed: int = 0) -> Image:
     blocks = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
     return Image(np.ascontiguousarray(blocks.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]))
 
 
 def on_noise(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """A picture on a canvas full of noise."""
+    """An image on a canvas full of noise."""
     generator = torch.Generator().manual_seed(size[0])
     pixels = torch.randint(0, 256, (1, *canvas, 3), dtype=torch.uint8, generator=generator)
     return pixels, torch.tensor([size])
@@ -85,11 +85,11 @@ def on_noise(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[torch.Tens
 def test_a_canvas_changes_nothing(network: Any, tokens: torch.Tensor, size: tuple[int, int]) -> None:
     """And padding as transformers does it changes everything: why the graph is not transformers' forward."""
     pixels, sizes = on_noise(size, CANVAS)
-    alone = PictureGraph(network)(pixels[:, : size[0], : size[1]], sizes, tokens)
+    alone = ImageGraph(network)(pixels[:, : size[0], : size[1]], sizes, tokens)
     ours = CanvasGraph(network, CANVAS)(pixels, sizes, tokens)
     for kind, ours_of, theirs_of in zip(("stages", "scores"), ours, alone, strict=False):
         DETIC_FP32[kind].check((ours_of - theirs_of).flatten().double().numpy(), kind)
-    _, boxes, _ = PictureGraph(network)(pixels, sizes, tokens)
+    _, boxes, _ = ImageGraph(network)(pixels, sizes, tokens)
     assert (boxes - alone[1]).abs().max() > 1000 * DETIC_FP32["scores"].largest
 
 
@@ -97,7 +97,7 @@ def test_a_canvas_changes_nothing(network: Any, tokens: torch.Tensor, size: tupl
 def test_padding_of_the_prompt_changes_nothing(network: Any, tokens: torch.Tensor) -> None:
     pixels, sizes = on_noise(SIZES[0], CANVAS)
     padded = torch.nn.functional.pad(tokens, (0, 6))
-    for graph in (PictureGraph(network), CanvasGraph(network, CANVAS)):
+    for graph in (ImageGraph(network), CanvasGraph(network, CANVAS)):
         short, long = (graph(pixels, sizes, prompt) for prompt in (tokens, padded))
         assert torch.isneginf(long[0][..., tokens.shape[1] :]).all()
         torch.testing.assert_close(long[0][..., : tokens.shape[1]], short[0], atol=1e-4, rtol=0)
@@ -105,8 +105,14 @@ def test_padding_of_the_prompt_changes_nothing(network: Any, tokens: torch.Tenso
 
 
 def test_detections_are_those_of_pytorch(cache: Path) -> None:
-    """The check of the export itself is part of the fixture. Here: pictures of many sizes, as sets of detections."""
-    images = [picture(90, 120, 1), picture(200, 120, 2), picture(180, 240, 3), picture(9, 100, 4), picture(12, 12, 5)]
+    """The check of the export itself is part of the fixture. Here: images of many sizes, as sets of detections."""
+    images = [
+        make_image(90, 120, 1),
+        make_image(200, 120, 2),
+        make_image(180, 240, 3),
+        make_image(9, 100, 4),
+        make_image(12, 12, 5),
+    ]
     there = build(MODEL, PHRASES, WEIGHTS, backend="onnxruntime", box_threshold=0.3)
     here = build(MODEL, PHRASES, WEIGHTS, backend="torch", box_threshold=0.3)
     for ours, theirs in zip(there(images), here(images), strict=True):
@@ -143,7 +149,7 @@ def test_the_backend_is_chosen(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     session.prepare({"text": 5})
 
 
-def test_canvases_that_do_not_hold_every_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+def test_canvases_that_do_not_hold_every_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     processor = small.image_processor()
     processor.size = {"shortest_edge": 128, "longest_edge": 300}
     monkeypatch.setattr(small, "image_processor", lambda: processor)
@@ -193,7 +199,7 @@ def test_the_check_finds_what_is_wrong(network: Any) -> None:
 
 
 def test_cells_are_renumbered() -> None:
-    """On a canvas of 128 x 128 the first map has 16 x 16 cells, the second 8 x 8; of a picture of 128 x 96, 16 x 12."""
+    """On a canvas of 128 x 128 the first map has 16 x 16 cells, the second 8 x 8; of an image of 128 x 96, 16 x 12."""
     cells = torch.tensor([0, 11, 12, 16, 255, 256, 256 + 8])
     found = grounding_dino_check.renumbered(cells, (128, 128), (128, 96))
     assert found.tolist() == [0, 11, -1, 12, -1, 192, 192 + 6]

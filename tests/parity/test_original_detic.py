@@ -1,4 +1,4 @@
-"""Detic beside the original itself, where it is installed, on pictures that no fixture has; in float32.
+"""Detic beside the original itself, where it is installed, on images that no fixture has; in float32.
 
 The fixtures hold numbers of a few photos. This compares with the program that gave them, so it also notices where a
 later detectron2 or torchvision computes something else.
@@ -22,7 +22,7 @@ from PIL import ImageDraw
 from torch import Tensor
 
 from fgfast.bench import original_detic
-from fgfast.bench.io import noise_picture
+from fgfast.bench.io import noise_image
 from fgfast.bench.original_detic import Original
 from fgfast.models.detic import checkpoint
 from fgfast.models.detic.cascade import clip
@@ -39,7 +39,7 @@ from fgfast.tolerances import DETIC_FP32, Tolerance
 # Small edges: the arithmetic is the same. Swin-B takes a minute all the same.
 CONFIGS = {config.name: replace(config, shorter_edge=224, longest_edge=373) for config in (NANO, SWIN_T, SWIN_B)}
 # (h, w): wide beyond the limit of the longer edge, tall, odd and square, tiny (enlarged), large (reduced).
-PICTURES = [(150, 410), (431, 203), (257, 257), (41, 57), (700, 933)]
+IMAGES = [(150, 410), (431, 203), (257, 257), (41, 57), (700, 933)]
 # Where the original looks batched_nms up.
 FAST_RCNN = "detectron2.modeling.roi_heads.fast_rcnn"
 # Name: how many classes, score threshold, whether one class for each proposal.
@@ -61,7 +61,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Case:
-    """A picture and what both models make of it on the way."""
+    """An image and what both models make of it on the way."""
 
     pair: Pair
     pixels: UInt8
@@ -83,7 +83,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     return make_pair(CONFIGS[request.param])
 
 
-@pytest.fixture(scope="module", params=PICTURES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.fixture(scope="module", params=IMAGES, ids=lambda size: f"{size[0]}x{size[1]}")
 def case(pair: Pair, request: pytest.FixtureRequest) -> Case:
     return make_case(pair, *request.param)
 
@@ -98,7 +98,7 @@ def make_pair(config: DeticConfig) -> Pair:
 
 
 def make_case(pair: Pair, height: int, width: int) -> Case:
-    """A drawn picture of this size, and the original's tensors."""
+    """A drawn image of this size, and the original's tensors."""
     pixels = drawn(height, width)
     return Case(pair, pixels, traced(pair.original, pixels))
 
@@ -106,14 +106,14 @@ def make_case(pair: Pair, height: int, width: int) -> Case:
 def drawn(height: int, width: int) -> UInt8:
     """(height, width, 3) uint8: coloured shapes before coloured noise."""
     generator = np.random.default_rng([height, width])
-    picture = Pillow.fromarray(noise_picture(generator, height, width))
-    draw = ImageDraw.Draw(picture)
+    image = Pillow.fromarray(noise_image(generator, height, width))
+    draw = ImageDraw.Draw(image)
     for n in range(8):
         x, y = generator.uniform(0, width), generator.uniform(0, height)
         rx, ry = generator.uniform(0.04, 0.3, 2) * min(height, width)
         shape = draw.ellipse if n % 2 else draw.rectangle
         shape((x - rx, y - ry, x + rx, y + ry), fill=tuple(int(v) for v in generator.integers(0, 256, 3)))
-    return np.array(picture)
+    return np.array(image)
 
 
 @functools.lru_cache(maxsize=2)
@@ -124,7 +124,7 @@ def embeddings(classes: int) -> Tensor:
 
 
 def traced(original: Original, pixels: UInt8) -> dict[str, Tensor]:
-    """The original's tensors on the way to the detections of one picture."""
+    """The original's tensors on the way to the detections of one image."""
     out: dict[str, Tensor] = {}
     model = original.model
     heads, proposals = model.roi_heads, model.proposal_generator
@@ -169,7 +169,7 @@ def traced(original: Original, pixels: UInt8) -> dict[str, Tensor]:
 
 
 def our_input(case: Case) -> tuple[Tensor, Tensor]:
-    """The picture as our backbone takes it, and its size."""
+    """The image as our backbone takes it, and its size."""
     config, pixels = case.pair.ours.config, case.pixels
     size = resized_size(*pixels.shape[:2], config.shorter_edge, config.longest_edge)
     return stack([resize(pixels, size)])
@@ -235,8 +235,8 @@ def test_stage_on_the_same_boxes(case: Case, number: int) -> None:
 def test_detections(case: Case, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """From pixels to detections, each by its own program.
 
-    To suppress by class torchvision shifts boxes by class number times picture size and, beyond 1000 boxes, goes class
-    by class instead. Shifted for LVIS, float32 resolves 0.03 px of these small pictures: of 150x410, nano, a box of IoU
+    To suppress by class torchvision shifts boxes by class number times image size and, beyond 1000 boxes, goes class
+    by class instead. Shifted for LVIS, float32 resolves 0.03 px of these small images: of 150x410, nano, a box of IoU
     0.4986 with another of class 1072 has 0.5013 then, and is lost. So there the other, exact branch is taken.
     """
     if setting.startswith("lvis"):

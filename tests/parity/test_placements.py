@@ -16,8 +16,8 @@ pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("source") / "pictures"
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source") / "images"
     (folder / "class").mkdir(parents=True)
     generator = np.random.default_rng(1)
     for n, (height, width) in enumerate([(120, 160), (160, 120), (120, 160)]):
@@ -26,7 +26,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def made(pictures: Path, out: Path, devices: str, placement: str) -> dict[str, str]:
+def made(images: Path, out: Path, devices: str, placement: str) -> dict[str, str]:
     settings = Settings(
         detector="detic",
         segmenter="sam_vit_b",
@@ -35,14 +35,14 @@ def made(pictures: Path, out: Path, devices: str, placement: str) -> dict[str, s
         devices=devices,
         placement=placement,  # type: ignore[arg-type]
     )
-    report = fgfast.convert(pictures, out, settings=settings)
+    report = fgfast.convert(images, out, settings=settings)
     assert report.counts["failed"] == 0, report
     files = [p for folder in (report.twin, out / "fgfast/masks") for p in sorted(folder.rglob("*")) if p.is_file()]
     return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def test_placements_give_the_same_bytes(pictures: Path, tmp_path: Path) -> None:
-    alone = made(pictures, tmp_path / "alone", "cpu", "auto")
+def test_placements_give_the_same_bytes(images: Path, tmp_path: Path) -> None:
+    alone = made(images, tmp_path / "alone", "cpu", "auto")
     assert len(alone) == 6
     for placement in ("replicate", "split"):
-        assert made(pictures, tmp_path / placement, "cpu,cpu", placement) == alone, placement
+        assert made(images, tmp_path / placement, "cpu,cpu", placement) == alone, placement

@@ -251,12 +251,12 @@ def test_unit(golden: Golden) -> None:
         check_masks(golden, f"unit/{call}", out[f"{call}/logits"], "fp32")
 
 
-def test_pictures_in_one_batch() -> None:
-    """`segment` on three pictures of different sizes with different numbers of boxes, one of them none."""
+def test_images_in_one_batch() -> None:
+    """`segment` on three images of different sizes with different numbers of boxes, one of them none."""
     golden = Golden(PORTABLE, "sam_tiny256")
     boxes = [golden.arrays[f"{photo}/boxes"] for photo in PHOTOS] + [np.zeros((0, 4), np.float32)]
-    pictures = [golden.photo(photo) for photo in (*PHOTOS, "dog")]
-    found = sam_in_torch(sam(golden, "fp32")).segment(pictures, boxes)
+    images = [golden.photo(photo) for photo in (*PHOTOS, "dog")]
+    found = sam_in_torch(sam(golden, "fp32")).segment(images, boxes)
     for photo, segments in zip(PHOTOS, found, strict=False):
         stored = golden.arrays[f"{photo}/batch/mask_bits"]
         theirs = np.unpackbits(stored, count=segments.bits.size).reshape(segments.bits.shape)
@@ -264,4 +264,4 @@ def test_pictures_in_one_batch() -> None:
         SAM_FP32["iou"].check((segments.quality - golden.arrays[f"{photo}/batch/iou"]).reshape(-1), photo)
         stability = golden.arrays[f"{photo}/batch/stability_full_res"]
         SAM_FP32["stability"].check((segments.stability - stability).reshape(-1), photo)
-    assert found[-1].bits.shape == (0, 1, *pictures[-1].shape[:2])
+    assert found[-1].bits.shape == (0, 1, *images[-1].shape[:2])

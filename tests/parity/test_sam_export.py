@@ -118,7 +118,7 @@ def decoder(folder: Path, side: int, multimask: bool) -> OnnxRuntimeSession:
 
 
 def decoded(folder: Path, embeddings: Tensor, boxes: Tensor, size: tuple[int, int], call: str) -> dict[str, Tensor]:
-    """What the decoder's graph gives for boxes of one picture, under the fixtures' names."""
+    """What the decoder's graph gives for boxes of one image, under the fixtures' names."""
     side = 16 * embeddings.shape[-1]
     session = decoder(folder, side, multimask=call == "multi")
     index = torch.zeros(len(boxes), dtype=torch.long)
@@ -132,7 +132,7 @@ def decoded(folder: Path, embeddings: Tensor, boxes: Tensor, size: tuple[int, in
 
 
 def padded(pixels: Any, side: int) -> dict[str, Tensor]:
-    """The encoder's inputs for one stored picture, with noise where it must not look."""
+    """The encoder's inputs for one stored image, with noise where it must not look."""
     resized = transform.resize(pixels, side)
     square = np.random.default_rng(5).integers(0, 256, (1, side, side, 3), np.uint8)
     square[0, : resized.shape[0], : resized.shape[1]] = resized
@@ -145,7 +145,7 @@ def kind(name: str) -> str:
 
 @pytest.mark.parametrize("case", cases())
 def test_fixture(case: Case, folder: Path) -> None:
-    """From the resized picture to embeddings, logits, qualities and masks."""
+    """From the resized image to embeddings, logits, qualities and masks."""
     golden, table, pixels = case.golden, TOLERANCES[case.precision], case.golden.photo(case.photo)
     session, size = encoder(folder, golden, case.precision, case.widened), pixels.shape[:2]
     side = sam(golden, case.precision).architecture.side
@@ -192,7 +192,7 @@ def by_torch(contract: Contract, graph: torch.nn.Module) -> Any:
 
 @pytest.mark.parametrize("batch", [1, 2, "batch"])
 def test_encoder_against_torch(batch: int | str, folder: Path) -> None:
-    """Pictures that were not traced, as many as the contract says; where it leaves that open, one and three."""
+    """Images that were not traced, as many as the contract says; where it leaves that open, one and three."""
     path, contract = exported(folder, TINY, "fp32", batch)
     session = OnnxRuntimeSession(path, contract)
     reference = by_torch(contract, ImageEncoderGraph(sam(TINY)))
@@ -202,7 +202,7 @@ def test_encoder_against_torch(batch: int | str, folder: Path) -> None:
 
 @pytest.mark.parametrize("multimask", [False, True])
 def test_decoder_against_torch(multimask: bool, folder: Path) -> None:
-    """One box in one picture, several boxes, several pictures."""
+    """One box in one image, several boxes, several images."""
     session = decoder(folder, TINY_SIDE, multimask)
     reference = by_torch(session.contract, MaskDecoderGraph(sam(TINY), multimask))
     measured = compare(session.contract, session.run, reference, sam_decoder.cases(session.contract), SAM_FP32)
@@ -243,22 +243,22 @@ def test_operators(precision: Precision, folder: Path) -> None:
             assert {a.name: a.i for a in node.attribute}["softmax_precision"] == onnx.TensorProto.FLOAT
 
 
-def normalised(picture: np.ndarray, side: int) -> torch.Tensor:
+def normalised(image: np.ndarray, side: int) -> torch.Tensor:
     """SAM.md's preprocessing, written out: (h, w, 3) uint8 -> (1, 3, side, side) float32, normalised, then padded."""
     mean, std = (np.array(x, np.float32) for x in (transform.MEAN, transform.STD))
     square = np.zeros((side, side, 3), np.float32)
-    square[: picture.shape[0], : picture.shape[1]] = (picture.astype(np.float32) - mean) / std
+    square[: image.shape[0], : image.shape[1]] = (image.astype(np.float32) - mean) / std
     return torch.from_numpy(square).permute(2, 0, 1)[None]
 
 
 def test_graph_modules_are_the_model() -> None:
-    """uint8 pictures with noise for padding, in one batch, give what normalised and padded ones give."""
+    """uint8 images with noise for padding, in one batch, give what normalised and padded ones give."""
     model = sam(TINY)
-    pictures = [TINY.photo(photo) for photo in PHOTOS]
-    inputs = [padded(picture, 256) for picture in pictures]
-    resized = [transform.resize(picture, 256) for picture in pictures]
+    images = [TINY.photo(photo) for photo in PHOTOS]
+    inputs = [padded(image, 256) for image in images]
+    resized = [transform.resize(image, 256) for image in images]
     with torch.inference_mode():
-        wanted = model.image_encoder(torch.cat([normalised(picture, 256) for picture in resized]))
+        wanted = model.image_encoder(torch.cat([normalised(image, 256) for image in resized]))
         pixels, sizes = (torch.cat([x[name] for x in inputs]) for name in ("pixels", "sizes"))
         embeddings = ImageEncoderGraph(model)(pixels, sizes)
         SAM_FP32["features"].check((embeddings - wanted).double().numpy().reshape(-1), "embeddings")

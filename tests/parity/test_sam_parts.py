@@ -68,7 +68,7 @@ def test_attention(way: Any, piece: int, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.skipif(not ops.attends(16), reason="no native attention: no fgfast._native, no AVX-512 or no OpenMP")
 def test_native_attention(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The encoder gives the same with the engine's attention and with PyTorch's: whole picture, windows, padding."""
+    """The encoder gives the same with the engine's attention and with PyTorch's: whole image, windows, padding."""
     model = Sam.build("tiny256", TINY.weights())
     pixels = TINY.draw("pixels", 2, 3, 256, 256)
     native = model.image_encoder(pixels)
@@ -88,14 +88,14 @@ def by_definition(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w:
 
 
 def test_boxes_share_embeddings() -> None:
-    """Boxes of several pictures in any order give what each gives alone."""
+    """Boxes of several images in any order give what each gives alone."""
     model = Sam.build("tiny256", TINY.weights())
     embeddings = torch.stack([TINY.draw(f"embedding{n}", 256, 16, 16) for n in range(2)])
     boxes = torch.tensor([[10.0, 20, 200, 180], [5, 5, 60, 70], [100, 90, 250, 240]])
     index = torch.tensor([1, 0, 1])
     logits, iou = model.decode(embeddings, index, boxes, multimask=True)
-    for n, picture in enumerate(index.tolist()):
-        alone = model.decode(embeddings[picture][None], torch.zeros(1, dtype=torch.long), boxes[n : n + 1], True)
+    for n, image in enumerate(index.tolist()):
+        alone = model.decode(embeddings[image][None], torch.zeros(1, dtype=torch.long), boxes[n : n + 1], True)
         SAM_FP32["low_res"].check((logits[n] - alone[0][0]).double().numpy().reshape(-1), "logits")
         SAM_FP32["iou"].check((iou[n] - alone[1][0]).double().numpy(), "iou")
 
@@ -143,7 +143,7 @@ def test_refusals() -> None:
 
 
 def test_against_segment_anything() -> None:
-    """The installed reference, built by its own classes, on a picture and boxes that no fixture has."""
+    """The installed reference, built by its own classes, on an image and boxes that no fixture has."""
     import torchvision_shim
 
     torchvision_shim.declare()

@@ -28,7 +28,7 @@ def ran(events: list[Event], total: int, **more: Any) -> Ran:
 
 
 def seat_of(seat: str, start: float) -> list[Event]:
-    """Ten pictures in five batches: detect takes 1 s a batch, encode 3.5 s; then half a second nothing."""
+    """Ten images in five batches: detect takes 1 s a batch, encode 3.5 s; then half a second nothing."""
     events = []
     for n in range(5):
         at = start + 5 * n
@@ -47,7 +47,7 @@ ROOF = Roof("cuda:0", "bf16", (Product("slow", 1, 1, 1, 1e12, 1.0), Product("qkv
 def test_end_to_end() -> None:
     rows = {row.name: row.value for row in account.end_to_end([ONE])}
     assert rows["rate"] == pytest.approx(10 / 25)
-    assert rows["wall time a picture"] == pytest.approx(2500)
+    assert rows["wall time per image"] == pytest.approx(2500)
     assert rows["rate once under way"] == pytest.approx(2 / 5)
     assert rows["start and end of the run"] == pytest.approx(99 - 25)
     assert rows["time outside the models' forward"] == pytest.approx(10)
@@ -59,13 +59,13 @@ def test_end_to_end() -> None:
 def test_without_events_the_report_tells_the_time() -> None:
     rows = {row.name: row.value for row in account.end_to_end([ran([], 100, peak_mib=0.0)])}
     assert rows["rate"] == pytest.approx(2.0)
-    assert rows.keys() == {"rate", "wall time a picture", "start and end of the run"}
+    assert rows.keys() == {"rate", "wall time per image", "start and end of the run"}
 
 
 def test_stages_and_devices() -> None:
     rows = {row.key: row.value for row in account.of_stages([ONE, ONE]) + account.of_devices([TWO])}
-    assert rows["work a picture: encode"] == pytest.approx(1750)
-    assert rows["pictures at once: encode"] == 2
+    assert rows["work per image: encode"] == pytest.approx(1750)
+    assert rows["images at once: encode"] == 2
     assert rows["waiting for it, on average: detect"] == 2
     assert rows["device busy with models: cuda:1"] == pytest.approx(90)
     assert account.devices(TWO) == ["cuda:0", "cuda:1"]
@@ -159,7 +159,7 @@ def job_result(seconds: float, **more: Any) -> dict[str, Any]:
     rows = account.of_floor(run, models, [ROOF]) + account.end_to_end([run])
     result = envelope("pipeline", rows, title="", rounds=1, gaps=[gap._asdict() for gap in account.gaps(run, models)])
     for row in result["rows"]:
-        if row["name"] == "wall time a picture":
+        if row["name"] == "wall time per image":
             row["value"] = 1e3 * seconds
     return result
 
@@ -171,7 +171,7 @@ def job_result(seconds: float, **more: Any) -> dict[str, Any]:
             2.5,
             "cpu",
             "vit_b",
-            ["2.5 s a picture", "8.33 times the paper's 0.3 s", "could not reach", "a third of ViT-L's"],
+            ["2.5 s per image", "8.33 times the paper's 0.3 s", "could not reach", "a third of ViT-L's"],
         ),
         (0.01, "cuda", "vit_l", ["30 times as fast as the paper's 0.3 s", "two RTX 3090"]),
     ],

@@ -38,7 +38,7 @@ def test_an_encoder_that_loses_pixels_is_not_timed(monkeypatch: pytest.MonkeyPat
         yield Encoder("lossy", "", {"png": lambda pixels: encode(pixels & 0xFE, ".png", 95)})
 
     monkeypatch.setitem(encoders._MAKERS, "lossy", lossy)
-    with pytest.raises(AssertionError, match=r"farther from the picture.*lossy"):
+    with pytest.raises(AssertionError, match=r"farther from the image.*lossy"):
         measure(rounds=1)
 
 

@@ -34,7 +34,7 @@ def test_union(intervals: Any, gap: float, wanted: Any) -> None:
     assert told.union(intervals, gap) == wanted
 
 
-# A seat: one picture decoded, two batches of two models that take turns with a pause of 1 s, the last picture written.
+# A seat: one image decoded, two batches of two models that take turns with a pause of 1 s, the last image written.
 RUN = [
     event("decode", 100.0, 101.0),
     forward("detect", 101.0, 103.0, items=2, waiting=3),
@@ -88,7 +88,7 @@ def test_no_time_at_all(events: Any) -> None:
     assert [cost.seconds for cost in told.costs(events)] == [0.0] * len(events)
 
 
-def test_costs_are_by_picture_and_in_the_order_of_stages() -> None:
+def test_costs_are_by_image_and_in_the_order_of_stages() -> None:
     detect, encode = told.costs(RUN)[1:3]
     assert [cost.stage for cost in told.costs(RUN)] == ["decode", "detect", "encode", "write"]
     assert (detect.items, detect.pieces, detect.device) == (4, 2, True)
@@ -103,7 +103,7 @@ def test_unknown_stages_come_last() -> None:
 
 
 def test_pace_is_of_the_last_model_from_its_first_batch_on() -> None:
-    """Four pictures a batch; the first batch took long, the others 2 s each: 2 pictures a second."""
+    """Four images per batch; the first batch took long, the others 2 s each: 2 images per second."""
     run = [forward("encode", start, end, items=4) for start, end in [(0, 9), (9, 11), (11, 13), (13, 15)]]
     run += [forward("detect", 0, 1, items=4), event("write", 15, 99)]
     assert told.pace(run) == pytest.approx(2.0)

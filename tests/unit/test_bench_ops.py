@@ -21,8 +21,8 @@ SMALL = ((60, 80),)
 
 @pytest.mark.parametrize("op", op_cases.OPS)
 def test_contenders_of_an_op_agree(op: str) -> None:
-    """On small pictures; attention has one size, and the whole picture takes too long here."""
-    found = [case for case in op_cases.cases(op, 1, SMALL) if "whole picture" not in case.what]
+    """On small images; attention has one size, and the whole image takes too long here."""
+    found = [case for case in op_cases.cases(op, 1, SMALL) if "whole image" not in case.what]
     if not found:
         pytest.skip("only the oracle is here")
     for case in found:

@@ -159,8 +159,8 @@ RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results"
     ("pattern", "name", "key"),
     [
         ("io-6d47a19", "io", "fgfast"),
-        ("sam_vit_b-dc8295d", "sam_vit_b", "seconds a picture: fgfast bf16"),
-        ("detic-74794ad", "detic", "seconds a picture: the original, fp32"),
+        ("sam_vit_b-dc8295d", "sam_vit_b", "seconds per image: fgfast bf16"),
+        ("detic-74794ad", "detic", "seconds per image: the original, fp32"),
     ],
 )
 def test_results_from_before_there_were_rows_get_theirs(pattern: str, name: str, key: str) -> None:

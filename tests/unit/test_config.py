@@ -17,11 +17,11 @@ def test_colours(text: str, colour: tuple[int, int, int]) -> None:
     assert Background.parse(text) == Background(colour=colour)
 
 
-def test_a_picture_is_known_by_its_content(tmp_path: Path) -> None:
+def test_a_image_is_known_by_its_content(tmp_path: Path) -> None:
     for name, content in (("a.png", b"one"), ("b.png", b"two")):
         (tmp_path / name).write_bytes(content)
     one, two = (Background.parse(str(tmp_path / name)) for name in ("a.png", "b.png"))
-    assert one.kind == "picture"
+    assert one.kind == "image"
     assert one.digest != two.digest
     assert one.digest[:16] in one.describe()
 

@@ -1,4 +1,4 @@
-"""Folders of pictures and their lists of boxes."""
+"""Folders of images and their lists of boxes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import layouts
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from layouts import HEIGHT, WIDTH, picture, placements, text
+from layouts import HEIGHT, WIDTH, make_image, placements, text
 
 from fgfast.datasets.box_tables import read_table, rewrite_table
 from fgfast.datasets.folder import Folder
@@ -27,7 +27,7 @@ def test_reading(tmp_path: Path) -> None:
         ("train/cat/a.jpg", "cat", "train"),
         ("train/dog/b.png", "dog", "train"),
     ]
-    assert (dataset.folder, dataset.classes, dataset.ignored) == ("pictures", ("cat", "dog"), 1)
+    assert (dataset.folder, dataset.classes, dataset.ignored) == ("images", ("cat", "dog"), 1)
     assert dataset.samples[1].boxes.tolist() == [[8.5, 6, 32, 26]]
     assert dataset.turn_exif
 
@@ -46,9 +46,9 @@ def test_flat_and_class_folders(tmp_path: Path) -> None:
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
-    picture(tmp_path / "elsewhere/x.png")
+    make_image(tmp_path / "elsewhere/x.png")
     root = tmp_path / "root"
-    picture(root / "cat/a.png")
+    make_image(root / "cat/a.png")
     (root / "cat/loop").symlink_to(root)
     (root / "dog").symlink_to(tmp_path / "elsewhere")
     (root / "cat/gone.png").symlink_to(tmp_path / "gone.png")
@@ -56,7 +56,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
 
 
 def test_names_that_cannot_be_keys_are_counted(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
+    make_image(tmp_path / "a.png")
     text(tmp_path / "b\\c.png", "")
     try:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).touch()
@@ -69,17 +69,17 @@ def test_names_that_cannot_be_keys_are_counted(tmp_path: Path) -> None:
 
 def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
     text(tmp_path / "jpg", "")
-    with pytest.raises(UsageError, match=r"no picture in .*1 other files.*\.jpg"):
+    with pytest.raises(UsageError, match=r"no image in .*1 other files.*\.jpg"):
         Folder.open(tmp_path)
 
 
-def test_listed_pictures_that_are_not_there_are_samples(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
+def test_listed_images_that_are_not_there_are_samples(tmp_path: Path) -> None:
+    make_image(tmp_path / "a.png")
     text(tmp_path / "boxes.csv", "path,x0,y0,x1,y1", "b.png,0,0,5,5", "b.png,1,1,6,6")
     assert [(s.key, len(s.boxes)) for s in Folder.open(tmp_path).samples] == [("a.png", 0), ("b.png", 2)]
 
 
-def test_class_folders_stay_though_all_their_pictures_failed(tmp_path: Path) -> None:
+def test_class_folders_stay_though_all_their_images_failed(tmp_path: Path) -> None:
     dataset = Folder.open(layouts.folder(tmp_path))
     dataset.write_annotations(tmp_path / "out", placements(dataset, without=("train/cat/a.jpg",)))
     assert (tmp_path / "out/train/cat").is_dir()
@@ -97,7 +97,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("shape", sorted(SHAPES))
 def test_hugging_face_lines(tmp_path: Path, shape: str) -> None:
     root = tmp_path / "in"
-    picture(root / "train/cat/a.png")
+    make_image(root / "train/cat/a.png")
     lines: list[dict[str, Any]] = [{"file_name": "cat/a.png", **SHAPES[shape]}, {"file_name": "cat/b.png"}]
     text(root / "train/metadata.jsonl", *(json.dumps(line, ensure_ascii=False) for line in lines))
     dataset = Folder.open(root)
@@ -120,8 +120,8 @@ def test_hugging_face_lines(tmp_path: Path, shape: str) -> None:
 
 def test_hugging_face_columns(tmp_path: Path) -> None:
     root = tmp_path / "in"
-    picture(root / "a.png")
-    picture(root / "b.png")
+    make_image(root / "a.png")
+    make_image(root / "b.png")
     text(root / "metadata.csv", "file_name,bbox,note", 'a.png,"[8, 6, 24, 20]","x, y"', "b.png,,z")
     dataset = Folder.open(root)
     assert dataset.samples[0].boxes.tolist() == [[8, 6, 32, 26]]
@@ -142,7 +142,7 @@ def test_hugging_face_columns(tmp_path: Path) -> None:
     ],
 )
 def test_errors_name_the_line(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
-    picture(tmp_path / "a.png")
+    make_image(tmp_path / "a.png")
     text(tmp_path / "boxes.csv", *lines)
     with pytest.raises(DatasetError, match=message):
         Folder.open(tmp_path)
@@ -150,7 +150,7 @@ def test_errors_name_the_line(tmp_path: Path, lines: tuple[str, ...], message: s
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"file_name": 3}', '{"file_name": "a.png", "bbox": [1, 2]}'])
 def test_errors_in_json_lines(tmp_path: Path, line: str) -> None:
-    picture(tmp_path / "a.png")
+    make_image(tmp_path / "a.png")
     text(tmp_path / "metadata.jsonl", line)
     with pytest.raises(DatasetError, match=r"metadata\.jsonl:1"):
         Folder.open(tmp_path)

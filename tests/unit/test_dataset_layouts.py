@@ -87,7 +87,7 @@ class TestCub:
         with pytest.raises(DatasetError, match=message):
             open_dataset("cub", root=root)
 
-    def test_one_picture_under_two_ids_is_refused(self, tmp_path: Path) -> None:
+    def test_one_image_under_two_ids_is_refused(self, tmp_path: Path) -> None:
         root = layouts.cub(tmp_path)
         for file, value in (("images.txt", "001.Auk/Auk_0001_10.jpg"), ("image_class_labels.txt", "1")):
             with (root / file).open("a") as stream:
@@ -109,8 +109,8 @@ class TestCub:
         assert len(dataset.samples) == len(lines(SHARED / "CUB_200_2011/images.txt"))
         sizes = {}
         for sample in dataset.samples:
-            with Image.open(sample.path) as picture:
-                sizes[sample.key] = picture.size
+            with Image.open(sample.path) as image:
+                sizes[sample.key] = image.size
             (x0, y0, x1, y1), (width, height) = sample.boxes[0], sizes[sample.key]
             assert 0 <= x0 < x1 <= width + 1
             assert 0 <= y0 < y1 <= height + 1
@@ -145,7 +145,7 @@ class TestCars:
         dataset = open_dataset("cars", root=layouts.cars(tmp_path, labelled=False))
         assert [sample.label for sample in dataset.samples if sample.split == "test"] == ["", ""]
 
-    def test_pictures_without_any_list(self, tmp_path: Path) -> None:
+    def test_images_without_any_list(self, tmp_path: Path) -> None:
         root = layouts.cars(tmp_path, labelled=False)
         (root / "devkit/cars_test_annos.mat").unlink()
         with pytest.raises(DatasetError, match=r"cars_test_annos_withlabels\.mat: this file is missing"):
@@ -173,7 +173,7 @@ class TestCars:
         assert (out / "devkit/README.txt").is_file()
 
     @pytest.mark.parametrize("left", [0, 1])
-    def test_lists_with_one_picture_and_with_none_are_read_again(self, tmp_path: Path, left: int) -> None:
+    def test_lists_with_one_image_and_with_none_are_read_again(self, tmp_path: Path, left: int) -> None:
         dataset, out = open_dataset("cars", root=layouts.cars(tmp_path)), tmp_path / "out"
         train = [sample.key for sample in dataset.samples if sample.split == "train"]
         dataset.write_annotations(out, placements(dataset, without=tuple(train[left:])))
@@ -220,7 +220,7 @@ class TestAircraft:
         with pytest.raises(UnknownNameError, match="manufacturer"):
             open_dataset("aircraft", root=layouts.aircraft(tmp_path), labels="manufacturers")
 
-    def test_all_lists_lose_a_missing_picture_and_class_lists_stay(self, tmp_path: Path) -> None:
+    def test_all_lists_lose_a_missing_image_and_class_lists_stay(self, tmp_path: Path) -> None:
         dataset, out = open_dataset("aircraft", root=layouts.aircraft(tmp_path)), tmp_path / "out"
         dataset.write_annotations(out, placements(dataset, without=("data/images/0034309.jpg",)))
         for path in (out / "data").glob("images_*.txt"):
@@ -230,7 +230,7 @@ class TestAircraft:
         assert lines(out / "data/variants.txt") == ["707-320", "F-16A/B"]
         assert (out / "README.md").is_file()
 
-    def test_a_picture_in_train_and_test_is_refused(self, tmp_path: Path) -> None:
+    def test_a_image_in_train_and_test_is_refused(self, tmp_path: Path) -> None:
         root = layouts.aircraft(tmp_path)
         layouts.text(root / "data/images_variant_test.txt", "0034309 F-16A/B")
         with pytest.raises(DatasetError, match="listed twice"):
@@ -283,7 +283,7 @@ class TestPets:
         ]
         assert all(sample.boxes.tolist() == [[8, 6, 32, 26]] for sample in dataset.samples)
 
-    def test_trimaps_and_heads_are_cropped_with_the_picture(self, tmp_path: Path) -> None:
+    def test_trimaps_and_heads_are_cropped_with_the_image(self, tmp_path: Path) -> None:
         dataset, out = open_dataset("pets", root=layouts.pets(tmp_path)), tmp_path / "out"
         dataset.write_annotations(out, placements(dataset, (-4, 2), (40, 20), ".png"))
         with Image.open(out / "annotations/trimaps/Abyssinian_12.png") as trimap:
@@ -367,7 +367,7 @@ class TestFlowers:
             ("00003", "2", "test"),
         ]
 
-    def test_positions_stay_when_a_picture_is_missing(self, tmp_path: Path) -> None:
+    def test_positions_stay_when_a_image_is_missing(self, tmp_path: Path) -> None:
         dataset, out = open_dataset("flowers", root=layouts.flowers(tmp_path)), tmp_path / "out"
         dataset.write_annotations(out, placements(dataset, without=("jpg/image_00003.jpg", "jpg/image_00005.jpg")))
         sets = scipy.io.loadmat(out / "setid.mat")
@@ -381,5 +381,5 @@ class TestFlowers:
     def test_an_id_without_a_label(self, tmp_path: Path) -> None:
         root = layouts.flowers(tmp_path)
         layouts.mat(root / "imagelabels.mat", labels=np.array([[1, 2]], np.uint8))
-        with pytest.raises(DatasetError, match="names picture 4; imagelabels"):
+        with pytest.raises(DatasetError, match="names image 4; imagelabels"):
             open_dataset("flowers", root=root)

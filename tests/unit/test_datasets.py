@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from layouts import BUILDERS, HEIGHT, SUBJECT, WIDTH, cub, files_below, flowers, picture, placements
+from layouts import BUILDERS, HEIGHT, SUBJECT, WIDTH, cub, files_below, flowers, make_image, placements
 
 from fgfast import datasets
 from fgfast.datasets.annotation_files import move_box, pixels_from_box, rewrite_lines, safe_key
@@ -17,7 +17,7 @@ from fgfast.datasets.layout import Placement
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
 
 BOXLESS = {"waterbirds", "flowers"}
-# A crop of every picture: 4 columns and 5 rows off the top left, 20 x 16 pixels of it kept.
+# A crop of every image: 4 columns and 5 rows off the top left, 20 x 16 pixels of it kept.
 OFFSET, SIZE = (4, 5), (20, 16)
 MOVED = (4.0, 1.0, 20.0, 16.0)
 
@@ -31,7 +31,7 @@ def reopen(dataset: datasets.Dataset, out: Path) -> datasets.Dataset:
     return datasets.open_dataset(dataset.name, root=out)
 
 
-def test_every_picture_is_a_sample_with_its_label_split_and_box(dataset: datasets.Dataset) -> None:
+def test_every_image_is_a_sample_with_its_label_split_and_box(dataset: datasets.Dataset) -> None:
     assert len(dataset.samples) >= 3
     for sample in dataset.samples:
         assert sample.path == dataset.root / sample.key
@@ -56,13 +56,13 @@ def test_an_unchanged_twin_has_the_same_bytes(dataset: datasets.Dataset, tmp_pat
         assert (out / sample.key).parent.is_dir()
 
 
-def test_a_twin_lists_exactly_the_pictures_that_are_there(dataset: datasets.Dataset, tmp_path: Path) -> None:
+def test_a_twin_lists_exactly_the_images_that_are_there(dataset: datasets.Dataset, tmp_path: Path) -> None:
     gone = dataset.samples[0].key
     out = tmp_path / "out"
     dataset.write_annotations(out, placements(dataset, without=(gone,)))
     if dataset.name == "folder":
         for sample in dataset.samples[1:]:
-            picture(out / sample.key)
+            make_image(out / sample.key)
     twin = reopen(dataset, out)
     rest = [sample for sample in dataset.samples if sample.key != gone]
     assert [(s.key, s.label, s.split) for s in twin.samples] == [(s.key, s.label, s.split) for s in rest]
@@ -78,7 +78,7 @@ def test_boxes_move_with_a_crop(dataset: datasets.Dataset, tmp_path: Path) -> No
     dataset.write_annotations(out, placements(dataset, OFFSET, SIZE))
     if dataset.name == "folder":
         for sample in dataset.samples:
-            picture(out / sample.key, size=SIZE)
+            make_image(out / sample.key, size=SIZE)
     twin = reopen(dataset, out)
     assert [s.key for s in twin.samples] == [s.key for s in dataset.samples]
     for old, new in zip(dataset.samples, twin.samples, strict=True):
@@ -102,7 +102,7 @@ def test_new_names_are_listed(name: str, tmp_path: Path) -> None:
     dataset.write_annotations(out, renamed)
     if name == "folder":
         for placement in renamed.values():
-            picture(out / placement.key)
+            make_image(out / placement.key)
     twin = reopen(dataset, out)
     assert {s.key for s in twin.samples} == {placement.key for placement in renamed.values()}
     old = {str(Path(s.key).with_suffix(".png")): s for s in dataset.samples}
@@ -121,7 +121,7 @@ def test_lists_of_ids_stay_when_only_the_suffix_changes(name: str, tmp_path: Pat
     assert all(source[key] == content for key, content in written.items())
 
 
-def test_folders_of_selected_pictures_are_made_though_all_failed(dataset: datasets.Dataset, tmp_path: Path) -> None:
+def test_folders_of_selected_images_are_made_though_all_failed(dataset: datasets.Dataset, tmp_path: Path) -> None:
     chosen = dataset.samples[-1].key
     dataset.write_annotations(tmp_path / "out", {}, selected=[chosen])
     assert (tmp_path / "out" / chosen).parent.is_dir()
@@ -182,10 +182,10 @@ def test_the_survey_counts_what_is_there(tmp_path: Path) -> None:
     flowers(tmp_path)
     found = {finding.name: finding for finding in datasets.survey([tmp_path])}
     assert tuple(found) == datasets.names()
-    assert found["cub"].pictures == 4
-    assert found["flowers"].pictures == 5
+    assert found["cub"].images == 4
+    assert found["flowers"].images == 5
     assert found["pets"].path is None
-    assert found["pets"].pictures is None
+    assert found["pets"].images is None
 
 
 def test_each_layout_has_the_parts_of_its_protocol() -> None:

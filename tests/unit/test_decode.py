@@ -14,14 +14,14 @@ from layouts import SHARED
 from PIL import Image as pillow
 from PIL import ImageOps
 
-from fgfast.errors import PictureBrokenError, PictureMissingError, PictureRefusedError, SampleError
+from fgfast.errors import ImageBrokenError, ImageMissingError, ImageRefusedError, SampleError
 from fgfast.io.decode import MAX_PIXELS, decode, read_bytes
 
 ODD = SHARED / "oddfiles"
 needs_odd_files = pytest.mark.skipif(not ODD.is_dir(), reason=f"{ODD} is not here")
 
 
-def picture(mode: str = "RGB", size: tuple[int, int] = (37, 23)) -> pillow.Image:
+def make_image(mode: str = "RGB", size: tuple[int, int] = (37, 23)) -> pillow.Image:
     ramp = np.add.outer(np.arange(size[1]) * 5, np.arange(size[0]) * 3) % 256
     rgb = np.stack([ramp, ramp.T.copy().reshape(ramp.shape), 255 - ramp], 2).astype(np.uint8)
     return pillow.fromarray(rgb).convert(mode)
@@ -57,7 +57,7 @@ def as_loaders_see(data: bytes) -> np.ndarray:
     ],
 )
 def test_pixels_are_what_the_usual_loader_shows(mode: str, format: str, options: dict) -> None:
-    data = encoded(picture(mode), format, **options)
+    data = encoded(make_image(mode), format, **options)
     decoded = decode(data, "x", turn_exif=False)
     np.testing.assert_array_equal(decoded.pixels, as_loaders_see(data))
 
@@ -69,7 +69,7 @@ def test_sixteen_bits_keep_the_upper_eight() -> None:
 
 
 def test_animations_show_their_first_frame() -> None:
-    frames = [picture("RGB"), ImageOps.invert(picture("RGB"))]
+    frames = [make_image("RGB"), ImageOps.invert(make_image("RGB"))]
     data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     np.testing.assert_array_equal(decode(data, "x", False).pixels, np.asarray(frames[0]))
 
@@ -79,7 +79,7 @@ def test_animations_show_their_first_frame() -> None:
 def test_exif_turns_plain_folders_only(orientation: int, format: str) -> None:
     exif = pillow.Exif()
     exif[0x0112] = orientation
-    data = encoded(picture(), format, exif=exif.tobytes())
+    data = encoded(make_image(), format, exif=exif.tobytes())
     stored = as_loaders_see(data)
     np.testing.assert_array_equal(decode(data, "x", turn_exif=False).pixels, stored)
     turned = np.asarray(ImageOps.exif_transpose(pillow.open(io.BytesIO(data))).convert("RGB"))
@@ -90,7 +90,7 @@ def test_exif_turns_plain_folders_only(orientation: int, format: str) -> None:
 @pytest.mark.parametrize("whole", [True, False], ids=["clean", "with a warning"])
 def test_xmp_turns_jpegs_as_it_does_other_formats(whole: bool) -> None:
     xmp = b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="6"/>'
-    data = encoded(picture(), "JPEG")
+    data = encoded(make_image(), "JPEG")
     data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(xmp) + 2) + xmp + data[2:]
     if not whole:
         data = data[:-60] + b"\xff\xd9"
@@ -105,27 +105,27 @@ def reason(data: bytes) -> str:
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "BMP", "TIFF", "WEBP"])
-def test_truncated_pictures_fail(format: str) -> None:
-    data = encoded(picture("RGB", (200, 150)), format)
-    assert reason(data[: len(data) * 2 // 3]) in ("truncated", "broken", "not a picture")
+def test_truncated_images_fail(format: str) -> None:
+    data = encoded(make_image("RGB", (200, 150)), format)
+    assert reason(data[: len(data) * 2 // 3]) in ("truncated", "broken", "not an image")
 
 
 def test_a_truncated_jpeg_is_called_truncated() -> None:
-    data = encoded(picture("RGB", (200, 150)), "JPEG")
+    data = encoded(make_image("RGB", (200, 150)), "JPEG")
     assert reason(data[: len(data) // 2]) == "truncated"
 
 
-def test_what_is_no_picture_is_said_to_be_none() -> None:
-    assert reason(b"<html>404 not found</html>") == "not a picture"
+def test_what_is_no_image_is_said_to_be_none() -> None:
+    assert reason(b"<html>404 not found</html>") == "not an image"
 
 
 def test_missing_and_empty_files(tmp_path: Path) -> None:
-    with pytest.raises(PictureMissingError, match=r"gone\.jpg"):
+    with pytest.raises(ImageMissingError, match=r"gone\.jpg"):
         read_bytes(tmp_path / "gone.jpg")
     (tmp_path / "empty.jpg").touch()
-    with pytest.raises(PictureBrokenError, match="no bytes"):
+    with pytest.raises(ImageBrokenError, match="no bytes"):
         read_bytes(tmp_path / "empty.jpg")
-    with pytest.raises(PictureBrokenError, match="cannot be read"):
+    with pytest.raises(ImageBrokenError, match="cannot be read"):
         read_bytes(tmp_path)
 
 
@@ -141,11 +141,11 @@ def bomb_png(width: int, height: int) -> bytes:
 
 def test_bombs_are_refused_by_their_header() -> None:
     assert MAX_PIXELS < 30_000 * 30_000
-    jpeg = bytearray(encoded(picture(), "JPEG"))
+    jpeg = bytearray(encoded(make_image(), "JPEG"))
     frame = jpeg.index(b"\xff\xc0")
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 30_000, 30_000)
     for data in (bomb_png(30_000, 30_000), bytes(jpeg)):
-        with pytest.raises(PictureRefusedError, match=r"too many|30000x30000"):
+        with pytest.raises(ImageRefusedError, match=r"too many|30000x30000"):
             decode(data, "x", turn_exif=False)
 
 
@@ -169,13 +169,13 @@ def test_every_odd_file_has_one_outcome() -> None:
             assert row["pillow_load"] == "ok", f"{row['file']} decoded although Pillow could not"
             if not turn and not row["mode"].startswith("I"):
                 np.testing.assert_array_equal(decoded.pixels, as_loaders_see(data), err_msg=row["file"])
-    assert set(outcomes) <= {"truncated", "broken", "not a picture", "too large"}
-    assert min(outcomes[kind] for kind in ("truncated", "broken", "not a picture", "too large")) > 0
+    assert set(outcomes) <= {"truncated", "broken", "not an image", "too large"}
+    assert min(outcomes[kind] for kind in ("truncated", "broken", "not an image", "too large")) > 0
 
 
 @needs_odd_files
 @pytest.mark.parametrize("number", [2, 3, 4])
-def test_real_pictures_turned_by_exif_look_alike(number: int) -> None:
+def test_real_images_turned_by_exif_look_alike(number: int) -> None:
     folder = ODD / "exif_orientation" / "recurser"
     upright = decode(read_bytes(folder / "Portrait_1.jpg"), "1", True).pixels.astype(int)
     turned = decode(read_bytes(folder / f"Portrait_{number}.jpg"), "n", True).pixels.astype(int)

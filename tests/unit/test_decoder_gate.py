@@ -29,8 +29,8 @@ class Fake:
 
     def __call__(self, files: Sequence[bytes], names: Sequence[str], turn_exif: bool) -> list[Image | SampleError]:
         time.sleep(self.seconds)
-        pictures = [decode(data, name, turn_exif).pixels for data, name in zip(files, names, strict=True)]
-        return [Image(np.roll(pixels, self.shift, 1)) for pixels in pictures]
+        images = [decode(data, name, turn_exif).pixels for data, name in zip(files, names, strict=True)]
+        return [Image(np.roll(pixels, self.shift, 1)) for pixels in images]
 
     def close(self) -> None: ...
 
@@ -54,8 +54,8 @@ JOB = GateJob(Settings(detector="annotations", segmenter="grabcut", devices="cpu
 @pytest.mark.parametrize(
     ("fakes", "chosen", "words"),
     [
-        ([Fake("dali", 0.0, 0)], "cpu", "pictures a second"),  # it decodes on the CPU, too: no gain
-        ([Fake("dali", 1.0, 0)], "cpu", "pictures a second"),
+        ([Fake("dali", 0.0, 0)], "cpu", "images per second"),  # it decodes on the CPU, too: no gain
+        ([Fake("dali", 1.0, 0)], "cpu", "images per second"),
     ],
     ids=["as fast", "slow"],
 )

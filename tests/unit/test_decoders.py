@@ -1,4 +1,4 @@
-"""All decoders give one file the same picture, or the same error; a bad file is nothing to its neighbours."""
+"""All decoders give one file the same image, or the same error; a bad file is nothing to its neighbours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
 import numpy as np
-import odd_pictures
+import odd_images
 import pytest
 import simplejpeg
 from layouts import SHARED
@@ -27,9 +27,9 @@ from fgfast.records import Image, UInt8
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore:.*TorchCodec")]
 
 ODD_FILES = SHARED / "oddfiles"
-PLAIN, ODD, DAMAGED = odd_pictures.plain(), odd_pictures.odd(), odd_pictures.damaged()
+PLAIN, ODD, DAMAGED = odd_images.plain(), odd_images.odd(), odd_images.damaged()
 
-# Grey levels by which whole pictures may differ from the CPU decoder's. DALI on the CPU is libjpeg-turbo with the exact
+# Grey levels by which whole images may differ from the CPU decoder's. DALI on the CPU is libjpeg-turbo with the exact
 # transform: measured 0. Of the GPU's decoders nothing has been measured yet (None): their chroma may be far off on
 # edges, so only the mean is bounded, at a fraction of what wrong colours or a wrong turn would give.
 LARGEST = {"dali_cpu": 0, "dali": None, "nvjpeg": None, "batched": 0}
@@ -141,7 +141,7 @@ def test_what_the_library_refuses_alone_is_counted(ours: Decoder) -> None:
 def test_mutants_have_one_outcome(ours: Decoder) -> None:
     if ours.name not in ON_CPU:
         pytest.skip("a GPU's library shows damage that it overlooks in its own way")
-    files = list(odd_pictures.mutants(seed=0, count=200))
+    files = list(odd_images.mutants(seed=0, count=200))
     for turn in (False, True):
         for n, found in enumerate(ours(files, ["x.jpg"] * len(files), turn)):
             assert_same(found, reference(files[n], turn), f"mutant {n}", 0)
@@ -193,7 +193,7 @@ def test_batches_are_bounded_in_files_and_in_pixels(monkeypatch: pytest.MonkeyPa
     small = BatchedDecoder("fake", library, 5, CpuDecoder())
     small([PLAIN["4:2:0"]] * 12, ["x"] * 12, False)
     assert library.batches == [5, 5, 2]
-    width, height = odd_pictures.SIZE
+    width, height = odd_images.SIZE
     monkeypatch.setattr(batched, "BATCH_PIXELS", 3 * width * height)
     library.batches.clear()
     small([PLAIN["4:2:0"], PLAIN["1x1"], *[PLAIN["4:2:0"]] * 3], ["x"] * 5, False)
@@ -210,7 +210,7 @@ def test_a_device_that_fails_is_an_error_and_not_a_slow_run() -> None:
     assert isinstance(broken([ODD["PNG"]], ["x"], False)[0], Image)
 
 
-def test_pictures_of_a_wrong_size_are_not_believed() -> None:
+def test_images_of_a_wrong_size_are_not_believed() -> None:
     library = FakeLibrary()
     library.decode = lambda files: [np.zeros((5, 5, 3), np.uint8) for _ in files]  # type: ignore[method-assign]
     wrong = BatchedDecoder("fake", library, 4, CpuDecoder())
@@ -293,7 +293,7 @@ def test_the_gate_judges_each_mask() -> None:
     other[1, 2, 0], other[3, 3, 2] = 250, 0
     passed = judge("dali", [full, empty, nearly], [full, empty, full], [(same, same), (same, other), (other, same)])
     assert (passed.worst_iou, passed.mean_iou) == (GATE_IOU, pytest.approx((2 + GATE_IOU) / 3))
-    assert passed.passed and passed.pictures == 3 and passed.largest_difference == 243
+    assert passed.passed and passed.images == 3 and passed.largest_difference == 243
     assert "dali passed" in passed.sentence() and "0.9950 at worst" in passed.sentence()
     failed = judge("dali", [full, worse], [full, full], [(same, same)] * 2)
     assert not failed.passed and "did not pass" in failed.sentence()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from fgfast.errors import PictureBrokenError, PictureMissingError
+from fgfast.errors import ImageBrokenError, ImageMissingError
 from fgfast.io.decoders import decoder
 from fgfast.pipeline.batched_stages import ChoosePrompt, DecodeBatch, DetectBatch, EncodeBatch, FinishMask
 from fgfast.pipeline.stages import Work
@@ -59,7 +59,7 @@ def test_a_gpu_has_its_next_batch_early_and_a_cpu_computes_one_at_a_time() -> No
     assert DetectBatch(Model("cpu")).depth == 1
 
 
-def test_detections_come_to_their_picture_and_its_prompt_is_chosen() -> None:
+def test_detections_come_to_their_image_and_its_prompt_is_chosen() -> None:
     stage, one = DetectBatch(Model()), work()
     assert stage.wants(one)
     assert (stage.bucket(one), stage.rows((40, 30)), stage.batch, stage.device) == ((40, 30), 2, 4, "cuda:0")
@@ -108,7 +108,7 @@ def test_the_mask_is_made_at_full_size_without_the_banner() -> None:
     assert one.mask.quality == 0.5
 
 
-def test_the_segmenter_gets_picture_and_box() -> None:
+def test_the_segmenter_gets_image_and_box() -> None:
     stage = EncodeBatch(Model())
     one = work(prompt=Prompt(np.array([5, 5, 35, 26], np.float32), "bird"))
     slot = stage.slot(stage.bucket(one))
@@ -132,7 +132,7 @@ def test_files_are_decoded_together_and_a_bad_one_alone_fails(name: str, tmp_pat
     (tmp_path / "1.jpg").write_bytes((tmp_path / "1.jpg").read_bytes()[:200])
     stage = DecodeBatch(decoder(name, "cpu", 2, batch=4), False, "cpu decoder")
     slot = stage.slot("")
-    with pytest.raises(PictureMissingError):
+    with pytest.raises(ImageMissingError):
         stage.fill(slot, 3, works[3])
     for row in (0, 1, 2):
         stage.fill(slot, row, works[row])
@@ -142,6 +142,6 @@ def test_files_are_decoded_together_and_a_bad_one_alone_fails(name: str, tmp_pat
         stage.read(slot, row, works[row])
         image = works[row].image
         assert image is not None and image.size == (30, 20) and abs(int(image.pixels[5, 5, 0]) - 40 * row) <= 1
-    with pytest.raises(PictureBrokenError):
+    with pytest.raises(ImageBrokenError):
         stage.read(slot, 1, works[1])
     stage.decoder.close()

@@ -132,7 +132,7 @@ def test_names_that_can_be_chosen_are_described() -> None:
 
 def test_every_reason_is_described() -> None:
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "fgfast").rglob("*.py"))
-    reasons = set(re.findall(r'Picture\w+Error\(\s*"([^"]+)"', sources)) | {"truncated", "broken", "internal error"}
+    reasons = set(re.findall(r'Image\w+Error\(\s*"([^"]+)"', sources)) | {"truncated", "broken", "internal error"}
     flags = (ROOT / "fgfast/ops/flags.py").read_text(encoding="utf-8")
     reasons |= set(re.findall(r'found\.append\("([^"]+)"\)', flags)) | {"empty", "no box"}
     assert len(reasons) >= 14

@@ -62,7 +62,7 @@ def test_half_outputs() -> None:
     assert record["rms"] == 0
 
 
-def test_pictures_are_reproducible_and_use_the_range() -> None:
+def test_images_are_reproducible_and_use_the_range() -> None:
     first, again, other = (smooth_noise(np.random.default_rng(seed), 60, 90) for seed in (1, 1, 2))
     assert first.shape == (60, 90, 3)
     assert first.dtype == torch.uint8

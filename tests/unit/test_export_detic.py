@@ -75,7 +75,7 @@ def test_suppression_of_fixed_size(suppressing: OnnxRuntimeSession, seed: int, a
 
 
 def clipped_boxes(generator: torch.Generator, sizes: Tensor, count: int) -> Tensor:
-    """(B, count, 4) boxes within pictures of (B, 2) = (h, w); some without extent, some up to every edge."""
+    """(B, count, 4) boxes within images of (B, 2) = (h, w); some without extent, some up to every edge."""
     edges = sizes.flip(1).float()[:, None]
     corners = torch.rand(len(sizes), count, 2, 2, generator=generator) * 1.5 - 0.25
     low, high = corners.amin(2), corners.amax(2)
@@ -85,9 +85,9 @@ def clipped_boxes(generator: torch.Generator, sizes: Tensor, count: int) -> Tens
     return boxes
 
 
-def test_roi_align_of_boxes_within_the_picture(tmp_path: Path) -> None:
+def test_roi_align_of_boxes_within_the_image(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
-    # The first picture fills the canvas, the second does not: its edges must be held, not blended with the padding.
+    # The first image fills the canvas, the second does not: its edges must be held, not blended with the padding.
     sizes, height, width = torch.tensor([[640, 800], [330, 470]]), 640, 800
     valid = (sizes + 31) // 32 * 32
     maps = []
@@ -120,7 +120,7 @@ def test_windows_by_reshaping_are_those_by_index(height: int, width: int, shift:
     # The plan lists windows kind by kind: bring both into the order of the first token of each.
     by_plan = (tokens.flatten(0, 1)[plan.token] * filled).view(-1, 49, 3)
     by_grid = grid.split(tokens * here).view(-1, 49, 3)
-    window = (plan.picture * grid.down + _window(plan.row, shift, grid.down)) * grid.across
+    window = (plan.image * grid.down + _window(plan.row, shift, grid.down)) * grid.across
     order = (window + _window(plan.column, shift, grid.across)).view(-1, 49)[:, 0].argsort()
     assert torch.equal(by_plan[order], by_grid)
     if mask is not None:

@@ -49,8 +49,8 @@ def f32(*shape: int | str) -> tuple[int, Sequence[int | str]]:
 
 HEADS = f32(1, 2, "n", 8)
 QKV = {"q": HEADS, "k": HEADS, "v": HEADS}
-PICTURE = {"x": f32(1, 3, 32, 32)}
-ROI = {**PICTURE, "rois": f32("n", 4), "index": (I64, ["n"])}
+IMAGE = {"x": f32(1, 3, 32, 32)}
+ROI = {**IMAGE, "rois": f32("n", 4), "index": (I64, ["n"])}
 BOXES = {"boxes": f32(1, 100, 4), "scores": f32(1, 20, 100)}
 SCALES = {"roi": np.zeros(0, np.float32), "scales": np.float32([1, 1, 2, 2])}
 ROW = {"x": f32("n", 8)}
@@ -118,31 +118,31 @@ PAIRS: dict[str, tuple[Any, Any, str]] = {
         "softcap is 30",
     ),
     "dilated pooling": (
-        one("MaxPool", PICTURE, kernel_shape=[2, 2], dilations=[1, 1]),
-        one("MaxPool", PICTURE, kernel_shape=[2, 2], dilations=[2, 2]),
+        one("MaxPool", IMAGE, kernel_shape=[2, 2], dilations=[1, 1]),
+        one("MaxPool", IMAGE, kernel_shape=[2, 2], dilations=[2, 2]),
         "dilations are [2, 2]",
     ),
     "pooling's axes": (
-        one("AveragePool", PICTURE, kernel_shape=[2, 2]),
+        one("AveragePool", IMAGE, kernel_shape=[2, 2]),
         one("AveragePool", {"x": f32(1, 3, 32)}, kernel_shape=[2]),
         "rank 3",
     ),
     "where the maximum was": (
-        one("MaxPool", PICTURE, kernel_shape=[2, 2]),
-        one("MaxPool", PICTURE, kernel_shape=[2, 2], outputs=2),
+        one("MaxPool", IMAGE, kernel_shape=[2, 2]),
+        one("MaxPool", IMAGE, kernel_shape=[2, 2], outputs=2),
         "Indices",
     ),
     "norm of a pool": (
-        one("LpPool", PICTURE, kernel_shape=[2, 2]),
-        one("LpPool", PICTURE, kernel_shape=[2, 2], p=3),
+        one("LpPool", IMAGE, kernel_shape=[2, 2]),
+        one("LpPool", IMAGE, kernel_shape=[2, 2], p=3),
         "p is 3",
     ),
     "norm": (one("LpNormalization", ROW, p=1), one("LpNormalization", ROW, p=3), "p is 3"),
     "batch normalization": (
-        one("BatchNormalization", PICTURE, dict.fromkeys("sbmv", np.ones(3, np.float32)), given="xsbmv"),
+        one("BatchNormalization", IMAGE, dict.fromkeys("sbmv", np.ones(3, np.float32)), given="xsbmv"),
         one(
             "BatchNormalization",
-            PICTURE,
+            IMAGE,
             dict.fromkeys("sbmv", np.ones(3, np.float32)),
             given="xsbmv",
             training_mode=1,
@@ -163,13 +163,13 @@ PAIRS: dict[str, tuple[Any, Any, str]] = {
     "deformed convolution": (
         one(
             "DeformConv",
-            {**PICTURE, "w": f32(4, 3, 1, 1), "o": f32(1, 2, 34, 34)},
+            {**IMAGE, "w": f32(4, 3, 1, 1), "o": f32(1, 2, 34, 34)},
             kernel_shape=[1, 1],
             pads=[1, 1, 1, 1],
         ),
         one(
             "DeformConv",
-            {**PICTURE, "w": f32(4, 3, 1, 1), "o": f32(1, 2, 33, 33)},
+            {**IMAGE, "w": f32(4, 3, 1, 1), "o": f32(1, 2, 33, 33)},
             kernel_shape=[1, 1],
             pads=[1, 1, 0, 0],
         ),
@@ -192,8 +192,8 @@ PAIRS: dict[str, tuple[Any, Any, str]] = {
     ),
     "unit matrix": (one("EyeLike", {"x": f32(4, 4)}), one("EyeLike", {"x": f32("n", 4)}), "shape is (?, 4)"),
     "gathering": (
-        one("GatherND", {**PICTURE, "i": (I64, ["n", 2])}),
-        one("GatherND", {**PICTURE, "i": (I64, ["n", "m"])}),
+        one("GatherND", {**IMAGE, "i": (I64, ["n", 2])}),
+        one("GatherND", {**IMAGE, "i": (I64, ["n", "m"])}),
         "(?, ?)",
     ),
     "factors of a product": (
@@ -201,19 +201,19 @@ PAIRS: dict[str, tuple[Any, Any, str]] = {
         one("Gemm", {"a": (F16, [2, 3]), "b": (F16, [3, 4])}, alpha=0.5),
         "alpha is 0.5 with float16",
     ),
-    "sampling a picture": (
-        one("GridSample", {**PICTURE, "g": f32(1, 5, 5, 2)}),
-        one("GridSample", {**PICTURE, "g": f32(1, 5, 5, 2)}, mode="linear"),
+    "sampling an image": (
+        one("GridSample", {**IMAGE, "g": f32(1, 5, 5, 2)}),
+        one("GridSample", {**IMAGE, "g": f32(1, 5, 5, 2)}, mode="linear"),
         "takes for nearest",
     ),
     "sampling as it used to be called": (
-        one("GridSample", {**PICTURE, "g": f32(1, 5, 5, 2)}, mode="bilinear", opset=16),
+        one("GridSample", {**IMAGE, "g": f32(1, 5, 5, 2)}, mode="bilinear", opset=16),
         one("GridSample", {"x": f32(1, 3, 4, 4, 4), "g": f32(1, 5, 5, 5, 3)}),
         "rank 5",
     ),
     "sampling in one type": (
-        one("GridSample", {**PICTURE, "g": f32(1, 5, 5, 2)}),
-        one("GridSample", {**PICTURE, "g": (F16, [1, 5, 5, 2])}),
+        one("GridSample", {**IMAGE, "g": f32(1, 5, 5, 2)}),
+        one("GridSample", {**IMAGE, "g": (F16, [1, 5, 5, 2])}),
         "allowed is one type",
     ),
     "hardmax": (one("Hardmax", ROW), one("Hardmax", {"x": f32(8, "n")}), "known size of axis -1"),
@@ -243,23 +243,23 @@ PAIRS: dict[str, tuple[Any, Any, str]] = {
         "axes is computed",
     ),
     "resizing": (
-        one("Resize", PICTURE, SCALES, mode="linear", coordinate_transformation_mode="half_pixel"),
-        one("Resize", PICTURE, SCALES, mode="cubic"),
+        one("Resize", IMAGE, SCALES, mode="linear", coordinate_transformation_mode="half_pixel"),
+        one("Resize", IMAGE, SCALES, mode="cubic"),
         "mode is 'cubic', allowed are nearest, linear",
     ),
     "resizing with a filter": (
-        one("Resize", PICTURE, SCALES, mode="linear", antialias=0),
-        one("Resize", PICTURE, SCALES, mode="linear", antialias=1),
+        one("Resize", IMAGE, SCALES, mode="linear", antialias=0),
+        one("Resize", IMAGE, SCALES, mode="linear", antialias=1),
         "antialias is 1",
     ),
     "resizing's coordinates": (
-        one("Resize", PICTURE, SCALES, coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
-        one("Resize", PICTURE, SCALES, coordinate_transformation_mode="half_pixel_symmetric"),
+        one("Resize", IMAGE, SCALES, coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+        one("Resize", IMAGE, SCALES, coordinate_transformation_mode="half_pixel_symmetric"),
         "half_pixel_symmetric",
     ),
     "resizing some axes": (
-        one("Resize", PICTURE, SCALES, axes=[0, 1, 2, 3]),
-        one("Resize", PICTURE, {**SCALES, "scales": np.float32([2, 2])}, axes=[2, 3]),
+        one("Resize", IMAGE, SCALES, axes=[0, 1, 2, 3]),
+        one("Resize", IMAGE, {**SCALES, "scales": np.float32([2, 2])}, axes=[2, 3]),
         "axes are [2, 3]",
     ),
     "a recurrent network": (
@@ -453,7 +453,7 @@ def test_said_once() -> None:
 
 
 def test_a_breach_names_its_node() -> None:
-    model = one("Resize", PICTURE, SCALES, mode="cubic")
+    model = one("Resize", IMAGE, SCALES, mode="cubic")
     model.graph.node[0].name = "neck/up"
     assert lint(model) == [
         Breach(

@@ -24,13 +24,13 @@ def ellipse() -> Any:
 
 
 def rounded_rectangle(radius: int) -> Any:
-    picture = np.zeros((HEIGHT, WIDTH), np.uint8)
-    cv2.rectangle(picture, (50 + radius, 40), (249 - radius, 159), 1, -1)
-    cv2.rectangle(picture, (50, 40 + radius), (249, 159 - radius), 1, -1)
+    image = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.rectangle(image, (50 + radius, 40), (249 - radius, 159), 1, -1)
+    cv2.rectangle(image, (50, 40 + radius), (249, 159 - radius), 1, -1)
     for x in (50 + radius, 249 - radius):
         for y in (40 + radius, 159 - radius):
-            cv2.circle(picture, (x, y), radius, 1, -1)
-    return picture.astype(np.bool_)
+            cv2.circle(image, (x, y), radius, 1, -1)
+    return image.astype(np.bool_)
 
 
 def test_a_good_mask_has_none() -> None:
@@ -51,7 +51,7 @@ def test_full() -> None:
     assert "full" not in flags(~blank(), whole)
 
 
-def test_banner_counts_neither_as_picture_nor_as_mask() -> None:
+def test_banner_counts_neither_as_image_nor_as_mask() -> None:
     bits = ~blank()
     bits[-30:] = False
     assert "full" not in flags(bits, BOX)
@@ -90,5 +90,5 @@ def test_leaves_the_box() -> None:
     assert flags(bits, BOX) == ("leaves the box",)
 
 
-def test_box_outside_the_picture() -> None:
+def test_box_outside_the_image() -> None:
     assert flags(ellipse(), np.array([400, 400, 500, 500], np.float32)) == ("leaves the box",)

@@ -1,4 +1,4 @@
-"""GrabCut: synthetic pictures with known truth, odd inputs, determinism, and floors on real photographs."""
+"""GrabCut: synthetic images with known truth, odd inputs, determinism, and floors on real photographs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def texture(rng: np.random.Generator, height: int, width: int, colour: tuple[int
 
 
 def scene(shape: str = "ellipse", height: int = 240, width: int = 320, seed: int = 0) -> tuple[UInt8, Bool, Float32]:
-    """A picture, the truth, and the truth's tight box."""
+    """An image, the truth, and the truth's tight box."""
     rng = np.random.default_rng(seed)
     truth = np.zeros((height, width), np.uint8)
     s, centre = min(height, width), (width // 2, height // 2)
@@ -85,14 +85,14 @@ def test_two_parts_and_a_ring_survive() -> None:
     assert iou(GrabCut().segment(pixels, tight(inside)), inside) > 0.95
 
 
-def test_box_that_fills_the_picture() -> None:
+def test_box_that_fills_the_image() -> None:
     pixels, truth, _ = scene("disk")
     assert iou(GrabCut().segment(pixels, np.array([0, 0, 320, 240], np.float32)), truth) > 0.9
 
 
 def test_box_beyond_the_border_is_clipped() -> None:
     pixels, truth, _ = scene("disk")
-    cut = np.ascontiguousarray(pixels[:, 160:]), truth[:, 160:]  # the picture's border halves the disk
+    cut = np.ascontiguousarray(pixels[:, 160:]), truth[:, 160:]  # the image's border halves the disk
     inside = tight(cut[1])
     beyond = inside - np.array([50, 0, 0, 0], np.float32)
     mask = GrabCut().segment(cut[0], beyond)
@@ -123,7 +123,7 @@ def test_banner_is_never_subject_and_never_seen() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (2, 2), (3, 5)])
-def test_tiny_pictures(size: tuple[int, int]) -> None:
+def test_tiny_images(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
     mask = GrabCut().segment(pixels, np.array([0, 0, size[1], size[0]], np.float32))
     assert mask.shape == size
@@ -146,7 +146,7 @@ def test_boxes_without_extent_give_the_empty_mask(box: tuple[float, ...]) -> Non
 
 
 @pytest.mark.parametrize("box", [(10, 10, 60, 50), (0, 0, 80, 60), (0, 20, 80, 60), (20.5, 20.5, 22.6, 22.6)])
-def test_uniform_pictures_give_the_empty_mask(box: tuple[float, ...]) -> None:
+def test_uniform_images_give_the_empty_mask(box: tuple[float, ...]) -> None:
     for colour in (0, 128, 255):
         assert not GrabCut().segment(np.full((60, 80, 3), colour, np.uint8), np.array(box, np.float32)).any()
 
@@ -187,7 +187,7 @@ def test_same_bits_for_every_number_of_opencv_threads() -> None:
     assert np.array_equal(masks[0], masks[2])
 
 
-def test_opencv_random_numbers_and_the_picture_are_left_alone() -> None:
+def test_opencv_random_numbers_and_the_image_are_left_alone() -> None:
     pixels, _, box = scene()
     copy, draws = pixels.copy(), []
     for work in (False, True):
@@ -199,7 +199,7 @@ def test_opencv_random_numbers_and_the_picture_are_left_alone() -> None:
     assert np.array_equal(pixels, copy)
 
 
-def test_pictures_that_are_views() -> None:
+def test_images_that_are_views() -> None:
     pixels, _, box = scene()
     wide = np.zeros((240, 400, 3), np.uint8)
     wide[:, 40:360] = pixels
@@ -208,7 +208,7 @@ def test_pictures_that_are_views() -> None:
     assert np.array_equal(GrabCut().segment(view, box), GrabCut().segment(pixels, box))
 
 
-def test_large_pictures_cost_little_more() -> None:
+def test_large_images_cost_little_more() -> None:
     pixels, truth, _ = scene("ellipse")
     large = cv2.resize(pixels, (6000, 4000), interpolation=cv2.INTER_NEAREST)
     wide = cv2.resize(truth.astype(np.uint8), (6000, 4000), interpolation=cv2.INTER_NEAREST) > 0
@@ -223,7 +223,7 @@ def test_floors_on_photographs() -> None:
     import importlib.util
     import sys
 
-    source = Path(__file__).resolve().parents[2] / "bench" / "quality.py"
+    source = Path(__file__).resolve().parents[2] / "fgfast" / "bench" / "quality.py"
     spec = importlib.util.spec_from_file_location("fgfast_bench_quality", source)
     assert spec is not None
     assert spec.loader is not None

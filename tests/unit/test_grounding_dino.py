@@ -1,4 +1,4 @@
-"""Grounding DINO with a small model of random weights: the way from pictures and phrases to detections."""
+"""Grounding DINO with a small model of random weights: the way from images and phrases to detections."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ import torchvision_shim
 from fgfast.errors import UsageError
 from fgfast.models.grounding_dino import build, prompt_text, small
 from fgfast.models.grounding_dino.detector import GroundingDinoDetector
-from fgfast.models.grounding_dino.graph import PictureGraph
+from fgfast.models.grounding_dino.graph import ImageGraph
 from fgfast.records import Detections, Image
 
 torchvision_shim.declare()
 
 PHRASES = ("Bird", "red car", "dog")
-# The same picture in a larger batch takes other kernels, which add in another order.
+# The same image in a larger batch takes other kernels, which add in another order.
 SCORE_TOLERANCE, PIXEL_TOLERANCE = 1e-4, 0.02
 
 
@@ -38,8 +38,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def picture(height: int, width: int, seed: int = 0) -> Image:
-    """A picture of large blocks, so that resizing leaves something to see."""
+def make_image(height: int, width: int, seed: int = 0) -> Image:
+    """An image of large blocks, so that resizing leaves something to see."""
     blocks = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
     return Image(np.ascontiguousarray(blocks.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]))
 
@@ -56,7 +56,7 @@ def network() -> Any:
 
 @pytest.fixture(scope="module")
 def reference(detector: GroundingDinoDetector) -> Any:
-    """transformers' own way from pictures and phrases to boxes."""
+    """transformers' own way from images and phrases to boxes."""
     from transformers import GroundingDinoProcessor
 
     return GroundingDinoProcessor(detector._processor, small.tokenizer())
@@ -107,7 +107,7 @@ class TestPrompt:
 
 class TestDetections:
     def test_shapes_order_and_limits(self, detector: GroundingDinoDetector) -> None:
-        images = [picture(90, 120, 1), picture(200, 120, 2)]
+        images = [make_image(90, 120, 1), make_image(200, 120, 2)]
         for image, found in zip(images, detector(images), strict=True):
             width, height = image.size
             assert found.boxes.dtype == np.float32 and len(found.boxes) > 3
@@ -116,7 +116,7 @@ class TestDetections:
             assert (found.boxes >= 0).all() and (found.boxes <= [width, height, width, height]).all()
             assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
 
-    def test_boxes_are_in_pixels_of_the_stored_picture(self, detector: GroundingDinoDetector) -> None:
+    def test_boxes_are_in_pixels_of_the_stored_image(self, detector: GroundingDinoDetector) -> None:
         half, quarter = torch.tensor([[0.5, 0.5, 0.5, 0.25]]), torch.tensor([[0.9, 0.1, 0.4, 0.4]])
         inside = detector._select(crafted({1: 0.9}), half, (400, 200))
         clipped = detector._select(crafted({1: 0.9}), quarter, (400, 200))
@@ -125,17 +125,17 @@ class TestDetections:
 
     @torch.inference_mode()
     def test_stored_size_scales_the_boxes(self, detector: GroundingDinoDetector, network: Any) -> None:
-        # Twice the pixels of a picture that is resized to the same size.
-        tiny, large = picture(128, 160), picture(128, 160)
+        # Twice the pixels of an image that is resized to the same size.
+        tiny, large = make_image(128, 160), make_image(128, 160)
         large = Image(np.ascontiguousarray(large.pixels.repeat(2, axis=0).repeat(2, axis=1)))
         resized = torch.from_numpy(detector.resize(tiny))[None]
         sizes = torch.tensor([resized.shape[1:3]])
-        logits, boxes, _ = PictureGraph(network)(resized, sizes, detector.tokens[None])
+        logits, boxes, _ = ImageGraph(network)(resized, sizes, detector.tokens[None])
         one, two = (detector._select(logits[0], boxes[0], image.size) for image in (tiny, large))
         np.testing.assert_allclose(one.boxes * 2, two.boxes, atol=1e-4)
 
     def test_the_reference_finds_the_same(self, detector: GroundingDinoDetector, reference: Any, network: Any) -> None:
-        image = picture(90, 120, 3)
+        image = make_image(90, 120, 3)
         inputs = reference(
             images=image.pixels, text=detector.prompt, return_tensors="pt", input_data_format="channels_last"
         )
@@ -161,12 +161,12 @@ class TestDetections:
         assert detector._select(logits, boxes, (9, 9)).labels == ("dog", "red car", "Bird")  # by score
 
     def test_same_bits_again(self, detector: GroundingDinoDetector) -> None:
-        first, again = detector([picture(90, 120)])[0], detector([picture(90, 120)])[0]
-        other = build("grounding_dino_tiny", PHRASES, "random:1")([picture(90, 120)])[0]
+        first, again = detector([make_image(90, 120)])[0], detector([make_image(90, 120)])[0]
+        other = build("grounding_dino_tiny", PHRASES, "random:1")([make_image(90, 120)])[0]
         assert np.array_equal(first.boxes, again.boxes) and np.array_equal(first.scores, again.scores)
         assert not np.array_equal(first.scores[:3], other.scores[:3])
 
-    def test_no_pictures(self, detector: GroundingDinoDetector) -> None:
+    def test_no_images(self, detector: GroundingDinoDetector) -> None:
         assert detector([]) == []
 
     def test_nothing_found(self, detector: GroundingDinoDetector) -> None:
@@ -176,16 +176,16 @@ class TestDetections:
 
 class TestBatch:
     def test_neighbours_change_nothing(self, detector: GroundingDinoDetector) -> None:
-        """Also of other sizes, in any order: only pictures of one size are computed together."""
-        images = [picture(90, 120, 1), picture(200, 120, 2), picture(180, 240, 3), picture(100, 100, 4)]
+        """Also of other sizes, in any order: only images of one size are computed together."""
+        images = [make_image(90, 120, 1), make_image(200, 120, 2), make_image(180, 240, 3), make_image(100, 100, 4)]
         for image, found in zip(images, detector(images), strict=True):
             assert_same(found, detector([image])[0])
 
     def test_the_reference_depends_on_neighbours(self, detector: GroundingDinoDetector, network: Any) -> None:
-        """Why pictures of different sizes are not padded into one batch."""
-        pictures = [picture(90, 120, 1).pixels, picture(200, 120, 2).pixels]
-        padded = detector._processor(images=pictures, return_tensors="pt", input_data_format="channels_last")
-        alone = detector._processor(images=pictures[:1], return_tensors="pt", input_data_format="channels_last")
+        """Why images of different sizes are not padded into one batch."""
+        arrays = [make_image(90, 120, 1).pixels, make_image(200, 120, 2).pixels]
+        padded = detector._processor(images=arrays, return_tensors="pt", input_data_format="channels_last")
+        alone = detector._processor(images=arrays[:1], return_tensors="pt", input_data_format="channels_last")
         with torch.no_grad():
             together = network(**padded, input_ids=detector.tokens.expand(2, -1)).logits[0]
             by_itself = network(**alone, input_ids=detector.tokens[None]).logits[0]
@@ -193,8 +193,8 @@ class TestBatch:
         assert spread > 100 * SCORE_TOLERANCE
 
     @pytest.mark.parametrize("size", [(4, 300), (300, 4), (12, 12)])
-    def test_thin_and_tiny_pictures(self, detector: GroundingDinoDetector, size: tuple[int, int]) -> None:
-        found = detector([picture(*size)])[0]
+    def test_thin_and_tiny_images(self, detector: GroundingDinoDetector, size: tuple[int, int]) -> None:
+        found = detector([make_image(*size)])[0]
         assert np.isfinite(found.boxes).all() and (found.boxes <= [*size[::-1], *size[::-1]]).all()
 
 
@@ -203,7 +203,7 @@ class TestThresholds:
         assert (detector.box_threshold, detector.text_threshold) == (0.4, 0.3)
 
     def test_box_threshold_keeps_the_best(self, detector: GroundingDinoDetector) -> None:
-        image = picture(90, 120)
+        image = make_image(90, 120)
         everything = with_thresholds(detector, 0, 0)([image])[0]
         middle = float(np.sort(everything.scores)[len(everything.scores) // 2])
         found = with_thresholds(detector, middle, 0)([image])[0]
@@ -232,9 +232,9 @@ class TestThresholds:
 
 class TestPreprocessing:
     def test_equals_the_models_own(self, detector: GroundingDinoDetector, network: Any) -> None:
-        image = picture(90, 120, 5)
+        image = make_image(90, 120, 5)
         resized = detector.resize(image)
         assert resized.dtype == np.uint8 and resized.shape == (128, 170, 3)
         own = detector._processor(images=[image.pixels], return_tensors="pt", input_data_format="channels_last")
-        ours = PictureGraph(network).normalise(torch.from_numpy(resized)[None])
+        ours = ImageGraph(network).normalise(torch.from_numpy(resized)[None])
         np.testing.assert_allclose(ours.numpy(), own["pixel_values"].numpy(), atol=1e-6)

@@ -19,7 +19,7 @@ from fgfast.errors import MissingExtraError, UnknownNameError, UsageError, Weigh
 from fgfast.models import grounding_dino
 from fgfast.models.files.checkpoints import Precision
 from fgfast.models.grounding_dino import build, small
-from fgfast.models.grounding_dino.graph import PictureGraph
+from fgfast.models.grounding_dino.graph import ImageGraph
 from fgfast.models.grounding_dino.precision import DTYPES, with_precision
 from fgfast.records import Image
 
@@ -57,7 +57,7 @@ def image() -> Image:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision(image: Image, precision: Precision) -> None:
     exact, detector = small.network(0).eval(), build("grounding_dino_tiny", PHRASES, "random:0", precision=precision)
-    half = PictureGraph(with_precision(small.network(0), precision), precision)
+    half = ImageGraph(with_precision(small.network(0), precision), precision)
     resized, tokens = torch.from_numpy(detector.resize(image))[None], detector.tokens[None]
     with torch.inference_mode():
         logits, boxes, _ = half(resized, torch.tensor([resized.shape[1:3]]), tokens)
@@ -83,13 +83,13 @@ class TestWeights:
         assert got.labels == wanted.labels and np.array_equal(got.scores, wanted.scores)
         assert np.array_equal(got.boxes, wanted.boxes)
 
-    def test_pictures_that_are_normalised_otherwise(self, checkpoint: Path, tmp_path: Path) -> None:
+    def test_images_that_are_normalised_otherwise(self, checkpoint: Path, tmp_path: Path) -> None:
         for file in checkpoint.iterdir():
             (tmp_path / file.name).write_bytes(file.read_bytes())
         processor = small.image_processor()
         processor.image_mean = [0.5, 0.5, 0.5]
         processor.save_pretrained(tmp_path)
-        with pytest.raises(UsageError, match=r"normalises pictures with mean \[0.5, 0.5, 0.5\]"):
+        with pytest.raises(UsageError, match=r"normalises images with mean \[0.5, 0.5, 0.5\]"):
             build("grounding_dino_tiny", PHRASES, tmp_path)
 
     def test_the_cache(self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import odd_pictures
+import odd_images
 import pytest
 from layouts import SHARED
 from PIL import Image as pillow
@@ -13,10 +13,10 @@ from PIL import ImageOps
 
 from fgfast.io.jpeg_header import read_plain
 
-PLAIN, ODD, DAMAGED = odd_pictures.plain(), odd_pictures.odd(), odd_pictures.damaged()
+PLAIN, ODD, DAMAGED = odd_images.plain(), odd_images.odd(), odd_images.damaged()
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's
 
-# Their structure is whole: one is kept apart for its size, the other where pictures are turned.
+# Their structure is whole: one is kept apart for its size, the other where images are turned.
 NOT_BY_STRUCTURE = {"bomb", "turned by XMP"}
 
 
@@ -59,7 +59,7 @@ def test_orientations_of_damaged_exif_and_of_xmp() -> None:
     xmp = ODD["turned by XMP"]
     left_to_pillow = read_plain(xmp, exif=True)
     assert left_to_pillow is not None and left_to_pillow.orientation is None
-    exif_first = read_plain(xmp[:2] + odd_pictures.with_exif(3)[2:-2] + xmp[-2:], exif=True)
+    exif_first = read_plain(xmp[:2] + odd_images.with_exif(3)[2:-2] + xmp[-2:], exif=True)
     assert exif_first is not None and exif_first.orientation == 3
 
 
@@ -68,7 +68,7 @@ def test_exif_in_two_segments_is_read_as_pillow_reads_it() -> None:
     start = data.index(b"\xff\xe1")
     end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
     body = data[start + 4 : end]
-    halves = (odd_pictures.segment(0xE1, part) for part in (body[:20], b"Exif\0\0" + body[20:]))
+    halves = (odd_images.segment(0xE1, part) for part in (body[:20], b"Exif\0\0" + body[20:]))
     split = data[:start] + b"".join(halves) + data[end:]
     assert pillow.open(io.BytesIO(split)).getexif()[0x0112] == 6
     header = read_plain(split, exif=True)
@@ -86,7 +86,7 @@ def test_photographs_are_plain() -> None:
 def test_turning_is_pillows(orientation: int) -> None:
     from fgfast.io.batched import turned
 
-    image = odd_pictures.picture((7, 5))
+    image = odd_images.make_image((7, 5))
     image.getexif()[0x0112] = orientation
     ours = turned(np.asarray(image), orientation)
     np.testing.assert_array_equal(ours, np.asarray(ImageOps.exif_transpose(image)))

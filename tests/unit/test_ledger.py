@@ -84,7 +84,7 @@ def test_the_ledger_does_not_limit_the_pipeline(tmp_path: Path) -> None:
         start = time.perf_counter()
         for batch in batches:
             ledger.record(batch, {"settling": [o.key for _, o in batch]})
-        # 2,000 pictures a second are wanted; a fast disk takes 30,000.
+        # 2,000 images per second are wanted; a fast disk takes 30,000.
         assert 4096 / (time.perf_counter() - start) > 2000
 
 

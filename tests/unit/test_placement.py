@@ -15,7 +15,7 @@ SECONDS = st.floats(1e-4, 10.0)
 
 
 def rate(parts: list[tuple[int, int]], costs: list[Cost]) -> float:
-    """Pictures a second of seats that do these parts, worked out afresh: each part as fast as its seats together."""
+    """Images a second of seats that do these parts, worked out afresh: each part as fast as its seats together."""
     if all(part == (0, 2) for part in parts):
         return sum(1 / (c.detect + c.segment) for c in costs)
     detecting = sum(1 / c.detect for part, c in zip(parts, costs, strict=True) if part == (0, 1))
@@ -34,8 +34,8 @@ def test_two_equal_devices_replicate_and_the_sentence_has_the_figures() -> None:
     placement = best(["cuda:0", "cuda:1"], [Cost(0.004, 0.012)] * 2)
     assert placement.name == "replicate"
     assert placement.reason == (
-        "cuda:0 detects in 4.0 ms and segments in 12.0 ms a picture, cuda:1 detects in 4.0 ms and segments in 12.0 ms "
-        "a picture; replicate would give 125 pictures a second, split 83.3"
+        "cuda:0 detects in 4.0 ms and segments in 12.0 ms per image, cuda:1 detects in 4.0 ms and segments in 12.0 ms "
+        "an image; replicate would give 125 images per second, split 83.3"
     )
 
 

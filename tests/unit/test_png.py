@@ -35,8 +35,8 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def read(data: bytes) -> np.ndarray:
-    with pillow.open(io.BytesIO(data)) as picture:
-        picture.verify()  # checks every chunk's sum
+    with pillow.open(io.BytesIO(data)) as image:
+        image.verify()  # checks every chunk's sum
     return np.asarray(pillow.open(io.BytesIO(data)))
 
 
@@ -72,9 +72,9 @@ def test_arrays_that_do_not_lie_in_order_are_taken_as_they_look(each_deflater: s
 ENCODERS = [lambda h, w: encode_png(noise(h, w, 3)), lambda h, w: encode_bilevel(noise(h, w) > 9)]
 
 
-@pytest.mark.parametrize("make", ENCODERS, ids=["picture", "mask"])
+@pytest.mark.parametrize("make", ENCODERS, ids=["image", "mask"])
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
-def test_a_picture_without_pixels_is_refused(make: Callable[[int, int], bytes], shape: tuple[int, int]) -> None:
+def test_a_image_without_pixels_is_refused(make: Callable[[int, int], bytes], shape: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"not {shape[1]} x {shape[0]}"):
         make(*shape)
 
@@ -87,7 +87,7 @@ def test_data_beyond_a_chunks_length_go_into_several(each_deflater: str, monkeyp
     np.testing.assert_array_equal(read(data), pixels)
 
 
-def test_the_same_picture_gives_the_same_bytes_in_every_thread(each_deflater: str) -> None:
+def test_the_same_image_gives_the_same_bytes_in_every_thread(each_deflater: str) -> None:
     pixels = [noise(120, 90 + n, 3) for n in range(4)]
     once = [encode_png(p) for p in pixels]
     with ThreadPoolExecutor(4) as pool:

@@ -149,11 +149,11 @@ def test_an_error_of_the_source_reaches_the_caller() -> None:
 
 
 def test_what_is_large_does_not_wait_for_the_collector() -> None:
-    """Only what `close` keeps is queued: pixels are freed as soon as their picture is written."""
+    """Only what `close` keeps is queued: pixels are freed as soon as their image is written."""
     alive: set[int] = set()
     most = 0
 
-    class Picture:
+    class Image:
         def __init__(self, n: int) -> None:
             self.n = n
             alive.add(n)
@@ -166,7 +166,7 @@ def test_what_is_large_does_not_wait_for_the_collector() -> None:
         most = max(most, len(alive))
 
     run(
-        (Picture(n) for n in range(2000)),
+        (Image(n) for n in range(2000)),
         [Step("work")],
         lambda finished: finished.item.n,
         collect,

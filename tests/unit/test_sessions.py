@@ -200,7 +200,7 @@ def test_auto_takes_what_was_measured_faster_here_and_measures_once(
     for _ in range(2):
         chosen, why = backend.choose_backend("auto", [MODEL], WEIGHTS, "fp32", "cpu")
         assert chosen == "onnxruntime"
-        assert why == "measured on this machine: torch 2.00 s, onnxruntime 1.00 s a picture"
+        assert why == "measured on this machine: torch 2.00 s, onnxruntime 1.00 s per image"
     assert measured == ["torch", "onnxruntime"]
     (cache / "speed.json").unlink()
     monkeypatch.setattr(speed, "seconds_of", lambda session: {"torch": 0.5, "onnxruntime": 1.0}[session.backend])

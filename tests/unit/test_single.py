@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as pillow
 
 import fgfast
-from fgfast.errors import PictureMissingError, UsageError
+from fgfast.errors import ImageMissingError, UsageError
 
 BOX = (36, 16, 94, 64)
 
@@ -68,5 +68,5 @@ def test_bad_images_are_refused(image: object) -> None:
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(PictureMissingError, match=r"gone\.jpg"):
+    with pytest.raises(ImageMissingError, match=r"gone\.jpg"):
         fgfast.cut_out("gone.jpg")

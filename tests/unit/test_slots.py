@@ -17,10 +17,10 @@ import unit.fake_cuda as fake  # noqa: E402
 from fgfast.backends.slots import Lane, Slot, failure_of, translated  # noqa: E402
 from fgfast.errors import DeviceFailedError, DeviceMemoryError, GraphError, UsageError  # noqa: E402
 from fgfast.graphs import Port  # noqa: E402
-from fgfast.models.serving.images import PictureSlot, resized  # noqa: E402
+from fgfast.models.serving.images import ImageSlot, resized  # noqa: E402
 
 PORTS = (Port("x", "float32", ("batch", 3), "numbers"), Port("n", "int64", ("batch",), "one each"))
-PICTURES = (Port("pixels", "uint8", ("batch", 64, 96, 3), "RGB"), Port("sizes", "int64", ("batch", 2), "of each"))
+IMAGES = (Port("pixels", "uint8", ("batch", 64, 96, 3), "RGB"), Port("sizes", "int64", ("batch", 2), "of each"))
 
 
 class Doubling:
@@ -150,29 +150,29 @@ class TestOrder:
         assert places[0] == places[1] == places[2] != places[3]
 
 
-class TestPictures:
-    def test_a_small_picture_after_a_large_one(self) -> None:
-        """Rows are what they would be in a new slot: nothing of the picture before is left, whatever its shape."""
+class TestImages:
+    def test_a_small_image_after_a_large_one(self) -> None:
+        """Rows are what they would be in a new slot: nothing of the image before is left, whatever its shape."""
         generator = np.random.default_rng(0)
-        used = PictureSlot(PICTURES, {"batch": 2}, Lane("cpu"))
+        used = ImageSlot(IMAGES, {"batch": 2}, Lane("cpu"))
         for size in ((64, 96), (10, 20), (64, 5), (3, 96), (64, 96), (1, 1), (30, 40), (40, 30)):
-            picture = generator.integers(1, 256, (50, 70, 3), np.uint8)
-            fresh = PictureSlot(PICTURES, {"batch": 2}, Lane("cpu"))
+            image = generator.integers(1, 256, (50, 70, 3), np.uint8)
+            fresh = ImageSlot(IMAGES, {"batch": 2}, Lane("cpu"))
             for slot in (used, fresh):
-                slot.place(1, picture, size)
+                slot.place(1, image, size)
             assert torch.equal(used.host["pixels"], fresh.host["pixels"])
             assert used.size(1) == size and used.stored[1] == (50, 70)
             height, width = size
             row = used.host["pixels"][1].numpy()
-            np.testing.assert_array_equal(row[:height, :width], resized(picture, size))
+            np.testing.assert_array_equal(row[:height, :width], resized(image, size))
             assert not row[height:].any() and not row[:, width:].any()
         assert not used.host["pixels"][0].any()
-        assert used.size(0) == (64, 96), "a row that was never filled is a black picture of the canvas's size"
+        assert used.size(0) == (64, 96), "a row that was never filled is a black image of the canvas's size"
 
-    def test_a_picture_that_failed_leaves_nothing_either(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_image_that_failed_leaves_nothing_either(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import fgfast.models.serving.images as module
 
-        slot, white = PictureSlot(PICTURES, {"batch": 1}, Lane("cpu")), np.full((8, 8, 3), 255, np.uint8)
+        slot, white = ImageSlot(IMAGES, {"batch": 1}, Lane("cpu")), np.full((8, 8, 3), 255, np.uint8)
         slot.place(0, white, (8, 8))
 
         def half(pixels: Any, size: Any, out: Any, threads: int) -> None:
@@ -183,7 +183,7 @@ class TestPictures:
             patch.setattr(module, "resized", half)
             with pytest.raises(MemoryError):
                 slot.place(0, white, (60, 90))
-        assert slot.size(0) == (8, 8), "what it says is still a picture of the canvas"
+        assert slot.size(0) == (8, 8), "what it says is still an image of the canvas"
         slot.place(0, white, (4, 4))
         assert int(slot.host["pixels"].sum()) == 4 * 4 * 3 * 255
 
@@ -197,11 +197,11 @@ class TestPictures:
         if engine == "native" and ops.engine() != "native":
             pytest.skip("fgfast._native not installed")
         monkeypatch.setattr(ops, "engine", lambda: engine)
-        picture = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
-        wanted = np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
+        image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+        wanted = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
         into = np.zeros((320, 320, 3), np.uint8)
-        np.testing.assert_array_equal(resized(picture, size), wanted)
-        assert resized(picture, size, into[: size[0], : size[1]]).base is not None
+        np.testing.assert_array_equal(resized(image, size), wanted)
+        assert resized(image, size, into[: size[0], : size[1]]).base is not None
         np.testing.assert_array_equal(into[: size[0], : size[1]], wanted)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fgfast.errors import PictureBrokenError
+from fgfast.errors import ImageBrokenError
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.pipeline.prompt import choose_prompt
 from fgfast.pipeline.stages import Annotations, Center, Detect, MaskSubject, Work, box_mask, close
@@ -30,7 +30,7 @@ def test_the_largest_box_prompts() -> None:
     assert flag == ""
 
 
-def test_boxes_are_clipped_to_the_picture_before_they_are_compared() -> None:
+def test_boxes_are_clipped_to_the_image_before_they_are_compared() -> None:
     prompt, *_ = choose_prompt(detections((-100, -100, 5, 5), (10, 10, 20, 41)), sample(), (40, 30))
     assert prompt.box.tolist() == [10, 10, 20, 30]
 
@@ -107,7 +107,7 @@ def test_pixels_that_a_box_touches_belong_to_it() -> None:
 
 
 def test_failures_become_outcomes_with_their_stage() -> None:
-    error = PictureBrokenError("truncated", "b.jpg is truncated")
+    error = ImageBrokenError("truncated", "b.jpg is truncated")
     closed = close(Finished(work(), "decode", error, {"decode": 0.1}))
     assert (closed.position, closed.parts) == (3, ())
     outcome = closed.outcome
@@ -141,21 +141,21 @@ def test_the_blur_hides_detail() -> None:
 
 
 @pytest.mark.parametrize("size", [(10, 10), (7, 30), (64, 5)])
-def test_a_background_picture_covers_without_distortion(size: tuple[int, int]) -> None:
-    picture = np.zeros((20, 40, 3), np.uint8)
-    picture[:, 20:] = 255
-    covered = cover(picture, *size)
+def test_a_background_image_covers_without_distortion(size: tuple[int, int]) -> None:
+    image = np.zeros((20, 40, 3), np.uint8)
+    image[:, 20:] = 255
+    covered = cover(image, *size)
     assert covered.shape == (size[1], size[0], 3)
     assert covered[0, 0, 0] == 0
     assert covered[-1, -1, 0] == 255
 
 
-def test_a_window_beyond_the_picture_repeats_its_edge() -> None:
-    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    view = extended_view(picture, (-1, 0, 3, 2))
+def test_a_window_beyond_the_image_repeats_its_edge() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    view = extended_view(image, (-1, 0, 3, 2))
     assert view.shape == (2, 4, 3)
-    np.testing.assert_array_equal(view[:, 0], picture[:, 0])
-    np.testing.assert_array_equal(view[:, 3], picture[:, 1])
+    np.testing.assert_array_equal(view[:, 0], image[:, 0])
+    np.testing.assert_array_equal(view[:, 3], image[:, 1])
 
 
 def test_a_sample_crosses_processes_whole() -> None:

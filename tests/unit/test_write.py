@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as pillow
 
-from fgfast.errors import OutputFailedError, PictureRefusedError
+from fgfast.errors import ImageRefusedError, OutputFailedError
 from fgfast.io import write
 from fgfast.io.write import encode, encode_mask, settle, sweep_parts, sync_folders, twin_names, write_file, write_part
 
@@ -170,5 +170,5 @@ def test_many_folders_are_synced_at_once(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("suffix", "side"), [(".webp", 16384), (".jpg", 65501)])
 def test_sides_that_a_format_cannot_have_are_refused(suffix: str, side: int) -> None:
-    with pytest.raises(PictureRefusedError, match="choose png"):
+    with pytest.raises(ImageRefusedError, match="choose png"):
         encode(np.zeros((1, side, 3), np.uint8), suffix, 95)

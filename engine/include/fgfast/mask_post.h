@@ -1,4 +1,4 @@
-// SAM's low-resolution logits to masks of the stored picture's size, and what is asked about each mask.
+// SAM's low-resolution logits to masks of the stored image's size, and what is asked about each mask.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace fgfast {
 
-// Two bilinear steps (bilinear.h): from low x low to side x side, of which the resized picture is the upper left part,
+// Two bilinear steps (bilinear.h): from low x low to side x side, of which the resized image is the upper left part,
 // and from that to height x width. All in pixels, all at least 1.
 struct MaskSizes {
   int64_t low;

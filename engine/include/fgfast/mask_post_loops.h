@@ -1,5 +1,5 @@
 // The innermost loops of mask_post on the CPU, each along one row, for several kinds of processor. Rows of floats have
-// whole vectors of kLane floats; what stands behind the picture's width is never looked at.
+// whole vectors of kLane floats; what stands behind the image's width is never looked at.
 #pragma once
 
 #include <algorithm>
@@ -13,14 +13,14 @@ namespace fgfast::cpu {
 constexpr int64_t kLane = 16;          // floats in a vector of AVX-512
 constexpr int64_t kTable = 2 * kLane;  // floats that one of its instructions picks from
 
-// One of the two pixels of the square between which a column of the picture lies, made from a row of logits.
+// One of the two pixels of the square between which a column of the image lies, made from a row of logits.
 struct Pixels {
   explicit Pixels(int64_t padded) : first(padded), second(padded), first_weight(padded), second_weight(padded) {}
   std::vector<int32_t> first, second;  // into the row
   std::vector<float> first_weight, second_weight;
 };
 
-// What the columns of the picture are made from.
+// What the columns of the image are made from.
 struct Columns {
   Columns(int64_t low, int64_t width)
       : low(low),
@@ -74,7 +74,7 @@ struct Counts {
 struct Loops {
   // A row of logits to both pixels at each column.
   void (*gather)(const float* logits, const Columns& columns, float* near, float* far);
-  // Both pixels of two such rows to a row of the square at the picture's columns.
+  // Both pixels of two such rows to a row of the square at the image's columns.
   void (*square)(Pair near, Pair far, const Taps& taps, const Columns& columns, float* out);
   // Two such rows to a row of the mask.
   Counts (*finish)(Pair square, const Taps& taps, int64_t width, uint8_t* bits);

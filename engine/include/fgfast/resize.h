@@ -1,4 +1,4 @@
-// Pillow's bilinear resizing of RGB pictures, to the bit: it enlarges, and averages when it shrinks.
+// Pillow's bilinear resizing of RGB images, to the bit: it enlarges, and averages when it shrinks.
 //
 // Along the rows and down the columns, each time rounded to bytes; weights have 22 bits behind the point
 // (python-pillow/Pillow, src/libImaging/Resample.c: precompute_coeffs, normalize_coeffs_8bpc,

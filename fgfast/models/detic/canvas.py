@@ -1,7 +1,7 @@
-"""The canvas: which cells of a map belong to a picture, when the canvas is larger than the reference's own.
+"""The canvas: which cells of a map belong to an image, when the canvas is larger than the reference's own.
 
-The reference pads a picture (h, w) to multiples of 32 and masks nothing after that, so its results depend on
-that canvas. A batch, or an engine of fixed shape, needs a larger one. Results stay those of the picture
+The reference pads per image (h, w) to multiples of 32 and masks nothing after that, so its results depend on
+that canvas. A batch, or an engine of fixed shape, needs a larger one. Results stay those of the image
 alone if every layer that mixes cells is told the "valid" size: the size that the reference's own canvas
 would have on the map in question. Throughout fgfast.models.detic, `valid` is None (the canvas is the valid
 size, or masking is not wanted) or a tensor (B, 2) int64, (height, width) in cells of the map in question.
@@ -19,14 +19,14 @@ PYRAMID_STRIDES = (8, 16, 32, 64, 128)
 
 
 def own_canvas(sizes: Tensor) -> Tensor:
-    """(B, 2) int64 sizes of resized pictures, pixels -> (B, 2) int64, the canvas the reference gives each
+    """(B, 2) int64 sizes of resized images, pixels -> (B, 2) int64, the canvas the reference gives each
     alone.
     """
     return (sizes + (CANVAS_MULTIPLE - 1)) // CANVAS_MULTIPLE * CANVAS_MULTIPLE
 
 
 def canvas_of(sizes: list[tuple[int, int]], multiple: int = CANVAS_MULTIPLE) -> tuple[int, int]:
-    """The smallest canvas, (height, width) in pixels, in steps of `multiple`, that holds all pictures of
+    """The smallest canvas, (height, width) in pixels, in steps of `multiple`, that holds all images of
     `sizes`.
     """
     if multiple % CANVAS_MULTIPLE:
@@ -36,7 +36,7 @@ def canvas_of(sizes: list[tuple[int, int]], multiple: int = CANVAS_MULTIPLE) -> 
 
 
 def needs_masking(sizes: list[tuple[int, int]], canvas: tuple[int, int]) -> bool:
-    """Whether any picture's own canvas differs from the one it lies on."""
+    """Whether any image's own canvas differs from the one it lies on."""
     return any(canvas_of([size]) != canvas for size in sizes)
 
 
@@ -46,7 +46,7 @@ def halved(valid: Tensor | None) -> Tensor | None:
 
 
 def inside(valid: Tensor, height: int, width: int) -> Tensor:
-    """(B, height, width) bool: the cells within each picture's valid size (B, 2)."""
+    """(B, height, width) bool: the cells within each image's valid size (B, 2)."""
     rows = torch.arange(height, device=valid.device, dtype=valid.dtype)
     columns = torch.arange(width, device=valid.device, dtype=valid.dtype)
     return (rows < valid[:, :1])[:, :, None] & (columns < valid[:, 1:])[:, None, :]

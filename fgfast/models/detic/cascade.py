@@ -19,10 +19,10 @@ LARGEST_LOG = math.log(1000.0 / 16)
 
 
 class Refined(NamedTuple):
-    """What the cascade makes of N boxes of each picture; C counts classes.
+    """What the cascade makes of N boxes of each image; C counts classes.
 
     Attributes:
-        boxes: (B, N, 4) float32, pixels of the resized picture, unclipped.
+        boxes: (B, N, 4) float32, pixels of the resized image, unclipped.
         scores: (B, N, C + 1) float32 in 0..1, the last column background.
     """
 
@@ -93,7 +93,7 @@ class Cascade(nn.Module):
         self.box_head = nn.ModuleList(BoxHead(config.pyramid_channels, width) for _ in STAGE_WEIGHTS)
         self.box_predictor = nn.ModuleList(BoxPredictor(width) for _ in STAGE_WEIGHTS)
         # May be replaced by a native implementation or an exportable operator of the same signature. The second is
-        # for stages 1 and 2, whose boxes end inside the picture.
+        # for stages 1 and 2, whose boxes end inside the image.
         self.pool, self.pool_clipped = pool, pool
 
     def forward(self, maps: list[Tensor], boxes: Tensor, sizes: Tensor, valid: Tensor | None) -> list[StageResult]:
@@ -102,7 +102,7 @@ class Cascade(nn.Module):
         Args:
             maps: p3, p4, p5, (B, C, h, w).
             boxes: (B, N, 4) float32, the proposals, pixels, unclipped.
-            sizes: (B, 2) int64, (h, w) of the resized pictures.
+            sizes: (B, 2) int64, (h, w) of the resized images.
             valid: (B, 2) int64, pixels, or None; see canvas.py.
         """
         results = []
@@ -117,7 +117,7 @@ class Cascade(nn.Module):
         """One stage on boxes as it is to pool them; arguments as in forward."""
         level = levels_of(boxes)
         pooled = (self.pool_clipped if number else self.pool)(maps, boxes, level, valid)
-        # The boxes of all pictures in rows: each linear layer is one product, in a graph, too.
+        # The boxes of all images in rows: each linear layer is one product, in a graph, too.
         features = self.box_head[number](pooled.flatten(0, 1))
         found = features, *self.box_predictor[number](features)
         features, embeddings, deltas = (rows.unflatten(0, boxes.shape[:2]) for rows in found)
@@ -140,7 +140,7 @@ def decode(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, fl
 
 
 def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Clip boxes (B, N, 4) to pictures of sizes (B, 2) = (h, w)."""
+    """Clip boxes (B, N, 4) to images of sizes (B, 2) = (h, w)."""
     height, width = sizes.to(boxes.dtype).unbind(1)
     limit = torch.stack([width, height, width, height], 1)[:, None]
     return torch.minimum(boxes.clamp(min=0), limit)

@@ -27,7 +27,7 @@ class DeticConfig:
         depths: blocks of each of the four stages.
         pyramid_channels: of p3..p7 and of the proposal head.
         box_features: width of the three box heads.
-        shorter_edge, longest_edge: of the resized picture, pixels (MIN_SIZE_TEST, MAX_SIZE_TEST).
+        shorter_edge, longest_edge: of the resized image, pixels (MIN_SIZE_TEST, MAX_SIZE_TEST).
         level_candidates: most candidates of one pyramid level (PRE_NMS_TOPK_TEST).
         proposals: boxes that enter the cascade (POST_NMS_TOPK_TEST).
         proposal_overlap: IoU above which a candidate is suppressed (NMS_TH_TEST).

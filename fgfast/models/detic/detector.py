@@ -1,4 +1,4 @@
-"""Pictures and a vocabulary to detections, through whatever computes Detic's graph."""
+"""Images and a vocabulary to detections, through whatever computes Detic's graph."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fgfast.models.detic.transform import resized_size
 from fgfast.models.detic.vocabulary import classifier
 from fgfast.models.serving.batches import CanvasDetector
 from fgfast.models.serving.canvases import AnyCanvas, Canvases, FixedCanvases, Size, smallest
-from fgfast.models.serving.images import PictureSlot
+from fgfast.models.serving.images import ImageSlot
 from fgfast.records import Detections, Float32, Image
 
 __all__ = ["AnyCanvas", "Canvases", "DeticDetector", "FixedCanvases", "Found", "Size", "pairs", "smallest"]
@@ -26,10 +26,10 @@ __all__ = ["AnyCanvas", "Canvases", "DeticDetector", "FixedCanvases", "Found", "
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """Detections of one picture and where they come from.
+    """Detections of one image and where they come from.
 
     Attributes:
-        detections: in pixels of the stored picture, descending.
+        detections: in pixels of the stored image, descending.
         classes: (N,) int64, rows of the vocabulary.
         proposal_index: (N,) int64, the proposal of each.
     """
@@ -40,7 +40,7 @@ class Found:
 
 
 class DeticDetector(CanvasDetector[Found]):
-    """A Detic with a vocabulary: pictures in, detections in pixels of the stored pictures out.
+    """A Detic with a vocabulary: images in, detections in pixels of the stored images out.
 
     Args:
         canvases: what computes the graph.
@@ -50,9 +50,9 @@ class DeticDetector(CanvasDetector[Found]):
         selection: what counts as a detection.
     """
 
-    # All scores go to the host, 1.2 MB a picture with LVIS's 1203 names: a twentieth of a millisecond that passes
+    # All scores go to the host, 1.2 MB per image with LVIS's 1203 names: a twentieth of a millisecond that passes
     # beside the next batch. How many boxes are chosen from them depends on the data; choosing on a GPU, the host would
-    # have to wait for every picture.
+    # have to wait for every image.
     outputs = ("boxes", "scores")
 
     def __init__(
@@ -71,15 +71,15 @@ class DeticDetector(CanvasDetector[Found]):
         self._vocabulary = classifier(torch.as_tensor(embeddings)).contiguous()
 
     def __call__(self, images: Sequence[Image]) -> list[Found]:
-        """The detections of each picture, as if it were alone."""
+        """The detections of each image, as if it were alone."""
         return self._each(list(images))
 
     def resized_size(self, height: int, width: int) -> Size:
         """As CanvasDetector.resized_size."""
         return resized_size(height, width, self.config.shorter_edge, self.config.longest_edge)
 
-    def read(self, slot: PictureSlot, row: int) -> Detections:
-        """What was found in the picture of a row, after `wait`. Any thread."""
+    def read(self, slot: ImageSlot, row: int) -> Detections:
+        """What was found in the image of a row, after `wait`. Any thread."""
         return self._result(slot, row).detections
 
     def _others(self, rows: int) -> dict[str, Tensor]:
@@ -87,7 +87,7 @@ class DeticDetector(CanvasDetector[Found]):
         return {"vocabulary": self._vocabulary}
 
     @torch.inference_mode()
-    def _result(self, slot: PictureSlot, row: int) -> Found:
+    def _result(self, slot: ImageSlot, row: int) -> Found:
         boxes, scores = (slot.results[name][row].numpy() for name in self.outputs)
         rows, classes = pairs(boxes, scores, self.selection)
         size, stored = slot.size(row), slot.stored[row]

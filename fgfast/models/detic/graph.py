@@ -12,8 +12,8 @@ from fgfast.models.detic.proposals import Candidates
 from fgfast.models.detic.transform import PIXEL_MEAN, PIXEL_STD
 
 
-class _Pictures(nn.Module):
-    """Resized pictures to what the network takes.
+class _Images(nn.Module):
+    """Resized images to what the network takes.
 
     Args:
         device: where the constants are to lie.
@@ -43,21 +43,21 @@ class DetectorGraph(nn.Module):
     def __init__(self, model: Detic) -> None:
         super().__init__()
         self.model = model
-        self.pictures = _Pictures(model.device)
+        self.images = _Images(model.device)
 
     def forward(self, pixels: Tensor, sizes: Tensor, vocabulary: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes and scores of the proposals.
 
         Args:
             pixels: (B, H, W, 3) uint8 RGB; H and W multiples of 32; what lies beyond each size does not matter.
-            sizes: (B, 2) int64, height and width of each resized picture.
+            sizes: (B, 2) int64, height and width of each resized image.
             vocabulary: (512, C + 1) float32, from vocabulary.classifier.
 
         Returns:
             (B, 256, 4) float32 pixels, and (B, 256, C + 1) float32; as Detic.forward.
         """
         masked, sizes = is_masked(pixels, sizes), sizes.to(torch.float32)
-        boxes, scores = self.model(self.pictures(pixels, sizes), sizes, vocabulary, masked)
+        boxes, scores = self.model(self.images(pixels, sizes), sizes, vocabulary, masked)
         return boxes, scores
 
 
@@ -71,13 +71,13 @@ class BackboneGraph(nn.Module):
     def __init__(self, model: Detic) -> None:
         super().__init__()
         self.model = model
-        self.pictures = _Pictures(model.device)
+        self.images = _Images(model.device)
 
     def forward(self, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Arguments as DetectorGraph's -> p3, p4, p5 (B, C, h, w), candidates (B, K, 4) and their scores (B, K)."""
         masked, sizes = is_masked(pixels, sizes), sizes.to(torch.float32)
         valid = own_canvas(sizes) if masked else None
-        p3, p4, p5, *coarse = self.model.backbone(self.pictures(pixels, sizes), valid)
+        p3, p4, p5, *coarse = self.model.backbone(self.images(pixels, sizes), valid)
         found = self.model.proposal_generator.candidates([p3, p4, p5, *coarse], valid)
         return p3, p4, p5, found.boxes, found.scores
 
@@ -87,7 +87,7 @@ class HeadsGraph(nn.Module):
 
     Args:
         model: shared, not copied.
-        masked: the canvas may be larger than the pictures' own.
+        masked: the canvas may be larger than the images' own.
     """
 
     def __init__(self, model: Detic, masked: bool = True) -> None:

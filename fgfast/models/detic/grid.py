@@ -85,7 +85,7 @@ class WindowGrid(nn.Module):
         return here, self.mask(valid) if self.shift else None
 
     def mask(self, valid: Tensor | None) -> Tensor:
-        """(n, 1, 49, 49) float32, -100 between tokens that are kept apart; n windows of one picture where `valid` is
+        """(n, 1, 49, 49) float32, -100 between tokens that are kept apart; n windows of one image where `valid` is
         None.
         """
         region = [self.row_region[None], self.column_region[None]]

@@ -1,4 +1,4 @@
-"""Detic: from pictures and a vocabulary to detections.
+"""Detic: from images and a vocabulary to detections.
 
 transform -> backbone (swin, pyramid) -> proposal_generator -> roi_heads (cascade) -> selection
 """
@@ -61,25 +61,25 @@ class Detic(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def forward(self, pictures: Tensor, sizes: Tensor, vocabulary: Tensor, masked: bool = True) -> Refined:
+    def forward(self, images: Tensor, sizes: Tensor, vocabulary: Tensor, masked: bool = True) -> Refined:
         """Boxes and scores of a fixed number of proposals.
 
         Args:
-            pictures: (B, 3, H, W) float32, normalised, zero-padded; H and W multiples of 32.
-            sizes: (B, 2) int64, (h, w) of each picture without padding, pixels.
+            images: (B, 3, H, W) float32, normalised, zero-padded; H and W multiples of 32.
+            sizes: (B, 2) int64, (h, w) of each image without padding, pixels.
             vocabulary: (512, C + 1) float32, from vocabulary.classifier.
-            masked: make results independent of the canvas. With every picture on its own canvas (its size
+            masked: make results independent of the canvas. With every image on its own canvas (its size
                 rounded up to 32) False gives the same numbers, faster; elsewhere False gives the
                 reference's, which depend on the canvas.
 
         Returns:
-            boxes (B, 256, 4) in pixels of the resized picture, unclipped, and scores (B, 256, C + 1); 0 for
+            boxes (B, 256, 4) in pixels of the resized image, unclipped, and scores (B, 256, C + 1); 0 for
             void proposals.
         """
-        if any(n % CANVAS_MULTIPLE for n in pictures.shape[2:]):
-            raise ValueError(f"canvas {tuple(pictures.shape[2:])} is not a multiple of {CANVAS_MULTIPLE}; use stack()")
+        if any(n % CANVAS_MULTIPLE for n in images.shape[2:]):
+            raise ValueError(f"canvas {tuple(images.shape[2:])} is not a multiple of {CANVAS_MULTIPLE}; use stack()")
         valid = own_canvas(sizes) if masked else None
-        pyramid = self.backbone(pictures, valid)
+        pyramid = self.backbone(images, valid)
         proposals = self.proposal_generator(pyramid, valid)
         stages = self.roi_heads(pyramid[:3], proposals.boxes, sizes, valid)
         return combine(stages, proposals.scores, vocabulary)

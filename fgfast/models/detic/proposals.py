@@ -23,7 +23,7 @@ Suppress = Callable[[Tensor, Tensor, float, int], Tensor]
 
 
 class Candidates(NamedTuple):
-    """Boxes of one or more levels: (B, K, 4) float32, pixels of the resized picture; scores (B, K) float32,
+    """Boxes of one or more levels: (B, K, 4) float32, pixels of the resized image; scores (B, K) float32,
     0 is void.
     """
 
@@ -85,7 +85,7 @@ class CenterNetHead(nn.Module):
 
 
 class ProposalGenerator(nn.Module):
-    """From the pyramid to a fixed number of boxes a picture."""
+    """From the pyramid to a fixed number of boxes per image."""
 
     def __init__(self, config: DeticConfig) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class ProposalGenerator(nn.Module):
         return Candidates(boxes, scores)
 
     def best(self, candidates: Candidates) -> Candidates:
-        """Suppress, and keep exactly config.proposals boxes a picture; the result as in forward."""
+        """Suppress, and keep exactly config.proposals boxes per image; the result as in forward."""
         limit = self.config.proposals
         best_boxes, best_scores = [], []
         for boxes, scores in zip(*candidates, strict=True):

@@ -39,17 +39,17 @@ class Pyramid(nn.Module):
             self.add_module(f"fpn_output{level}", nn.Conv2d(channels, channels, 3, 1, 1))
         self.top_block = TopBlock(channels)
 
-    def forward(self, pictures: Tensor, valid: Tensor | None) -> list[Tensor]:
+    def forward(self, images: Tensor, valid: Tensor | None) -> list[Tensor]:
         """The five maps.
 
         Args:
-            pictures: (B, 3, H, W) float32, normalised; H and W multiples of 32.
+            images: (B, 3, H, W) float32, normalised; H and W multiples of 32.
             valid: (B, 2) int64, pixels, or None; see canvas.py.
 
         Returns:
             p3..p7, (B, C, H / s, W / s) in the precision of the weights, zero outside the valid size.
         """
-        maps = self.bottom_up(pictures, valid)
+        maps = self.bottom_up(images, valid)
         return self.from_backbone(maps, valid)
 
     def from_backbone(self, maps: list[Tensor], valid: Tensor | None) -> list[Tensor]:

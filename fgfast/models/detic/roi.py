@@ -163,7 +163,7 @@ def _taps(weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _places(maps: list[Tensor], levels: Tensor) -> tuple[Tensor, Tensor]:
-    """For each box (B * N,): where its picture's map begins if all maps are flattened and joined, and the
+    """For each box (B * N,): where its image's map begins if all maps are flattened and joined, and the
     map's width.
     """
     batch, count = levels.shape
@@ -171,8 +171,8 @@ def _places(maps: list[Tensor], levels: Tensor) -> tuple[Tensor, Tensor]:
     cells = height * width
     begins = (cells * batch).cumsum(0) - cells * batch
     level = (levels - LEVELS[0]).flatten()
-    picture = torch.arange(batch, device=levels.device).repeat_interleave(count)
-    return begins[level] + picture * cells[level], width[level]
+    image = torch.arange(batch, device=levels.device).repeat_interleave(count)
+    return begins[level] + image * cells[level], width[level]
 
 
 def pool(maps: list[Tensor], boxes: Tensor, levels: Tensor, valid: Tensor | None) -> Tensor:

@@ -20,7 +20,7 @@ class Selection:
         threshold: scores must be above it (0.02 in the config, SCORE_THRESH_TEST; 0.5 in Detic's demo).
         one_class: keep only the best class of each proposal (ONE_CLASS_PER_PROPOSAL; on in the demo).
         overlap: IoU above which a detection suppresses another of its class (NMS_THRESH_TEST).
-        limit: most detections of a picture (DETECTIONS_PER_IMAGE).
+        limit: most detections of an image (DETECTIONS_PER_IMAGE).
     """
 
     threshold: float = 0.5
@@ -30,7 +30,7 @@ class Selection:
 
 
 class Selected(NamedTuple):
-    """K detections of one picture in descending order of score.
+    """K detections of one image in descending order of score.
 
     Attributes:
         boxes: (K, 4) float32, pixels.
@@ -46,15 +46,15 @@ class Selected(NamedTuple):
 
 
 def select(boxes: Tensor, scores: Tensor, size: tuple[int, int], selection: Selection) -> Selected:
-    """The detections of one picture.
+    """The detections of one image.
 
     Args:
-        boxes: (N, 4) float32, refined, pixels of the resized picture.
+        boxes: (N, 4) float32, refined, pixels of the resized image.
         scores: (N, C + 1) float32, the last column background.
-        size: (h, w) of the resized picture.
+        size: (h, w) of the resized image.
 
     Returns:
-        Detections in pixels of the resized picture, clipped to it.
+        Detections in pixels of the resized image, clipped to it.
     """
     boxes, scores = boxes.float(), scores.float()
     finite = torch.isfinite(boxes).all(1) & torch.isfinite(scores).all(1)
@@ -70,12 +70,12 @@ def select(boxes: Tensor, scores: Tensor, size: tuple[int, int], selection: Sele
 
 
 def to_stored(found: Selected, size: tuple[int, int], stored: tuple[int, int]) -> Selected:
-    """From pixels of the resized picture to pixels of the stored one, clipped to it; boxes without extent
+    """From pixels of the resized image to pixels of the stored one, clipped to it; boxes without extent
     are dropped.
 
     Args:
-        found: of one picture.
-        size, stored: (h, w) of the resized and of the stored picture.
+        found: of one image.
+        size, stored: (h, w) of the resized and of the stored image.
     """
     scale = found.boxes.new_tensor([stored[1] / size[1], stored[0] / size[0]]).repeat(2)
     boxes = clip((found.boxes * scale)[None], torch.tensor([stored], device=scale.device))[0]

@@ -21,7 +21,7 @@ class SplitDetic:
     Args:
         model: with weights.
         canvas: (height, width), pixels.
-        batch: pictures a call.
+        batch: images per call.
         form: of the two halves.
     """
 

@@ -194,9 +194,9 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, channels, PATCH, PATCH)
         self.norm = nn.LayerNorm(channels, NORM_EPS)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float32, normalised -> (B, H / 4, W / 4, C) float32."""
-        patches = self.proj(pictures.to(self.proj.weight.dtype))
+        patches = self.proj(images.to(self.proj.weight.dtype))
         return self.norm(patches.permute(0, 2, 3, 1).float())
 
 
@@ -229,17 +229,17 @@ class Swin(nn.Module):
                 self.plans[key] = grid.to(device)
         return self.plans[keys[0]], self.plans[keys[1]]
 
-    def forward(self, pictures: Tensor, valid: Tensor | None) -> list[Tensor]:
+    def forward(self, images: Tensor, valid: Tensor | None) -> list[Tensor]:
         """The three maps that feed the pyramid.
 
         Args:
-            pictures: (B, 3, H, W) float32, normalised; H and W multiples of 32.
+            images: (B, 3, H, W) float32, normalised; H and W multiples of 32.
             valid: (B, 2) int64, pixels, or None; see canvas.py.
 
         Returns:
             (B, C, H / s, W / s) float32 for s = 8, 16, 32, normed, channels last in memory.
         """
-        tokens = self.patch_embed(pictures)
+        tokens = self.patch_embed(images)
         batch, height, width, _ = tokens.shape
         x = tokens.flatten(1, 2)
         valid = None if valid is None else valid // PATCH

@@ -1,4 +1,4 @@
-"""From a decoded picture to what the model takes."""
+"""From a decoded image to what the model takes."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ def normalise(pixels: UInt8) -> Tensor:
 
 
 def stack(
-    pictures: Sequence[UInt8], multiple: int = CANVAS_MULTIPLE, canvas: tuple[int, int] | None = None
+    images: Sequence[UInt8], multiple: int = CANVAS_MULTIPLE, canvas: tuple[int, int] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Resized pictures as one batch, zero-padded right and bottom.
+    """Resized images as one batch, zero-padded right and bottom.
 
     Args:
-        pictures: (h, w, 3) uint8 each, resized.
+        images: (h, w, 3) uint8 each, resized.
         multiple: the canvas grows in these steps, pixels.
         canvas: (H, W) of the canvas, multiples of 32; None: the smallest that holds all.
 
     Returns:
         (B, 3, H, W) float32, normalised, and the sizes (B, 2) int64, (h, w) in pixels.
     """
-    sizes = [(p.shape[0], p.shape[1]) for p in pictures]
+    sizes = [(p.shape[0], p.shape[1]) for p in images]
     height, width = canvas or canvas_of(sizes, multiple)
     if any(h > height or w > width for h, w in sizes):
-        raise ValueError(f"pictures of {sizes} (h, w) do not fit on a canvas of {(height, width)}")
-    batch = torch.zeros(len(pictures), 3, height, width)
-    for row, picture in zip(batch, pictures, strict=True):
-        row[:, : picture.shape[0], : picture.shape[1]] = normalise(picture)
+        raise ValueError(f"images of {sizes} (h, w) do not fit on a canvas of {(height, width)}")
+    batch = torch.zeros(len(images), 3, height, width)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[0], : image.shape[1]] = normalise(image)
     return batch, torch.tensor(sizes, dtype=torch.int64)

@@ -2,7 +2,7 @@
 partitioning.
 
 A map of height x width tokens is padded to whole windows, rolled by `shift` and cut into windows. In rolled
-maps, tokens of different corners of the picture meet in the windows of the last row and column; they are
+maps, tokens of different corners of the image meet in the windows of the last row and column; they are
 told apart by regions and do not attend to each other. Only four kinds of window arise (inner, last column,
 last row, both), and their masks do not depend on the map. The plan lists the windows kind by kind, so that
 each kind is one attention with one mask.
@@ -25,14 +25,14 @@ KINDS = 4
 
 
 class WindowPlan(nn.Module):
-    """The windows of a batch of maps of one size. Rows of tokens are counted over the batch: picture * H * W
+    """The windows of a batch of maps of one size. Rows of tokens are counted over the batch: image * H * W
     + token.
 
     Buffers, with n the windows of the whole batch and 49 slots in each:
         token: (n * 49,) int64, row of the token in each slot; 0 in slots of the padding.
         filled: (n * 49, 1) float32, 0 in slots of the padding, else 1.
         slot: (B * H * W,) int64, the slot of each token.
-        picture, row, column: (n * 49,) int64, where each slot lies before rolling, padding included.
+        image, row, column: (n * 49,) int64, where each slot lies before rolling, padding included.
         region: (n, 49) int64, tokens of different regions are kept apart.
 
     Args:
@@ -43,7 +43,7 @@ class WindowPlan(nn.Module):
     token: Tensor
     filled: Tensor
     slot: Tensor
-    picture: Tensor
+    image: Tensor
     row: Tensor
     column: Tensor
     region: Tensor
@@ -62,12 +62,12 @@ class WindowPlan(nn.Module):
             flat = np.broadcast_to(values, grid).reshape(-1, SLOTS)[order]
             return np.ascontiguousarray(flat, np.int64)
 
-        picture = by_window(np.arange(batch)[:, None, None, None, None])
+        image = by_window(np.arange(batch)[:, None, None, None, None])
         row = by_window(rows[None, :, None, :, None])
         column = by_window(columns[None, None, :, None, :])
         region = by_window(3 * row_region[None, :, None, :, None] + column_region[None, None, :, None, :])
         filled = (row < height) & (column < width)
-        token = np.where(filled, (picture * height + row) * width + column, 0)
+        token = np.where(filled, (image * height + row) * width + column, 0)
         slot = np.empty(batch * height * width, np.int64)
         slot[token[filled]] = np.flatnonzero(filled)
         self.windows_of_kind = tuple(int(n) for n in np.bincount(kind.reshape(-1), minlength=KINDS))
@@ -75,7 +75,7 @@ class WindowPlan(nn.Module):
             ("token", token.reshape(-1)),
             ("filled", filled.reshape(-1, 1).astype(np.float32)),
             ("slot", slot),
-            ("picture", picture.reshape(-1)),
+            ("image", image.reshape(-1)),
             ("row", row.reshape(-1)),
             ("column", column.reshape(-1)),
             ("region", region),
@@ -99,7 +99,7 @@ class WindowPlan(nn.Module):
             region: (n, 49) int64, where tokens beyond the whole windows of the valid size are regions of
                 their own.
         """
-        size = valid[self.picture]
+        size = valid[self.image]
         within = (self.row < size[:, 0]) & (self.column < size[:, 1])
         filled = self.filled * within[:, None]
         if not self.shift:

@@ -1,12 +1,12 @@
-"""Grounding DINO through transformers: pictures and phrases in, detections in pixels of the stored pictures out.
+"""Grounding DINO through transformers: images and phrases in, detections in pixels of the stored images out.
 
 Liu et al., "Grounding DINO" (2023). The network, its tokenizer and its image processor are those of transformers.
 Beside this file: the `prompt`; the `detector`, which goes from token scores to one phrase a
 box; the `precision`; and two forms of one graph: transformers' own (`graph`), and one for export that gives the same
 numbers on any canvas (`canvas`, `swin`).
 
-In PyTorch, pictures share a batch only where they have the same size after resizing. The reference pads a mixed batch,
-and its pixel mask stops neither the windows of Swin nor the group norms: there a picture's boxes depend on its
+In PyTorch, images share a batch only where they have the same size after resizing. The reference pads a mixed batch,
+and its pixel mask stops neither the windows of Swin nor the group norms: there an image's boxes depend on its
 neighbours.
 
 torch and transformers are imported when a detector is built, not before.
@@ -55,7 +55,7 @@ def build(
         device: where it computes.
         precision: of matrix products and convolutions; norms, boxes and scores are float32 always.
         backend: "torch", or one that computes exported graphs.
-        batch: pictures a slot holds; None: as many as suit the device.
+        batch: images per slot holds; None: as many as suit the device.
         box_threshold: see GroundingDinoDetector; None takes the model card's.
         text_threshold: see GroundingDinoDetector; None takes the model card's.
 

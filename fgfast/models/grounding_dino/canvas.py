@@ -1,13 +1,13 @@
 """`grounding_dino` with the same numbers on any canvas, in operations that export: for graphs of fixed shape.
 
-transformers pads pictures of several sizes to one canvas and masks the padding, but not in Swin's windows nor in the
-group norms, so that boxes depend on the canvas. Here they are told the picture's extent as well. Encoder and decoder
+transformers pads images of several sizes to one canvas and masks the padding, but not in Swin's windows nor in the
+group norms, so that boxes depend on the canvas. Here they are told the image's extent as well. Encoder and decoder
 are transformers' own, which mask what remains; of them only the deformable attention is restated, whose
 checks do not trace.
 
-Three sizes: the canvas; what transformers would see of a picture alone (`seen`: the picture, or SMALLEST_SIDE where
-that is more, see graph.py); and the picture (`sizes`). The maps at strides 8, 16, 32 and 64 are as long in cells as
-each of them divided by the stride, rounded up. A picture must have a cell for each query, 900: after the resizing of
+Three sizes: the canvas; what transformers would see of an image alone (`seen`: the image, or SMALLEST_SIDE where
+that is more, see graph.py); and the image (`sizes`). The maps at strides 8, 16, 32 and 64 are as long in cells as
+each of them divided by the stride, rounded up. An image must have a cell for each query, 900: after the resizing of
 the published models all do.
 """
 
@@ -33,12 +33,12 @@ STRIDES = (8, 16, 32, 64)
 
 
 def levels(canvas: Sequence[int]) -> list[Size]:
-    """(height, width) in cells of each map that a canvas, or a picture, of this size in pixels has."""
+    """(height, width) in cells of each map that a canvas, or an image, of this size in pixels has."""
     return [(-(-canvas[0] // stride), -(-canvas[1] // stride)) for stride in STRIDES]
 
 
 def largest(image_processor: Any) -> list[Size]:
-    """Two canvases, lying and standing, of which every picture fits on one after resizing.
+    """Two canvases, lying and standing, of which every image fits on one after resizing.
 
     Args:
         image_processor: transformers' GroundingDinoImageProcessorPil.
@@ -89,8 +89,8 @@ class CanvasGraph(nn.Module):
         """Takes and returns what `graphs.grounding_dino` says."""
         net = self.model.model
         size = sizes.float()
-        picture = inside(size, *self.canvas)[:, None]
-        maps, seen, shown = self._maps(self.normalise(pixels) * picture, size)
+        image = inside(size, *self.canvas)[:, None]
+        maps, seen, shown = self._maps(self.normalise(pixels) * image, size)
         text = self._text(input_ids)
         spots = [net.backbone.position_embedding(x, mask) for x, mask in zip(maps, shown, strict=True)]
         spots = [s + level[:, None, None] for s, level in zip(spots, net.level_embed, strict=True)]
@@ -126,14 +126,14 @@ class CanvasGraph(nn.Module):
         )
         return *self._heads(decoded, start, words, text["tokens"]), cells
 
-    def _maps(self, pictures: Tensor, size: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Four maps (B, C, h, w) float32, zero beyond what is seen; and which cells are seen, and shown by the picture
+    def _maps(self, images: Tensor, size: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Four maps (B, C, h, w) float32, zero beyond what is seen; and which cells are seen, and shown by the image
         itself, (B, h, w) bool each."""
         whole = size.clamp(min=SMALLEST_SIDE)
         seen = [inside(torch.ceil(whole / s), *n) for s, n in zip(STRIDES, self.levels, strict=True)]
         shown = [inside(torch.ceil(size / s), *n) for s, n in zip(STRIDES, self.levels, strict=True)]
-        sources = self.swin(pictures, whole)
-        # The coarsest level looks at its neighbours, which must be zero beyond the picture.
+        sources = self.swin(images, whole)
+        # The coarsest level looks at its neighbours, which must be zero beyond the image.
         sources.append(sources[-1] * seen[2][:, None].to(sources[-1].dtype))
         projections = zip(self.model.model.input_proj_vision, sources, seen, strict=True)
         return [_group_norm(norm, conv(x), mask) for (conv, norm), x, mask in projections], seen, shown

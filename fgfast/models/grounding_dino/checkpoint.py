@@ -37,7 +37,7 @@ def processors(name: str, weights: str | Path) -> tuple[Any, Any]:
     processor = kind.from_pretrained(folder, local_files_only=True)
     for label, made, wanted in (("mean", processor.image_mean, MEAN), ("std", processor.image_std, STD)):
         if tuple(made) != wanted:
-            told = f"normalises pictures with {label} {list(made)}; Grounding DINO's is {list(wanted)}"
+            told = f"normalises images with {label} {list(made)}; Grounding DINO's is {list(wanted)}"
             raise UsageError(f"{folder} {told}")
     return tokenizer.from_pretrained(folder, local_files_only=True), processor
 

@@ -1,4 +1,4 @@
-"""Pictures and phrases to detections, through whatever computes Grounding DINO's graph."""
+"""Images and phrases to detections, through whatever computes Grounding DINO's graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fgfast.models.grounding_dino.prompt import prompt_text, tokens_of
 from fgfast.models.grounding_dino.transform import Edges, edges_of
 from fgfast.models.serving.batches import CanvasDetector
 from fgfast.models.serving.canvases import Canvases, Size
-from fgfast.models.serving.images import PictureSlot, resized
+from fgfast.models.serving.images import ImageSlot, resized
 from fgfast.records import Detections, Image, UInt8
 
 # The example of the model cards on Hugging Face (IDEA-Research/grounding-dino-tiny, -base), as repeated in the
@@ -24,12 +24,12 @@ TEXT_THRESHOLD = 0.3
 
 
 class GroundingDinoDetector(CanvasDetector[Detections]):
-    """A Grounding DINO with its phrases: pictures in, detections in pixels of the stored pictures out.
+    """A Grounding DINO with its phrases: images in, detections in pixels of the stored images out.
 
     Args:
         canvases: what computes the graph.
         tokenizer: transformers' BertTokenizer.
-        image_processor: transformers' GroundingDinoImageProcessorPil; says how large pictures are made.
+        image_processor: transformers' GroundingDinoImageProcessorPil; says how large images are made.
         phrases: subject words, each a word or a few; they label the boxes as they are written here.
         box_threshold: a box needs a token that scores more.
         text_threshold: a phrase needs a token that scores more, else it labels no box.
@@ -66,7 +66,7 @@ class GroundingDinoDetector(CanvasDetector[Detections]):
         self._tokens_of = tokens_of(self.phrases, self.tokens.tolist())
 
     def __call__(self, images: Sequence[Image]) -> list[Detections]:
-        """The detections of each picture, as if it were alone; descending by score."""
+        """The detections of each image, as if it were alone; descending by score."""
         return self._each(list(images))
 
     def resized_size(self, height: int, width: int) -> Size:
@@ -74,11 +74,11 @@ class GroundingDinoDetector(CanvasDetector[Detections]):
         return self._edges.resized_size(height, width)
 
     def resize(self, image: Image) -> UInt8:
-        """The picture as the model's own image processor resizes it: (h, w, 3) uint8."""
+        """The image as the model's own image processor resizes it: (h, w, 3) uint8."""
         return resized(image.pixels, self.resized_size(*image.pixels.shape[:2]))
 
-    def read(self, slot: PictureSlot, row: int) -> Detections:
-        """What was found in the picture of a row, after `wait`; descending by score. Any thread."""
+    def read(self, slot: ImageSlot, row: int) -> Detections:
+        """What was found in the image of a row, after `wait`; descending by score. Any thread."""
         return self._result(slot, row)
 
     def _others(self, rows: int) -> dict[str, Tensor]:
@@ -86,12 +86,12 @@ class GroundingDinoDetector(CanvasDetector[Detections]):
         return {"input_ids": self.tokens.repeat(rows, 1)}
 
     @torch.inference_mode()
-    def _result(self, slot: PictureSlot, row: int) -> Detections:
+    def _result(self, slot: ImageSlot, row: int) -> Detections:
         height, width = slot.stored[row]
         return self._select(slot.results["logits"][row], slot.results["boxes"][row], (width, height))
 
     def _select(self, logits: Tensor, boxes: Tensor, size: tuple[int, int]) -> Detections:
-        """What counts as a detection in one picture.
+        """What counts as a detection in one image.
 
         Boxes and scores are those of transformers' post_process_grounded_object_detection. There a label is made
         of all tokens above the text threshold, of several phrases or of none; here it is the phrase with the
@@ -99,8 +99,8 @@ class GroundingDinoDetector(CanvasDetector[Detections]):
 
         Args:
             logits: (Q, T) float32, on the CPU.
-            boxes: (Q, 4) float32, on the CPU: centre and size, shares of the picture.
-            size: (width, height) of the stored picture, pixels.
+            boxes: (Q, 4) float32, on the CPU: centre and size, shares of the image.
+            size: (width, height) of the stored image, pixels.
         """
         tokens = logits.sigmoid()
         score = tokens.amax(dim=1)

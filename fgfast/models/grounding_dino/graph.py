@@ -1,4 +1,4 @@
-"""`grounding_dino` as transformers computes it: for pictures that fill their canvas."""
+"""`grounding_dino` as transformers computes it: for images that fill their canvas."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fgfast.models.serving.canvases import AnyCanvas
 
 # (height, width) in pixels.
 Size = tuple[int, int]
-# px; thinner pictures get a margin, else they may have fewer cells than the network has queries (900).
+# px; thinner images get a margin, else they may have fewer cells than the network has queries (900).
 SMALLEST_SIDE = 128
 
 
 class Normalise(nn.Module):
-    """Resized pictures as the network takes them."""
+    """Resized images as the network takes them."""
 
     mean: Tensor
     std: Tensor
@@ -38,10 +38,10 @@ class Normalise(nn.Module):
         return (pixels.float().permute(0, 3, 1, 2) * (1 / 255) - self.mean) / self.std
 
 
-class PictureGraph(nn.Module):
-    """transformers' network from resized pictures to boxes.
+class ImageGraph(nn.Module):
+    """transformers' network from resized images to boxes.
 
-    A picture smaller than its canvas is padded as transformers does it, which changes its results: see `canvas`.
+    An image smaller than its canvas is padded as transformers does it, which changes its results: see `canvas`.
 
     Args:
         model: transformers' GroundingDinoForObjectDetection, prepared by `with_precision`.
@@ -71,7 +71,7 @@ class PictureGraph(nn.Module):
 
 
 class OwnCanvases(AnyCanvas):
-    """A session for every size of picture, so that no picture is padded.
+    """A session for every size of image, so that no image is padded.
 
     Args:
         make, batch, device: as for AnyCanvas.
@@ -81,11 +81,11 @@ class OwnCanvases(AnyCanvas):
         super().__init__(make, batch=batch, device=device)
 
     def bucket(self, size: Size) -> Size:
-        """As Canvases.bucket: the picture's own size."""
+        """As Canvases.bucket: the image's own size."""
         return size
 
     def spread(self, sizes: Sequence[Size]) -> list[tuple[Size, list[int]]]:
-        """Pictures of one size together."""
+        """Images of one size together."""
         alike: dict[Size, list[int]] = {}
         for place, size in enumerate(sizes):
             alike.setdefault(size, []).append(place)
@@ -93,7 +93,7 @@ class OwnCanvases(AnyCanvas):
 
 
 def _inside(sizes: Tensor, height: int, width: int) -> Tensor:
-    """(B, height, width) bool: the pixels of pictures of these sizes (B, 2)."""
+    """(B, height, width) bool: the pixels of images of these sizes (B, 2)."""
     rows = torch.arange(height, device=sizes.device) < sizes[:, :1]
     columns = torch.arange(width, device=sizes.device) < sizes[:, 1:]
     return rows[:, :, None] & columns[:, None, :]

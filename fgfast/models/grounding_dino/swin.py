@@ -1,8 +1,8 @@
-"""transformers' Swin on a canvas: a picture gets the numbers it would get alone, whatever lies beyond it.
+"""transformers' Swin on a canvas: an image gets the numbers it would get alone, whatever lies beyond it.
 
 Alone, a map is padded with zeros to whole windows, and shifted windows wrap around its edge. On a canvas each cell is
-therefore told the picture's extent: what lies beyond is zero before every attention, and a shifted window that
-reaches over the picture's last whole window sees what lies beyond as another region.
+therefore told the image's extent: what lies beyond is zero before every attention, and a shifted window that
+reaches over the image's last whole window sees what lies beyond as another region.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class CanvasSwin(nn.Module):
         )
         assert swin.embeddings.position_embeddings is None
 
-    def forward(self, pictures: Tensor, seen: Tensor) -> list[Tensor]:
-        """Maps of the picture.
+    def forward(self, images: Tensor, seen: Tensor) -> list[Tensor]:
+        """Maps of the image.
 
         Args:
-            pictures: (B, 3, H, W) float32, normalised, zero beyond the picture; H and W multiples of 32.
-            seen: (B, 2) float32, whole numbers: height and width of each picture, pixels.
+            images: (B, 3, H, W) float32, normalised, zero beyond the image; H and W multiples of 32.
+            seen: (B, 2) float32, whole numbers: height and width of each image, pixels.
 
         Returns:
-            (B, C, H / s, W / s) float32 for s = 8, 16, 32; beyond the picture they mean nothing.
+            (B, C, H / s, W / s) float32 for s = 8, 16, 32; beyond the image they mean nothing.
         """
-        x = self.norm(self.project(pictures).permute(0, 2, 3, 1))
+        x = self.norm(self.project(images).permute(0, 2, 3, 1))
         extent = torch.ceil(seen / 4)
         maps = []
         for n, stage in enumerate(self.stages):
@@ -61,14 +61,14 @@ class CanvasSwin(nn.Module):
 
 
 def inside(extent: Tensor, height: int, width: int) -> Tensor:
-    """(B, height, width) bool: the cells within each picture's extent (B, 2) float32."""
+    """(B, height, width) bool: the cells within each image's extent (B, 2) float32."""
     rows = torch.arange(height, device=extent.device, dtype=extent.dtype) < extent[:, :1]
     columns = torch.arange(width, device=extent.device, dtype=extent.dtype) < extent[:, 1:]
     return rows[:, :, None] & columns[:, None, :]
 
 
 def _block(block: Any, x: Tensor, extent: Tensor, here: Tensor) -> Tensor:
-    """A SwinLayer on (B, h, w, C) float32 tokens; `here` is (B, h, w, 1), 1 within the picture."""
+    """A SwinLayer on (B, h, w, C) float32 tokens; `here` is (B, h, w, 1), 1 within the image."""
     batch, height, width, channels = x.shape
     size, shift = block.window_size, block.shift_size
     normed = functional.pad(block.layernorm_before(x) * here, (0, 0, 0, -width % size, 0, -height % size))
@@ -91,7 +91,7 @@ def _apart(extent: Tensor, down: int, across: int, size: int, shift: int) -> Ten
     """(B * down * across, size², size²) float32, 0 or _APART: which tokens of shifted windows may see each other.
 
     Regions along an axis: the cells before the last shift, those of the last `shift` cells, and, as a region of its
-    own, what a picture alone does not have. The first cells, which wrap around, are kept apart from all of these.
+    own, what an image alone does not have. The first cells, which wrap around, are kept apart from all of these.
     """
     regions = []
     for axis, count in enumerate((down, across)):
@@ -110,7 +110,7 @@ def _apart(extent: Tensor, down: int, across: int, size: int, shift: int) -> Ten
 
 
 def _halved(merging: Any, x: Tensor) -> Tensor:
-    """A SwinPatchMerging on (B, h, w, C), which is zero beyond the picture -> (B, h / 2, w / 2, 2 C)."""
+    """A SwinPatchMerging on (B, h, w, C), which is zero beyond the image -> (B, h / 2, w / 2, 2 C)."""
     batch, height, width, channels = x.shape
     cells = functional.pad(x, (0, 0, 0, width % 2, 0, height % 2))
     cells = cells.view(batch, (height + 1) // 2, 2, (width + 1) // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)

@@ -1,4 +1,4 @@
-"""How large Grounding DINO sees a picture: what transformers' image processor does, without its detours. No torch."""
+"""How large Grounding DINO sees per image: what transformers' image processor does, without its detours. No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BILINEAR = 2
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """The edges of resized pictures, in pixels.
+    """The edges of resized images, in pixels.
 
     Attributes:
         shorter: what the shorter edge becomes,
@@ -41,7 +41,7 @@ class Edges:
 
 
 def edges_of(image_processor: Any) -> Edges:
-    """What transformers' GroundingDinoImageProcessorPil makes of pictures.
+    """What transformers' GroundingDinoImageProcessorPil makes of images.
 
     Raises:
         UsageError: something else than a bilinear resizing by the edges.
@@ -51,10 +51,10 @@ def edges_of(image_processor: Any) -> Edges:
         edges = Edges(int(size["shortest_edge"]), int(size["longest_edge"]))
     except (KeyError, TypeError):
         raise UsageError(
-            f"the checkpoint resizes pictures to {size}; Grounding DINO's say shortest_edge and longest_edge"
+            f"the checkpoint resizes images to {size}; Grounding DINO's say shortest_edge and longest_edge"
         ) from None
     if filtered != _BILINEAR:
         raise UsageError(
-            f"the checkpoint resizes pictures with Pillow's filter {filtered}, not with {_BILINEAR}, bilinear"
+            f"the checkpoint resizes images with Pillow's filter {filtered}, not with {_BILINEAR}, bilinear"
         )
     return edges

@@ -1,4 +1,4 @@
-"""Segment Anything from a box: picture and boxes in, masks out. Start reading at `model.Sam`.
+"""Segment Anything from a box: image and boxes in, masks out. Start reading at `model.Sam`.
 
 Importing this package does not import torch; its modules do, except `architecture`.
 """

@@ -22,7 +22,7 @@ class Architecture:
         width: channels of the image encoder's tokens.
         depth: its blocks.
         heads: its attention heads.
-        global_blocks: blocks whose attention sees the whole picture; the others see windows of 14x14 tokens.
+        global_blocks: blocks whose attention sees the whole image; the others see windows of 14x14 tokens.
         side: side of the square input, in pixels.
     """
 

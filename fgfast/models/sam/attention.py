@@ -4,14 +4,14 @@ The reference computes softmax(q.k / sqrt(D) + bias_h + bias_w) v, where bias_h 
 row, bias_w on the query and on the key's column. Three ways of computing exactly this:
 
 * `native`: engine/src/attention.cc adds the biases to the scores in registers, and takes the tokens of windows from
-  where they are. For float32 on CPUs with AVX-512: in ViT-B it takes 0.64 (whole picture) and 0.5 (windows) of the time
+  where they are. For float32 on CPUs with AVX-512: in ViT-B it takes 0.64 (whole image) and 0.5 (windows) of the time
   of `masked` with the sorting into windows and back.
 * `folded`: the biases become extra columns of the query, met by one-hot columns of the key, so that one fused
   attention over longer heads does everything. Fastest in half precision and on GPUs, and what is exported.
 * `masked`: the bias is made for a few queries at a time, small enough for the cache, and handed over as an additive
   mask. For float32 on other CPUs, where longer heads cost more than adding.
 
-Letters in shapes: G windows (or pictures), H heads, S side of the square, N = S * S tokens, D head size.
+Letters in shapes: G windows (or images), H heads, S side of the square, N = S * S tokens, D head size.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _ALIGN = 32
 
 
 class ExportedEncoder(nn.Module):
-    """Pictures to embeddings.
+    """Images to embeddings.
 
     Args:
         encoder: whose weights are shared, not copied.
@@ -61,7 +61,7 @@ class _Block(nn.Module):
 
     Args:
         block: whose weights are shared.
-        tokens: of a picture.
+        tokens: of an image.
     """
 
     def __init__(self, block: Block, tokens: int) -> None:

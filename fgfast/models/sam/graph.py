@@ -25,10 +25,10 @@ class ImageEncoderGraph(nn.Module):
         self.std: Tensor
 
     def forward(self, pixels: Tensor, sizes: Tensor) -> Tensor:
-        """Embeddings of resized pictures.
+        """Embeddings of resized images.
 
         Args:
-            pixels: (B, side, side, 3) uint8 RGB; what lies beyond each picture's size does not matter.
+            pixels: (B, side, side, 3) uint8 RGB; what lies beyond each image's size does not matter.
             sizes: (B, 2) int64, height and width of each.
 
         Returns:
@@ -63,7 +63,7 @@ class MaskDecoderGraph(nn.Module):
         Args:
             embeddings: (E, 256, g, g) float32.
             image_index: (N,) int64, the embedding each box belongs to.
-            boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the resized picture.
+            boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the resized image.
 
         Returns:
             Logits (N, M, 4g, 4g), estimated IoU (N, M), stability of the logits (N, M), all float32.

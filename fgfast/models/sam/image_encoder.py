@@ -1,4 +1,4 @@
-"""SAM's image encoder: a ViT whose blocks attend within windows or over the whole picture, and a neck.
+"""SAM's image encoder: a ViT whose blocks attend within windows or over the whole image, and a neck.
 
 Keys of the state dict are those of segment-anything. In half precision the matrix products (and their weights) are
 half; the stream between the blocks, normalisation and softmax stay float32.
@@ -27,7 +27,7 @@ _MLP_ROWS = 1024
 
 
 class ImageEncoder(nn.Module):
-    """Pictures to embeddings.
+    """Images to embeddings.
 
     Args:
         architecture: the sizes.

@@ -1,4 +1,4 @@
-"""SAM put together: pictures and boxes in, masks out."""
+"""SAM put together: images and boxes in, masks out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures and boxes to masks, through whatever computes SAM's two graphs."""
+"""Images and boxes to masks, through whatever computes SAM's two graphs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fgfast.backends.session import Session
 from fgfast.backends.slots import Lane
 from fgfast.models.sam import transform
 from fgfast.models.serving.batches import refuse_more, run_or_shrink
-from fgfast.models.serving.images import PictureSlot
+from fgfast.models.serving.images import ImageSlot
 from fgfast.records import Bool, Float32, Image, UInt8
 
 # What is read of the decoder's outputs.
@@ -23,10 +23,10 @@ _OUTPUTS = ("logits", "quality")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segments:
-    """The masks of one picture, one row for each of its N boxes; M is 3 with multimask, else 1.
+    """The masks of one image, one row for each of its N boxes; M is 3 with multimask, else 1.
 
     Attributes:
-        bits: (N, M, H, W) bool at the size of the stored picture; True is subject.
+        bits: (N, M, H, W) bool at the size of the stored image; True is subject.
         quality: (N, M) float32, SAM's estimate of each mask's IoU; not confined to 0..1.
         stability: (N, M) float32 in 0..1, how little the mask depends on the threshold; NaN for no mask at all.
     """
@@ -54,7 +54,7 @@ class Segment:
     """The mask for one box.
 
     Attributes:
-        bits: (H, W) bool at the size of the stored picture; True is subject.
+        bits: (H, W) bool at the size of the stored image; True is subject.
         quality: SAM's estimate of its IoU; not confined to 0..1.
         stability: 0..1, how little it depends on the threshold; NaN for no mask at all.
     """
@@ -69,8 +69,8 @@ def finish(found: LowRes, height: int, width: int, threads: int = 1) -> Segment:
 
     Args:
         found: for one box.
-        height: of the stored picture, in pixels.
-        width: of the stored picture, in pixels.
+        height: of the stored image, in pixels.
+        width: of the stored image, in pixels.
         threads: to work with at most.
     """
     best = int(found.quality.argmax())
@@ -80,7 +80,7 @@ def finish(found: LowRes, height: int, width: int, threads: int = 1) -> Segment:
 
 
 def _full_size(logits: Float32, quality: Float32, height: int, width: int, threads: int) -> Segments:
-    """Masks of one picture from logits (N, M, s, s) float32."""
+    """Masks of one image from logits (N, M, s, s) float32."""
     side = 4 * logits.shape[-1]
     resized = transform.resized_size(height, width, side)
     made = ops.mask_post(logits, (height, width), resized, side, threads)
@@ -88,17 +88,17 @@ def _full_size(logits: Float32, quality: Float32, height: int, width: int, threa
 
 
 class SamSegmenter:
-    """SAM for stored pictures: in slots, one box a picture (see fgfast.models.serving.batches); or at hand, with `segment`.
+    """SAM for stored images: in slots, one box per image (see fgfast.models.serving.batches); or at hand, with `segment`.
 
     Args:
         encoder: a session of `sam_image_encoder`.
         decoder: a session of `sam_mask_decoder`, on the same device.
-        batch: pictures a slot holds, where the encoder takes any number.
-        smaller: the encoder for fewer pictures a call, where it takes a fixed number.
+        batch: images per slot holds, where the encoder takes any number.
+        smaller: the encoder for fewer images per call, where it takes a fixed number.
 
     Attributes:
         device: "cpu", "cuda:0".
-        batch: pictures a slot holds.
+        batch: images per slot holds.
     """
 
     def __init__(
@@ -114,14 +114,14 @@ class SamSegmenter:
         self._lane = Lane(encoder.device)
 
     def bucket(self, image: Image) -> int:
-        """Any pictures can share a batch."""
+        """Any images can share a batch."""
         return self.side
 
     def rows(self, bucket: int) -> int:
-        """Pictures that a slot holds."""
+        """Images that a slot holds."""
         return self.batch
 
-    def slot(self, bucket: int) -> PictureSlot:
+    def slot(self, bucket: int) -> ImageSlot:
         """A new slot.
 
         Raises:
@@ -129,20 +129,20 @@ class SamSegmenter:
         """
         return self._slot(self.batch)
 
-    def fill(self, slot: PictureSlot, row: int, image: Image, box: Float32) -> None:
-        """Resize a picture into a row. Any thread, several rows at once.
+    def fill(self, slot: ImageSlot, row: int, image: Image, box: Float32) -> None:
+        """Resize an image into a row. Any thread, several rows at once.
 
         Args:
             slot: from `slot`.
             row: of it.
-            image: the picture.
+            image: the image.
             box: (4,) float32, in its pixels.
         """
         self._place(slot, row, image.pixels, 1)
         height, width = image.pixels.shape[:2]
         slot.host["boxes"].numpy()[row] = transform.scale_boxes(box[None], height, width, self.side)[0]
 
-    def launch(self, slot: PictureSlot, rows: int) -> None:
+    def launch(self, slot: ImageSlot, rows: int) -> None:
         """Queue encoder and decoder for the first `rows` rows on the device. Its one thread.
 
         Raises:
@@ -152,11 +152,11 @@ class SamSegmenter:
         refuse_more(self._takes() or rows, rows, self.device)
         run_or_shrink(self._lane, lambda: self._queue(slot, rows), self._shrink)
 
-    def wait(self, slot: PictureSlot) -> None:
+    def wait(self, slot: ImageSlot) -> None:
         """Until the results of a slot can be read; errors as for `launch`."""
         slot.wait()
 
-    def read(self, slot: PictureSlot, row: int) -> LowRes:
+    def read(self, slot: ImageSlot, row: int) -> LowRes:
         """What was found for the box of a row, after `wait`. Any thread."""
         logits, quality = (slot.results[name][row].numpy().copy() for name in _OUTPUTS)
         return LowRes(logits, quality)
@@ -166,7 +166,7 @@ class SamSegmenter:
 
         Args:
             images: (H, W, 3) uint8 RGB each.
-            boxes: (N, 4) float32 for each picture, in its stored pixels; N may be 0.
+            boxes: (N, 4) float32 for each image, in its stored pixels; N may be 0.
         """
         step = self._takes() or max(1, len(images))
         done: list[Segments] = []
@@ -191,35 +191,35 @@ class SamSegmenter:
         self.wait(slot)
         ends = np.cumsum(counts)[:-1]
         logits, quality = (np.split(slot.results[name].numpy().copy(), ends) for name in _OUTPUTS)
-        pictures = zip(logits, quality, stored, strict=True)
-        return [_full_size(low, good, *size, threads) for low, good, size in pictures]
+        found = zip(logits, quality, stored, strict=True)
+        return [_full_size(low, good, *size, threads) for low, good, size in found]
 
     def _takes(self) -> int | None:
-        """Pictures that the encoder takes; None where any number goes."""
+        """Images that the encoder takes; None where any number goes."""
         takes = self.encoder.contract.inputs[0].shape[0]
         return takes if isinstance(takes, int) else None
 
-    def _slot(self, rows: int) -> PictureSlot:
+    def _slot(self, rows: int) -> ImageSlot:
         """A slot of at least so many rows."""
         prompts = [port for port in self.decoder.contract.inputs if port.name in ("image_index", "boxes")]
         rows = self._takes() or rows
         sizes = dict.fromkeys((*self.encoder.contract.free, *self.decoder.contract.free), rows)
-        slot = PictureSlot((*self.encoder.contract.inputs, *prompts), sizes, self._lane)
-        # One box a picture, in the order of the pictures.
+        slot = ImageSlot((*self.encoder.contract.inputs, *prompts), sizes, self._lane)
+        # One box per image, in the order of the images.
         torch.arange(rows, out=slot.host["image_index"])
         return slot
 
-    def _place(self, slot: PictureSlot, row: int, pixels: UInt8, threads: int) -> None:
+    def _place(self, slot: ImageSlot, row: int, pixels: UInt8, threads: int) -> None:
         slot.place(row, pixels, transform.resized_size(pixels.shape[0], pixels.shape[1], self.side), threads)
 
     @torch.inference_mode()
-    def _queue(self, slot: PictureSlot, rows: int, pairs: tuple[Tensor, Tensor] | None = None) -> None:
+    def _queue(self, slot: ImageSlot, rows: int, pairs: tuple[Tensor, Tensor] | None = None) -> None:
         """Encoder and decoder on the lane, and the results on their way to the host.
 
         Args:
             slot: filled.
             rows: of it.
-            pairs: picture (N,) int64 and box (N, 4) float32 in pixels of the resized picture; None: the slot's own.
+            pairs: image (N,) int64 and box (N, 4) float32 in pixels of the resized image; None: the slot's own.
         """
         given = slot.upload(self._takes() or rows)
         index, boxes = (given.pop(name)[:rows] for name in ("image_index", "boxes"))
@@ -231,7 +231,7 @@ class SamSegmenter:
         slot.download({name: found[name] for name in _OUTPUTS})
 
     def _shrink(self) -> None:
-        """From now on an encoder for half as many pictures, where its shapes are fixed."""
+        """From now on an encoder for half as many images, where its shapes are fixed."""
         takes = self._takes()
         if takes is None or takes == 1 or self._smaller is None:
             return

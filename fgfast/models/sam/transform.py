@@ -1,7 +1,7 @@
-"""What happens to pictures and boxes before SAM, and to logits after it.
+"""What happens to images and boxes before SAM, and to logits after it.
 
-Frames: the *stored* picture; the *resized* one, its longer edge as long as the side of SAM's square input; the
-*square*, the resized picture with zeros to its right and below.
+Frames: the *stored* image; the *resized* one, its longer edge as long as the side of SAM's square input; the
+*square*, the resized image with zeros to its right and below.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ THRESHOLD = 0.0
 
 
 def resized_size(height: int, width: int, side: int) -> tuple[int, int]:
-    """(height, width) in pixels after resizing a stored picture so that its longer edge is `side`."""
+    """(height, width) in pixels after resizing a stored image so that its longer edge is `side`."""
     scale = side / max(height, width)
     # segment-anything, ResizeLongestSide: halves are rounded up.
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
 def resize(pixels: UInt8, side: int) -> UInt8:
-    """(H, W, 3) uint8 RGB -> (h, w, 3) uint8: Pillow's bilinear filter with antialiasing, enlarging small pictures."""
+    """(H, W, 3) uint8 RGB -> (h, w, 3) uint8: Pillow's bilinear filter with antialiasing, enlarging small images."""
     height, width = resized_size(pixels.shape[0], pixels.shape[1], side)
-    picture = PIL.Image.fromarray(pixels).resize((width, height), PIL.Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+    image = PIL.Image.fromarray(pixels).resize((width, height), PIL.Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def scale_boxes(boxes: Float32, height: int, width: int, side: int) -> Float32:
-    """(N, 4) float32 x0 y0 x1 y1 in pixels of the stored picture of (height, width) -> the same in the resized one.
+    """(N, 4) float32 x0 y0 x1 y1 in pixels of the stored image of (height, width) -> the same in the resized one.
 
     Each axis by its own factor, for the resized edges are whole numbers; in float64 within, as the reference does.
     """
@@ -48,15 +48,15 @@ def scale_boxes(boxes: Float32, height: int, width: int, side: int) -> Float32:
 
 
 def to_stored_size(low_res: Tensor, height: int, width: int, side: int) -> Tensor:
-    """Logits of one picture at the size it is stored in.
+    """Logits of one image at the size it is stored in.
 
-    Two bilinear steps without antialiasing, as in the reference: to the square, cut to the resized picture, to the
+    Two bilinear steps without antialiasing, as in the reference: to the square, cut to the resized image, to the
     stored one. One step would give other masks.
 
     Args:
         low_res: (N, M, s, s) float32 logits over the square.
-        height: of the stored picture, in pixels.
-        width: of the stored picture, in pixels.
+        height: of the stored image, in pixels.
+        width: of the stored image, in pixels.
         side: of the square, in pixels.
 
     Returns:

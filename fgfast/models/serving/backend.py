@@ -33,7 +33,7 @@ def choose_backend(
         precision: chosen.
         device: chosen.
         measure: on a CPU, find out which one is faster where nobody knows yet, which takes a minute.
-        batch: most pictures a batch; None: as many as suit the device.
+        batch: most images per batch; None: as many as suit the device.
 
     Returns:
         The backend, and why in a few words.
@@ -117,7 +117,7 @@ def fastest_backend(
         total[backend] += seconds
     best = min(total, key=lambda backend: total[backend])
     told = ", ".join(f"{backend} {seconds:.2f} s" for backend, seconds in total.items())
-    return best, f"measured on this machine: {told} a picture"
+    return best, f"measured on this machine: {told} per image"
 
 
 def _seconds(model: str, weights: str, precision: Precision, device: str, backend: str) -> float:

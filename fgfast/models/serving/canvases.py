@@ -1,4 +1,4 @@
-"""Detectors' canvases: which session computes a picture of some size, and which pictures can share a batch."""
+"""Detectors' canvases: which session computes per image of some size, and which images can share a batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fgfast.models.detic.canvas import CANVAS_MULTIPLE, canvas_of
 # (height, width) in pixels.
 Size = tuple[int, int]
 
-# Pixels in which the longer edge of a canvas grows where pictures of several sizes are to share one. With a shorter
+# Pixels in which the longer edge of a canvas grows where images of several sizes are to share one. With a shorter
 # edge of 800, 4:3, 3:2 and 16:9 end a few pixels below a multiple; others lose 3 % on average.
 BUCKET_STEP = 64
 
@@ -26,7 +26,7 @@ class Canvases(Protocol):
 
     Attributes:
         device: of all of them, as torch names it.
-        batch: most pictures of any call.
+        batch: most images of any call.
     """
 
     device: str
@@ -34,7 +34,7 @@ class Canvases(Protocol):
 
     @abstractmethod
     def bucket(self, size: Size) -> Size:
-        """The canvas that a resized picture of this size goes on; quick."""
+        """The canvas that a resized image of this size goes on; quick."""
 
     @abstractmethod
     def contract(self, canvas: Size) -> Contract:
@@ -42,15 +42,15 @@ class Canvases(Protocol):
 
     @abstractmethod
     def takes(self, canvas: Size, rows: int) -> int:
-        """How many pictures the session for `rows` pictures computes: as many, or those of its fixed shapes; quick."""
+        """How many images the session for `rows` images computes: as many, or those of its fixed shapes; quick."""
 
     @abstractmethod
     def session(self, canvas: Size, rows: int) -> Session:
-        """What computes `rows` pictures on this canvas; loading or compiling it may take a while."""
+        """What computes `rows` images on this canvas; loading or compiling it may take a while."""
 
     @abstractmethod
     def spread(self, sizes: Sequence[Size]) -> list[tuple[Size, list[int]]]:
-        """Distribute resized pictures of these sizes at hand: canvases, and the places of the pictures on each."""
+        """Distribute resized images of these sizes at hand: canvases, and the places of the images on each."""
 
     def shrink(self) -> None:
         """A full batch did not fit into the device's memory. Only matters where shapes are fixed."""
@@ -65,9 +65,9 @@ class AnyCanvas(Canvases):
     """One session for every canvas, made when it is needed: PyTorch's, which costs nothing to make.
 
     Args:
-        make: the session for a canvas and a number of pictures.
+        make: the session for a canvas and a number of images.
         multiple: canvases grow in these steps, pixels; results do not depend on it.
-        batch: most pictures of a bucket. One picture has its own canvas; where there are more, the longer edge grows
+        batch: most images of a bucket. One image has its own canvas; where there are more, the longer edge grows
             in steps of BUCKET_STEP, so that there are fewer buckets.
         device: of the sessions.
     """
@@ -82,7 +82,7 @@ class AnyCanvas(Canvases):
         self.make, self.multiple, self.batch, self.device = make, multiple, batch, device
 
     def bucket(self, size: Size) -> Size:
-        """As Canvases.bucket; a picture's does not depend on what is in the batch with it."""
+        """As Canvases.bucket; an image's does not depend on what is in the batch with it."""
         height, width = canvas_of([size], self.multiple)
         if self.batch == 1:
             return height, width
@@ -102,7 +102,7 @@ class AnyCanvas(Canvases):
         return self.make(canvas, rows)
 
     def spread(self, sizes: Sequence[Size]) -> list[tuple[Size, list[int]]]:
-        """All pictures together, on the smallest canvas that holds them."""
+        """All images together, on the smallest canvas that holds them."""
         return [(canvas_of(list(sizes), self.multiple), list(range(len(sizes))))] if sizes else []
 
 
@@ -115,7 +115,7 @@ class Fixed:
 
     @property
     def batch(self) -> int:
-        """Pictures a call."""
+        """Images per call."""
         return int(self.contract.inputs[0].shape[0])
 
 
@@ -123,7 +123,7 @@ class FixedCanvases(Canvases):
     """Graphs of fixed shapes, loaded when they are needed.
 
     Args:
-        graphs: the canvases there are, for about so many pictures a call.
+        graphs: the canvases there are, for about so many images per call.
         batch: what to ask it for.
         device: of the sessions.
     """
@@ -136,7 +136,7 @@ class FixedCanvases(Canvases):
 
     @property
     def batch(self) -> int:  # type: ignore[override]
-        """Most pictures of any call."""
+        """Most images of any call."""
         return max(graph.batch for graph in self._by_canvas.values())
 
     def bucket(self, size: Size) -> Size:
@@ -152,14 +152,14 @@ class FixedCanvases(Canvases):
         return self._by_canvas[canvas].batch
 
     def session(self, canvas: Size, rows: int) -> Session:
-        """As Canvases.session; always of the same number of pictures."""
+        """As Canvases.session; always of the same number of images."""
         with self._loading:
             if canvas not in self._loaded:
                 self._loaded[canvas] = self._by_canvas[canvas].load()
             return self._loaded[canvas]
 
     def spread(self, sizes: Sequence[Size]) -> list[tuple[Size, list[int]]]:
-        """Each picture on the smallest canvas that holds it, as many at a time as the graph takes."""
+        """Each image on the smallest canvas that holds it, as many at a time as the graph takes."""
         by_canvas: dict[Size, list[int]] = {}
         for place, size in enumerate(sizes):
             by_canvas.setdefault(self.bucket(size), []).append(place)
@@ -170,7 +170,7 @@ class FixedCanvases(Canvases):
         return shares
 
     def shrink(self) -> None:
-        """From now on graphs for half as many pictures, where there are some; what was loaded is closed."""
+        """From now on graphs for half as many images, where there are some; what was loaded is closed."""
         if self._asked == 1:
             return
         with self._loading:
@@ -182,7 +182,7 @@ class FixedCanvases(Canvases):
 
 
 def smallest(canvases: Mapping[Size, object] | Sequence[Size], size: Size) -> Size:
-    """The canvas with the fewest pixels that holds a picture.
+    """The canvas with the fewest pixels that holds per image.
 
     Raises:
         GraphError: none does; says which to export.
@@ -191,7 +191,7 @@ def smallest(canvases: Mapping[Size, object] | Sequence[Size], size: Size) -> Si
     if not holding:
         height, width = canvas_of([size])
         raise GraphError(
-            f"no exported canvas holds a picture of {size[0]}x{size[1]} (height x width); there are "
+            f"no exported canvas holds per image of {size[0]}x{size[1]} (height x width); there are "
             f"{sorted(canvases)}: export {height}x{width} as well (fgfast export MODEL --canvas {height}x{width})"
         )
     return min(holding, key=lambda canvas: canvas[0] * canvas[1])

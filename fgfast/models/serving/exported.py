@@ -24,7 +24,7 @@ from fgfast.models.files.checkpoints import Precision, build_detic, build_sam
 from fgfast.models.files.graph_files import Exported, find, folder, identity
 from fgfast.models.grounding_dino import checkpoint
 from fgfast.models.grounding_dino.canvas import largest
-from fgfast.models.grounding_dino.graph import OwnCanvases, PictureGraph
+from fgfast.models.grounding_dino.graph import ImageGraph, OwnCanvases
 from fgfast.models.grounding_dino.precision import with_precision
 from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
 from fgfast.models.sam.model import Sam
@@ -36,7 +36,7 @@ from fgfast.ops import cuda
 
 log = logging.getLogger("fgfast")
 
-# The canvas that holds the widest picture Detic sees, (height, width) in pixels; turned, the tallest.
+# The canvas that holds the widest image Detic sees, (height, width) in pixels; turned, the tallest.
 LARGEST = SWIN_B.shorter_edge, -(-SWIN_B.longest_edge // CANVAS_MULTIPLE) * CANVAS_MULTIPLE
 
 
@@ -51,7 +51,7 @@ def sam(
         precision: of the encoder's matrix products.
         device: as torch names it.
         backend: "torch", "onnxruntime" or "tensorrt". PyTorch takes whichever form of the graph is fastest.
-        batch: pictures a call; None: as many as suit the device. Of exported graphs, whose shapes are fixed, the
+        batch: images per call; None: as many as suit the device. Of exported graphs, whose shapes are fixed, the
             largest that is full then, else the smallest there is.
 
     Raises:
@@ -65,8 +65,8 @@ def sam(
         form = fastest_form(f"{name} {precision}", lambda form: make(form=form).encoder, device, batch)
         return make(form=form)
 
-    def encoder(pictures: int) -> Session:
-        return load(graphs_of(name, weights, precision, pictures, backend, device)[0], backend, device)
+    def encoder(images: int) -> Session:
+        return load(graphs_of(name, weights, precision, images, backend, device)[0], backend, device)
 
     decoder = graphs_of(name, weights, precision)[1]
     return SamSegmenter(encoder(batch), load(decoder, backend, device), batch, encoder)
@@ -78,14 +78,14 @@ def sam_in_torch(model: Sam, multimask: bool = False, form: str = "eager", batch
     Args:
         model: with weights.
         multimask: three masks a box instead of one.
-        form: of the encoder, one of fgfast.backends.torch.FORMS. All but "eager" take `batch` pictures at a time, for
+        form: of the encoder, one of fgfast.backends.torch.FORMS. All but "eager" take `batch` images at a time, for
             each number would be compiled and recorded by itself.
-        batch: pictures a slot holds.
+        batch: images per slot holds.
     """
     side, device, graph = model.architecture.side, model.device, ImageEncoderGraph(model)
 
-    def encoder(pictures: int) -> Session:
-        many = "batch" if form == "eager" else pictures
+    def encoder(images: int) -> Session:
+        many = "batch" if form == "eager" else images
         return TorchSession(graph, graphs.sam_image_encoder(side, many), device, form)
 
     decoder = TorchSession(
@@ -112,10 +112,10 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
     Args:
         model: with weights.
         form: one of fgfast.backends.torch.FORMS. All but "eager" work on fixed shapes, two canvases that hold every
-            picture, for each is compiled and recorded by itself: the two halves apart, and non-maximum suppression,
+            image, for each is compiled and recorded by itself: the two halves apart, and non-maximum suppression,
             whose work depends on the data, between them.
         multiple: canvases of "eager" grow in these steps, pixels.
-        batch: pictures a slot holds.
+        batch: images per slot holds.
     """
     device = str(model.device)
     if model.device.type == "cuda":
@@ -132,11 +132,11 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
             device,
         )
 
-    def split(pictures: int) -> dict[Size, Fixed]:
+    def split(images: int) -> dict[Size, Fixed]:
         return {
             canvas: Fixed(
-                graphs.detic_detector(canvas, pictures, model.config.proposals),
-                partial(SplitDetic, model, canvas, pictures, form),
+                graphs.detic_detector(canvas, images, model.config.proposals),
+                partial(SplitDetic, model, canvas, images, form),
             )
             for canvas in (LARGEST, LARGEST[::-1])
         }
@@ -149,7 +149,7 @@ def grounding_dino(
 ) -> Canvases:
     """Grounding DINO ready to detect; arguments and errors as for `sam`, and as fgfast.models.grounding_dino.build.
 
-    PyTorch computes it as it stands: its canvases have the size of the pictures, too many to compile.
+    PyTorch computes it as it stands: its canvases have the size of the images, too many to compile.
     """
     batch = batch or default_batch(device)
     if backend == "torch":
@@ -159,7 +159,7 @@ def grounding_dino(
 
 def grounding_dino_in_torch(model: Any, precision: Precision = "fp32", batch: int = 1) -> OwnCanvases:
     """transformers' GroundingDinoForObjectDetection in float32, on its device, as sessions."""
-    graph, queries = PictureGraph(with_precision(model, precision), precision), model.config.num_queries
+    graph, queries = ImageGraph(with_precision(model, precision), precision), model.config.num_queries
     return OwnCanvases(
         lambda c, n: TorchSession(graph, graphs.grounding_dino(c, n, queries), model.device), batch, str(model.device)
     )
@@ -168,8 +168,8 @@ def grounding_dino_in_torch(model: Any, precision: Precision = "fp32", batch: in
 def _exported_canvases(
     name: str, weights: str, precision: Precision, device: str, backend: str, batch: int
 ) -> FixedCanvases:
-    def graphs_for(pictures: int) -> dict[Size, Fixed]:
-        found = graphs_of(name, weights, precision, pictures, backend, device)
+    def graphs_for(images: int) -> dict[Size, Fixed]:
+        found = graphs_of(name, weights, precision, images, backend, device)
         return {canvas_of(e): Fixed(e.manifest.contract, partial(load, e, backend, device)) for e in found}
 
     return FixedCanvases(graphs_for, batch, device)
@@ -182,11 +182,11 @@ def graphs_of(
 
     Args:
         name, weights, precision: as for `sam`.
-        batch: pictures a call; see `of_batch`.
+        batch: images per call; see `of_batch`.
         backend, device: leave out what TensorRT has no engine of, unless that leaves nothing.
 
     Raises:
-        UsageError: one is missing, or there are pictures that no canvas holds; says what to type.
+        UsageError: one is missing, or there are images that no canvas holds; says what to type.
     """
     where = folder(name, identity(name, weights), precision)
     if name.startswith("sam_"):
@@ -200,7 +200,7 @@ def graphs_of(
     for height, width in needed:
         if not any(canvas[0] >= height and canvas[1] >= width for canvas in by_canvas):
             raise UsageError(
-                f"{name} is exported for {sorted(by_canvas)} only, which does not hold every picture: "
+                f"{name} is exported for {sorted(by_canvas)} only, which does not hold every image: "
                 f"fgfast export {name} --precision {precision} --canvas {height}x{width}"
             )
     return [of_batch(found, batch) for found in by_canvas.values()]
@@ -212,15 +212,15 @@ def of_batch(found: Sequence[Exported], batch: int) -> Exported:
 
     Args:
         found: at least one.
-        batch: pictures a call.
+        batch: images per call.
     """
 
-    def pictures(e: Exported) -> int:
+    def images(e: Exported) -> int:
         takes = e.manifest.contract.inputs[0].shape[0]
         return takes if isinstance(takes, int) else batch
 
-    full = [e for e in found if pictures(e) <= batch]
-    return max(full, key=lambda e: (pictures(e), not e.manifest.contract.free)) if full else min(found, key=pictures)
+    full = [e for e in found if images(e) <= batch]
+    return max(full, key=lambda e: (images(e), not e.manifest.contract.free)) if full else min(found, key=images)
 
 
 def _with_engine(found: list[Exported], backend: str, device: str) -> list[Exported]:

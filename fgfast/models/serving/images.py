@@ -1,4 +1,4 @@
-"""Stored pictures to what models take: resized, in the rows of a slot."""
+"""Stored images to what models take: resized, in the rows of a slot."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Size = tuple[int, int]
 
 
 def resized(pixels: UInt8, size: Size, out: UInt8 | None = None, threads: int = 1) -> UInt8:
-    """A picture with Pillow's BILINEAR, which averages when it shrinks: by the native op, else by Pillow; equal bytes.
+    """An image with Pillow's BILINEAR, which averages when it shrinks: by the native op, else by Pillow; equal bytes.
 
     Args:
         pixels: (H, W, 3) uint8.
         size: (h, w), pixels.
-        out: (h, w, 3) uint8 to write into, perhaps a part of a larger picture; None: a new one.
+        out: (h, w, 3) uint8 to write into, perhaps a part of a larger image; None: a new one.
         threads: to work with at most.
 
     Returns:
@@ -37,7 +37,7 @@ def resized(pixels: UInt8, size: Size, out: UInt8 | None = None, threads: int = 
     return out
 
 
-class PictureSlot(Slot):
+class ImageSlot(Slot):
     """A slot of sessions that take `pixels` (B, H, W, 3) uint8 and `sizes` (B, 2) int64.
 
     Args:
@@ -45,20 +45,20 @@ class PictureSlot(Slot):
 
     Attributes:
         canvas: (H, W), pixels.
-        stored: height and width of the picture in each row, as it is stored.
+        stored: height and width of the image in each row, as it is stored.
     """
 
     def __init__(self, ports: Sequence[Port], sizes: Mapping[str, int], lane: Lane) -> None:
         super().__init__(ports, sizes, lane)
         self._pixels, self._sizes = self.host["pixels"].numpy(), self.host["sizes"].numpy()
         self.canvas: Size = (self._pixels.shape[1], self._pixels.shape[2])
-        # A row that was never filled is a black picture of the canvas's own size.
+        # A row that was never filled is a black image of the canvas's own size.
         self._sizes[:] = self.canvas
         self._painted: list[Size] = [(0, 0)] * self.capacity
         self.stored: list[Size] = [self.canvas] * self.capacity
 
     def place(self, row: int, pixels: UInt8, size: Size, threads: int = 1) -> None:
-        """Resize a picture into a row; beyond it the row is black. Any thread, several rows at once.
+        """Resize an image into a row; beyond it the row is black. Any thread, several rows at once.
 
         Args:
             row: of the slot.
@@ -70,11 +70,11 @@ class PictureSlot(Slot):
         # Should resizing fail on the way, the row counts as painted all over.
         self._painted[row] = self.canvas
         resized(pixels, size, target[:height, :width], threads)
-        # Only what the picture before reached beyond this one.
+        # Only what the image before reached beyond this one.
         target[:height, width:old_width] = 0
         target[height:old_height, :old_width] = 0
         self._painted[row], self._sizes[row], self.stored[row] = size, size, (pixels.shape[0], pixels.shape[1])
 
     def size(self, row: int) -> Size:
-        """(h, w) of the resized picture in a row."""
+        """(h, w) of the resized image in a row."""
         return int(self._sizes[row, 0]), int(self._sizes[row, 1])

@@ -34,12 +34,12 @@ _CLASSES = 16
 
 
 def seconds_of(session: Session, rounds: int = _ROUNDS, batch: int = 1) -> float:
-    """Seconds of one run of a session on empty pictures; the arithmetic does not depend on what they show.
+    """Seconds of one run of a session on empty images; the arithmetic does not depend on what they show.
 
     Args:
         session: that runs.
         rounds: timed runs.
-        batch: pictures, where any number goes.
+        batch: images, where any number goes.
     """
     sizes = dict.fromkeys(session.contract.free, 1) | {"classes": _CLASSES, "batch": batch}
     inputs = zeros(session.contract, sizes, session.device)
@@ -65,7 +65,7 @@ def fastest_form(key: str, make: Callable[[str], Session], device: str, batch: i
         key: what is measured, for the memory.
         make: the session in one of fgfast.backends.torch.FORMS.
         device: as torch names it.
-        batch: pictures a run.
+        batch: images per run.
     """
     if torch.device(device).type != "cuda":
         return "eager"
@@ -143,8 +143,8 @@ def _write(known: Mapping[str, float]) -> None:
         os.replace(part, file)
 
 
-def seconds_a_picture(model: Any, image: Image, *boxes: Float32, rounds: int = _ROUNDS) -> float:
-    """Seconds a picture of a model on slots (see fgfast.models.serving.batches) in full batches.
+def seconds_a_image(model: Any, image: Image, *boxes: Float32, rounds: int = _ROUNDS) -> float:
+    """Seconds per image of a model on slots (see fgfast.models.serving.batches) in full batches.
 
     Args:
         model: the model.

@@ -1,4 +1,4 @@
-"""Picture files of every kind that a data set may hold, whole and damaged, made on the spot."""
+"""Image files of every kind that a data set may hold, whole and damaged, made on the spot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image as pillow
 SIZE = (83, 61)
 
 
-def picture(size: tuple[int, int] = SIZE, mode: str = "RGB") -> pillow.Image:
+def make_image(size: tuple[int, int] = SIZE, mode: str = "RGB") -> pillow.Image:
     """Smooth colours with sharp edges, so that interpolated chroma shows."""
     width, height = size
     x, y = np.meshgrid(np.arange(width), np.arange(height))
@@ -33,12 +33,12 @@ def with_exif(orientation: int, **options: object) -> bytes:
     """A JPEG that says how it is to be turned."""
     exif = pillow.Exif()
     exif[0x0112] = orientation
-    return encoded(picture(), exif=exif.tobytes(), **options)
+    return encoded(make_image(), exif=exif.tobytes(), **options)
 
 
 def sampled(chroma: str) -> bytes:
     """A JPEG with this chroma subsampling."""
-    return bytes(simplejpeg.encode_jpeg(np.asarray(picture()), 90, "RGB", chroma))
+    return bytes(simplejpeg.encode_jpeg(np.asarray(make_image()), 90, "RGB", chroma))
 
 
 def segment(marker: int, body: bytes) -> bytes:
@@ -59,26 +59,26 @@ def patched(jpeg: bytes, marker: int, offset: int, new: bytes) -> bytes:
 
 def plain() -> dict[str, bytes]:
     """JPEGs that every decoder must know."""
-    whole = encoded(picture(), quality=90)
+    whole = encoded(make_image(), quality=90)
     return {
         "4:2:0": whole,
         "4:4:4": sampled("444"),
         "4:2:2": sampled("422"),
         "4:4:0": sampled("440"),
-        "grey": encoded(picture(mode="L")),
-        "grey from Adobe": behind_soi(encoded(picture(mode="L")), segment(0xEE, b"Adobe\0d\0\0\0\0\0")),
+        "grey": encoded(make_image(mode="L")),
+        "grey from Adobe": behind_soi(encoded(make_image(mode="L")), segment(0xEE, b"Adobe\0d\0\0\0\0\0")),
         "from Adobe": behind_soi(whole, segment(0xEE, b"Adobe\0d\0\0\0\0\1")),
-        "progressive": encoded(picture(), progressive=True),
-        "progressive, grey": encoded(picture(mode="L"), progressive=True),
-        "restarts": encoded(picture(), restart_marker_blocks=2),
-        "restarts, grey": encoded(picture(mode="L"), restart_marker_rows=1),
-        "optimised": encoded(picture(), optimize=True, quality=30),
-        "best quality": encoded(picture(), quality=100, subsampling=0),
-        "comment": encoded(picture(), comment=b"\xff\xd9 no end"),
-        "colour profile": encoded(picture(), icc_profile=b"\xff\xda" * 40_000),
-        "1x1": encoded(picture((1, 1))),
-        "one row": encoded(picture((70, 1))),
-        "one column": encoded(picture((1, 70))),
+        "progressive": encoded(make_image(), progressive=True),
+        "progressive, grey": encoded(make_image(mode="L"), progressive=True),
+        "restarts": encoded(make_image(), restart_marker_blocks=2),
+        "restarts, grey": encoded(make_image(mode="L"), restart_marker_rows=1),
+        "optimised": encoded(make_image(), optimize=True, quality=30),
+        "best quality": encoded(make_image(), quality=100, subsampling=0),
+        "comment": encoded(make_image(), comment=b"\xff\xd9 no end"),
+        "colour profile": encoded(make_image(), icc_profile=b"\xff\xda" * 40_000),
+        "1x1": encoded(make_image((1, 1))),
+        "one row": encoded(make_image((70, 1))),
+        "one column": encoded(make_image((1, 70))),
         "bytes behind the end": whole + b"\xff\xd8 something else",
         "broken EXIF": behind_soi(whole, segment(0xE1, b"Exif\0\0II*\0\xff\xff\0\0")),
         **{f"EXIF orientation {n}": with_exif(n) for n in range(10)},
@@ -87,17 +87,17 @@ def plain() -> dict[str, bytes]:
 
 def odd() -> dict[str, bytes]:
     """Files that are left to the CPU decoder: other kinds, and damage that shows in the file's structure."""
-    whole = encoded(picture(), quality=90)
-    progressive = encoded(picture(), progressive=True)
-    restarts = encoded(picture(), restart_marker_blocks=2)
-    cmyk = encoded(picture(mode="CMYK"))
+    whole = encoded(make_image(), quality=90)
+    progressive = encoded(make_image(), progressive=True)
+    restarts = encoded(make_image(), restart_marker_blocks=2)
+    cmyk = encoded(make_image(mode="CMYK"))
     grey16 = (np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024).astype(np.uint16)
     xmp = b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="6"/>'
     return {
         "4:1:1": sampled("411"),
         "CMYK": cmyk,
         "YCCK": patched(cmyk, 0xEE, 15, b"\2"),
-        "RGB": encoded(picture(), keep_rgb=True),
+        "RGB": encoded(make_image(), keep_rgb=True),
         "RGB by Adobe": behind_soi(whole, segment(0xEE, b"Adobe\0d\0\0\0\0\0")),
         "cut Adobe": behind_soi(whole, segment(0xEE, b"Adobe\0d")),
         "12 bits declared": patched(whole, 0xC0, 4, b"\x0c"),
@@ -123,20 +123,20 @@ def odd() -> dict[str, bytes]:
         "zeros": bytes(1000),
         "page": b"<html>404 not found</html>",
         "bomb": patched(whole, 0xC0, 5, struct.pack(">HH", 30_000, 30_000)),
-        "PNG": encoded(picture(), "PNG"),
-        "PNG with alpha": encoded(picture(mode="RGBA"), "PNG"),
+        "PNG": encoded(make_image(), "PNG"),
+        "PNG with alpha": encoded(make_image(mode="RGBA"), "PNG"),
         "PNG, 16 bits": encoded(pillow.fromarray(grey16), "PNG"),
-        "PNG, half": encoded(picture(), "PNG")[:500],
+        "PNG, half": encoded(make_image(), "PNG")[:500],
         "PNG bomb": _png_bomb(),
-        "WebP": encoded(picture(), "WEBP"),
-        "GIF, animated": encoded(picture(), "GIF", save_all=True, append_images=[picture(mode="L")]),
-        "TIFF": encoded(picture(), "TIFF"),
+        "WebP": encoded(make_image(), "WEBP"),
+        "GIF, animated": encoded(make_image(), "GIF", save_all=True, append_images=[make_image(mode="L")]),
+        "TIFF": encoded(make_image(), "TIFF"),
     }
 
 
 def damaged() -> dict[str, bytes]:
     """JPEGs that look plain: only undoing the Huffman code shows the damage."""
-    whole = encoded(picture(), quality=90)
+    whole = encoded(make_image(), quality=90)
     at = whole.index(b"\xff\xda") + 60
     tables = whole.index(b"\xff\xc4") + 5
     return {
@@ -150,7 +150,7 @@ def damaged() -> dict[str, bytes]:
 def mutants(seed: int, count: int) -> Iterator[bytes]:
     """JPEGs with a few bytes changed, put in, taken out, or the end cut off."""
     generator = np.random.default_rng(seed)
-    whole = [encoded(picture(), progressive=p, restart_marker_blocks=2 * r) for p in (0, 1) for r in (0, 1)]
+    whole = [encoded(make_image(), progressive=p, restart_marker_blocks=2 * r) for p in (0, 1) for r in (0, 1)]
     for _ in range(count):
         data = bytearray(whole[generator.integers(len(whole))])
         # Half of them in the header.
