@@ -1,36 +1,52 @@
 """Runs items through stages: queues, slots, devices, worker processes, order, failures. Knows nothing of images.
 
-stages       what it runs: steps and batched stages
-batching     the ring of slots of one batched stage
-flow         items through stages within one process
-outbox       results on their way to the one who collects
-local        a run within this process
-messages     what parent and worker processes tell each other
-touched      what a worker holds in its hands
-worker       a worker process
-seats        the parent's side of one seat
-supervisor   a run in worker processes: crashes, hangs, retries
+stages            what it runs: steps, and batched stages, which a model on slots carries out
+in_flight         where the items are within one process
+batching          the ring of slots of one batched stage
+device            the two threads of a device
+flow              items through stages within one process
+outbox            results on their way to the collector
+local             a run within this process
+messages          what parent and worker processes tell each other
+in_flight_table   what a worker process has begun, for its parent
+worker            a worker process
+worker_handle     the parent's handle of one worker
+tasks             what is still to be done
+supervisor        a run in worker processes: crashes, hangs, retries
 """
 
 from fgfast.runner.local import run
-from fgfast.runner.messages import Job, Opened, Passed, Seat
-from fgfast.runner.stages import Batched, Event, Failures, Finished, Stage, Step, Watch, is_batched
+from fgfast.runner.messages import Handoff, Job, JobRuntime, WorkerSpec
+from fgfast.runner.stages import (
+    BatchedStage,
+    Event,
+    Failures,
+    Finished,
+    SlotModel,
+    Stage,
+    Step,
+    Watch,
+    run_batch,
+    run_item,
+)
 from fgfast.runner.supervisor import DEADLINE, Supervisor
 
 __all__ = [
     "DEADLINE",
-    "Batched",
+    "BatchedStage",
     "Event",
     "Failures",
     "Finished",
+    "Handoff",
     "Job",
-    "Opened",
-    "Passed",
-    "Seat",
+    "JobRuntime",
+    "SlotModel",
     "Stage",
     "Step",
     "Supervisor",
     "Watch",
-    "is_batched",
+    "WorkerSpec",
     "run",
+    "run_batch",
+    "run_item",
 ]

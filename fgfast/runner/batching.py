@@ -10,30 +10,12 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-from fgfast.runner.stages import Batched, Finished, T
+from fgfast.runner.in_flight import InFlightItem
+from fgfast.runner.stages import BatchedStage, T
 
 # Successful batches after which a batch that had to shrink may have one row more. What did not fit may fit later, when
-# images are smaller or a neighbour has gone, but every try that fails costs a batch.
+# images are smaller or a neighbour has gone, but every attempt that fails costs a batch.
 _GROW_AFTER = 32
-
-
-@dataclass(slots=True, eq=False)
-class Flight(Generic[T]):
-    """An item on its way.
-
-    Attributes:
-        finished: what will be handed out.
-        leg: the steps it does next; legs lie between batched stages.
-        alone: it was in a batch that failed, and shares none any more.
-        place: batch and row whose result it has not read yet.
-        took: seconds of its share of that batch.
-    """
-
-    finished: Finished[T]
-    leg: int = 0
-    alone: bool = False
-    place: tuple[Batch[T], int] | None = None
-    took: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -42,13 +24,13 @@ class Batch(Generic[T]):
 
     Attributes:
         bucket: of all its items.
-        slot: the stage's.
+        slot: the model's.
         limit: rows it may take.
-        capacity: rows that a slot of its bucket had when it was begun.
-        due: time.monotonic() at which it goes with what it has.
-        rows: an item each; None where filling failed.
-        filled: rows that need no more filling.
-        sealed: takes no more items.
+        capacity: rows that its bucket had when it was begun.
+        due: time.monotonic() at which it goes with the rows it has.
+        rows: one item per row; None where filling failed.
+        filled: how many rows need no more filling.
+        sealed: it takes no more items.
         unread: rows whose results are still to be read.
     """
 
@@ -57,61 +39,62 @@ class Batch(Generic[T]):
     limit: int
     capacity: int
     due: float
-    rows: list[Flight[T] | None] = field(default_factory=list)
+    rows: list[InFlightItem[T] | None] = field(default_factory=list)
     filled: int = 0
     sealed: bool = False
     unread: int = 0
 
     @property
-    def flights(self) -> list[Flight[T]]:
+    def items(self) -> list[InFlightItem[T]]:
         """Its items without those whose filling failed."""
-        return [flight for flight in self.rows if flight is not None]
+        return [item for item in self.rows if item is not None]
 
 
 class Ring(Generic[T]):
-    """Slots of one stage.
+    """Slots of one stage: those on the device, one being filled, one being read.
 
     Args:
         stage: the stage.
-        slots: most slots at a time.
-        memory: exceptions that mean that there is no memory for one more.
-        linger: seconds after its first item at which a batch goes as it is.
+        linger: seconds after its first item at which a batch goes with the rows it has.
+        memory: exceptions that mean that there is no memory for one more slot.
 
     Attributes:
+        slots: the most slots at a time.
         waiting: items that have no row yet, with their buckets.
         ready: batches for the device.
         limit: rows a batch may have at present.
     """
 
-    def __init__(self, stage: Batched[T], slots: int, linger: float, memory: tuple[type[Exception], ...] = ()) -> None:
-        self.stage, self.slots, self.linger, self.memory = stage, slots, linger, memory
-        self.waiting: deque[tuple[Flight[T], Hashable]] = deque()
+    def __init__(self, stage: BatchedStage[T], linger: float, memory: tuple[type[Exception], ...] = ()) -> None:
+        self.stage, self.linger, self._memory = stage, linger, memory
+        self.slots = slots_of(stage)
+        self.waiting: deque[tuple[InFlightItem[T], Hashable]] = deque()
         self.ready: deque[Batch[T]] = deque()
-        self.limit = max(1, stage.batch)
+        self.limit = max(1, stage.model.batch)
         self._open: dict[Hashable, Batch[T]] = {}
         self._free: list[tuple[Hashable, Any]] = []
         self._made = 0
         self._successes = 0
 
-    def reserve(self, flight: Flight[T], bucket: Hashable, now: float) -> tuple[Batch[T], int] | None:
-        """A row for an item; None where there is no slot to be had. Raises what making a slot raises."""
-        batch = None if flight.alone else self._open.get(bucket)
+    def reserve(self, item: InFlightItem[T], bucket: Hashable, now: float) -> tuple[Batch[T], int] | None:
+        """A row for an item; None where no slot is to be had. Raises what making a slot raises."""
+        batch = None if item.alone else self._open.get(bucket)
         if batch is None:
             taken = self._take(bucket)
             if taken is None:
                 return None
-            capacity = self.stage.rows(bucket)
-            rows = 1 if flight.alone else max(1, min(self.limit, capacity))
+            capacity = self.stage.model.rows(bucket)
+            rows = 1 if item.alone else max(1, min(self.limit, capacity))
             batch = Batch(bucket, taken[0], rows, capacity, now + self.linger)
-            if not flight.alone:
+            if not item.alone:
                 self._open[bucket] = batch
-        batch.rows.append(flight)
+        batch.rows.append(item)
         if len(batch.rows) >= batch.limit:
             self._seal(batch)
         return batch, len(batch.rows) - 1
 
     def _take(self, bucket: Hashable) -> tuple[Any] | None:
-        """A free slot, of another bucket if need be, which it then is no more; in a tuple, for it may be None."""
+        """A free slot, of this bucket or made over for it; in a tuple, for it may be None."""
         for n, (of, slot) in enumerate(self._free):
             if of == bucket:
                 del self._free[n]
@@ -123,17 +106,17 @@ class Ring(Generic[T]):
             del self._free[0]
             self._made -= 1
         try:
-            slot = self.stage.slot(bucket)
-        except self.memory:
+            slot = self.stage.model.slot(bucket)
+        except self._memory:
             if not self._made:
                 raise
-            self.slots = self._made  # those that there are must do
+            self.slots = self._made  # the slots that there are must do
             return self._take(bucket)
         self._made += 1
         return (slot,)
 
     def _make_way(self) -> None:
-        """All slots are taken. Where nothing is ready or on the device, the oldest batch goes with what it has."""
+        """All slots are taken. Where nothing is ready or on the device, the oldest batch goes with the rows it has."""
         if not self.ready and len(self._open) == self._made:
             self._seal(min(self._open.values(), key=lambda batch: batch.due))
 
@@ -141,13 +124,13 @@ class Ring(Generic[T]):
         batch.sealed = True
         if self._open.get(batch.bucket) is batch:
             del self._open[batch.bucket]
-        self._settle(batch)
+        self._queue_if_filled(batch)
 
-    def _settle(self, batch: Batch[T]) -> None:
+    def _queue_if_filled(self, batch: Batch[T]) -> None:
         """A batch that is sealed and filled is ready, or, where nothing in it is left, its slot is free."""
         if not batch.sealed or batch.filled < len(batch.rows):
             return
-        if batch.flights:
+        if batch.items:
             self.ready.append(batch)
         else:
             self.release(batch)
@@ -157,7 +140,7 @@ class Ring(Generic[T]):
         if failed:
             batch.rows[row] = None
         batch.filled += 1
-        self._settle(batch)
+        self._queue_if_filled(batch)
 
     def seal(self, now: float, everything: bool) -> None:
         """Send off what has waited long enough, or everything, because no more items are coming."""
@@ -165,21 +148,26 @@ class Ring(Generic[T]):
             self._seal(batch)
 
     def next_due(self) -> float | None:
-        """When the next batch goes as it is."""
+        """When the next batch goes with the rows it has."""
         return min((batch.due for batch in self._open.values()), default=None)
 
     def release(self, batch: Batch[T]) -> None:
         """The slot of a batch is free again."""
         self._free.append((batch.bucket, batch.slot))
 
-    def shrink(self, batch: Batch[T]) -> None:
-        """A batch did not fit into the device's memory: at most half as many rows from now on."""
+    def halve(self, batch: Batch[T]) -> None:
+        """A batch did not fit into the device's memory: batches have at most half as many rows from now on."""
         self.limit = min(self.limit, max(1, len(batch.rows) // 2))
         self._successes = 0
 
     def succeeded(self) -> None:
         """A batch did fit."""
-        if self.limit < self.stage.batch:
+        if self.limit < self.stage.model.batch:
             self._successes += 1
             if self._successes >= _GROW_AFTER:
                 self._successes, self.limit = 0, self.limit + 1
+
+
+def slots_of(stage: BatchedStage[Any]) -> int:
+    """Slots of a ring: those on the device, one being filled, one being read."""
+    return stage.model.depth + 2

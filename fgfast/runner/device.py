@@ -14,16 +14,21 @@ if TYPE_CHECKING:
 
 
 class Device(Generic[T]):
-    """The two threads of a device: one launches, one waits."""
+    """The two threads of a device.
+
+    Of the flow they use its lock and its signs (`changed`, `stop`, `dead`, `over`, `die`) and hand items back to it
+    (`read_next`, `retry`, `leave`); where items are is the flow's to know.
+    """
 
     def __init__(self, flow: Flow[T], name: str) -> None:
         self._flow, self._name = flow, name
-        self.rings = [(n, ring) for n, ring in enumerate(flow.rings) if ring.stage.device == name]
-        self._depth = min(ring.stage.depth for _, ring in self.rings)
+        self._rings = [(n, ring) for n, ring in enumerate(flow.rings) if ring.stage.model.device == name]
+        self._depth = min(ring.stage.model.depth for _, ring in self._rings)
         self._launched: deque[tuple[int, Ring[T], Batch[T], float, int]] = deque()
         self._ended = False
 
     def launch_all(self) -> None:
+        """Launch what is ready until the flow is over: one of the two threads."""
         flow = self._flow
         try:
             while True:
@@ -33,15 +38,16 @@ class Device(Generic[T]):
                             return
                         flow.changed.wait(self._until_due())
                     n, ring, batch = found
-                    entry = (n, ring, batch, time.monotonic(), len(ring.ready) + len(ring.waiting))
-                error = self._launch(ring, batch)
-                if error is None:
+                    launched = (n, ring, batch, time.monotonic(), len(ring.ready) + len(ring.waiting))
+                if len(batch.rows) > ring.stage.model.rows(batch.bucket):
+                    self._split(n, ring, batch)  # shapes became smaller since it was begun
+                elif (error := self._launch(ring, batch)) is None:
                     with flow.changed:
-                        self._launched.append(entry)
+                        self._launched.append(launched)
                         flow.changed.notify_all()
                 else:
                     self._failed(n, ring, batch, error)
-                del found, entry, batch
+                del found, launched, batch
         finally:
             with flow.changed:
                 self._ended = True
@@ -50,39 +56,47 @@ class Device(Generic[T]):
     def _pick(self) -> tuple[int, Ring[T], Batch[T]] | None:
         """The next batch to launch. Under the lock."""
         flow, now = self._flow, time.monotonic()
-        for _, ring in self.rings:
+        for _, ring in self._rings:
             ring.seal(now, everything=False)
         if flow.stop.is_set():
             self._give_back()
         if len(self._launched) >= self._depth or flow.dead:
             return None
-        for n, ring in reversed(self.rings):
+        for n, ring in reversed(self._rings):
             if ring.ready:
                 return n, ring, ring.ready.popleft()
         return None
 
     def _give_back(self) -> None:
-        """What has not begun is given back; batches further on that nothing more can come to are ready then."""
-        for n, ring in self.rings:
+        """Give back what has not begun; batches further on that nothing more can come to are ready then."""
+        for n, ring in self._rings:
             while n == 0 and ring.ready:
                 batch = ring.ready.popleft()
-                for flight in batch.flights:
-                    self._flow.leave(flight)
+                for item in batch.items:
+                    self._flow.leave(item)
                 ring.release(batch)
 
     def _until_due(self) -> float | None:
-        due = [d for _, ring in self.rings if (d := ring.next_due()) is not None]
+        due = [d for _, ring in self._rings if (d := ring.next_due()) is not None]
         return max(0.0, min(due) - time.monotonic()) + 1e-4 if due else None
 
-    @staticmethod
-    def _launch(ring: Ring[T], batch: Batch[T]) -> Exception | None:
+    def _launch(self, ring: Ring[T], batch: Batch[T]) -> Exception | None:
+        """Launch a batch; what it raised. Where memory was short, the model goes on with smaller shapes."""
+        model = ring.stage.model
         try:
-            ring.stage.launch(batch.slot, len(batch.rows))
+            model.launch(batch.slot, len(batch.rows))
+        except self._flow.failures.memory as error:
+            try:
+                model.shrink()
+            except Exception as fault:
+                return fault
+            return error
         except Exception as error:
             return error
         return None
 
     def wait_all(self) -> None:
+        """Wait for what was launched until the flow is over: the other thread."""
         flow, last = self._flow, 0.0
         while True:
             with flow.changed:
@@ -93,13 +107,13 @@ class Device(Generic[T]):
                 n, ring, batch, start, waiting = self._launched[0]
             error: Exception | None = None
             try:
-                ring.stage.wait(batch.slot)
+                ring.stage.model.wait(batch.slot)
             except Exception as raised:
                 error = raised
             end = time.monotonic()
             start, last = max(start, last), end
             if flow.watch:
-                flow.watch(Event(ring.stage.name, flow.seat, "device", start, end, len(batch.flights), waiting))
+                flow.watch(Event(ring.stage.name, flow.worker, "device", start, end, len(batch.items), waiting))
             if error is None:
                 self._succeeded(ring, batch, end - start)
             with flow.changed:
@@ -110,36 +124,39 @@ class Device(Generic[T]):
             del batch
 
     def _succeeded(self, ring: Ring[T], batch: Batch[T], seconds: float) -> None:
-        flow = self._flow
-        with flow.changed:
+        with self._flow.changed:
             ring.succeeded()
-            batch.unread = len(batch.flights)
-            for row, flight in enumerate(batch.rows):
-                if flight is not None:
-                    flight.place, flight.took = (batch, row), seconds / batch.unread
-                    flow.ready[flight.leg].append(flight)
-            flow.changed.notify_all()
+            batch.unread = len(batch.items)
+            for row, item in enumerate(batch.rows):
+                if item is not None:
+                    item.place, item.took = (batch, row), seconds / batch.unread
+                    self._flow.read_next(item)
+
+    def _split(self, n: int, ring: Ring[T], batch: Batch[T]) -> None:
+        """Give the items of a batch rows of their own choice again."""
+        with self._flow.changed:
+            ring.release(batch)
+            for item in reversed(batch.items):
+                self._flow.retry(item, n, batch.bucket)
 
     def _failed(self, n: int, ring: Ring[T], batch: Batch[T], error: Exception) -> None:
-        """A batch failed: in halves where it was too large, each item alone where there were several."""
-        flow, flights = self._flow, batch.flights
+        """A batch failed: it is halved where memory was short, else each item is tried alone where there were several.
+
+        A lone item is tried again, too, where the model has gone on with smaller shapes: it is less work then.
+        """
+        flow, items = self._flow, batch.items
         if isinstance(error, flow.failures.broken):
             flow.die(error)
             return
+        short = isinstance(error, flow.failures.memory)
         with flow.changed:
-            ring.release(batch)
-            if isinstance(error, flow.failures.memory):
-                ring.shrink(batch)
-            # A graph of fixed shape may have become smaller, and the same item less work.
-            several = len(flights) > 1 or ring.stage.rows(batch.bucket) < batch.capacity
-            for flight in reversed(flights):
-                if several:
-                    flight.alone = flight.alone or not isinstance(error, flow.failures.memory)
-                    flight.leg = n
-                    flow.before[n] += 1
-                    ring.waiting.appendleft((flight, batch.bucket))
-                else:
-                    flight.finished.error = error
-                    flow.ready[flight.leg].append(flight)
-            flow.seal()
-            flow.changed.notify_all()
+            if short:
+                ring.halve(batch)
+            if len(items) == 1 and ring.stage.model.rows(batch.bucket) >= batch.capacity:
+                ring.release(batch)
+                items[0].finished.error = error
+                flow.read_next(items[0])
+                return
+            for item in items:
+                item.alone = item.alone or not short
+        self._split(n, ring, batch)

@@ -1,9 +1,9 @@
 """Items through stages within one process.
 
-Steps are done by a pool of threads, which always take what is furthest along, so that little lies about. A batched
-stage has a ring of slots; a thread for each device launches what is ready, the furthest along first, and another waits
-for it, so that the device has its next batch while one is computed. The number of items under way is bounded; taking a
-further one from the source is the pool's own act. A stage's exception travels as a value with its item.
+A pool of threads does the steps, always those of the item that is furthest along, so that few items lie in between. A
+batched stage has a ring of slots; one thread per device launches what is ready, the furthest along first, and another
+waits for it, so that the device has its next batch while one is computed. The number of items in flight is bounded;
+the pool itself takes further ones from the source. A stage's exception travels as a value with its item.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 
-from fgfast.runner.batching import Batch, Flight, Ring
+from fgfast.runner.batching import Batch, Ring, slots_of
 from fgfast.runner.device import Device
-from fgfast.runner.stages import Batched, Event, Failures, Finished, Stage, Step, T, Watch, is_batched
+from fgfast.runner.in_flight import InFlightItem, Positions
+from fgfast.runner.stages import BatchedStage, Event, Failures, Finished, Stage, Step, T, Watch
 
 Out = TypeVar("Out", covariant=True)
 
-# Seconds after which a batch that is not full goes as it is: several times what a device takes for a batch, so that
-# batches are full while items come, and little beside the time a person notices.
+# Seconds after which a batch that is not full goes with the rows it has: several times what a device takes for a batch,
+# so that batches are full while items come, and little beside the time a person notices.
 LINGER = 0.05
 
 
@@ -37,11 +38,15 @@ class Source(Protocol[Out]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Leg(Generic[T]):
-    """Steps between two batched stages, and the ring of the stage they lead to."""
+class _Segment(Generic[T]):
+    """Steps between two batched stages, and the ring of the stage that they lead to."""
 
     steps: tuple[Step[T], ...]
     ring: Ring[T] | None
+
+
+_Work = tuple[InFlightItem[T], tuple[Batch[T], int] | None]
+"""An item to carry on, or, with a batch and a row, a row to fill."""
 
 
 class Flow(Generic[T]):
@@ -55,6 +60,7 @@ class Flow(Generic[T]):
         stop: when set, no further item is taken, and those that no batched stage has launched are given back.
         failures: which exceptions mean what.
         watch: called with each piece of work, in whichever thread did it.
+        worker: name of this process, for `watch`.
         linger: seconds, see LINGER.
     """
 
@@ -68,20 +74,18 @@ class Flow(Generic[T]):
         stop: threading.Event,
         failures: Failures | None = None,
         watch: Watch | None = None,
-        seat: str = "",
+        worker: str = "",
         linger: float = LINGER,
     ) -> None:
         self._source, self._done, self.stop = source, done, stop
-        self.failures, self.watch, self.seat = failures or Failures(), watch, seat
-        self._legs = _legs(stages, linger, self.failures.memory)
-        self.rings = [leg.ring for leg in self._legs if leg.ring]
+        self.failures, self.watch, self.worker = failures or Failures(), watch, worker
+        self._segments = _segments(stages, linger, self.failures.memory)
+        self.rings = [segment.ring for segment in self._segments if segment.ring]
         self._threads = threads
-        self.limit = in_flight(stages, threads)
+        self.limit = most_in_flight(stages, threads)
         self.changed = threading.Condition()
-        self.ready: list[deque[Flight[T]]] = [deque() for _ in self._legs]
-        self._under_way = 0
-        # Items that a ring may still get: under way and not past it.
-        self.before = [0] * len(self.rings)
+        self._ready: list[deque[InFlightItem[T]]] = [deque() for _ in self._segments]
+        self._positions = Positions(len(self._segments))
         self._error: Exception | None = None
         self.dead = False
 
@@ -91,12 +95,12 @@ class Flow(Generic[T]):
             self.changed.notify_all()
 
     def run(self) -> None:
-        """Carry all items through; returns when none is under way.
+        """Carry all items through; returns when none is in flight.
 
         Raises:
             Exception: a fatal one of a stage or of `done`, after draining; at once where the device is broken.
         """
-        devices = {ring.stage.device: Device(self, ring.stage.device) for ring in self.rings}
+        devices = {ring.stage.model.device: Device(self, ring.stage.model.device) for ring in self.rings}
         jobs = [(f"pool-{n}", self._work) for n in range(self._threads)]
         for name, device in devices.items():
             jobs += [(f"{name} launch", device.launch_all), (f"{name} wait", device.wait_all)]
@@ -112,7 +116,7 @@ class Flow(Generic[T]):
     def _guarded(self, name: str, job: Callable[[], None]) -> None:
         try:
             job()
-        except BaseException as error:  # SystemExit and its like, out of somebody's extension, or a fault of ours
+        except BaseException as error:  # SystemExit and the like, out of an extension, or a fault of ours
             wrapped = error if isinstance(error, Exception) else RuntimeError(f"{name} was ended by {error!r}")
             self.die(wrapped)
 
@@ -122,144 +126,147 @@ class Flow(Generic[T]):
         thread = threading.current_thread().name
         while True:
             with self.changed:
-                while (task := self._look()) is None:
+                while (work := self._look()) is None:
                     if self.over():
                         self.changed.notify_all()
                         return
                     self.changed.wait()
-            flight, place = task
+            item, place = work
             if place is not None:
-                self._fill(flight, place, thread)
+                self._fill(item, place, thread)
             else:
-                self._carry(flight, thread)
-            del task, flight, place
+                self._carry(item, thread)
+            del work, item, place
 
-    def _look(self) -> tuple[Flight[T], tuple[Batch[T], int] | None] | None:
-        """What to do next. Looking may make a batch ready, of which the device's thread must hear. Under the lock."""
+    def _look(self) -> _Work[T] | None:
+        """What to do next. Looking may make a batch ready, of which the device's thread must know. Under the lock."""
         before = sum(len(ring.ready) for ring in self.rings)
-        task = self._next()
+        work = self._next()
         if sum(len(ring.ready) for ring in self.rings) > before:
             self.changed.notify_all()
-        return task
+        return work
 
-    def _next(self) -> tuple[Flight[T], tuple[Batch[T], int] | None] | None:
-        """What to do next: a flight to carry on, or a row to fill. Under the lock."""
+    def _next(self) -> _Work[T] | None:
+        """What to do next: an item to carry on, or a row to fill. Under the lock."""
         if self.dead:
             return None
-        for leg in range(len(self._legs) - 1, -1, -1):
-            if self.ready[leg]:
-                return self.ready[leg].popleft(), None
-            ring = self._legs[leg - 1].ring if leg else None
-            if ring is not None and (found := self._row(leg - 1, ring)) is not None:
+        for segment in range(len(self._segments) - 1, -1, -1):
+            if self._ready[segment]:
+                return self._ready[segment].popleft(), None
+            ring = self._segments[segment - 1].ring if segment else None
+            if ring is not None and (found := self._row(segment - 1, ring)) is not None:
                 return found
-        if self.stop.is_set() or self._under_way >= self.limit:
+        if self.stop.is_set() or self._positions.count() >= self.limit:
             return None
-        item = self._source.take()
-        if item is None:
+        taken = self._source.take()
+        if taken is None:
             if self._source.ended():
-                self.seal()
+                self._seal()
             return None
-        self._under_way += 1
-        for n in range(len(self.before)):
-            self.before[n] += 1
-        return Flight(Finished(item)), None
+        self._positions.enter()
+        return InFlightItem(Finished(taken)), None
 
-    def _row(self, leg: int, ring: Ring[T]) -> tuple[Flight[T], tuple[Batch[T], int] | None] | None:
-        """The first waiting flight that can have a row of the ring behind a leg."""
-        if leg == 0 and self.stop.is_set():
-            for flight, _ in ring.waiting:
-                self.leave(flight)
+    def _row(self, segment: int, ring: Ring[T]) -> _Work[T] | None:
+        """The first waiting item that can have a row of the ring behind a segment."""
+        if segment == 0 and self.stop.is_set():
+            for item, _ in ring.waiting:
+                self.leave(item)
             ring.waiting.clear()
-        for n, (flight, bucket) in enumerate(ring.waiting):
+        for n, (item, bucket) in enumerate(ring.waiting):
             try:
-                place = ring.reserve(flight, bucket, time.monotonic())
+                place = ring.reserve(item, bucket, time.monotonic())
             except Exception as error:
                 del ring.waiting[n]
-                flight.finished.error = error
-                return flight, None
+                item.finished.error = error
+                return item, None
             if place is not None:
                 del ring.waiting[n]
-                self.before[leg] -= 1
-                flight.leg = leg + 1
-                self.seal()
-                return flight, place
+                self._positions.move(item, segment + 1)
+                self._seal()
+                return item, place
         return None
 
-    def _fill(self, flight: Flight[T], place: tuple[Batch[T], int], thread: str) -> None:
-        ring = self._ring_before(flight)
+    def _fill(self, item: InFlightItem[T], place: tuple[Batch[T], int], thread: str) -> None:
+        ring = self._ring_before(item)
         batch, row = place
         start = time.monotonic()
         try:
-            ring.stage.fill(batch.slot, row, flight.finished.item)
+            ring.stage.model.fill(batch.slot, row, *ring.stage.inputs(item.finished.item))
         except Exception as error:
-            flight.finished.error = error
-        self._note(flight, f"{ring.stage.name}.fill", ring.stage.name, thread, start, len(ring.waiting))
+            item.finished.error = error
+        self._note(item, f"{ring.stage.name}.fill", ring.stage.name, thread, start, len(ring.waiting))
         with self.changed:
-            ring.filled(batch, row, flight.finished.error is not None)
+            ring.filled(batch, row, item.finished.error is not None)
             self.changed.notify_all()
-        if flight.finished.error is not None:
-            self._finish(flight)
+        if item.finished.error is not None:
+            self._finish(item)
 
-    def _carry(self, flight: Flight[T], thread: str) -> None:
-        """Read what a device made of it, do the steps of its leg, and pass it on."""
-        done = flight.finished
-        if flight.place is not None and done.error is None:
-            self._read(flight, thread)
-        legs = self._legs
-        while done.error is None and flight.leg < len(legs):
-            leg = legs[flight.leg]
-            if not all(self._step(flight, step, thread) for step in leg.steps) or leg.ring is None:
+    def _carry(self, item: InFlightItem[T], thread: str) -> None:
+        """Read what a device made of it, do the steps of its segment, and pass it on."""
+        done = item.finished
+        if item.place is not None and done.error is None:
+            self._read(item, thread)
+        while done.error is None:
+            segment = self._segments[item.segment]
+            if not all(self._step(item, step, thread) for step in segment.steps) or segment.ring is None:
                 break
-            try:
-                wanted = leg.ring.stage.wants(done.item)
-                bucket = leg.ring.stage.bucket(done.item) if wanted else None
-            except Exception as error:
-                done.stage, done.error = leg.ring.stage.name, error
-                break
-            if wanted:
-                done.stage = leg.ring.stage.name
-                with self.changed:
-                    leg.ring.waiting.append((flight, bucket))
-                    self.changed.notify_all()
+            if self._queued(item, segment.ring):
                 return
-            with self.changed:
-                self.before[flight.leg] -= 1
-                flight.leg += 1
-                self.seal()
-        self._finish(flight)
+        self._finish(item)
 
-    def _step(self, flight: Flight[T], step: Step[T], thread: str) -> bool:
+    def _queued(self, item: InFlightItem[T], ring: Ring[T]) -> bool:
+        """Whether an item waits for a ring now; else it goes past it, or failed."""
+        done, stage = item.finished, ring.stage
+        bucket: Hashable = None
+        try:
+            wanted = stage.wants(done.item)
+            if wanted:
+                bucket = stage.bucket(done.item)
+        except Exception as error:
+            done.stage, done.error = stage.name, error
+            return False
+        with self.changed:
+            if wanted:
+                done.stage = stage.name
+                ring.waiting.append((item, bucket))
+                self.changed.notify_all()
+            else:
+                self._positions.move(item, item.segment + 1)
+                self._seal()
+        return wanted
+
+    def _step(self, item: InFlightItem[T], step: Step[T], thread: str) -> bool:
         """Do a step; whether it went well."""
-        flight.finished.stage = step.name
+        item.finished.stage = step.name
         start = time.monotonic()
         try:
-            step(flight.finished.item)
+            step(item.finished.item)
         except Exception as error:
-            flight.finished.error = error
-        self._note(flight, step.name, step.name, thread, start, len(self.ready[flight.leg]))
-        return flight.finished.error is None
+            item.finished.error = error
+        self._note(item, step.name, step.name, thread, start, len(self._ready[item.segment]))
+        return item.finished.error is None
 
-    def _read(self, flight: Flight[T], thread: str) -> None:
-        assert flight.place is not None
-        batch, row = flight.place
-        ring = self._ring_before(flight)
+    def _read(self, item: InFlightItem[T], thread: str) -> None:
+        assert item.place is not None
+        batch, row = item.place
+        ring = self._ring_before(item)
         start = time.monotonic()
         try:
-            ring.stage.read(batch.slot, row, flight.finished.item)
+            ring.stage.store(item.finished.item, ring.stage.model.read(batch.slot, row))
         except Exception as error:
-            flight.finished.error = error
-        flight.finished.spend(ring.stage.name, flight.took)
-        self._note(flight, f"{ring.stage.name}.after", ring.stage.name, thread, start, len(self.ready[flight.leg]))
-        flight.place = None
+            item.finished.error = error
+        item.finished.spend(ring.stage.name, item.took)
+        self._note(item, f"{ring.stage.name}.after", ring.stage.name, thread, start, len(self._ready[item.segment]))
+        item.place = None
         with self.changed:
             batch.unread -= 1
             if not batch.unread:
                 ring.release(batch)
                 self.changed.notify_all()
 
-    def _finish(self, flight: Flight[T]) -> None:
-        """Hand a flight out that needs no more work."""
-        error = flight.finished.error
+    def _finish(self, item: InFlightItem[T]) -> None:
+        """Hand out an item that needs no more work."""
+        error = item.finished.error
         if isinstance(error, self.failures.broken):
             self.die(error)
             return
@@ -267,42 +274,56 @@ class Flow(Generic[T]):
             if isinstance(error, self.failures.fatal):
                 self._fail(error)
             else:
-                self._done(flight.finished)
+                self._done(item.finished)
         except Exception as fault:  # a fault of `done` itself: nothing sensible can be recorded
             self._fail(fault)
         with self.changed:
-            self.leave(flight)
+            self.leave(item)
+
+    # What the devices use, under the lock.
+
+    def read_next(self, item: InFlightItem[T]) -> None:
+        """An item comes from a device: its result is to be read, or its error handed out."""
+        self._ready[item.segment].append(item)
+        self.changed.notify_all()
+
+    def retry(self, item: InFlightItem[T], ring: int, bucket: Hashable) -> None:
+        """An item waits for a ring once more, before all others."""
+        self._positions.move(item, ring)
+        self.rings[ring].waiting.appendleft((item, bucket))
+        self._seal()
+        self.changed.notify_all()
+
+    def leave(self, item: InFlightItem[T]) -> None:
+        """An item is in flight no more."""
+        self._positions.leave(item)
+        self._seal()
+        self.changed.notify_all()
+
+    def over(self) -> bool:
+        """Whether nothing is in flight and nothing will be."""
+        return self.dead or (not self._positions.count() and (self.stop.is_set() or self._source.ended()))
+
+    def _seal(self) -> None:
+        """Send off batches that nothing more can come to."""
+        if not (self.stop.is_set() or self._source.ended()):
+            return
+        for n, ring in enumerate(self.rings):
+            if not self._positions.may_reach(n):
+                ring.seal(0.0, everything=True)
 
     # What both share.
 
-    def _ring_before(self, flight: Flight[T]) -> Ring[T]:
-        ring = self._legs[flight.leg - 1].ring
+    def _ring_before(self, item: InFlightItem[T]) -> Ring[T]:
+        ring = self._segments[item.segment - 1].ring
         assert ring is not None
         return ring
 
-    def _note(self, flight: Flight[T], stage: str, name: str, thread: str, start: float, waiting: int) -> None:
+    def _note(self, item: InFlightItem[T], stage: str, name: str, thread: str, start: float, waiting: int) -> None:
         end = time.monotonic()
-        flight.finished.spend(name, end - start)
+        item.finished.spend(name, end - start)
         if self.watch:
-            self.watch(Event(stage, self.seat, thread, start, end, 1, waiting))
-
-    def leave(self, flight: Flight[T]) -> None:
-        """A flight is no more under way. Under the lock."""
-        self._under_way -= 1
-        for n in range(flight.leg, len(self.before)):
-            self.before[n] -= 1
-        self.seal()
-        self.changed.notify_all()
-
-    def seal(self) -> None:
-        """Send off batches that nothing more can come to. Under the lock."""
-        no_more = self.stop.is_set() or self._source.ended()
-        for n, ring in enumerate(self.rings):
-            if no_more and not self.before[n]:
-                ring.seal(0.0, everything=True)
-
-    def over(self) -> bool:
-        return self.dead or (not self._under_way and (self.stop.is_set() or self._source.ended()))
+            self.watch(Event(stage, self.worker, thread, start, end, 1, waiting))
 
     def _fail(self, error: Exception) -> None:
         """The run ends after draining."""
@@ -312,7 +333,7 @@ class Flow(Generic[T]):
             self.changed.notify_all()
 
     def die(self, error: Exception) -> None:
-        """The run ends at once; what is under way is lost."""
+        """The run ends at once; what is in flight is lost."""
         with self.changed:
             self._error = self._error or error
             self.dead = True
@@ -320,26 +341,19 @@ class Flow(Generic[T]):
             self.changed.notify_all()
 
 
-def in_flight(stages: Sequence[Stage[Any]], threads: int) -> int:
-    """Items that are under way at most: one for each thread, and all rows of all slots."""
-    batched = [cast("Batched[Any]", stage) for stage in stages if is_batched(stage)]
-    return threads + sum(_slots(stage) * stage.batch for stage in batched)
+def most_in_flight(stages: Sequence[Stage[Any]], threads: int) -> int:
+    """The most items in flight: one per thread, and all rows of all slots."""
+    return threads + sum(slots_of(stage) * stage.model.batch for stage in stages if isinstance(stage, BatchedStage))
 
 
-def _slots(stage: Batched[Any]) -> int:
-    """Slots of a ring: those on the device, one being filled, one being read."""
-    return stage.depth + 2
-
-
-def _legs(stages: Sequence[Stage[T]], linger: float, memory: tuple[type[Exception], ...]) -> list[_Leg[T]]:
-    legs: list[_Leg[T]] = []
+def _segments(stages: Sequence[Stage[T]], linger: float, memory: tuple[type[Exception], ...]) -> list[_Segment[T]]:
+    segments: list[_Segment[T]] = []
     steps: list[Step[T]] = []
     for stage in stages:
-        if is_batched(stage):
-            batched = cast("Batched[T]", stage)
-            legs.append(_Leg(tuple(steps), Ring(batched, _slots(batched), linger, memory)))
+        if isinstance(stage, BatchedStage):
+            segments.append(_Segment(tuple(steps), Ring(stage, linger, memory)))
             steps = []
         else:
-            steps.append(cast("Step[T]", stage))
-    legs.append(_Leg(tuple(steps), None))
-    return legs
+            steps.append(stage)
+    segments.append(_Segment(tuple(steps), None))
+    return segments

@@ -16,14 +16,14 @@ R = TypeVar("R")
 def run(
     items: Iterable[T],
     stages: Sequence[Stage[T]],
-    close: Callable[[Finished[T]], R],
+    result_of: Callable[[Finished[T]], R],
     collect: Callable[[list[R]], None],
     *,
-    workers: int,
+    threads: int,
     stop: threading.Event,
     failures: Failures | None = None,
     watch: Watch | None = None,
-    seat: str = "",
+    worker: str = "",
     linger: float = LINGER,
 ) -> None:
     """Carry every item through all stages; return when all are collected.
@@ -31,15 +31,15 @@ def run(
     Args:
         items: taken one at a time as threads become free.
         stages: in order.
-        close: called in a thread of the pool; turns a finished item into what is kept of it. Results wait for the
+        result_of: called in a thread of the pool; turns a finished item into what is kept of it. Results wait for the
             collector by the hundred, so they must not hold what is large.
         collect: called in this thread with the results, in the order in which they finish.
-        workers: threads of the pool.
-        stop: when set, no further item is taken; those under way are finished and collected, but for those that have
+        threads: of the pool.
+        stop: when set, no further item is taken; those in flight are finished and collected, except those that have
             not reached a device yet.
         failures: which exceptions mean what. The first fatal one is raised here after draining.
         watch: called with each piece of work.
-        seat: what `watch` is told that this process is.
+        worker: name of this process, for `watch`.
         linger: see fgfast.runner.flow.
     """
     outbox: Outbox[R] = Outbox()
@@ -47,12 +47,12 @@ def run(
     flow = Flow(
         stages,
         source,
-        lambda finished: outbox.put(close(finished)),
-        threads=workers,
+        lambda finished: outbox.put(result_of(finished)),
+        threads=threads,
         stop=stop,
         failures=failures,
         watch=watch,
-        seat=seat,
+        worker=worker,
         linger=linger,
     )
     errors: list[BaseException] = []
@@ -91,7 +91,7 @@ class _Items(Generic[T]):
         self.error: Exception | None = None
 
     def take(self) -> T | None:
-        """As Source.take."""
+        """The next item; see Source."""
         if self._ended:
             return None
         try:
@@ -103,5 +103,5 @@ class _Items(Generic[T]):
         return None
 
     def ended(self) -> bool:
-        """As Source.ended."""
+        """Whether the iterable is at its end; see Source."""
         return self._ended

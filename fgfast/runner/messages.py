@@ -1,26 +1,27 @@
 """What parent and worker processes tell each other: pickled tuples over the worker's standard input and output.
 
 Parent to worker:
-    ("open", job, seat, watched, table)
-                                    load what is needed; the first message. `table`: file for what is touched
+    ("open", job, spec, watched, table)
+                                    load what is needed; the first message. `table`: file of the in-flight table
     ("work", [(ticket, item)])      to be done
     ("end",)                        no more work comes; finish what there is
-    ("stop",)                       finish what is under way on a device, forget the rest
+    ("stop",)                       finish what is in flight on a device, forget the rest
 
 Worker to parent:
     ("opened", window, facts)       ready; takes so many items at a time
     ("refused", error)              cannot open
-    ("results", [(ticket, passed, value)], [event])
+    ("results", [(ticket, handed_off, value)], [event])
     ("log", level, text)
-    ("failed", error)               nothing more can be done at all; what was under way is finished
+    ("failed", error)               nothing more can be done at all; what was in flight is finished
     ("broken", text)                this process is beyond repair
-    ("ended",)                      the last word
+    ("ended",)                      the last message
 """
 
 from __future__ import annotations
 
 import contextlib
 import pickle
+import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,36 +37,67 @@ Result = TypeVar("Result", covariant=True)
 Message = tuple[Any, ...]
 
 # Exit status of a worker that its device has left in no state to go on; EX_SOFTWARE of sysexits.h.
-BROKEN = 70
+EXIT_BROKEN = 70
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
-    """A place for a worker process.
+class Exit:
+    """How a process ended.
+
+    Attributes:
+        signal: the number of the signal that ended it; None where none did.
+        code: its exit status; None where a signal ended it. Both are None of a process that does not end.
+    """
+
+    signal: int | None = None
+    code: int | None = None
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed from outside, or by its parent: SIGKILL."""
+        return self.signal is not None and self.signal == getattr(signal, "SIGKILL", None)
+
+    @property
+    def broken(self) -> bool:
+        """Whether its device left it in no state to go on."""
+        return self.code == EXIT_BROKEN
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            try:
+                return f"signal {signal.Signals(self.signal).name}"
+            except ValueError:
+                return f"signal {self.signal}"
+        return "does not end, even when killed" if self.code is None else f"exit status {self.code}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What one worker process is for.
 
     Attributes:
         name: unique: "cpu", "cuda:0", "cpu#2".
         device: what it works on.
-        parts: the first part of the job that it does, and the one behind its last.
+        phases: the first phase of the job that it does, and the one behind its last.
     """
 
     name: str
     device: str
-    parts: tuple[int, int] = (0, 1)
+    phases: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Passed(Generic[T]):
-    """What `close` returns of an item that is through with a part and goes on to the next, maybe elsewhere."""
+class Handoff(Generic[T]):
+    """What a runtime keeps of an item that is through with a phase and goes on to the next, maybe elsewhere."""
 
     item: T
 
 
-class Opened(Protocol[Item, Result]):
+class JobRuntime(Protocol[Item, Result]):
     """A job, opened in a worker process.
 
     Attributes:
-        stages: of its parts, in order.
+        stages: of its phases, in order.
         threads: of the pool.
         failures: which exceptions mean what.
         facts: about it, for the parent; plain values.
@@ -83,7 +115,7 @@ class Opened(Protocol[Item, Result]):
     @property
     def facts(self) -> dict[str, Any]: ...
 
-    def close(self, finished: Finished[Item]) -> Result | Passed[Item]:
+    def result_of(self, finished: Finished[Item]) -> Result | Handoff[Item]:
         """What is kept of a finished item; called in a thread of the pool."""
 
 
@@ -91,13 +123,13 @@ class Job(Protocol[Item, Result]):
     """Something to be done to items. It is pickled, and opened in the worker process.
 
     Attributes:
-        parts: into how many it can be split over devices.
+        phases: into how many it can be split over devices.
     """
 
     @property
-    def parts(self) -> int: ...
+    def phases(self) -> int: ...
 
-    def open(self, seat: Seat) -> Opened[Item, Result]:
+    def open(self, spec: WorkerSpec) -> JobRuntime[Item, Result]:
         """Load what is needed; whatever device there is must have been tried when this returns."""
 
 

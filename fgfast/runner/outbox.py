@@ -1,4 +1,4 @@
-"""Results on their way from those who work to the one who collects, who is woken for a batch and not for each."""
+"""Results on their way from the workers to the collector, which is woken per batch and not per result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ R = TypeVar("R")
 # (a disk sync or two) is then spread over many samples, and a kill costs at most half a second of work.
 BATCH = 256
 _BATCH_SECONDS = 0.5
-# Who puts results in waits when the collector is so far behind: back-pressure from the disk.
+# `put` waits when the collector is so far behind: back-pressure from the disk.
 MOST_WAITING = 4 * BATCH
 
 
@@ -41,13 +41,13 @@ class Outbox(Generic[R]):
             self._changed.notify_all()
 
     def abandon(self) -> None:
-        """Nobody collects any more; nobody must wait."""
+        """Results are not collected any more; `put` must not wait."""
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
 
     def batches(self) -> Iterator[list[R]]:
-        """What has come, when it is a batch or half a second has passed, until the outbox is closed."""
+        """Batches of results, one when it is full or half a second has passed, until the outbox is closed."""
         closed = False
         while not closed:
             with self._changed:

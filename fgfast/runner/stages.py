@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -11,7 +11,7 @@ Item = TypeVar("Item", contravariant=True)
 
 
 class Step(Protocol[Item]):
-    """Work on one item. Called from several threads at once; writes its result into the item."""
+    """Work on one item. Several threads call it at once; it writes its result into the item."""
 
     @property
     def name(self) -> str: ...
@@ -19,22 +19,18 @@ class Step(Protocol[Item]):
     def __call__(self, item: Item, /) -> None: ...
 
 
-class Batched(Protocol[Item]):
-    """Work on many items at once, on a device.
+class SlotModel(Protocol):
+    """A model that computes batches on a device, in slots.
 
-    A slot holds the buffers of one batch and whatever queue the device has for it. The stage makes slots, the runner
-    keeps a ring of them and hands each around: its rows are filled by threads of the pool, the device's own thread
-    launches it, and when the device is through, threads of the pool read its rows.
+    A slot holds the buffers of one batch and whatever queue the device has for it. The model makes slots; the runner
+    keeps a ring of them and hands each around: threads of the pool fill its rows, the device's own thread launches it,
+    and when the device is through, threads of the pool read its rows. `inputs` is what the model takes per row.
 
     Attributes:
-        name: of the stage.
-        device: what it occupies; stages of one device take turns.
-        batch: most rows of any slot.
-        depth: batches that may be queued on the device at a time; 1 where launching means computing.
+        device: what it occupies; models on one device take turns.
+        batch: the most rows of any slot.
+        depth: how many batches may be queued on the device at a time; 1 where launching means computing.
     """
-
-    @property
-    def name(self) -> str: ...
 
     @property
     def device(self) -> str: ...
@@ -45,20 +41,17 @@ class Batched(Protocol[Item]):
     @property
     def depth(self) -> int: ...
 
-    def wants(self, item: Item, /) -> bool:
-        """Whether it has anything to do with an item; what it does not want goes past it."""
-
-    def bucket(self, item: Item, /) -> Hashable:
-        """Items of one bucket can share a batch."""
+    def bucket(self, *inputs: Any) -> Any:
+        """The bucket of these inputs, hashable; inputs of one bucket can share a batch. Any thread; quick."""
 
     def rows(self, bucket: Any, /) -> int:
-        """Rows that a slot of this bucket has, at most `batch`."""
+        """How many rows a batch of this bucket may have now, at most `batch`."""
 
     def slot(self, bucket: Any, /) -> Any:
-        """A new slot with all its buffers, to be used again and again."""
+        """A new slot with all its buffers, which is used again and again."""
 
-    def fill(self, slot: Any, row: int, item: Item, /) -> None:
-        """Write an item into its row. Called for several rows at once."""
+    def fill(self, slot: Any, row: int, /, *inputs: Any) -> None:
+        """Write inputs into a row. Any thread; several rows at once."""
 
     def launch(self, slot: Any, rows: int, /) -> None:
         """Queue the first `rows` rows on the device. A row may hold what an earlier batch left there."""
@@ -66,16 +59,75 @@ class Batched(Protocol[Item]):
     def wait(self, slot: Any, /) -> None:
         """Return when the results of the slot can be read."""
 
-    def read(self, slot: Any, row: int, item: Item, /) -> None:
-        """Write the result of a row into its item."""
+    def read(self, slot: Any, row: int, /) -> Any:
+        """The result of a row. Any thread."""
+
+    def shrink(self) -> None:
+        """A batch did not fit into the device's memory: where shapes are fixed, go on with smaller ones.
+
+        The thread that launches calls it.
+        """
 
 
-Stage = Step[Item] | Batched[Item]
+def _always(item: Any) -> bool:
+    return True
 
 
-def is_batched(stage: object) -> bool:
-    """Whether a stage works on batches."""
-    return hasattr(stage, "launch")
+@dataclass(frozen=True, slots=True)
+class BatchedStage(Generic[T]):
+    """A stage that a model on slots carries out.
+
+    Attributes:
+        name: the stage's name.
+        model: what computes it.
+        inputs: item -> what the model takes per row.
+        store: writes the result of a row into its item.
+        wants: whether the stage has anything to do with an item; it passes by what it does not want.
+    """
+
+    name: str
+    model: SlotModel
+    inputs: Callable[[T], tuple[Any, ...]]
+    store: Callable[[T, Any], None]
+    wants: Callable[[T], bool] = _always
+
+    def bucket(self, item: T) -> Hashable:
+        """The bucket of an item; items of one bucket can share a batch."""
+        found: Hashable = self.model.bucket(*self.inputs(item))
+        return found
+
+
+Stage = Step[T] | BatchedStage[T]
+
+
+def run_batch(model: SlotModel, rows: Sequence[tuple[Any, ...]], slot: Any = None) -> list[Any]:
+    """Compute one batch in the calling thread.
+
+    Args:
+        model: what computes it.
+        rows: the inputs per row, all of one bucket, at most as many as the bucket's rows.
+        slot: a slot to use; None makes one.
+
+    Returns:
+        The results, in the order of the rows.
+    """
+    if slot is None:
+        slot = model.slot(model.bucket(*rows[0]))
+    for row, inputs in enumerate(rows):
+        model.fill(slot, row, *inputs)
+    model.launch(slot, len(rows))
+    model.wait(slot)
+    return [model.read(slot, row) for row in range(len(rows))]
+
+
+def run_item(stages: Sequence[Stage[T]], item: T) -> None:
+    """Carry one item through stages in the calling thread; the first exception ends it."""
+    for stage in stages:
+        if not isinstance(stage, BatchedStage):
+            stage(item)
+        elif stage.wants(item):
+            (result,) = run_batch(stage.model, [stage.inputs(item)])
+            stage.store(item, result)
 
 
 @dataclass(slots=True)
@@ -86,7 +138,7 @@ class Finished(Generic[T]):
         item: the item.
         stage: name of the last stage it entered.
         error: what that stage raised, or None when all went well.
-        seconds: stage name -> seconds spent; of a batch the item's share.
+        seconds: stage name -> seconds spent; of a batch, the item's share.
     """
 
     item: T
@@ -101,11 +153,11 @@ class Finished(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One piece of work of one stage, for those who measure.
+    """One piece of work of one stage, for measurements.
 
     Attributes:
-        stage: its name; "NAME.fill" is the preparation of a batched one, "NAME.after" reading what came of it.
-        seat: the worker process, "cpu", "cuda:0"; empty for the parent's own work.
+        stage: its name; "NAME.fill" prepares a batched one, "NAME.after" reads its results.
+        worker: the worker process, "cpu", "cuda:0"; empty for the parent's own work.
         thread: "pool-0", ..., or "device".
         start, end: seconds of time.monotonic(), one clock for all processes of a machine.
         items: items in it.
@@ -113,7 +165,7 @@ class Event:
     """
 
     stage: str
-    seat: str
+    worker: str
     thread: str
     start: float
     end: float
@@ -131,7 +183,7 @@ class Failures:
     Attributes:
         fatal: nothing more can be done at all (the disk is full): the run ends after draining.
         memory: a batch was too large for its device: it is halved.
-        broken: the device or the process is beyond repair: a worker process ends, and what it held is tried again.
+        broken: the device or the process is beyond repair: a worker process ends, and its in-flight items are retried.
     """
 
     fatal: tuple[type[Exception], ...] = ()

@@ -1,5 +1,5 @@
-"""What is still to be done, as the parent sees it: new items, those between two parts of the job, those to be tried
-alone; and when an item is given up.
+"""What is still to be done, for the parent: new items, items between two phases, items to be tried alone; and when the
+parent quarantines an item.
 """
 
 from __future__ import annotations
@@ -9,59 +9,59 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from fgfast.runner.messages import Seat
+from fgfast.runner.messages import WorkerSpec
 
 T = TypeVar("T")
 
-# An item is given up when a worker dies with it alone, and, where there are several seats, on a second one: the first
-# device may be to blame. Being killed from outside (by the system for want of memory, by a person) says less about the
-# item: then it takes so many deaths.
+# An item is quarantined when a worker crashes with it alone, and, where there are several workers, a second one does:
+# the first device may be to blame. Being killed from outside (by the system for want of memory, by a person) says less
+# about the item: then it takes so many crashes.
 _ALONE, _KILLED = 2, 3
 
 
 @dataclass(slots=True, eq=False)
 class Task(Generic[T]):
-    """An item on its way through the parts of the job.
+    """An item on its way through the phases of the job.
 
     Attributes:
         ticket: its number.
         item: the item.
-        part: which part of the job is next.
-        deaths: how often a worker died with it.
-        alone: seats on which it was the only one when a worker died of something of its own.
-        killed: how often it was the only one when a worker was killed from outside.
+        phase: which phase of the job is next.
+        crashes: how often a worker crashed with it in flight.
+        alone: names of workers in which it was the only item when they crashed of something of their own.
+        killed: how often it was the only item when a worker was killed from outside.
     """
 
     ticket: int
     item: T
-    part: int = 0
-    deaths: int = 0
+    phase: int = 0
+    crashes: int = 0
     alone: set[str] = field(default_factory=set)
     killed: int = 0
 
-    def fits(self, seat: Seat) -> bool:
-        """Whether its next part is done on a seat."""
-        return seat.parts[0] <= self.part < seat.parts[1]
+    def fits(self, spec: WorkerSpec) -> bool:
+        """Whether a worker does its next phase."""
+        return spec.phases[0] <= self.phase < spec.phases[1]
 
-    def died(self, seat: str, single: bool, killed: bool) -> None:
-        """A worker died with it in its hands.
+    def crashed(self, worker: str, single: bool, killed: bool) -> None:
+        """A worker crashed with the item in flight.
 
         Args:
-            seat: whose worker.
-            single: nothing else was there.
+            worker: its name.
+            single: nothing else was in flight.
             killed: the worker was killed from outside.
         """
-        self.deaths += 1
+        self.crashes += 1
         if single and killed:
             self.killed += 1
         elif single:
-            self.alone.add(seat)
+            self.alone.add(worker)
 
-    def hopeless(self, seats: Iterable[Seat]) -> bool:
-        """Whether it is to be given up, where these seats are left. Without any nothing can be said of it."""
-        seats = list(seats)
-        untried = any(self.fits(seat) and seat.name not in self.alone for seat in seats)
-        return len(self.alone) >= _ALONE or self.killed >= _KILLED or bool(self.alone and seats and not untried)
+    def hopeless(self, workers: Iterable[WorkerSpec]) -> bool:
+        """Whether the item is to be quarantined, where these workers are left. Without any, nothing can be said."""
+        specs = list(workers)
+        untried = any(self.fits(spec) and spec.name not in self.alone for spec in specs)
+        return len(self.alone) >= _ALONE or self.killed >= _KILLED or bool(self.alone and specs and not untried)
 
 
 class Tasks(Generic[T]):
@@ -69,35 +69,35 @@ class Tasks(Generic[T]):
 
     Args:
         items: taken when a worker has nothing else to do.
-        parts: of the job.
+        phases: of the job.
 
     Attributes:
-        alone: to be tried with nothing else beside them.
+        alone: tasks to be tried with nothing else beside them.
         error: what `items` raised.
     """
 
-    def __init__(self, items: Iterable[T], parts: int) -> None:
+    def __init__(self, items: Iterable[T], phases: int) -> None:
         self._items: Iterator[T] | None = iter(items)
-        self._waiting: list[deque[Task[T]]] = [deque() for _ in range(parts)]
+        self._waiting: list[deque[Task[T]]] = [deque() for _ in range(phases)]
         self._tickets = 0
         self.alone: deque[Task[T]] = deque()
         self.error: Exception | None = None
 
     def ended(self) -> bool:
-        """Whether there is nothing left and will be nothing more, but for what workers have."""
+        """Whether nothing is left and nothing more will come, except what workers have."""
         return self._items is None and not self.alone and not any(self._waiting)
 
-    def next(self, parts: tuple[int, int], most_between: int) -> Task[T] | None:
-        """The task that is furthest along, of those that a seat of these parts can do; then a new one.
+    def next(self, phases: tuple[int, int], most_between: int) -> Task[T] | None:
+        """The task that is furthest along, of those that a worker of these phases can do; then a new one.
 
         Args:
-            parts: the first, and the one behind the last.
-            most_between: where more tasks wait between two parts, no new one is begun.
+            phases: the first, and the one behind the last.
+            most_between: where more tasks wait between two phases, no new one is begun.
         """
-        first, end = parts
-        for part in range(end - 1, first - 1, -1):
-            if self._waiting[part]:
-                return self._waiting[part].popleft()
+        first, end = phases
+        for phase in range(end - 1, first - 1, -1):
+            if self._waiting[phase]:
+                return self._waiting[phase].popleft()
         crowded = any(len(waiting) > most_between for waiting in self._waiting[1:])
         if first > 0 or self._items is None or crowded:
             return None
@@ -112,12 +112,12 @@ class Tasks(Generic[T]):
         self._tickets += 1
         return Task(self._tickets, item)
 
-    def passed(self, task: Task[T], item: T, part: int) -> None:
-        """A task is through with the parts before `part`."""
-        task.item, task.part = item, part
-        self._waiting[part].append(task)
+    def handed_off(self, task: Task[T], item: T, phase: int) -> None:
+        """A task is through with the phases before `phase`."""
+        task.item, task.phase = item, phase
+        self._waiting[phase].append(task)
 
     def put_back(self, tasks: Iterable[Task[T]]) -> None:
-        """Tasks that were given and never touched, first in line again and in their order."""
+        """Tasks that were given out and never begun are first in line again, in their order."""
         for task in reversed(list(tasks)):
-            self._waiting[task.part].appendleft(task)
+            self._waiting[task.phase].appendleft(task)

@@ -1,4 +1,4 @@
-"""A worker process: opens a job on one seat, does what it is given, and notes what it touches before it does.
+"""A worker process: it opens a job, does what it is given, and notes in its in-flight table what it begins.
 
 It ends when its parent does: reading from a parent that is gone gives nothing, and Linux is asked to end it at once.
 """
@@ -15,11 +15,11 @@ from collections import deque
 from typing import Any
 
 from fgfast.runner.flow import Flow
-from fgfast.runner.messages import BROKEN, Channel, Opened, Passed, portable
-from fgfast.runner.stages import Event, Finished, is_batched
-from fgfast.runner.touched import Touched
+from fgfast.runner.in_flight_table import InFlightTable
+from fgfast.runner.messages import EXIT_BROKEN, Channel, Handoff, JobRuntime, portable
+from fgfast.runner.stages import BatchedStage, Event, Finished
 
-# Results go to the parent together that come within so many seconds: a message costs it some 50 us.
+# Results that come within so many seconds go to the parent together: a message costs it some 50 us.
 _GATHER = 0.005
 # Threads of the pool give up Python's lock after so many seconds where a device waits for the thread that launches;
 # elsewhere Python's own 5 ms cost less.
@@ -27,7 +27,7 @@ _SWITCH = 0.001
 
 
 def main() -> None:
-    """Run until the parent says that it is over."""
+    """Run until the parent ends it."""
     channel = _channel()
     _end_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent's to answer, who lets this process finish what it has
@@ -36,15 +36,15 @@ def main() -> None:
     first = channel.receive()
     if first is None:
         os._exit(0)
-    _, job, seat, watched, table = first
-    touched = Touched(table)
-    touched.unlink()  # the parent has it open, too
+    _, job, spec, watched, path = first
+    table = InFlightTable(path)
+    table.unlink()  # the parent has it open, too
     try:
-        opened = job.open(seat)
+        runtime = job.open(spec)
     except BaseException as error:
         channel.send("refused", portable(error))
         os._exit(1)
-    status = Worker(channel, opened, seat.name, watched, touched).run()
+    status = Worker(channel, runtime, spec.name, watched, table).run()
     os._exit(status)  # threads of libraries may hang; nothing is left to do
 
 
@@ -85,57 +85,59 @@ def _send_logs(channel: Channel) -> None:
 
 
 class Worker:
-    """A job on a seat, in this process.
+    """A job in this process.
 
     Args:
         channel: to the parent.
-        opened: the job.
-        seat: its name.
-        watched: whether the parent wants to know of each piece of work.
-        touched: where to note what is touched.
+        runtime: the job, opened.
+        name: the worker's name.
+        watched: whether the parent wants each piece of work reported.
+        table: where to note what is in flight.
     """
 
-    def __init__(self, channel: Channel, opened: Opened[Any, Any], seat: str, watched: bool, touched: Touched) -> None:
-        self._channel, self._opened = channel, opened
-        if any(is_batched(stage) and getattr(stage, "depth", 1) > 1 for stage in opened.stages):
+    def __init__(
+        self, channel: Channel, runtime: JobRuntime[Any, Any], name: str, watched: bool, table: InFlightTable
+    ) -> None:
+        self._channel, self._runtime = channel, runtime
+        if any(isinstance(stage, BatchedStage) and stage.model.depth > 1 for stage in runtime.stages):
             sys.setswitchinterval(_SWITCH)
         self._stop = threading.Event()
-        self._inbox = _Inbox(touched)
-        self._post = _Post(channel)
+        self._inbox = _Inbox(table)
+        self._results = _Results(channel)
         self.flow: Flow[Any] = Flow(
-            opened.stages,
+            runtime.stages,
             self._inbox,
             self._done,
-            threads=opened.threads,
+            threads=runtime.threads,
             stop=self._stop,
-            failures=opened.failures,
-            watch=self._post.event if watched else None,
-            seat=seat,
+            failures=runtime.failures,
+            watch=self._results.event if watched else None,
+            worker=name,
         )
 
     def run(self) -> int:
         """Work until told to end. Returns the exit status."""
-        self._channel.send("opened", self.flow.limit, self._opened.facts)
+        self._channel.send("opened", self.flow.limit, self._runtime.facts)
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         try:
             self.flow.run()
-        except self._opened.failures.broken as error:
-            self._post.flush()
+        except self._runtime.failures.broken as error:
+            self._results.flush()
             self._channel.send("broken", f"{type(error).__name__}: {error}")
-            return BROKEN
+            return EXIT_BROKEN
         except Exception as error:
-            self._post.flush()
+            self._results.flush()
             self._channel.send("failed", portable(error))
             return 1
-        self._post.flush()
+        self._results.flush()
         self._channel.send("ended")
         return 0
 
     def _done(self, finished: Finished[Any]) -> None:
-        value = self._opened.close(finished)
+        value = self._runtime.result_of(finished)
         ticket = self._inbox.done_with(finished.item)
-        passed = isinstance(value, Passed)
-        self._post.put((ticket, passed, value.item if passed else value))
+        handed_off = isinstance(value, Handoff)
+        self._results.put((ticket, handed_off, value.item if handed_off else value))
 
     def _receive(self) -> None:
         while (message := self._channel.receive()) is not None:
@@ -152,8 +154,8 @@ class Worker:
 class _Inbox:
     """Items from the parent, as a source."""
 
-    def __init__(self, touched: Touched) -> None:
-        self._touched = touched
+    def __init__(self, table: InFlightTable) -> None:
+        self._table = table
         self._waiting: deque[tuple[int, Any]] = deque()
         self._tickets: dict[int, int] = {}
         self._over = False
@@ -165,27 +167,27 @@ class _Inbox:
         self._over = True
 
     def take(self) -> Any | None:
-        """As Source.take."""
+        """The next item; see Source."""
         if not self._waiting:
             return None
         ticket, item = self._waiting.popleft()
-        self._tickets[id(item)] = ticket  # whoever took it holds it until it is done
-        self._touched.begin(ticket)
+        self._tickets[id(item)] = ticket  # the flow holds the item until it is done
+        self._table.begin(ticket)
         return item
 
     def ended(self) -> bool:
-        """As Source.ended."""
+        """Whether the parent has ended the work and all of it was taken; see Source."""
         return self._over and not self._waiting
 
     def done_with(self, item: Any) -> int:
         """The ticket of an item to which nothing more is done."""
         ticket = self._tickets.pop(id(item))
-        self._touched.end(ticket)
+        self._table.end(ticket)
         return ticket
 
 
-class _Post:
-    """Results and events on their way to the parent, a few together."""
+class _Results:
+    """Results and events on their way to the parent, several per message."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -193,7 +195,7 @@ class _Post:
         self._results: list[tuple[int, bool, Any]] = []
         self._events: list[Event] = []
         self._some = threading.Event()
-        threading.Thread(target=self._send_all, name="post", daemon=True).start()
+        threading.Thread(target=self._send_all, name="results", daemon=True).start()
 
     def put(self, result: tuple[int, bool, Any]) -> None:
         with self._lock:
@@ -222,6 +224,6 @@ class _Post:
                 self.flush()
             except OSError:
                 os._exit(0)  # the parent is gone
-            except BaseException as error:  # a result that cannot be sent is lost, and nobody would look for it
+            except BaseException as error:  # a result that cannot be sent would be lost unnoticed
                 self._channel.send("failed", portable(error))
                 os._exit(1)

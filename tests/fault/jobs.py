@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fgfast.errors import DeviceMemoryError
-from fgfast.runner import Failures, Finished, Passed, Seat
+from fgfast.runner import Failures, Finished, Handoff, WorkerSpec
 
 
 class DeviceBrokenError(Exception):
@@ -28,7 +28,7 @@ class Item:
     number: int
     act: str = ""
     note: str = ""
-    parts: list[str] = field(default_factory=list)
+    phases: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -84,33 +84,33 @@ def _fail_to_read() -> None:
 
 
 @dataclass
-class Open:
+class Runtime:
     stages: list[Any]
     last: bool
     threads: int = 2
     failures: Failures = field(default_factory=lambda: Failures(fatal=(FullError,), broken=(DeviceBrokenError,)))
     facts: dict[str, Any] = field(default_factory=lambda: {"pid": os.getpid()})
 
-    def close(self, finished: Finished[Item]) -> Any:
+    def result_of(self, finished: Finished[Item]) -> Any:
         if not self.last and finished.error is None:
-            return Passed(finished.item)
+            return Handoff(finished.item)
         if finished.item.note:
             return Crossing(finished.item.number, finished.item.note)
         how = f"{type(finished.error).__name__}: {finished.error}" if finished.error else "done"
-        return finished.item.number, how, tuple(finished.item.parts)
+        return finished.item.number, how, tuple(finished.item.phases)
 
 
 @dataclass
-class Part:
-    """Notes on which seat an item had a part done."""
+class Phase:
+    """Notes which worker did a phase of an item."""
 
-    part: int
-    seat: str
-    name: str = "part"
+    phase: int
+    worker: str
+    name: str = "phase"
 
     def __call__(self, item: Item) -> None:
-        if len(item.parts) <= self.part:
-            item.parts.append(f"{self.seat}/{self.part}")
+        if len(item.phases) <= self.phase:
+            item.phases.append(f"{self.worker}/{self.phase}")
 
 
 @dataclass
@@ -120,7 +120,7 @@ class TestJob:
     __test__ = False
 
     folder: Path
-    parts: int = 1
+    phases: int = 1
     seconds: float = 0.0
     threads: int = 2
     unable: tuple[str, ...] = ()
@@ -128,40 +128,40 @@ class TestJob:
     slow_again: float = 0.0
     refuse: bool = False
 
-    def open(self, seat: Seat) -> Open:
+    def open(self, spec: WorkerSpec) -> Runtime:
         if self.refuse:
             raise FullError("refused")
-        if seat.device in self.unable and (self.folder / f"dead {seat.device}").exists():
+        if spec.device in self.unable and (self.folder / f"dead {spec.device}").exists():
             os._exit(9)
-        if (self.folder / f"dead {seat.device}").exists():
+        if (self.folder / f"dead {spec.device}").exists():
             time.sleep(self.slow_again)
-        (self.folder / f"dead {seat.device}").touch()
-        first, end = seat.parts
-        stages: list[Any] = [Part(part, seat.name) for part in range(first, end)]
-        if end == self.parts:
-            stages.append(Act(self.folder, seconds=self.seconds, breaks=seat.device in self.breaks))
-        return Open(stages, end == self.parts, self.threads)
+        (self.folder / f"dead {spec.device}").touch()
+        first, end = spec.phases
+        stages: list[Any] = [Phase(phase, spec.name) for phase in range(first, end)]
+        if end == self.phases:
+            stages.append(Act(self.folder, seconds=self.seconds, breaks=spec.device in self.breaks))
+        return Runtime(stages, end == self.phases, self.threads)
 
 
-def given_up(item: Item, reason: str, detail: str) -> tuple[int, str, tuple[str, ...]]:
-    """What the tests' supervisors make of an item that was given up."""
-    return item.number, f"given up: {reason}: {detail}", ()
+def quarantined(item: Item, reason: str, detail: str) -> tuple[int, str, tuple[str, ...]]:
+    """What the tests' supervisors make of an item that is quarantined."""
+    return item.number, f"quarantined: {reason}: {detail}", ()
 
 
 @dataclass(frozen=True)
 class PlacedJob:
-    """A job of two parts on devices that take as long as they are told; on some both parts do not fit."""
+    """A job of two phases on devices that take a given time; on some both phases do not fit."""
 
     settings: Any
     costs: dict[str, tuple[float, float]]
     small: tuple[str, ...] = ()
     measure: bool = False
-    parts: int = 2
+    phases: int = 2
 
-    def open(self, seat: Seat) -> Open:
-        if seat.device in self.small and seat.parts == (0, 2):
-            raise DeviceMemoryError(f"{seat.device} holds one model only")
-        first, end = seat.parts
-        detect, encode = self.costs[seat.device]
+    def open(self, spec: WorkerSpec) -> Runtime:
+        if spec.device in self.small and spec.phases == (0, 2):
+            raise DeviceMemoryError(f"{spec.device} holds one model only")
+        first, end = spec.phases
+        detect, encode = self.costs[spec.device]
         facts = {"seconds": {"detect": detect, "encode": encode}} if self.measure else {}
-        return Open([Part(part, seat.name) for part in range(first, end)], end == 2, facts=facts)
+        return Runtime([Phase(phase, spec.name) for phase in range(first, end)], end == 2, facts=facts)

@@ -16,40 +16,40 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # worker processes import the jobs by this name
 
-from jobs import FullError, Item, TestJob, given_up
+from jobs import FullError, Item, TestJob, quarantined
 
 from fgfast.errors import DatasetError, UnknownNameError, WorkerLostError
-from fgfast.runner import Event, Seat, Supervisor
+from fgfast.runner import Event, WorkerSpec, Supervisor
 
-ONE = [Seat("a", "a")]
-TWO = [Seat("a", "a"), Seat("b", "b")]
+ONE = [WorkerSpec("a", "a")]
+TWO = [WorkerSpec("a", "a"), WorkerSpec("b", "b")]
 
 
 def supervised(
-    folder: Path, acts: dict[int, str], count: int = 300, seats: list[Seat] = ONE, **job: Any
+    folder: Path, acts: dict[int, str], count: int = 300, specs: list[WorkerSpec] = ONE, **job: Any
 ) -> dict[int, tuple[str, tuple[str, ...]]]:
     """Number -> how it ended, and where; every item ends once."""
     results: list[tuple[int, str, tuple[str, ...]]] = []
-    with Supervisor(TestJob(folder, **job), seats, given_up, deadline=1.0) as supervisor:
+    with Supervisor(TestJob(folder, **job), specs, quarantined, deadline=1.0) as supervisor:
         stop = threading.Event()
         supervisor.open(stop)
         supervisor.run((Item(n, acts.get(n, "")) for n in range(count)), results.extend, stop)
     assert sorted(number for number, *_ in results) == list(range(count))
-    return {number: (how, parts) for number, how, parts in results}
+    return {number: (how, phases) for number, how, phases in results}
 
 
-def test_all_is_done_and_several_seats_share_it(tmp_path: Path) -> None:
+def test_all_is_done_and_several_workers_share_it(tmp_path: Path) -> None:
     ends = supervised(tmp_path, {}, 600, TWO, seconds=0.001)
     assert {how for how, _ in ends.values()} == {"done"}
-    assert {parts for _, parts in ends.values()} == {("a/0",), ("b/0",)}
+    assert {phases for _, phases in ends.values()} == {("a/0",), ("b/0",)}
 
 
 @pytest.mark.parametrize("act", ["segfault", "hang", "break"])
-@pytest.mark.parametrize("seats", [ONE, TWO], ids=["one seat", "two seats"])
-def test_what_takes_its_worker_with_it_twice_is_given_up_and_nothing_else(
-    act: str, seats: list[Seat], tmp_path: Path
+@pytest.mark.parametrize("specs", [ONE, TWO], ids=["one worker", "two workers"])
+def test_what_takes_its_worker_with_it_twice_is_quarantined_and_nothing_else(
+    act: str, specs: list[WorkerSpec], tmp_path: Path
 ) -> None:
-    ends = supervised(tmp_path, {77: act, 200: f"{act} once", 10: "fail"}, seats=seats)
+    ends = supervised(tmp_path, {77: act, 200: f"{act} once", 10: "fail"}, specs=specs)
     others = {n: how for n, (how, _) in ends.items() if how != "done"}
     assert set(others) == {10, 77}
     assert others[10] == "ValueError: item 10 cannot be done"
@@ -58,10 +58,10 @@ def test_what_takes_its_worker_with_it_twice_is_given_up_and_nothing_else(
         "hang": ("hang", "it gave no answer for 1 s"),
         "break": ("device failed", "DeviceBrokenError: CUDA error: an illegal memory access was encountered"),
     }[act]
-    # With others, alone on one seat, and then alone on another where there is one.
-    times = len(seats) + 1
+    # With others, alone in one worker, and then alone on another where there is one.
+    times = len(specs) + 1
     assert others[77] == (
-        f"given up: {word}: its worker process died {times} times, the last time with nothing else to do ({why})"
+        f"quarantined: {word}: its worker process crashed {times} times, the last time with nothing else to do ({why})"
     )
 
 
@@ -74,7 +74,7 @@ def test_killing_workers_twenty_times_loses_nothing(tmp_path: Path) -> None:
     results: list[tuple[int, str, tuple[str, ...]]] = []
     generator = random.Random(5)
     kills = 0
-    with Supervisor(TestJob(tmp_path, seconds=0.004), TWO, given_up) as supervisor:
+    with Supervisor(TestJob(tmp_path, seconds=0.004), TWO, quarantined) as supervisor:
         stop, over = threading.Event(), threading.Event()
         supervisor.open(stop)
 
@@ -82,7 +82,7 @@ def test_killing_workers_twenty_times_loses_nothing(tmp_path: Path) -> None:
             nonlocal kills
             while kills < 20 and not over.is_set():
                 time.sleep(generator.uniform(0.02, 0.15))
-                process = generator.choice(supervisor.chairs).process
+                process = generator.choice(supervisor.handles).process
                 if process is not None and process.poll() is None:
                     os.kill(process.pid, signal.SIGKILL)
                     kills += 1
@@ -105,24 +105,24 @@ def test_killing_workers_twenty_times_loses_nothing(tmp_path: Path) -> None:
     assert {how for _, how, _ in results} == {"done"}
 
 
-def test_a_job_in_two_parts_goes_from_seat_to_seat(tmp_path: Path) -> None:
-    seats = [Seat("a", "a", (0, 1)), Seat("b", "b", (1, 2))]
-    ends = supervised(tmp_path, {50: "fail", 120: "segfault"}, seats=seats, parts=2)
-    assert {parts for how, parts in ends.values() if how == "done"} == {("a/0", "b/1")}
+def test_a_job_in_two_phases_goes_from_worker_to_worker(tmp_path: Path) -> None:
+    specs = [WorkerSpec("a", "a", (0, 1)), WorkerSpec("b", "b", (1, 2))]
+    ends = supervised(tmp_path, {50: "fail", 120: "segfault"}, specs=specs, phases=2)
+    assert {phases for how, phases in ends.values() if how == "done"} == {("a/0", "b/1")}
     assert ends[50][0].startswith("ValueError")
-    assert ends[120][0].startswith("given up: crash")
+    assert ends[120][0].startswith("quarantined: crash")
 
 
 def test_a_dead_device_s_queue_goes_to_the_others(tmp_path: Path) -> None:
     ends = supervised(tmp_path, dict.fromkeys(range(30, 300, 20), "segfault once"), 400, TWO, unable=("b",))
     assert {how for how, _ in ends.values()} == {"done"}
-    assert ("a/0",) in {parts for _, parts in ends.values()}
+    assert ("a/0",) in {phases for _, phases in ends.values()}
 
 
 def test_a_device_that_breaks_at_everything_costs_no_item(tmp_path: Path) -> None:
     ends = supervised(tmp_path, {}, 300, TWO, breaks=("b",))
     assert {how for how, _ in ends.values()} == {"done"}
-    assert {parts for _, parts in ends.values()} == {("a/0",)}
+    assert {phases for _, phases in ends.values()} == {("a/0",)}
 
 
 def test_a_worker_that_hangs_while_it_opens_again_does_not_hold_up_the_end(tmp_path: Path) -> None:
@@ -143,34 +143,34 @@ def test_a_result_that_cannot_cross_ends_the_run_or_its_worker_and_does_not_hang
 
 
 def test_a_dead_device_s_part_of_the_job_goes_to_the_others(tmp_path: Path) -> None:
-    seats = [Seat("a", "a", (0, 1)), Seat("b", "b", (1, 2))]
-    ends = supervised(tmp_path, dict.fromkeys(range(30, 300, 20), "segfault once"), seats=seats, parts=2, unable=("b",))
+    specs = [WorkerSpec("a", "a", (0, 1)), WorkerSpec("b", "b", (1, 2))]
+    ends = supervised(tmp_path, dict.fromkeys(range(30, 300, 20), "segfault once"), specs=specs, phases=2, unable=("b",))
     assert {how for how, _ in ends.values()} == {"done"}
-    assert ("a/0", "a/1") in {parts for _, parts in ends.values()}
+    assert ("a/0", "a/1") in {phases for _, phases in ends.values()}
 
 
-def test_when_the_last_seat_is_lost_the_run_ends_and_says_why(tmp_path: Path) -> None:
+def test_when_the_last_worker_is_lost_the_run_ends_and_says_why(tmp_path: Path) -> None:
     with pytest.raises(WorkerLostError, match=r"all workers are lost \(a: exit status 9\).*start the same command"):
         supervised(tmp_path, {20: "segfault once"}, unable=("a",))
 
 
 def test_what_cannot_be_opened_is_said_at_once(tmp_path: Path) -> None:
     with (
-        Supervisor(TestJob(tmp_path, refuse=True), TWO, given_up) as supervisor,
+        Supervisor(TestJob(tmp_path, refuse=True), TWO, quarantined) as supervisor,
         pytest.raises(FullError, match="refused"),
     ):
         supervisor.open(threading.Event())
     (tmp_path / "dead a").touch()
     with (
-        Supervisor(TestJob(tmp_path, unable=("a",)), ONE, given_up) as supervisor,
-        pytest.raises(WorkerLostError, match=r"a died while it loaded the models \(exit status 9\)"),
+        Supervisor(TestJob(tmp_path, unable=("a",)), ONE, quarantined) as supervisor,
+        pytest.raises(WorkerLostError, match=r"a crashed while it loaded the models \(exit status 9\)"),
     ):
         supervisor.open(threading.Event())
 
 
 def test_a_fatal_error_of_a_worker_ends_the_run_with_what_is_done(tmp_path: Path) -> None:
     results: list[Any] = []
-    with Supervisor(TestJob(tmp_path), TWO, given_up) as supervisor:
+    with Supervisor(TestJob(tmp_path), TWO, quarantined) as supervisor:
         stop = threading.Event()
         supervisor.open(stop)
         with pytest.raises(FullError, match="no space left"):
@@ -181,7 +181,7 @@ def test_a_fatal_error_of_a_worker_ends_the_run_with_what_is_done(tmp_path: Path
 
 def test_stopping_ends_soon_and_keeps_what_is_done(tmp_path: Path) -> None:
     results: list[Any] = []
-    with Supervisor(TestJob(tmp_path, seconds=0.01), TWO, given_up) as supervisor:
+    with Supervisor(TestJob(tmp_path, seconds=0.01), TWO, quarantined) as supervisor:
         stop = threading.Event()
         supervisor.open(stop)
         threading.Timer(0.3, stop.set).start()
@@ -201,7 +201,7 @@ def test_errors_of_the_source_and_of_the_collector_reach_the_caller(tmp_path: Pa
         raise RuntimeError("ledger gone")
 
     for items, collect, words in ((broken(), list, "list broken"), (map(Item, range(5000)), refuse, "ledger gone")):
-        with Supervisor(TestJob(tmp_path), ONE, given_up) as supervisor:
+        with Supervisor(TestJob(tmp_path), ONE, quarantined) as supervisor:
             stop = threading.Event()
             supervisor.open(stop)
             with pytest.raises(RuntimeError, match=words):
@@ -211,8 +211,8 @@ def test_errors_of_the_source_and_of_the_collector_reach_the_caller(tmp_path: Pa
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     script = (
         "import sys, threading, time; sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path; from jobs import *; from fgfast.runner import Supervisor, Seat\n"
-        "s = Supervisor(TestJob(Path(sys.argv[2]), seconds=0.05), [Seat('a', 'a')], given_up)\n"
+        "from pathlib import Path; from jobs import *; from fgfast.runner import Supervisor, WorkerSpec\n"
+        "s = Supervisor(TestJob(Path(sys.argv[2]), seconds=0.05), [WorkerSpec('a', 'a')], quarantined)\n"
         "stop = threading.Event(); print(s.open(stop)[0]['pid'], flush=True)\n"
         "s.run(map(Item, range(100000)), list, stop)\n"
     )
@@ -243,12 +243,12 @@ def running(process: int) -> bool:
 
 def test_events_of_workers_reach_the_parent(tmp_path: Path) -> None:
     events: list[Event] = []
-    with Supervisor(TestJob(tmp_path), TWO, given_up, watch=events.append) as supervisor:
+    with Supervisor(TestJob(tmp_path), TWO, quarantined, watch=events.append) as supervisor:
         stop = threading.Event()
         supervisor.open(stop)
         supervisor.run(map(Item, range(300)), list, stop)
     acts = [event for event in events if event.stage == "act"]
-    assert len(acts) == 300 and {event.seat for event in acts} == {"a", "b"}
+    assert len(acts) == 300 and {event.worker for event in acts} == {"a", "b"}
     assert all(0 < event.start <= event.end <= time.monotonic() for event in events)
 
 
@@ -268,7 +268,7 @@ def test_memory_of_both_processes_stays_flat(tmp_path: Path) -> None:
     at_5000: list[int] = []
     count = 0
 
-    with Supervisor(TestJob(tmp_path), ONE, given_up) as supervisor:
+    with Supervisor(TestJob(tmp_path), ONE, quarantined) as supervisor:
         stop = threading.Event()
         (facts,) = supervisor.open(stop)
 

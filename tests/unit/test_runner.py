@@ -24,7 +24,7 @@ def keep(finished: Finished) -> Finished:
 
 def collected(items, stages, **options):
     finished: list[Finished] = []
-    options.setdefault("workers", 3)
+    options.setdefault("threads", 3)
     options.setdefault("stop", threading.Event())
     run(items, stages, keep, finished.extend, **options)
     return finished
@@ -66,7 +66,7 @@ def test_a_fatal_error_ends_the_run_and_keeps_what_is_done() -> None:
             [Step("write", full), Step("slow", lambda item: time.sleep(0.001))],
             keep,
             finished.extend,
-            workers=2,
+            threads=2,
             stop=threading.Event(),
             failures=Failures(fatal=(OSError,)),
         )
@@ -115,7 +115,7 @@ def test_items_are_taken_only_as_workers_become_free() -> None:
         if seen < 5000:
             time.sleep(0.01)
 
-    run(source(), [Step("work")], keep, collect, workers=2, stop=threading.Event())
+    run(source(), [Step("work")], keep, collect, threads=2, stop=threading.Event())
     assert seen == 20_000
     assert lead < 3000
 
@@ -131,7 +131,7 @@ def test_an_error_of_the_collector_reaches_the_caller() -> None:
             [Step("work")],
             keep,
             collect,
-            workers=2,
+            threads=2,
             stop=threading.Event(),
         )
     assert threading.active_count() == before
@@ -144,7 +144,7 @@ def test_an_error_of_the_source_reaches_the_caller() -> None:
 
     finished: list[Finished] = []
     with pytest.raises(RuntimeError, match="list broken"):
-        run(source(), [Step("work")], keep, finished.extend, workers=2, stop=threading.Event())
+        run(source(), [Step("work")], keep, finished.extend, threads=2, stop=threading.Event())
     assert [f.item["id"] for f in finished] == [0]
 
 
@@ -170,7 +170,7 @@ def test_what_is_large_does_not_wait_for_the_collector() -> None:
         [Step("work")],
         lambda finished: finished.item.n,
         collect,
-        workers=2,
+        threads=2,
         stop=threading.Event(),
     )
     assert most <= 4
@@ -181,7 +181,7 @@ def test_a_fault_of_close_reaches_the_caller() -> None:
         raise RuntimeError("cannot be recorded")
 
     with pytest.raises(RuntimeError, match="cannot be recorded"):
-        run(({"id": n} for n in range(100)), [Step("work")], close, print, workers=2, stop=threading.Event())
+        run(({"id": n} for n in range(100)), [Step("work")], close, print, threads=2, stop=threading.Event())
 
 
 def test_an_exception_that_is_no_exception_does_not_hang_the_run() -> None:
@@ -189,4 +189,4 @@ def test_an_exception_that_is_no_exception_does_not_hang_the_run() -> None:
         raise SystemExit(1)
 
     with pytest.raises(RuntimeError, match="SystemExit"):
-        run(({"id": n} for n in range(50)), [Step("x", leave)], keep, print, workers=2, stop=threading.Event())
+        run(({"id": n} for n in range(50)), [Step("x", leave)], keep, print, threads=2, stop=threading.Event())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fgfast.runner import Event, Failures, Finished, run
+from fgfast.runner import BatchedStage, Event, Failures, Finished, run
 
 
 class TooLargeError(Exception):
@@ -86,8 +86,24 @@ class Model:
         time.sleep(self.seconds)
         self.busy -= 1
 
-    def read(self, slot: dict[str, Any], row: int, item: Item) -> None:
-        item.found[self.name] = slot["out"][row]
+    def read(self, slot: dict[str, Any], row: int) -> int:
+        number: int = slot["out"][row]
+        return number
+
+    def shrink(self) -> None:
+        """Its shapes are not fixed."""
+
+def as_stages(stages: list[Any]) -> list[Any]:
+    """Models become batched stages that write what was read into the item."""
+
+    def stage(model: Model) -> BatchedStage[Item]:
+        def store(item: Item, number: int) -> None:
+            item.found[model.name] = number
+
+        return BatchedStage(model.name, model, lambda item: (item,), store, model.wants)
+
+    return [stage(s) if isinstance(s, Model) else s for s in stages]
+
 
 
 @dataclass
@@ -101,9 +117,9 @@ class Note:
 def through(items: Any, stages: list[Any], **options: Any) -> list[Finished[Item]]:
     finished: list[Finished[Item]] = []
     options.setdefault("stop", threading.Event())
-    options.setdefault("workers", 3)
+    options.setdefault("threads", 3)
     options.setdefault("failures", Failures(memory=(TooLargeError,), broken=(BrokenError,)))
-    run(items, stages, lambda done: done, finished.extend, **options)
+    run(items, as_stages(stages), lambda done: done, finished.extend, **options)
     return finished
 
 
@@ -125,7 +141,7 @@ def test_batches_are_full_while_items_come_and_the_rest_is_not_waited_for() -> N
 
 
 def test_a_batch_goes_after_its_time_although_it_is_not_full() -> None:
-    model, gate = Model(batch=4), threading.Event()
+    model, first = Model(batch=4), threading.Event()
 
     class Late:
         """The rest comes only once the first has come out."""
@@ -134,7 +150,7 @@ def test_a_batch_goes_after_its_time_although_it_is_not_full() -> None:
 
         def __call__(self, item: Item) -> None:
             if item.number == 0:
-                gate.set()
+                first.set()
 
     def items() -> Iterator[Item]:
         yield Item(0)
@@ -145,7 +161,7 @@ def test_a_batch_goes_after_its_time_although_it_is_not_full() -> None:
 
         def __call__(self, item: Item) -> None:
             if item.number == 1:
-                assert gate.wait(10), "the first never came out"
+                assert first.wait(10), "the first never came out"
 
     finished = through(items(), [Hold(), model, Late()], linger=0.05)
     assert [f.error for f in finished] == [None, None]
@@ -207,9 +223,11 @@ def test_a_lone_item_is_tried_again_when_its_graph_has_become_smaller() -> None:
 
         def launch(self, slot: dict[str, Any], rows: int) -> None:
             if self.graph > 1:
-                self.graph //= 2
                 raise TooLargeError(self.graph)
             super().launch(slot, rows)
+
+        def shrink(self) -> None:
+            self.graph //= 2
 
     finished = through([Item(0)], [Fixed()])
     assert [f.error for f in finished] == [None] and finished[0].item.found == {"model": 0}
@@ -238,10 +256,10 @@ def test_a_broken_device_ends_the_flow_at_once() -> None:
     with pytest.raises(BrokenError):
         run(
             (Item(n) for n in range(10_000)),
-            [model],
+            as_stages([model]),
             lambda done: done,
             finished.extend,
-            workers=2,
+            threads=2,
             stop=threading.Event(),
             failures=Failures(broken=(BrokenError,)),
         )
@@ -287,11 +305,11 @@ def test_two_stages_of_one_device_take_turns_the_later_one_first() -> None:
 def test_events_tell_of_each_piece_of_work() -> None:
     events: list[Event] = []
     model = Model(batch=4, seconds=0.001)
-    through((Item(n) for n in range(40)), [Note("before"), model], watch=events.append, seat="fake:0")
+    through((Item(n) for n in range(40)), [Note("before"), model], watch=events.append, worker="fake:0")
     batches = [e for e in events if e.thread == "device"]
     assert sum(e.items for e in batches) == 40 and {e.stage for e in batches} == {"model"}
     assert {e.stage for e in events} == {"before", "model.fill", "model", "model.after"}
-    assert all(e.start <= e.end and e.seat == "fake:0" for e in events)
+    assert all(e.start <= e.end and e.worker == "fake:0" for e in events)
     batches.sort(key=lambda e: e.start)
     assert all(a.end <= b.start for a, b in itertools.pairwise(batches))
 
@@ -324,10 +342,10 @@ def test_memory_stays_flat() -> None:
 
     run(
         (Item(n) for n in range(100_000)),
-        [Load(), Model(batch=8), Note("after")],
+        as_stages([Load(), Model(batch=8), Note("after")]),
         lambda done: done.item.number,
         collect,
-        workers=2,
+        threads=2,
         stop=threading.Event(),
     )
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

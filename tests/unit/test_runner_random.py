@@ -1,4 +1,4 @@
-"""Flows of every kind, made up at random: each item ends once, with its own results, and no run hangs."""
+"""Random flows of every kind: each item ends once, with its own results, and no run hangs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fgfast.runner import Failures, Finished, run
+from fgfast.runner import BatchedStage, Failures, Finished, run
 
 
 class TooLargeError(Exception):
@@ -64,8 +64,23 @@ class Model:
     def wait(self, slot: list[int]) -> None:
         time.sleep(self.seconds)
 
-    def read(self, slot: list[int], row: int, item: Item) -> None:
-        item.found[self.name] = slot[row]
+    def read(self, slot: list[int], row: int) -> int:
+        return slot[row]
+
+    def shrink(self) -> None:
+        """Its shapes are not fixed."""
+
+def as_stages(stages: list[Any]) -> list[Any]:
+    """Models become batched stages that write what was read into the item."""
+
+    def stage(model: Model) -> BatchedStage[Item]:
+        def store(item: Item, number: int) -> None:
+            item.found[model.name] = number
+
+        return BatchedStage(model.name, model, lambda item: (item,), store, model.wants)
+
+    return [stage(s) if isinstance(s, Model) else s for s in stages]
+
 
 
 @dataclass
@@ -76,7 +91,7 @@ class Step:
         item.found[self.name] = item.number
 
 
-def made_up(chance: random.Random, count: int) -> list[Any]:
+def random_stages(chance: random.Random, count: int) -> list[Any]:
     def some(share: float) -> frozenset[int]:
         return frozenset(n for n in range(count) if chance.random() < share)
 
@@ -109,7 +124,7 @@ def test_every_item_ends_once_with_its_own_results(first: int) -> None:
     for seed in range(first, first + 40):
         chance = random.Random(seed)
         count, buckets = chance.choice([0, 1, 2, 5, 50, 200]), chance.choice([1, 2, 7])
-        stages, stops, stop = made_up(chance, count), chance.random() < 0.25, threading.Event()
+        stages, stops, stop = random_stages(chance, count), chance.random() < 0.25, threading.Event()
         finished: list[Finished[Item]] = []
         over = threading.Event()
         if stops:
@@ -117,11 +132,11 @@ def test_every_item_ends_once_with_its_own_results(first: int) -> None:
 
         def work(count: int = count, buckets: int = buckets, stages: Any = stages, **more: Any) -> None:
             items = (Item(n, n % buckets) for n in range(count))
-            run(items, stages, _keep, failures=Failures(memory=(TooLargeError,)), **more)
+            run(items, as_stages(stages), _keep, failures=Failures(memory=(TooLargeError,)), **more)
 
         options = {
             "collect": finished.extend,
-            "workers": chance.randint(1, 4),
+            "threads": chance.randint(1, 4),
             "stop": stop,
             "linger": chance.choice([0.001, 0.05]),
         }

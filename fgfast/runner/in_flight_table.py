@@ -1,6 +1,6 @@
-"""Which items a worker process holds in its hands: a table in memory that outlives the worker, for its parent to read.
+"""The in-flight table of a worker process: which items it works on, in memory that outlives it, for its parent to read.
 
-A message for each item would cost more than a small item does.
+A message per item would cost more than a small item does.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import threading
 import time
 from pathlib import Path
 
-# A ticket, which is never zero, and the time.monotonic() at which the item was touched, one clock for all processes.
+# A ticket, which is never zero, and the time.monotonic() since which it is in flight, one clock for all processes.
 _ENTRY, _TICKET, _SINCE = struct.Struct("=qd"), struct.Struct("=q"), struct.Struct("=d")
 
 
-class Touched:
-    """The table of one seat.
+class InFlightTable:
+    """The table of one worker.
 
     Args:
         path: of its file; None makes one.
-        entries: most items at a time; where one more is touched, it is not noted.
+        entries: the most items at a time; what exceeds them is not noted.
     """
 
     def __init__(self, path: str | None = None, entries: int = 4096) -> None:
@@ -31,7 +31,7 @@ class Touched:
         if path is None:
             # Memory where the system has a place for it; nothing here need outlive the machine.
             folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-            handle, path = tempfile.mkstemp(prefix="fgfast-", suffix=".touched", dir=folder)
+            handle, path = tempfile.mkstemp(prefix="fgfast-", suffix=".in-flight", dir=folder)
             allocate = getattr(os, "posix_fallocate", None)  # a full disk is an error now, and no signal later
             if allocate is not None:
                 allocate(handle, 0, entries * _ENTRY.size)
@@ -48,16 +48,16 @@ class Touched:
         self._lock = threading.Lock()
 
     def begin(self, ticket: int) -> None:
-        """Note, before anything is done to it, that an item is touched."""
+        """Note, before anything is done to it, that an item is in flight."""
         with self._lock:
             if self._free:
                 place = self._place[ticket] = self._free.pop()
-                # The time first: whoever reads meanwhile must not see a ticket without it.
+                # The time first: a reader must not see a ticket without it.
                 _SINCE.pack_into(self._table, place * _ENTRY.size + _TICKET.size, time.monotonic())
                 _TICKET.pack_into(self._table, place * _ENTRY.size, ticket)
 
     def end(self, ticket: int) -> None:
-        """Note that nothing more will be done to it."""
+        """Note that nothing more will be done to an item."""
         with self._lock:
             place = self._place.pop(ticket, None)
             if place is not None:
@@ -69,7 +69,7 @@ class Touched:
         return {ticket: since for ticket, since in _ENTRY.iter_unpack(self._table[:]) if ticket}
 
     def unlink(self) -> None:
-        """Let the file go once both sides have it open; where it cannot go while it is, the maker's `close` does it."""
+        """Remove the file once both sides have it open; where that is impossible, the maker's `close` does it."""
         with contextlib.suppress(OSError):
             Path(self.path).unlink()
 

@@ -1,11 +1,10 @@
-"""The parent's side of one seat: its worker process, what it was given, and how often it died."""
+"""The parent's handle of one worker process: the process itself, what it was given, and how often it crashed."""
 
 from __future__ import annotations
 
 import logging
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -13,9 +12,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from fgfast.runner.messages import BROKEN, Channel, Message, Seat
+from fgfast.runner.in_flight_table import InFlightTable
+from fgfast.runner.messages import Channel, Exit, Message, WorkerSpec
 from fgfast.runner.tasks import Task
-from fgfast.runner.touched import Touched
 
 T = TypeVar("T")
 log = logging.getLogger("fgfast")
@@ -32,72 +31,73 @@ _APART: dict[str, Any] = (
     if sys.platform == "win32"
     else {"start_new_session": True}
 )
-# Seconds after which a worker that takes the place of another must have opened, or three times what the first took.
+# Seconds after which a worker process that replaces another must have opened, or three times what the first took.
 _OPENING = 600.0
-# Seconds a worker has for leaving once it was told that it is over.
+# Seconds a process has for leaving once it has been told to.
 _LEAVE = 10.0
-# A seat is lost when its workers cannot open so many times in a row; or are killed from outside so often while they do,
-# which may be chance; or say so often that their device is broken, or die so often, without finishing anything.
-_OPENINGS, _KILLED_OPENING, _BROKEN, _DEATHS = 3, 10, 5, 20
+# A worker is lost when its processes cannot open so many times in a row; or are killed from outside so often while they
+# do, which may be chance; or report a broken device so often, or crash so often, without finishing anything.
+_OPENINGS, _KILLED_OPENING, _BROKEN, _CRASHES = 3, 10, 5, 20
 
 State = Literal["opening", "open", "leaving", "gone", "lost"]
+Reason = Literal["crash", "hang", "device failed"]
 
 
-Inbox = queue.SimpleQueue[tuple["Chair[Any]", int, Message | None]]
+Inbox = queue.SimpleQueue[tuple["WorkerHandle[Any]", int, Message | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Death(Generic[T]):
-    """What is known of a worker that died.
+class Crash(Generic[T]):
+    """What is known of a process that crashed.
 
     Attributes:
         reason: "crash", "hang" or "device failed".
-        how: for a person: the signal, the exit status, or what the worker said of its device.
+        detail: for a person: how it ended, or what it reported of its device.
         killed: it was killed from outside.
         single: it had one task only, to be done alone.
-        touched: tasks that it had in its hands.
-        untouched: tasks that it had been given besides.
-        last: the seat is lost.
+        in_flight: tasks that it worked on.
+        queued: tasks that it had been given besides.
+        last: the worker is lost.
     """
 
-    reason: str
-    how: str
+    reason: Reason
+    detail: str
     killed: bool
     single: bool
-    touched: list[Task[T]]
-    untouched: list[Task[T]]
+    in_flight: list[Task[T]]
+    queued: list[Task[T]]
     last: bool
 
 
 @dataclass(slots=True, eq=False)
-class Chair(Generic[T]):
-    """A seat and who sits there.
+class WorkerHandle(Generic[T]):
+    """A worker and the process that it is at present.
 
     Attributes:
-        seat: name, device, parts.
-        state: of its worker.
+        spec: name, device, phases.
+        state: of the process.
         given: ticket -> task, everything sent and not answered.
         window: tasks it may have at a time.
         single: it has one task that is to be done alone.
-        facts: what the opened job said.
-        deaths: of its workers since one of them finished anything.
-        broken: of these, how many said that their device was.
+        facts: what the opened job reported.
+        crashes: of its processes since one of them finished anything.
+        broken: of these, how many reported a broken device.
         openings: that failed since one did not.
-        killed_opening: workers that were killed from outside while they opened, since one was not.
+        killed_opening: processes that were killed from outside while they opened, since one was not.
         slow: seconds that the first opening took.
-        why: what its last worker said or died of.
-        turn: number of its worker; what earlier ones said does not count.
-        pace: seconds an item, of late.
-        hung: its worker was ended because it gave no answer.
+        why: what its last process reported, or how it ended.
+        turn: number of its process; messages of earlier ones do not count.
+        pace: seconds per item, of late.
+        hung: its process was ended because it gave no answer.
     """
 
-    seat: Seat
+    spec: WorkerSpec
     state: State = "gone"
     given: dict[int, Task[T]] = field(default_factory=dict)
     window: int = 0
     single: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
-    deaths: int = 0
+    crashes: int = 0
     broken: int = 0
     openings: int = 0
     killed_opening: int = 0
@@ -109,10 +109,10 @@ class Chair(Generic[T]):
     hung: bool = False
     process: subprocess.Popen[bytes] | None = None
     channel: Channel | None = None
-    touched: Touched | None = None
+    table: InFlightTable | None = None
 
     def start(self, job: Any, watched: bool, inbox: Inbox) -> None:
-        """Start a worker; what it says arrives in `inbox` with this chair and the turn."""
+        """Start a process; its messages arrive in `inbox` with this handle and the turn."""
         environment = {**_KEEP_MEMORY, **os.environ, "PYTHONSAFEPATH": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-c", _START, "\n".join(str(path) for path in sys.path)],
@@ -127,40 +127,40 @@ class Chair(Generic[T]):
         self.state, self.hung, self.pace, self.last = "opening", False, 0.0, time.monotonic()
         self.why = ""
         threading.Thread(
-            target=_receive, args=(self, self.turn, self.channel, inbox), name=f"from {self.seat.name}", daemon=True
+            target=_receive, args=(self, self.turn, self.channel, inbox), name=f"from {self.spec.name}", daemon=True
         ).start()
-        if self.touched is not None:
-            self.touched.close()
-        self.touched = Touched()
-        self.send("open", job, self.seat, watched, self.touched.path)
+        if self.table is not None:
+            self.table.close()
+        self.table = InFlightTable()
+        self.send("open", job, self.spec, watched, self.table.path)
 
     def send(self, *message: Any) -> None:
-        """Send a message; a worker that is gone will be noticed by whoever receives."""
+        """Send a message; the receiving thread notices a process that is gone."""
         assert self.channel is not None
         try:
             self.channel.send(*message)
         except OSError:
-            log.debug("%s does not listen any more", self.seat.name)
+            log.debug("%s does not listen any more", self.spec.name)
 
     def opened(self, window: int, facts: dict[str, Any]) -> None:
-        """The worker is ready, and takes so many items at a time."""
+        """The process is ready, and takes so many items at a time."""
         self.slow = self.slow or time.monotonic() - self.last
         # Ahead of its work by as much again, and by what comes and goes in one message.
         self.state, self.window, self.facts = "open", 2 * window + 16, facts
         self.openings, self.killed_opening, self.last = 0, 0, time.monotonic()
 
-    def holds(self) -> dict[int, float]:
-        """Tickets that the worker has in its hands, and since when (time.monotonic())."""
-        return {} if self.touched is None else self.touched.read()
+    def in_flight(self) -> dict[int, float]:
+        """Tickets that the process works on, and since when (time.monotonic())."""
+        return {} if self.table is None else self.table.read()
 
     def close(self) -> None:
-        """End the worker, if there is one, and give everything back."""
+        """End the process, if there is one, and give everything back."""
         self.kill()
         if self.process is not None:
-            self.buried()
-        if self.touched is not None:
-            self.touched.close()
-            self.touched = None
+            self.wait()
+        if self.table is not None:
+            self.table.close()
+            self.table = None
 
     def give(self, tasks: list[Task[T]]) -> None:
         """Send tasks."""
@@ -169,13 +169,19 @@ class Chair(Generic[T]):
         self.given.update((task.ticket, task) for task in tasks)
         self.send("work", [(task.ticket, task.item) for task in tasks])
 
+    def take_back(self) -> list[Task[T]]:
+        """Its tasks, which it has no more."""
+        tasks = list(self.given.values())
+        self.given.clear()
+        return tasks
+
     def kill(self) -> None:
-        """End the worker at once."""
+        """End the process at once."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
 
-    def buried(self) -> str:
-        """Wait for a worker that is gone; how it ended."""
+    def wait(self) -> Exit:
+        """Wait for a process that is ending; how it ended."""
         assert self.process is not None and self.channel is not None
         status: int | None = None
         for _ in range(2):
@@ -186,20 +192,15 @@ class Chair(Generic[T]):
                 self.process.kill()
         self.channel.close()
         if status is None:
-            return "does not end, even when killed"
-        if status < 0:
-            try:
-                return f"signal {signal.Signals(-status).name}"
-            except ValueError:
-                return f"signal {-status}"
-        return f"exit status {status}"
+            return Exit()
+        return Exit(signal=-status) if status < 0 else Exit(code=status)
 
-    def died(self) -> Death[T]:
-        """The worker is gone, and was not told to go: what is known of it. The seat is empty then."""
-        how, opening = self.buried(), self.state == "opening"
-        reason = "hang" if self.hung else "device failed" if self.why and how == f"exit status {BROKEN}" else "crash"
-        killed = how == "signal SIGKILL" and not self.hung
-        self.deaths += 1
+    def crashed(self) -> Crash[T]:
+        """The process is gone and was not told to go: what is known of it. The worker has none then."""
+        ended, opening = self.wait(), self.state == "opening"
+        reason: Reason = "hang" if self.hung else "device failed" if self.why and ended.broken else "crash"
+        killed = ended.killed and not self.hung
+        self.crashes += 1
         self.broken += reason == "device failed"
         self.killed_opening += opening and killed
         self.openings += opening and not killed
@@ -207,29 +208,24 @@ class Chair(Generic[T]):
             self.openings >= _OPENINGS
             or self.killed_opening >= _KILLED_OPENING
             or self.broken >= _BROKEN
-            or self.deaths >= _DEATHS
+            or self.crashes >= _CRASHES
         )
-        self.why = self.why or how
-        tasks, holds, single = self.leave_all(), self.holds(), self.single
-        touched = [task for task in tasks if task.ticket in holds]
-        untouched = [task for task in tasks if task.ticket not in holds]
+        self.why = self.why or str(ended)
+        tasks, begun, single = self.take_back(), self.in_flight(), self.single
+        in_flight = [task for task in tasks if task.ticket in begun]
+        queued = [task for task in tasks if task.ticket not in begun]
         self.state, self.single = "lost" if last else "gone", False
-        return Death(reason, self.why if reason == "device failed" else how, killed, single, touched, untouched, last)
-
-    def leave_all(self) -> list[Task[T]]:
-        """Its tasks, which it has no more."""
-        tasks = list(self.given.values())
-        self.given.clear()
-        return tasks
+        detail = self.why if reason == "device failed" else str(ended)
+        return Crash(reason, detail, killed, single, in_flight, queued, last)
 
     def answered(self, tasks: int, now: float) -> None:
-        """Note the pace: seconds an item, so that slow work is not taken for a hang."""
+        """Note the pace: seconds per item, so that slow work is not taken for a hang."""
         seconds = (now - self.last) / max(1, tasks)
         self.pace = seconds if not self.pace else 0.8 * self.pace + 0.2 * seconds
-        self.last, self.deaths, self.broken = now, 0, 0
+        self.last, self.crashes, self.broken = now, 0, 0
 
     def overdue(self, deadline: float, now: float) -> bool:
-        """Whether something was touched so long ago that the worker must hang."""
+        """Whether something has been in flight for so long that the process must hang."""
         if self.hung:
             return False
         if self.state == "opening":
@@ -237,15 +233,15 @@ class Chair(Generic[T]):
         if self.state not in ("open", "leaving"):
             return False
         patience = max(deadline, 3 * self.pace * max(self.window, len(self.given)))
-        return now - min(self.holds().values(), default=now) > patience
+        return now - min(self.in_flight().values(), default=now) > patience
 
 
-def _receive(chair: Chair[Any], turn: int, channel: Channel, inbox: Inbox) -> None:
+def _receive(handle: WorkerHandle[Any], turn: int, channel: Channel, inbox: Inbox) -> None:
     try:
         while (message := channel.receive()) is not None:
-            inbox.put((chair, turn, message))
+            inbox.put((handle, turn, message))
     except Exception:  # what came cannot be read, and neither can what follows
-        log.exception("a message of %s cannot be read; its worker is ended", chair.seat.name)
-        chair.kill()
+        log.exception("a message of %s cannot be read; its process is ended", handle.spec.name)
+        handle.kill()
     finally:
-        inbox.put((chair, turn, None))
+        inbox.put((handle, turn, None))
