@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
+from fgfast import methods
 from fgfast.errors import UnknownNameError, UsageError
+from fgfast.methods import BackendName, ModelSpec, Precision
 
-DetectorName = Literal["auto", "annotations", "center", "detic", "grounding_dino_tiny", "grounding_dino_base"]
-SegmenterName = Literal["auto", "grabcut", "box", "sam", "sam_vit_b", "sam_vit_l", "sam_vit_h"]
-PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
-BackendName = Literal["auto", "torch", "onnxruntime", "tensorrt"]
 FormatName = Literal["same", "png", "jpeg", "webp"]
 CropName = Literal["none", "box", "square"]
 MaskFormat = Literal["png", "rle", "none"]
 BackgroundKind = Literal["colour", "transparent", "blur", "image"]
 PlacementName = Literal["auto", "replicate", "split"]
 DecoderName = Literal["auto", "cpu", "dali", "dali_cpu", "nvjpeg"]
-
-DETECTORS: tuple[str, ...] = get_args(DetectorName)
-SEGMENTERS: tuple[str, ...] = get_args(SegmenterName)
-PRECISIONS: tuple[str, ...] = get_args(PrecisionName)
-BACKENDS: tuple[str, ...] = get_args(BackendName)
-# Those that need weights and torch.
-MODEL_DETECTORS = ("detic", "grounding_dino_tiny", "grounding_dino_base")
-SAM_SEGMENTERS = ("sam_vit_b", "sam_vit_l", "sam_vit_h")
-FORMATS: tuple[str, ...] = get_args(FormatName)
-CROPS: tuple[str, ...] = get_args(CropName)
-MASK_FORMATS: tuple[str, ...] = get_args(MaskFormat)
-PLACEMENTS: tuple[str, ...] = get_args(PlacementName)
 DECODERS: tuple[str, ...] = get_args(DecoderName)
 
 # ImageNet's channel means (0.485, 0.456, 0.406; torchvision's and timm's preprocessing) in 8 bits: after the usual
@@ -143,99 +131,160 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How images are cut out and written.
+class Setting:
+    """What is known of one setting, once for its check, the command line and the docs.
 
     Attributes:
-        detector: where boxes come from: "annotations" (the data set's own), "center" (the middle of the image),
-            "detic", "grounding_dino_tiny", "grounding_dino_base", or "auto" (Detic where its weights are on this
-            machine, else annotations where the data set brings any, else center).
-        segmenter: "sam_vit_b", "sam_vit_l" (also called "sam"), "sam_vit_h", "grabcut", "box" (the whole box is the
-            subject), or "auto" (SAM ViT-L where its weights are on this machine, else grabcut).
-        vocabulary: what a model's detector looks for: words between commas, a file with a name a line, or "lvis";
-            None takes what the data set says that it shows.
-        model_weights: "cached" (the official ones), "random:SEED" (made up, for trying out), or a checkpoint's path.
-        precision: of the models' matrix products: "fp32", "bf16", "fp16", or "auto" (bf16 where computed natively).
-        devices: "auto" (every GPU, else the CPU), or names, as text between commas or one by one: "cpu", "cuda:0", ...
-            Each gets a worker process; a device may be named more than once.
-        placement: of a detector and a segmenter that are both models, on several devices: "replicate" (each device
-            does all), "split" (some detect, the others segment), or "auto" (whichever the measured times say).
-        batch: most images per batch of a model; None takes what suits each device. Less than is asked for is taken
-            where the memory does not suffice.
-        threads: that a model on a CPU computes with; None takes one for each core. Results depend on it in their last
-            digits, so it is part of what a run is resumed with.
-        decoder: of image files: "cpu", "dali_cpu", "dali" and "nvjpeg" (on a GPU), or "auto" (the fastest whose
-            pixels give the same masks on a sample of the data set).
-        backend: what computes the models: "torch", "onnxruntime" or "tensorrt" (graphs made by `fgfast export`), or
-            "auto" (the fastest of those that are installed, exported and checked on this machine).
-        background: what takes the background's place; text is read as `Background.parse` does, a path is per image,
-            three numbers are a colour.
-        format: "same" (as each image's own name says), "png", "jpeg" or "webp".
-        keep_names: keep every file name although the format changed; readers go by content, loaders by name.
-        quality: JPEG and lossy WebP quality, 1..100. WebP at 100 is lossless.
-        crop: "none", "box" (to the prompt box) or "square" (a square around it).
-        pad: margin around the box when cropping, as a fraction of its longer side.
-        masks: how masks are kept: "png", "rle" (one Parquet file) or "none".
+        help: a sentence that says what it does.
+        choices: the values it may have, where they are names; called when they are needed.
+        noun: what an unknown name is called in an error message; by default the setting's name.
+        least, most: bounds of a number.
+        unset: the default in words, where it is None.
+        result: whether results depend on it, so that a run is only resumed with the same.
     """
 
-    detector: DetectorName = "auto"
-    segmenter: SegmenterName = "auto"
-    vocabulary: str | None = None
-    model_weights: str = "cached"
-    precision: PrecisionName = "auto"
-    devices: str | tuple[str, ...] = "auto"
-    placement: PlacementName = "auto"
-    batch: int | None = None
-    threads: int | None = None
-    decoder: DecoderName = "auto"
-    backend: BackendName = "auto"
-    background: Background | str | Path | tuple[int, int, int] = Background()
-    format: FormatName = "same"
-    keep_names: bool = False
-    quality: int = 95
-    crop: CropName = "none"
-    pad: float = 0.0
-    masks: MaskFormat = "png"
+    help: str
+    choices: Callable[[], Sequence[str]] | None = None
+    noun: str = ""
+    least: float | None = None
+    most: float | None = None
+    unset: str = ""
+    result: bool = True
+
+    def check(self, name: str, value: object, whole: bool) -> None:
+        """Raise UsageError unless a value is allowed.
+
+        Args:
+            name: of the setting.
+            value: to be checked; None where the setting is left out.
+            whole: whether it must be a whole number.
+        """
+        if self.choices is not None and value not in self.choices():
+            raise UnknownNameError(self.noun or name, str(value), self.choices())
+        if self.least is None or value is None:
+            return
+        fits = isinstance(value, int) if whole else isinstance(value, (int, float))
+        if not fits or value < self.least or (self.most is not None and value > self.most):  # type: ignore[operator]
+            bounds = f"of at least {self.least:g}" if self.most is None else f"from {self.least:g} to {self.most:g}"
+            raise UsageError(f"{name} must be a {'whole ' if whole else ''}number {bounds}, not {value!r}")
+
+
+def _set(default: Any, help: str, **more: Any) -> Any:
+    return field(default=default, metadata={"setting": Setting(help, **more)})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How images are cut out and written."""
+
+    detector: str = _set(
+        "auto",
+        "Selects what finds the subject's box. auto takes Detic where its weights are cached, else the data set's own "
+        "boxes, else the middle of the image.",
+        choices=partial(methods.names, "detector"),
+    )
+    segmenter: str = _set(
+        "auto",
+        "Selects what turns the box into a mask. auto takes SAM ViT-L where its weights are cached, else GrabCut.",
+        choices=partial(methods.names, "segmenter"),
+    )
+    vocabulary: str | None = _set(
+        None,
+        "Names what a model looks for: words between commas, a file with one name per line, or lvis.",
+        unset="what the data set shows",
+    )
+    model_weights: str = _set(
+        "cached",
+        "Loads the models' weights from the cache (cached), from a file, or at random (random:SEED, for trying out).",
+    )
+    precision: str = _set(
+        "auto",
+        "Sets the precision of the models' matrix products. auto takes bf16 where it is computed natively.",
+        choices=lambda: ("auto", *methods.PRECISIONS),
+    )
+    devices: str | tuple[str, ...] = _set(
+        "auto",
+        "Runs one worker process per device named, between commas: cpu, cuda:0, ... auto takes every GPU, else the "
+        "CPU.",
+        result=False,
+    )
+    placement: PlacementName = _set(
+        "auto",
+        "Places two models on several devices: replicate runs both on each, split runs one here and one there, auto "
+        "takes the faster way by measured times.",
+        choices=lambda: get_args(PlacementName),
+        result=False,
+    )
+    batch: int | None = _set(
+        None,
+        "Limits the images per batch of a model; fewer are taken where the memory does not suffice.",
+        least=1,
+        unset="by device",
+        result=False,
+    )
+    model_threads: int | None = _set(
+        None,
+        "Sets the threads that a model on a CPU computes with; results depend on it in their last digits.",
+        least=1,
+        unset="one per core",
+    )
+    decoder: DecoderName = _set(
+        "auto",
+        "Selects what decodes image files. auto takes the fastest whose pixels are right on a sample of the data set.",
+        choices=lambda: DECODERS,
+    )
+    backend: str = _set(
+        "auto",
+        "Selects what computes the models; onnxruntime and tensorrt run graphs made by fgfast export. auto takes the "
+        "fastest that is installed, exported and checked here.",
+        choices=lambda: ("auto", *methods.BACKENDS),
+    )
+    background: Background | str | Path | tuple[int, int, int] = _set(
+        Background(),
+        "Puts this in the background's place: black, white, mean (ImageNet's), R,G,B, transparent, blur, or an image "
+        "file.",
+    )
+    format: FormatName = _set(
+        "same",
+        "Writes images in this format; same goes by each file's own name.",
+        choices=lambda: get_args(FormatName),
+    )
+    keep_names: bool = _set(False, "Keeps every file name although the format changes.")
+    quality: int = _set(95, "Sets the JPEG and WebP quality; WebP at 100 is lossless.", least=1, most=100)
+    crop: CropName = _set(
+        "none", "Crops images to the box, or to a square around it.", choices=lambda: get_args(CropName)
+    )
+    pad: float = _set(
+        0.0, "Adds a margin around the box when cropping, as a fraction of its longer side.", least=0, most=10
+    )
+    masks: MaskFormat = _set(
+        "png",
+        "Keeps masks as PNG files, as run lengths in one Parquet file (rle), or not at all.",
+        choices=lambda: get_args(MaskFormat),
+        noun="mask format",
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", _as_background(self.background))
         object.__setattr__(self, "devices", _as_devices(self.devices))
-        for kind, value, allowed in (
-            ("detector", self.detector, DETECTORS),
-            ("segmenter", self.segmenter, SEGMENTERS),
-            ("precision", self.precision, PRECISIONS),
-            ("backend", self.backend, BACKENDS),
-            ("format", self.format, FORMATS),
-            ("crop", self.crop, CROPS),
-            ("mask format", self.masks, MASK_FORMATS),
-            ("placement", self.placement, PLACEMENTS),
-            ("decoder", self.decoder, DECODERS),
-        ):
-            if value not in allowed:
-                raise UnknownNameError(kind, value, allowed)
-        for name, number in (("batch", self.batch), ("threads", self.threads)):
-            if number is not None and (not isinstance(number, int) or number < 1):
-                raise UsageError(f"{name} must be a whole number of at least 1, not {number!r}")
-        if not isinstance(self.quality, int) or not 1 <= self.quality <= 100:
-            raise UsageError(f"quality must be a whole number from 1 to 100, not {self.quality!r}")
-        if not isinstance(self.pad, (int, float)) or not 0 <= self.pad <= 10:
-            raise UsageError(f"pad must be from 0 to 10 times the box's longer side, not {self.pad!r}")
+        for f in fields(self):
+            f.metadata["setting"].check(f.name.replace("_", "-"), getattr(self, f.name), "int" in str(f.type))
         if self.pad and self.crop == "none":
             raise UsageError(f"pad {self.pad} has no effect without crop: add --crop box or --crop square")
         if self.keep_names and self.format == "same":
             raise UsageError("keep-names has no effect with format 'same': names do not change then")
 
-    @property
-    def exact_precision(self) -> Literal["fp32", "bf16", "fp16"]:
-        """The precision, once "auto" was replaced."""
-        assert self.precision != "auto"
-        return self.precision
+    def spec(self, name: str, device: str) -> ModelSpec:
+        """A model of these settings on a device, once every "auto" is replaced."""
+        assert self.precision != "auto" and self.backend != "auto"
+        precision, backend = cast(Precision, self.precision), cast(BackendName, self.backend)
+        return ModelSpec(name, self.model_weights, precision, device, backend, self.batch)
 
     @property
-    def exact_backend(self) -> Literal["torch", "onnxruntime", "tensorrt"]:
-        """The backend, once "auto" was replaced."""
-        assert self.backend != "auto"
-        return self.backend
+    def models(self) -> tuple[methods.Method, ...]:
+        """The detector and the segmenter, of these those that are models."""
+        found = (methods.find(self.detector), methods.find(self.segmenter))
+        return tuple(method for method in found if method is not None and method.is_model)
 
     @property
     def fill(self) -> Background:
@@ -255,12 +304,16 @@ class Settings:
         Of devices only their kind does: a run may go on with more of them, or fewer. Batches change last digits; on a
         GPU they depend on its memory anyway, so that only those of a CPU are compared.
         """
-        without = ("devices", "placement", "batch")
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in without}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["setting"].result}
         plain["device"] = "+".join(sorted({device.partition(":")[0] for device in self.places}))
         plain["batch"] = self.batch if plain["device"] == "cpu" else None
         plain["background"] = self.fill.describe()
         return plain
+
+
+Settings.__doc__ = f"{Settings.__doc__}\n\n    Attributes:\n" + "".join(
+    f"        {f.name}: {f.metadata['setting'].help}\n" for f in fields(Settings)
+)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

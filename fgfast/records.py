@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,13 @@ Float32 = NDArray[np.float32]
 
 Status = Literal["done", "flagged", "skipped", "failed"]
 STATUSES: tuple[Status, ...] = ("done", "flagged", "skipped", "failed")
+
+
+class Size(NamedTuple):
+    """The size of an image, a canvas or a map, in pixels or cells; height first, the order of arrays."""
+
+    height: int
+    width: int
 
 
 def no_boxes() -> Float32:
@@ -178,6 +185,10 @@ class Cutout:
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
+OtherBox = tuple[float, float, float, float, float, str]
+"""A box that was not chosen: x0 y0 x1 y1 in pixels of the stored image, score, name."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
     """How one sample ended. Every sample of a run ends as exactly one.
@@ -212,7 +223,7 @@ class Outcome:
     offset: tuple[int, int] = (0, 0)
     box: Float32 | None = None
     box_reason: str = ""
-    others: tuple[tuple[float, float, float, float, float, str], ...] = ()
+    others: tuple[OtherBox, ...] = ()
     area: int | None = None
     rle: bytes | None = None
     quality: float | None = None

@@ -1,4 +1,4 @@
-"""Slots: the buffers of one batch on its way through a device, the lane it is computed on, and a device's failures."""
+"""Slots: the buffers of one batch on its way through a device, the stream that computes it, and a device's failures."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _MEMORY_ALLOCATION = 2
 _LONGEST = 300
 
 
-class Lane:
-    """Where a model's batches are computed, one after another. On the CPU that is whichever thread calls.
+class ComputeStream:
+    """The stream on which a model's batches are computed, one after another; on the CPU, the calling thread.
 
     On a GPU it is one stream, whatever slot a batch lies in; its upload and its download are on the slot's own stream
     and go on beside other batches' computing. Events put the three in order. So no two batches are in a session at a
@@ -50,17 +50,30 @@ class Lane:
         self.device = torch.device(device)
         self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Work inside is queued on the stream; what fails is told apart as by `translated`."""
+        with translated(self.device), torch.cuda.stream(self.stream):
+            yield
+
+    def synchronize(self) -> None:
+        """Return when everything queued on the stream is done."""
+        if self.stream is not None:
+            with translated(self.device):
+                self.stream.synchronize()
+
 
 class Slot:
     """The buffers of one batch, allocated once and used again and again.
 
-    A batch is filled into `host`, `upload`ed, computed on the lane, `download`ed, waited for, and read from `results`.
+    A batch is filled into `host`, `upload`ed, computed on its model's stream, `download`ed, waited for, and read from
+    `results`.
     Nothing but `wait` waits. Between `upload` and the end of `wait` the slot belongs to the device.
 
     Args:
         ports: inputs of sessions, whose first size is that of the batch.
         sizes: the ports' free sizes.
-        lane: that computes it.
+        compute: the stream that computes it.
 
     Attributes:
         capacity: rows.
@@ -73,35 +86,35 @@ class Slot:
         DeviceMemoryError: there is not enough memory.
     """
 
-    def __init__(self, ports: Sequence[Port], sizes: Mapping[str, int], lane: Lane) -> None:
+    def __init__(self, ports: Sequence[Port], sizes: Mapping[str, int], compute: ComputeStream) -> None:
         shapes = {port.name: [sizes[d] if isinstance(d, str) else d for d in port.shape] for port in ports}
         dtypes = {port.name: getattr(torch, port.dtype) for port in ports}
         capacities = {shape[0] for shape in shapes.values()}
         if len(capacities) != 1:
             raise GraphError(f"the buffers of a slot must have the same number of rows, not {shapes}")
         (self.capacity,) = capacities
-        self.lane, gpu = lane, lane.stream is not None
+        self.compute, gpu = compute, compute.stream is not None
         self.results: dict[str, Tensor] = {}
         self._landing: dict[str, Tensor] = {}
         self._computed: tuple[Tensor, ...] = ()
         # Pinned memory belongs to a device's context; without `device` that of cuda:0 would be made for it.
-        with translated(lane.device), torch.cuda.device(lane.device if gpu else -1):
+        with translated(compute.device), torch.cuda.device(compute.device if gpu else -1):
             self.host = {n: torch.zeros(s, dtype=dtypes[n], pin_memory=gpu) for n, s in shapes.items()}
-            self.stream = torch.cuda.Stream(lane.device) if gpu else None
+            self.stream = torch.cuda.Stream(compute.device) if gpu else None
             # Blocking: whoever waits sleeps, and leaves its core to those who fill other slots.
             self.event = torch.cuda.Event(blocking=True) if gpu else None
             self._there = self._on_device() if gpu else self.host
 
     def _on_device(self) -> dict[str, Tensor]:
         with torch.cuda.stream(self.stream):
-            there = {name: torch.empty_like(buffer, device=self.lane.device) for name, buffer in self.host.items()}
+            there = {name: torch.empty_like(buffer, device=self.compute.device) for name, buffer in self.host.items()}
         for buffer in there.values():
-            # Made for the slot's stream, read on the lane's: should the slot go away meanwhile, its memory stays.
-            buffer.record_stream(self.lane.stream)
+            # Made for the slot's stream, read on the other: should the slot go away meanwhile, its memory stays.
+            buffer.record_stream(self.compute.stream)
         return there
 
     def upload(self, rows: int) -> dict[str, Tensor]:
-        """The first `rows` rows of all inputs, where the lane will find them; on the CPU `host` itself.
+        """The first `rows` rows of all inputs, where the stream that computes will find them; on the CPU `host` itself.
 
         Returns:
             Input -> (rows, ...) on the device, contiguous.
@@ -109,23 +122,23 @@ class Slot:
         if not 1 <= rows <= self.capacity:
             raise ValueError(f"a slot of {self.capacity} rows cannot give {rows}")
         if self.stream is not None:
-            assert self.lane.stream is not None
+            assert self.compute.stream is not None
             with torch.cuda.stream(self.stream):
                 for name, buffer in self.host.items():
                     self._there[name][:rows].copy_(buffer[:rows], non_blocking=True)
-            self.lane.stream.wait_stream(self.stream)
+            self.compute.stream.wait_stream(self.stream)
         return {name: buffer[:rows] for name, buffer in self._there.items()}
 
     def download(self, outputs: Mapping[str, Tensor]) -> None:
-        """Queue what the lane computed to be copied into `results`; on the CPU it is that itself."""
-        # Held until `wait`: made for the lane's stream, they would else be given to its next batch while they are read
-        # on ours. Cheaper than record_stream, after which PyTorch asks for the events again and again.
+        """Queue what was computed to be copied into `results`; on the CPU it is that itself."""
+        # Held until `wait`: made for the stream that computes, they would else be given to its next batch while they
+        # are read on ours. Cheaper than record_stream, after which PyTorch asks for the events again and again.
         self._computed = tuple(outputs.values())
         if self.stream is None:
             self.results = dict(outputs)
             return
-        assert self.lane.stream is not None and self.event is not None
-        self.stream.wait_stream(self.lane.stream)
+        assert self.compute.stream is not None and self.event is not None
+        self.stream.wait_stream(self.compute.stream)
         with torch.cuda.stream(self.stream):
             self.results = {name: self._land(name, tensor) for name, tensor in outputs.items()}
         self.event.record(self.stream)
@@ -147,7 +160,7 @@ class Slot:
         """
         if self.event is not None:
             # Whoever waits has a current device of its own, which must not get a context for this.
-            with translated(self.lane.device), torch.cuda.device(self.lane.device):
+            with translated(self.compute.device), torch.cuda.device(self.compute.device):
                 self.event.synchronize()
         self._computed = ()
 

@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fgfast.cli.datasets import fetch
-from fgfast.cli.frame import EXIT_SOME_FAILED, choices, dataset_names, verbose_option
-from fgfast.config import (
-    BACKENDS,
-    CROPS,
-    DECODERS,
-    DETECTORS,
-    FORMATS,
-    MASK_FORMATS,
-    PLACEMENTS,
-    PRECISIONS,
-    SEGMENTERS,
-)
+from fgfast.cli.frame import EXIT_SOME_FAILED, dataset_names, verbose_option
+from fgfast.cli.settings import settings_of, settings_options
 
 # fgfast.runner.DEADLINE, without importing it for --help; a test holds them equal.
 DEADLINE = 300.0
@@ -35,111 +25,34 @@ if TYPE_CHECKING:
     required=True,
     metavar="NAME",
     shell_complete=dataset_names,
-    help="cub, cars, aircraft, waterbirds, pets, dogs, flowers, folder, or the path of a folder.",
+    help="Names the data set: cub, cars, aircraft, waterbirds, pets, dogs, flowers, folder, or the path of a folder.",
 )
-@click.option("--root", type=click.Path(path_type=Path), help="Where the data set lies; else it is looked for.")
-@click.option("--out", type=click.Path(path_type=Path), help="Output folder.  [default: NAME_fg]")
-@click.option("--labels", help="Which labelling (aircraft: variant, family, manufacturer).")
-@click.option("--split", "splits", multiple=True, help="Only these splits, separated by commas.")
-@click.option("--classes", multiple=True, help="Only these classes, separated by commas.")
-@click.option("--limit", type=click.IntRange(1), help="Only so many images, spread evenly over the data set.")
+@click.option("--root", type=click.Path(path_type=Path), help="Names the data set's folder, else it is looked for.")
+@click.option("--out", type=click.Path(path_type=Path), show_default="NAME_fg", help="Names the output folder.")
+@click.option("--labels", help="Selects a labelling (aircraft: variant, family, manufacturer).")
+@click.option("--split", "splits", multiple=True, help="Selects splits, separated by commas.")
+@click.option("--classes", multiple=True, help="Selects classes, separated by commas.")
+@click.option("--limit", type=click.IntRange(1), help="Selects so many images, spread evenly over the data set.")
+@settings_options()
 @click.option(
-    "--detector",
-    default="auto",
-    show_default=True,
-    help=f"Where boxes come from: {', '.join(DETECTORS)}.",
-    shell_complete=choices(DETECTORS),
-)
-@click.option(
-    "--segmenter",
-    default="auto",
-    show_default=True,
-    help=f"Box to mask: {', '.join(SEGMENTERS)}.",
-    shell_complete=choices(SEGMENTERS),
-)
-@click.option("--vocabulary", help="What a model looks for: words between commas, a file, or lvis.")
-@click.option(
-    "--model-weights", default="cached", show_default=True, help="cached, random:SEED (for trying out), or a file."
-)
-@click.option(
-    "--precision",
-    default="auto",
-    show_default=True,
-    help=f"Of the models: {', '.join(PRECISIONS)}.",
-    shell_complete=choices(PRECISIONS),
-)
-@click.option(
-    "--devices",
-    default="auto",
-    show_default=True,
-    help="Where models run: auto (every GPU, else the CPU), or names between commas: cuda:0,cuda:1. A worker each.",
-)
-@click.option(
-    "--placement",
-    default="auto",
-    show_default=True,
-    help=f"Of both models on several devices: {', '.join(PLACEMENTS)}.",
-    shell_complete=choices(PLACEMENTS),
-)
-@click.option("--batch", type=click.IntRange(1), help="Most images per batch of a model.  [default: by device]")
-@click.option("--threads", type=click.IntRange(1), help="Of a model on a CPU.  [default: one for each core]")
-@click.option(
-    "--decoder",
-    default="auto",
-    show_default=True,
-    help=f"Of image files: {', '.join(DECODERS)}.",
-    shell_complete=choices(DECODERS),
-)
-@click.option(
-    "--backend",
-    default="auto",
-    show_default=True,
-    help=f"What computes the models: {', '.join(BACKENDS)}.",
-    shell_complete=choices(BACKENDS),
-)
-@click.option(
-    "--background",
-    default="black",
-    show_default=True,
-    help="black, white, mean (ImageNet's), R,G,B, transparent, blur, or an image file.",
-)
-@click.option(
-    "--format",
-    "format_",
-    default="same",
-    show_default=True,
-    help=f"{', '.join(FORMATS)}.",
-    shell_complete=choices(FORMATS),
-)
-@click.option("--keep-names", is_flag=True, help="Keep file names although the format changes.")
-@click.option("--quality", default=95, show_default=True, help="JPEG and WebP quality, 1 to 100.")
-@click.option("--crop", default="none", show_default=True, help=f"{', '.join(CROPS)}.", shell_complete=choices(CROPS))
-@click.option("--pad", default=0.0, show_default=True, help="Margin when cropping, in box sides.")
-@click.option(
-    "--masks",
-    default="png",
-    show_default=True,
-    help=f"{', '.join(MASK_FORMATS)}.",
-    shell_complete=choices(MASK_FORMATS),
-)
-@click.option(
-    "--workers",
+    "--cpu-threads",
     type=click.IntRange(1),
-    help="Threads for decoding, cutting and writing, over all devices.  [default: one for each core]",
+    show_default="one per core",
+    help="Sets the threads that decode, cut and write, over all devices.",
 )
 @click.option(
     "--deadline",
     default=DEADLINE,
     show_default=True,
     type=click.FloatRange(min=1.0),
-    help="Seconds after which a worker process that gives no answer for an image is ended.",
+    help="Ends a worker process that gives no answer for an image after so many seconds.",
 )
-@click.option("--in-process", is_flag=True, help="No worker processes: for debuggers.")
-@click.option("--resume", is_flag=True, help="Insist on going on with an earlier run.")
-@click.option("--overwrite", is_flag=True, help="Delete an earlier run's results and begin anew.")
-@click.option("--download", is_flag=True, help="Fetch the data set first where it is not found.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--in-process", is_flag=True, help="Does all work in this process, for debuggers.")
+@click.option("--resume", is_flag=True, help="Insists on resuming an earlier run.")
+@click.option("--overwrite", is_flag=True, help="Deletes an earlier run's results and begins anew.")
+@click.option("--download", is_flag=True, help="Fetches the data set first where it is not found.")
+@click.option("--dry-run", is_flag=True, help="Prints what would be done, and touches nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Prints the result as JSON.")
 @verbose_option
 def convert(**options: Any) -> None:
     """Make the foreground-only twin of a data set.
@@ -159,7 +72,7 @@ def convert(**options: Any) -> None:
     plan = _plan(options)
     mode: Any = "resume" if options["resume"] else "overwrite" if options["overwrite"] else "auto"
     if options["dry_run"]:
-        Output(plan.out, plan.dataset.folder).foresee(mode, plan.made_with)
+        Output(plan.out, plan.dataset.folder).foresee(mode, plan.fingerprint)
         click.echo(console.plan_json(plan) if options["as_json"] else console.describe_plan(plan))
         return
     if not options["as_json"]:
@@ -168,12 +81,12 @@ def convert(**options: Any) -> None:
         report = pipeline.run(
             plan,
             mode=mode,
-            workers=options["workers"],
+            cpu_threads=options["cpu_threads"],
             stop=interruption.stop,
             progress=progress,
             in_process=options["in_process"],
             deadline=options["deadline"],
-            say=None if options["as_json"] else lambda sentence: console.note(f"  {sentence}"),
+            on_message=None if options["as_json"] else lambda message: console.note(f"  {message}"),
         )
     click.echo(console.report_json(report) if options["as_json"] else console.summary(report))
     if report.stopped and interruption.exit_code:
@@ -182,36 +95,16 @@ def convert(**options: Any) -> None:
 
 
 def _plan(options: dict[str, Any]) -> Plan:
-    from fgfast.config import Background, Selection, Settings
+    from fgfast.config import Selection
     from fgfast.pipeline.plan import make_plan
 
-    settings = Settings(
-        detector=options["detector"],
-        segmenter=options["segmenter"],
-        vocabulary=options["vocabulary"],
-        model_weights=options["model_weights"],
-        precision=options["precision"],
-        devices=options["devices"],
-        placement=options["placement"],
-        batch=options["batch"],
-        threads=options["threads"],
-        decoder=options["decoder"],
-        backend=options["backend"],
-        background=Background.parse(options["background"]),
-        format=options["format_"],
-        keep_names=options["keep_names"],
-        quality=options["quality"],
-        crop=options["crop"],
-        pad=options["pad"],
-        masks=options["masks"],
-    )
     selection = Selection(options["splits"], options["classes"], options["limit"])
     return make_plan(
         options["dataset"],
         options["out"],
         root=options["root"],
         labels=options["labels"],
-        settings=settings,
+        settings=settings_of(options),
         selection=selection,
         measure=not options["dry_run"],
     )

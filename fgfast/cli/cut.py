@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fgfast.cli.frame import EXIT_SOME_FAILED
-from fgfast.config import CROPS
+from fgfast.cli.settings import settings_of, settings_options
 
 
 def _box(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[float, ...] | None:
@@ -23,17 +23,21 @@ def _box(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--box", callback=_box, help="x0,y0,x1,y1 around the subject, in pixels.  [default: the middle]")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="The file to write.  [default: IMAGE_fg.png]")
-@click.option("--background", default="black", show_default=True, help="As for convert.")
-@click.option("--crop", default="none", show_default=True, help=f"{', '.join(CROPS)}.")
-@click.option("--pad", default=0.0, show_default=True, help="Margin when cropping, in box sides.")
-def cut(image: Path, box: tuple[float, ...] | None, out: Path | None, background: str, crop: Any, pad: float) -> None:
+@click.option(
+    "--box",
+    callback=_box,
+    show_default="the middle of the image",
+    help="Gives the subject's box as x0,y0,x1,y1 in pixels.",
+)
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), show_default="IMAGE_fg.png", help="Names the file to write."
+)
+@settings_options(("background", "crop", "pad"))
+def cut(image: Path, box: tuple[float, ...] | None, out: Path | None, **options: Any) -> None:
     """Cut the subject out of one image.
 
     A file of the output's name is replaced. Exit codes: 0 done, 3 the image cannot be read, 2 wrong usage.
     """
-    from fgfast.config import Background, Settings
     from fgfast.errors import SampleError, UnknownNameError
     from fgfast.io.write import SAME_SUFFIXES, encode, write_file
     from fgfast.pipeline.single import cut_out
@@ -46,10 +50,9 @@ def cut(image: Path, box: tuple[float, ...] | None, out: Path | None, background
     suffix = out.suffix.lower()
     if suffix not in SAME_SUFFIXES:
         raise UnknownNameError("image format", suffix, SAME_SUFFIXES)
-    kind = Background.parse(background)
-    if kind.kind == "transparent" and suffix not in (".png", ".webp"):
+    settings = settings_of(options, format="png" if suffix == ".png" else "webp")
+    if settings.fill.kind == "transparent" and suffix not in (".png", ".webp"):
         raise click.UsageError(f"{suffix} keeps no transparency: choose a name that ends in .png or .webp")
-    settings = Settings(background=kind, crop=crop, pad=pad, format="png" if suffix == ".png" else "webp")
     try:
         cutout = cut_out(image, box, settings=settings)
     except SampleError as error:

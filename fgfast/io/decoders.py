@@ -6,25 +6,16 @@ decoders differ from them by a few grey levels, so they are used after a parity 
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
-
-import numpy as np
 
 from fgfast.config import DECODERS as DECODERS  # here as well, beside what it names
 from fgfast.errors import MissingExtraError, SampleError, UnknownNameError, UsageError
 from fgfast.io.batched import BatchedDecoder
 from fgfast.io.decode import decode
-from fgfast.records import Bool, Image, UInt8
-
-# The least IoU of an image's mask with the one that it has under the CPU decoder: two masks of one image that differ
-# less are the same to a classifier; people who draw a mask twice differ by some percent.
-GATE_IOU = 0.995
+from fgfast.records import Image
 
 # Images per batch. On the GPU: enough to keep the several engines of a hardware decoder busy, and 18 MB of 500-pixel
 # images. On the CPU: some for each thread, so that none waits long for the last one.
@@ -158,93 +149,3 @@ def _installed(package: str) -> bool:
         return find_spec(package) is not None
     except ModuleNotFoundError:  # its parent is missing
         return False
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """How a decoder's masks compare with the CPU decoder's on a sample of the data set.
-
-    Attributes:
-        decoder: its name.
-        images: how many were compared.
-        worst_iou: the least IoU of an image's two masks.
-        mean_iou: their mean.
-        largest_difference: of any channel of any pixel, in grey levels.
-        passed: whether `worst_iou` is at least `GATE_IOU`.
-    """
-
-    decoder: str
-    images: int
-    worst_iou: float
-    mean_iou: float
-    largest_difference: int
-    passed: bool
-
-    def sentence(self) -> str:
-        """The verdict, for run.json and the console."""
-        verdict = "passed" if self.passed else "did not pass"
-        return (
-            f"{self.decoder} {verdict} the parity gate: on {self.images} images its masks have IoU "
-            f"{self.worst_iou:.4f} at worst and {self.mean_iou:.4f} in the mean with the CPU decoder's "
-            f"({GATE_IOU} is needed); pixels differ by up to {self.largest_difference} grey levels"
-        )
-
-
-def judge(decoder: str, ours: Sequence[Bool], theirs: Sequence[Bool], pixels: Sequence[tuple[UInt8, UInt8]]) -> Gate:
-    """Compare the masks that the same images get under two decoders.
-
-    Args:
-        decoder: the name of the one on trial.
-        ours: its masks, (H, W) bool each.
-        theirs: the CPU decoder's masks of the same images.
-        pixels: the images themselves, (H, W, 3) uint8 RGB: its pixels and the CPU decoder's.
-
-    Raises:
-        ValueError: there is no image, something of one is missing, or its two versions have different sizes.
-    """
-    if not ours or len(ours) != len(pixels):
-        raise ValueError(f"the parity gate needs per image's masks and pixels, not {len(ours)} and {len(pixels)}")
-    overlaps = [_iou(mine, other) for mine, other in zip(ours, theirs, strict=True)]
-    differences = [_difference(mine, other) for mine, other in pixels]
-    return Gate(
-        decoder,
-        len(overlaps),
-        min(overlaps),
-        statistics.fmean(overlaps),
-        max(differences),
-        min(overlaps) >= GATE_IOU,
-    )
-
-
-def _iou(ours: Bool, theirs: Bool) -> float:
-    """Intersection over union; 1 where both are empty."""
-    if ours.shape != theirs.shape:
-        raise ValueError(f"masks of one image must have one size, not {ours.shape} and {theirs.shape}")
-    union = int(np.count_nonzero(ours | theirs))
-    return int(np.count_nonzero(ours & theirs)) / union if union else 1.0
-
-
-def _difference(ours: UInt8, theirs: UInt8) -> int:
-    if ours.shape != theirs.shape:
-        raise ValueError(f"pixels of one image must have one size, not {ours.shape} and {theirs.shape}")
-    return int(np.max(np.maximum(ours, theirs) - np.minimum(ours, theirs), initial=0))
-
-
-def rates(decoders: Sequence[Decoder], files: Sequence[bytes], rounds: int = 3) -> dict[str, float]:
-    """Images a second of each decoder, by name: medians of rounds in which each has its turn.
-
-    Args:
-        decoders: with different names.
-        files: contents of images of the data set; each decoder gets them in batches as it likes.
-        rounds: timed rounds. One before them is not timed, so that what is made at first use exists.
-    """
-    names = [f"{n}" for n in range(len(files))]
-    measured: dict[str, list[float]] = {each.name: [] for each in decoders}
-    for number in range(rounds + 1):
-        for each in decoders:
-            start = time.perf_counter()
-            for at in range(0, len(files), each.batch):
-                each(files[at : at + each.batch], names[at : at + each.batch], False)
-            if number:
-                measured[each.name].append(len(files) / (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in measured.items()}

@@ -16,13 +16,15 @@ back to the stored image. The same input gives the same bits on every thread; no
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgfast.errors import UsageError
-from fgfast.records import Bool, Float32, UInt8
+from fgfast.methods import ModelSpec
+from fgfast.records import Bool, Float32, Mask, UInt8
 
 Box = tuple[float, float, float, float]
 
@@ -42,6 +44,12 @@ ODDS_LEVELS = 16.0  # grey levels a nat, in the 8 bits the solver reads: +-8 nat
 ODDS_VARIANCE = 1e4  # wide enough that the exponentials of the solver's Gaussians stay far from underflow
 COLOUR_VARIANCE = 1e8  # the solver's Gaussians must not see the two colour channels
 MINIMUM_BOX = 2.0  # px; below it there is nothing to tell apart
+
+
+def segmenter(spec: ModelSpec) -> Callable[[UInt8, Float32, int], Mask]:
+    """GrabCut as a segmenter: (pixels, box, banner rows) -> mask."""
+    cut = GrabCut()
+    return lambda pixels, box, banner: Mask(cut.segment(pixels, box, banner))
 
 
 def check_opencv() -> None:

@@ -18,8 +18,8 @@ import numpy as np
 from filelock import FileLock
 
 from fgfast.errors import MissingExtraError, UsageError, WeightsError
+from fgfast.methods import seed_of
 from fgfast.models.files import hub, weights
-from fgfast.models.files.checkpoints import seed_of
 from fgfast.records import Float32
 from fgfast.transfer import cache_folder
 
@@ -55,7 +55,7 @@ def load_vocabulary(
 
     Args:
         spec: what to look for.
-        model_weights: with "random:SEED" the embeddings of words are made up too, and nothing need be fetched.
+        model_weights: with "random:SEED" the embeddings of words are random, too, and nothing need be fetched.
         encoder: instead of CLIP's text encoder, for words that LVIS does not have.
 
     Raises:
@@ -67,7 +67,7 @@ def load_vocabulary(
     names = read_names(spec)
     seed = seed_of(model_weights)
     if seed is not None:
-        return Vocabulary(names, np.stack([_made_up(name, seed) for name in names]))
+        return Vocabulary(names, np.stack([_random_embedding(name, seed) for name in names]))
     known = lvis()
     rows = {name: row_of(name, known.names) for name in names}
     unknown = [name for name, row in rows.items() if row is None]
@@ -180,7 +180,7 @@ def _add(file: Path, fresh: Mapping[str, Float32]) -> None:
         os.replace(part, file)
 
 
-def _made_up(name: str, seed: int) -> Float32:
+def _random_embedding(name: str, seed: int) -> Float32:
     """(512,) float32 for a word, the same on every machine; of about the length of CLIP's (10)."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     numbers = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))

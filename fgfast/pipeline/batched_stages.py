@@ -1,120 +1,32 @@
-"""Stages that work on batches: decoding where a library does it, and the two models. What each does to a batch."""
+"""What is done to a batch of images: decode where a library does it, detect, encode. Each is a model on slots."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from fgfast.errors import SampleError
 from fgfast.io.decode import read_bytes
 from fgfast.io.decoders import Decoder
-from fgfast.pipeline.stages import Work, choose, keep
+from fgfast.pipeline.stages import set_mask, set_prompt
+from fgfast.pipeline.work import Work
 from fgfast.records import Detections, Float32, Image, Mask
+from fgfast.runner import BatchedStage, SlotModel
 
 
-class BatchModel(Protocol):
-    """A model on slots: see fgfast.models.serving.batches."""
+def detect_stage(model: SlotModel) -> BatchedStage[Work]:
+    """Images -> Detections, of those that have no prompt yet; one that comes from another process has."""
 
-    device: str
+    def store(work: Work, found: Detections) -> None:
+        work.detections = found
 
-    @property
-    def batch(self) -> int: ...
-
-    def bucket(self, image: Image) -> Any: ...
-
-    def rows(self, bucket: Any) -> int: ...
-
-    def slot(self, bucket: Any) -> Any: ...
-
-    def launch(self, slot: Any, rows: int) -> None: ...
-
-    def wait(self, slot: Any) -> None: ...
+    return BatchedStage("detect", model, _image, store, lambda work: work.prompt is None)
 
 
-class BatchDetector(BatchModel, Protocol):
-    """A detector on slots."""
-
-    def fill(self, slot: Any, row: int, image: Image) -> None: ...
-
-    def read(self, slot: Any, row: int) -> Detections: ...
-
-
-class BatchSegmenter(BatchModel, Protocol):
-    """A segmenter on slots; one box (4,) float32 per image, in its stored pixels."""
-
-    def fill(self, slot: Any, row: int, image: Image, box: Float32) -> None: ...
-
-    def read(self, slot: Any, row: int) -> Any: ...
-
-
-class ModelStage:
-    """What the stages of both models share: their model's buckets and slots."""
-
-    name: str
-    model: BatchModel
-
-    @property
-    def device(self) -> str:
-        """Of the model."""
-        return self.model.device
-
-    @property
-    def batch(self) -> int:
-        """Most images of a batch."""
-        return self.model.batch
-
-    @property
-    def depth(self) -> int:
-        """Batches queued on the device at a time: a GPU has its next one before it is through with the last."""
-        return 2 if self.model.device.startswith("cuda") else 1
-
-    def wants(self, work: Work) -> bool:
-        """Every image."""
-        return True
-
-    def bucket(self, work: Work) -> Hashable:
-        """As the model says."""
-        assert work.image is not None
-        found: Hashable = self.model.bucket(work.image)
-        return found
-
-    def rows(self, bucket: Any) -> int:
-        """As the model says."""
-        return self.model.rows(bucket)
-
-    def slot(self, bucket: Any) -> Any:
-        """As the model makes it."""
-        return self.model.slot(bucket)
-
-    def launch(self, slot: Any, rows: int) -> None:
-        """Compute, or queue."""
-        self.model.launch(slot, rows)
-
-    def wait(self, slot: Any) -> None:
-        """Until the results are in host memory."""
-        self.model.wait(slot)
-
-
-@dataclass(frozen=True, slots=True)
-class DetectBatch(ModelStage):
-    """Images -> Detections."""
-
-    model: BatchDetector
-    name: str = "detect"
-
-    def wants(self, work: Work) -> bool:
-        """Images that have no prompt yet; one that comes from another process has."""
-        return work.prompt is None
-
-    def fill(self, slot: Any, row: int, work: Work) -> None:
-        """Resize the image into its row."""
-        assert work.image is not None
-        self.model.fill(slot, row, work.image)
-
-    def read(self, slot: Any, row: int, work: Work) -> None:
-        """What was found."""
-        work.detections = self.model.read(slot, row)
+def _image(work: Work) -> tuple[Image]:
+    assert work.image is not None
+    return (work.image,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +42,21 @@ class ChoosePrompt:
 
     def __call__(self, work: Work) -> None:
         if work.prompt is None:
-            choose(work, self.right)
+            set_prompt(work, self.right)
 
 
-@dataclass(frozen=True, slots=True)
-class EncodeBatch(ModelStage):
+def encode_stage(model: SlotModel) -> BatchedStage[Work]:
     """Images, Prompts -> low-resolution logits: SAM's image encoder and mask decoder."""
 
-    model: BatchSegmenter
-    name: str = "encode"
+    def store(work: Work, found: Any) -> None:
+        work.low_res = found
 
-    def fill(self, slot: Any, row: int, work: Work) -> None:
-        """Resize the image into its row, and its box with it."""
-        assert work.image is not None and work.prompt is not None
-        self.model.fill(slot, row, work.image, work.prompt.box)
+    return BatchedStage("encode", model, _image_and_box, store)
 
-    def read(self, slot: Any, row: int, work: Work) -> None:
-        """The logits."""
-        work.low_res = self.model.read(slot, row)
+
+def _image_and_box(work: Work) -> tuple[Image, Float32]:
+    assert work.image is not None and work.prompt is not None
+    return work.image, work.prompt.box
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +72,17 @@ class FinishMask:
 
     def __call__(self, work: Work) -> None:
         assert work.image is not None
-        width, height = work.image.size
+        height, width = work.image.pixels.shape[:2]
         made = self.finish(work.low_res, height, width)
         work.low_res = None
         if work.sample.banner_rows:
             made.bits[max(0, height - work.sample.banner_rows) :] = False
-        keep(work, Mask(made.bits, float(made.quality)), judge=True)
+        set_mask(work, Mask(made.bits, float(made.quality)))
 
 
 @dataclass(slots=True)
 class _Files:
-    """A slot of `DecodeBatch`."""
+    """A slot of `DecoderModel`."""
 
     files: list[bytes]
     names: list[str]
@@ -181,11 +90,12 @@ class _Files:
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeBatch:
-    """Files -> Images, many at once. A file that cannot be decoded is an error of its own and spoils no batch.
+class DecoderModel:
+    """A decoder of many files at once, on slots. A file that cannot be decoded is an error of its own and spoils no
+    batch.
 
     Attributes:
-        decoder: does it.
+        decoder: decodes.
         turn_exif: see `fgfast.io.decode.decode`.
         device: its own, for it computes beside the models.
     """
@@ -193,27 +103,22 @@ class DecodeBatch:
     decoder: Decoder
     turn_exif: bool
     device: str
-    name: str = "decode"
     depth: int = 1
 
     @property
     def batch(self) -> int:
-        """As the decoder likes it."""
+        """The most files per call, as the decoder says."""
         return self.decoder.batch
 
-    def wants(self, work: Work) -> bool:
-        """Every image."""
-        return True
-
-    def bucket(self, work: Work) -> Hashable:
-        """All files can share a batch."""
+    def bucket(self, work: Work) -> str:
+        """One bucket: all files can share a batch."""
         return ""
 
-    def rows(self, bucket: Hashable) -> int:
-        """As the decoder likes it."""
+    def rows(self, bucket: str) -> int:
+        """The same for every bucket."""
         return self.decoder.batch
 
-    def slot(self, bucket: Hashable) -> _Files:
+    def slot(self, bucket: str) -> _Files:
         """Room for the contents of files."""
         return _Files([b""] * self.batch, [""] * self.batch)
 
@@ -228,9 +133,21 @@ class DecodeBatch:
     def wait(self, slot: _Files) -> None:
         """Nothing is left to wait for."""
 
-    def read(self, slot: _Files, row: int, work: Work) -> None:
-        """The image, or its error."""
+    def read(self, slot: _Files, row: int) -> Image:
+        """The image; raises the error of one that cannot be decoded."""
         image = slot.images[row]
         if isinstance(image, SampleError):
             raise image
+        return image
+
+    def shrink(self) -> None:
+        """The decoder takes any number of files: smaller batches are all there is to do."""
+
+
+def decode_stage(model: DecoderModel) -> BatchedStage[Work]:
+    """Files -> Images."""
+
+    def store(work: Work, image: Image) -> None:
         work.image = image
+
+    return BatchedStage("decode", model, lambda work: (work,), store)

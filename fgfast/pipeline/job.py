@@ -1,4 +1,4 @@
-"""What a worker process does: the stages that the settings ask for, on one seat."""
+"""What a worker process does: the stages that the settings ask for, on one device."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.config import MODEL_DETECTORS, SAM_SEGMENTERS, Settings
+from fgfast import methods
+from fgfast.config import Settings
 from fgfast.errors import DeviceFailedError, DeviceMemoryError, OutputFailedError
 from fgfast.io.decoders import decoder
 from fgfast.io.write import FORMAT_SUFFIXES
-from fgfast.pipeline import choices as methods
+from fgfast.methods import Method
 from fgfast.pipeline.batched_stages import (
-    BatchDetector,
-    BatchSegmenter,
     ChoosePrompt,
-    DecodeBatch,
-    DetectBatch,
-    EncodeBatch,
+    DecoderModel,
     FinishMask,
+    decode_stage,
+    detect_stage,
+    encode_stage,
 )
-from fgfast.pipeline.stages import Closed, Cut, Decode, Detect, MaskSubject, Work, Write, close
+from fgfast.pipeline.choices import right_words, words_to_find
+from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write
+from fgfast.pipeline.work import Result, Work, result_of
 from fgfast.records import Float32, Image, UInt8
-from fgfast.runner import Failures, Finished, Passed, Seat, Stage
+from fgfast.runner import BatchedStage, Failures, Finished, Handoff, Stage, WorkerSpec, warm_up
 
 # What a stage's exception means beyond the failure of an image.
 FAILURES = Failures(fatal=(OutputFailedError,), memory=(DeviceMemoryError,), broken=(DeviceFailedError,))
+# (height, width) in pixels: the commonest of the data sets that this is made for; and a box in it.
+_SIZE, _BOX = (375, 500), (100, 75, 300, 300)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,16 +41,19 @@ class ConvertJob:
 
     Attributes:
         settings: with every "auto" replaced.
+        detector, segmenter: their entries in the table of methods.
         subject: what the images show, in the data set's words.
         turn_exif: see `fgfast.io.decode.decode`.
         images: folder of the twin.
         masks: folder of the masks.
         background: pixels of the background's image, (H, W, 3) uint8 RGB, where there is one.
-        threads: of each seat's pool.
-        measure: time the models when the job is opened.
+        threads: of each worker's pool.
+        measure: whether to time the models when the job is opened.
     """
 
     settings: Settings
+    detector: Method
+    segmenter: Method
     subject: tuple[str, ...]
     turn_exif: bool
     images: Path
@@ -56,113 +63,111 @@ class ConvertJob:
     measure: bool = False
 
     @property
-    def parts(self) -> int:
+    def phases(self) -> int:
         """Two where there are two models, else one."""
-        return 2 if methods.both_are_models(self.settings) else 1
+        return 2 if self.detector.is_model and self.segmenter.is_model else 1
 
-    def open(self, seat: Seat) -> OpenJob:
-        """Load models and make stages; errors as for `fgfast.pipeline.choices.detector_model`."""
-        self._prepare(seat.device)
-        detects, segments = (self.parts == 1 or part in range(*seat.parts) for part in (0, 1))
-        models: dict[str, Any] = {}
-        stages: list[Stage[Work]] = [self._decode(seat.device)]
+    def open(self, spec: WorkerSpec) -> ConvertRuntime:
+        """Load models and make stages.
+
+        Raises:
+            ModelNotCachedError: a model's weights are not on this machine.
+            MissingExtraError: a package is not installed.
+            UsageError: nothing says what the images show.
+        """
+        self._set_threads(spec.device)
+        detects, segments = (self.phases == 1 or phase in range(*spec.phases) for phase in (0, 1))
+        stages = [self._decode(spec.device)]
         if detects:
-            stages += self._detect(seat.device, models)
+            stages += detect_stages(self.settings, self.detector, self.subject, spec.device)
         if segments:
-            stages += self._segment(seat.device, models)
-        for stage, model in models.items():
-            _try_out(stage, model)
-        facts = {"process": os.getpid(), "device": seat.device}
+            stages += segment_stages(self.settings, self.segmenter, spec.device)
+            stages += [cut_stage(self.settings, self.background), self._write()]
+        facts: dict[str, Any] = {"process": os.getpid(), "device": spec.device}
+        models = {s.name: s for s in stages if isinstance(s, BatchedStage) and s.name in ("detect", "encode")}
+        for stage in models.values():
+            _try_out(stage)
         if self.measure:
-            facts["seconds"] = {name: self._seconds(name, seat.device, model) for name, model in models.items()}
-        return OpenJob(stages, self.threads, segments, facts)
+            facts["seconds"] = {name: self._seconds(stage) for name, stage in models.items()}
+        return ConvertRuntime(stages, self.threads, segments, facts)
 
-    def _prepare(self, device: str) -> None:
-        """Threads: the pool's are for what is done to one image; the models' are torch's own."""
+    def _set_threads(self, device: str) -> None:
+        """The pool's threads are for what is done to one image; the models' are torch's own."""
         import cv2
 
         cv2.setNumThreads(1)
-        used = {self.settings.detector, self.settings.segmenter}
-        if device == "cpu" and used & {*MODEL_DETECTORS, *SAM_SEGMENTERS}:
+        if device == "cpu" and (self.detector.is_model or self.segmenter.is_model):
             from fgfast.models.serving.devices import compute_with
 
-            compute_with(self.settings.threads, shared=self.settings.places.count("cpu") > 1)
+            compute_with(self.settings.model_threads, shared=self.settings.places.count("cpu") > 1)
 
     def _decode(self, device: str) -> Stage[Work]:
         name = self.settings.decoder
         if name == "cpu":
             return Decode(self.turn_exif)
-        return DecodeBatch(decoder(name, device, self.threads), self.turn_exif, f"{device} decoder")
+        return decode_stage(DecoderModel(decoder(name, device, self.threads), self.turn_exif, f"{device} decoder"))
 
-    def _detect(self, device: str, models: dict[str, Any]) -> list[Stage[Work]]:
-        right = methods.right_words(self.settings, self.subject)
-        if self.settings.detector not in MODEL_DETECTORS:
-            return [Detect(methods.simple_detector(self.settings), right)]
-        model: BatchDetector = methods.detector_model(self.settings, self.subject, device)
-        models["detect"] = model
-        return [DetectBatch(model), ChoosePrompt(right)]
-
-    def _segment(self, device: str, models: dict[str, Any]) -> list[Stage[Work]]:
+    def _write(self) -> Write:
         settings = self.settings
-        cut = Cut(settings.fill, self.background, settings.crop, settings.pad)
         suffix = FORMAT_SUFFIXES.get(settings.format)
-        write = Write(self.images, self.masks, settings.masks, suffix, settings.quality)
-        if settings.segmenter not in SAM_SEGMENTERS:
-            return [MaskSubject(methods.segmenter(settings), judge=settings.segmenter != "box"), cut, write]
-        from fgfast.models.sam.segmenter import finish
+        return Write(self.images, self.masks, settings.masks, suffix, settings.quality)
 
-        model: BatchSegmenter = methods.sam_model(settings, device)
-        models["encode"] = model
-        return [EncodeBatch(model), FinishMask(finish), cut, write]
-
-    def _seconds(self, stage: str, device: str, model: Any) -> float:
+    def _seconds(self, stage: BatchedStage[Work]) -> float:
         """Seconds per image of a model in full batches, measured once on each machine."""
-        from fgfast.models.serving.speed import remembered, seconds_a_image
+        from fgfast.models.serving.speed import remembered, seconds_per_image
 
-        settings = self.settings
-        name = settings.detector if stage == "detect" else settings.segmenter
-        sharers = settings.places.count(device)
-        key = f"{name} {settings.precision} in batches of {model.batch}, {sharers} at once"
-        image, boxes = _image(*_SIZE), _boxes(stage)
-        seconds = remembered(key, device, settings.exact_backend, lambda: seconds_a_image(model, image, *boxes))
+        settings, model = self.settings, stage.model
+        name = settings.detector if stage.name == "detect" else settings.segmenter
+        key = f"{name} {settings.precision} in batches of {model.batch}, {settings.places.count(model.device)} at once"
+        inputs = _inputs(stage, *_SIZE)
+        seconds = remembered(key, model.device, settings.backend, lambda: seconds_per_image(model, inputs))
         assert seconds is not None
         return seconds
 
 
-# (height, width) in pixels: the commonest of the data sets that this is made for.
-_SIZE = (375, 500)
+def detect_stages(settings: Settings, detector: Method, subject: tuple[str, ...], device: str) -> list[Stage[Work]]:
+    """From the image to the prompt."""
+    build = methods.resolve(detector.build)
+    spec = settings.spec(detector.name, device) if detector.is_model else methods.ModelSpec(detector.name)
+    if not detector.is_model:
+        return [Detect(build(spec, ""))]
+    model = build(spec, words_to_find(settings, subject))
+    return [detect_stage(model), ChoosePrompt(right_words(settings, subject))]
 
 
-def _image(height: int, width: int) -> Image:
-    return Image(np.full((height, width, 3), 127, np.uint8))
+def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[Stage[Work]]:
+    """From the prompt to the mask."""
+    build = methods.resolve(segmenter.build)
+    if not segmenter.is_model:
+        return [MaskSubject(build(methods.ModelSpec(segmenter.name)), segmenter.flagged)]
+    model = build(settings.spec(segmenter.name, device))
+    return [encode_stage(model), FinishMask(model.finish)]
 
 
-def _boxes(stage: str) -> tuple[Float32, ...]:
-    """What a model is given beside an image."""
-    return () if stage == "detect" else (np.array([100, 75, 300, 300], np.float32),)
+def cut_stage(settings: Settings, background: UInt8 | None) -> Cut:
+    """From the mask to the cut-out."""
+    return Cut(settings.fill, background, settings.crop, settings.pad)
 
 
-def _try_out(stage: str, model: Any) -> None:
+def _inputs(stage: BatchedStage[Work], height: int, width: int) -> tuple[Any, ...]:
+    """What a model gets of a grey image."""
+    image = Image(np.full((height, width, 3), 127, np.uint8))
+    box: Float32 = np.array(_BOX, np.float32)
+    return (image,) if stage.name == "detect" else (image, box)
+
+
+def _try_out(stage: BatchedStage[Work]) -> None:
     """Let a GPU compute one batch of each orientation: what is compiled or recorded at first use is so now, and a
-    device that fails does so before it has anything in its hands. A CPU has nothing to prepare.
+    device that fails does so before it has begun any image. A CPU has nothing to prepare.
     """
-    if not model.device.startswith("cuda"):
-        return
-    for size in (_SIZE, _SIZE[::-1]):
-        image = _image(*size)
-        slot, rows = model.slot(model.bucket(image)), model.rows(model.bucket(image))
-        for row in range(rows):
-            model.fill(slot, row, image, *_boxes(stage))
-        try:
-            model.launch(slot, rows)
-            model.wait(slot)
-        except DeviceMemoryError:
-            return  # batches are halved as they come
+    if stage.model.device.startswith("cuda"):
+        for size in (_SIZE, _SIZE[::-1]):
+            warm_up(stage.model, _inputs(stage, *size), FAILURES.memory)
 
 
 @dataclass(frozen=True, slots=True)
-class OpenJob:
-    """See `fgfast.runner.messages.Opened`.
+class ConvertRuntime:
+    """A ConvertJob, opened; see `fgfast.runner.JobRuntime`.
 
     Attributes:
         last: whether the images are written here.
@@ -174,8 +179,8 @@ class OpenJob:
     facts: dict[str, Any] = field(default_factory=dict)
     failures: Failures = FAILURES
 
-    def close(self, finished: Finished[Work]) -> Closed | Passed[Work]:
-        """What is kept of an image, or the image for whoever segments."""
+    def result_of(self, finished: Finished[Work]) -> Result | Handoff[Work]:
+        """What is kept of an image, or the image for the worker that segments."""
         if finished.error is None and not self.last:
-            return Passed(finished.item.packed(finished.seconds))
-        return close(finished)
+            return Handoff(finished.item.packed(finished.seconds))
+        return result_of(finished)

@@ -1,4 +1,4 @@
-"""Which device does what: a seat for each worker process, and the arithmetic that chooses between the two ways."""
+"""Which device does what: the workers of a run, and the arithmetic that chooses between the two ways."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from fgfast.errors import UsageError
-from fgfast.runner import Seat
+from fgfast.runner import WorkerSpec
 
-# Parts of the job: up to the prompt, and from there.
+# Phases of the job: up to the prompt, and from there.
 DETECTING, SEGMENTING = (0, 1), (1, 2)
 
 
@@ -28,27 +28,27 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """Who sits where.
+class DevicePlacement:
+    """Which worker does which phases where.
 
     Attributes:
         name: "replicate" or "split".
-        seats: one for each worker process.
+        specs: the workers.
         reason: why, in a sentence.
     """
 
     name: str
-    seats: tuple[Seat, ...]
+    specs: tuple[WorkerSpec, ...]
     reason: str
 
 
-def replicate(devices: Sequence[str], parts: int, reason: str) -> Placement:
-    """Every device does all parts of the job."""
-    return Placement("replicate", tuple(Seat(n, d, (0, parts)) for n, d in _named(devices)), reason)
+def replicate(devices: Sequence[str], phases: int, reason: str) -> DevicePlacement:
+    """Every device does all phases of the job."""
+    return DevicePlacement("replicate", tuple(WorkerSpec(n, d, (0, phases)) for n, d in _named(devices)), reason)
 
 
-def split(devices: Sequence[str], costs: Sequence[Cost], reason: str) -> Placement:
-    """Some devices detect and the others segment, so that most images go through in a second.
+def split(devices: Sequence[str], costs: Sequence[Cost], reason: str) -> DevicePlacement:
+    """Some devices detect and the others segment, so that the rate is highest.
 
     Raises:
         UsageError: there is one device only.
@@ -58,19 +58,19 @@ def split(devices: Sequence[str], costs: Sequence[Cost], reason: str) -> Placeme
             f"--placement split needs two devices or more, and there is {', '.join(devices)}: see --devices"
         )
     roles = max(_splits(len(devices)), key=lambda roles: _split_rate(roles, costs))
-    seats = [
-        Seat(name, device, DETECTING if detects else SEGMENTING)
+    specs = [
+        WorkerSpec(name, device, DETECTING if detects else SEGMENTING)
         for (name, device), detects in zip(_named(devices), roles, strict=True)
     ]
-    return Placement("split", tuple(seats), reason)
+    return DevicePlacement("split", tuple(specs), reason)
 
 
-def best(devices: Sequence[str], costs: Sequence[Cost]) -> Placement:
-    """Whichever of the two lets more images through in a second, and the figures that say so."""
+def best(devices: Sequence[str], costs: Sequence[Cost]) -> DevicePlacement:
+    """The placement of the higher rate, and the figures that say so."""
     together = sum(1 / (cost.detect + cost.segment) for cost in costs)
     apart = max(_split_rate(roles, costs) for roles in _splits(len(devices)))
     figures = ", ".join(
-        f"{device} detects in {_told(cost.detect)} and segments in {_told(cost.segment)} per image"
+        f"{device} detects in {_duration(cost.detect)} and segments in {_duration(cost.segment)} per image"
         for device, cost in dict(zip(devices, costs, strict=True)).items()
     )
     reason = f"{figures}; replicate would give {together:.3g} images per second, split {apart:.3g}"
@@ -103,5 +103,5 @@ def _named(devices: Sequence[str]) -> list[tuple[str, str]]:
     return named
 
 
-def _told(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"

@@ -17,8 +17,8 @@ from fgfast.io import coco
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.output import Output
 from fgfast.io.write import FORMAT_SUFFIXES, twin_names
-from fgfast.models.grabcut import check_opencv, opencv_version
-from fgfast.pipeline import choices as methods
+from fgfast.models.grabcut import opencv_version
+from fgfast.pipeline.choices import choose, weights_used
 from fgfast.records import Sample, UInt8
 
 # torchvision's FGVCAircraft, OxfordIIITPet and Flowers102 build file names themselves.
@@ -37,7 +37,7 @@ class Plan:
         positions: places of the selected samples in the data set's order.
         twins: key -> key in the twin, for all samples of the data set.
         mask_names: key -> path of its mask in the masks folder.
-        made_with: everything that changes the result; a run is resumed only with the same.
+        fingerprint: everything that changes the result; a run is resumed only with the same.
     """
 
     dataset: Dataset
@@ -47,7 +47,7 @@ class Plan:
     positions: tuple[int, ...]
     twins: dict[str, str]
     mask_names: dict[str, str]
-    made_with: dict[str, Any]
+    fingerprint: dict[str, Any]
 
     @property
     def selected(self) -> tuple[Sample, ...]:
@@ -84,13 +84,13 @@ def make_plan(
     positions = select(opened, selection)
     keys = [sample.key for sample in opened.samples]
     twins, mask_names = names(keys, settings.format, settings.keep_names)
-    made_with = {
+    fingerprint = {
         "fgfast": __version__,
         "opencv": opencv_version(),
         "dataset": opened.name,
         "labels": labels,
         "samples": _digest(opened, positions),
-        "weights": methods.weights_used(settings),
+        "weights": weights_used(settings),
         **settings.describe(),
     }
     plan = Plan(
@@ -101,7 +101,7 @@ def make_plan(
         positions=positions,
         twins=twins,
         mask_names=mask_names,
-        made_with=made_with,
+        fingerprint=fingerprint,
     )
     Output(plan.out, opened.folder).check(opened.root)
     return plan
@@ -126,9 +126,7 @@ def names(keys: list[str], format: str, keep_names: bool) -> tuple[dict[str, str
 
 def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[Settings, list[str]]:
     """Replace "auto" by a method; say why, and what else is worth knowing, in a sentence each."""
-    settings, reasons = methods.choose(dataset, settings, measure)
-    if settings.segmenter == "grabcut":
-        check_opencv()
+    settings, reasons = choose(dataset, settings, measure)
     engine = ops.engine()
     reasons.append(f"ops {engine}: {'the native engine' if engine == 'native' else 'NumPy, no native engine'}")
     appended = dataset.name in _LOADERS_THAT_APPEND_JPG and settings.format in ("png", "webp")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fgfast.records import Detections, Float32, Prompt, Sample
+from fgfast.records import Detections, Float32, OtherBox, Prompt, Sample
 
 Corners = tuple[float, float, float, float]
-Other = tuple[float, float, float, float, float, str]
-"""A box that was not chosen: x0 y0 x1 y1 in pixels of the stored image, score, name."""
 
 # Boxes thinner than this after clipping to the image prompt nothing.
 _MIN_BOX_SIDE = 1.0
@@ -29,7 +27,7 @@ def center_box(size: tuple[int, int], banner_rows: int = 0) -> Float32:
 
 def choose_prompt(
     detections: Detections, sample: Sample, size: tuple[int, int], right: frozenset[str] = frozenset()
-) -> tuple[Prompt, str, tuple[Other, ...]]:
+) -> tuple[Prompt, str, tuple[OtherBox, ...]]:
     """The one box handed to the segmenter, a flag ("" for none), and the runners-up.
 
     Right names come before others (`right` holds them as `fgfast.models.vocabulary.plain` writes them; empty: all are

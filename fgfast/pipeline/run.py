@@ -1,4 +1,4 @@
-"""A data set goes in, its foreground-only twin comes out: settings -> job -> workers -> ledger -> twin.
+"""A data set goes in, its foreground-only twin comes out: settings -> plan -> workers -> ledger -> twin.
 
 Reads from top to bottom: `convert` makes a `Plan` and carries it out; `run` shows the whole course of a run.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fgfast import methods
 from fgfast.config import Selection, Settings
 from fgfast.datasets.layout import Placement
 from fgfast.errors import OutputFailedError, OutputRefusedError, UnknownNameError, UsageError
@@ -24,10 +25,11 @@ from fgfast.io.report import write_page
 from fgfast.io.summary import Summary
 from fgfast.io.write import settle, sweep_parts, sync_folders
 from fgfast.machine import available_cores
+from fgfast.pipeline.decoder_choice import choose_decoder
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.plan import Plan, load_background, make_plan
-from fgfast.pipeline.stages import Closed, Work
-from fgfast.pipeline.workers import hire, settle_decoder
+from fgfast.pipeline.work import Result, Work
+from fgfast.pipeline.workers import start
 from fgfast.records import Sample, Status
 from fgfast.runner import DEADLINE, Event, Watch
 
@@ -79,7 +81,7 @@ def convert(
     settings: Settings | None = None,
     selection: Selection | None = None,
     mode: Mode = "auto",
-    workers: int | None = None,
+    cpu_threads: int | None = None,
     stop: threading.Event | None = None,
     progress: Progress | None = None,
     in_process: bool = False,
@@ -96,7 +98,7 @@ def convert(
         selection: which samples; default all.
         mode: "auto" goes on where an earlier run with the same settings stopped, "resume" insists on that,
             "overwrite" begins anew.
-        workers: threads for what the models do not do, shared out to the worker processes; default one for each core.
+        cpu_threads: threads for what the models do not do, shared out to the worker processes; default one per core.
         stop: set it to end the run early and cleanly.
         progress: called now and then with the counts so far and the total.
         in_process: do everything in this process, on the first device: for debuggers. What crashes then takes the run
@@ -115,85 +117,87 @@ def convert(
         0
     """
     plan = make_plan(dataset, out, root=root, labels=labels, settings=settings, selection=selection)
-    return run(plan, mode=mode, workers=workers, stop=stop, progress=progress, in_process=in_process)
+    return run(plan, mode=mode, cpu_threads=cpu_threads, stop=stop, progress=progress, in_process=in_process)
 
 
 def run(
     plan: Plan,
     *,
     mode: Mode = "auto",
-    workers: int | None = None,
+    cpu_threads: int | None = None,
     stop: threading.Event | None = None,
     progress: Progress | None = None,
     in_process: bool = False,
     deadline: float = DEADLINE,
     watch: Watch | None = None,
-    say: Callable[[str], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
 ) -> Report:
     """Carry out a plan. Further arguments and errors as for `convert`.
 
     Args:
         plan: what to do.
         deadline: seconds after which a worker process that gives no answer for an image is ended.
-        watch: called in this process with each piece of work that is done, for those who measure.
-        say: called with a sentence about each choice that is made only now.
+        watch: called in this process with each piece of work that is done, for measurements.
+        on_message: called with a sentence about each choice that is made only now.
     """
-    say = say or _say_nothing
+    on_message = on_message or _ignore
     stop = stop or threading.Event()
-    workers = available_cores() if workers is None else workers
-    if workers < 1:
-        raise UsageError(f"workers must be at least 1, not {workers}")
+    cpu_threads = available_cores() if cpu_threads is None else cpu_threads
+    if cpu_threads < 1:
+        raise UsageError(f"cpu_threads must be at least 1, not {cpu_threads}")
     if mode not in MODES:
         raise UnknownNameError("mode", mode, MODES)
     with Output(plan.out, plan.dataset.folder) as output:
-        output.foresee(mode, plan.made_with)  # before models are loaded for nothing
-        plan = settle_decoder(plan, output, mode, stop, in_process=in_process, deadline=deadline, say=say)
-        job = convert_job(plan, output, workers)
+        output.foresee(mode, plan.fingerprint)  # before models are loaded for nothing
+        plan = choose_decoder(plan, output, mode, in_process=in_process, deadline=deadline, on_message=on_message)
+        job = convert_job(plan, output, cpu_threads)
         # A model that is missing is found out before anything is touched.
-        with hire(job, plan, stop, in_process=in_process, deadline=deadline, watch=watch) as crew:
-            for sentence in crew.said:
-                say(sentence)
-            start = time.perf_counter()
-            output.open(mode, plan.made_with, plan.dataset.root)
+        with start(job, plan, stop, in_process=in_process, deadline=deadline, watch=watch) as workers:
+            for message in workers.messages:
+                on_message(message)
+            begun = time.perf_counter()
+            output.open(mode, plan.fingerprint, plan.dataset.root)
             finished = still_there(plan, output)
             counts: Counter[Status] = Counter(finished.values())
             resumed = len(finished)
             make_folders(plan, output)
 
-            def collect(batch: list[Closed]) -> None:
+            def collect(batch: list[Result]) -> None:
                 began = time.monotonic()
-                enter(batch, plan, output)
+                record(batch, plan, output)
                 if watch:
-                    watch(Event("settle", "", "collect", began, time.monotonic(), len(batch), 0))
-                counts.update(closed.outcome.status for closed in batch)
+                    watch(Event("commit", "", "collect", began, time.monotonic(), len(batch), 0))
+                counts.update(result.outcome.status for result in batch)
                 if progress:
                     progress(dict(counts), len(plan.positions))
 
             if progress:
                 progress(dict(counts), len(plan.positions))
-            crew.work(todo(plan, finished.keys()), collect)
-            if crew.deaths():
+            workers.work(todo(plan, finished.keys()), collect)
+            if workers.crashes():
                 sweep_parts(output.out)
-            seconds = time.perf_counter() - start
-        plan = replace(plan, reasons=(*plan.reasons, *crew.said))
-        return finish(plan, output, resumed, seconds, stop.is_set(), workers)
+            seconds = time.perf_counter() - begun
+        plan = replace(plan, reasons=(*plan.reasons, *workers.messages))
+        return finish(plan, output, resumed, seconds, stop.is_set(), cpu_threads)
 
 
-def _say_nothing(sentence: str) -> None:
-    """For callers that do not want to hear it."""
+def _ignore(message: str) -> None:
+    """For callers that want no messages."""
 
 
-def convert_job(plan: Plan, output: Output, workers: int) -> ConvertJob:
+def convert_job(plan: Plan, output: Output, cpu_threads: int) -> ConvertJob:
     """What worker processes are to do."""
     settings = plan.settings
     return ConvertJob(
         settings=settings,
+        detector=methods.method(settings.detector),
+        segmenter=methods.method(settings.segmenter),
         subject=tuple(plan.dataset.subject),
         turn_exif=plan.dataset.turn_exif,
         images=output.twin,
         masks=output.masks,
         background=load_background(settings.fill),
-        threads=max(1, workers // len(settings.places)),
+        threads=max(1, cpu_threads // len(settings.places)),
     )
 
 
@@ -233,26 +237,26 @@ def make_folders(plan: Plan, output: Output) -> None:
         raise OutputFailedError(f"cannot make the folders of {output.out}: {error.strerror or error}") from error
 
 
-def enter(batch: list[Closed], plan: Plan, output: Output) -> None:
-    """Settle a batch's files on disk, then enter its outcomes into the ledger.
+def record(batch: list[Result], plan: Plan, output: Output) -> None:
+    """Commit a batch's files, then record its outcomes in the ledger.
 
     What is about to appear is written down before, so that no file of ours is ever unknown. A sample that failed
     leaves no image behind, not even one that an earlier run wrote.
     """
-    parts = [part for closed in batch if closed.outcome.twin for part in closed.parts]
+    temp_files = [files for result in batch if result.outcome.twin for files in result.temp_files]
     root = f"{output.out}{os.sep}"
-    output.ledger.set_meta({"settling": [path.removeprefix(root) for _, path in parts]})
-    settle(parts)
-    for closed in batch:
-        if not closed.outcome.twin:
-            key = closed.outcome.key
-            leftovers = [Path(part) for part, _ in closed.parts]
+    output.ledger.set_meta({"settling": [path.removeprefix(root) for _, path in temp_files]})
+    settle(temp_files)
+    for result in batch:
+        if not result.outcome.twin:
+            key = result.outcome.key
+            leftovers = [Path(temp) for temp, _ in result.temp_files]
             leftovers += [output.twin / plan.twins[key], output.masks / plan.mask_names[key]]
             delete_files(leftovers, output.out)
-    output.ledger.record((closed.position, closed.outcome) for closed in batch)
+    output.ledger.record((result.position, result.outcome) for result in batch)
 
 
-def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bool, workers: int) -> Report:
+def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bool, cpu_threads: int) -> Report:
     """Write what describes the twin as a whole: its annotation files, COCO, Parquet, run.json, report."""
     ledger, dataset = output.ledger, plan.dataset
     samples = {sample.key: sample for sample in plan.selected}
@@ -275,10 +279,10 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
     facts = write_run_json(
         output.run_json,
         title=plan.dataset.folder if plan.dataset.name == "folder" else plan.dataset.name,
-        made_with=plan.made_with,
+        fingerprint=plan.fingerprint,
         reasons=plan.reasons,
         root=plan.dataset.root,
-        workers=workers,
+        cpu_threads=cpu_threads,
         result={"total": report.total, "counts": report.counts, **runs},
     )
     write_page(

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fgfast import methods
 from fgfast.config import Settings
 from fgfast.errors import UsageError
 from fgfast.io.decode import decode, read_bytes
 from fgfast.ops.geometry import clip_box
-from fgfast.pipeline import choices as methods
+from fgfast.pipeline.choices import choose_segmenter
+from fgfast.pipeline.job import cut_stage, detect_stages, segment_stages
 from fgfast.pipeline.plan import load_background
-from fgfast.pipeline.stages import Annotations, Center, Cut, Detect, Detector, MaskSubject, Work
+from fgfast.pipeline.work import Work
 from fgfast.records import Cutout, Image, Sample
+from fgfast.runner import run_item
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -51,22 +54,22 @@ def cut_out(
         >>> cutout.size, bool(cutout.mask.bits[40, 60]), bool(cutout.mask.bits[5, 5])
         ((120, 80), True, False)
     """
-    settings = methods.choose_segmenter(settings or Settings())
-    stored = _as_image(image, turn_exif)
-    sample = Sample("image", Path("image"))
-    detector: Detector = Center()
+    settings = choose_segmenter(settings or Settings())
+    stored, sample = _as_image(image, turn_exif), Sample("image", Path("image"))
     if box is not None:
         sample = Sample("image", Path("image"), boxes=_as_box(box)[None])
-        detector = Annotations()
         x0, y0, x1, y1 = clip_box(sample.boxes[0], stored.size)
         if min(x1 - x0, y1 - y0) < 1:
             width, height = stored.size
             raise UsageError(f"box {box!r} has no pixel inside the image of {width}x{height}; it counts in pixels")
+    detector, segmenter = methods.method("center" if box is None else "annotations"), methods.method(settings.segmenter)
+    stages = [
+        *detect_stages(settings, detector, (), "cpu"),
+        *segment_stages(settings, segmenter, settings.places[0]),
+        cut_stage(settings, load_background(settings.fill)),
+    ]
     work = Work(0, sample, "image", image=stored)
-    background = load_background(settings.fill)
-    Detect(detector)(work)
-    MaskSubject(methods.segmenter(settings), judge=settings.segmenter != "box")(work)
-    Cut(settings.fill, background, settings.crop, settings.pad)(work)
+    run_item(stages, work)
     assert work.cutout is not None
     return work.cutout
 

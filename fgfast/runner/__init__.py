@@ -7,6 +7,7 @@ device            the two threads of a device
 flow              items through stages within one process
 outbox            results on their way to the collector
 local             a run within this process
+at_hand           batches and items in the calling thread
 messages          what parent and worker processes tell each other
 in_flight_table   what a worker process has begun, for its parent
 worker            a worker process
@@ -15,6 +16,7 @@ tasks             what is still to be done
 supervisor        a run in worker processes: crashes, hangs, retries
 """
 
+from fgfast.runner.at_hand import compute, filled_slot, run_batch, run_item, warm_up
 from fgfast.runner.local import run
 from fgfast.runner.messages import Handoff, Job, JobRuntime, WorkerSpec
 from fgfast.runner.stages import (
@@ -26,8 +28,6 @@ from fgfast.runner.stages import (
     Stage,
     Step,
     Watch,
-    run_batch,
-    run_item,
 )
 from fgfast.runner.supervisor import DEADLINE, Supervisor
 
@@ -46,7 +46,10 @@ __all__ = [
     "Supervisor",
     "Watch",
     "WorkerSpec",
+    "compute",
+    "filled_slot",
     "run",
     "run_batch",
     "run_item",
+    "warm_up",
 ]

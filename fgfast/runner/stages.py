@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -98,36 +98,6 @@ class BatchedStage(Generic[T]):
 
 
 Stage = Step[T] | BatchedStage[T]
-
-
-def run_batch(model: SlotModel, rows: Sequence[tuple[Any, ...]], slot: Any = None) -> list[Any]:
-    """Compute one batch in the calling thread.
-
-    Args:
-        model: what computes it.
-        rows: the inputs per row, all of one bucket, at most as many as the bucket's rows.
-        slot: a slot to use; None makes one.
-
-    Returns:
-        The results, in the order of the rows.
-    """
-    if slot is None:
-        slot = model.slot(model.bucket(*rows[0]))
-    for row, inputs in enumerate(rows):
-        model.fill(slot, row, *inputs)
-    model.launch(slot, len(rows))
-    model.wait(slot)
-    return [model.read(slot, row) for row in range(len(rows))]
-
-
-def run_item(stages: Sequence[Stage[T]], item: T) -> None:
-    """Carry one item through stages in the calling thread; the first exception ends it."""
-    for stage in stages:
-        if not isinstance(stage, BatchedStage):
-            stage(item)
-        elif stage.wants(item):
-            (result,) = run_batch(stage.model, [stage.inputs(item)])
-            stage.store(item, result)
 
 
 @dataclass(slots=True)

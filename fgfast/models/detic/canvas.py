@@ -1,6 +1,6 @@
 """The canvas: which cells of a map belong to an image, when the canvas is larger than the reference's own.
 
-The reference pads per image (h, w) to multiples of 32 and masks nothing after that, so its results depend on
+The reference pads an image (h, w) to multiples of 32 and masks nothing after that, so its results depend on
 that canvas. A batch, or an engine of fixed shape, needs a larger one. Results stay those of the image
 alone if every layer that mixes cells is told the "valid" size: the size that the reference's own canvas
 would have on the map in question. Throughout fgfast.models.detic, `valid` is None (the canvas is the valid
@@ -13,8 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# SIZE_DIVISIBILITY of the reference's pyramid backbone: the stride of swin3.
-CANVAS_MULTIPLE = 32
+from fgfast.models.serving.canvases import CANVAS_MULTIPLE, canvas_of
+from fgfast.records import Size
+
 PYRAMID_STRIDES = (8, 16, 32, 64, 128)
 
 
@@ -25,17 +26,7 @@ def own_canvas(sizes: Tensor) -> Tensor:
     return (sizes + (CANVAS_MULTIPLE - 1)) // CANVAS_MULTIPLE * CANVAS_MULTIPLE
 
 
-def canvas_of(sizes: list[tuple[int, int]], multiple: int = CANVAS_MULTIPLE) -> tuple[int, int]:
-    """The smallest canvas, (height, width) in pixels, in steps of `multiple`, that holds all images of
-    `sizes`.
-    """
-    if multiple % CANVAS_MULTIPLE:
-        raise ValueError(f"a canvas grows in multiples of {CANVAS_MULTIPLE}, not of {multiple}")
-    height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
-    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
-
-
-def needs_masking(sizes: list[tuple[int, int]], canvas: tuple[int, int]) -> bool:
+def needs_masking(sizes: list[Size], canvas: Size) -> bool:
     """Whether any image's own canvas differs from the one it lies on."""
     return any(canvas_of([size]) != canvas for size in sizes)
 

@@ -17,11 +17,9 @@ from fgfast.models.detic.suppression import nms
 from fgfast.models.detic.transform import resized_size
 from fgfast.models.detic.vocabulary import classifier
 from fgfast.models.serving.batches import CanvasDetector
-from fgfast.models.serving.canvases import AnyCanvas, Canvases, FixedCanvases, Size, smallest
+from fgfast.models.serving.canvases import Canvases
 from fgfast.models.serving.images import ImageSlot
-from fgfast.records import Detections, Float32, Image
-
-__all__ = ["AnyCanvas", "Canvases", "DeticDetector", "FixedCanvases", "Found", "Size", "pairs", "smallest"]
+from fgfast.records import Detections, Float32, Image, Size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +73,7 @@ class DeticDetector(CanvasDetector[Found]):
         return self._each(list(images))
 
     def resized_size(self, height: int, width: int) -> Size:
-        """As CanvasDetector.resized_size."""
+        """The size that a stored image is resized to, pixels."""
         return resized_size(height, width, self.config.shorter_edge, self.config.longest_edge)
 
     def read(self, slot: ImageSlot, row: int) -> Detections:

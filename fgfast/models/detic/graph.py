@@ -10,6 +10,7 @@ from fgfast.models.detic.cascade import combine
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.proposals import Candidates
 from fgfast.models.detic.transform import PIXEL_MEAN, PIXEL_STD
+from fgfast.records import Size
 
 
 class _Images(nn.Module):
@@ -122,4 +123,4 @@ def is_masked(pixels: Tensor, sizes: Tensor) -> bool:
     """Whether padding must be kept out of the results: always in graphs, on the CPU only where there is any."""
     if torch.compiler.is_compiling() or not sizes.is_cpu:
         return True
-    return needs_masking([(int(h), int(w)) for h, w in sizes], (pixels.shape[1], pixels.shape[2]))
+    return needs_masking([Size(int(h), int(w)) for h, w in sizes], Size(pixels.shape[1], pixels.shape[2]))

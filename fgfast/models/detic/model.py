@@ -10,11 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fgfast.models.detic.canvas import CANVAS_MULTIPLE, own_canvas
+from fgfast.models.detic.canvas import own_canvas
 from fgfast.models.detic.cascade import Cascade, Refined, combine
 from fgfast.models.detic.config import DeticConfig
 from fgfast.models.detic.proposals import ProposalGenerator
 from fgfast.models.detic.pyramid import Pyramid
+from fgfast.models.serving.canvases import CANVAS_MULTIPLE
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {

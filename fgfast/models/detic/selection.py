@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fgfast.models.detic.cascade import clip
 from fgfast.models.detic.suppression import nms
+from fgfast.records import Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Selected(NamedTuple):
     proposal_index: Tensor
 
 
-def select(boxes: Tensor, scores: Tensor, size: tuple[int, int], selection: Selection) -> Selected:
+def select(boxes: Tensor, scores: Tensor, size: Size, selection: Selection) -> Selected:
     """The detections of one image.
 
     Args:
@@ -69,7 +70,7 @@ def select(boxes: Tensor, scores: Tensor, size: tuple[int, int], selection: Sele
     return Selected(boxes[rows[kept]], pair_scores[kept], classes[kept], rows[kept])
 
 
-def to_stored(found: Selected, size: tuple[int, int], stored: tuple[int, int]) -> Selected:
+def to_stored(found: Selected, size: Size, stored: Size) -> Selected:
     """From pixels of the resized image to pixels of the stored one, clipped to it; boxes without extent
     are dropped.
 

@@ -12,7 +12,7 @@ from fgfast.backends.session import described
 from fgfast.backends.torch import TorchSession
 from fgfast.models.detic.graph import BackboneGraph, HeadsGraph, best_proposals
 from fgfast.models.detic.model import Detic
-from fgfast.models.serving.canvases import Size
+from fgfast.records import Size
 
 
 class SplitDetic:

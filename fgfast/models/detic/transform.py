@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fgfast.models.detic.canvas import CANVAS_MULTIPLE, canvas_of
+from fgfast.models.serving.canvases import CANVAS_MULTIPLE, canvas_of
 from fgfast.models.serving.images import resized
-from fgfast.records import UInt8
+from fgfast.records import Size, UInt8
 
 # MODEL.PIXEL_MEAN and PIXEL_STD of the config: ImageNet's, red, green, blue, on 0..255.
 PIXEL_MEAN = (123.675, 116.280, 103.530)
 PIXEL_STD = (58.395, 57.120, 57.375)
 
 
-def resized_size(height: int, width: int, shorter: int, longest: int) -> tuple[int, int]:
-    """(h, w) after resizing: the shorter edge becomes `shorter` unless the longer would exceed `longest`.
+def resized_size(height: int, width: int, shorter: int, longest: int) -> Size:
+    """The size after resizing: the shorter edge becomes `shorter` unless the longer would exceed `longest`.
 
     In double arithmetic, with detectron2's order of operations; one scale for each axis results.
     """
@@ -27,10 +27,10 @@ def resized_size(height: int, width: int, shorter: int, longest: int) -> tuple[i
     if max(new_h, new_w) > longest:
         scale = longest / max(new_h, new_w)
         new_h, new_w = new_h * scale, new_w * scale
-    return int(new_h + 0.5), int(new_w + 0.5)
+    return Size(int(new_h + 0.5), int(new_w + 0.5))
 
 
-def resize(pixels: UInt8, size: tuple[int, int]) -> UInt8:
+def resize(pixels: UInt8, size: Size) -> UInt8:
     """(H, W, 3) uint8 -> (h, w, 3) uint8 with Pillow's BILINEAR, which averages when it shrinks."""
     return resized(pixels, size)
 
@@ -43,7 +43,7 @@ def normalise(pixels: UInt8) -> Tensor:
 
 
 def stack(
-    images: Sequence[UInt8], multiple: int = CANVAS_MULTIPLE, canvas: tuple[int, int] | None = None
+    images: Sequence[UInt8], multiple: int = CANVAS_MULTIPLE, canvas: Size | None = None
 ) -> tuple[Tensor, Tensor]:
     """Resized images as one batch, zero-padded right and bottom.
 
@@ -55,7 +55,7 @@ def stack(
     Returns:
         (B, 3, H, W) float32, normalised, and the sizes (B, 2) int64, (h, w) in pixels.
     """
-    sizes = [(p.shape[0], p.shape[1]) for p in images]
+    sizes = [Size(*p.shape[:2]) for p in images]
     height, width = canvas or canvas_of(sizes, multiple)
     if any(h > height or w > width for h, w in sizes):
         raise ValueError(f"images of {sizes} (h, w) do not fit on a canvas of {(height, width)}")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from fgfast.errors import GraphError
 from fgfast.graphs import GRAPHS, Contract, Manifest
+from fgfast.methods import seed_of
 from fgfast.models.files import digests, weights
-from fgfast.models.files.checkpoints import seed_of
+from fgfast.records import Size
 from fgfast.transfer import cache_folder, digest_of
 
 
@@ -24,6 +25,12 @@ class Exported:
 
     path: Path
     manifest: Manifest
+
+    @property
+    def canvas(self) -> Size:
+        """The canvas of a detector's graph, in pixels."""
+        height, width = self.manifest.contract.inputs[0].shape[1:3]
+        return Size(int(height), int(width))
 
     def verify(self) -> None:
         """Hold every file to the digest of the manifest; files that did not change since are believed.

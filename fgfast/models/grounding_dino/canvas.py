@@ -22,19 +22,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fgfast.errors import GraphError
-from fgfast.models.files.checkpoints import Precision
-from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, Normalise, Size
+from fgfast.methods import Precision
+from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, Normalise
 from fgfast.models.grounding_dino.precision import DTYPES, float32_layers
 from fgfast.models.grounding_dino.prompt import CLS, DOT, PAD, QUESTION, SEP
 from fgfast.models.grounding_dino.swin import CanvasSwin, inside
+from fgfast.models.serving.canvases import CANVAS_MULTIPLE
+from fgfast.records import Size
 
-CANVAS_MULTIPLE = 32
 STRIDES = (8, 16, 32, 64)
 
 
 def levels(canvas: Sequence[int]) -> list[Size]:
     """(height, width) in cells of each map that a canvas, or an image, of this size in pixels has."""
-    return [(-(-canvas[0] // stride), -(-canvas[1] // stride)) for stride in STRIDES]
+    return [Size(-(-canvas[0] // stride), -(-canvas[1] // stride)) for stride in STRIDES]
 
 
 def largest(image_processor: Any) -> list[Size]:
@@ -45,7 +46,7 @@ def largest(image_processor: Any) -> list[Size]:
     """
     size = image_processor.size
     short, long = (-(-size[edge] // CANVAS_MULTIPLE) * CANVAS_MULTIPLE for edge in ("shortest_edge", "longest_edge"))
-    return [(short, long), (long, short)]
+    return [Size(short, long), Size(long, short)]
 
 
 class CanvasGraph(nn.Module):

@@ -13,9 +13,9 @@ from fgfast.errors import UsageError
 from fgfast.models.grounding_dino.prompt import prompt_text, tokens_of
 from fgfast.models.grounding_dino.transform import Edges, edges_of
 from fgfast.models.serving.batches import CanvasDetector
-from fgfast.models.serving.canvases import Canvases, Size
+from fgfast.models.serving.canvases import Canvases
 from fgfast.models.serving.images import ImageSlot, resized
-from fgfast.records import Detections, Image, UInt8
+from fgfast.records import Detections, Image, Size, UInt8
 
 # The example of the model cards on Hugging Face (IDEA-Research/grounding-dino-tiny, -base), as repeated in the
 # docstring of transformers' GroundingDinoForObjectDetection.forward.
@@ -70,7 +70,7 @@ class GroundingDinoDetector(CanvasDetector[Detections]):
         return self._each(list(images))
 
     def resized_size(self, height: int, width: int) -> Size:
-        """As CanvasDetector.resized_size."""
+        """The size that a stored image is resized to, pixels."""
         return self._edges.resized_size(height, width)
 
     def resize(self, image: Image) -> UInt8:
@@ -87,10 +87,9 @@ class GroundingDinoDetector(CanvasDetector[Detections]):
 
     @torch.inference_mode()
     def _result(self, slot: ImageSlot, row: int) -> Detections:
-        height, width = slot.stored[row]
-        return self._select(slot.results["logits"][row], slot.results["boxes"][row], (width, height))
+        return self._select(slot.results["logits"][row], slot.results["boxes"][row], slot.stored[row])
 
-    def _select(self, logits: Tensor, boxes: Tensor, size: tuple[int, int]) -> Detections:
+    def _select(self, logits: Tensor, boxes: Tensor, size: Size) -> Detections:
         """What counts as a detection in one image.
 
         Boxes and scores are those of transformers' post_process_grounded_object_detection. There a label is made
@@ -100,7 +99,7 @@ class GroundingDinoDetector(CanvasDetector[Detections]):
         Args:
             logits: (Q, T) float32, on the CPU.
             boxes: (Q, 4) float32, on the CPU: centre and size, shares of the image.
-            size: (width, height) of the stored image, pixels.
+            size: of the stored image, pixels.
         """
         tokens = logits.sigmoid()
         score = tokens.amax(dim=1)
@@ -109,7 +108,7 @@ class GroundingDinoDetector(CanvasDetector[Detections]):
         order = order[((score > self.box_threshold) & (best > self.text_threshold))[order]]
 
         centre, extent = boxes[order].split(2, dim=1)
-        limits = torch.tensor([*size, *size], dtype=torch.float32)
+        limits = torch.tensor([size.width, size.height] * 2, dtype=torch.float32)
         corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=1) * limits
         clipped = np.ascontiguousarray(torch.minimum(corners.clamp(min=0), limits).numpy())
         return Detections(clipped, score[order].numpy(), tuple(self.phrases[i] for i in phrase[order].tolist()))

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fgfast.backends.session import Session
-from fgfast.models.files.checkpoints import Precision
+from fgfast.methods import Precision
 from fgfast.models.grounding_dino.checkpoint import MEAN, STD
 from fgfast.models.grounding_dino.precision import DTYPES
 from fgfast.models.grounding_dino.prompt import PAD
 from fgfast.models.serving.canvases import AnyCanvas
+from fgfast.records import Size
 
-# (height, width) in pixels.
-Size = tuple[int, int]
 # px; thinner images get a margin, else they may have fewer cells than the network has queries (900).
 SMALLEST_SIDE = 128
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fgfast.models.files.checkpoints import Precision
+from fgfast.methods import Precision
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # These decide coordinates and scores, and cost little: float32 in every precision.

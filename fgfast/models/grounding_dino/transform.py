@@ -1,4 +1,4 @@
-"""How large Grounding DINO sees per image: what transformers' image processor does, without its detours. No torch."""
+"""How large Grounding DINO sees an image: what transformers' image processor does, without its detours. No torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgfast.errors import UsageError
+from fgfast.records import Size
 
 # Pillow's number for BILINEAR, which both checkpoints' preprocessor_config.json have as `resample`.
 _BILINEAR = 2
@@ -23,8 +24,8 @@ class Edges:
     shorter: int
     longest: int
 
-    def resized_size(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) after resizing, with the order of operations of transformers' get_size_with_aspect_ratio.
+    def resized_size(self, height: int, width: int) -> Size:
+        """The size after resizing, with the order of operations of transformers' get_size_with_aspect_ratio.
 
         There the shorter edge is rounded and the longer cut off, so that ratios change by up to a pixel.
         """
@@ -34,10 +35,10 @@ class Edges:
             exact = self.longest * low / high
         shorter = round(exact)
         if min(height, width) == shorter:
-            return height, width
+            return Size(height, width)
         if width < height:
-            return int(exact * height / width), shorter
-        return shorter, int(exact * width / height)
+            return Size(int(exact * height / width), shorter)
+        return Size(shorter, int(exact * width / height))
 
 
 def edges_of(image_processor: Any) -> Edges:

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from fgfast import ops
 from fgfast.backends.session import Session
-from fgfast.backends.slots import Lane
+from fgfast.backends.slots import ComputeStream
 from fgfast.models.sam import transform
-from fgfast.models.serving.batches import refuse_more, run_or_shrink
+from fgfast.models.serving.batches import depth_of
 from fgfast.models.serving.images import ImageSlot
-from fgfast.records import Bool, Float32, Image, UInt8
+from fgfast.records import Bool, Float32, Image, Size, UInt8
+from fgfast.runner import compute
 
 # What is read of the decoder's outputs.
 _OUTPUTS = ("logits", "quality")
@@ -87,8 +88,19 @@ def _full_size(logits: Float32, quality: Float32, height: int, width: int, threa
     return Segments(made.bits, quality, made.stability)
 
 
+class SamSlot(ImageSlot):
+    """A slot of SAM's two graphs.
+
+    Attributes:
+        pairs: image (N,) int64 and box (N, 4) float32 in pixels of the resized image, where there is not one box per
+            row; None: the slot's own buffers hold the boxes.
+    """
+
+    pairs: tuple[Tensor, Tensor] | None = None
+
+
 class SamSegmenter:
-    """SAM for stored images: in slots, one box per image (see fgfast.models.serving.batches); or at hand, with `segment`.
+    """SAM for stored images: in slots, one box per image (fgfast.runner.SlotModel); or with `segment`, several.
 
     Args:
         encoder: a session of `sam_image_encoder`.
@@ -111,17 +123,24 @@ class SamSegmenter:
         self.device = str(encoder.device)
         self.batch = self._takes() or batch
         self._smaller = smaller
-        self._lane = Lane(encoder.device)
+        self._compute = ComputeStream(encoder.device)
 
-    def bucket(self, image: Image) -> int:
-        """Any images can share a batch."""
+    @property
+    def depth(self) -> int:
+        """Batches queued on the device at a time; see fgfast.models.serving.batches.depth_of."""
+        return depth_of(self.device)
+
+    finish = staticmethod(finish)
+
+    def bucket(self, image: Image, box: Float32) -> int:
+        """The side of SAM's square: any images can share a batch."""
         return self.side
 
     def rows(self, bucket: int) -> int:
         """Images that a slot holds."""
         return self.batch
 
-    def slot(self, bucket: int) -> ImageSlot:
+    def slot(self, bucket: int) -> SamSlot:
         """A new slot.
 
         Raises:
@@ -129,7 +148,7 @@ class SamSegmenter:
         """
         return self._slot(self.batch)
 
-    def fill(self, slot: ImageSlot, row: int, image: Image, box: Float32) -> None:
+    def fill(self, slot: SamSlot, row: int, image: Image, box: Float32) -> None:
         """Resize an image into a row. Any thread, several rows at once.
 
         Args:
@@ -142,21 +161,38 @@ class SamSegmenter:
         height, width = image.pixels.shape[:2]
         slot.host["boxes"].numpy()[row] = transform.scale_boxes(box[None], height, width, self.side)[0]
 
-    def launch(self, slot: ImageSlot, rows: int) -> None:
-        """Queue encoder and decoder for the first `rows` rows on the device. Its one thread.
+    def launch(self, slot: SamSlot, rows: int) -> None:
+        """Queue encoder and decoder for the first `rows` rows on the device. The device's one thread.
 
         Raises:
-            DeviceMemoryError: they do not fit into the device's memory, nor did as many before.
+            DeviceMemoryError: they do not fit into the device's memory.
             DeviceFailedError: the device failed.
         """
-        refuse_more(self._takes() or rows, rows, self.device)
-        run_or_shrink(self._lane, lambda: self._queue(slot, rows), self._shrink)
+        with self._compute.current(), torch.inference_mode():
+            given = slot.upload(self._takes() or rows)
+            index, boxes = (given.pop(name)[:rows] for name in ("image_index", "boxes"))
+            if slot.pairs is not None:
+                index, boxes = (tensor.to(self.encoder.device) for tensor in slot.pairs)
+            stream = self._compute.stream
+            (embeddings,) = self.encoder.run(given, stream).values()
+            found = self.decoder.run({"embeddings": embeddings, "image_index": index, "boxes": boxes}, stream)
+            slot.download({name: found[name] for name in _OUTPUTS})
 
-    def wait(self, slot: ImageSlot) -> None:
-        """Until the results of a slot can be read; errors as for `launch`."""
+    def shrink(self) -> None:
+        """Go on with an encoder for half as many images, where its shapes are fixed."""
+        takes = self._takes()
+        if takes is None or takes == 1 or self._smaller is None:
+            return
+        self._compute.synchronize()  # batches before this one are still in the encoder
+        self.encoder.close()
+        self.encoder = self._smaller(takes // 2)
+        self.batch = self._takes() or self.batch
+
+    def wait(self, slot: SamSlot) -> None:
+        """Return when the results of a slot can be read; errors are those of `launch`."""
         slot.wait()
 
-    def read(self, slot: ImageSlot, row: int) -> LowRes:
+    def read(self, slot: SamSlot, row: int) -> LowRes:
         """What was found for the box of a row, after `wait`. Any thread."""
         logits, quality = (slot.results[name][row].numpy().copy() for name in _OUTPUTS)
         return LowRes(logits, quality)
@@ -175,8 +211,8 @@ class SamSegmenter:
         return done
 
     def _segment(self, images: Sequence[UInt8], boxes: Sequence[Float32]) -> list[Segments]:
-        """As `segment`, at most as many as the encoder takes."""
-        stored = [(image.shape[0], image.shape[1]) for image in images]
+        """The same for at most as many images as the encoder takes."""
+        stored = [Size(*image.shape[:2]) for image in images]
         scaled = [transform.scale_boxes(b, h, w, self.side) for b, (h, w) in zip(boxes, stored, strict=True)]
         counts = [len(b) for b in scaled]
         if not sum(counts):
@@ -186,9 +222,8 @@ class SamSegmenter:
         for row, image in enumerate(images):
             self._place(slot, row, image, threads)
         index = torch.arange(len(images)).repeat_interleave(torch.tensor(counts))
-        pairs = index, torch.from_numpy(np.concatenate(scaled)).reshape(-1, 4)
-        run_or_shrink(self._lane, lambda: self._queue(slot, len(images), pairs), self._shrink)
-        self.wait(slot)
+        slot.pairs = index, torch.from_numpy(np.concatenate(scaled)).reshape(-1, 4)
+        compute(self, slot, len(images))
         ends = np.cumsum(counts)[:-1]
         logits, quality = (np.split(slot.results[name].numpy().copy(), ends) for name in _OUTPUTS)
         found = zip(logits, quality, stored, strict=True)
@@ -199,45 +234,18 @@ class SamSegmenter:
         takes = self.encoder.contract.inputs[0].shape[0]
         return takes if isinstance(takes, int) else None
 
-    def _slot(self, rows: int) -> ImageSlot:
+    def _slot(self, rows: int) -> SamSlot:
         """A slot of at least so many rows."""
         prompts = [port for port in self.decoder.contract.inputs if port.name in ("image_index", "boxes")]
         rows = self._takes() or rows
         sizes = dict.fromkeys((*self.encoder.contract.free, *self.decoder.contract.free), rows)
-        slot = ImageSlot((*self.encoder.contract.inputs, *prompts), sizes, self._lane)
+        slot = SamSlot((*self.encoder.contract.inputs, *prompts), sizes, self._compute)
         # One box per image, in the order of the images.
         torch.arange(rows, out=slot.host["image_index"])
         return slot
 
-    def _place(self, slot: ImageSlot, row: int, pixels: UInt8, threads: int) -> None:
+    def _place(self, slot: SamSlot, row: int, pixels: UInt8, threads: int) -> None:
         slot.place(row, pixels, transform.resized_size(pixels.shape[0], pixels.shape[1], self.side), threads)
-
-    @torch.inference_mode()
-    def _queue(self, slot: ImageSlot, rows: int, pairs: tuple[Tensor, Tensor] | None = None) -> None:
-        """Encoder and decoder on the lane, and the results on their way to the host.
-
-        Args:
-            slot: filled.
-            rows: of it.
-            pairs: image (N,) int64 and box (N, 4) float32 in pixels of the resized image; None: the slot's own.
-        """
-        given = slot.upload(self._takes() or rows)
-        index, boxes = (given.pop(name)[:rows] for name in ("image_index", "boxes"))
-        if pairs is not None:
-            index, boxes = (tensor.to(self.encoder.device) for tensor in pairs)
-        stream = self._lane.stream
-        (embeddings,) = self.encoder.run(given, stream).values()
-        found = self.decoder.run({"embeddings": embeddings, "image_index": index, "boxes": boxes}, stream)
-        slot.download({name: found[name] for name in _OUTPUTS})
-
-    def _shrink(self) -> None:
-        """From now on an encoder for half as many images, where its shapes are fixed."""
-        takes = self._takes()
-        if takes is None or takes == 1 or self._smaller is None:
-            return
-        self.encoder.close()
-        self.encoder = self._smaller(takes // 2)
-        self.batch = self._takes() or self.batch
 
     def _none(self, height: int, width: int) -> Segments:
         masks = self.decoder.contract.outputs[1].shape[1]

@@ -11,7 +11,7 @@ import PIL.Image
 from torch import Tensor
 from torch.nn import functional
 
-from fgfast.records import Float32, UInt8
+from fgfast.records import Float32, Size, UInt8
 
 # segment-anything, build_sam.py: pixel_mean and pixel_std, RGB in grey levels.
 MEAN = (123.675, 116.28, 103.53)
@@ -22,11 +22,11 @@ _STABILITY_OFFSET = 1.0
 THRESHOLD = 0.0
 
 
-def resized_size(height: int, width: int, side: int) -> tuple[int, int]:
-    """(height, width) in pixels after resizing a stored image so that its longer edge is `side`."""
+def resized_size(height: int, width: int, side: int) -> Size:
+    """The size in pixels after resizing a stored image so that its longer edge is `side`."""
     scale = side / max(height, width)
     # segment-anything, ResizeLongestSide: halves are rounded up.
-    return int(height * scale + 0.5), int(width * scale + 0.5)
+    return Size(int(height * scale + 0.5), int(width * scale + 0.5))
 
 
 def resize(pixels: UInt8, side: int) -> UInt8:

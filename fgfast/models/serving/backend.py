@@ -4,66 +4,50 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import product
-from typing import Literal, cast
 
+from fgfast import methods
 from fgfast.errors import GraphError, UsageError
-from fgfast.models.files.checkpoints import Precision
+from fgfast.methods import BackendName, ModelSpec
 from fgfast.models.files.graph_files import Exported
 
-BackendName = Literal["torch", "onnxruntime", "tensorrt"]
 
-
-def choose_backend(
-    asked: str,
-    models: Sequence[str],
-    weights: str,
-    precision: Precision,
-    device: str,
-    measure: bool = True,
-    batch: int | None = None,
-) -> tuple[BackendName, str]:
-    """ "auto" becomes the best one that can compute all models; anything else is checked.
+def choose_backend(specs: Sequence[ModelSpec], asked: str, measure: bool = True) -> tuple[BackendName, str]:
+    """ "auto" becomes the best backend that can compute all models; anything else is checked.
 
     Args:
+        specs: the models of a run, on one device in one precision; their own backend does not count.
         asked: "auto", "torch", "onnxruntime" or "tensorrt".
-        models: those that the run uses, "detic", "sam_vit_l", ...
-        weights: "cached", "random:SEED" or a file.
-        precision: chosen.
-        device: chosen.
-        measure: on a CPU, find out which one is faster where nobody knows yet, which takes a minute.
-        batch: most images per batch; None: as many as suit the device.
+        measure: whether to find out, on a CPU, which one is faster where it is not known yet; that takes a minute.
 
     Returns:
         The backend, and why in a few words.
 
     Raises:
-        UsageError: what is asked for cannot be had; says what to do.
+        UsageError: what is asked for cannot be had; the message says what to do.
     """
-    if asked == "torch":
-        return "torch", "as asked"
-    if asked != "auto":
-        check(asked, models, weights, precision, device, batch)
-        return cast(BackendName, asked), "as asked"
+    for backend in methods.BACKENDS:
+        if asked == backend:
+            check([replace(spec, backend=backend) for spec in specs])
+            return backend, "as asked"
     refused = ""
-    order: tuple[BackendName, ...] = ("tensorrt", "onnxruntime")
-    for backend in order:
+    for backend in ("tensorrt", "onnxruntime"):
         try:
-            check(backend, models, weights, precision, device, batch)
-            if device == "cpu":
-                best, figures = fastest_backend(tuple(models), weights, precision, device, measure)
-                return cast(BackendName, best), figures
+            check([replace(spec, backend=backend) for spec in specs])
+            if specs[0].device == "cpu":
+                return fastest_backend(specs, measure)
             return backend, "installed, exported and checked"
         except (UsageError, GraphError) as error:
             refused = str(error)
-    return "torch", f"no exported graphs to run ({refused})" if refused else "no exported graphs to run"
+    return "torch", f"no exported graphs to run ({refused})"
 
 
-def check(
-    backend: str, models: Sequence[str], weights: str, precision: Precision, device: str, batch: int | None = None
-) -> None:
-    """Raise unless `backend` can compute all models here; arguments as for `choose_backend`."""
+def check(specs: Sequence[ModelSpec]) -> None:
+    """Raise unless the backend that the specs name can compute all of them here."""
+    backend, device, precision = specs[0].backend, specs[0].device, specs[0].precision
+    if backend == "torch":
+        return
     if importlib.util.find_spec(backend) is None:
         extra = "cpu" if backend == "onnxruntime" and device == "cpu" else "gpu"
         raise UsageError(f"{backend} is not installed: pip install 'fgfast[{extra}]'")
@@ -75,64 +59,56 @@ def check(
         check_provider(device)
         if precision == "bf16" and device == "cpu":
             raise UsageError("ONNX Runtime computes bf16 on GPUs only: take --precision fp32, or --backend torch")
-    from fgfast.models.serving import exported as sessions
-    from fgfast.models.serving.batches import default_batch
-
-    for model in models:
-        for found in sessions.graphs_of(model, weights, precision, batch or default_batch(device), backend, device):
+    for spec in specs:
+        for found in _graphs(spec):
             found.verify()
             if backend == "tensorrt":
-                _check_engine(model, found, device)
+                _check_engine(spec, found)
 
 
-def _check_engine(model: str, found: Exported, device: str) -> None:
+def _graphs(spec: ModelSpec) -> list[Exported]:
+    """The exported graphs that a run of the model loads; UsageError where one is missing."""
+    graphs: list[Exported] = methods.resolve(methods.method(spec.name).graphs)(spec)
+    return graphs
+
+
+def _check_engine(spec: ModelSpec, found: Exported) -> None:
     """Raise unless the engine of an exported graph was built and checked on this GPU."""
     from fgfast.backends.tensorrt_engine import engine_path, manifest_of
 
-    path = engine_path(found.path, found.manifest, device)
+    path = engine_path(found.path, found.manifest, spec.device)
     if not (path.is_file() and manifest_of(path).is_file()):
         shape = found.manifest.contract.inputs[0].shape
-        canvas = "" if model.startswith("sam_") else f" --canvas {shape[1]}x{shape[2]}"
+        canvas = f" --canvas {shape[1]}x{shape[2]}" if methods.method(spec.name).kind == "detector" else ""
         raise UsageError(
-            f"TensorRT's engine of {found.path.name} was not built for {device}: fgfast export {model} "
+            f"TensorRT's engine of {found.path.name} was not built for {spec.device}: fgfast export {spec.name} "
             f"--precision {found.manifest.precision} --batch {shape[0]}{canvas} --backend tensorrt"
         )
 
 
-def fastest_backend(
-    models: tuple[str, ...], weights: str, precision: Precision, device: str, measure: bool = True
-) -> tuple[str, str]:
-    """PyTorch or ONNX Runtime for models that are exported; the figures as a sentence. Arguments as above."""
-    from fgfast.models.serving import exported as sessions
+def fastest_backend(specs: Sequence[ModelSpec], measure: bool = True) -> tuple[BackendName, str]:
+    """PyTorch or ONNX Runtime for models that are exported; the figures as a sentence. For the arguments see above."""
     from fgfast.models.serving import speed
 
-    total = dict.fromkeys(("torch", "onnxruntime"), 0.0)
-    for backend, name in product(total, models):
-        files = sessions.graphs_of(name, weights, precision)[0].manifest.files
-        key = f"{name} {precision} {next(iter(files.values()))[:16]}"
-        work = partial(_seconds, name, weights, precision, device, backend) if measure else None
-        seconds = speed.remembered(key, device, backend, work)
-        if seconds is None:
-            return "torch", "exported graphs are here; which one is faster is measured when a run begins"
-        total[backend] += seconds
-    best = min(total, key=lambda backend: total[backend])
-    told = ", ".join(f"{backend} {seconds:.2f} s" for backend, seconds in total.items())
-    return best, f"measured on this machine: {told} per image"
+    order: tuple[BackendName, ...] = ("torch", "onnxruntime")
+    total = dict.fromkeys(order, 0.0)
+    for backend in order:
+        for spec in (replace(spec, backend=backend) for spec in specs):
+            files = _graphs(spec)[0].manifest.files
+            key = f"{spec.name} {spec.precision} {next(iter(files.values()))[:16]}"
+            seconds = speed.remembered(key, spec.device, backend, partial(_seconds, spec) if measure else None)
+            if seconds is None:
+                return "torch", "exported graphs are here; which one is faster is measured when a run begins"
+            total[backend] += seconds
+    figures = ", ".join(f"{backend} {seconds:.2f} s" for backend, seconds in total.items())
+    return min(order, key=lambda backend: total[backend]), f"measured on this machine: {figures} per image"
 
 
-def _seconds(model: str, weights: str, precision: Precision, device: str, backend: str) -> float:
-    """Of SAM's encoder, in which SAM spends its time; of a detector on a canvas that it is exported for."""
-    from fgfast.models.serving import exported as sessions
+def _seconds(spec: ModelSpec) -> float:
+    """Seconds of one run of the session in which the model spends its time."""
     from fgfast.models.serving import speed
 
-    if model == "detic":
-        canvases = sessions.detic(weights, precision, device, backend)
-        ((session, _),) = canvases.share([sessions.LARGEST])
-    elif model.startswith("grounding_dino"):
-        canvas = sessions.canvas_of(sessions.graphs_of(model, weights, precision)[0])
-        ((session, _),) = sessions.grounding_dino(model, weights, precision, device, backend).share([canvas])
-    else:
-        session = sessions.sam(model, weights, precision, device, backend).encoder
+    session = methods.resolve(methods.method(spec.name).timed)(spec)
     seconds = speed.seconds_of(session)
     session.close()
     return seconds

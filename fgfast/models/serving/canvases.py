@@ -1,4 +1,4 @@
-"""Detectors' canvases: which session computes per image of some size, and which images can share a batch."""
+"""Canvases, the padded input sizes of detectors: which session computes an image, which images share a batch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ from typing import Protocol
 from fgfast.backends.session import Session
 from fgfast.errors import GraphError
 from fgfast.graphs import Contract
-from fgfast.models.detic.canvas import CANVAS_MULTIPLE, canvas_of
+from fgfast.records import Size
 
-# (height, width) in pixels.
-Size = tuple[int, int]
+# SIZE_DIVISIBILITY of the references' pyramid backbones: the stride of their last map.
+CANVAS_MULTIPLE = 32
 
 # Pixels in which the longer edge of a canvas grows where images of several sizes are to share one. With a shorter
 # edge of 800, 4:3, 3:2 and 16:9 end a few pixels below a multiple; others lose 3 % on average.
 BUCKET_STEP = 64
+
+
+def canvas_of(sizes: Sequence[Size], multiple: int = CANVAS_MULTIPLE) -> Size:
+    """The smallest canvas in steps of `multiple` pixels that holds all images of these sizes, in pixels."""
+    if multiple % CANVAS_MULTIPLE:
+        raise ValueError(f"a canvas grows in multiples of {CANVAS_MULTIPLE}, not of {multiple}")
+    height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
+    return Size(-(-height // multiple) * multiple, -(-width // multiple) * multiple)
 
 
 class Canvases(Protocol):
@@ -57,7 +65,7 @@ class Canvases(Protocol):
         return
 
     def share(self, sizes: Sequence[Size]) -> list[tuple[Session, list[int]]]:
-        """As `spread`, with the sessions themselves."""
+        """The same as `spread`, with the sessions themselves."""
         return [(self.session(canvas, len(places)), places) for canvas, places in self.spread(sizes)]
 
 
@@ -82,23 +90,23 @@ class AnyCanvas(Canvases):
         self.make, self.multiple, self.batch, self.device = make, multiple, batch, device
 
     def bucket(self, size: Size) -> Size:
-        """As Canvases.bucket; an image's does not depend on what is in the batch with it."""
-        height, width = canvas_of([size], self.multiple)
+        """An image's does not depend on what is in the batch with it."""
+        height, width = canvas = canvas_of([size], self.multiple)
         if self.batch == 1:
-            return height, width
+            return canvas
         longer = -(-max(height, width) // BUCKET_STEP) * BUCKET_STEP
-        return (height, longer) if width >= height else (longer, width)
+        return Size(height, longer) if width >= height else Size(longer, width)
 
     def contract(self, canvas: Size) -> Contract:
-        """As Canvases.contract."""
+        """The contract of the session for a full batch."""
         return self.make(canvas, self.batch).contract
 
     def takes(self, canvas: Size, rows: int) -> int:
-        """As Canvases.takes: as many."""
+        """As many as there are."""
         return rows
 
     def session(self, canvas: Size, rows: int) -> Session:
-        """As Canvases.session."""
+        """A session for this canvas and number of images."""
         return self.make(canvas, rows)
 
     def spread(self, sizes: Sequence[Size]) -> list[tuple[Size, list[int]]]:
@@ -140,19 +148,19 @@ class FixedCanvases(Canvases):
         return max(graph.batch for graph in self._by_canvas.values())
 
     def bucket(self, size: Size) -> Size:
-        """As Canvases.bucket: the smallest canvas that holds it."""
+        """The smallest canvas that holds the image."""
         return smallest(self._by_canvas, size)
 
     def contract(self, canvas: Size) -> Contract:
-        """As Canvases.contract."""
+        """The contract of the session for a full batch."""
         return self._by_canvas[canvas].contract
 
     def takes(self, canvas: Size, rows: int) -> int:
-        """As Canvases.takes: always the same number."""
+        """Always the same number."""
         return self._by_canvas[canvas].batch
 
     def session(self, canvas: Size, rows: int) -> Session:
-        """As Canvases.session; always of the same number of images."""
+        """The session of this canvas, always of the same number of images."""
         with self._loading:
             if canvas not in self._loaded:
                 self._loaded[canvas] = self._by_canvas[canvas].load()
@@ -182,7 +190,7 @@ class FixedCanvases(Canvases):
 
 
 def smallest(canvases: Mapping[Size, object] | Sequence[Size], size: Size) -> Size:
-    """The canvas with the fewest pixels that holds per image.
+    """The canvas with the fewest pixels that holds an image.
 
     Raises:
         GraphError: none does; says which to export.
@@ -191,7 +199,8 @@ def smallest(canvases: Mapping[Size, object] | Sequence[Size], size: Size) -> Si
     if not holding:
         height, width = canvas_of([size])
         raise GraphError(
-            f"no exported canvas holds per image of {size[0]}x{size[1]} (height x width); there are "
-            f"{sorted(canvases)}: export {height}x{width} as well (fgfast export MODEL --canvas {height}x{width})"
+            f"no exported canvas holds an image of {size[0]}x{size[1]} (height x width); there are "
+            f"{sorted(map(tuple, canvases))}: export {height}x{width} as well "
+            f"(fgfast export MODEL --canvas {height}x{width})"
         )
     return min(holding, key=lambda canvas: canvas[0] * canvas[1])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import cast
 
 from fgfast.errors import UnknownNameError, UsageError
-from fgfast.models.files.checkpoints import PRECISIONS, Precision, import_torch
+from fgfast.methods import PRECISIONS, Precision
+from fgfast.models.files.checkpoints import import_torch
 
 
 def choose_device(device: str) -> str:
@@ -48,7 +48,7 @@ def choose_precision(precision: str, device: str | Sequence[str]) -> tuple[Preci
     if precision != "auto":
         if precision not in PRECISIONS:
             raise UnknownNameError("precision", precision, ("auto", *PRECISIONS))
-        return cast(Precision, precision), "as asked"
+        return precision, "as asked"
     devices = [device] if isinstance(device, str) else device
     native = all(_computes_bf16(name) for name in devices)
     return ("bf16", "computed natively here") if native else ("fp32", "bf16 is not computed natively here")

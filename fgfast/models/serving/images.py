@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fgfast import ops
-from fgfast.backends.slots import Lane, Slot
+from fgfast.backends.slots import ComputeStream, Slot
 from fgfast.graphs import Port
-from fgfast.records import UInt8
-
-# (height, width) in pixels.
-Size = tuple[int, int]
+from fgfast.records import Size, UInt8
 
 
 def resized(pixels: UInt8, size: Size, out: UInt8 | None = None, threads: int = 1) -> UInt8:
@@ -41,21 +38,21 @@ class ImageSlot(Slot):
     """A slot of sessions that take `pixels` (B, H, W, 3) uint8 and `sizes` (B, 2) int64.
 
     Args:
-        ports, sizes, lane: as Slot's.
+        ports, sizes, compute: see Slot.
 
     Attributes:
         canvas: (H, W), pixels.
         stored: height and width of the image in each row, as it is stored.
     """
 
-    def __init__(self, ports: Sequence[Port], sizes: Mapping[str, int], lane: Lane) -> None:
-        super().__init__(ports, sizes, lane)
+    def __init__(self, ports: Sequence[Port], sizes: Mapping[str, int], compute: ComputeStream) -> None:
+        super().__init__(ports, sizes, compute)
         self._pixels, self._sizes = self.host["pixels"].numpy(), self.host["sizes"].numpy()
-        self.canvas: Size = (self._pixels.shape[1], self._pixels.shape[2])
+        self.canvas = Size(self._pixels.shape[1], self._pixels.shape[2])
         # A row that was never filled is a black image of the canvas's own size.
         self._sizes[:] = self.canvas
-        self._painted: list[Size] = [(0, 0)] * self.capacity
-        self.stored: list[Size] = [self.canvas] * self.capacity
+        self._painted = [Size(0, 0)] * self.capacity
+        self.stored = [self.canvas] * self.capacity
 
     def place(self, row: int, pixels: UInt8, size: Size, threads: int = 1) -> None:
         """Resize an image into a row; beyond it the row is black. Any thread, several rows at once.
@@ -73,8 +70,8 @@ class ImageSlot(Slot):
         # Only what the image before reached beyond this one.
         target[:height, width:old_width] = 0
         target[height:old_height, :old_width] = 0
-        self._painted[row], self._sizes[row], self.stored[row] = size, size, (pixels.shape[0], pixels.shape[1])
+        self._painted[row], self._sizes[row], self.stored[row] = size, size, Size(*pixels.shape[:2])
 
     def size(self, row: int) -> Size:
         """(h, w) of the resized image in a row."""
-        return int(self._sizes[row, 0]), int(self._sizes[row, 1])
+        return Size(int(self._sizes[row, 0]), int(self._sizes[row, 1]))

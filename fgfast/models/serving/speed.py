@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import logging
-import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-import fgfast
-from fgfast import ops
 from fgfast.backends.session import Session, zeros
-from fgfast.machine import available_cores, processor_name
-from fgfast.records import Float32, Image
-from fgfast.transfer import cache_folder
+from fgfast.models.files import measured
+from fgfast.runner import SlotModel, compute, filled_slot
 
 log = logging.getLogger("fgfast")
 
 # Runs that are timed, after one that is not; the fastest counts.
 _ROUNDS = 3
-_PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt")
 # Seconds of what cannot be done.
 _NEVER = 1e9
 # Words of the vocabulary when Detic is timed: a few, or LVIS, hardly matter.
@@ -95,71 +86,37 @@ def remembered(key: str, device: str, how: str, measure: Callable[[], float] | N
         key: what is computed.
         device: where.
         how: by what.
-        measure: does it; None leaves it.
+        measure: measures it; None leaves it.
 
     Returns:
         Seconds; None where it is not known and not to be measured.
     """
-    name, known = _key(key, device, how), _read()
-    if name not in known and measure is not None:
-        log.warning("measuring %s in %s, once for this machine", key, how)
-        seconds = measure()
-        known = {**_read(), name: seconds}  # another process may have measured something else meanwhile
-        if seconds < _NEVER:
-            _write(known)
-    return known.get(name)
+    name = measured.key_of(f"{key} {how}", device)
+    known = measured.recall(name)
+    if isinstance(known, float):
+        return known
+    if measure is None:
+        return None
+    log.warning("measuring %s in %s, once for this machine", key, how)
+    seconds = float(measure())
+    if seconds < _NEVER:
+        measured.remember(name, seconds)
+    return seconds
 
 
-def _key(what: str, device: str, how: str) -> str:
-    """What a time depends on, in one line."""
-    where = processor_name() + f" x{available_cores()}"
-    if torch.device(device).type == "cuda":
-        where = torch.cuda.get_device_name(torch.device(device))
-    versions = [f"fgfast {fgfast.__version__} {ops.engine()}"]
-    for package in _PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-    return f"{what} {how} | {where} | {', '.join(versions)}"
-
-
-def _file() -> Path:
-    return cache_folder() / "speed.json"
-
-
-def _read() -> dict[str, float]:
-    try:
-        content = json.loads(_file().read_text())
-        return {str(key): float(value) for key, value in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
-
-
-def _write(known: Mapping[str, float]) -> None:
-    file = _file()
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(known, indent=1))
-        os.replace(part, file)
-
-
-def seconds_a_image(model: Any, image: Image, *boxes: Float32, rounds: int = _ROUNDS) -> float:
-    """Seconds per image of a model on slots (see fgfast.models.serving.batches) in full batches.
+def seconds_per_image(model: SlotModel, inputs: tuple[Any, ...], rounds: int = _ROUNDS) -> float:
+    """Seconds per image of a model on slots, in full batches.
 
     Args:
         model: the model.
-        image: what it is given, again and again.
-        boxes: a box (4,) float32 in its pixels for a segmenter; nothing for a detector.
+        inputs: what every row gets.
         rounds: timed batches, after one that is not; the fastest counts.
     """
-    bucket = model.bucket(image)
-    slot, rows = model.slot(bucket), model.rows(bucket)
-    for row in range(rows):
-        model.fill(slot, row, image, *boxes)
+    rows = model.rows(model.bucket(*inputs))
+    slot = filled_slot(model, [inputs] * rows)
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
-        model.launch(slot, rows)
-        model.wait(slot)
+        compute(model, slot, rows)
         times.append(time.perf_counter() - start)
     return min(times[1:]) / rows

@@ -1,0 +1,63 @@
+"""Options of commands that are settings: their names, types, defaults and help come from `fields(Settings)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, Field, fields
+from typing import Any, TypeVar
+
+import click
+
+from fgfast.cli.frame import choices
+from fgfast.config import Background, Setting, Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def settings_options(names: Iterable[str] = (), **defaults: Any) -> Callable[[F], F]:
+    """Options for these settings, in the order of Settings; for all of them where none are named.
+
+    Args:
+        names: of settings.
+        defaults: setting -> another default than Settings has.
+    """
+    wanted = tuple(names)
+    chosen = [f for f in fields(Settings) if not wanted or f.name in wanted]
+
+    def decorate(command: F) -> F:
+        for f in reversed(chosen):
+            command = _option(f, defaults.get(f.name, f.default))(command)
+        return command
+
+    return decorate
+
+
+def _option(f: Field[Any], default: Any) -> Callable[[F], F]:
+    setting: Setting = f.metadata["setting"]
+    name, kind = f"--{f.name.replace('_', '-')}", str(f.type)
+    if kind == "bool":
+        return click.option(name, f.name, is_flag=True, help=setting.help)
+    if isinstance(default, Background):
+        default = default.describe()
+    assert default is not MISSING
+    known = tuple(setting.choices()) if setting.choices else ()
+    return click.option(
+        name,
+        f.name,
+        default=default,
+        type=int if "int" in kind and "tuple" not in kind else float if kind == "float" else str,
+        show_default=setting.unset or default is not None,
+        help=setting.help + (f" One of: {', '.join(known)}." if known else ""),
+        shell_complete=choices(known),
+    )
+
+
+def settings_of(options: dict[str, Any], **more: Any) -> Settings:
+    """The settings that options name; those that are absent keep their defaults.
+
+    Args:
+        options: name -> value, of a command; its other options are passed over.
+        more: settings that are not options.
+    """
+    given = {f.name: options[f.name] for f in fields(Settings) if f.name in options}
+    return Settings(**given, **more)

@@ -1,0 +1,238 @@
+"""The table of methods: detectors and segmenters by name, what each needs, and who builds it. Data only.
+
+Everything that names a method reads this table: the checks of Settings, `--help`, `fgfast models`, the choice of
+"auto", the job, doctor and the docs. A new method is one entry (CONTRIBUTING.md). Builders are dotted names, imported
+when a method is used:
+
+    detector's build(spec, words)   -> a model on slots that gives Detections; or, where it needs no backend, an object
+                                       with `detect(sample, image)`
+    segmenter's build(spec)         -> a model on slots with `finish(read, height, width)`; or, where it needs no
+                                       backend, a function (pixels, box, banner_rows) -> Mask
+    graphs(spec)                    -> the exported graphs that a run of the model loads
+    timed(spec)                     -> the session in which the model spends its time
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fgfast.errors import UnknownNameError, UsageError
+
+Kind = Literal["detector", "segmenter"]
+Precision = Literal["fp32", "bf16", "fp16"]
+BackendName = Literal["torch", "onnxruntime", "tensorrt"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+BACKENDS: tuple[BackendName, ...] = ("torch", "onnxruntime", "tensorrt")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model, ready to be built: which, with what weights, computed how and where.
+
+    Attributes:
+        name: "sam_vit_l", "detic", ...
+        weights: "cached" (the official ones, on this machine), "random:SEED" (for trying out), or a file.
+        precision: of the matrix products.
+        device: where it runs, in torch's names.
+        backend: what computes it.
+        batch: images per call; None takes as many as suit the device. Of exported graphs, whose shapes are fixed, the
+            largest that is full then, else the smallest there is.
+    """
+
+    name: str
+    weights: str = "cached"
+    precision: Precision = "fp32"
+    device: str = "cpu"
+    backend: BackendName = "torch"
+    batch: int | None = None
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of "random:SEED"; None for any other weights."""
+        return seed_of(self.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One detector or segmenter.
+
+    Attributes:
+        name: its name in settings and on the command line.
+        kind: "detector" or "segmenter".
+        summary: what it is, in a phrase.
+        build: dotted name of its builder, "module:function"; see above.
+        backends: what can compute it; empty for a method that is no neural network and works on the CPU, per image.
+        graphs: dotted name of the function that finds its exported graphs.
+        timed: dotted name of the function that gives the session to be timed.
+        extra: the extra of fgfast that brings its packages; empty where it needs none.
+        weights: its name in `fgfast models`; empty where it needs no weights.
+        licence: of its weights or, without weights, of the method.
+        source: where it comes from.
+        gmac: multiply-accumulates per image of 4:3, in 1e9 (DESIGN.md, Floors); 0 where it is no model.
+        aliases: other names for it.
+        automatic: whether "auto" may choose it; the first in the table that can be used wins.
+        annotated: whether a detector gives the data set's own boxes, and so needs some.
+        flagged: whether a segmenter's masks are examined for reasons to doubt them.
+        check: dotted name of a function that raises unless the method can be used here; empty where none is needed.
+    """
+
+    name: str
+    kind: Kind
+    summary: str
+    build: str
+    backends: tuple[BackendName, ...] = ()
+    graphs: str = ""
+    timed: str = ""
+    extra: str = ""
+    weights: str = ""
+    licence: str = ""
+    source: str = ""
+    gmac: float = 0.0
+    aliases: tuple[str, ...] = ()
+    automatic: bool = False
+    annotated: bool = False
+    flagged: bool = True
+    check: str = ""
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is a neural network, which runs in batches on a device."""
+        return bool(self.backends)
+
+
+def _sam(name: str, gmac: float, aliases: tuple[str, ...] = (), automatic: bool = False) -> Method:
+    return Method(
+        name,
+        "segmenter",
+        f"Segment Anything ViT-{name[-1].upper()}",
+        "fgfast.models.sam.sessions:segmenter",
+        BACKENDS,
+        "fgfast.models.sam.sessions:graphs",
+        "fgfast.models.sam.sessions:timed",
+        "models",
+        name,
+        "Apache-2.0",
+        "Kirillov et al., arXiv 2304.02643",
+        gmac,
+        aliases,
+        automatic,
+    )
+
+
+def _grounding_dino(size: str) -> Method:
+    return Method(
+        f"grounding_dino_{size}",
+        "detector",
+        f"Grounding DINO {size}: boxes for any words",
+        "fgfast.models.grounding_dino.sessions:detector",
+        BACKENDS,
+        "fgfast.models.grounding_dino.sessions:graphs",
+        "fgfast.models.grounding_dino.sessions:timed",
+        "text",
+        f"grounding_dino_{size}",
+        "Apache-2.0",
+        "Liu et al., arXiv 2303.05499",
+    )
+
+
+METHODS: tuple[Method, ...] = (
+    Method(
+        "detic",
+        "detector",
+        "Detic Swin-B: boxes for any words",
+        "fgfast.models.detic.sessions:detector",
+        BACKENDS,
+        "fgfast.models.detic.sessions:graphs",
+        "fgfast.models.detic.sessions:timed",
+        "models",
+        "detic",
+        "Apache-2.0",
+        "Zhou et al., arXiv 2201.02605",
+        340,
+        automatic=True,
+    ),
+    Method(
+        "annotations",
+        "detector",
+        "the data set's own boxes",
+        "fgfast.pipeline.stages:annotations_detector",
+        automatic=True,
+        annotated=True,
+    ),
+    Method(
+        "center",
+        "detector",
+        "the middle of the image, for images of one centred subject",
+        "fgfast.pipeline.stages:center_detector",
+        automatic=True,
+    ),
+    _grounding_dino("tiny"),
+    _grounding_dino("base"),
+    _sam("sam_vit_l", 1493, ("sam",), automatic=True),
+    Method(
+        "grabcut",
+        "segmenter",
+        "GrabCut: colours and edges, no weights",
+        "fgfast.models.grabcut:segmenter",
+        source="Rother et al., GrabCut, SIGGRAPH 2004",
+        automatic=True,
+        check="fgfast.models.grabcut:check_opencv",
+    ),
+    _sam("sam_vit_b", 486),
+    _sam("sam_vit_h", 2981),
+    Method("box", "segmenter", "the whole box is the subject", "fgfast.pipeline.stages:box_segmenter", flagged=False),
+)
+
+
+def methods(kind: Kind) -> tuple[Method, ...]:
+    """The methods of a kind, in the order of the table."""
+    return tuple(method for method in METHODS if method.kind == kind)
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """What a setting of a kind may be: "auto", every name and every alias."""
+    return ("auto", *(name for method in methods(kind) for name in (method.name, *method.aliases)))
+
+
+def models() -> tuple[Method, ...]:
+    """The methods that are neural networks."""
+    return tuple(method for method in METHODS if method.is_model)
+
+
+def find(name: str) -> Method | None:
+    """The method of a name or an alias; None for any other name, "auto" among them."""
+    return next((method for method in METHODS if name in (method.name, *method.aliases)), None)
+
+
+def method(name: str) -> Method:
+    """The method of a name or an alias.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if (found := find(name)) is None:
+        raise UnknownNameError("method", name, [m.name for m in METHODS])
+    return found
+
+
+def resolve(dotted: str) -> Any:
+    """The function that "module:function" names, imported now."""
+    module, _, function = dotted.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def seed_of(weights: str | Path) -> int | None:
+    """The seed of "random:SEED"; None for any other weights.
+
+    Raises:
+        UsageError: no whole number stands behind "random:".
+    """
+    kind, colon, seed = str(weights).partition(":")
+    if kind != "random" or not colon:
+        return None
+    if not (seed.isascii() and seed.isdigit()):
+        raise UsageError(f"random weights are written random:SEED with a whole number, not {str(weights)!r}")
+    return int(seed)

@@ -1,0 +1,75 @@
+"""SAM ready to segment: in PyTorch, or from the graphs that were exported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from fgfast import graphs as contracts
+from fgfast.backends.session import Session
+from fgfast.backends.torch import TorchSession
+from fgfast.methods import ModelSpec
+from fgfast.models.files.graph_files import Exported
+from fgfast.models.sam.build import build_sam
+from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
+from fgfast.models.sam.model import Sam
+from fgfast.models.sam.segmenter import SamSegmenter
+from fgfast.models.serving.batches import default_batch
+from fgfast.models.serving.exported import exported, load, of_batch, with_engine
+from fgfast.models.serving.speed import fastest_form
+
+
+def segmenter(spec: ModelSpec) -> SamSegmenter:
+    """SAM ready to segment. PyTorch takes the fastest form of the encoder's graph.
+
+    Args:
+        spec: what to build; its precision is the encoder's.
+
+    Raises:
+        UsageError: the backend is asked for and the model is not exported; the message says what to type.
+        UnknownNameError, ModelNotCachedError, WeightsError: see build_sam.
+    """
+    batch = spec.batch or default_batch(spec.device)
+    if spec.backend == "torch":
+        make = partial(sam_in_torch, build_sam(spec), batch=batch)
+        key = f"{spec.name} {spec.precision}"
+        return make(form=fastest_form(key, lambda form: make(form=form).encoder, spec.device, batch))
+
+    def encoder(images: int) -> Session:
+        return load(graphs(replace(spec, batch=images))[0], spec)
+
+    return SamSegmenter(encoder(batch), load(graphs(spec)[1], spec), batch, encoder)
+
+
+def sam_in_torch(model: Sam, multimask: bool = False, form: str = "eager", batch: int = 1) -> SamSegmenter:
+    """A built SAM as sessions. The decoder, a four-hundredth of the arithmetic, is never compiled or recorded.
+
+    Args:
+        model: with weights.
+        multimask: whether there are three masks per box instead of one.
+        form: of the encoder, one of fgfast.backends.torch.FORMS. All but "eager" take `batch` images at a time, for
+            each number would be compiled and recorded by itself.
+        batch: images that a slot holds.
+    """
+    side, device, graph = model.architecture.side, model.device, ImageEncoderGraph(model)
+
+    def encoder(images: int) -> Session:
+        many = "batch" if form == "eager" else images
+        return TorchSession(graph, contracts.sam_image_encoder(side, many), device, form)
+
+    decoder = TorchSession(
+        MaskDecoderGraph(model, multimask), contracts.sam_mask_decoder(side, 3 if multimask else 1), device
+    )
+    return SamSegmenter(encoder(batch), decoder, batch, encoder)
+
+
+def graphs(spec: ModelSpec) -> list[Exported]:
+    """The exported encoder and decoder; UsageError where one is missing."""
+    encoders = with_engine(exported(spec, "sam_image_encoder"), spec)
+    batch = spec.batch or default_batch(spec.device)
+    return [of_batch(encoders, batch), exported(spec, "sam_mask_decoder")[0]]
+
+
+def timed(spec: ModelSpec) -> Session:
+    """The encoder, in which SAM spends its time."""
+    return segmenter(spec).encoder

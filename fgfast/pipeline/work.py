@@ -1,0 +1,136 @@
+"""One sample on its way through the stages, and the result that is kept of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgfast.errors import DeviceMemoryError, SampleError
+from fgfast.records import Cutout, Detections, Image, Mask, OtherBox, Outcome, Prompt, Sample
+from fgfast.runner import Finished
+
+log = logging.getLogger("fgfast")
+
+
+@dataclass(slots=True)
+class Work:
+    """One sample on its way. The stages fill it from top to bottom.
+
+    Attributes:
+        position: the sample's place in the data set.
+        sample: the sample.
+        twin: key of its image in the twin.
+        mask_name: POSIX path of its mask inside the masks folder.
+        low_res: what the segmenter's model gave, before it is a mask.
+        temp_files: files written so far, under their temporary and their own names.
+        seconds: stage -> seconds spent in an earlier phase of the job, in another process.
+    """
+
+    position: int
+    sample: Sample
+    twin: str
+    mask_name: str = ""
+    image: Image | None = None
+    detections: Detections | None = None
+    prompt: Prompt | None = None
+    others: tuple[OtherBox, ...] = ()
+    flags: list[str] = field(default_factory=list)
+    low_res: Any = None
+    mask: Mask | None = None
+    cutout: Cutout | None = None
+    rle: bytes | None = None
+    temp_files: list[tuple[Path, Path]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def packed(self, seconds: Mapping[str, float]) -> Work:
+        """This work for another process: what was found, without pixels, with the time it took."""
+        self.image = self.detections = None
+        self.seconds = _sum(self.seconds, seconds)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What is kept of a finished work: its outcome, and where its files are.
+
+    Attributes:
+        position: the sample's place in the data set.
+        outcome: how it ended.
+        temp_files: its files under their temporary and their own names, to be committed before the outcome is recorded.
+    """
+
+    position: int
+    outcome: Outcome
+    temp_files: tuple[tuple[str, str], ...]
+
+
+def result_of(finished: Finished[Work]) -> Result:
+    """The result of a finished work, without its pixels."""
+    work, error = finished.item, finished.error
+    seconds = _sum(work.seconds, finished.seconds)
+    # As text: Python keeps the parts of every Path that is made, and the parent makes none per image this way.
+    temp_files = tuple((str(temp), str(path)) for temp, path in work.temp_files)
+    if error is None:
+        return Result(work.position, _success(work, seconds), temp_files)
+    reason, detail = "internal error", f"{type(error).__name__}: {error}; please report it with this image"
+    if isinstance(error, SampleError):
+        reason, detail = error.reason, error.detail
+        log.info("%s: %s (stage %s)", work.sample.key, detail, finished.stage)
+    elif isinstance(error, DeviceMemoryError):
+        reason, detail = "out of memory", f"{work.sample.key}: {error}; scale it down, or take a smaller model"
+        log.warning("%s", detail)
+    else:
+        log.error("%s: internal error in stage %s", work.sample.key, finished.stage, exc_info=error)
+    outcome = Outcome(
+        key=work.sample.key,
+        status="failed",
+        stage=finished.stage,
+        reasons=(reason,),
+        detail=detail,
+        size=work.image.size if work.image else None,
+        box=work.prompt.box if work.prompt else None,
+        box_reason=work.prompt.reason if work.prompt else "",
+        seconds=seconds,
+    )
+    return Result(work.position, outcome, temp_files)
+
+
+def quarantined(work: Work, reason: str, detail: str) -> Result:
+    """The result of a work whose worker processes crash with it."""
+    log.warning("%s: %s", work.sample.key, detail)
+    detail = f"{work.sample.key}: {detail}; look at this image, then start the same command again"
+    outcome = Outcome(key=work.sample.key, status="failed", stage="worker", reasons=(reason,), detail=detail)
+    return Result(work.position, outcome, ())
+
+
+def _sum(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    return {stage: first.get(stage, 0.0) + second.get(stage, 0.0) for stage in (*first, *second)}
+
+
+def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:
+    assert work.image is not None
+    assert work.prompt is not None
+    assert work.mask is not None
+    assert work.cutout is not None
+    return Outcome(
+        key=work.sample.key,
+        status="flagged" if work.flags else "done",
+        stage="write",
+        reasons=tuple(work.flags),
+        twin=work.twin,
+        size=work.image.size,
+        twin_size=work.cutout.size,
+        offset=work.cutout.offset,
+        box=work.prompt.box,
+        box_reason=work.prompt.reason,
+        others=work.others,
+        area=int(np.count_nonzero(work.mask.bits)),
+        rle=work.rle,
+        quality=work.mask.quality,
+        seconds=seconds,
+    )
