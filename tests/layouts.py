@@ -14,7 +14,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from fgfast.datasets.layout import Dataset, Placement
+from fgfast.datasets.layout import Dataset, ImagePlacement
 
 # Photographs handed to the project, beside the repository; tests that want them skip where they are absent.
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "photos"
@@ -275,10 +275,10 @@ def placements(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     suffix: str | None = None,
     without: tuple[str, ...] = (),
-) -> dict[str, Placement]:
+) -> dict[str, ImagePlacement]:
     """Every sample placed in one way; `without` names keys that have no image in the twin."""
     return {
-        sample.key: Placement(
+        sample.key: ImagePlacement(
             sample.key if suffix is None else str(Path(sample.key).with_suffix(suffix)),
             offset,
             size,

@@ -137,7 +137,7 @@ def plan_json(plan: Plan) -> str:
         "selected": len(plan.positions),
         "samples": len(plan.dataset.samples),
         "choices": plan.reasons,
-        "made_with": plan.made_with,
+        "fingerprint": plan.fingerprint,
     }
     return json.dumps(content, indent=2)
 

@@ -37,7 +37,7 @@ class Plan:
         positions: places of the selected samples in the data set's order.
         twins: key -> key in the twin, for all samples of the data set.
         mask_names: key -> path of its mask in the masks folder.
-        made_with: everything that changes the result; a run is resumed only with the same.
+        fingerprint: everything that changes the result; a run is resumed only with the same.
     """
 
     dataset: Dataset
@@ -47,7 +47,7 @@ class Plan:
     positions: tuple[int, ...]
     twins: dict[str, str]
     mask_names: dict[str, str]
-    made_with: dict[str, Any]
+    fingerprint: dict[str, Any]
 
     @property
     def selected(self) -> tuple[Sample, ...]:
@@ -84,7 +84,7 @@ def make_plan(
     positions = select(opened, selection)
     keys = [sample.key for sample in opened.samples]
     twins, mask_names = names(keys, settings.format, settings.keep_names)
-    made_with = {
+    fingerprint = {
         "fgfast": __version__,
         "opencv": opencv_version(),
         "dataset": opened.name,
@@ -101,7 +101,7 @@ def make_plan(
         positions=positions,
         twins=twins,
         mask_names=mask_names,
-        made_with=made_with,
+        fingerprint=fingerprint,
     )
     Output(plan.out, opened.folder).check(opened.root)
     return plan

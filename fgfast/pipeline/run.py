@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fgfast.config import Selection, Settings
-from fgfast.datasets.layout import Placement
+from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import OutputFailedError, OutputRefusedError, UnknownNameError, UsageError
 from fgfast.io import coco
 from fgfast.io.output import MODES, Mode, Output, delete_files
 from fgfast.io.provenance import write_run_json
 from fgfast.io.report import write_page
 from fgfast.io.summary import Summary
-from fgfast.io.write import settle, sweep_parts, sync_folders
+from fgfast.io.write import commit, sweep_temp_files, sync_folders
 from fgfast.machine import available_cores
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.plan import Plan, load_background, make_plan
@@ -146,7 +146,7 @@ def run(
     if mode not in MODES:
         raise UnknownNameError("mode", mode, MODES)
     with Output(plan.out, plan.dataset.folder) as output:
-        output.foresee(mode, plan.made_with)  # before models are loaded for nothing
+        output.preflight(mode, plan.fingerprint)  # before models are loaded for nothing
         plan = settle_decoder(plan, output, mode, stop, in_process=in_process, deadline=deadline, say=say)
         job = convert_job(plan, output, workers)
         # A model that is missing is found out before anything is touched.
@@ -154,7 +154,7 @@ def run(
             for sentence in crew.said:
                 say(sentence)
             start = time.perf_counter()
-            output.open(mode, plan.made_with, plan.dataset.root)
+            output.open(mode, plan.fingerprint, plan.dataset.root)
             finished = still_there(plan, output)
             counts: Counter[Status] = Counter(finished.values())
             resumed = len(finished)
@@ -173,7 +173,7 @@ def run(
                 progress(dict(counts), len(plan.positions))
             crew.work(todo(plan, finished.keys()), collect)
             if crew.deaths():
-                sweep_parts(output.out)
+                sweep_temp_files(output.out)
             seconds = time.perf_counter() - start
         plan = replace(plan, reasons=(*plan.reasons, *crew.said))
         return finish(plan, output, resumed, seconds, stop.is_set(), workers)
@@ -241,8 +241,8 @@ def enter(batch: list[Closed], plan: Plan, output: Output) -> None:
     """
     parts = [part for closed in batch if closed.outcome.twin for part in closed.parts]
     root = f"{output.out}{os.sep}"
-    output.ledger.set_meta({"settling": [path.removeprefix(root) for _, path in parts]})
-    settle(parts)
+    output.ledger.set_meta({"committing": [path.removeprefix(root) for _, path in parts]})
+    commit(parts)
     for closed in batch:
         if not closed.outcome.twin:
             key = closed.outcome.key
@@ -275,10 +275,10 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
     facts = write_run_json(
         output.run_json,
         title=plan.dataset.folder if plan.dataset.name == "folder" else plan.dataset.name,
-        made_with=plan.made_with,
+        fingerprint=plan.fingerprint,
         reasons=plan.reasons,
         root=plan.dataset.root,
-        workers=workers,
+        cpu_threads=workers,
         result={"total": report.total, "counts": report.counts, **runs},
     )
     write_page(
@@ -297,16 +297,16 @@ def remember_run(output: Output, worked: int, seconds: float) -> dict[str, float
     """Add this run to those that made the twin, and sum them up; a run that found nothing to do does not count."""
     runs: list[dict[str, float]] = output.ledger.meta("runs") or []
     if worked:
-        runs.append({"worked": worked, "seconds": round(seconds, 3)})
+        runs.append({"processed": worked, "seconds": round(seconds, 3)})
         output.ledger.set_meta({"runs": runs})
     return {
         "runs": len(runs),
-        "worked": sum(run["worked"] for run in runs),
+        "processed": sum(run["processed"] for run in runs),
         "seconds": round(sum(run["seconds"] for run in runs), 3),
     }
 
 
-def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, Placement]]:
+def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, ImagePlacement]]:
     """Write COCO and Parquet, in one reading of the ledger; what the report shows, and where the images lie."""
     seen, placed = Summary((), samples), {}
     labels = {sample.key: sample.label for sample in plan.dataset.samples}
@@ -318,7 +318,7 @@ def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Su
             seen.add(o)
             if o.twin is not None:
                 assert o.size is not None and o.twin_size is not None
-                placed[o.key] = Placement(o.twin, o.offset, o.twin_size, o.size)
+                placed[o.key] = ImagePlacement(o.twin, o.offset, o.twin_size, o.size)
                 for write in add:
                     write(o)
     return seen, placed

@@ -14,7 +14,7 @@ from fgfast import ops
 from fgfast.config import Background, CropName, MaskFormat
 from fgfast.errors import DeviceMemoryError, SampleError
 from fgfast.io.decode import decode, read_bytes
-from fgfast.io.write import encode, encode_mask, write_part
+from fgfast.io.write import encode, encode_mask, write_temp
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.ops.flags import flags
 from fgfast.ops.geometry import crop_window
@@ -238,10 +238,10 @@ class Write:
         assert work.cutout is not None and work.mask is not None
         suffix = self.suffix or PurePosixPath(work.twin).suffix.lower()
         path = self.images / work.twin
-        work.parts.append((write_part(path, encode(work.cutout.pixels, suffix, self.quality)), path))
+        work.parts.append((write_temp(path, encode(work.cutout.pixels, suffix, self.quality)), path))
         if self.mask_format == "png":
             mask = self.masks / work.mask_name
-            work.parts.append((write_part(mask, encode_mask(work.mask.bits)), mask))
+            work.parts.append((write_temp(mask, encode_mask(work.mask.bits)), mask))
         work.rle = ops.rle_encode(work.mask.bits)
 
 
@@ -252,7 +252,7 @@ class Closed:
     Attributes:
         position: the sample's place in the data set.
         outcome: how it ended.
-        parts: its files under their temporary and their own names, to be settled before the outcome is recorded.
+        parts: its files under their temporary and their own names, to be committed before the outcome is recorded.
     """
 
     position: int

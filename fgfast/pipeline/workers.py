@@ -170,7 +170,7 @@ def settle_decoder(
         plan,
         settings=replace(plan.settings, decoder=name),
         reasons=(*plan.reasons, reason),
-        made_with={**plan.made_with, "decoder": name},
+        fingerprint={**plan.fingerprint, "decoder": name},
     )
 
 

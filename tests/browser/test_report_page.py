@@ -62,7 +62,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "twin").mkdir()
     outcomes, samples = run_of_six(root)
     path = root / "fgfast" / "report.html"
-    facts = {"made_with": {"dataset": "birds", "detector": "annotations"}, "result": {"seconds": 2.0}}
+    facts = {"fingerprint": {"dataset": "birds", "detector": "annotations"}, "result": {"seconds": 2.0}}
     write_report(
         path,
         facts=facts,
@@ -138,7 +138,7 @@ def test_the_page_shows_the_run_and_no_foreign_script_runs(page: Path, tmp_path:
     copy.write_text(page.read_text(encoding="utf-8").replace("</body>", foreign), encoding="utf-8")
     dom = dump(copy, tmp_path)
     assert "<title>birds · fgfast report</title>" in dom
-    assert "Stopped early: 2 of 8 images not yet done." in dom
+    assert "Stopped early: 2 of 8 images remaining." in dom
     assert "it ends too early" in dom
     assert dom.count('class="card"') == 5
     assert "onerror=" in dom.split('id="cards"')[1].split("</ul>")[0]  # as text

@@ -12,7 +12,7 @@ from layouts import SHARED, placements
 from PIL import Image
 
 from fgfast.datasets import open_dataset
-from fgfast.datasets.layout import Placement
+from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, UnknownNameError
 
 
@@ -33,7 +33,7 @@ class TestCub:
         dataset, out = open_dataset("cub", root=layouts.cub(tmp_path)), tmp_path / "out"
         some = placements(dataset, (4, 5), (20, 16), without=(dataset.samples[1].key,))
         key = dataset.samples[0].key
-        some[key] = Placement(key, (0, 0), (48, 36), (48, 36))
+        some[key] = ImagePlacement(key, (0, 0), (48, 36), (48, 36))
         dataset.write_annotations(out, some)
         assert lines(out / "train_test_split.txt") == ["1 1", "7 1", "9 0"]
         boxes = ["1 8.0 6.0 24.0 20.0", "7 4.0 1.0 16.0 15.0", "9 4.0 1.0 16.0 15.0"]
@@ -117,11 +117,11 @@ class TestCub:
         crop = {}
         for sample in dataset.samples:
             x0, y0, x1, y1 = (int(v) for v in sample.boxes[0])
-            crop[sample.key] = Placement(sample.key, (x0, y0), (x1 - x0, y1 - y0), sizes[sample.key])
+            crop[sample.key] = ImagePlacement(sample.key, (x0, y0), (x1 - x0, y1 - y0), sizes[sample.key])
         dataset.write_annotations(tmp_path / "CUB_200_2011", crop)
         for sample in open_dataset("cub", root=tmp_path).samples:
             assert sample.boxes.tolist() == [[0, 0, *crop[sample.key].size]]
-        same = {key: Placement(key, (0, 0), size, size) for key, size in sizes.items()}
+        same = {key: ImagePlacement(key, (0, 0), size, size) for key, size in sizes.items()}
         for path in dataset.write_annotations(tmp_path / "same", same):
             assert path.read_bytes() == (dataset.root / path.relative_to(tmp_path / "same")).read_bytes()
 

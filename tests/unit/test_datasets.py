@@ -13,7 +13,7 @@ from layouts import BUILDERS, HEIGHT, SUBJECT, WIDTH, cub, files_below, flowers,
 
 from fgfast import datasets
 from fgfast.datasets.annotation_files import move_box, pixels_from_box, rewrite_lines, safe_key
-from fgfast.datasets.layout import Placement
+from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
 
 BOXLESS = {"waterbirds", "flowers"}
@@ -213,7 +213,7 @@ def test_a_moved_box_lies_in_the_twin_and_covers_what_it_covered(
     a: float, b: float, c: float, d: float, offset: tuple[int, int], width: int, height: int
 ) -> None:
     box = (min(a, c), min(b, d), max(a, c), max(b, d))
-    placement = Placement("k", offset, (width, height), (WIDTH, HEIGHT))
+    placement = ImagePlacement("k", offset, (width, height), (WIDTH, HEIGHT))
     x0, y0, x1, y1 = move_box(box, placement)
     assert 0 <= x0 <= x1 <= width
     assert 0 <= y0 <= y1 <= height

@@ -204,7 +204,7 @@ def test_a_device_that_fails_is_an_error_and_not_a_slow_run() -> None:
     library = FakeLibrary()
     broken = BatchedDecoder("fake", library, 4, CpuDecoder())
     library.works = False
-    with pytest.raises(DeviceFailedError, match=r"fake does not work any more.*illegal memory access.*--decoder cpu"):
+    with pytest.raises(DeviceFailedError, match=r"fake no longer works.*illegal memory access.*--decoder cpu"):
         broken([PLAIN["4:2:0"]] * 3, ["x"] * 3, False)
     # What never reaches the device still has its outcome.
     assert isinstance(broken([ODD["PNG"]], ["x"], False)[0], Image)

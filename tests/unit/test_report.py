@@ -18,13 +18,13 @@ from fgfast.records import Outcome, Sample, Status
 
 HOSTILE = "</script><script>alert(1)</script><img src=\"https://evil.example/x\" onerror='x'>&{{title}}.jpg"
 FACTS = {
-    "made_with": {
+    "fingerprint": {
         "dataset": "<b>cub</b>",
         "detector": "annotations",
         "segmenter": "box",
         "background": "white",
     },
-    "result": {"worked": 3, "seconds": 4.0, "ratio": float("nan")},
+    "result": {"processed": 3, "seconds": 4.0, "ratio": float("nan")},
     "choices": ["one", "two"],
     "finished": "2025-01-02T03:04:05+00:00",
 }
