@@ -67,7 +67,7 @@ def test_names_that_cannot_be_keys_are_counted(tmp_path: Path) -> None:
     assert dataset.ignored == 2
 
 
-def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     text(tmp_path / "jpg", "")
     with pytest.raises(UsageError, match=r"no image in .*1 other files.*\.jpg"):
         Folder.open(tmp_path)

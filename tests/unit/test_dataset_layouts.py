@@ -1,4 +1,4 @@
-"""What is particular to each annotated layout."""
+"""Tests of single annotated layouts."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ class TestAircraft:
         assert lines(out / "data/variants.txt") == ["707-320", "F-16A/B"]
         assert (out / "README.md").is_file()
 
-    def test_a_image_in_train_and_test_is_refused(self, tmp_path: Path) -> None:
+    def test_an_image_in_train_and_test_is_refused(self, tmp_path: Path) -> None:
         root = layouts.aircraft(tmp_path)
         layouts.text(root / "data/images_variant_test.txt", "0034309 F-16A/B")
         with pytest.raises(DatasetError, match="listed twice"):
@@ -367,7 +367,7 @@ class TestFlowers:
             ("00003", "2", "test"),
         ]
 
-    def test_positions_stay_when_a_image_is_missing(self, tmp_path: Path) -> None:
+    def test_positions_stay_when_an_image_is_missing(self, tmp_path: Path) -> None:
         dataset, out = open_dataset("flowers", root=layouts.flowers(tmp_path)), tmp_path / "out"
         dataset.write_annotations(out, placements(dataset, without=("jpg/image_00003.jpg", "jpg/image_00005.jpg")))
         sets = scipy.io.loadmat(out / "setid.mat")

@@ -89,7 +89,7 @@ def test_the_ledger_does_not_limit_the_pipeline(tmp_path: Path) -> None:
         assert 4096 / (time.perf_counter() - start) > 2000
 
 
-def test_strangers_files_are_not_touched(tmp_path: Path) -> None:
+def test_foreign_files_are_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not a database, but long enough to look at" * 40)
     sqlite3.connect(tmp_path / "other").execute("CREATE TABLE x (y)")
     for name in ("text", "other"):

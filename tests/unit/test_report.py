@@ -107,7 +107,7 @@ def test_counts_and_what_is_left_add_up_to_the_total(tmp_path: Path) -> None:
     assert sum(sum(row[1:]) for row in shown["classes"]) == 5
 
 
-def test_charts_say_what_the_ledger_says(tmp_path: Path) -> None:
+def test_charts_show_the_ledger(tmp_path: Path) -> None:
     shown = content(report(tmp_path, MIXED))
     assert shown["stages"] == [["decode", pytest.approx(0.752), 0.25], ["mask", 1.5, 0.5]]
     assert shown["shares"]["flagged"][5] == 1  # 300 of 1200 pixels
