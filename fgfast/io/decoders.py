@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fgfast.config import DECODERS as DECODERS  # here as well, beside what it names
+from fgfast.config import DECODERS as DECODERS  # re-exported
 from fgfast.errors import MissingExtraError, SampleError, UnknownNameError, UsageError
 from fgfast.io.batched import BatchedDecoder
 from fgfast.io.decode import decode

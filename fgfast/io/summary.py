@@ -1,4 +1,4 @@
-"""The summary of a ledger for its report: counts, and even samples of bounded size."""
+"""The summary of a ledger for its report: counts, and evenly spread samples of bounded size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Spread(Generic[T]):
-    """An even, deterministic sample of a stream of unknown length.
+    """An evenly spread, deterministic sample of a stream of unknown length.
 
     The sample keeps every item until it holds twice its limit, then every second one, then every fourth, and so on.
     """
