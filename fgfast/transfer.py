@@ -156,7 +156,7 @@ def _store(response: HTTPResponse, part: Path, done: int, progress: Progress | N
 
 
 def _read(response: HTTPResponse) -> bytes:
-    """Read the next bytes. A network error becomes a ConnectionError, which tells it from a disk error."""
+    """Read the next bytes. A network error becomes a ConnectionError, which distinguishes it from a disk error."""
     try:
         return response.read(_CHUNK)
     except OSError as error:

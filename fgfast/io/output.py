@@ -76,13 +76,13 @@ class Output:
             raise OutputRefusedError(f"the output {out} is a file: choose a folder")
         if self.ledger_path.is_file():
             return
-        strangers = sorted(p.name for p in out.iterdir() if p != out / self.ours.name)
+        foreign = sorted(p.name for p in out.iterdir() if p != out / self.ours.name)
         if self.ours.is_dir():
-            strangers += sorted(f"fgfast/{p.name}" for p in self.ours.iterdir() if p.name not in _BEFORE_THE_LEDGER)
-        if strangers:
+            foreign += sorted(f"fgfast/{p.name}" for p in self.ours.iterdir() if p.name not in _BEFORE_THE_LEDGER)
+        if foreign:
             raise OutputRefusedError(
-                f"the output {out} is not empty and was not made by fgfast (it holds {', '.join(strangers[:3])}"
-                f"{', ...' if len(strangers) > 3 else ''}): choose an empty or a new folder"
+                f"the output {out} is not empty and was not made by fgfast (it holds {', '.join(foreign[:3])}"
+                f"{', ...' if len(foreign) > 3 else ''}): choose an empty or a new folder"
             )
 
     def open(self, mode: Mode, fingerprint: Mapping[str, Any], source: Path) -> None:

@@ -1,4 +1,4 @@
-"""Plain JPEGs, which every decoder gets, are told from odd ones."""
+"""Plain JPEGs, which every decoder gets, are distinguished from odd ones."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def test_twenty_thousand_rows_are_streamed_into_a_small_page(tmp_path: Path) -> 
     shown = content(path.read_text(encoding="utf-8"))
     assert len(shown["gallery"]) == 240
     assert (len(shown["classes"]), shown["class_count"]) == (1000, 20_000)
-    assert all(row[1] == 0 for row in shown["classes"])  # those with doubts first
+    assert all(row[1] == 0 for row in shown["classes"])  # flagged and failed ones first
 
 
 def test_an_empty_run_has_a_page(tmp_path: Path) -> None:
