@@ -1,30 +1,30 @@
 """The exceptions of fgfast.
 
-    FgfastError                      anything fgfast raises on purpose
+    FgfastError                      any error that fgfast raises on purpose
     ├── UsageError                   the request cannot be carried out as given (exit code 2)
-    │   ├── UnknownNameError         a name that is not in the allowed set
-    │   ├── DatasetNotFoundError     no data set where we looked
+    │   ├── UnknownNameError         a name is not in the allowed set
+    │   ├── DatasetNotFoundError     the data set is not in the searched folders
     │   ├── OutputRefusedError       the output folder must not or cannot be used
-    │   │   ├── OutputLockedError    another run is writing there
-    │   │   └── SettingsDifferError  it holds a run made with other settings
+    │   │   ├── OutputLockedError    another run is writing to the output folder
+    │   │   └── SettingsDifferError  the output folder holds a run made with other settings
     │   ├── MissingExtraError        an optional dependency is not installed
     │   ├── ModelNotCachedError      a model's weights are not on this machine
-    │   └── OfflineError             something must be fetched, and FGFAST_OFFLINE forbids it
-    ├── DatasetError                 an annotation file is malformed; names the file and the line
+    │   └── OfflineError             a file must be downloaded, and FGFAST_OFFLINE forbids it
+    ├── DatasetError                 an annotation file is malformed; the message names the file and the line
     ├── DownloadError                a download failed or its checksum differs
     ├── WeightsError                 a file of weights is damaged, or of another model
     ├── GraphError                   an exported graph is damaged, of another contract, or called with wrong inputs
-    │   └── ParityError              it computes something else than the model does
+    │   └── ParityError              an exported graph's outputs differ from the model's
     ├── DeviceMemoryError            a device has not enough memory for a batch
     ├── DeviceFailedError            a device failed; the process that used it must end
-    ├── WorkerLostError              a worker process died, and none can take its place
-    ├── OutputFailedError            the output cannot be written any more (disk full, read-only)
+    ├── WorkerLostError              a worker process died, and no other can replace it
+    ├── OutputFailedError            the output can no longer be written (disk full, read-only)
     └── SampleError                  one sample cannot be processed; becomes its outcome, never stops a run
-        ├── ImageMissingError      listed in the annotations, absent on disk
-        ├── ImageRefusedError      it declares more pixels than are decoded
-        └── ImageBrokenError       it cannot be decoded
+        ├── ImageMissingError        the image is listed in the annotations, but absent on disk
+        ├── ImageRefusedError        the image declares more pixels than are decoded
+        └── ImageBrokenError         the image cannot be decoded
 
-Every message says the value, what would be allowed, and what to do.
+Every message states the value, what would be allowed, and what to do.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from typing import Any
 
 
 class FgfastError(Exception):
-    """Anything fgfast raises on purpose."""
+    """Any error that fgfast raises on purpose."""
 
     exit_code = 1
 
     def __reduce__(self) -> tuple[Callable[..., FgfastError], tuple[type[FgfastError], str, dict[str, Any]]]:
-        """As its message, for errors cross processes; the arguments it was made of may be gone by then."""
+        """Pickle the message and attributes, so that an error crosses processes without its original arguments."""
         return _again, (type(self), str(self), self.__dict__)
 
 
@@ -59,11 +59,11 @@ class UsageError(FgfastError):
 
 
 class UnknownNameError(UsageError):
-    """A name that is not in the allowed set; suggests the nearest one.
+    """A name is not in the allowed set; the message suggests the nearest one.
 
     Args:
-        kind: what is being named, for the message ("data set", "segmenter").
-        name: what was asked for.
+        kind: the kind of thing named, for the message ("data set", "segmenter").
+        name: the unknown name.
         allowed: the names that exist.
     """
 
@@ -76,7 +76,7 @@ class UnknownNameError(UsageError):
 
 
 class DatasetNotFoundError(UsageError):
-    """No data set where we looked; the message lists the places and how to get it."""
+    """The data set is not in the searched folders; the message lists them and how to obtain the data set."""
 
 
 class OutputRefusedError(UsageError):
@@ -96,13 +96,13 @@ class MissingExtraError(UsageError):
 
     Args:
         package: the import name that failed.
-        extra: the extra of fgfast that brings it.
-        purpose: what needs it, for the message.
+        extra: the extra of fgfast that installs it.
+        purpose: the feature that needs it, for the message.
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f'{purpose} needs the package {package}, which the extra {extra!r} brings: pip install "fgfast[{extra}]" '
+            f'{purpose} needs the package {package} of the extra {extra!r}: pip install "fgfast[{extra}]" '
             f'(in a clone: pip install ".[{extra}]")'
         )
 
@@ -111,20 +111,20 @@ class ModelNotCachedError(UsageError):
     """A model's weights are not on this machine.
 
     Args:
-        name: the model, as `fgfast models` calls it.
-        title: what it is, for the message.
-        place: where its file would be.
+        name: the model's name for `fgfast models`.
+        title: the model's full name, for the message.
+        place: the path that its file would have.
     """
 
     def __init__(self, name: str, title: str, place: Path) -> None:
         super().__init__(
-            f"{title} is not on this machine ({place} is missing or not whole); fetch it: fgfast models pull {name}"
+            f"{title} is not on this machine ({place} is missing or incomplete); fetch it: fgfast models pull {name}"
         )
         self.name = name
 
 
 class OfflineError(UsageError):
-    """Something must be fetched, and FGFAST_OFFLINE forbids it."""
+    """A file must be downloaded, and FGFAST_OFFLINE forbids it."""
 
 
 class DatasetError(FgfastError):
@@ -132,7 +132,7 @@ class DatasetError(FgfastError):
 
     Args:
         path: the annotation file.
-        problem: what is wrong, and what was expected.
+        problem: the fault, and what was expected.
         line: 1-based line number, where there is one.
     """
 
@@ -150,7 +150,7 @@ class WeightsError(FgfastError):
 
     Args:
         source: the file.
-        problem: what is wrong, and what to do.
+        problem: the fault, and what to do.
     """
 
     def __init__(self, source: Path | str, problem: str) -> None:
@@ -158,45 +158,45 @@ class WeightsError(FgfastError):
 
 
 class GraphError(FgfastError):
-    """An exported graph is damaged, was made for another contract, or is called with wrong inputs."""
+    """An exported graph is damaged, of another contract, or called with wrong inputs."""
 
 
 class ParityError(GraphError):
-    """An exported graph computes something else than the model does; says which output, and by how much."""
+    """An exported graph's outputs differ from the model's; the message names the output and the difference."""
 
 
 class WorkerLostError(FgfastError):
-    """A worker process died, and none can take its place.
+    """A worker process died, and no other can replace it.
 
     Args:
-        seat: which.
-        what: happened to it.
+        worker: the worker's name.
+        what: the predicate of the message, e.g. "died while it loaded the models".
     """
 
-    def __init__(self, seat: str, what: str) -> None:
+    def __init__(self, worker: str, what: str) -> None:
         super().__init__(
-            f"{seat} {what}. Nothing finished is lost: start the same command again, with another --devices where a "
-            "device is broken, or with --in-process to see the fault itself"
+            f"{worker} {what}. Finished images are kept: start the same command again, with another --devices where a "
+            "device is broken, or with --in-process to see the error itself"
         )
 
 
 class DeviceMemoryError(FgfastError):
-    """A device has not enough memory for a batch. A smaller one may fit; the process can go on."""
+    """A device has not enough memory for a batch. A smaller batch may fit; the process can continue."""
 
 
 class DeviceFailedError(FgfastError):
-    """A device failed. The process that used it must end: CUDA gives it no working device any more."""
+    """A device failed. The process that used it must end, because CUDA gives it no working device again."""
 
 
 class OutputFailedError(FgfastError):
-    """The output cannot be written any more (disk full, read-only, gone)."""
+    """The output can no longer be written (disk full, read-only, gone)."""
 
 
 class SampleError(FgfastError):
-    """One sample cannot be processed. Becomes its outcome; never stops a run.
+    """One sample cannot be processed. The error becomes the sample's outcome and never stops a run.
 
     Args:
-        reason: a short word for the ledger and for counting ("missing", "truncated").
+        reason: a short term for the ledger and for counting ("missing", "truncated").
         detail: a sentence for a person.
     """
 
@@ -207,12 +207,12 @@ class SampleError(FgfastError):
 
 
 class ImageMissingError(SampleError):
-    """Listed in the annotations, absent on disk."""
+    """The image is listed in the annotations, but absent on disk."""
 
 
 class ImageRefusedError(SampleError):
-    """It declares more pixels than are decoded."""
+    """The image declares more pixels than are decoded."""
 
 
 class ImageBrokenError(SampleError):
-    """It cannot be decoded."""
+    """The image cannot be decoded."""

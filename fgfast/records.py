@@ -1,9 +1,9 @@
-"""The nouns of fgfast: one image's way from the data set to the ledger.
+"""The records of fgfast, which carry one image from the data set to the ledger.
 
     Sample -> Image -> Detections -> Prompt -> Mask -> Cutout -> Outcome
 
-Boxes are x0 y0 x1 y1, float32, continuous coordinates, in pixels of the stored image: an image of width w and
-height h is the box (0, 0, w, h). Arrays are checked when a record is made and are not to be changed afterwards.
+Boxes are x0 y0 x1 y1, float32, continuous coordinates, in pixels of the stored image: an image of width w and height h
+is the box (0, 0, w, h). Arrays are checked when a record is created and must not be changed afterwards.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Size(NamedTuple):
 
 
 def no_boxes() -> Float32:
-    """An empty set of boxes: (0, 4) float32."""
+    """Return an empty set of boxes, (0, 4) float32."""
     return np.zeros((0, 4), np.float32)
 
 
 def _check(owner: object, name: str, array: Any, dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
-    """Raise unless `array` has `dtype` and `shape`; None in the shape allows any length."""
+    """Raise unless `array` has `dtype` and `shape`; None in the shape matches any length."""
     label = f"{type(owner).__name__}.{name}"
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{label} must be a NumPy array, not {type(array).__name__}")
@@ -54,8 +54,8 @@ class Sample:
     """One image of a data set, before it is read.
 
     Attributes:
-        key: POSIX path of the image inside its data set; unique; names outputs, ledger rows and page entries.
-        path: where the image lies on disk.
+        key: POSIX path of the image inside its data set; unique; names outputs, ledger rows and report entries.
+        path: the image's file on disk.
         label: class name; empty where the data set has none.
         split: "train", "val" or "test"; empty where the data set has none.
         boxes: (N, 4) float32, annotated boxes in pixels of the stored image; N may be 0.
@@ -76,7 +76,7 @@ class Sample:
             raise ValueError(f"Sample.key must be a relative POSIX path without '..', not {self.key!r}")
 
     def __reduce__(self) -> tuple[Callable[..., Sample], tuple[Any, ...]]:
-        """As plain values: of an array that is pickled as such NumPy keeps a note for as long as it lives."""
+        """Pickle boxes as bytes: for every array that is pickled itself, NumPy keeps memory as long as it lives."""
         return _sample, (self.key, self.path, self.label, self.split, self.boxes.tobytes(), self.banner_rows)
 
 
@@ -106,10 +106,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """What a detector found in one image.
+    """The boxes that a detector found in one image.
 
     Attributes:
-        boxes: (N, 4) float32, pixels of the stored image.
+        boxes: (N, 4) float32, in pixels of the stored image.
         scores: (N,) float32 in 0..1; 1 for annotated boxes.
         labels: N names.
     """
@@ -127,11 +127,11 @@ class Detections:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """The one box handed to the segmenter.
+    """The one box given to the segmenter.
 
     Attributes:
-        box: (4,) float32, pixels of the stored image, clipped to it.
-        reason: why this box, for the ledger and the report.
+        box: (4,) float32, in pixels of the stored image, clipped to it.
+        reason: the reason for choosing this box, for the ledger and the report.
     """
 
     box: Float32
@@ -147,7 +147,7 @@ class Mask:
 
     Attributes:
         bits: (H, W) bool at the size of the stored image; True is subject.
-        quality: the segmenter's own estimate of its IoU, or None where it makes none.
+        quality: the segmenter's own estimate of the mask's IoU; None where it gives none.
     """
 
     bits: Bool
@@ -163,9 +163,9 @@ class Cutout:
 
     Attributes:
         pixels: (h, w, 3) uint8 RGB, or (h, w, 4) uint8 RGBA where the background is transparent.
-        mask: the mask it was cut with, at the size of the stored image.
-        prompt: the box that led to the mask.
-        offset: (x, y) of the cut-out's top-left pixel in the stored image; negative where a square crop reaches out.
+        mask: the subject's mask, at the size of the stored image.
+        prompt: the prompt of that mask.
+        offset: (x, y) of the cut-out's top-left pixel in the stored image; negative where a square crop exceeds it.
         flags: reasons to doubt the mask; empty where there are none.
     """
 
@@ -191,23 +191,23 @@ OtherBox = tuple[float, float, float, float, float, str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """How one sample ended. Every sample of a run ends as exactly one.
+    """The result of one sample. Every sample of a run has exactly one outcome.
 
     Attributes:
         key: the sample's key.
         status: "done", "flagged" (written, but doubtful), "skipped" or "failed" (nothing written).
-        stage: where it ended: "write" for images that were written, else the stage that failed.
-        reasons: flags, or the one reason of a failure.
+        stage: the last stage: "write" for images that were written, else the stage that failed.
+        reasons: the flags, or the one reason of a failure.
         detail: a sentence for a person; empty for done.
         twin: key of the written image in the twin; None where none was written.
         size: (width, height) of the stored image.
         twin_size: (width, height) of the written image.
         offset: (x, y) of the written image's top-left pixel in the stored image.
         box: the prompt, (4,) float32 in pixels of the stored image.
-        box_reason: why this box.
-        others: boxes that were found as well but not chosen, best first: x0 y0 x1 y1, score, name.
-        area: subject pixels in the mask.
-        rle: the mask as COCO run-length string (compressed, column-major), at the stored image's size.
+        box_reason: the reason for choosing this box.
+        others: detected boxes that were not chosen, best first: x0 y0 x1 y1, score, name.
+        area: number of subject pixels in the mask.
+        rle: the mask as a COCO run-length string (compressed, column-major), at the stored image's size.
         quality: the segmenter's own estimate, or None.
         seconds: stage name -> seconds spent on this sample.
     """

@@ -1,4 +1,4 @@
-"""Files from elsewhere: fetched, resumed, checked; and the folder where fgfast keeps what it fetched or made."""
+"""Downloads, resumed and checked, and the cache folder, which holds downloaded and computed files."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from pathlib import Path
 
 from fgfast.errors import DownloadError, OfflineError, UsageError
 
-# Called with the file's name, bytes so far, and bytes in all where the server says.
+# Called with the file's name, the bytes received so far, and the total where the server reports it.
 Progress = Callable[[str, int, "int | None"], None]
 
 TIMEOUT = 30.0
 ATTEMPTS = 4
 BACKOFF = 1.0
 _CHUNK = 1 << 20
-# Answers that may be different a moment later; every other 4xx is final.
+# Transient HTTP codes; every other 4xx is final.
 _PASSING = (408, 425, 429)
 _OFF = ("", "0", "false", "no", "off")
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """One file that is to be had elsewhere.
+    """One file on a server.
 
     Attributes:
         url: official address; FGFAST_MIRROR replaces all but the file's name.
         digest: "md5:..." or "sha256:..."; empty where none is published.
-        size: bytes, where known.
+        size: size in bytes, where known.
     """
 
     url: str
@@ -47,7 +47,7 @@ class Remote:
         return self.url.rsplit("/", 1)[1].partition("?")[0]
 
     def address(self) -> str:
-        """Where it is fetched from."""
+        """Return the URL to download from: the official one, or that of FGFAST_MIRROR."""
         mirror = os.environ.get("FGFAST_MIRROR", "").rstrip("/")
         if mirror and not mirror.startswith(("http://", "https://")):
             raise UsageError(f"FGFAST_MIRROR must start with http:// or https://, not {mirror!r}")
@@ -55,9 +55,10 @@ class Remote:
 
 
 def cache_folder() -> Path:
-    """Where fgfast keeps weights and what it computed once: FGFAST_CACHE, else the platform's cache folder.
+    """Return the folder for weights and computed files: FGFAST_CACHE, else the platform's cache folder.
 
-    XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, LOCALAPPDATA on Windows. It may not exist yet.
+    That is XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, LOCALAPPDATA on Windows. The folder may not
+    exist yet.
     """
     if chosen := os.environ.get("FGFAST_CACHE"):
         return Path(chosen).expanduser()
@@ -74,7 +75,7 @@ def switched_on(variable: str) -> bool:
 
 
 def digest_of(path: Path, kind: str = "sha256") -> str:
-    """A file's digest, as hexadecimal digits."""
+    """Return a file's digest in hexadecimal digits."""
     digest = hashlib.new(kind, usedforsecurity=False)
     with path.open("rb") as content:
         while chunk := content.read(_CHUNK):
@@ -83,21 +84,21 @@ def digest_of(path: Path, kind: str = "sha256") -> str:
 
 
 def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
-    """Fetch one file and check its digest. A broken transfer is resumed up to three times, ever later.
+    """Download one file and check its digest. A broken transfer is resumed up to three times, with growing delays.
 
-    A file that is there already is only checked.
+    An existing file is only checked.
 
     Raises:
-        OfflineError: it is not there, and FGFAST_OFFLINE is set.
-        DownloadError: the transfer failed, or the file is not the expected one; such a file is removed.
+        OfflineError: the file is absent, and FGFAST_OFFLINE is set.
+        DownloadError: the transfer failed, or the digest differs; a file with another digest is removed.
     """
     url, target = remote.address(), into / remote.file
     part = target.with_name(f"{target.name}.part")
     if not target.is_file():
         if switched_on("FGFAST_OFFLINE"):
             raise OfflineError(
-                f"{url} is not fetched while FGFAST_OFFLINE is set. Unset it, or fetch the file by hand and save it "
-                f"as {target.absolute()}."
+                f"{url} is not fetched while FGFAST_OFFLINE is set. Unset it, or download the file manually and save "
+                f"it as {target.absolute()}."
             )
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -117,13 +118,13 @@ def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
 
 def _failed(url: str, why: str, target: Path) -> str:
     return (
-        f"{url}: {why}. Try again later to go on from where it stopped, set FGFAST_MIRROR to the address of "
-        f"a mirror's folder, or fetch the file by hand and save it as {target.absolute()}."
+        f"{url}: {why}. Try again later to resume the transfer, set FGFAST_MIRROR to the address of a mirror's folder, "
+        f"or download the file manually and save it as {target.absolute()}."
     )
 
 
 def _transfer(url: str, part: Path, progress: Progress | None) -> None:
-    """Fetch into `part`, from its end where the server can; ConnectionError where the transfer breaks off."""
+    """Download into `part`, resuming at its end where possible; raise ConnectionError where the transfer breaks."""
     done = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "fgfast", **({"Range": f"bytes={done}-"} if done else {})}
     try:
@@ -132,9 +133,9 @@ def _transfer(url: str, part: Path, progress: Progress | None) -> None:
         if error.code != 416:
             raise
         if error.headers.get("Content-Range", "") == f"bytes */{done}":
-            return  # it was whole already
+            return  # the file was complete already
         part.unlink()
-        raise ConnectionError("the server has another file than the one that was begun; starting over") from error
+        raise ConnectionError("the file on the server has changed since the transfer began; starting over") from error
     with response:
         _store(response, part, done, progress)
 
@@ -155,7 +156,7 @@ def _store(response: HTTPResponse, part: Path, done: int, progress: Progress | N
 
 
 def _read(response: HTTPResponse) -> bytes:
-    """The next bytes. Trouble with the line becomes a ConnectionError, unlike trouble with the disk."""
+    """Read the next bytes. A network error becomes a ConnectionError, which distinguishes it from a disk error."""
     try:
         return response.read(_CHUNK)
     except OSError as error:
@@ -163,7 +164,7 @@ def _read(response: HTTPResponse) -> bytes:
 
 
 def _check(remote: Remote, url: str, file: Path) -> None:
-    """Compare the digest; a file that differs is removed, so that the next try starts over."""
+    """Compare the digest; remove a file that differs, so that the next attempt starts over."""
     kind, _, wanted = remote.digest.partition(":")
     if not wanted:
         return

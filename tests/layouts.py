@@ -1,4 +1,4 @@
-"""Tiny data sets in each layout, as the tests need them: a few generated images and every annotation file.
+"""Tiny data sets in each layout, for the tests: a few generated images and every annotation file.
 
 Each builder writes below `parent` and returns the data set's root. Images are WIDTH x HEIGHT with a bright
 subject in SUBJECT; annotated boxes are that rectangle in the layout's own convention.
@@ -14,9 +14,9 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from fgfast.datasets.layout import Dataset, Placement
+from fgfast.datasets.layout import Dataset, ImagePlacement
 
-# Photographs handed to the project, beside the repository; tests that want them skip where they are absent.
+# Photographs beside the repository; tests that need them skip where they are absent.
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "photos"
 
 WIDTH, HEIGHT = 48, 36
@@ -275,10 +275,10 @@ def placements(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     suffix: str | None = None,
     without: tuple[str, ...] = (),
-) -> dict[str, Placement]:
-    """Every sample placed in one way; `without` names keys that have no image in the twin."""
+) -> dict[str, ImagePlacement]:
+    """The same placement for every sample; `without` lists keys that have no image in the twin."""
     return {
-        sample.key: Placement(
+        sample.key: ImagePlacement(
             sample.key if suffix is None else str(Path(sample.key).with_suffix(suffix)),
             offset,
             size,

@@ -1,4 +1,4 @@
-"""A server on this machine that plays the official addresses: whole files, broken transfers, errors."""
+"""A server on this machine that stands in for the official ones: whole files, broken transfers, errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fgfast import transfer
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves `files`; `breaks` transfers end after half of what is left; `codes` are answered first."""
+    """Serves `files`; the first `breaks` transfers end after half of their bytes; `codes` are answered first."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
@@ -52,12 +52,12 @@ class _Answer(BaseHTTPRequestHandler):
         self.wfile.write(rest)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @contextmanager
 def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    """Let FGFAST_MIRROR be such a server, and do not wait between attempts."""
+    """Start a server as FGFAST_MIRROR, and do not wait between attempts."""
     with Mirror() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()

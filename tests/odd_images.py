@@ -1,4 +1,4 @@
-"""Image files of every kind that a data set may hold, whole and damaged, made on the spot."""
+"""Generated image files of every kind that a data set may hold, whole and damaged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def encoded(image: pillow.Image, format: str = "JPEG", **options: object) -> byt
 
 
 def with_exif(orientation: int, **options: object) -> bytes:
-    """A JPEG that says how it is to be turned."""
+    """A JPEG with an EXIF orientation."""
     exif = pillow.Exif()
     exif[0x0112] = orientation
     return encoded(make_image(), exif=exif.tobytes(), **options)
@@ -47,7 +47,7 @@ def segment(marker: int, body: bytes) -> bytes:
 
 
 def behind_soi(jpeg: bytes, *segments: bytes) -> bytes:
-    """A JPEG with segments put in front of its own."""
+    """A JPEG with segments inserted before its own."""
     return jpeg[:2] + b"".join(segments) + jpeg[2:]
 
 
@@ -58,7 +58,7 @@ def patched(jpeg: bytes, marker: int, offset: int, new: bytes) -> bytes:
 
 
 def plain() -> dict[str, bytes]:
-    """JPEGs that every decoder must know."""
+    """JPEGs that every decoder must read."""
     whole = encoded(make_image(), quality=90)
     return {
         "4:2:0": whole,
@@ -148,7 +148,7 @@ def damaged() -> dict[str, bytes]:
 
 
 def mutants(seed: int, count: int) -> Iterator[bytes]:
-    """JPEGs with a few bytes changed, put in, taken out, or the end cut off."""
+    """JPEGs with a few bytes changed, inserted, removed, or with the end cut off."""
     generator = np.random.default_rng(seed)
     whole = [encoded(make_image(), progressive=p, restart_marker_blocks=2 * r) for p in (0, 1) for r in (0, 1)]
     for _ in range(count):

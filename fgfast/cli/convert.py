@@ -72,7 +72,7 @@ def convert(**options: Any) -> None:
     plan = _plan(options)
     mode: Any = "resume" if options["resume"] else "overwrite" if options["overwrite"] else "auto"
     if options["dry_run"]:
-        Output(plan.out, plan.dataset.folder).foresee(mode, plan.fingerprint)
+        Output(plan.out, plan.dataset.folder).preflight(mode, plan.fingerprint)
         click.echo(console.plan_json(plan) if options["as_json"] else console.describe_plan(plan))
         return
     if not options["as_json"]:

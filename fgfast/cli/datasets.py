@@ -10,7 +10,7 @@ from fgfast.cli.frame import dataset_names
 
 
 def fetch(name: str, root: Path | None) -> Path | None:
-    """Fetch the data set unless it is found; returns the root to open."""
+    """Download the data set unless it is found; return the root to open."""
     from fgfast import datasets
     from fgfast.cli.console import Transfer
     from fgfast.datasets.download import download
@@ -28,16 +28,16 @@ def fetch(name: str, root: Path | None) -> Path | None:
     "--download",
     metavar="NAME",
     shell_complete=dataset_names,
-    help="Fetch a data set from its official address.",
+    help="Download this data set from its official address.",
 )
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
-    help="Look there, or put it there.  [default: FGFAST_DATA, ./data, here]",
+    help="Search, or download to, this folder.  [default: FGFAST_DATA, ./data, current folder]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def datasets(download: str | None, root: Path | None, as_json: bool) -> None:
-    """List the known data sets and what was found of them."""
+    """List the known data sets and where each was found."""
     import json
 
     from fgfast.datasets import search_folders, survey
@@ -62,6 +62,6 @@ def datasets(download: str | None, root: Path | None, as_json: bool) -> None:
         count = f"{f.images:,} images" if f.images is not None else ""
         where = f"{f.path.absolute()}  {count}".rstrip() if f.path else "not found"
         click.echo(f"{f.name:<11} {f.title:<22} {where if f.name != 'folder' else 'any folder of images: --root DIR'}")
-    looked = search_folders() if root is None else (root,)
-    click.echo("\nLooked in: " + ", ".join(str(folder.absolute()) for folder in looked))
-    click.echo("Look elsewhere with FGFAST_DATA=DIR or --root DIR; fetch with: fgfast datasets --download NAME")
+    searched = search_folders() if root is None else (root,)
+    click.echo("\nSearched: " + ", ".join(str(folder.absolute()) for folder in searched))
+    click.echo("Search elsewhere with FGFAST_DATA=DIR or --root DIR; download with: fgfast datasets --download NAME")

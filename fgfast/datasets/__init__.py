@@ -1,8 +1,8 @@
-"""Data sets: one module per layout, found by name or by path.
+"""Data sets: one module per layout, opened by name or by path.
 
-dataset = open_dataset("cub")                  # looks in $FGFAST_DATA, ./data and here
-dataset = open_dataset("cub", root=Path("~"))  # the folder or the one that holds it
-dataset = open_dataset("holiday/images")     # a path: whichever layout it has
+dataset = open_dataset("cub")                  # searches $FGFAST_DATA, ./data and the current folder
+dataset = open_dataset("cub", root=Path("~"))  # the data set's folder or its parent
+dataset = open_dataset("holiday/images")       # a path, opened with the layout that recognises it
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from fgfast.datasets.layout import Dataset, Layout, Placement, Placements, locate
+from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements, Layout, locate
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
 
 __all__ = [
     "Dataset",
     "Finding",
-    "Placement",
-    "Placements",
+    "ImagePlacement",
+    "ImagePlacements",
     "find",
     "layout_named",
     "names",
@@ -30,7 +30,7 @@ __all__ = [
     "survey",
 ]
 
-# Name -> class, in the module of that name. Imported when asked for.
+# Name -> class in the module of that name; modules are imported on demand.
 _CLASSES = {
     "cub": "Cub",
     "cars": "Cars",
@@ -41,20 +41,20 @@ _CLASSES = {
     "flowers": "Flowers",
     "folder": "Folder",
 }
-# The one that recognises any folder; everything else is tried before it.
+# The layout that recognises any folder; every other layout is tried before it.
 _ANY = "folder"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is known of one data set on this machine.
+    """One known data set, and its folder on this machine.
 
     Attributes:
-        name: what `--dataset` calls it.
+        name: the data set's name for `--dataset`.
         title: its full name.
-        path: where it lies; None where it was not found.
-        images: how many it lists; None where that takes long to say, or where its lists are broken.
-        how_to_get: sentences for a person who does not have it.
+        path: its folder; None where it was not found.
+        images: number of listed images; None where counting is slow, or where its lists are broken.
+        how_to_get: sentences that tell a person how to obtain the data set.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Finding:
 
 
 def names() -> tuple[str, ...]:
-    """The names of all layouts."""
+    """Return the names of all layouts."""
     return tuple(_CLASSES)
 
 
 def layout_named(name: str) -> type[Layout]:
-    """The adapter of that name; UnknownNameError where there is none."""
+    """Return the adapter of that name; raise UnknownNameError where there is none."""
     if name not in _CLASSES:
         raise UnknownNameError("data set", name, _CLASSES)
     module = importlib.import_module(f"fgfast.datasets.{name}")
@@ -78,27 +78,27 @@ def layout_named(name: str) -> type[Layout]:
 
 
 def search_folders() -> tuple[Path, ...]:
-    """Where data sets are looked for: each folder of $FGFAST_DATA, ./data, the current folder."""
+    """Return the folders that are searched for data sets: those of $FGFAST_DATA, ./data, the current folder."""
     named = [Path(text).expanduser() for text in os.environ.get("FGFAST_DATA", "").split(os.pathsep) if text]
     return (*named, Path("data"), Path())
 
 
 def find(name: str, search: Sequence[Path] | None = None) -> Path:
-    """The folder of the data set `name`; DatasetNotFoundError says where was looked and how to get it."""
+    """Return the folder of the data set `name`; raise DatasetNotFoundError where it is not in the searched folders."""
     layout = layout_named(name)
     if name == _ANY:
-        raise UsageError(f"a folder of images is not looked for. {layout.how_to_get}")
+        raise UsageError(f"a folder of images is not searched for. {layout.how_to_get}")
     folders = search_folders() if search is None else tuple(search)
     for folder in folders:
         found = locate(layout, folder)
         if found is not None:
             return found
-    looked = "\n  ".join(
+    searched = "\n  ".join(
         dict.fromkeys(str((folder / usual).absolute()) for folder in folders for usual in layout.usual_folders)
     )
     raise DatasetNotFoundError(
-        f"{layout.title} was not found. Looked for {layout.expected} in:\n  {looked}\n"
-        f"Name its folder with --root DIR, or the folder above it in FGFAST_DATA. {layout.how_to_get}"
+        f"{layout.title} was not found. Searched for {layout.expected} in:\n  {searched}\n"
+        f"Give its folder with --root DIR, or its parent folder in FGFAST_DATA. {layout.how_to_get}"
     )
 
 
@@ -109,9 +109,9 @@ def open_dataset(
 
     Args:
         name: one of `names()`, or the path of a folder, which is opened with the layout that recognises it.
-        root: its folder, or the one that holds it; where None it is looked for.
-        labels: which of several label lists (aircraft: variant, family, manufacturer).
-        search: where to look instead of `search_folders()`.
+        root: the data set's folder or its parent; None searches for it.
+        labels: the label list to use (aircraft: variant, family, manufacturer).
+        search: folders to search instead of `search_folders()`.
     """
     if not name:
         raise UsageError(f"the data set has no name: give one of {', '.join(names())}, or a folder")
@@ -123,18 +123,18 @@ def open_dataset(
             raise DatasetNotFoundError(f"there is no folder {path.absolute()}. Known names: {', '.join(names())}.")
         raise UnknownNameError("data set", name, _CLASSES)
     if root is not None:
-        raise UsageError(f"{name!r} is a folder already; leave --root {root} out, or give a name to --dataset.")
+        raise UsageError(f"{name!r} is already a folder; omit --root {root}, or give a name to --dataset.")
     return _layout_at(path).open(path, labels)
 
 
 def _layout_at(path: Path) -> type[Layout]:
-    """The layout that `path` itself has."""
+    """Return the layout that `path` itself has."""
     layouts = [layout_named(name) for name in _CLASSES if name != _ANY]
     return next((layout for layout in layouts if layout.recognises(path)), layout_named(_ANY))
 
 
 def survey(search: Sequence[Path] | None = None) -> list[Finding]:
-    """What is there of each data set; reads no more than short lists."""
+    """Search for every data set; only short lists are read."""
     findings = []
     for name in _CLASSES:
         layout, path, images = layout_named(name), None, None

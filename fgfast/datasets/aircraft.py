@@ -1,4 +1,4 @@
-"""FGVC-Aircraft: id lists for three kinds of labels, boxes, and a credit banner below every image."""
+"""FGVC-Aircraft: id lists for three kinds of labels, boxes, and a credit banner at the bottom of every image."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from fgfast.datasets.annotation_files import (
     unchanged,
     unique_samples,
 )
-from fgfast.datasets.layout import Placement, Placements, root_of
+from fgfast.datasets.layout import ImagePlacement, ImagePlacements, root_of
 from fgfast.errors import DatasetError, UnknownNameError
 from fgfast.records import Sample, no_boxes
 
-# Kind of labels -> file with the class names; the loaders number the classes by its lines.
+# Kind of labels -> file of class names; loaders number the classes by its lines.
 KINDS = {"variant": "variants.txt", "family": "families.txt", "manufacturer": "manufacturers.txt"}
-# Height in pixels of the credit banner; the data set's README.md, "the bottom 20 rows".
+# Height of the credit banner in pixels; the data set's README.md, "the bottom 20 rows".
 BANNER_ROWS = 20
 
 
 def _corners(path: Path, number: int, fields: list[str]) -> Box:
-    """xmin ymin xmax ymax, 1-based inclusive, as the file has them -> x0 y0 x1 y1."""
+    """Convert the file's xmin ymin xmax ymax, 1-based inclusive, to x0 y0 x1 y1."""
     xmin, ymin, xmax, ymax = numbers_of(path, number, fields)
     return xmin - 1, ymin - 1, xmax, ymax
 
 
 def _labelled(data: Path, kind: str, split: str) -> list[tuple[Path, int, str, str]]:
-    """(file, line number, id, label) of one list; empty where it is not there. Labels may contain spaces."""
+    """Return (file, line number, id, label) per line of a list, none where it is absent. Labels may contain spaces."""
     path = data / f"images_{kind}_{split}.txt"
     entries = []
     for number, text in read_lines(path) if path.is_file() else ():
@@ -51,10 +51,10 @@ def _labelled(data: Path, kind: str, split: str) -> list[tuple[Path, int, str, s
 
 @dataclass(frozen=True, eq=False)
 class Aircraft:
-    """FGVC-Aircraft; see fgfast.datasets.layout.Layout for the fields.
+    """FGVC-Aircraft; fgfast.datasets.layout.Layout describes the fields.
 
-    Images are found by `<id>.jpg`: the lists hold ids without a suffix, so a twin in another format needs a
-    loader that knows it.
+    Loaders find an image as `<id>.jpg`, because the lists hold ids without a suffix: a twin in another format needs a
+    loader that knows its suffix.
     """
 
     root: Path
@@ -73,12 +73,12 @@ class Aircraft:
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether one of the variant lists is there."""
+        """Whether one of the variant lists exists."""
         return any((path / f"data/images_variant_{s}.txt").is_file() for s in ("trainval", "train", "test"))
 
     @classmethod
     def count(cls, root: Path) -> int | None:
-        """Lines of the variant lists."""
+        """Count the ids of the variant lists."""
         lists = [_labelled(root / "data", "variant", split) for split in ("train", "val", "trainval", "test")]
         return len({ident for entries in lists for _, _, ident, _ in entries})
 
@@ -103,10 +103,10 @@ class Aircraft:
 
     @staticmethod
     def _entries(data: Path, kind: str) -> list[tuple[str, tuple[Path, int, str, str]]]:
-        """(split, entry) of all lists. trainval repeats train and val; it counts where they are absent."""
+        """Return (split, entry) of all lists. trainval repeats train and val, and stands in where they are absent."""
         train, val, both, test = (_labelled(data, kind, s) for s in ("train", "val", "trainval", "test"))
         if not (train or val or both or test):
-            raise DatasetError(data / f"images_{kind}_train.txt", f"no list of {kind} labels has a line in it")
+            raise DatasetError(data / f"images_{kind}_train.txt", f"all lists of {kind} labels are empty or missing")
         known = {ident for _, _, ident, _ in (*train, *val)}
         rest = [entry for entry in both if entry[2] not in known]
         lists = (("train", train), ("val", val), ("train", rest), ("test", test))
@@ -114,7 +114,7 @@ class Aircraft:
 
     @staticmethod
     def _boxes(path: Path) -> dict[str, Box]:
-        """id -> x0 y0 x1 y1."""
+        """Map each id to its box, x0 y0 x1 y1."""
         boxes = {}
         for number, text in read_lines(path) if path.is_file() else ():
             ident, *fields = fields_of(path, number, text, ("id", "xmin", "ymin", "xmax", "ymax"))
@@ -122,9 +122,9 @@ class Aircraft:
         return boxes
 
     def write_annotations(
-        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
     ) -> list[Path]:
-        """Write all text files of data/, for all kinds of labels; class lists are always copied whole."""
+        """Write all text files of data/, for all kinds of labels; class lists are copied whole."""
         make_folders(out, self.samples, selected)
         same = unchanged(self.samples, placements)
         placed = {Path(key).stem: placement for key, placement in placements.items()}
@@ -143,7 +143,7 @@ class Aircraft:
                 written.append(rewrite_lines(source, target, edit))
         return written
 
-    def _box_line(self, text: str, number: int, placed: dict[str, Placement]) -> str | None:
+    def _box_line(self, text: str, number: int, placed: dict[str, ImagePlacement]) -> str | None:
         path = self.root / "data/images_box.txt"
         ident, *fields = fields_of(path, number, text, ("id", "xmin", "ymin", "xmax", "ymax"))
         placement = placed.get(ident)

@@ -1,4 +1,4 @@
-"""Annotation files: read with errors that name file and line, written so that half a file is never seen."""
+"""Reading annotation files, with errors that name file and line, and writing them, never leaving half a file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import IO
 
 import numpy as np
 
-from fgfast.datasets.layout import Placement, Placements
+from fgfast.datasets.layout import ImagePlacement, ImagePlacements
 from fgfast.errors import DatasetError, OutputFailedError
 from fgfast.records import Float32, Sample, no_boxes
 
 BOM = b"\xef\xbb\xbf"
 _DRIVE = re.compile(r"[A-Za-z]:")
 
-# x0 y0 x1 y1, continuous pixels. Plain floats: files are written from them without float32 noise.
+# x0 y0 x1 y1, continuous pixels, as plain floats: files are written from them without float32 noise.
 Box = tuple[float, float, float, float]
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of an annotation file; DatasetError where it cannot be read."""
+    """Read an annotation file; raise DatasetError where it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -34,7 +34,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """(line number from 1, text) of each line that is not blank; without BOM and Windows line endings."""
+    """Return (line number from 1, text) of each line that is not blank, without BOM and Windows line endings."""
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -52,7 +52,7 @@ def fields_of(path: Path, number: int, text: str, names: Sequence[str]) -> list[
 
 
 def numbers_of(path: Path, number: int | None, texts: Iterable[object]) -> list[float]:
-    """Finite numbers from an annotation."""
+    """Parse finite numbers from an annotation."""
     values = []
     for text in texts:
         try:
@@ -66,7 +66,7 @@ def numbers_of(path: Path, number: int | None, texts: Iterable[object]) -> list[
 
 
 def _encodable(name: str) -> bool:
-    """Whether a name can be written to disk and to the ledger; lone surrogates cannot."""
+    """Whether a name can be encoded as UTF-8, as disk and ledger require; lone surrogates cannot."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -75,13 +75,13 @@ def _encodable(name: str) -> bool:
 
 
 def safe_key(path: Path, name: str, number: int | None = None, below: str = "") -> str:
-    """The key of an image named by an annotation file; DatasetError where the name leaves the data set.
+    """Return the key of an image that an annotation file names; raise DatasetError where it leaves the data set.
 
     Args:
         path: the annotation file, for the message.
-        name: the path it gives, relative to `below`.
-        number: its line, for the message.
-        below: POSIX folder inside the data set that the name is relative to.
+        name: the image's path in that file, relative to `below`.
+        number: the line number, for the message.
+        below: POSIX folder inside the data set.
     """
     pure = PurePosixPath(name)
     leaves = pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or _DRIVE.match(name)
@@ -92,7 +92,7 @@ def safe_key(path: Path, name: str, number: int | None = None, below: str = "") 
 
 
 def unique_samples(path: Path, samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    """The samples as a tuple; DatasetError where two have one key."""
+    """Return the samples as a tuple; raise DatasetError where two have the same key."""
     seen: dict[str, Sample] = {}
     for sample in samples:
         if sample.key in seen:
@@ -100,14 +100,14 @@ def unique_samples(path: Path, samples: Iterable[Sample]) -> tuple[Sample, ...]:
         seen[sample.key] = sample
     for folder in {key.rpartition("/")[0] for key in seen}:
         if folder in seen:
-            raise DatasetError(path, f"{folder!r} is listed as per image and as a folder of images")
+            raise DatasetError(path, f"{folder!r} is listed as an image and as a folder of images")
     return tuple(seen.values())
 
 
 def boxes_from(path: Path, boxes: Iterable[Box], number: int | None = None) -> Float32:
-    """(N, 4) float32 x0 y0 x1 y1 in pixels of the stored image.
+    """Return boxes as (N, 4) float32 x0 y0 x1 y1 in pixels of the stored image.
 
-    A box without area is left out: that is what a subject outside the crop of a twin leaves behind.
+    A box without area is dropped: a twin has such boxes for subjects outside the crop.
     """
     kept = []
     for box in boxes:
@@ -118,18 +118,18 @@ def boxes_from(path: Path, boxes: Iterable[Box], number: int | None = None) -> F
     return np.array(kept, np.float32).reshape(-1, 4) if kept else no_boxes()
 
 
-def move_box(box: Box, placement: Placement) -> Box:
-    """The box in pixels of the twin's image, clipped to it; without area where it lies outside."""
+def move_box(box: Box, placement: ImagePlacement) -> Box:
+    """Return the box in pixels of the twin's image, clipped to it; a box outside it has no area."""
     (dx, dy), (width, height) = placement.offset, placement.size
     x0, x1 = (min(max(x - dx, 0.0), float(width)) for x in (box[0], box[2]))
     y0, y1 = (min(max(y - dy, 0.0), float(height)) for y in (box[1], box[3]))
     return x0, y0, x1, y1
 
 
-def pixels_from_box(box: Box, placement: Placement) -> tuple[int, int, int, int]:
-    """1-based inclusive pixels xmin ymin xmax ymax of a box moved into the twin's image.
+def pixels_from_box(box: Box, placement: ImagePlacement) -> tuple[int, int, int, int]:
+    """Return a box, moved into the twin's image, as 1-based inclusive pixels xmin ymin xmax ymax.
 
-    Such a box cannot be empty: where it lies outside, the nearest pixel stays.
+    Such a box cannot be empty: a box outside the image becomes its nearest pixel.
     """
     x0, y0, x1, y1 = move_box(box, placement)
     width, height = placement.size
@@ -138,49 +138,49 @@ def pixels_from_box(box: Box, placement: Placement) -> tuple[int, int, int, int]
 
 
 def number_text(value: float) -> str:
-    """A coordinate as text, as short as it can be at a ten-thousandth of a pixel: 60.0, 12.25."""
+    """Format a coordinate, rounded to a ten-thousandth of a pixel: 60.0, 12.25."""
     return str(round(float(value), 4))
 
 
-def unchanged(samples: Iterable[Sample], placements: Placements) -> bool:
-    """Whether every sample lies in the twin as in the data set, so that annotation files can be copied."""
+def unchanged(samples: Iterable[Sample], placements: ImagePlacements) -> bool:
+    """Whether every sample is unchanged in the twin, so that annotation files can be copied."""
     return all((p := placements.get(s.key)) is not None and p.same_as(s.key) for s in samples)
 
 
 def make_folders(out: Path, samples: Iterable[Sample], selected: Collection[str] | None) -> None:
-    """Make the folders of the selected images, also of those that failed."""
+    """Create the folders of the selected images, including those that failed."""
     wanted = None if selected is None else set(selected)
     for folder in sorted({s.key.rpartition("/")[0] for s in samples if wanted is None or s.key in wanted}):
         try:
             (out / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputFailedError(f"cannot make the folder {out / folder}: {error.strerror}") from error
+            raise OutputFailedError(f"cannot create the folder {out / folder}: {error.strerror}") from error
 
 
 @contextmanager
 def replacing(target: Path, sync: bool = True) -> Iterator[IO[bytes]]:
-    """A file that gets its name only when it is whole.
+    """Open a temporary file that replaces `target` once it is whole.
 
     Args:
-        target: the name it gets.
-        sync: wait until it is on the disk. False for the tens of thousands of small files beside single
-            images, where waiting for each would outlast the run; a restarted run writes them again.
+        target: the file's path.
+        sync: wait until the file is on disk. False is for the tens of thousands of small files beside single images,
+            where waiting for each would take longer than the run; a resumed run writes them again.
     """
-    part = target.with_name(f".fgfast-{target.name}.{os.getpid()}.part")  # as io.write.sweep_parts expects
+    temp = target.with_name(f".fgfast-{target.name}.{os.getpid()}.part")  # the pattern of io.write.sweep_temp_files
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with temp.open("wb") as file:
             yield file
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(part, target)
+        os.replace(temp, target)
     except OSError as error:
         raise OutputFailedError(
             f"cannot write {target}: {error.strerror}. Free space or choose another output folder, then run again."
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        temp.unlink(missing_ok=True)
 
 
 def write_bytes(target: Path, content: bytes, sync: bool = True) -> Path:
@@ -191,7 +191,7 @@ def write_bytes(target: Path, content: bytes, sync: bool = True) -> Path:
 
 
 def write_text(target: Path, text: str) -> Path:
-    """Write a whole file as UTF-8; line endings stay as they are in `text`."""
+    """Write a whole file as UTF-8, with the line endings of `text`."""
     return write_bytes(target, text.encode())
 
 
@@ -212,8 +212,8 @@ def rewrite_lines(source: Path, target: Path, edit: Callable[[str, int], str | N
     Args:
         source: the data set's file.
         target: the twin's file.
-        edit: gets a line's text and its number; returns the new text, or None to leave the line out. A line
-            whose text it does not change keeps its bytes; so do blank lines, line endings and a BOM.
+        edit: takes a line's text and number; returns the new text, or None to drop the line. Lines with unchanged text
+            keep their bytes, and so do blank lines, line endings and a BOM.
     """
     try:
         lines = source.open("rb")

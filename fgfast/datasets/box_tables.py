@@ -1,8 +1,8 @@
 """Lists of boxes beside a folder of images: boxes.csv, and Hugging Face's metadata.csv and metadata.jsonl.
 
-boxes.csv has the columns path,x0,y0,x1,y1; an image may have several lines. The metadata files name images
-in `file_name`, relative to their own folder, and may have boxes as columns x0,y0,x1,y1, or as `bbox` or
-`objects.bbox`: [x, y, width, height] or a list of such, as in COCO. https://huggingface.co/docs/datasets/image_dataset
+boxes.csv has the columns path,x0,y0,x1,y1; an image may have several lines. The metadata files name images in
+`file_name`, relative to their own folder, and may hold boxes as columns x0,y0,x1,y1, or as `bbox` or `objects.bbox`:
+[x, y, width, height] or a list of such, as in COCO. https://huggingface.co/docs/datasets/image_dataset
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fgfast.datasets.annotation_files import (
     safe_key,
     write_text,
 )
-from fgfast.datasets.layout import Placement, Placements
+from fgfast.datasets.layout import ImagePlacement, ImagePlacements
 from fgfast.errors import DatasetError
 
 FILES = ("boxes.csv", "metadata.csv", "metadata.jsonl")
@@ -34,13 +34,13 @@ CORNERS = ("x0", "y0", "x1", "y1")
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line: the image it is about and that image's boxes.
+    """One line of a table: its image and that image's boxes.
 
     Attributes:
-        path: the file.
+        path: the table's file.
         number: line number from 1.
         key: key of the image.
-        fields: the line as column -> value; strings in CSV.
+        fields: column -> value; values are strings in CSV.
         boxes: x0 y0 x1 y1 in pixels of the image.
     """
 
@@ -51,12 +51,12 @@ class TableRow:
     boxes: tuple[Box, ...]
 
     def joined(self, other: TableRow) -> TableRow:
-        """This line with the boxes of another line about the same image."""
+        """Return this line with the boxes of another line about the same image added."""
         return replace(self, boxes=self.boxes + other.boxes)
 
 
 def read_table(root: Path, table: str) -> list[TableRow]:
-    """The lines of a table; `table` is relative to `root`."""
+    """Read the lines of a table; `table` is a path relative to `root`."""
     path, below = root / table, str(PurePosixPath(table).parent)
     column = _name_column(table)
     rows = []
@@ -102,7 +102,7 @@ def _csv_lines(path: Path, column: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _decoded(value: Any) -> Any:
-    """A CSV cell may hold a list as JSON."""
+    """Decode a CSV cell that may hold JSON; other values are returned unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -112,7 +112,7 @@ def _decoded(value: Any) -> Any:
 
 
 def _sized(value: Any) -> tuple[list[Any], bool]:
-    """A `bbox` as a list of [x, y, width, height], and whether it was one alone."""
+    """Return a `bbox` as a list of [x, y, width, height], and whether it was a single box."""
     value = _decoded(value)
     single = isinstance(value, list) and bool(value) and not isinstance(value[0], list)
     return ([value] if single else value or []), single
@@ -138,8 +138,8 @@ def _boxes(path: Path, number: int, fields: dict[str, Any]) -> Iterator[Box]:
         yield x, y, x + width, y + height
 
 
-def _moved_bbox(path: Path, number: int, value: Any, placement: Placement) -> Any:
-    """A `bbox` in the shape it came in, moved with the crop. Boxes outside stay, as lists run in parallel."""
+def _moved_bbox(path: Path, number: int, value: Any, placement: ImagePlacement) -> Any:
+    """Move a `bbox` with the crop, keeping its structure. Boxes outside are kept, because lists run in parallel."""
     boxes, single = _sized(value)
     moved = []
     for box in _boxes(path, number, {"bbox": boxes}):
@@ -149,8 +149,8 @@ def _moved_bbox(path: Path, number: int, value: Any, placement: Placement) -> An
     return json.dumps(new) if isinstance(value, str) else new
 
 
-def _placed(row: TableRow, placement: Placement, column: str, below: str) -> dict[str, Any]:
-    """A line as it must be in the twin; values that still hold keep their text."""
+def _placed(row: TableRow, placement: ImagePlacement, column: str, below: str) -> dict[str, Any]:
+    """Return the line's fields for the twin; values that still hold keep their text."""
     fields = dict(row.fields)
     if placement.key != row.key:
         fields[column] = str(PurePosixPath(placement.key).relative_to(below))
@@ -171,8 +171,8 @@ def _placed(row: TableRow, placement: Placement, column: str, below: str) -> dic
     return fields
 
 
-def rewrite_table(root: Path, table: str, target: Path, placements: Placements) -> Path:
-    """Write a table with the lines whose images are there: under their new names, boxes moved."""
+def rewrite_table(root: Path, table: str, target: Path, placements: ImagePlacements) -> Path:
+    """Write a table with the lines whose images are present, under their new names and with moved boxes."""
     column, below = _name_column(table), str(PurePosixPath(table).parent)
     rows = [
         _placed(row, placements[row.key], column, below) for row in read_table(root, table) if row.key in placements

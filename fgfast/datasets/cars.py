@@ -1,4 +1,4 @@
-"""Stanford Cars: annotations in MATLAB files; two official layouts and the nestings of Kaggle's copies."""
+"""Stanford Cars: annotations in MATLAB files, in two official layouts and in the nestings of Kaggle's copies."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from fgfast.datasets.annotation_files import (
     safe_key,
     unique_samples,
 )
-from fgfast.datasets.layout import Placements, refuse_labels, root_of
+from fgfast.datasets.layout import ImagePlacements, refuse_labels, root_of
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
 
 # Fields of `annotations`: 1-based pixels, both ends inclusive; devkit/README.txt.
 CORNERS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
-# Where the .mat files lie: torchvision's layout, then Kaggle's copies.
+# Folders of the .mat files: those of torchvision's layout, then those of Kaggle's copies.
 _DEVKITS = ("devkit", "", "car_devkit/devkit", "car_devkit", "devkit/devkit")
 _MATS = {
     "cars_train_annos.mat": "train",
@@ -42,7 +42,7 @@ def _find(root: Path, name: str) -> Path | None:
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    """The entries of `annotations` as field -> value."""
+    """Return the entries of `annotations`, each as field -> value."""
     annotations = np.atleast_1d(read_mat(path, "annotations")["annotations"])
     fields = annotations.dtype.names or ()
     missing = [field for field in CORNERS if field not in fields]
@@ -61,10 +61,10 @@ def _class_names(path: Path) -> tuple[str, ...]:
 
 
 def _keys_by_name(root: Path, folder: str) -> tuple[str, dict[str, str]]:
-    """Where the images of cars_train or cars_test lie.
+    """Locate the images of cars_train or cars_test.
 
     Returns:
-        The folder that holds them, and for copies with class folders: file name -> key.
+        Their folder, and file name -> key for copies with class folders.
     """
     below = f"{folder}/{folder}" if (root / folder / folder).is_dir() else folder
     if not (root / below).is_dir():
@@ -76,10 +76,10 @@ def _keys_by_name(root: Path, folder: str) -> tuple[str, dict[str, str]]:
 
 @dataclass(frozen=True, eq=False)
 class Cars:
-    """Stanford Cars; see fgfast.datasets.layout.Layout for the fields.
+    """Stanford Cars; fgfast.datasets.layout.Layout describes the fields.
 
     Attributes:
-        lists: each .mat file with annotations -> the keys of its entries, in its order.
+        lists: .mat file with annotations -> the keys of its entries, in order.
     """
 
     root: Path
@@ -92,7 +92,7 @@ class Cars:
     title: ClassVar[str] = "Stanford Cars"
     homepage: ClassVar[str] = "https://ai.stanford.edu/~jkrause/cars/car_dataset.html"
     how_to_get: ClassVar[str] = (
-        "Its homepage is gone; https://github.com/pytorch/vision/issues/7545 tells how to put together "
+        "Its homepage is gone; https://github.com/pytorch/vision/issues/7545 explains how to assemble "
         "stanford_cars/{cars_train,cars_test,devkit} and cars_test_annos_withlabels.mat from copies."
     )
     expected: ClassVar[str] = "devkit/cars_train_annos.mat or cars_annos.mat"
@@ -110,13 +110,13 @@ class Cars:
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether one of the MATLAB files or of the image folders is there."""
+        """Whether one of the MATLAB files or of the image folders exists."""
         folders = ("cars_train", "cars_test")
         return any((path / name).is_dir() for name in folders) or any(_find(path, n) for n in (*_MATS, _OLDER))
 
     @classmethod
     def count(cls, root: Path) -> int | None:
-        """Not cheap: thousands of MATLAB structs."""
+        """Return None: thousands of MATLAB structs would have to be read."""
         return None
 
     @classmethod
@@ -141,12 +141,12 @@ class Cars:
                 lists[path] = [sample.key for sample in found]
                 for sample in unique_samples(path, found):
                     samples.setdefault(sample.key, sample)
-        cls._complain_about_missing(root, lists)
+        cls._refuse_missing(root, lists)
         return cls(root, classes, tuple(samples.values()), lists)
 
     @staticmethod
-    def _complain_about_missing(root: Path, lists: dict[Path, list[str]]) -> None:
-        """Raise where there are images of a split but no annotations of it."""
+    def _refuse_missing(root: Path, lists: dict[Path, list[str]]) -> None:
+        """Raise DatasetError where a split has images but no annotations."""
         there = {_MATS[path.name] for path in lists}
         for split, name in (
             ("train", "devkit/cars_train_annos.mat"),
@@ -154,11 +154,11 @@ class Cars:
         ):
             if split not in there and (root / f"cars_{split}").is_dir():
                 problem = f"this file is missing; without it the images in cars_{split} have no boxes"
-                raise DatasetError(root / name, f"{problem} (devkit/cars_test_annos.mat does for boxes without labels)")
+                raise DatasetError(root / name, f"{problem} (devkit/cars_test_annos.mat has boxes without labels)")
 
     @classmethod
     def _read(cls, root: Path, path: Path, split: str, classes: tuple[str, ...]) -> list[Sample]:
-        """The entries of one list; those of cars_test_annos.mat have no class."""
+        """Read the entries of one list; those of cars_test_annos.mat have no class."""
         below, keys = _keys_by_name(root, f"cars_{split}")
         samples = []
         for record in _records(path):
@@ -169,7 +169,7 @@ class Cars:
 
     @classmethod
     def _open_older(cls, root: Path, path: Path) -> Cars:
-        """cars_annos.mat and car_ims/: one list with paths and a test flag."""
+        """Read the older layout, cars_annos.mat and car_ims/: one list with paths and a test flag."""
         classes, samples = _class_names(path), []
         for record in _records(path):
             key = safe_key(path, str(record.get("relative_im_path", "")))
@@ -188,9 +188,9 @@ class Cars:
         return Sample(key, root / key, classes[number - 1] if number else "", split, boxes)
 
     def write_annotations(
-        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
     ) -> list[Path]:
-        """Write the lists; copy what else lies in the devkit."""
+        """Write the lists, and copy the other files of the devkit."""
         make_folders(out, self.samples, selected)
         written = [self._write_list(path, out / path.relative_to(self.root), placements) for path in self.lists]
         folders = {self.root / "devkit", *(path.parent for path in self.lists)}
@@ -199,11 +199,11 @@ class Cars:
         copied = sorted(path for path in others if path.suffix in suffixes and not path.name.startswith("."))
         return written + [copy_file(path, out / path.relative_to(self.root)) for path in copied]
 
-    def _write_list(self, source: Path, target: Path, placements: Placements) -> Path:
-        """A list with the entries whose images are there: renamed, and their boxes moved with the crop.
+    def _write_list(self, source: Path, target: Path, placements: ImagePlacements) -> Path:
+        """Write a list with the entries whose images are present, renamed, with boxes moved with the crop.
 
-        scipy cannot tell a struct array with one entry from a struct when it squeezes: with a single image
-        left, loaders that squeeze need np.atleast_1d.
+        A squeezing scipy cannot tell a struct array of one entry from a struct: where a single image is left, loaders
+        that squeeze need np.atleast_1d.
         """
         keys = self.lists[source]
         if all((p := placements.get(key)) is not None and p.same_as(key) for key in keys):

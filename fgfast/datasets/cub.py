@@ -1,4 +1,4 @@
-"""CUB-200-2011: text files with one line an image, tied together by image ids."""
+"""CUB-200-2011: text files with one line per image, linked by image ids."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from fgfast.datasets.annotation_files import (
     unchanged,
     unique_samples,
 )
-from fgfast.datasets.layout import Placement, Placements, refuse_labels, root_of
+from fgfast.datasets.layout import ImagePlacement, ImagePlacements, refuse_labels, root_of
 from fgfast.errors import DatasetError
 from fgfast.records import Float32, Sample, no_boxes
 
-# Files that say nothing about single images, and files with the image id in front of each line.
+# Files without entries for single images, and files whose lines begin with the image id.
 _WHOLE = ("README", "classes.txt", "parts/parts.txt", "attributes.txt", "attributes/*.txt")
 _BY_ID = ("image_class_labels.txt", "train_test_split.txt", "attributes/image_attribute_labels.txt")
 
 
 def _table(path: Path) -> dict[str, tuple[int, str]]:
-    """`id rest` lines as id -> (line number, rest); ids are unique."""
+    """Read `id rest` lines as id -> (line number, rest); ids are unique."""
     table: dict[str, tuple[int, str]] = {}
     for number, text in read_lines(path):
         ident, _, rest = text.partition(" ")
@@ -50,13 +50,13 @@ def _optional(path: Path) -> dict[str, tuple[int, str]]:
 
 
 def _corners(path: Path, number: int, fields: list[str]) -> Box:
-    """x y width height as the file has them -> x0 y0 x1 y1."""
+    """Convert the file's x y width height to x0 y0 x1 y1."""
     x, y, width, height = numbers_of(path, number, fields)
     return x, y, x + width, y + height
 
 
 def boxes_by_name(root: Path) -> dict[str, Float32]:
-    """`<class>/<file>.jpg` -> (1, 4) float32 box, of a CUB folder; Waterbirds takes its boxes from here."""
+    """Map `<class>/<file>.jpg` to its box, (1, 4) float32, in a CUB folder; Waterbirds uses these boxes."""
     boxes = _optional(root / "bounding_boxes.txt")
     return {name: _box(root, boxes, ident) for ident, (_, name) in _table(root / "images.txt").items()}
 
@@ -71,7 +71,7 @@ def _box(root: Path, boxes: dict[str, tuple[int, str]], ident: str) -> Float32:
 
 @dataclass(frozen=True, eq=False)
 class Cub:
-    """CUB-200-2011; see fgfast.datasets.layout.Layout for the fields.
+    """CUB-200-2011; fgfast.datasets.layout.Layout describes the fields.
 
     Attributes:
         ids: image id of the data set -> key.
@@ -94,12 +94,12 @@ class Cub:
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether images.txt and image_class_labels.txt are there."""
+        """Whether images.txt and image_class_labels.txt exist."""
         return (path / "images.txt").is_file() and (path / "image_class_labels.txt").is_file()
 
     @classmethod
     def count(cls, root: Path) -> int | None:
-        """Lines of images.txt."""
+        """Count the lines of images.txt."""
         return len(read_lines(root / "images.txt"))
 
     @classmethod
@@ -133,7 +133,7 @@ class Cub:
         return "train" if flag == "1" else "test"
 
     def write_annotations(
-        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
     ) -> list[Path]:
         """Write the lists; ids keep their numbers."""
         make_folders(out, self.samples, selected)
@@ -157,14 +157,14 @@ class Cub:
             written.append(rewrite_lines(source, target, edits[source]) if rewritten else copy_file(source, target))
         return written
 
-    def _image_line(self, text: str, placed: dict[str, Placement]) -> str | None:
+    def _image_line(self, text: str, placed: dict[str, ImagePlacement]) -> str | None:
         ident = text.split(None, 1)[0]
         placement = placed.get(ident)
         if placement is None:
             return None
         return text if placement.key == self.ids[ident] else f"{ident} {placement.key.removeprefix('images/')}"
 
-    def _box_line(self, text: str, number: int, placed: dict[str, Placement]) -> str | None:
+    def _box_line(self, text: str, number: int, placed: dict[str, ImagePlacement]) -> str | None:
         ident, *fields = fields_of(
             path := self.root / "bounding_boxes.txt", number, text, ("id", "x", "y", "width", "height")
         )
@@ -174,10 +174,10 @@ class Cub:
         x0, y0, x1, y1 = move_box(_corners(path, number, fields), placement)
         return " ".join((ident, *map(number_text, (x0, y0, x1 - x0, y1 - y0))))
 
-    def _part_line(self, path: Path, placed: dict[str, Placement], text: str, number: int) -> str | None:
-        """Parts are points; one that is invisible, or falls outside the crop, is `0.0 0.0 0`.
+    def _part_line(self, path: Path, placed: dict[str, ImagePlacement], text: str, number: int) -> str | None:
+        """Move a part, which is a point; one that is invisible or outside the crop is `0.0 0.0 0`.
 
-        The clicks of the annotators (part_click_locs.txt) have one more field, the seconds they took.
+        The annotators' clicks (part_click_locs.txt) have one more field, the time in seconds.
         """
         names = ("id", "part", "x", "y", "visible", "time")[: 6 if path.name == "part_click_locs.txt" else 5]
         ident, part, x, y, visible, *rest = fields_of(path, number, text, names)

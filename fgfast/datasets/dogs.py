@@ -1,4 +1,4 @@
-"""Stanford Dogs: class folders, a VOC file beside each image, and MATLAB lists for the splits."""
+"""Stanford Dogs: class folders, one VOC file per image, and MATLAB lists for the splits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fgfast.datasets.annotation_files import boxes_from, copy_file, make_folders, safe_key, unique_samples
-from fgfast.datasets.layout import Placements, refuse_labels, root_of
+from fgfast.datasets.layout import ImagePlacements, refuse_labels, root_of
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.datasets.voc_files import read_voc, rewrite_voc
 from fgfast.records import Float32, Sample, no_boxes
 
-# The archives unpack to the first; Kaggle's copy nests as the second.
+# The archives unpack to the first folder; Kaggle's copy has the second.
 _IMAGES = ("Images", "images/Images")
 _ANNOTATIONS = ("Annotation", "annotations/Annotation")
 _LISTS = {"train_list.mat": "train", "test_list.mat": "test"}
@@ -25,17 +25,17 @@ _BY_ROW = ("train_list.mat", "test_list.mat", "file_list.mat")
 
 
 def _first(root: Path, folders: tuple[str, ...]) -> str:
-    """The first of `folders` that is there, else the usual one."""
+    """Return the first of `folders` that exists, else the usual one."""
     return next((folder for folder in folders if (root / folder).is_dir()), folders[0])
 
 
 def _names(variables: dict[str, Any]) -> list[str]:
-    """Images of a list, `<class>/<file>.jpg`; cells come squeezed to strings or wrapped in arrays."""
+    """Return a list's images, `<class>/<file>.jpg`; cells are strings, or arrays around them."""
     return [str(np.ravel(name)[0]) for name in np.ravel(variables["file_list"])]
 
 
 def _walk(folder: Path) -> list[str]:
-    """Images of the class folders, `<class>/<file>.jpg`, sorted."""
+    """Return the images of the class folders, `<class>/<file>.jpg`, sorted."""
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     inside = ((name, entry.name) for name in classes for entry in os.scandir(folder / name))
     return sorted(f"{name}/{file}" for name, file in inside if file.lower().endswith((".jpg", ".jpeg")))
@@ -43,7 +43,7 @@ def _walk(folder: Path) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Dogs:
-    """Stanford Dogs; see fgfast.datasets.layout.Layout for the fields. A label is its folder's name."""
+    """Stanford Dogs; fgfast.datasets.layout.Layout describes the fields. A label is its folder's name."""
 
     root: Path
     classes: tuple[str, ...]
@@ -66,19 +66,19 @@ class Dogs:
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether Images/ holds a folder named after a WordNet id, or lists stand beside the VOC files."""
+        """Whether Images/ holds a folder named after a WordNet id, or the root holds lists and VOC files."""
         if (path / "train_list.mat").is_file() and any((path / folder).is_dir() for folder in _ANNOTATIONS):
             return True
         return any(any((path / folder).glob("n[0-9]*-*/")) for folder in _IMAGES)
 
     @classmethod
     def count(cls, root: Path) -> int | None:
-        """Not cheap: the lists are MATLAB cells."""
+        """Return None: MATLAB cells would have to be read."""
         return None
 
     @classmethod
     def open(cls, root: Path, labels: str | None = None) -> Dogs:
-        """Read the lists, or the folders where there are no lists, and every VOC file."""
+        """Read the lists, or the class folders where lists are absent, and every VOC file."""
         refuse_labels(cls, labels)
         root = root_of(cls, root)
         images, annotations = _first(root, _IMAGES), _first(root, _ANNOTATIONS)
@@ -99,13 +99,13 @@ class Dogs:
 
     @staticmethod
     def _boxes(path: Path) -> Float32:
-        """All dogs of one image; none where it has no VOC file."""
+        """Read the boxes of all dogs of one image; an image without a VOC file has none."""
         return boxes_from(path, read_voc(path)) if path.is_file() else no_boxes()
 
     def write_annotations(
-        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
     ) -> list[Path]:
-        """Write the lists and one VOC file for each image that is there."""
+        """Write the lists, and one VOC file per image that is present."""
         make_folders(out, self.samples, selected)
         written = [self._write_list(name, out, placements) for name in _BY_ROW if (self.root / name).is_file()]
         for sample in self.samples:
@@ -119,8 +119,8 @@ class Dogs:
                 written.append(rewrite_voc(self.root / below, out / below, placement))
         return written
 
-    def _write_list(self, name: str, out: Path, placements: Placements) -> Path:
-        """A list with the rows whose images are there, under their new names."""
+    def _write_list(self, name: str, out: Path, placements: ImagePlacements) -> Path:
+        """Write a list with the rows whose images are present, under their new names."""
         source = self.root / name
         variables = read_mat(source, "file_list", squeeze=False)
         old = _names(variables)

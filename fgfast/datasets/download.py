@@ -1,4 +1,4 @@
-"""Data sets from their official addresses: resumed, checked, and unpacked whole or not at all."""
+"""Downloads of data sets from their official addresses: resumed, checked, and unpacked whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ class Resource(Remote):
     """One file of a data set.
 
     Attributes:
-        below: where an archive is unpacked: "." in the data set's folder, ".." above it where the archive
-            brings that folder itself.
+        below: where an archive is unpacked: "." is the data set's folder, ".." its parent, for archives that contain
+            that folder.
     """
 
     below: str = "."
 
     @property
     def is_archive(self) -> bool:
-        """Whether it is unpacked; other files are moved into the data set's folder."""
+        """Whether the file is unpacked; other files are copied to the data set's folder."""
         return self.file.endswith((".tgz", ".tar.gz"))
 
 
 _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data"
-# Digests: torchvision datasets/oxford_iiit_pet.py, datasets/flowers102.py and, for CUB_200_2011.tgz,
-# prototype/datasets/_builtin/cub200.py (its address there is Google Drive's, here CaltechDATA's). torchvision
-# has none for Aircraft; its MD5 is the one that several public loaders check, torch for R's among them.
+# Digests are from torchvision datasets/oxford_iiit_pet.py, datasets/flowers102.py and, for CUB_200_2011.tgz,
+# prototype/datasets/_builtin/cub200.py (with an address at Google Drive instead of CaltechDATA). torchvision has none
+# for Aircraft; its MD5 is the one that several public loaders check, among them that of torch for R.
 RESOURCES = {
     "cub": (
         Resource(
@@ -64,22 +64,22 @@ RESOURCES = {
 
 
 def download(name: str, into: Path, progress: Progress | None = None) -> Path:
-    """Fetch a data set and unpack it as `into`/<its usual folder>.
+    """Download a data set and unpack it as `into`/<its usual folder>.
 
-    Files already fetched are kept beside it until all are there, so that a second call goes on where the
-    first stopped. A data set that is there already is left alone.
+    Downloaded files are kept beside that folder until all are complete, so that a second call resumes the first. An
+    existing data set is not changed.
 
     Returns:
         The data set's folder.
     """
     layout = layout_named(name)
     if name not in RESOURCES:
-        raise UsageError(f"{layout.title} has no address to fetch it from. {layout.how_to_get}")
+        raise UsageError(f"{layout.title} has no address to download it from. {layout.how_to_get}")
     target = into / layout.usual_folders[0]
     if layout.recognises(target):
         return target
     if target.exists():
-        raise UsageError(f"{target.absolute()} is there but has no {layout.expected}. Move it away, then try again.")
+        raise UsageError(f"{target.absolute()} exists but has no {layout.expected}. Move it away, then try again.")
     fetched = into / f".fgfast-{name}"
     try:
         fetched.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def download(name: str, into: Path, progress: Progress | None = None) -> Path:
             folder.mkdir()
             for resource, file in zip(RESOURCES[name], files, strict=True):
                 _place(resource, file, folder)
-            stray = Path(temporary) / "attributes.txt"  # CUB's archive has it beside the folder its README names
+            stray = Path(temporary) / "attributes.txt"  # in CUB's archive beside the folder that its README names
             if stray.is_file() and (folder / "attributes").is_dir():
                 stray.rename(folder / "attributes" / stray.name)
             if not layout.recognises(folder):
@@ -99,13 +99,13 @@ def download(name: str, into: Path, progress: Progress | None = None) -> Path:
     except OSError as error:
         raise DownloadError(
             f"cannot store {layout.title} in {into.absolute()}: {error.strerror or error}. Free space there "
-            "or choose another folder, then try again; what was fetched is kept."
+            "or choose another folder, then try again; downloaded files are kept."
         ) from error
     return target
 
 
 def _place(resource: Resource, file: Path, folder: Path) -> None:
-    """Unpack an archive in the data set's new folder, or copy the file there."""
+    """Unpack an archive into the data set's new folder, or copy the file there."""
     if resource.is_archive:
         unpack(file, folder.parent if resource.below == ".." else folder / resource.below)
     else:
@@ -113,7 +113,7 @@ def _place(resource: Resource, file: Path, folder: Path) -> None:
 
 
 def unpack(archive: Path, into: Path) -> None:
-    """Unpack a tar archive of plain files and folders; for any other content nothing is unpacked."""
+    """Unpack a tar archive of plain files and folders; one with any other content is refused whole."""
     try:
         with tarfile.open(archive) as tar:
             members = tar.getmembers()

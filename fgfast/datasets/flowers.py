@@ -1,4 +1,4 @@
-"""Oxford Flowers-102: numbered images; two MATLAB files say label and split by number."""
+"""Oxford Flowers-102: numbered images; two MATLAB files give label and split by number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from fgfast.datasets.annotation_files import copy_file, make_folders, unique_samples
-from fgfast.datasets.layout import Placements, refuse_labels, root_of
+from fgfast.datasets.layout import ImagePlacements, refuse_labels, root_of
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
@@ -25,9 +25,9 @@ def _key(ident: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Flowers:
-    """Flowers-102; see fgfast.datasets.layout.Layout for the fields.
+    """Flowers-102; fgfast.datasets.layout.Layout describes the fields.
 
-    Classes are the numbers "1", "2", ...: their names are not in the data. torchvision finds images by
+    Classes are the numbers "1", "2", ..., because the data do not contain their names. torchvision finds images as
     `image_%05d.jpg` and checks the MD5 of setid.mat: it loads a twin only where no image is missing.
     """
 
@@ -47,18 +47,18 @@ class Flowers:
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether both MATLAB files are there."""
+        """Whether both MATLAB files exist."""
         return (path / "setid.mat").is_file() and (path / "imagelabels.mat").is_file()
 
     @classmethod
     def count(cls, root: Path) -> int | None:
-        """Ids in setid.mat."""
+        """Count the ids in setid.mat."""
         sets = read_mat(root / "setid.mat", *SPLITS)
         return sum(int(np.size(sets[variable])) for variable in SPLITS)
 
     @classmethod
     def open(cls, root: Path, labels: str | None = None) -> Flowers:
-        """Read both MATLAB files. Order: train, val, test, as setid.mat has them."""
+        """Read both MATLAB files; the samples are in the order train, val, test, each as in setid.mat."""
         refuse_labels(cls, labels)
         root = root_of(cls, root)
         numbers = np.atleast_1d(read_mat(root / "imagelabels.mat", "labels")["labels"]).astype(int)
@@ -75,9 +75,9 @@ class Flowers:
         return cls(root, classes, unique_samples(root / "setid.mat", samples))
 
     def write_annotations(
-        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
     ) -> list[Path]:
-        """Write both MATLAB files. imagelabels.mat goes by position and stays whole, setid.mat does not."""
+        """Write both MATLAB files: imagelabels.mat whole, as it goes by position, setid.mat without missing images."""
         make_folders(out, self.samples, selected)
         written = [copy_file(self.root / "imagelabels.mat", out / "imagelabels.mat")]
         source, target = self.root / "setid.mat", out / "setid.mat"

@@ -1,4 +1,4 @@
-"""Any folder of images: `<split>/<class>/<file>`, `<class>/<file>`, or flat."""
+"""A plain folder of images: `<split>/<class>/<file>`, `<class>/<file>`, or flat."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import ClassVar
 
 from fgfast.datasets.annotation_files import boxes_from, copy_file, make_folders, unchanged
 from fgfast.datasets.box_tables import FILES, TableRow, read_table, rewrite_table
-from fgfast.datasets.layout import Placements, refuse_labels
+from fgfast.datasets.layout import ImagePlacements, refuse_labels
 from fgfast.errors import DatasetError, UsageError
 from fgfast.records import Sample, no_boxes
 
-# torchvision datasets/folder.py, IMG_EXTENSIONS; then what Pillow reads besides.
+# torchvision datasets/folder.py, IMG_EXTENSIONS; then further formats that Pillow reads.
 SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),
         *(".gif", ".avif", ".jp2", ".jpe", ".jfif", ".mpo", ".qoi"),
     )
 )
-# First-level folders that are splits, in any case; every other one is a class.
+# First-level folders that are splits, ignoring case; every other one is a class.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """Keys of the images and of the other files, each sorted; without hidden ones and loops of links."""
+    """Return the keys of the images and of the other files, each sorted, skipping hidden files and loops of links."""
     images: list[str] = []
     others: list[str] = []
     top = root.stat()
@@ -49,12 +49,12 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
 
 
 def _can_be_key(key: str) -> bool:
-    """Keys are UTF-8 and have no backslash; a ledger and a URL could not hold others."""
+    """Whether a path can be a key: UTF-8 without backslashes, as ledger and URLs require."""
     return "\\" not in key and not any("\ud800" <= letter <= "\udfff" for letter in key)
 
 
 def _place(key: str) -> tuple[str, str]:
-    """(split, class) of a key; the folders below a class belong to it."""
+    """Return a key's (split, class); folders below a class belong to that class."""
     folders = PurePosixPath(key).parts[:-1]
     split = SPLITS.get(folders[0].lower(), "") if folders else ""
     if split:
@@ -64,10 +64,10 @@ def _place(key: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Folder:
-    """A folder of images; see fgfast.datasets.layout.Layout for the fields.
+    """A folder of images; fgfast.datasets.layout.Layout describes the other fields.
 
     Attributes:
-        ignored: files that are neither images nor lists of boxes.
+        ignored: number of files that are neither images nor lists of boxes.
         tables: the lists of boxes, relative to the root.
     """
 
@@ -81,7 +81,7 @@ class Folder:
     name: ClassVar[str] = "folder"
     title: ClassVar[str] = "a folder of images"
     homepage: ClassVar[str] = ""
-    how_to_get: ClassVar[str] = "Name your own folder of images: --dataset PATH, or --dataset folder --root PATH."
+    how_to_get: ClassVar[str] = "Give your own folder of images: --dataset PATH, or --dataset folder --root PATH."
     expected: ClassVar[str] = "an image"
     usual_folders: ClassVar[tuple[str, ...]] = ()
     subject: ClassVar[tuple[str, ...]] = ()
@@ -89,17 +89,17 @@ class Folder:
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Any folder will do."""
+        """Whether `path` is a folder."""
         return path.is_dir()
 
     @classmethod
     def count(cls, root: Path) -> int | None:
-        """Not cheap: the whole tree would be walked."""
+        """Return None: the whole tree would have to be walked."""
         return None
 
     @classmethod
     def open(cls, root: Path, labels: str | None = None) -> Folder:
-        """Walk the tree and read the lists of boxes. Order: keys, sorted plainly."""
+        """Walk the tree and read the lists of boxes; the samples are sorted by key."""
         refuse_labels(cls, labels)
         if not root.is_dir():
             raise UsageError(f"{root.absolute()} is not a folder. {cls.how_to_get}")
@@ -129,9 +129,9 @@ class Folder:
         return cls(root, name, classes, tuple(samples), len(others) - len(tables), tables)
 
     def write_annotations(
-        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
     ) -> list[Path]:
-        """Make the class folders and write the lists of boxes."""
+        """Create the class folders and write the lists of boxes."""
         make_folders(out, self.samples, selected)
         if unchanged(self.samples, placements):
             return [copy_file(self.root / table, out / table) for table in self.tables]
@@ -139,7 +139,7 @@ class Folder:
 
 
 def _is_table(key: str) -> bool:
-    """boxes.csv at the root; metadata.csv and metadata.jsonl there or in a split folder."""
+    """Whether a key is a list of boxes: boxes.csv at the root, metadata.csv or .jsonl there or in a split folder."""
     *folders, name = PurePosixPath(key).parts
     in_split = len(folders) == 1 and folders[0].lower() in SPLITS
     return name in FILES and (not folders or (in_split and name != "boxes.csv"))

@@ -1,4 +1,4 @@
-"""What every data-set adapter is: samples in, annotation files of the twin out."""
+"""The protocol of the data-set adapters, which read samples and write the twin's annotation files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fgfast.records import Sample
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """Where one sample's image lies in the twin.
+class ImagePlacement:
+    """The name and the crop window of one sample's image in the twin.
 
     Attributes:
-        key: its key in the twin; differs from the sample's key where the format changed the name.
-        offset: (x, y) of the twin image's top-left pixel in the stored image; (0, 0) without cropping.
-        size: (width, height) of the twin image.
-        stored_size: (width, height) of the stored image.
+        key: the image's key in the twin; differs from the sample's key where the format changed the name.
+        offset: (x, y) in pixels of the twin image's top-left pixel in the stored image; (0, 0) without cropping.
+        size: (width, height) in pixels of the twin image.
+        stored_size: (width, height) in pixels of the stored image.
     """
 
     key: str
@@ -29,33 +29,33 @@ class Placement:
 
     @property
     def moved(self) -> bool:
-        """Whether pixels lie elsewhere than in the stored image, so that boxes and parts must be moved."""
+        """Whether the crop moved the pixels, so that boxes and parts must be moved, too."""
         return self.offset != (0, 0) or self.size != self.stored_size
 
     def same_as(self, key: str) -> bool:
-        """Whether annotations of the sample `key` hold for the twin's image without any change."""
+        """Whether the annotations of the sample `key` hold for the twin's image unchanged."""
         return self.key == key and not self.moved
 
 
-# Key of a sample -> where its image went. A sample without an entry has no image in the twin: it was not
-# selected, or it failed. The lists of the twin name exactly the images that are there.
-Placements = Mapping[str, Placement]
+# A sample's key -> its image's placement. A sample without an entry has no image in the twin: it was not selected, or
+# it failed. The twin's lists name exactly the images that are present.
+ImagePlacements = Mapping[str, ImagePlacement]
 
 
 class Dataset(Protocol):
-    """One data set on disk. Nothing in it is changed after it was opened."""
+    """One data set on disk; its attributes do not change after it was opened."""
 
     name: ClassVar[str]
-    """What `--dataset` calls it."""
+    """The data set's name for `--dataset`."""
 
     @property
     def folder(self) -> str:
-        """The folder name by which the usual loaders know it; the twin is written to OUT/<folder>."""
+        """The folder name that the usual loaders expect; the twin is written to OUT/<folder>."""
         ...
 
     @property
     def root(self) -> Path:
-        """The folder on disk that holds it; keys are relative to it."""
+        """The data set's folder on disk; keys are relative to it."""
         ...
 
     @property
@@ -70,28 +70,28 @@ class Dataset(Protocol):
 
     @property
     def subject(self) -> tuple[str, ...]:
-        """What its images show, in the words of a detector's vocabulary; empty where nothing is known."""
+        """The subject of its images, in the words of a detector's vocabulary; empty where unknown."""
         ...
 
     @property
     def turn_exif(self) -> bool:
-        """Whether images are turned as their EXIF orientation says; False for annotated data sets."""
+        """Whether the EXIF orientation is applied to its images; False for annotated data sets."""
         ...
 
     def write_annotations(
-        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
     ) -> list[Path]:
-        """Write the twin's annotation files below `out`, the twin of `root`.
+        """Write the twin's annotation files below `out`.
 
-        Files whose content still holds are copied byte for byte; the others are rewritten: lists name the
-        images that are there, under their new names, and boxes and parts are moved with the crop. The same
-        placements give the same bytes. The folders of all selected images are made, also where every
-        image of one failed: loaders that number the classes by folder must not come to other numbers.
+        Files whose content still holds are copied byte for byte. The others are rewritten: lists name the images that
+        are present, under their new names, and boxes and parts move with the crop. The same placements give the same
+        bytes. The folders of all selected images are created, even where every image of a folder failed: loaders that
+        number the classes by folder must arrive at the same numbers.
 
         Args:
-            out: the twin of `root`.
-            placements: where the images went.
-            selected: keys of the samples the run was asked for; None is all of them.
+            out: the twin's folder, the counterpart of `root`.
+            placements: the placement of each image of the twin.
+            selected: keys of the selected samples; None selects all.
 
         Returns:
             The files written.
@@ -100,14 +100,14 @@ class Dataset(Protocol):
 
 
 class Layout(Dataset, Protocol):
-    """The class of an adapter: what is known before a data set is opened.
+    """The class of an adapter, with the facts that are known before a data set is opened.
 
     Attributes:
         title: the data set's full name.
-        homepage: its address; empty where there is none.
-        how_to_get: sentences for a person who does not have it.
-        expected: the file or folder by which it is recognised, for the message when it is not.
-        usual_folders: folder names to look for, the most usual first.
+        homepage: the data set's address; empty where there is none.
+        how_to_get: sentences that tell a person how to obtain the data set.
+        expected: the file or folder that identifies the layout, for the error message when it is absent.
+        usual_folders: folder names to search for, the most usual first.
     """
 
     title: ClassVar[str]
@@ -118,12 +118,12 @@ class Layout(Dataset, Protocol):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether `path` itself has this layout; looks at a few names only."""
+        """Whether `path` itself has this layout, judged by a few file names only."""
         ...
 
     @classmethod
     def count(cls, root: Path) -> int | None:
-        """How many images are listed, where that is cheap to say."""
+        """Count the listed images; None where counting is slow."""
         ...
 
     @classmethod
@@ -131,16 +131,16 @@ class Layout(Dataset, Protocol):
         """Read the annotations.
 
         Args:
-            root: the data set's own folder, or the one that holds it.
-            labels: which of several label lists; only FGVC-Aircraft has them.
+            root: the data set's own folder, or its parent.
+            labels: the label list to use; only FGVC-Aircraft has several.
         """
         ...
 
 
 def locate(layout: type[Layout], path: Path) -> Path | None:
-    """The folder with this layout: `path` itself or one of the usual folders in it; None where none has it.
+    """Return the folder with this layout: `path` itself or one of the usual folders in it; None where none has it.
 
-    Copies from Kaggle are nested (`stanford_cars/stanford_cars`): a usual folder is looked through once more.
+    Copies from Kaggle are nested (`stanford_cars/stanford_cars`), so usual folders are searched one level deeper.
     """
     inner = [path / name for name in layout.usual_folders]
     nested = [folder / name for folder in inner for name in layout.usual_folders]
@@ -148,7 +148,7 @@ def locate(layout: type[Layout], path: Path) -> Path | None:
 
 
 def root_of(layout: type[Layout], path: Path) -> Path:
-    """The folder with this layout at or in `path`; raises UsageError that says what was expected."""
+    """Return the folder with this layout at or in `path`; raise UsageError where there is none."""
     found = locate(layout, path)
     if found is None:
         where = path.absolute()
@@ -161,9 +161,9 @@ def root_of(layout: type[Layout], path: Path) -> Path:
 
 
 def refuse_labels(layout: type[Layout], labels: str | None) -> None:
-    """Raise UsageError where a label list was asked of a data set that has only one."""
+    """Raise UsageError where `labels` is given for a data set with a single label list."""
     if labels is not None:
         raise UsageError(
-            f"{layout.title} has one set of labels; {labels!r} cannot be chosen. Leave --labels out "
+            f"{layout.title} has one set of labels; {labels!r} cannot be chosen. Omit --labels "
             "(only aircraft has several: variant, family, manufacturer)."
         )

@@ -1,4 +1,4 @@
-"""MATLAB files, as Stanford Cars, Stanford Dogs and Flowers-102 have them."""
+"""Reading and writing the MATLAB files of Stanford Cars, Stanford Dogs and Flowers-102."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from fgfast.datasets.annotation_files import read_bytes, write_bytes
 from fgfast.errors import DatasetError
 
-# A level-5 MAT-file starts with 116 bytes of free text, where scipy puts the time of day. With a fixed text
-# the same content gives the same bytes. mathworks.com/help/pdf_doc/matlab/matfile_format.pdf, "Header".
+# A level-5 MAT-file starts with 116 bytes of free text, where scipy writes the time of day. A fixed text gives the same
+# content the same bytes. mathworks.com/help/pdf_doc/matlab/matfile_format.pdf, "Header".
 HEADER = b"MATLAB 5.0 MAT-file, written by fgfast".ljust(116)
 
 
 def read_mat(path: Path, *variables: str, squeeze: bool = True) -> dict[str, Any]:
-    """The variables of a MAT-file; DatasetError where it is broken or lacks one of `variables`."""
+    """Read a MAT-file's variables; raise DatasetError where it is damaged or lacks one of `variables`."""
     from scipy.io import loadmat  # type: ignore[import-untyped, unused-ignore]
 
     content = read_bytes(path)
     try:
         loaded: dict[str, Any] = loadmat(io.BytesIO(content), squeeze_me=squeeze)
     except Exception as error:  # scipy raises a dozen unrelated types on broken files
-        raise DatasetError(path, f"not a MATLAB file that can be read: {error}") from error
+        raise DatasetError(path, f"not a MATLAB file, or a damaged one: {error}") from error
     for variable in variables:
         if variable not in loaded:
             there = ", ".join(sorted(name for name in loaded if not name.startswith("__"))) or "none"
@@ -31,7 +31,7 @@ def read_mat(path: Path, *variables: str, squeeze: bool = True) -> dict[str, Any
 
 
 def write_mat(target: Path, variables: dict[str, Any]) -> Path:
-    """Write variables, each shaped as `read_mat(squeeze=False)` gave it: loaders see no difference."""
+    """Write variables with the shapes of `read_mat(squeeze=False)`, so that loaders see no difference."""
     from scipy.io import savemat  # type: ignore[import-untyped, unused-ignore]
 
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: id lists, a trimap for each image, and VOC files with the boxes of heads."""
+"""Oxford-IIIT Pet: id lists, one trimap per image, and VOC files with boxes of heads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fgfast.datasets.annotation_files import (
     unique_samples,
     write_bytes,
 )
-from fgfast.datasets.layout import Placement, Placements, refuse_labels, root_of
+from fgfast.datasets.layout import ImagePlacement, ImagePlacements, refuse_labels, root_of
 from fgfast.datasets.voc_files import rewrite_voc
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
@@ -32,12 +32,12 @@ LISTS = {"trainval": "train", "test": "test"}
 # Trimap values, from the data set's annotations/README: 1 foreground, 2 background, 3 border.
 BACKGROUND = 2
 _SUBJECT = [255 if value in (1, 3) else 0 for value in range(256)]
-# Inflating a PNG lets other threads run. 500 x 375 on two cores: 0.65 ms each with 1 thread, 0.4 ms with 8.
+# Inflating a PNG releases the GIL. Trimaps of 500 x 375 take 0.65 ms each with 1 thread and 0.4 ms with 8 on two cores.
 _THREADS = 8
 
 
 def _subject_box(path: Path) -> list[Box]:
-    """The box around foreground and border of a trimap; none where it has neither, or is not there."""
+    """Return the box around a trimap's foreground and border, none where it has neither or is missing."""
     from PIL import Image
 
     try:
@@ -46,12 +46,12 @@ def _subject_box(path: Path) -> list[Box]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, SyntaxError) as error:
-        raise DatasetError(path, f"not a PNG that can be read: {error}") from error
+        raise DatasetError(path, f"not a PNG, or a damaged one: {error}") from error
     return [] if box is None else [(float(box[0]), float(box[1]), float(box[2]), float(box[3]))]
 
 
-def _write_trimap(source: Path, target: Path, placement: Placement) -> Path:
-    """The trimap in the crop's window; what lies outside the stored image is background."""
+def _write_trimap(source: Path, target: Path, placement: ImagePlacement) -> Path:
+    """Write the trimap's part in the crop window; pixels outside the stored image are background."""
     from PIL import Image
 
     with Image.open(source) as trimap:
@@ -65,15 +65,15 @@ def _write_trimap(source: Path, target: Path, placement: Placement) -> Path:
 
 
 def breed_of(ident: str) -> str:
-    """`great_pyrenees_12` -> `Great Pyrenees`, as torchvision's OxfordIIITPet names its classes."""
+    """Return an id's breed in torchvision's spelling: `great_pyrenees_12` -> `Great Pyrenees`."""
     return " ".join(part.title() for part in ident.rsplit("_", 1)[0].split("_"))
 
 
 @dataclass(frozen=True, eq=False)
 class Pets:
-    """Oxford-IIIT Pet; see fgfast.datasets.layout.Layout for the fields.
+    """Oxford-IIIT Pet; fgfast.datasets.layout.Layout describes the fields.
 
-    A sample's box is drawn around its trimap; the VOC boxes are of the head only and are not used.
+    A sample's box is the bounding box of its trimap; the VOC boxes enclose the head only and are not used.
     """
 
     root: Path
@@ -97,13 +97,13 @@ class Pets:
 
     @classmethod
     def count(cls, root: Path) -> int | None:
-        """Lines of the lists."""
+        """Count the lines of the lists."""
         lists = [root / f"annotations/{name}.txt" for name in LISTS]
         return sum(len(read_lines(path)) for path in lists if path.is_file())
 
     @classmethod
     def open(cls, root: Path, labels: str | None = None) -> Pets:
-        """Read trainval.txt, test.txt and all trimaps they name."""
+        """Read trainval.txt, test.txt and the trimaps of their images."""
         refuse_labels(cls, labels)
         root = root_of(cls, root)
         entries, order = [], {}
@@ -127,9 +127,9 @@ class Pets:
         return cls(root, classes, unique_samples(root / "annotations", samples))
 
     def write_annotations(
-        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
     ) -> list[Path]:
-        """Write the lists, and a trimap and a VOC file for each image that is there and had one."""
+        """Write the lists, and the trimap and VOC file, where the data set has them, of each image that is present."""
         make_folders(out, self.samples, selected)
         same = unchanged(self.samples, placements)
         placed = {Path(key).stem for key in placements}
@@ -148,8 +148,8 @@ class Pets:
                 written += self._write_beside(Path(sample.key).stem, sample.key, out, placements[sample.key])
         return written
 
-    def _write_beside(self, ident: str, key: str, out: Path, placement: Placement) -> list[Path]:
-        """The trimap and the VOC file of one image, where the data set has them."""
+    def _write_beside(self, ident: str, key: str, out: Path, placement: ImagePlacement) -> list[Path]:
+        """Write the trimap and the VOC file of one image, where the data set has them."""
         written = []
         trimap, voc = f"annotations/trimaps/{ident}.png", f"annotations/xmls/{ident}.xml"
         if (source := self.root / trimap).is_file():

@@ -1,4 +1,4 @@
-"""VOC XML files: one image's size and objects. Oxford-IIIT Pet and Stanford Dogs have them."""
+"""VOC XML files, with the size and the objects of one image, for Oxford-IIIT Pet and Stanford Dogs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fgfast.datasets.annotation_files import (
     read_bytes,
     write_bytes,
 )
-from fgfast.datasets.layout import Placement
+from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError
 
 # 1-based pixels, both ends inclusive: Everingham & Winn, The PASCAL VOC2012 Development Kit, section 4.
@@ -22,7 +22,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 def _parse(path: Path) -> ET.Element:
     content = read_bytes(path)
-    if b"\0" in content:  # UTF-16 and UTF-32 would hide a declaration from the next test
+    if b"\0" in content:  # UTF-16 and UTF-32 would hide a declaration from the next check
         raise DatasetError(path, "expected XML in UTF-8")
     if b"<!ENTITY" in content:
         raise DatasetError(path, "it declares XML entities, which no VOC file needs; remove the declaration")
@@ -33,7 +33,7 @@ def _parse(path: Path) -> ET.Element:
 
 
 def _box(path: Path, element: ET.Element) -> Box | None:
-    """The box of one object; None where it has no area. Zeros occur in Stanford Dogs and count as ones."""
+    """Return the box of one object, None where it has no area. Stanford Dogs has zeros, which count as ones."""
     box = element.find("bndbox")
     if box is None:
         raise DatasetError(path, "expected a <bndbox> in each <object>")
@@ -43,13 +43,13 @@ def _box(path: Path, element: ET.Element) -> Box | None:
 
 
 def read_voc(path: Path) -> list[Box]:
-    """The boxes of all objects, x0 y0 x1 y1 in continuous pixels."""
+    """Read the boxes of all objects, x0 y0 x1 y1 in continuous pixels."""
     found = (_box(path, element) for element in _parse(path).iter("object"))
     return [box for box in found if box is not None]
 
 
-def _move(path: Path, root: ET.Element, placement: Placement) -> None:
-    """Move all objects with the crop; an object that lies outside is removed."""
+def _move(path: Path, root: ET.Element, placement: ImagePlacement) -> None:
+    """Move all objects with the crop; objects outside it are removed."""
     for element in root.findall("object"):
         box = _box(path, element)
         moved = None if box is None else move_box(box, placement)
@@ -66,8 +66,8 @@ def _move(path: Path, root: ET.Element, placement: Placement) -> None:
             node.text = str(pixels)
 
 
-def rewrite_voc(source: Path, target: Path, placement: Placement) -> Path:
-    """Write a VOC file for the twin's image: its name, its size, its objects moved with the crop."""
+def rewrite_voc(source: Path, target: Path, placement: ImagePlacement) -> Path:
+    """Write the VOC file of the twin's image: its name, its size, and its objects, moved with the crop."""
     root = _parse(source)
     name = root.find("filename")
     if name is not None and PurePosixPath(name.text or "").suffix.lower() in (".jpg", ".jpeg"):

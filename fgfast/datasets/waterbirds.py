@@ -1,4 +1,4 @@
-"""Waterbirds: CUB's birds pasted on land and water, described by one metadata.csv."""
+"""Waterbirds: CUB's birds pasted onto land and water, listed in one metadata.csv."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from fgfast.datasets.annotation_files import (
     unique_samples,
     write_text,
 )
-from fgfast.datasets.layout import Placements, refuse_labels, root_of
+from fgfast.datasets.layout import ImagePlacements, refuse_labels, root_of
 from fgfast.errors import DatasetError
 from fgfast.records import Sample, no_boxes
 
-# Group DRO's reader of this file, kohpangwei/group_DRO data/cub_dataset.py: y, and split, by number.
+# Names of the numbers in columns y and split; kohpangwei/group_DRO, data/cub_dataset.py.
 CLASSES = ("landbird", "waterbird")
 SPLITS = ("train", "val", "test")
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Column names, and (line number, row) of each row."""
+    """Return the column names, and (line number, row) of each row."""
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -57,10 +57,10 @@ def _named(path: Path, number: int, column: str, value: str, names: tuple[str, .
 
 @dataclass(frozen=True, eq=False)
 class Waterbirds:
-    """Waterbirds; see fgfast.datasets.layout.Layout for the fields.
+    """Waterbirds; fgfast.datasets.layout.Layout describes the fields.
 
-    It has no boxes of its own. Where CUB_200_2011 lies beside it, the boxes come from there: the birds keep
-    their place and the images their size.
+    Waterbirds has no boxes of its own. Where CUB_200_2011 lies beside it, CUB's boxes are used: the birds keep their
+    place and the images their size.
     """
 
     root: Path
@@ -73,7 +73,7 @@ class Waterbirds:
     homepage: ClassVar[str] = "https://github.com/kohpangwei/group_DRO"
     how_to_get: ClassVar[str] = (
         "Get waterbird_complete95_forest2water2.tar.gz as https://github.com/kohpangwei/group_DRO describes "
-        "and unpack it; with CUB_200_2011 beside it the birds' boxes are known too."
+        "and unpack it; CUB_200_2011 beside it provides the birds' boxes."
     )
     expected: ClassVar[str] = "metadata.csv with a column img_filename"
     usual_folders: ClassVar[tuple[str, ...]] = ("waterbird_complete95_forest2water2", "waterbirds")
@@ -82,7 +82,7 @@ class Waterbirds:
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether metadata.csv starts with a line that names img_filename."""
+        """Whether the first line of metadata.csv names img_filename."""
         try:
             with (path / "metadata.csv").open("rb") as file:
                 return b"img_filename" in file.readline(1000)
@@ -91,12 +91,12 @@ class Waterbirds:
 
     @classmethod
     def count(cls, root: Path) -> int | None:
-        """Lines of metadata.csv below the first."""
+        """Count the lines of metadata.csv after the first."""
         return len(read_lines(root / "metadata.csv")) - 1
 
     @classmethod
     def open(cls, root: Path, labels: str | None = None) -> Waterbirds:
-        """Read metadata.csv, and CUB's boxes where CUB lies beside it."""
+        """Read metadata.csv, and CUB's boxes where CUB_200_2011 lies beside the data set."""
         refuse_labels(cls, labels)
         root = root_of(cls, root)
         beside = root.absolute().parent / cub.Cub.folder
@@ -111,9 +111,9 @@ class Waterbirds:
         return cls(root, unique_samples(path, samples))
 
     def write_annotations(
-        self, out: Path, placements: Placements, selected: Collection[str] | None = None
+        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
     ) -> list[Path]:
-        """Write metadata.csv with all its columns; there is nothing in it that a crop moves."""
+        """Write metadata.csv with all its columns; a crop moves none of its values."""
         make_folders(out, self.samples, selected)
         source, target = self.root / "metadata.csv", out / "metadata.csv"
         others = [copy_file(p, out / p.name) for p in sorted(self.root.glob("[Rr][Ee][Aa][Dd]*")) if p.is_file()]

@@ -1,7 +1,7 @@
-"""Images decoded in batches by a library that knows plain JPEGs only, and the CPU decoder for all others.
+"""Batched decoding: a library decodes the plain JPEGs, the CPU decoder all other files.
 
-The library may refuse a batch because of one file in it. Then each of its files is tried alone, and what is refused
-alone goes to the CPU decoder, which gives it the pixels or the error that it has under every decoder.
+The library may refuse a batch because of one file in it. Each file of that batch is then tried alone, and a file that
+is refused alone goes to the CPU decoder, whose pixels or error every decoder gives.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from fgfast.records import Image, UInt8
 if TYPE_CHECKING:
     from fgfast.io.decoders import Decoder
 
-# At most so many pixels are decoded at once: 0.8 GB as RGB, so that a batch of huge images fits beside the models.
-# Not less than MAX_PIXELS, for a batch cannot be smaller than one image.
+# Most pixels per batch: 0.8 GB as RGB, so that a batch of huge images fits beside the models. The limit must not be
+# less than MAX_PIXELS, because a batch holds at least one image.
 BATCH_PIXELS = 2**28
 
 
 class JpegLibrary(Protocol):
-    """Decodes plain JPEGs, many at once."""
+    """Decodes batches of plain JPEGs."""
 
     def decode(self, files: Sequence[UInt8]) -> list[UInt8]:
-        """Whole JPEG files, (n,) uint8 each, to (H, W, 3) uint8 RGB each, not turned. Any exception refuses them all.
+        """Decode whole JPEG files, (n,) uint8 each, to (H, W, 3) uint8 RGB each, without the EXIF orientation.
 
-        The library is usable again afterwards, as long as its device is.
+        Any exception refuses the whole batch. The library stays usable after it, as long as its device does.
         """
         ...
 
@@ -46,17 +46,17 @@ class _Entry(NamedTuple):
 
 
 class BatchedDecoder:
-    """A `Decoder` around a `JpegLibrary`. Threads may share it; the library is called by one at a time.
+    """A `Decoder` around a `JpegLibrary`. It is thread-safe: one thread at a time calls the library.
 
     Args:
-        name: of the decoder.
-        library: decodes the plain JPEGs; closed with the decoder.
-        batch: images it is given at once, at most.
-        others: the CPU decoder, for all other files; closed with the decoder.
+        name: the decoder's name.
+        library: decodes the plain JPEGs; `close` closes it.
+        batch: most images per call of the library.
+        others: the CPU decoder, for all other files; `close` closes it.
 
     Attributes:
-        counts: how many images went which way: "batched", "odd" (not plain, to the CPU), "refused" (plain, but
-            the library would not; to the CPU).
+        counts: number of images per path: "batched" (by the library), "odd" (not plain: on the CPU), "refused" (plain,
+            but refused by the library: on the CPU).
     """
 
     def __init__(self, name: str, library: JpegLibrary, batch: int, others: Decoder) -> None:
@@ -68,11 +68,10 @@ class BatchedDecoder:
         self._lock = threading.Lock()
 
     def __call__(self, files: Sequence[bytes], names: Sequence[str], turn_exif: bool) -> list[Image | SampleError]:
-        """See `fgfast.io.decoders.Decoder`.
+        """Decode files as `fgfast.io.decoders.Decoder` describes.
 
         Raises:
-            DeviceFailedError: the library fails on an image that is known to be good: its device does not work any
-                more.
+            DeviceFailedError: the library fails on a known good image, so its device no longer works.
         """
         results: list[Image | SampleError | None] = [None] * len(files)
         plain = list(_plain(files, turn_exif))
@@ -92,16 +91,16 @@ class BatchedDecoder:
         return [result for result in results if result is not None]
 
     def close(self) -> None:
-        """Free what library and CPU decoder hold. The decoder is of no use afterwards."""
+        """Close the library and the CPU decoder. The decoder cannot be used afterwards."""
         with self._lock:
             self._library.close()
         self._others.close()
 
     def _decode(self, group: Sequence[_Entry]) -> list[UInt8 | None]:
-        """The pixels of each; None for those that the library refuses."""
+        """Decode each entry; None for those that the library refuses."""
         try:
             return self._checked(group)
-        except Exception as error:  # libraries raise many kinds; what is really broken shows on the known image
+        except Exception as error:  # libraries raise many kinds; a known good image tells bad files from bad devices
             if len(group) > 1:
                 return [self._decode([entry])[0] for entry in group]
             self._expect_to_work(error)
@@ -115,31 +114,31 @@ class BatchedDecoder:
         return [pixels if pixels.shape == size else None for pixels, size in zip(decoded, sizes, strict=True)]
 
     def _expect_to_work(self, cause: Exception) -> None:
-        """Raise unless the library still decodes per image that is known to be good."""
+        """Raise unless the library still decodes a known good image."""
         try:
             self._library.decode([np.frombuffer(_known_good(), np.uint8)])
         except Exception:
             raise DeviceFailedError(
-                f"the decoder {self.name} does not work any more; it fails on a good image too, and said: {cause}. "
-                "Look at the device (fgfast doctor), or decode with --decoder cpu"
+                f"the decoder {self.name} no longer works; it fails even on a known good image: {cause}. "
+                "Check the device (fgfast doctor), or decode with --decoder cpu"
             ) from cause
 
 
 def turned(pixels: UInt8, orientation: int) -> UInt8:
-    """(H, W, 3) as stored -> as EXIF's orientation 1..8 shows it: (H, W, 3), or (W, H, 3) for 5 to 8.
+    """Apply an EXIF orientation, 1..8, to (H, W, 3) pixels: (H, W, 3), or (W, H, 3) for 5 to 8.
 
-    The same as Pillow's ImageOps.exif_transpose.
+    The result is that of Pillow's ImageOps.exif_transpose.
     """
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
-    # Which axes run backwards afterwards.
+    # The axes that are reversed after the transposition.
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
     return np.ascontiguousarray(pixels[rows, columns])
 
 
 def _plain(files: Sequence[bytes], turn_exif: bool) -> Iterator[_Entry]:
-    """Those that the library may decode."""
+    """Yield the files that the library may decode."""
     for place, data in enumerate(files):
         header = read_plain(data, exif=turn_exif and may_be_turned(data))
         if header is not None and header.orientation and header.width * header.height <= MAX_PIXELS:
@@ -147,7 +146,7 @@ def _plain(files: Sequence[bytes], turn_exif: bool) -> Iterator[_Entry]:
 
 
 def _groups(entries: Sequence[_Entry], batch: int) -> Iterator[list[_Entry]]:
-    """In order, at most `batch` images and `BATCH_PIXELS` pixels in each."""
+    """Split entries, in order, into groups of at most `batch` images and `BATCH_PIXELS` pixels."""
     group: list[_Entry] = []
     total = 0
     for entry in entries:

@@ -1,7 +1,7 @@
-"""Masks for other programs: COCO instances JSON, and one Parquet file of run-length strings.
+"""Masks for other programs: COCO instances as JSON, and one Parquet file of run-length strings.
 
-Both are written while outcomes pass by, some hundred at a time, so that a million of them take no more memory than a
-thousand, and one reading of the ledger can serve both.
+Both files are written from a stream of outcomes, some hundred at a time, so that a million outcomes take no more memory
+than a thousand, and one pass over the ledger serves both.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ import numpy as np
 
 from fgfast import ops
 from fgfast.errors import MissingExtraError, OutputFailedError
-from fgfast.io.write import settle, write_part
+from fgfast.io.write import commit, write_temp
 from fgfast.ops.runs import boxes_and_areas
 from fgfast.records import Bool, Outcome
 
-# Annotations made at once: enough that NumPy's cost a call is spread, little enough to stay in the processor's cache.
+# Annotations per batch: enough to amortise NumPy's cost per call, few enough to stay in the processor's cache.
 _AT_ONCE = 256
 _PARQUET_ROWS = 4096
-# The annotations' file is copied behind the images in pieces of so many bytes.
+# The annotations are appended to the images in pieces of this many bytes.
 _COPY_BYTES = 1 << 20
 
 Add = Callable[[Outcome], None]
-"""Takes the next written image, in the data set's order."""
+"""Adds the next written image; calls follow the data set's order."""
 
 _json = json.JSONEncoder(separators=(",", ":")).encode
-"""A value as JSON without spaces, ASCII only."""
+"""Encodes a value as JSON without spaces, ASCII only."""
 
 
 def check_parquet() -> None:
@@ -47,7 +47,7 @@ def check_parquet() -> None:
 def write_instances(
     path: Path, outcomes: Iterable[Outcome], labels: Mapping[str, str], classes: Sequence[str], source: str
 ) -> None:
-    """Write COCO instances of these outcomes; see `instances`."""
+    """Write all outcomes through `instances`."""
     with instances(path, labels, classes, source) as add:
         for outcome in outcomes:
             add(outcome)
@@ -55,14 +55,14 @@ def write_instances(
 
 @contextlib.contextmanager
 def instances(path: Path, labels: Mapping[str, str], classes: Sequence[str], source: str) -> Iterator[Add]:
-    """Write COCO instances: an image and an annotation for each image of the twin, as they are added.
+    """Write COCO instances: one image and one annotation per image of the twin, as they are added.
 
-    Category ids count from 1 in the order of `classes`; images without a class get one more,
-    "unlabelled"; `area` is the mask's area; segmentations are compressed, column-major run-length strings in the frame
-    of the twin's image; `score` is the segmenter's own estimate.
+    Category ids count from 1 in the order of `classes`; images without a class get one more category, "unlabelled".
+    `area` is the mask's area in pixels; segmentations are compressed, column-major run-length strings in the frame of
+    the twin's image; `score` is the segmenter's own estimate of the IoU.
 
     Args:
-        path: the JSON file; it is there, whole and durable, when the block has ended well.
+        path: the JSON file; it exists, whole and durable, once the block ends without an error.
         labels: key -> class name.
         classes: class names in the data set's order.
         source: name of the data set.
@@ -74,8 +74,8 @@ def instances(path: Path, labels: Mapping[str, str], classes: Sequence[str], sou
     unlabelled = len(numbers) + 1
     info = {"description": f"Foreground masks of {source}, made with fgfast"}
     waiting: list[tuple[Outcome, int]] = []
-    # A million annotations are gigabytes: they wait in a file of their own until the images are written.
-    with _part_of(path) as out, tempfile.TemporaryFile(dir=path.parent) as annotations:
+    # A million annotations are gigabytes: a file of their own holds them until the images are written.
+    with _replacing(path) as out, tempfile.TemporaryFile(dir=path.parent) as annotations:
         out.write(f'{{"info":{_json(info)},"licenses":[],"images":['.encode("ascii"))
         written = 0
 
@@ -106,24 +106,24 @@ def instances(path: Path, labels: Mapping[str, str], classes: Sequence[str], sou
 
 
 @contextlib.contextmanager
-def _part_of(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its place, whole and durable, when the block ends well."""
-    part = write_part(path, b"")
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that replaces `path`, whole and durable, once the block ends without an error."""
+    temp = write_temp(path, b"")
     try:
-        with part.open("wb") as out:
+        with temp.open("wb") as out:
             yield out
     except BaseException as error:
-        part.unlink(missing_ok=True)
+        temp.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise OutputFailedError(
-                f"cannot write {path}: {error.strerror or error}; make room, start again"
+                f"cannot write {path}: {error.strerror or error}; free some space, then run the same command again"
             ) from error
         raise
-    settle([(part, path)])
+    commit([(temp, path)])
 
 
 def _images(images: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
-    """COCO images, numbered from `first`; written by hand, which takes a third of the time of `json.dumps`."""
+    """Yield COCO images, numbered from `first`; formatting by hand takes a third of the time of `json.dumps`."""
     for number, (outcome, _) in enumerate(images, first):
         assert outcome.twin is not None and outcome.twin_size is not None
         width, height = outcome.twin_size
@@ -131,7 +131,7 @@ def _images(images: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
 
 
 def _annotations(images: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
-    """COCO annotations, numbered from `first`."""
+    """Yield COCO annotations, numbered from `first`."""
     strings = [_counts_in_twin(outcome) for outcome, _ in images]
     boxes, areas = boxes_and_areas(strings, [outcome.twin_size or (0, 0) for outcome, _ in images])
     rows = zip(images, strings, boxes.tolist(), areas.tolist(), strict=True)
@@ -151,7 +151,7 @@ def _number(value: float) -> str:
 
 
 def _counts_in_twin(outcome: Outcome) -> bytes:
-    """The run-length string of a written image's mask in the frame of the twin's image."""
+    """Return a written image's mask as a run-length string in the frame of the twin's image."""
     assert outcome.rle is not None
     if outcome.offset == (0, 0) and outcome.twin_size == outcome.size:
         return outcome.rle
@@ -159,7 +159,7 @@ def _counts_in_twin(outcome: Outcome) -> bytes:
 
 
 def mask_in_twin(outcome: Outcome) -> Bool:
-    """The mask of a written image in the frame of the twin's image, (h, w) bool."""
+    """Return a written image's mask in the frame of the twin's image, (h, w) bool."""
     assert outcome.size is not None and outcome.twin_size is not None and outcome.rle is not None
     bits = ops.rle_decode(outcome.rle, outcome.size[1], outcome.size[0])
     if outcome.offset == (0, 0) and outcome.twin_size == outcome.size:
@@ -173,7 +173,7 @@ def mask_in_twin(outcome: Outcome) -> Bool:
 
 
 def write_parquet(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write the masks of these outcomes as one Parquet file; see `parquet`."""
+    """Write all outcomes through `parquet`."""
     with parquet(path) as add:
         for outcome in outcomes:
             add(outcome)
@@ -183,7 +183,7 @@ def write_parquet(path: Path, outcomes: Iterable[Outcome]) -> None:
 def parquet(path: Path) -> Iterator[Add]:
     """Write masks as one Parquet file: key, twin, height, width, counts (COCO run-length string), status, reasons.
 
-    Masks are in the frame of the stored image, as the ledger has them. A row group holds 4096 of them.
+    Masks are in the frame of the stored image, as in the ledger. A row group holds 4096 masks.
 
     Raises:
         OutputFailedError: the disk is full, read-only or failing.
@@ -203,7 +203,7 @@ def parquet(path: Path) -> Iterator[Add]:
         ]
     )
     waiting: list[Outcome] = []
-    with _part_of(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+    with _replacing(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
 
         def flush() -> None:
             sizes = [o.size or (0, 0) for o in waiting]

@@ -1,9 +1,9 @@
-"""Plain JPEGs through NVIDIA DALI, on the CPU (libjpeg-turbo) or the GPU (nvJPEG). The one module that imports DALI.
+"""Plain JPEGs through NVIDIA DALI, on the CPU (libjpeg-turbo) or the GPU (nvJPEG); no other module imports DALI.
 
-Resizing stays out of the pipeline. Where a filter reaches over an image's edge, DALI repeats the edge and Pillow,
-which the models were trained with, leaves the filter's rest out. So images that are shrunk differ by several grey
-levels on their borders, and by one within (`fgfast.bench.decoders` measures it). `fgfast.ops.resize` is Pillow's to the
-bit.
+The pipeline does not resize. Where a filter reaches over an image's edge, DALI repeats the edge, while Pillow, with
+which the models were trained, drops the rest of the filter. Images shrunk by DALI therefore differ from Pillow's by
+several grey levels on their borders and by one inside (`fgfast.bench.decoders` measures it). `fgfast.ops.resize` is
+bit-identical to Pillow.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _INPUT = "files"
 
 
 class DaliJpegs:
-    """A `JpegLibrary`: one pipeline, built once.
+    """A `JpegLibrary` around one DALI pipeline, which is built once.
 
     Args:
         device: "cpu" or "cuda:N".
-        threads: of the pipeline's own; on the GPU they undo the Huffman code where the hardware decoder does not.
-        batch: files a call, at most; DALI reserves memory for them.
+        threads: the pipeline's own threads; on the GPU they decode the Huffman code where the hardware does not.
+        batch: most files per call; DALI reserves memory for them.
 
     Raises:
         UsageError: DALI cannot use the device.
@@ -40,21 +40,21 @@ class DaliJpegs:
         self._pipeline: Any = None
         try:
             self._pipeline = self._build()
-        except Exception as error:  # DALI raises RuntimeError for most things, and others for a missing driver
+        except Exception as error:  # DALI raises RuntimeError for most faults, other kinds for a missing driver
             raise UsageError(
-                f"DALI cannot decode on {device}: {str(error).rstrip(' .')}. Look at the device (fgfast doctor), or "
+                f"DALI cannot decode on {device}: {str(error).rstrip(' .')}. Check the device (fgfast doctor), or "
                 "decode with --decoder cpu"
             ) from error
 
     def decode(self, files: Sequence[UInt8]) -> list[UInt8]:
-        """See `fgfast.io.batched.JpegLibrary`. Waits for the device; the pixels are copies in host memory."""
+        """Decode a batch and wait for the device; the pixels, (H, W, 3) uint8 each, are copied to host memory."""
         if self._pipeline is None:
             self._pipeline = self._build()
         pipeline, self._pipeline = self._pipeline, None
         pipeline.feed_input(_INPUT, list(files))
         (images,) = pipeline.run()
         decoded = [np.array(images.at(n)) for n in range(len(files))]
-        # Only now: DALI says that a pipeline is not valid any more after an error, and it is built anew then.
+        # After an error a DALI pipeline is invalid: it is kept only now, and rebuilt by the next call otherwise.
         self._pipeline = pipeline
         return decoded
 
@@ -65,8 +65,8 @@ class DaliJpegs:
     def _build(self) -> Any:
         from nvidia.dali import Pipeline, fn, types
 
-        # One batch is in flight: whoever calls waits for its images, so there is nothing to fetch ahead. The
-        # default (dynamic) executor copies from GPU to CPU within the pipeline and keeps no buffer between calls.
+        # One batch is in flight, because the caller waits for its images: prefetching would gain nothing. The default
+        # (dynamic) executor copies from GPU to CPU within the pipeline and keeps no buffer between calls.
         pipeline = Pipeline(
             batch_size=self._batch, num_threads=self._threads, device_id=self._gpu, prefetch_queue_depth=1
         )
@@ -84,10 +84,10 @@ class DaliJpegs:
             return {"device": "cpu"}
         return {
             "device": "mixed",
-            # Chroma between its samples is interpolated, as libjpeg does it.
+            # Chroma is interpolated between its samples, as in libjpeg.
             "jpeg_fancy_upsampling": True,
-            # The hardware decoder takes all that it can, or an image's pixels would depend on its place in the batch.
+            # The hardware decoder takes every image it can; otherwise pixels would depend on the place in the batch.
             "hw_decoder_load": 1.0,
-            # Workers of several devices share the cores; each would pin its threads to the same ones.
+            # The workers of several devices share the cores; with affinity each would pin its threads to the same ones.
             "affine": False,
         }

@@ -1,8 +1,8 @@
-"""Image files to pixels, on the CPU.
+"""Decoding image files on the CPU.
 
-One rule for every decoder: pixels are what Pillow's `Image.convert("RGB")` gives (that is what the usual loaders show
-a classifier), except that 16-bit images keep their upper 8 bits instead of being clipped. Of animations the first
-frame counts. Clean JPEGs go through libjpeg-turbo directly; whatever it warns about is left to Pillow.
+Every decoder obeys one rule: pixels are those of Pillow's `Image.convert("RGB")` (which the usual loaders feed to a
+classifier), except that 16-bit images keep their upper 8 bits instead of being clipped. An animation is decoded to its
+first frame. Clean JPEGs go through libjpeg-turbo directly; Pillow decodes those that it warns about.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from fgfast.records import Image, UInt8
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
-# Twice Pillow's MAX_IMAGE_PIXELS, where Pillow itself refuses: 0.5 GB as RGB.
+# Twice Pillow's MAX_IMAGE_PIXELS, above which Pillow itself refuses: 0.5 GB as RGB.
 MAX_PIXELS = 178_956_970
 
-# What may be opened. Formats that run other programs (EPS) or describe drawings (WMF) are left out on purpose.
+# Formats that are read. Those that run other programs (EPS) or describe drawings (WMF) are left out on purpose.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI")
 
 _EXIF_ORIENTATION = 0x0112
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content.
+    """Read an image file.
 
     Raises:
         ImageMissingError: there is no such file.
-        ImageBrokenError: it cannot be read, or is empty.
+        ImageBrokenError: the file cannot be read, or is empty.
     """
     try:
         data = path.read_bytes()
@@ -43,7 +43,7 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise ImageBrokenError("unreadable", f"{path} cannot be read: {error.strerror or error}") from error
     if not data:
-        raise ImageBrokenError("empty file", f"{path} has no bytes; fetch it again")
+        raise ImageBrokenError("empty file", f"{path} has no bytes; download it again")
     return data
 
 
@@ -52,15 +52,15 @@ def decode(data: bytes, name: str, turn_exif: bool) -> Image:
 
     Args:
         data: the file's content.
-        name: what to call it in errors.
-        turn_exif: turn it as its EXIF orientation says (plain folders) or leave it as stored (annotated data sets).
+        name: the image's name in errors.
+        turn_exif: apply the EXIF orientation (plain folders), or keep pixels as stored (annotated data sets).
 
     Returns:
         The image as (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageBrokenError: not an image, truncated or damaged.
-        ImageRefusedError: it declares more than `MAX_PIXELS`.
+        ImageBrokenError: the file is not an image, truncated or damaged.
+        ImageRefusedError: the image declares more than `MAX_PIXELS`.
     """
     if data[:3] == b"\xff\xd8\xff" and not (turn_exif and may_be_turned(data)):
         pixels = _decode_clean_jpeg(data, name)
@@ -70,13 +70,13 @@ def decode(data: bytes, name: str, turn_exif: bool) -> Image:
 
 
 def may_be_turned(data: bytes) -> bool:
-    """Whether a JPEG may need turning: it has EXIF, or XMP with an orientation. Both sit in the first segments."""
+    """Whether a JPEG may have an orientation: in EXIF or in XMP, which both stand in its first segments."""
     head = data[:65536]
     return b"Exif\x00" in head or b"tiff:Orientation" in head
 
 
 def _decode_clean_jpeg(data: bytes, name: str) -> UInt8 | None:
-    """Pixels of a JPEG that libjpeg-turbo reads without a warning, else None."""
+    """Decode a JPEG to (H, W, 3) uint8; None where libjpeg-turbo warns about it."""
     import simplejpeg
 
     try:
@@ -114,14 +114,14 @@ def _decode_with_pillow(data: bytes, name: str, turn_exif: bool) -> UInt8:
         raise _too_large(name, f"{image.width}x{image.height}") from None
     except ImageBrokenError as error:
         raise ImageBrokenError(error.reason, f"{name} cannot be used: {error}") from None
-    except Exception as error:  # likewise, on damaged content
+    except Exception as error:  # Pillow's readers raise many kinds on damaged content, too
         reason = "truncated" if "truncated" in str(error).lower() else "broken"
-        raise ImageBrokenError(reason, f"{name} is {reason}: {error}; fetch it again or mend it") from error
+        raise ImageBrokenError(reason, f"{name} is {reason}: {error}; download it again or repair it") from error
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow can read (AVIF came late, and is left out of some builds)."""
+    """Return the `FORMATS` that the installed Pillow reads (AVIF is recent, and some builds lack it)."""
     import PIL.Image as pillow
 
     pillow.init()
@@ -129,7 +129,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _turned(image: PillowImage.Image) -> PillowImage.Image:
-    """The image as a viewer shows it. Damaged EXIF means no turning."""
+    """Apply the EXIF orientation, as a viewer does; damaged EXIF is ignored."""
     from PIL import ImageOps
 
     try:
@@ -146,7 +146,7 @@ def _to_rgb(image: PillowImage.Image) -> UInt8:
     if image.mode == "F":
         raise ImageBrokenError("unsupported", "its pixels are floating-point numbers; convert it to 8 or 16 bits")
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # same colours, without a warning for each image
+        image = image.convert("RGBA")  # the same colours, without Pillow's warning
     return np.ascontiguousarray(np.asarray(image.convert("RGB")))
 
 

@@ -1,7 +1,7 @@
-"""Which decoder: the CPU's, DALI's or nvJPEG's; how fast each is here, and whether its pixels give the same masks.
+"""The decoders: the CPU's, DALI's and nvJPEG's.
 
-All give what `fgfast.io.decode` says: its docstring has the one rule. "cpu" and "dali_cpu" are equal to the bit. GPU
-decoders differ from them by a few grey levels, so they are used after a parity gate only: `judge`.
+All obey the rule that `fgfast.io.decode` states. "cpu" and "dali_cpu" give bit-identical pixels. GPU decoders differ
+from them by a few grey levels, so `auto` uses one only after a parity check.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Protocol
 
-from fgfast.config import DECODERS as DECODERS  # here as well, beside what it names
+from fgfast.config import DECODERS as DECODERS  # re-exported
 from fgfast.errors import MissingExtraError, SampleError, UnknownNameError, UsageError
 from fgfast.io.batched import BatchedDecoder
 from fgfast.io.decode import decode
 from fgfast.records import Image
 
-# Images per batch. On the GPU: enough to keep the several engines of a hardware decoder busy, and 18 MB of 500-pixel
-# images. On the CPU: some for each thread, so that none waits long for the last one.
+# Images per batch. On the GPU: enough to keep the several engines of a hardware decoder busy, 18 MB of 500-pixel
+# images. On the CPU, per thread: several, so that no thread waits long for the last one.
 _GPU_BATCH = 32
 _CPU_BATCH = 4
 
-# Those that need a GPU.
+# Decoders that need a GPU.
 ON_GPU = ("dali", "nvjpeg")
-# The module of each, and the extra that brings it.
+# Decoder -> the module it needs, and the extra that installs it.
 _NEEDS = {
     "dali": ("nvidia.dali", "gpu"),
     "dali_cpu": ("nvidia.dali", "gpu"),
@@ -33,11 +33,11 @@ _NEEDS = {
 
 
 class Decoder(Protocol):
-    """Turns files into images.
+    """Decodes files to images.
 
     Attributes:
         name: one of `DECODERS`, without "auto".
-        batch: how many files a call it likes.
+        batch: preferred number of files per call.
     """
 
     name: str
@@ -47,25 +47,25 @@ class Decoder(Protocol):
         """Decode files.
 
         Args:
-            files: the files' contents, any number of them.
-            names: what to call each in errors.
-            turn_exif: turn them as their EXIF orientation says, or leave them as stored.
+            files: contents of any number of files.
+            names: each file's name in errors.
+            turn_exif: apply the EXIF orientation, or keep pixels as stored.
 
         Returns:
-            In the same order, each file's image, in host memory, or its error.
+            Each file's image in host memory, or its error, in the order of `files`.
         """
         ...
 
     def close(self) -> None:
-        """Free what it holds. It is of no use afterwards."""
+        """Free threads and memory. The decoder cannot be used afterwards."""
         ...
 
 
 class CpuDecoder:
-    """libjpeg-turbo and Pillow. Threads may share it.
+    """The decoder of `fgfast.io.decode`: libjpeg-turbo and Pillow. It is thread-safe.
 
     Args:
-        threads: how many decode a call's files.
+        threads: number of threads that share the files of a call.
     """
 
     name = "cpu"
@@ -75,14 +75,14 @@ class CpuDecoder:
         self._pool = ThreadPoolExecutor(threads, "fgfast-decode") if threads > 1 else None
 
     def __call__(self, files: Sequence[bytes], names: Sequence[str], turn_exif: bool) -> list[Image | SampleError]:
-        """See `Decoder`."""
+        """Decode files as `Decoder.__call__` describes."""
         turns = [turn_exif] * len(files)
         if self._pool is None or len(files) < 2:
             return list(map(_outcome, files, names, turns))
         return list(self._pool.map(_outcome, files, names, turns))
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         if self._pool is not None:
             self._pool.shutdown()
 
@@ -95,36 +95,36 @@ def _outcome(data: bytes, name: str, turn_exif: bool) -> Image | SampleError:
 
 
 def available(device: str) -> tuple[str, ...]:
-    """The decoders that are installed for a device ("cpu", "cuda:N", ...).
+    """Return the decoders that are installed for a device ("cpu", "cuda:N", ...).
 
-    Those on the GPU come first, the fastest expected before the others, and "cpu", which is always there, last. Of the
-    last two, "cpu" was the faster wherever we measured (`fgfast.bench.decoders`): both are libjpeg-turbo. Looks for
-    packages without importing them. That one is listed says nothing of its pixels: see `judge`.
+    GPU decoders come first, the one expected to be fastest before the other; "cpu", which is always available, comes
+    last. Both CPU decoders are libjpeg-turbo, and "cpu" was the faster wherever it was measured
+    (`fgfast.bench.decoders`). Packages are located, not imported. The pixels of a decoder are not checked here.
     """
     wanted = ("dali", "nvjpeg", "dali_cpu") if device.startswith("cuda") else ("dali_cpu",)
     return (*(name for name in wanted if _installed(_NEEDS[name][0])), "cpu")
 
 
 def decoder(name: str, device: str = "cpu", threads: int = 1, batch: int | None = None) -> Decoder:
-    """Make a decoder.
+    """Create a decoder.
 
     Args:
-        name: one of `DECODERS`. "auto" is for the caller to resolve, with `available`, `judge` and `rates`.
-        device: where it decodes: "cpu" or "cuda:N".
-        threads: CPU threads; those of a GPU decoder decode what is not a plain JPEG.
-        batch: images per call; None takes what suits the decoder.
+        name: one of `DECODERS`, without "auto", which the caller resolves.
+        device: the device that decodes: "cpu" or "cuda:N".
+        threads: CPU threads; a GPU decoder uses them for files that are not plain JPEGs.
+        batch: images per call; None takes the decoder's default.
 
     Raises:
         UnknownNameError: there is no such decoder.
-        MissingExtraError: its package is not installed.
-        UsageError: the device is not one for it, or does not work.
+        MissingExtraError: the decoder's package is not installed.
+        UsageError: the decoder cannot run on the device.
     """
     if name not in DECODERS:
         raise UnknownNameError("decoder", name, DECODERS)
     if name == "auto":
-        raise UsageError(f"the decoder auto is chosen by measuring; make one of {', '.join(available(device))}")
+        raise UsageError(f"the decoder auto is resolved by a measurement; name one of {', '.join(available(device))}")
     if threads < 1 or (batch is not None and batch < 1):
-        raise UsageError(f"a decoder needs at least 1 thread and 1 image a batch, not {threads} and {batch}")
+        raise UsageError(f"a decoder needs at least 1 thread and 1 image per batch, not {threads} and {batch}")
     alone = CpuDecoder(threads)
     if name == "cpu":
         return alone
@@ -147,5 +147,5 @@ def decoder(name: str, device: str = "cpu", threads: int = 1, batch: int | None 
 def _installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ModuleNotFoundError:  # its parent is missing
+    except ModuleNotFoundError:  # the parent package is missing
         return False

@@ -1,14 +1,14 @@
-"""What a JPEG says of itself, read without decoding it.
+"""The structure of a JPEG file, read without decoding it.
 
-Decoders other than libjpeg-turbo and Pillow get *plain* JPEGs only: kinds on which all decoders agree what the pixels
-mean, in files whose structure is whole. Everything else is odd, and the CPU decoder's to judge. Plain is:
+Decoders other than libjpeg-turbo and Pillow get *plain* JPEGs only: those of which all decoders agree what the pixels
+are, in files whose structure is intact. Every other file is *odd* and goes to the CPU decoder. A plain JPEG
 
-* 8 bits, baseline or progressive, Huffman-coded;
-* grey, or Y Cb Cr with chroma at full, half or quarter resolution (4:4:4, 4:2:2, 4:4:0, 4:2:0);
-* nothing damaged that can be seen without undoing the Huffman code: segments in order, each progressive scan refining
-  what came before until all bits are there, all restart markers in turn, an end marker.
+* has 8 bits per sample and is baseline or progressive, Huffman-coded;
+* is grey, or Y Cb Cr with chroma at full, half or quarter resolution (4:4:4, 4:2:2, 4:4:0, 4:2:0);
+* shows no damage that can be found without decoding the Huffman code: its segments are in order, each progressive scan
+  refines the earlier ones until all bits are present, its restart markers are complete, and it has an end marker.
 
-The numbers are those of ITU-T T.81 (JPEG), annex B.
+Marker codes and field offsets are from ITU-T T.81 (JPEG), annex B.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _APP = range(0xE0, 0xF0)
 _APP1, _APP14 = 0xE1, 0xEE
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _ORIENTATION = 0x0112
-# Adobe's segment says how three colours are coded: 0 is RGB. Without the segment they are Y Cb Cr.
+# Adobe's segment names the coding of three colours: 0 is RGB. Without the segment they are Y Cb Cr.
 _ADOBE_YCC = 1
-# Horizontal and vertical factors of Y, a nibble each, where chroma has 1 and 1.
+# Horizontal and vertical sampling factors of Y, one nibble each; those of chroma are 1 and 1.
 _LUMA_SAMPLING = (0x11, 0x12, 0x21, 0x22)
-# Component numbers of Y Cb Cr: JFIF's, and those that some encoders count from 0. Others can mean RGB.
+# Component ids of Y Cb Cr: JFIF's, and those of encoders that count from 0. Other ids can mean RGB.
 _COLOUR_IDS = (b"\x01\x02\x03", b"\x00\x01\x02")
 # In coded data, 0xff is followed by 0 unless it begins a marker.
 _ANY_MARKER = re.compile(rb"\xff[^\x00]")
@@ -37,13 +37,13 @@ _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 
 @dataclass(frozen=True, slots=True)
 class PlainJpeg:
-    """A plain JPEG's header.
+    """The header of a plain JPEG.
 
     Attributes:
-        width: pixels a row, as stored.
+        width: pixels per row, as stored.
         height: rows, as stored.
-        end: bytes of the file up to and with the end marker; what follows is no part of the image.
-        orientation: 1..8 as EXIF counts; None where the file says it in a way that only Pillow reads (XMP).
+        end: bytes of the file up to and including the end marker; later bytes are not part of the image.
+        orientation: EXIF orientation 1..8; None where it may stand in XMP, which only Pillow reads.
     """
 
     width: int
@@ -57,23 +57,23 @@ class _OddError(Exception):
 
 
 def read_plain(data: bytes, exif: bool = False) -> PlainJpeg | None:
-    """The header of a plain JPEG, or None where the file is anything else.
+    """Read the header of a plain JPEG; None for any other file.
 
     Args:
         data: the file's content.
-        exif: read the orientation too; else it is 1.
+        exif: read the orientation; otherwise it is 1.
     """
     walk = _Walk(data)
     try:
         end = walk.to_end()
         frame = walk.whole_frame()
-    except (_OddError, IndexError, ValueError):  # the two others where a segment is too short
+    except (_OddError, IndexError, ValueError):  # a segment that is too short raises the latter two
         return None
     return PlainJpeg(frame.width, frame.height, end, _orientation(walk.exif, walk.xmp) if exif else 1)
 
 
 class _Frame:
-    """The frame header, and which bits of its coefficients the scans so far have brought."""
+    """The frame header, and the bits of its coefficients that the scans read so far contain."""
 
     def __init__(self, body: bytes, progressive: bool) -> None:
         self.progressive = progressive
@@ -91,16 +91,16 @@ class _Frame:
             plain = self.ids in _COLOUR_IDS and self.sampling in _LUMA_SAMPLING and chroma_is_single
         if not plain:
             raise _OddError
-        # The lowest bit that is known of each coefficient; None before the first scan.
+        # Component -> the lowest known bit of each coefficient; None before the first scan.
         self._known: dict[int, list[int | None]] = {part: [None] * 64 for part in self.ids}
 
     def blocks(self) -> int:
-        """Minimum coded units of the image in one scan of all components."""
+        """Count the minimum coded units in one scan of all components."""
         across, down = 8 * (self.sampling >> 4), 8 * (self.sampling & 15)
         return -(-self.width // across) * -(-self.height // down)
 
     def scan(self, body: bytes) -> None:
-        """Note what a scan brings. Odd where it does not fit what came before (T.81, G.1.1.1)."""
+        """Record the bits of a scan; raise _OddError where it does not follow the earlier ones (T.81, G.1.1.1)."""
         count = body[0]
         parts = bytes(body[1 + 2 * n] for n in range(count))
         first, last, bits = body[1 + 2 * count : 4 + 2 * count]
@@ -122,7 +122,7 @@ class _Frame:
                 known[n] = now
 
     def is_whole(self) -> bool:
-        """Whether the scans have brought every bit of every coefficient."""
+        """Whether the scans contain every bit of every coefficient."""
         return all(bit == 0 for known in self._known.values() for bit in known)
 
 
@@ -139,7 +139,7 @@ class _Walk:
     adobe: int = _ADOBE_YCC
 
     def to_end(self) -> int:
-        """Read all segments; returns the offset behind the end marker."""
+        """Read all segments; return the offset after the end marker."""
         data = self.data
         if data[0] != 0xFF or data[1] != _SOI:
             raise _OddError
@@ -162,7 +162,7 @@ class _Walk:
                 at = behind
 
     def whole_frame(self) -> _Frame:
-        """The frame, if everything it announced was there."""
+        """Return the frame; raise _OddError where coefficients are incomplete or colours are not Y Cb Cr."""
         if self.frame is None or not self.frame.is_whole():
             raise _OddError
         if len(self.frame.ids) > 1 and self.adobe != _ADOBE_YCC:
@@ -186,7 +186,7 @@ class _Walk:
             raise _OddError
 
     def _scan(self, body: bytes, at: int) -> int:
-        """Note a scan whose coded data begin at `at`; returns where the next marker is."""
+        """Record a scan whose coded data begin at `at`; return the offset of the next marker."""
         if self.frame is None or not self.huffman or (self.frame.progressive and self.restart):
             raise _OddError
         self.frame.scan(body)
@@ -202,7 +202,7 @@ class _Walk:
 
 
 def _orientation(segments: list[bytes], xmp: bool) -> int | None:
-    """What the EXIF segments say, as Pillow reads them. Damaged EXIF means no turning."""
+    """Read the orientation from the EXIF segments with Pillow; damaged EXIF counts as 1."""
     from PIL import Image as pillow
 
     exif = pillow.Exif()

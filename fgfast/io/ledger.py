@@ -1,8 +1,8 @@
-"""What is done: one SQLite file an output folder, one row a sample, one writer.
+"""The ledger: one SQLite file per output folder, one row per sample, one writer.
 
-An image is on disk, synced and renamed, before its row is. A row therefore proves its image; an image without a row
-is done again. The journal is SQLite's rollback journal, not the write-ahead log, so that the file also works on the
-network file systems of clusters.
+An image is synced and renamed before its row is recorded. A row therefore proves that its image is whole; an image
+without a row is made again. The ledger uses SQLite's rollback journal, not the write-ahead log, because that also works
+on the network file systems of clusters.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import numpy as np
 from fgfast.errors import OutputFailedError, OutputLockedError, OutputRefusedError
 from fgfast.records import STATUSES, Outcome, Status
 
-# "fgfa" in ASCII: marks the SQLite file as ours.
+# "fgfa" in ASCII: marks a SQLite file as a ledger of fgfast.
 _APPLICATION_ID = 0x66676661
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 
 _SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     """CREATE TABLE outcomes (
-    position    INTEGER PRIMARY KEY,  -- place in the data set's own order
+    position    INTEGER PRIMARY KEY,  -- of the sample, in the data set's order
     key         TEXT NOT NULL UNIQUE,
     status      TEXT NOT NULL CHECK (status IN ('done', 'flagged', 'skipped', 'failed')),
     stage       TEXT NOT NULL,
@@ -41,7 +41,7 @@ _SCHEMA = (
     offset_x    INTEGER NOT NULL, offset_y INTEGER NOT NULL,
     x0 REAL, y0 REAL, x1 REAL, y1 REAL,        -- the prompt
     box_reason  TEXT NOT NULL,
-    others      TEXT NOT NULL,        -- JSON: boxes not chosen, each x0 y0 x1 y1 score name
+    others      TEXT NOT NULL,        -- JSON: boxes not chosen, each [x0, y0, x1, y1, score, name]
     area        INTEGER,
     rle         BLOB,                 -- COCO run-length string at the stored image's size
     quality     REAL,
@@ -58,13 +58,13 @@ _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
 class Ledger:
-    """The ledger of one output folder. Use as a context manager."""
+    """The ledger of one output folder; a context manager."""
 
     def __init__(self, path: Path) -> None:
-        """Open the ledger at `path`, or make it.
+        """Open the ledger at `path`, or create it.
 
         Raises:
-            OutputRefusedError: there is a file that is not an fgfast ledger, or one of another version.
+            OutputRefusedError: the file is not an fgfast ledger, or a ledger of another version.
         """
         self.path = path
         try:
@@ -80,10 +80,11 @@ class Ledger:
             with self._transaction():
                 self._create()
         elif application != _APPLICATION_ID:
-            raise OutputRefusedError(f"{path} is a SQLite file, but not one of fgfast's; choose another --out")
+            raise OutputRefusedError(f"{path} is a SQLite file, but not a ledger of fgfast; choose another --out")
         elif version != _SCHEMA_VERSION:
             raise OutputRefusedError(
-                f"{path} has ledger version {version}, this fgfast writes {_SCHEMA_VERSION}; choose another --out"
+                f"{path} has ledger version {version}, but this fgfast reads only version {_SCHEMA_VERSION}; choose "
+                "another --out, or delete this output and convert again"
             )
 
     def _create(self) -> None:
@@ -101,33 +102,33 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the database."""
         self._db.close()
 
     def set_meta(self, values: Mapping[str, Any]) -> None:
-        """Keep values (anything JSON can hold) under their names."""
+        """Store values (anything that JSON can hold) under their names."""
         rows = _meta_rows(values)
         with self._transaction():
             self._db.executemany(_SET_META, rows)
 
     def meta(self, name: str) -> Any:
-        """The value kept under `name`, or None."""
+        """Return the value stored under `name`, or None."""
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return json.loads(row[0]) if row else None
 
     def record(self, rows: Iterable[tuple[int, Outcome]], meta: Mapping[str, Any] | None = None) -> None:
-        """Enter outcomes, each with its sample's position, in one transaction. A retried sample replaces its row.
+        """Record outcomes in one transaction. The row of a retried sample is replaced.
 
         Args:
-            rows: position and outcome of each.
-            meta: values to keep in the same transaction, as by `set_meta`: a transaction is four syncs of the disk
-                (the journal twice, its folder, the database) however much is in it.
+            rows: each sample's position and outcome.
+            meta: values to store in the same transaction, as `set_meta` does: a transaction costs four syncs (the
+                journal twice, its folder, the database) however much it holds.
         """
         marks = ", ".join("?" * len(_COLUMNS.split(",")))
-        entered, kept = [_to_row(p, o) for p, o in rows], _meta_rows(meta or {})
+        recorded, stored = [_to_row(p, o) for p, o in rows], _meta_rows(meta or {})
         with self._transaction():
-            self._db.executemany(f"INSERT OR REPLACE INTO outcomes ({_COLUMNS}) VALUES ({marks})", entered)
-            self._db.executemany(_SET_META, kept)
+            self._db.executemany(f"INSERT OR REPLACE INTO outcomes ({_COLUMNS}) VALUES ({marks})", recorded)
+            self._db.executemany(_SET_META, stored)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -139,21 +140,21 @@ class Ledger:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise OutputFailedError(
-                f"cannot write {self.path}: {error}. Nothing finished is lost: make room or mend the disk, "
-                "then start the same command again"
+                f"cannot write {self.path}: {error}. Finished images are kept: free some space or repair the disk, "
+                "then run the same command again"
             ) from error
 
     def finished(self) -> Iterator[tuple[str, str | None, Status]]:
-        """Key, twin and status of what needs no more work: everything but failures, which a resumed run tries again."""
+        """Yield key, twin and status of each finished sample, not of failed ones, which a resumed run retries."""
         yield from self._db.execute("SELECT key, twin, status FROM outcomes WHERE status != 'failed'")
 
     def counts(self) -> dict[Status, int]:
-        """How many samples ended in each way."""
+        """Count the outcomes of each status."""
         found = dict(self._db.execute("SELECT status, count(*) FROM outcomes GROUP BY status").fetchall())
         return {status: found.get(status, 0) for status in STATUSES}
 
     def outcomes(self, statuses: Sequence[Status] = STATUSES) -> Iterator[Outcome]:
-        """Outcomes with one of these statuses, in the data set's order."""
+        """Yield the outcomes with one of these statuses, in the data set's order."""
         marks = ", ".join("?" * len(statuses))
         query = f"SELECT {_COLUMNS} FROM outcomes WHERE status IN ({marks}) ORDER BY position"
         for row in self._db.execute(query, tuple(statuses)):
@@ -201,18 +202,18 @@ def _from_row(row: tuple[Any, ...]) -> Outcome:
 
 @lru_cache(maxsize=256)
 def _reasons(text: str) -> tuple[str, ...]:
-    """A JSON list of reasons; there are few different ones, and JSON is half of what reading a row costs."""
+    """Parse a JSON list of reasons. Few lists differ, and parsing JSON is half the cost of reading a row."""
     return tuple(json.loads(text))
 
 
 class OutputLock:
-    """Holds an output folder for one run. The system lets go of it when the process dies, however it dies."""
+    """A lock on an output folder, for one run. The system releases it when the process dies, however it dies."""
 
     def __init__(self, path: Path) -> None:
         """Take the lock file at `path`.
 
         Raises:
-            OutputLockedError: another run holds it; names its process where known.
+            OutputLockedError: another run holds it; the message names its process where known.
         """
         from filelock import FileLock, Timeout
 

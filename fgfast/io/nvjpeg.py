@@ -1,8 +1,8 @@
-"""Plain JPEGs through torchvision's nvJPEG. The one module of this room that imports torch.
+"""Plain JPEGs through torchvision's nvJPEG; no other module of `fgfast.io` imports torch.
 
-It stands beside DALI for machines that have PyTorch but not DALI. torchvision interpolates no chroma, so its pixels are
-further from libjpeg's than DALI's; the parity gate says whether that matters. torchvision calls its decoders deprecated
-since 0.29, in favour of TorchCodec's.
+This decoder serves machines that have PyTorch but not DALI. torchvision does not interpolate chroma, so its pixels
+differ more from libjpeg's than DALI's do; the parity check measures whether that matters. torchvision has deprecated
+its decoders since 0.29, in favour of TorchCodec's.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class NvJpegs:
         self._device = device
 
     def decode(self, files: Sequence[UInt8]) -> list[UInt8]:
-        """See `fgfast.io.batched.JpegLibrary`. Waits for the device."""
-        # Copies, for torch warns of arrays that must not be written to.
+        """Decode a batch and wait for the device; the pixels, (H, W, 3) uint8 each, are copied to host memory."""
+        # The files are copied because torch warns about read-only arrays.
         encoded = [self._torch.from_numpy(np.array(file)) for file in files]
         images = self._decode(encoded, mode=self._mode, device=self._device)
         return [image.permute(1, 2, 0).contiguous().cpu().numpy() for image in images]
 
     def close(self) -> None:
-        """Nothing to free: torchvision keeps its decoder for the process."""
+        """Do nothing: torchvision keeps its decoder for the whole process."""

@@ -1,8 +1,8 @@
-"""PNG files, lossless: filter, deflate, chunks (ISO/IEC 15948).
+"""A PNG encoder: filter, deflate, chunks (ISO/IEC 15948).
 
 libpng, libspng and Pillow spend nearly all of their time in zlib. ISA-L's deflate (package `isal`) does the same work
-about ten times as fast; `bench/encoders.py` measures that. Where `isal` is not installed, the standard library's zlib
-does it; the pixels are the same, the files' bytes are not. Which one works stands in run.json.
+about ten times as fast; `bench/encoders.py` measures it. Where `isal` is not installed, the standard library's zlib
+is used; the pixels are the same, the files' bytes are not. run.json names the one in use.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from fgfast.records import Bool, UInt8
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _RGBA = 0, 2, 6
-# Rows as they are, or less the row above. On cut-outs "up" gives smaller files than "left" and is one subtraction;
-# libpng's choice among all five saves 2 to 4 % and takes as long as the rest together. Masks of one bit are smallest
-# as they are: runs of whole bytes.
+# PNG's filters 0 and 2: a row unchanged, or minus the row above. On cut-outs "up" gives smaller files than "left" and
+# costs one subtraction; libpng's choice among all five saves 2 to 4 % and takes as long as the rest together. Masks of
+# one bit are smallest unfiltered: runs of whole bytes.
 _NONE, _UP = 0, 2
-# ISA-L's level 2: 1 % smaller than level 1 in the same time; level 3 takes longer and gives larger files.
+# ISA-L's level 2 is 1 % smaller than level 1 in the same time; level 3 takes longer and gives larger files.
 _ISAL_LEVEL = 2
-# zlib's level 1 on images: 5 % larger than level 3 in 3/4 of the time.
+# zlib's level 1 on images gives 5 % larger files than level 3 in 3/4 of the time.
 _ZLIB_LEVEL = 1
-# A chunk's length has 31 bits; pieces of a power of two below that.
+# A chunk's length has 31 bits; this is the largest power of two below that.
 _MOST_IN_CHUNK = 1 << 30
 
 Checksum = Callable[[Any, int], int]
@@ -37,7 +37,7 @@ Deflate = Callable[[Any], bytes]
 
 
 def encode_png(pixels: UInt8) -> bytes:
-    """(H, W, 3) RGB or (H, W, 4) RGBA uint8 to a PNG of eight bits a channel."""
+    """Encode (H, W, 3) RGB or (H, W, 4) RGBA uint8 as a PNG with eight bits per channel."""
     height, width, channels = pixels.shape
     rows = pixels.reshape(height, width * channels)
     filtered = _rows(_UP, rows.shape)
@@ -47,7 +47,7 @@ def encode_png(pixels: UInt8) -> bytes:
 
 
 def encode_bilevel(bits: Bool) -> bytes:
-    """(H, W) bool to a PNG of one bit a pixel: white is True."""
+    """Encode (H, W) bool as a PNG with one bit per pixel; white is True."""
     height, width = bits.shape
     packed = np.packbits(bits, axis=1)
     filtered = _rows(_NONE, packed.shape)
@@ -56,12 +56,12 @@ def encode_bilevel(bits: Bool) -> bytes:
 
 
 def deflater() -> str:
-    """What deflates here, with its version: "isal 1.9.1" or "zlib 1.3.1"."""
+    """Name the deflater in use, with its version: "isal 1.9.1" or "zlib 1.3.1"."""
     return _deflater()[0]
 
 
 def _rows(kind: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Room for filtered rows, (H, 1 + N) uint8: the filter's number stands before each row."""
+    """Allocate filtered rows, (H, 1 + N) uint8: each row begins with its filter's number."""
     filtered = np.empty((shape[0], 1 + shape[1]), np.uint8)
     filtered[:, 0] = kind
     return filtered
@@ -88,7 +88,7 @@ def _file(width: int, height: int, depth: int, colour: int, filtered: NDArray[np
 
 @cache
 def _deflater() -> tuple[str, Deflate, Checksum]:
-    """Name and version, deflate, CRC-32: all let other threads run meanwhile."""
+    """Return name and version, deflate, CRC-32; both functions release the GIL."""
     try:
         from isal import isal_zlib
     except ImportError:

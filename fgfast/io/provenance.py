@@ -1,4 +1,4 @@
-"""run.json: what a twin was made with, where and when."""
+"""run.json: the settings, versions and machine that made a twin, and when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fgfast.io.png import deflater
 from fgfast.io.write import write_file
 from fgfast.machine import machine
 
-# The packages whose version can change a pixel.
+# Packages whose version can change a pixel.
 _PACKAGES = ("numpy", "opencv-contrib-python-headless", "pillow", "simplejpeg")
 
 
@@ -25,40 +25,40 @@ def write_run_json(
     path: Path,
     *,
     title: str,
-    made_with: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
     reasons: Sequence[str],
     root: Path,
-    workers: int,
+    cpu_threads: int,
     result: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write run.json and return its content.
 
     Args:
         path: the file.
-        title: what to call the data set.
-        made_with: everything that changes the result.
-        reasons: one sentence for each choice that was made.
+        title: the data set's name, for people.
+        fingerprint: everything that changes the result.
+        reasons: one sentence per choice.
         root: the data set's folder.
-        workers: number of threads.
+        cpu_threads: number of threads that decode, cut and write.
         result: counts and times.
     """
     facts = {
         "title": title,
-        "made_with": dict(made_with),
+        "fingerprint": dict(fingerprint),
         "choices": list(reasons),
         "data_set_root": str(root.absolute()),
         "result": dict(result),
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "code_sha256": code_hash(),
         "versions": versions(),
-        "machine": {**machine(), "workers": workers},
+        "machine": {**machine(), "cpu_threads": cpu_threads},
     }
     write_file(path, (json.dumps(facts, indent=2, ensure_ascii=True) + "\n").encode())
     return facts
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, fgfast and the packages whose version can change a pixel; who does the ops and deflates."""
+    """Return the versions that can change a pixel (Python, fgfast, packages), the ops in use, and the deflater."""
     found = {"python": platform.python_version(), "fgfast": fgfast.__version__, "ops": ops.engine()}
     found["deflate"] = deflater()
     for package in _PACKAGES:
@@ -70,7 +70,7 @@ def versions() -> dict[str, str]:
 
 
 def code_hash() -> str:
-    """SHA-256 over the Python files of the installed package, in order of their paths."""
+    """Return the SHA-256 of the installed package's Python files, in order of their paths."""
     package = Path(fgfast.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):

@@ -1,9 +1,9 @@
-"""report.html: one page, without network, that shows a person what a run did.
+"""report.html: one page that shows the results of a run and needs no network.
 
-The ledger is read once, as a stream; what the page needs of it fits in a few megabytes whatever its length.
-This module says what is shown; report.html, the template, how: it gets one block of JSON. Names, classes and
-messages may be hostile: in that block every "<" is escaped, the page's script shows them as text, and the
-page's security policy names that script by its hash: no other one runs.
+The ledger is read once, as a stream; the page's content fits in a few megabytes whatever the ledger's length. This
+module chooses the content and passes it as one block of JSON to the template, report.html, which lays it out. Names,
+classes and messages may be hostile: every "<" in that block is escaped, the page's script shows them as text only, and
+the page's security policy names the script by its hash, so that no other script runs.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
 THUMB_SIDE = 240
-"""Longer side of a thumbnail in pixels; less where the gallery is larger than `THUMB_COUNT` rows."""
+"""Longer side of a thumbnail in pixels; it shrinks where the gallery has more than `THUMB_COUNT` images."""
 THUMB_COUNT = 240
 THUMB_BYTES = 5_000_000
-"""All thumbnails together; 6.7 MB as base64, so that the page stays below 8 MB."""
+"""Bytes of all thumbnails together: 6.7 MB as base64, so that the page stays below 8 MB."""
 THUMB_QUALITIES = (80, 60, 35, 10)
 CLASS_ROWS = 1000
-"""Most rows of the table of classes; the page says how many there are in all, the ledger has the rest."""
+"""Most rows in the table of classes; the page shows the total, the ledger has the rest."""
 
 
 def write_report(
@@ -55,10 +55,10 @@ def write_report(
     turn_exif: bool,
     gallery: int = GALLERY,
 ) -> None:
-    """Write the page of a ledger; arguments as for `write_page`, and:
+    """Summarise a ledger and write its page; the other arguments are those of `write_page`.
 
     Args:
-        outcomes: streams the ledger's outcomes of the given statuses, in the data set's order.
+        outcomes: yields the ledger's outcomes of the given statuses, in the data set's order.
         gallery: number of images to show.
     """
     summary = Summary(outcomes(STATUSES), samples, gallery)
@@ -79,12 +79,12 @@ def write_page(
 
     Args:
         path: the file, OUT/fgfast/report.html.
-        summary: what is shown of the ledger.
-        facts: the content of run.json; what it lacks is left out of the page.
-        total: number of samples that the run was to do.
+        summary: the summary of the ledger.
+        facts: the content of run.json; the page omits missing entries.
+        total: number of samples that the run selected.
         samples: key -> sample.
         twin: the folder of the twin.
-        turn_exif: whether images are turned as their EXIF orientation says.
+        turn_exif: whether the EXIF orientation is applied.
     """
     chosen = summary.chosen()
     draw = partial(thumbnails, samples=samples, twin=twin, turn_exif=turn_exif, count=len(chosen))
@@ -107,20 +107,20 @@ def write_page(
 
 
 def page(content: Mapping[str, Any]) -> bytes:
-    """The template with the content in it."""
+    """Fill the template with the content."""
     template = importlib.resources.files("fgfast.io").joinpath("report.html").read_text(encoding="utf-8")
     script = template.split("<script>")[1].split("</script>")[0]
     parts = {
         "title": escape(content["title"]),
         "script": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        # "<" could end the block or begin a comment in it; JSON may write any character as \u....
+        # "<" could end the block or begin a comment in it; JSON allows \u.... for any character.
         "content": json.dumps(visible(content), allow_nan=False).replace("<", "\\u003c"),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template).encode()
 
 
 def visible(value: Any) -> Any:
-    """The same content for JSON: bytes that are no UTF-8 show as \\udcff, odd numbers as words."""
+    """Make content valid for JSON: bytes that are not UTF-8 become \\udcff, NaN and infinities become words."""
     if isinstance(value, Mapping):
         return {visible(str(key)): visible(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -131,24 +131,24 @@ def visible(value: Any) -> Any:
 
 
 def overview(facts: Mapping[str, Any], counts: Mapping[Status, int], total: int) -> dict[str, Any]:
-    """Title, counts, speed."""
-    made_with, result = facts.get("made_with") or {}, facts.get("result") or {}
-    worked, seconds = int(result.get("worked") or 0), result.get("seconds")
+    """Return the title, the counts and the speed."""
+    fingerprint, result = facts.get("fingerprint") or {}, facts.get("result") or {}
+    processed, seconds = int(result.get("processed") or 0), result.get("seconds")
     seen = sum(counts.values())
     return {
-        "title": visible(str(facts.get("title") or made_with.get("dataset") or "data set")),
-        "made_with": made_with,
+        "title": visible(str(facts.get("title") or fingerprint.get("dataset") or "data set")),
+        "fingerprint": fingerprint,
         "finished": facts.get("finished"),
         "counts": {status: counts.get(status, 0) for status in STATUSES},
         "total": total,
         "left": max(total - seen, 0),
         "seconds": seconds,
-        "rate": worked / seconds if seconds else None,
+        "rate": processed / seconds if seconds else None,
     }
 
 
 def charts(summary: Summary) -> dict[str, Any]:
-    """Reasons, time per stage, the subject's share."""
+    """Return the reasons, the time per stage and the subject's share of the image."""
     shares = summary.some_shares.kept
     return {
         "reasons": {status: counter.most_common(12) for status, counter in summary.reasons.items()},
@@ -159,13 +159,13 @@ def charts(summary: Summary) -> dict[str, Any]:
 
 
 def entry(o: Outcome, samples: Mapping[str, Sample]) -> dict[str, Any]:
-    """What every row and every card says of a sample."""
+    """Return the fields that rows and cards share."""
     label, split = (samples[o.key].label, samples[o.key].split) if o.key in samples else ("", "")
     return {"name": o.key, "status": o.status, "reasons": o.reasons, "class": label, "split": split}
 
 
 def card(o: Outcome, folder: str) -> dict[str, Any]:
-    """What only the gallery says of a sample. Its box: left, top, width, height in percent of the image."""
+    """Return the fields of a card only. Its box is left, top, width, height in percent of the image."""
     box = None
     if o.box is not None and o.size and all(o.size):
         (width, height), (x0, y0, x1, y1) = o.size, o.box.tolist()
@@ -173,10 +173,10 @@ def card(o: Outcome, folder: str) -> dict[str, Any]:
     return {
         "share": share_of(o),
         "box": box,
-        "why": o.box_reason,
+        "box_reason": o.box_reason,
         "size": o.size,
         "twin_size": o.twin_size,
-        "whole": o.size == o.twin_size and o.offset == (0, 0),
+        "uncropped": o.size == o.twin_size and o.offset == (0, 0),
         "twin": o.twin,
         "link": url(f"{folder}/{o.twin}"),
         "quality": o.quality,
@@ -184,7 +184,7 @@ def card(o: Outcome, folder: str) -> dict[str, Any]:
 
 
 def class_rows(classes: Mapping[str, Mapping[Status, int]]) -> list[list[Any]]:
-    """[class, number of each status]; where there are too many, the classes with most doubts and failures."""
+    """Return [class, number of each status]; too many classes are cut to those with most flags and failures."""
     names = sorted(classes)
     if len(names) > CLASS_ROWS:
         names.sort(key=lambda name: classes[name].get("done", 0) / sum(classes[name].values()))
@@ -192,7 +192,7 @@ def class_rows(classes: Mapping[str, Mapping[Status, int]]) -> list[list[Any]]:
 
 
 def fact_rows(value: Any, name: str = "") -> Iterator[list[str]]:
-    """Nested values as [name, value] rows; a name below another follows it after a dot."""
+    """Flatten nested values to [name, value] rows; dots join the names."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from fact_rows(item, f"{name}.{key}" if name else str(key))
@@ -205,11 +205,11 @@ def fact_rows(value: Any, name: str = "") -> Iterator[list[str]]:
 def thumbnails(
     o: Outcome, *, samples: Mapping[str, Sample], twin: Path, turn_exif: bool, count: int
 ) -> dict[str, str | None]:
-    """The image before and after, as data URIs; None for one that cannot be shown."""
+    """Return the image before and after as data URIs, None for one that cannot be shown."""
     from PIL import Image
 
     before = after = None
-    # Pillow raises many kinds on damaged files; one image less is no reason to lose the page.
+    # Pillow raises many kinds on damaged files; a missing thumbnail must not cost the page.
     with contextlib.suppress(Exception):
         pixels = decode(read_bytes(samples[o.key].path), o.key, turn_exif).pixels
         before = data_uri(Image.fromarray(pixels), count)
@@ -219,7 +219,7 @@ def thumbnails(
 
 
 def data_uri(image: Image.Image, count: int) -> str:
-    """A thumbnail as data URI, small enough for `count` pairs of its size."""
+    """Encode a thumbnail as data URI, small enough for `count` pairs of its size."""
     side = round(THUMB_SIDE * min(1.0, (THUMB_COUNT / count) ** 0.5))
     image.thumbnail((side, side), reducing_gap=3)
     for quality in THUMB_QUALITIES:
@@ -231,7 +231,7 @@ def data_uri(image: Image.Image, count: int) -> str:
 
 
 def url(path: str) -> str:
-    """A relative path as it stands in a link; names the file's own bytes."""
+    """Quote a relative path for a link; names that are not UTF-8 keep their bytes."""
     try:
         return quote(os.fsencode(path))
     except UnicodeEncodeError:

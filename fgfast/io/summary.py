@@ -1,4 +1,4 @@
-"""What a report needs of a ledger of any length: counts, and even choices that do not grow with it."""
+"""The summary of a ledger for its report: counts, and evenly spread samples of bounded size."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Generic, TypeVar
 from fgfast.records import STATUSES, Outcome, Sample, Status
 
 FAILED_ROWS = 300
-"""Most rows of the table of what was not written; the ledger has the rest."""
+"""Most rows in the table of failed and skipped images; the ledger has the rest."""
 BINS = 20
-"""Columns of the histogram of the subject's share of the image."""
+"""Bins of the histogram of the subject's share of the image."""
 
 GALLERY = 240
-"""Images that are shown unless another number is asked for."""
+"""Default number of images in the gallery."""
 
 SOME = 2048
-"""At least so many values a median is taken of."""
+"""A median is taken of at least this many values, or of all."""
 
 T = TypeVar("T")
 
 
 class Spread(Generic[T]):
-    """An even choice from a stream of unknown length, always the same for the same stream.
+    """An evenly spread, deterministic sample of a stream of unknown length.
 
-    It keeps every item; once twice the limit is reached, every second, then every fourth, and so on.
+    The sample keeps every item until it holds twice its limit, then every second one, then every fourth, and so on.
     """
 
     def __init__(self, limit: int) -> None:
-        """Keep all of up to 2 * `limit` items, at least `limit` of more."""
+        """Keep every item of a stream of up to 2 * `limit`, and at least `limit` items of a longer one."""
         self._limit, self._stride, self._seen = max(limit, 1), 1, 0
         self.kept: list[T] = []
 
     def add(self, item: T) -> None:
-        """Look at the stream's next item."""
+        """Consider the stream's next item."""
         if self._seen % self._stride == 0:
             if len(self.kept) == 2 * self._limit:
                 self.kept, self._stride = self.kept[::2], 2 * self._stride
@@ -42,13 +42,13 @@ class Spread(Generic[T]):
         self._seen += 1
 
     def take(self, count: int) -> list[T]:
-        """At most `count` items, evenly from all."""
+        """Return at most `count` of the kept items, evenly spread."""
         count = min(count, len(self.kept))
         return [self.kept[n * len(self.kept) // count] for n in range(count)]
 
 
 class Summary:
-    """What the page needs of the ledger: counts, and of the outcomes themselves a number that has a limit.
+    """The counts of a ledger, and a bounded number of its outcomes.
 
     Attributes:
         counts: outcomes of each status.
@@ -57,7 +57,7 @@ class Summary:
     """
 
     def __init__(self, outcomes: Iterable[Outcome], samples: Mapping[str, Sample], gallery: int = GALLERY) -> None:
-        """Read a stream once; more can be added.
+        """Read a stream once; `add` takes further outcomes.
 
         Args:
             outcomes: in the data set's order.
@@ -79,7 +79,7 @@ class Summary:
             self.add(outcome)
 
     def add(self, outcome: Outcome) -> None:
-        """Look at the stream's next outcome."""
+        """Add the stream's next outcome."""
         sample = self._samples.get(outcome.key)
         self._count(outcome, sample.label if sample else "")
         self._keep(self._position, outcome)
@@ -113,7 +113,7 @@ class Summary:
             self.unwritten[o.status].append(o)
 
     def chosen(self) -> list[Outcome]:
-        """The gallery: flagged ones first, as evenly over their reasons as they allow, then done ones."""
+        """Choose the gallery: flagged images first, spread evenly over their reasons, then done ones."""
         room = max(self._gallery * 2 // 3, self._gallery - len(self._done.kept))
         groups = list(self._flagged.values())
         quotas = [0] * len(groups)
@@ -127,6 +127,6 @@ class Summary:
 
 
 def share_of(o: Outcome) -> float | None:
-    """The subject's share of the stored image, 0..1."""
+    """Return the subject's share of the stored image, 0..1, or None where it is unknown."""
     pixels = o.size[0] * o.size[1] if o.size else 0
     return None if o.area is None or not pixels else min(max(o.area / pixels, 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""Pixels to image files, and files to disk so that a kill at any moment leaves whole ones only."""
+"""Encoding images, and writing files so that a kill at any moment leaves only whole ones."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from fgfast.errors import ImageRefusedError, OutputFailedError
 from fgfast.io.png import encode_bilevel, encode_png
 from fgfast.records import Bool, UInt8
 
-# Temporary files carry this prefix and suffix; a resumed run sweeps away those that a killed one left.
-_PART_PREFIX, _PART_SUFFIX = ".fgfast-", ".part"
-_part_numbers = itertools.count()
-# Below so many files or folders, syncing each is cheaper than flushing the whole file system.
+# Temporary files carry this prefix and suffix; a resumed run deletes those that a killed one left.
+_TEMP_PREFIX, _TEMP_SUFFIX = ".fgfast-", ".part"
+_temp_numbers = itertools.count()
+# For fewer files or folders than this, syncing each is cheaper than flushing the whole file system.
 _FEW = 8
-# Where the file system cannot be flushed at once, so many files are synced side by side: a disk writes what waits
-# together. 256 files on ext4: 12 ms by syncfs, 28 ms so, 860 ms one after the other.
+# Files synced in parallel where the file system cannot be flushed at once: the disk merges requests that wait together.
+# 256 files on ext4 take 12 ms by syncfs, 28 ms in parallel, 860 ms one after the other.
 _SYNCING = 16
 
-# Suffixes that are written as they are; images of other kinds (GIF, AVIF, ...) become PNG under "same".
+# Suffixes that the format "same" keeps; images of other kinds (GIF, AVIF, ...) become PNG.
 _PILLOW_FORMATS = {".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM"}
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 SAME_SUFFIXES = (*JPEG_SUFFIXES, ".png", *_PILLOW_FORMATS)
 FORMAT_SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
-# Sides that the formats cannot exceed (libwebp's WEBP_MAX_DIMENSION, libjpeg's JPEG_MAX_DIMENSION).
+# Largest sides in pixels (libwebp's WEBP_MAX_DIMENSION, libjpeg's JPEG_MAX_DIMENSION).
 _LARGEST_SIDE = {".webp": 16383, ".jpg": 65500}
 
 
@@ -42,8 +42,8 @@ def encode(pixels: UInt8, suffix: str, quality: int) -> bytes:
     """Encode an image.
 
     Args:
-        pixels: (H, W, 3) RGB or (H, W, 4) RGBA uint8; alpha is for PNG and WebP only.
-        suffix: one of `SAME_SUFFIXES`; says the format.
+        pixels: (H, W, 3) RGB or (H, W, 4) RGBA uint8; only PNG and WebP have alpha.
+        suffix: the format, one of `SAME_SUFFIXES`.
         quality: 1..100 for JPEG (4:4:4, so that colours do not bleed over the cut) and WebP (100 is lossless).
     """
     limit = _LARGEST_SIDE.get(suffix, _LARGEST_SIDE[".jpg"] if suffix in JPEG_SUFFIXES else None)
@@ -66,12 +66,12 @@ def encode(pixels: UInt8, suffix: str, quality: int) -> bytes:
 
 
 def encode_mask(bits: Bool) -> bytes:
-    """(H, W) bool to a PNG of one bit a pixel: white is subject."""
+    """Encode an (H, W) bool mask as a PNG with one bit per pixel; white is subject."""
     return encode_bilevel(bits)
 
 
 def _encode_jpeg(pixels: UInt8, quality: int) -> bytes:
-    """RGB to JPEG with OpenCV, which lets other threads run meanwhile; all libraries are libjpeg-turbo inside."""
+    """Encode (H, W, 3) uint8 RGB with OpenCV, which releases the GIL; like every alternative it wraps libjpeg-turbo."""
     import cv2
 
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
@@ -83,15 +83,15 @@ def _encode_jpeg(pixels: UInt8, quality: int) -> bytes:
 
 
 def twin_names(keys: Iterable[str], suffix: str | None) -> dict[str, str]:
-    """The key of each image in the twin.
+    """Map each sample's key to its key in the twin.
 
     Args:
-        keys: keys of all samples of the data set, so that names do not depend on what is selected.
-        suffix: the new suffix, or None to keep each one that can be written (others become ".png").
+        keys: keys of all samples of the data set, so that names do not depend on the selection.
+        suffix: the new suffix, or None to keep every suffix that can be written (others become ".png").
 
     Returns:
-        key -> key in the twin. Where two images would get one name (a.jpg and a.bmp, both to PNG), those whose name
-        changed keep their whole old name and get the suffix appended.
+        key -> key in the twin. Where two images would get the same name (a.jpg and a.bmp, both to PNG), the renamed
+        ones keep their whole old name and get the suffix appended.
     """
     wanted = {key: _renamed(key, suffix) for key in keys}
     taken = {key for key, name in wanted.items() if name == key}
@@ -116,20 +116,20 @@ def _renamed(key: str, suffix: str | None) -> str:
     return key[: len(key) - len(old)] + new
 
 
-def write_part(path: Path, data: bytes) -> Path:
-    """Write the content of `path` under a temporary name in the same folder, unsynced; `settle` gives it its name.
+def write_temp(path: Path, data: bytes) -> Path:
+    """Write the content of `path` to a temporary file in the same folder, unsynced; `commit` renames it to `path`.
 
     Raises:
         OutputFailedError: the disk is full, read-only or failing.
     """
-    part = path.parent / f"{_PART_PREFIX}{os.getpid()}-{next(_part_numbers)}{_PART_SUFFIX}"
+    temp = path.parent / f"{_TEMP_PREFIX}{os.getpid()}-{next(_temp_numbers)}{_TEMP_SUFFIX}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         try:
-            handle = os.open(part, flags, 0o666)
+            handle = os.open(temp, flags, 0o666)
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(part, flags, 0o666)
+            handle = os.open(temp, flags, 0o666)
         try:
             rest = memoryview(data)
             while rest:
@@ -138,56 +138,56 @@ def write_part(path: Path, data: bytes) -> Path:
             os.close(handle)
     except OSError as error:
         with contextlib.suppress(OSError):
-            part.unlink()
+            temp.unlink()
         raise _failed(path, error) from error
-    return part
+    return temp
 
 
-def settle(parts: Sequence[tuple[str | Path, str | Path]]) -> None:
-    """Make written parts durable, give them their names, and make the names durable.
+def commit(temps: Sequence[tuple[str | Path, str | Path]]) -> None:
+    """Sync temporary files, rename them, and sync the renames.
 
     A kill at any moment leaves, under each name, either the old file or the whole new one. Many files are synced at
-    once, so that a disk's latency is paid once a batch and not once an image.
+    once, so that the disk's latency is paid once per batch and not once per image.
 
     Args:
-        parts: pairs of what `write_part` returned and the file's own path.
+        temps: pairs of the path that `write_temp` returned and the file's own path.
 
     Raises:
         OutputFailedError: the disk is full, read-only or failing.
     """
-    path = parts[0][1] if parts else Path()
+    path = temps[0][1] if temps else Path()
     try:
-        folders = [Path(folder) for folder in {os.path.dirname(path) for _, path in parts}]  # noqa: PTH120
-        _sync([part for part, _ in parts], os.O_RDWR, folders)
-        for part, path in parts:
-            os.replace(part, path)
+        folders = [Path(folder) for folder in {os.path.dirname(path) for _, path in temps}]  # noqa: PTH120
+        _sync([temp for temp, _ in temps], os.O_RDWR, folders)
+        for temp, path in temps:
+            os.replace(temp, path)
         sync_folders(folders)
     except OSError as error:
-        for part, _ in parts:
+        for temp, _ in temps:
             with contextlib.suppress(OSError):
-                Path(part).unlink(missing_ok=True)
+                Path(temp).unlink(missing_ok=True)
         raise _failed(path, error) from error
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write one file, durably, in the way of `write_part` and `settle`."""
-    settle([(write_part(path, data), path)])
+    """Write one file durably: `write_temp`, then `commit`."""
+    commit([(write_temp(path, data), path)])
 
 
 def _failed(path: str | Path, error: OSError) -> OutputFailedError:
     return OutputFailedError(
-        f"cannot write {path}: {error.strerror or error}. Nothing finished is lost: make room or mend the disk, "
-        "then start the same command again"
+        f"cannot write {path}: {error.strerror or error}. Finished images are kept: free some space or repair the "
+        "disk, then run the same command again"
     )
 
 
 def _sync(paths: Collection[str | Path], flags: int, folders: Collection[Path]) -> None:
-    """Wait until these files or folders are on disk: one syncfs for many, where the system has it.
+    """Wait until these files or folders are on disk; many are flushed by one syncfs, where the system has it.
 
     Args:
-        paths: all of one kind.
-        flags: how to open them: Windows syncs only what is open for writing, POSIX opens no folder for that.
-        folders: at least one on each file system that holds some of them.
+        paths: files only, or folders only.
+        flags: flags to open them with: Windows syncs only files open for writing, POSIX opens no folder for writing.
+        folders: at least one folder on each file system that holds some of `paths`.
     """
 
     def sync(path: str | Path) -> None:
@@ -220,24 +220,24 @@ def _opened(path: str | Path, flags: int) -> Iterator[int]:
 
 @cache
 def _syncfs() -> Callable[[int], int] | None:
-    """Linux's syncfs(2), which reports write errors since kernel 5.8; None elsewhere."""
+    """Return Linux's syncfs(2), which reports write errors since kernel 5.8, or None elsewhere."""
     if not sys.platform.startswith("linux"):
         return None
-    release = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+    release = tuple(int(digits) for digits in re.findall(r"\d+", os.uname().release)[:2])
     library = ctypes.CDLL(None, use_errno=True)
     return library.syncfs if release >= (5, 8) and hasattr(library, "syncfs") else None
 
 
 def sync_folders(folders: Iterable[Path]) -> None:
-    """Make the names of files in these folders durable (POSIX: a rename lives in the folder)."""
+    """Make the names of the files in these folders durable (on POSIX a rename is part of the folder)."""
     if os.name == "posix":
         each = sorted(set(folders))
         _sync(each, os.O_RDONLY, each)
 
 
-def sweep_parts(root: Path) -> int:
-    """Delete the temporary files that a killed run left below `root`; returns how many."""
-    parts = list(root.rglob(f"{_PART_PREFIX}*{_PART_SUFFIX}"))
-    for part in parts:
-        part.unlink(missing_ok=True)
-    return len(parts)
+def sweep_temp_files(root: Path) -> int:
+    """Delete the temporary files that a killed run left below `root`; return their number."""
+    temps = list(root.rglob(f"{_TEMP_PREFIX}*{_TEMP_SUFFIX}"))
+    for temp in temps:
+        temp.unlink(missing_ok=True)
+    return len(temps)

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from fgfast import methods
 from fgfast.config import Selection, Settings
-from fgfast.datasets.layout import Placement
+from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import OutputFailedError, OutputRefusedError, UnknownNameError, UsageError
 from fgfast.io import coco
 from fgfast.io.output import MODES, Mode, Output, delete_files
 from fgfast.io.provenance import write_run_json
 from fgfast.io.report import write_page
 from fgfast.io.summary import Summary
-from fgfast.io.write import settle, sweep_parts, sync_folders
+from fgfast.io.write import commit, sweep_temp_files, sync_folders
 from fgfast.machine import available_cores
 from fgfast.pipeline.decoder_choice import choose_decoder
 from fgfast.pipeline.job import ConvertJob
@@ -148,7 +148,7 @@ def run(
     if mode not in MODES:
         raise UnknownNameError("mode", mode, MODES)
     with Output(plan.out, plan.dataset.folder) as output:
-        output.foresee(mode, plan.fingerprint)  # before models are loaded for nothing
+        output.preflight(mode, plan.fingerprint)  # before models are loaded for nothing
         plan = choose_decoder(plan, output, mode, in_process=in_process, deadline=deadline, on_message=on_message)
         job = convert_job(plan, output, cpu_threads)
         # A model that is missing is found out before anything is touched.
@@ -175,7 +175,7 @@ def run(
                 progress(dict(counts), len(plan.positions))
             workers.work(todo(plan, finished.keys()), collect)
             if workers.crashes():
-                sweep_parts(output.out)
+                sweep_temp_files(output.out)
             seconds = time.perf_counter() - begun
         plan = replace(plan, reasons=(*plan.reasons, *workers.messages))
         return finish(plan, output, resumed, seconds, stop.is_set(), cpu_threads)
@@ -245,8 +245,8 @@ def record(batch: list[Result], plan: Plan, output: Output) -> None:
     """
     temp_files = [files for result in batch if result.outcome.twin for files in result.temp_files]
     root = f"{output.out}{os.sep}"
-    output.ledger.set_meta({"settling": [path.removeprefix(root) for _, path in temp_files]})
-    settle(temp_files)
+    output.ledger.set_meta({"committing": [path.removeprefix(root) for _, path in temp_files]})
+    commit(temp_files)
     for result in batch:
         if not result.outcome.twin:
             key = result.outcome.key
@@ -301,16 +301,16 @@ def remember_run(output: Output, worked: int, seconds: float) -> dict[str, float
     """Add this run to those that made the twin, and sum them up; a run that found nothing to do does not count."""
     runs: list[dict[str, float]] = output.ledger.meta("runs") or []
     if worked:
-        runs.append({"worked": worked, "seconds": round(seconds, 3)})
+        runs.append({"processed": worked, "seconds": round(seconds, 3)})
         output.ledger.set_meta({"runs": runs})
     return {
         "runs": len(runs),
-        "worked": sum(run["worked"] for run in runs),
+        "processed": sum(run["processed"] for run in runs),
         "seconds": round(sum(run["seconds"] for run in runs), 3),
     }
 
 
-def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, Placement]]:
+def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, ImagePlacement]]:
     """Write COCO and Parquet, in one reading of the ledger; what the report shows, and where the images lie."""
     seen, placed = Summary((), samples), {}
     labels = {sample.key: sample.label for sample in plan.dataset.samples}
@@ -322,7 +322,7 @@ def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Su
             seen.add(o)
             if o.twin is not None:
                 assert o.size is not None and o.twin_size is not None
-                placed[o.key] = Placement(o.twin, o.offset, o.twin_size, o.size)
+                placed[o.key] = ImagePlacement(o.twin, o.offset, o.twin_size, o.size)
                 for write in add:
                     write(o)
     return seen, placed

@@ -12,7 +12,7 @@ import numpy as np
 from fgfast import ops
 from fgfast.config import Background, CropName, MaskFormat
 from fgfast.io.decode import decode, read_bytes
-from fgfast.io.write import encode, encode_mask, write_part
+from fgfast.io.write import encode, encode_mask, write_temp
 from fgfast.methods import ModelSpec
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.ops.flags import flags
@@ -207,8 +207,8 @@ class Write:
         assert work.cutout is not None and work.mask is not None
         suffix = self.suffix or PurePosixPath(work.twin).suffix.lower()
         path = self.images / work.twin
-        work.temp_files.append((write_part(path, encode(work.cutout.pixels, suffix, self.quality)), path))
+        work.temp_files.append((write_temp(path, encode(work.cutout.pixels, suffix, self.quality)), path))
         if self.mask_format == "png":
             mask = self.masks / work.mask_name
-            work.temp_files.append((write_part(mask, encode_mask(work.mask.bits)), mask))
+            work.temp_files.append((write_temp(mask, encode_mask(work.mask.bits)), mask))
         work.rle = ops.rle_encode(work.mask.bits)

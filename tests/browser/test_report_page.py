@@ -1,7 +1,7 @@
-"""The report in a real browser: what a person clicks does what it says, and nothing leaves the machine.
+"""The report in a real browser: its controls work, and it makes no network requests.
 
-A copy of the page gets one more script, which clicks and writes what it finds into the document; Chromium
-prints that.
+A copy of the page gets one more script, which clicks and writes its findings into the document; Chromium prints the
+document.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "twin").mkdir()
     outcomes, samples = run_of_six(root)
     path = root / "fgfast" / "report.html"
-    facts = {"made_with": {"dataset": "birds", "detector": "annotations"}, "result": {"seconds": 2.0}}
+    facts = {"fingerprint": {"dataset": "birds", "detector": "annotations"}, "result": {"seconds": 2.0}}
     write_report(
         path,
         facts=facts,
@@ -116,7 +116,7 @@ DRIVE = """<script>{
 
 
 def drive(page: Path, tmp_path: Path, steps: str) -> dict[str, Any]:
-    """What `steps` put into `found` inside the page. Only the policy's script hash is relaxed for it."""
+    """Run `steps` inside the page and return what they put into `found`. Only the policy's script hash is relaxed."""
     text = page.read_text(encoding="utf-8")
     text, relaxed = re.subn(r"script-src 'sha256-[^']+'", "script-src 'unsafe-inline'", text)
     assert relaxed == 1
@@ -138,11 +138,11 @@ def test_the_page_shows_the_run_and_no_foreign_script_runs(page: Path, tmp_path:
     copy.write_text(page.read_text(encoding="utf-8").replace("</body>", foreign), encoding="utf-8")
     dom = dump(copy, tmp_path)
     assert "<title>birds · fgfast report</title>" in dom
-    assert "Stopped early: 2 of 8 images not yet done." in dom
+    assert "Stopped early: 2 of 8 images remaining." in dom
     assert "it ends too early" in dom
     assert dom.count('class="card"') == 5
     assert "onerror=" in dom.split('id="cards"')[1].split("</ul>")[0]  # as text
-    assert dom.count('<img src="x"') + dom.count("<img src='x'") == 1  # the one that was put in here
+    assert dom.count('<img src="x"') + dom.count("<img src='x'") == 1  # the one added by this test
 
 
 def test_sorting(page: Path, tmp_path: Path) -> None:

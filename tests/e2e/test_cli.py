@@ -97,7 +97,7 @@ def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
     assert "2 of 4 images" in done.stdout
     assert not (tmp_path / "cub_fg").exists()
     content = json.loads(fgfast("convert", "--dataset", "cub", "--dry-run", "--json", cwd=tmp_path).stdout)
-    assert content["made_with"]["detector"] == "annotations"
+    assert content["fingerprint"]["detector"] == "annotations"
 
 
 def test_resume_says_what_was_done_before(tmp_path: Path) -> None:

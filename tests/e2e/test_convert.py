@@ -174,7 +174,7 @@ def test_coco_ledger_masks_and_run_json_agree(tmp_path: Path) -> None:
             mask = report.out / "fgfast/masks" / Path(outcome.key).with_suffix(".png")
             assert (pixels(mask, None) > 0).sum() == outcome.area
     facts = json.loads((report.out / "fgfast/run.json").read_text())
-    assert facts["made_with"]["segmenter"] == "box"
+    assert facts["fingerprint"]["segmenter"] == "box"
     assert facts["result"]["counts"]["done"] == 4
     assert facts["versions"]["fgfast"] == fgfast.__version__
 

@@ -32,8 +32,8 @@ def test_detic_and_sam_end_to_end(tmp_path: Path) -> None:
     assert outcome.quality is not None
     assert outcome.box is not None
     facts = json.loads((report.out / "fgfast/run.json").read_text())
-    assert facts["made_with"]["weights"] == {"detic": "random:0", "sam_vit_b": "random:0"}
-    assert facts["made_with"]["precision"] in ("fp32", "bf16")
+    assert facts["fingerprint"]["weights"] == {"detic": "random:0", "sam_vit_b": "random:0"}
+    assert facts["fingerprint"]["precision"] in ("fp32", "bf16")
     assert any("made up" in reason for reason in facts["choices"])
 
 

@@ -76,8 +76,8 @@ def test_one_device_cannot_be_split() -> None:
 class Recorded(Output):
     """An output folder of which only what is recorded counts."""
 
-    def __init__(self, made_with: dict[str, Any] | None) -> None:
-        self._recorded = made_with
+    def __init__(self, fingerprint: dict[str, Any] | None) -> None:
+        self._recorded = fingerprint
 
     def recorded(self) -> dict[str, Any] | None:
         return self._recorded
@@ -90,7 +90,7 @@ def settled(recorded: dict[str, Any] | None, mode: Any, monkeypatch: pytest.Monk
     @dataclass(frozen=True)
     class Plan:
         settings: Settings
-        made_with: dict[str, Any]
+        fingerprint: dict[str, Any]
         reasons: tuple[str, ...] = ()
         selected: tuple[Any, ...] = ()
         dataset: Any = None
@@ -106,7 +106,7 @@ def settled(recorded: dict[str, Any] | None, mode: Any, monkeypatch: pytest.Monk
 
 def test_a_decoder_is_tried_once_and_kept_when_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, said = settled(None, "auto", monkeypatch)
-    assert plan.settings.decoder == plan.made_with["decoder"] == "nvjpeg"
+    assert plan.settings.decoder == plan.fingerprint["decoder"] == "nvjpeg"
     assert said == list(plan.reasons) == ["decoder nvjpeg: it was the fastest"]
     plan, said = settled({"decoder": "dali"}, "auto", monkeypatch)
     assert plan.settings.decoder == "dali" and said == ["decoder dali: as in the run that is gone on with"]

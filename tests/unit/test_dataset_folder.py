@@ -15,7 +15,7 @@ from layouts import HEIGHT, WIDTH, make_image, placements, text
 
 from fgfast.datasets.box_tables import read_table, rewrite_table
 from fgfast.datasets.folder import Folder
-from fgfast.datasets.layout import Placement
+from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, UsageError
 
 
@@ -67,7 +67,7 @@ def test_names_that_cannot_be_keys_are_counted(tmp_path: Path) -> None:
     assert dataset.ignored == 2
 
 
-def test_an_empty_folder_says_what_was_expected(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     text(tmp_path / "jpg", "")
     with pytest.raises(UsageError, match=r"no image in .*1 other files.*\.jpg"):
         Folder.open(tmp_path)
@@ -106,7 +106,7 @@ def test_hugging_face_lines(tmp_path: Path, shape: str) -> None:
     assert len(dataset.samples[1].boxes) == 0
 
     key = "train/cat/a.png"
-    moved = {key: Placement("train/cat/a.webp", (4, 5), (20, 16), (WIDTH, HEIGHT))}
+    moved = {key: ImagePlacement("train/cat/a.webp", (4, 5), (20, 16), (WIDTH, HEIGHT))}
     dataset.write_annotations(tmp_path / "out", moved)
     (line,) = (tmp_path / "out/train/metadata.jsonl").read_text().splitlines()
     twin = json.loads(line)
@@ -166,7 +166,7 @@ def test_any_name_survives_the_csv(tmp_path_factory: pytest.TempPathFactory, fou
     root = tmp_path_factory.mktemp("root")
     quoted = ['"' + name.replace('"', '""') + '"' for name in found]
     text(root / "boxes.csv", "path,x0,y0,x1,y1", *(f"{name},1,2,3,4" for name in quoted))
-    place = {name: Placement(name, (1, 1), (9, 9), (10, 10)) for name in found}
+    place = {name: ImagePlacement(name, (1, 1), (9, 9), (10, 10)) for name in found}
     rewrite_table(root, "boxes.csv", root / "out" / "boxes.csv", place)
     rows = read_table(root / "out", "boxes.csv")
     assert [(row.key, row.boxes) for row in rows] == [(name, ((0, 1, 2, 3),)) for name in found]

@@ -1,4 +1,4 @@
-"""What is particular to each annotated layout."""
+"""Tests of single annotated layouts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from layouts import SHARED, placements
 from PIL import Image
 
 from fgfast.datasets import open_dataset
-from fgfast.datasets.layout import Placement
+from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, UnknownNameError
 
 
@@ -33,7 +33,7 @@ class TestCub:
         dataset, out = open_dataset("cub", root=layouts.cub(tmp_path)), tmp_path / "out"
         some = placements(dataset, (4, 5), (20, 16), without=(dataset.samples[1].key,))
         key = dataset.samples[0].key
-        some[key] = Placement(key, (0, 0), (48, 36), (48, 36))
+        some[key] = ImagePlacement(key, (0, 0), (48, 36), (48, 36))
         dataset.write_annotations(out, some)
         assert lines(out / "train_test_split.txt") == ["1 1", "7 1", "9 0"]
         boxes = ["1 8.0 6.0 24.0 20.0", "7 4.0 1.0 16.0 15.0", "9 4.0 1.0 16.0 15.0"]
@@ -117,11 +117,11 @@ class TestCub:
         crop = {}
         for sample in dataset.samples:
             x0, y0, x1, y1 = (int(v) for v in sample.boxes[0])
-            crop[sample.key] = Placement(sample.key, (x0, y0), (x1 - x0, y1 - y0), sizes[sample.key])
+            crop[sample.key] = ImagePlacement(sample.key, (x0, y0), (x1 - x0, y1 - y0), sizes[sample.key])
         dataset.write_annotations(tmp_path / "CUB_200_2011", crop)
         for sample in open_dataset("cub", root=tmp_path).samples:
             assert sample.boxes.tolist() == [[0, 0, *crop[sample.key].size]]
-        same = {key: Placement(key, (0, 0), size, size) for key, size in sizes.items()}
+        same = {key: ImagePlacement(key, (0, 0), size, size) for key, size in sizes.items()}
         for path in dataset.write_annotations(tmp_path / "same", same):
             assert path.read_bytes() == (dataset.root / path.relative_to(tmp_path / "same")).read_bytes()
 
@@ -230,7 +230,7 @@ class TestAircraft:
         assert lines(out / "data/variants.txt") == ["707-320", "F-16A/B"]
         assert (out / "README.md").is_file()
 
-    def test_a_image_in_train_and_test_is_refused(self, tmp_path: Path) -> None:
+    def test_an_image_in_train_and_test_is_refused(self, tmp_path: Path) -> None:
         root = layouts.aircraft(tmp_path)
         layouts.text(root / "data/images_variant_test.txt", "0034309 F-16A/B")
         with pytest.raises(DatasetError, match="listed twice"):
@@ -367,7 +367,7 @@ class TestFlowers:
             ("00003", "2", "test"),
         ]
 
-    def test_positions_stay_when_a_image_is_missing(self, tmp_path: Path) -> None:
+    def test_positions_stay_when_an_image_is_missing(self, tmp_path: Path) -> None:
         dataset, out = open_dataset("flowers", root=layouts.flowers(tmp_path)), tmp_path / "out"
         dataset.write_annotations(out, placements(dataset, without=("jpg/image_00003.jpg", "jpg/image_00005.jpg")))
         sets = scipy.io.loadmat(out / "setid.mat")

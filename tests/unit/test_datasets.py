@@ -1,4 +1,4 @@
-"""What holds for every layout: reading, twins with and without changes, finding by name and by path."""
+"""Tests of every layout: reading, twins with and without changes, finding by name and by path."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from layouts import BUILDERS, HEIGHT, SUBJECT, WIDTH, cub, files_below, flowers,
 
 from fgfast import datasets
 from fgfast.datasets.annotation_files import move_box, pixels_from_box, rewrite_lines, safe_key
-from fgfast.datasets.layout import Placement
+from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
 
 BOXLESS = {"waterbirds", "flowers"}
-# A crop of every image: 4 columns and 5 rows off the top left, 20 x 16 pixels of it kept.
+# A crop of every image: 20 x 16 pixels, 4 columns and 5 rows from the top left.
 OFFSET, SIZE = (4, 5), (20, 16)
 MOVED = (4.0, 1.0, 20.0, 16.0)
 
@@ -155,7 +155,7 @@ def test_search_goes_through_the_variable_first(tmp_path: Path, monkeypatch: pyt
     assert datasets.find("cub") == there / "CUB_200_2011"
 
 
-def test_what_was_not_found_says_where_and_how(tmp_path: Path) -> None:
+def test_a_data_set_that_is_not_found_is_refused_with_instructions(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError) as error:
         datasets.find("cub", [tmp_path])
     message = str(error.value)
@@ -164,7 +164,7 @@ def test_what_was_not_found_says_where_and_how(tmp_path: Path) -> None:
     assert "--download cub" in message
 
 
-def test_errors_say_what_is_allowed(tmp_path: Path) -> None:
+def test_errors_name_what_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'cub'"):
         datasets.open_dataset("cubb")
     with pytest.raises(UsageError, match=r"images\.txt"):
@@ -213,7 +213,7 @@ def test_a_moved_box_lies_in_the_twin_and_covers_what_it_covered(
     a: float, b: float, c: float, d: float, offset: tuple[int, int], width: int, height: int
 ) -> None:
     box = (min(a, c), min(b, d), max(a, c), max(b, d))
-    placement = Placement("k", offset, (width, height), (WIDTH, HEIGHT))
+    placement = ImagePlacement("k", offset, (width, height), (WIDTH, HEIGHT))
     x0, y0, x1, y1 = move_box(box, placement)
     assert 0 <= x0 <= x1 <= width
     assert 0 <= y0 <= y1 <= height

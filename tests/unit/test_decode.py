@@ -1,4 +1,4 @@
-"""Every odd file has one defined outcome, and what can be decoded equals what the usual loader shows."""
+"""Every odd file has one defined outcome, and decoded pixels equal those of the usual loader."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_truncated_jpeg_is_called_truncated() -> None:
     assert reason(data[: len(data) // 2]) == "truncated"
 
 
-def test_what_is_no_image_is_said_to_be_none() -> None:
+def test_a_file_that_is_not_an_image_is_refused() -> None:
     assert reason(b"<html>404 not found</html>") == "not an image"
 
 
@@ -179,5 +179,5 @@ def test_real_images_turned_by_exif_look_alike(number: int) -> None:
     folder = ODD / "exif_orientation" / "recurser"
     upright = decode(read_bytes(folder / "Portrait_1.jpg"), "1", True).pixels.astype(int)
     turned = decode(read_bytes(folder / f"Portrait_{number}.jpg"), "n", True).pixels.astype(int)
-    # The files carry a large digit in the middle; everything else is the same scene.
+    # A large digit in the middle differs between the files; the rest is the same scene.
     assert np.abs(turned - upright).mean() < 12

@@ -1,4 +1,4 @@
-"""All decoders give one file the same image, or the same error; a bad file is nothing to its neighbours."""
+"""All decoders give one file the same image, or the same error; a bad file does not affect its neighbours."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from fgfast.io.decode import decode
 from fgfast.io.decoders import GATE_IOU, CpuDecoder, Decoder, available, decoder, judge, rates
 from fgfast.records import Image, UInt8
 
-# Pillow's, on damaged metadata; torchvision's, which calls its decoders deprecated.
+# Pillow warns about damaged metadata, torchvision about its deprecated decoders.
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore:.*TorchCodec")]
 
 ODD_FILES = SHARED / "oddfiles"
 PLAIN, ODD, DAMAGED = odd_images.plain(), odd_images.odd(), odd_images.damaged()
 
-# Grey levels by which whole images may differ from the CPU decoder's. DALI on the CPU is libjpeg-turbo with the exact
-# transform: measured 0. Of the GPU's decoders nothing has been measured yet (None): their chroma may be far off on
-# edges, so only the mean is bounded, at a fraction of what wrong colours or a wrong turn would give.
+# Largest difference from the CPU decoder's pixels, in grey levels. DALI on the CPU is libjpeg-turbo with the exact
+# transform: 0 was measured. GPU decoders have not been measured yet (None): their chroma may be far off on edges, so
+# only the mean is bounded, at a fraction of what wrong colours or a wrong orientation would give.
 LARGEST = {"dali_cpu": 0, "dali": None, "nvjpeg": None, "batched": 0}
 MEAN = 8.0
-# Their libraries are libjpeg-turbo, so that damage which they overlook looks alike as well.
+# Decoders whose library is libjpeg-turbo, so that damage that they overlook gives the same pixels, too.
 ON_CPU = ("batched", "dali_cpu")
 
 
 class FakeLibrary:
-    """Stands in for a GPU's library: simplejpeg, which refuses all files of a batch for one that it warns about.
+    """A stand-in for a GPU's library: simplejpeg, which refuses all files of a batch for one that it warns about.
 
     Attributes:
-        batches: how many files each call had.
-        works: False is a device that has failed.
+        batches: number of files of each call.
+        works: False simulates a failed device.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class FakeLibrary:
 
 @pytest.fixture(scope="module", params=["batched", "dali_cpu", "dali", "nvjpeg"])
 def ours(request: pytest.FixtureRequest) -> Iterator[Decoder]:
-    """Each decoder that works here, beside the CPU's."""
+    """Each decoder that works on this machine, except the CPU's."""
     if request.param == "batched":
         made: Decoder = BatchedDecoder("batched", FakeLibrary(), 4, CpuDecoder())
     else:
@@ -102,7 +102,7 @@ def assert_same(found: Image | SampleError, wanted: Image | SampleError, name: s
 def test_one_file_has_one_outcome(ours: Decoder, turn: bool) -> None:
     for name, data in (PLAIN | ODD).items():
         (found,) = ours([data], ["x.jpg"], turn)
-        # What is odd was decoded by the CPU, on every decoder.
+        # Every decoder leaves odd files to the CPU.
         assert_same(found, reference(data, turn), name, 0 if name in ODD else LARGEST[ours.name])
 
 
@@ -115,7 +115,7 @@ def test_plain_jpegs_are_the_librarys_and_odd_ones_are_not(ours: Decoder) -> Non
 
 
 @pytest.mark.parametrize("turn", [False, True], ids=["stored", "turned"])
-def test_a_bad_file_is_nothing_to_its_neighbours(ours: Decoder, turn: bool) -> None:
+def test_a_bad_file_does_not_affect_its_neighbours(ours: Decoder, turn: bool) -> None:
     good = list(PLAIN.values())[:7]
     names = [f"{n}.jpg" for n in range(8)]
     alone = ours(good, names[:7], turn)
@@ -169,10 +169,10 @@ def test_any_number_of_files_keeps_its_order(ours: Decoder) -> None:
 def test_threads_may_share_a_decoder(ours: Decoder) -> None:
     files = [PLAIN["4:2:0"], ODD["PNG"], DAMAGED["senseless tables"], PLAIN["grey"]]
     found: list[list[Image | SampleError]] = []
-    crew = [threading.Thread(target=lambda: found.append(ours(files, ["x.jpg"] * 4, False))) for _ in range(4)]
-    for thread in crew:
+    threads = [threading.Thread(target=lambda: found.append(ours(files, ["x.jpg"] * 4, False))) for _ in range(4)]
+    for thread in threads:
         thread.start()
-    for thread in crew:
+    for thread in threads:
         thread.join()
     assert len(found) == 4
     for results in found:
@@ -204,9 +204,9 @@ def test_a_device_that_fails_is_an_error_and_not_a_slow_run() -> None:
     library = FakeLibrary()
     broken = BatchedDecoder("fake", library, 4, CpuDecoder())
     library.works = False
-    with pytest.raises(DeviceFailedError, match=r"fake does not work any more.*illegal memory access.*--decoder cpu"):
+    with pytest.raises(DeviceFailedError, match=r"fake no longer works.*illegal memory access.*--decoder cpu"):
         broken([PLAIN["4:2:0"]] * 3, ["x"] * 3, False)
-    # What never reaches the device still has its outcome.
+    # A file that never reaches the device still has its outcome.
     assert isinstance(broken([ODD["PNG"]], ["x"], False)[0], Image)
 
 
@@ -220,7 +220,7 @@ def test_images_of_a_wrong_size_are_not_believed() -> None:
 
 
 def test_nvjpeg_hands_on_what_torchvision_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against a fake of torchvision on a GPU."""
+    """nvJPEG's decoder is tested against a fake of torchvision on a GPU."""
     torch = pytest.importorskip("torch")
 
     def decode_jpeg(files: list, mode: str, device: str) -> list:
@@ -243,16 +243,16 @@ def test_nvjpeg_hands_on_what_torchvision_gives(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("name", "device", "error", "says"),
+    ("name", "device", "error", "message"),
     [
         ("turbo", "cpu", UnknownNameError, "dali_cpu"),
-        ("auto", "cpu", UsageError, "measuring"),
+        ("auto", "cpu", UsageError, "measurement"),
         ("dali", "cpu", UsageError, "CUDA device, not cpu"),
         ("nvjpeg", "mps", UsageError, "CUDA device, not mps"),
     ],
 )
-def test_what_cannot_be_made(name: str, device: str, error: type[Exception], says: str) -> None:
-    with pytest.raises(error, match=says):
+def test_impossible_decoders_are_refused(name: str, device: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         decoder(name, device)
     with pytest.raises(UsageError, match="not 0 and None"):
         decoder("cpu", threads=0)

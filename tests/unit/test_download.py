@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine: whole, broken off, wrong, hostile."""
+"""Downloads from a server on this machine: whole, interrupted, wrong, hostile."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tar_of(folder: Path, inside: str = "") -> bytes:
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, mirror: Mirror, name: str, contents: list[bytes]) -> None:
-    """Let `name` come from the mirror, with the digests of what it serves."""
+    """Serve the files of `name` from the mirror, with the digests of their contents."""
     served = []
     for official, content in zip(module.RESOURCES[name], contents, strict=True):
         served.append(replace(official, digest=f"md5:{hashlib.md5(content).hexdigest()}"))
@@ -50,12 +50,12 @@ def serve(monkeypatch: pytest.MonkeyPatch, mirror: Mirror, name: str, contents: 
     monkeypatch.setitem(module.RESOURCES, name, tuple(served))
 
 
-def test_a_file_is_fetched_and_progress_told(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_file_is_fetched_and_progress_reported(mirror: Mirror, tmp_path: Path) -> None:
     mirror.files["some.bin"] = CONTENT
-    told: list[tuple[str, int, int | None]] = []
-    path = fetch(resource(), tmp_path, lambda *args: told.append(args))
+    reported: list[tuple[str, int, int | None]] = []
+    path = fetch(resource(), tmp_path, lambda *args: reported.append(args))
     assert path.read_bytes() == CONTENT
-    assert told[-1] == ("some.bin", len(CONTENT), len(CONTENT))
+    assert reported[-1] == ("some.bin", len(CONTENT), len(CONTENT))
     assert [p.name for p in tmp_path.iterdir()] == ["some.bin"]
     fetch(resource(), tmp_path)
     assert len(mirror.asked) == 1
@@ -70,7 +70,7 @@ def test_a_broken_transfer_is_resumed(mirror: Mirror, tmp_path: Path, ranges: bo
     assert mirror.asked == [None, f"bytes={half}-", f"bytes={second}-"]
 
 
-def test_it_is_given_up_after_three_more_tries_and_taken_up_later(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_transfer_fails_after_three_retries_and_is_resumed_later(mirror: Mirror, tmp_path: Path) -> None:
     mirror.files["some.bin"], mirror.breaks = CONTENT, 4
     with pytest.raises(DownloadError, match=r"some\.bin: the transfer broke off.*FGFAST_MIRROR"):
         fetch(resource(), tmp_path)
@@ -80,7 +80,7 @@ def test_it_is_given_up_after_three_more_tries_and_taken_up_later(mirror: Mirror
     assert len(mirror.asked) == 5
 
 
-def test_a_part_that_is_whole_or_too_long(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_partial_file_that_is_whole_or_too_long(mirror: Mirror, tmp_path: Path) -> None:
     mirror.files["some.bin"] = CONTENT
     for part in (CONTENT, CONTENT + b"more"):
         (tmp_path / "some.bin.part").write_bytes(part)
@@ -97,7 +97,7 @@ def test_errors_of_the_server(mirror: Mirror, tmp_path: Path) -> None:
     assert len(mirror.asked) == 4
 
 
-def test_nobody_answers(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FGFAST_MIRROR", "http://127.0.0.1:1")
     with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:1/some\.bin: .*refused"):
         fetch(resource(), tmp_path)
@@ -168,7 +168,7 @@ def test_an_archive_of_something_else_leaves_nothing(
     assert not (tmp_path / "data/CUB_200_2011").exists()
 
 
-def test_data_sets_without_an_address_say_how_to_get_them(tmp_path: Path) -> None:
+def test_data_sets_without_an_address_are_refused_with_instructions(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="pytorch/vision/issues/7545"):
         download("cars", tmp_path)
     (tmp_path / "CUB_200_2011").mkdir()

@@ -1,4 +1,4 @@
-"""What describes a twin as a whole is written piece by piece: the same bytes as at once, in memory that stays flat."""
+"""The files about a whole twin are streamed: the bytes are the same as at once, and memory stays flat."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def mask(number: int) -> bytes:
 
 
 def outcome(n: int, crop: bool = False) -> Outcome:
-    """One of a run of which some are flagged, some failed, some have odd names, and with `crop` some are cropped."""
+    """One outcome of a run in which some are flagged, some failed, some oddly named, and with `crop` some cropped."""
     name = f'{n % 9}/{n:06}"é\u2028.jpg' if n % 50 == 3 else f"{n % 9}/{n:06}.jpg"
     seconds = {"decode": n / 1000, "write": 0.001}
     if n % 31 == 5:
@@ -72,7 +72,7 @@ def written(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
 
 
 def labels(count: int) -> dict[str, str]:
-    """Some samples have no class, so that there is one more."""
+    """Labels of all samples; some have none, which adds the class "unlabelled"."""
     return {outcome(n).key: CLASSES[n % 7] if n % 10 else "" for n in range(count)}
 
 
@@ -81,7 +81,7 @@ def samples(count: int, root: Path) -> dict[str, Sample]:
 
 
 def instances_at_once(outcomes: list[Outcome], names: dict[str, str]) -> bytes:
-    """The same file from pixels, by json.dumps of the whole."""
+    """The expected file, from pixels and by one json.dumps."""
     numbers = {name: n for n, name in enumerate(CLASSES, 1)}
     images, annotations = [], []
     for number, o in enumerate(outcomes, 1):
@@ -198,7 +198,7 @@ def write_all(ledger: Ledger, folder: Path, names: dict[str, str], known: dict[s
 
 def test_memory_stays_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyarrow")
-    # Everything that has a limit reaches it with few rows.
+    # With these limits few rows fill every buffer.
     for module, limit, value in (
         (coco, "_AT_ONCE", 64),
         (coco, "_PARQUET_ROWS", 64),
@@ -216,14 +216,14 @@ def test_memory_stays_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             write_all(ledger, tmp_path, names, known)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-    # The first run also holds what is made once: modules, schemas, caches.
+    # The first run also allocates modules, schemas and caches.
     assert peaks[2] < peaks[1] * 1.05
     assert (tmp_path / "instances.json").stat().st_size > 2 * peaks[2]
 
 
 @pytest.mark.parametrize("name", ["instances.json", "masks.parquet"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_what_cannot_be_finished_leaves_the_old_file(error: BaseException, name: str, tmp_path: Path) -> None:
+def test_an_interrupted_file_leaves_the_old_one(error: BaseException, name: str, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     path = tmp_path / name
     path.write_bytes(b"old")

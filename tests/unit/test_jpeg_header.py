@@ -1,4 +1,4 @@
-"""Which JPEGs are plain, so that decoders which know nothing else may have them."""
+"""Plain JPEGs, which every decoder gets, are distinguished from odd ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fgfast.io.jpeg_header import read_plain
 PLAIN, ODD, DAMAGED = odd_images.plain(), odd_images.odd(), odd_images.damaged()
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's
 
-# Their structure is whole: one is kept apart for its size, the other where images are turned.
+# Odd files with an intact structure: the size makes one odd, the orientation in XMP the other.
 NOT_BY_STRUCTURE = {"bomb", "turned by XMP"}
 
 

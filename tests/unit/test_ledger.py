@@ -12,6 +12,7 @@ import pytest
 
 from fgfast.errors import OutputLockedError, OutputRefusedError
 from fgfast.io.ledger import Ledger, OutputLock
+from fgfast.io.output import Mode, Output
 from fgfast.records import Outcome
 
 
@@ -64,18 +65,18 @@ def test_a_retried_sample_has_one_outcome(tmp_path: Path) -> None:
 
 def test_values_are_kept_in_the_transaction_of_the_rows(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        ledger.set_meta({"settling": ["a"], "other": 1})
+        ledger.set_meta({"committing": ["a"], "other": 1})
         statements: list[str] = []
         ledger._db.set_trace_callback(statements.append)
-        ledger.record([(0, done("a"))], {"settling": ["b", "c"]})
+        ledger.record([(0, done("a"))], {"committing": ["b", "c"]})
         ledger._db.set_trace_callback(None)
         assert [s for s in statements if s in ("BEGIN", "COMMIT")] == ["BEGIN", "COMMIT"]
-        assert (ledger.meta("settling"), ledger.meta("other")) == (["b", "c"], 1)
+        assert (ledger.meta("committing"), ledger.meta("other")) == (["b", "c"], 1)
         with pytest.raises(sqlite3.IntegrityError):
-            ledger.record([(1, done("b")), (2, replace(done("c"), stage=None))], {"settling": []})  # type: ignore[arg-type]
+            ledger.record([(1, done("b")), (2, replace(done("c"), stage=None))], {"committing": []})  # type: ignore[arg-type]
     with Ledger(tmp_path / "l.sqlite") as ledger:
         assert [o.key for o in ledger.outcomes()] == ["a"]
-        assert ledger.meta("settling") == ["b", "c"]
+        assert ledger.meta("committing") == ["b", "c"]
 
 
 def test_the_ledger_does_not_limit_the_pipeline(tmp_path: Path) -> None:
@@ -83,12 +84,12 @@ def test_the_ledger_does_not_limit_the_pipeline(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l.sqlite") as ledger:
         start = time.perf_counter()
         for batch in batches:
-            ledger.record(batch, {"settling": [o.key for _, o in batch]})
+            ledger.record(batch, {"committing": [o.key for _, o in batch]})
         # 2,000 images per second are wanted; a fast disk takes 30,000.
         assert 4096 / (time.perf_counter() - start) > 2000
 
 
-def test_strangers_files_are_not_touched(tmp_path: Path) -> None:
+def test_foreign_files_are_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not a database, but long enough to look at" * 40)
     sqlite3.connect(tmp_path / "other").execute("CREATE TABLE x (y)")
     for name in ("text", "other"):
@@ -98,7 +99,23 @@ def test_strangers_files_are_not_touched(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == before
 
 
-def test_an_outcome_says_what_it_is() -> None:
+@pytest.mark.parametrize("mode", ["auto", "resume", "overwrite"])
+def test_a_ledger_of_another_version_is_refused_and_kept(mode: Mode, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "fgfast" / "ledger.sqlite"
+    path.parent.mkdir(parents=True)
+    with Ledger(path) as ledger:
+        ledger._db.execute("PRAGMA user_version = 1")
+    before = path.read_bytes()
+    refused = r"ledger version 1, but this fgfast reads only version 2; choose another --out, or delete this output"
+    with Output(tmp_path / "out", "twin") as output:
+        with pytest.raises(OutputRefusedError, match=refused):
+            output.preflight(mode, {})
+        with pytest.raises(OutputRefusedError, match=refused):
+            output.open(mode, {}, tmp_path / "in")
+    assert path.read_bytes() == before
+
+
+def test_an_outcome_is_checked() -> None:
     with pytest.raises(ValueError, match="done needs twin"):
         Outcome(key="a", status="done", stage="write")
     with pytest.raises(ValueError, match="failed has no twin"):

@@ -63,7 +63,7 @@ def test_every_bit_is_kept(shape: tuple[int, int], density: float, each_deflater
     np.testing.assert_array_equal(grey, bits * np.uint8(255))
 
 
-def test_arrays_that_do_not_lie_in_order_are_taken_as_they_look(each_deflater: str) -> None:
+def test_arrays_that_are_not_contiguous_keep_every_pixel(each_deflater: str) -> None:
     pixels = noise(30, 40, 4)
     np.testing.assert_array_equal(read(encode_png(pixels[::-2, 3:20, :3])), pixels[::-2, 3:20, :3])
     np.testing.assert_array_equal(read(encode_bilevel((pixels[..., 0] > 90).T)), (pixels[..., 0] > 90).T)
@@ -74,7 +74,7 @@ ENCODERS = [lambda h, w: encode_png(noise(h, w, 3)), lambda h, w: encode_bilevel
 
 @pytest.mark.parametrize("make", ENCODERS, ids=["image", "mask"])
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
-def test_a_image_without_pixels_is_refused(make: Callable[[int, int], bytes], shape: tuple[int, int]) -> None:
+def test_an_image_without_pixels_is_refused(make: Callable[[int, int], bytes], shape: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"not {shape[1]} x {shape[0]}"):
         make(*shape)
 
@@ -101,6 +101,6 @@ def test_a_black_background_costs_next_to_nothing(each_deflater: str) -> None:
     assert 40 * 40 * 3 < len(encode_png(pixels)) < pixels.nbytes / 50
 
 
-def test_what_deflates_is_told(each_deflater: str) -> None:
+def test_the_deflater_is_named(each_deflater: str) -> None:
     assert deflater().split()[0] == each_deflater
     assert versions()["deflate"] == deflater()

@@ -18,13 +18,13 @@ from fgfast.records import Outcome, Sample, Status
 
 HOSTILE = "</script><script>alert(1)</script><img src=\"https://evil.example/x\" onerror='x'>&{{title}}.jpg"
 FACTS = {
-    "made_with": {
+    "fingerprint": {
         "dataset": "<b>cub</b>",
         "detector": "annotations",
         "segmenter": "box",
         "background": "white",
     },
-    "result": {"worked": 3, "seconds": 4.0, "ratio": float("nan")},
+    "result": {"processed": 3, "seconds": 4.0, "ratio": float("nan")},
     "choices": ["one", "two"],
     "finished": "2025-01-02T03:04:05+00:00",
 }
@@ -107,7 +107,7 @@ def test_counts_and_what_is_left_add_up_to_the_total(tmp_path: Path) -> None:
     assert sum(sum(row[1:]) for row in shown["classes"]) == 5
 
 
-def test_charts_say_what_the_ledger_says(tmp_path: Path) -> None:
+def test_charts_show_the_ledger(tmp_path: Path) -> None:
     shown = content(report(tmp_path, MIXED))
     assert shown["stages"] == [["decode", pytest.approx(0.752), 0.25], ["mask", 1.5, 0.5]]
     assert shown["shares"]["flagged"][5] == 1  # 300 of 1200 pixels
@@ -251,7 +251,7 @@ def test_twenty_thousand_rows_are_streamed_into_a_small_page(tmp_path: Path) -> 
     shown = content(path.read_text(encoding="utf-8"))
     assert len(shown["gallery"]) == 240
     assert (len(shown["classes"]), shown["class_count"]) == (1000, 20_000)
-    assert all(row[1] == 0 for row in shown["classes"])  # those with doubts first
+    assert all(row[1] == 0 for row in shown["classes"])  # flagged and failed ones first
 
 
 def test_an_empty_run_has_a_page(tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ from PIL import Image as pillow
 
 from fgfast.errors import ImageRefusedError, OutputFailedError
 from fgfast.io import write
-from fgfast.io.write import encode, encode_mask, settle, sweep_parts, sync_folders, twin_names, write_file, write_part
+from fgfast.io.write import (
+    commit,
+    encode,
+    encode_mask,
+    sweep_temp_files,
+    sync_folders,
+    twin_names,
+    write_file,
+    write_temp,
+)
 
 
 def read(data: bytes) -> pillow.Image:
@@ -109,27 +118,27 @@ def test_a_failing_disk_is_an_error_that_names_the_file(
     monkeypatch.setattr(os, "fsync", full)
     monkeypatch.setattr(write, "_syncfs", lambda: None)
     paths = [tmp_path / f"{n}.bin" for n in range(count)]
-    parts = [(write_part(path, b"data"), path) for path in paths]
+    temps = [(write_temp(path, b"data"), path) for path in paths]
     with pytest.raises(OutputFailedError, match=r"0\.bin.*No space left"):
-        settle(parts)
+        commit(temps)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parts_of_a_killed_run_are_swept(tmp_path: Path) -> None:
+def test_temp_files_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / ".fgfast-12-3.part").write_bytes(b"half")
     (tmp_path / "a" / "kept.part").write_bytes(b"not ours")
-    assert sweep_parts(tmp_path) == 1
+    assert sweep_temp_files(tmp_path) == 1
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["kept.part"]
 
 
-def test_many_parts_are_settled_at_once(tmp_path: Path) -> None:
-    parts = []
+def test_many_temp_files_are_committed_at_once(tmp_path: Path) -> None:
+    temps = []
     for n in range(40):
         path = tmp_path / f"{n % 3}" / f"{n}.bin"
-        parts.append((write_part(path, bytes([n])), path))
+        temps.append((write_temp(path, bytes([n])), path))
     assert not list(tmp_path.rglob("*.bin"))
-    settle(parts)
+    commit(temps)
     assert {p.name: p.read_bytes() for p in tmp_path.rglob("*.*")} == {f"{n}.bin": bytes([n]) for n in range(40)}
 
 
@@ -140,12 +149,12 @@ def test_content_is_synced_before_it_is_renamed_and_names_after(
 ) -> None:
     order: list[str] = []
     fsync, replace, syncfs = os.fsync, os.replace, write._syncfs() if at_once else None
-    parts = [(write_part(tmp_path / f"{n}", b"x"), tmp_path / f"{n}") for n in range(count)]
+    temps = [(write_temp(tmp_path / f"{n}", b"x"), tmp_path / f"{n}") for n in range(count)]
     monkeypatch.setattr(os, "fsync", lambda handle: (order.append("sync"), fsync(handle)))
     monkeypatch.setattr(os, "replace", lambda old, new: (order.append("rename"), replace(old, new)))
     flush = None if syncfs is None else lambda handle: order.append("sync") or syncfs(handle)
     monkeypatch.setattr(write, "_syncfs", lambda: flush)
-    settle(parts)
+    commit(temps)
     first, last = order.index("rename"), len(order) - 1 - order[::-1].index("rename")
     assert order[:first] == ["sync"] * (1 if flush or count == 1 else count)
     assert "sync" not in order[first:last]
@@ -161,7 +170,7 @@ def test_many_folders_are_synced_at_once(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "fsync", lambda handle: (synced.append("one"), fsync(handle)))
     monkeypatch.setattr(write, "_syncfs", lambda: lambda handle: synced.append("all") or syncfs(handle))
     paths = [tmp_path / f"{n}" / "x" for n in range(40)]
-    settle([(write_part(path, b"x"), path) for path in paths])
+    commit([(write_temp(path, b"x"), path) for path in paths])
     assert synced == ["all", "all"]
     assert all(path.read_bytes() == b"x" for path in paths)
     sync_folders([path.parent for path in paths[:3]])
