@@ -99,9 +99,9 @@ class Image:
         _check(self, "pixels", self.pixels, np.uint8, (None, None, 3))
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
-        return self.pixels.shape[1], self.pixels.shape[0]
+    def size(self) -> Size:
+        """Height and width in pixels."""
+        return Size(*self.pixels.shape[:2])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,9 +180,9 @@ class Cutout:
         _check(self, "pixels", self.pixels, np.uint8, (None, None, channels))
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
-        return self.pixels.shape[1], self.pixels.shape[0]
+    def size(self) -> Size:
+        """Height and width in pixels."""
+        return Size(*self.pixels.shape[:2])
 
 
 OtherBox = tuple[float, float, float, float, float, str]
@@ -200,8 +200,8 @@ class Outcome:
         reasons: the flags, or the one reason of a failure.
         detail: a sentence for a person; empty for done.
         twin: key of the written image in the twin; None where none was written.
-        size: (width, height) of the stored image.
-        twin_size: (width, height) of the written image.
+        size: of the stored image, in pixels.
+        twin_size: of the written image, in pixels.
         offset: (x, y) of the written image's top-left pixel in the stored image.
         box: the prompt, (4,) float32 in pixels of the stored image.
         box_reason: the reason for choosing this box.
@@ -218,8 +218,8 @@ class Outcome:
     reasons: tuple[str, ...] = ()
     detail: str = ""
     twin: str | None = None
-    size: tuple[int, int] | None = None
-    twin_size: tuple[int, int] | None = None
+    size: Size | None = None
+    twin_size: Size | None = None
     offset: tuple[int, int] = (0, 0)
     box: Float32 | None = None
     box_reason: str = ""

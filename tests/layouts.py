@@ -15,11 +15,13 @@ import scipy.io
 from PIL import Image
 
 from fgfast.datasets.layout import Dataset, ImagePlacement
+from fgfast.records import Size
 
 # Photographs beside the repository; tests that need them skip where they are absent.
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "photos"
 
 WIDTH, HEIGHT = 48, 36
+SIZE = Size(HEIGHT, WIDTH)
 # x0 y0 x1 y1, continuous.
 SUBJECT = (8, 6, 32, 26)
 
@@ -272,7 +274,7 @@ BUILDERS: Mapping[str, Callable[[Path], Path]] = {
 def placements(
     dataset: Dataset,
     offset: tuple[int, int] = (0, 0),
-    size: tuple[int, int] = (WIDTH, HEIGHT),
+    size: Size = SIZE,
     suffix: str | None = None,
     without: tuple[str, ...] = (),
 ) -> dict[str, ImagePlacement]:
@@ -282,7 +284,7 @@ def placements(
             sample.key if suffix is None else str(Path(sample.key).with_suffix(suffix)),
             offset,
             size,
-            (WIDTH, HEIGHT),
+            SIZE,
         )
         for sample in dataset.samples
         if sample.key not in without

@@ -24,15 +24,16 @@ from fgfast.bench.io import noise_image
 from fgfast.bench.original_detic import Detected, Original
 from fgfast.bench.plain_detic import PlainGraph, plain_swin
 from fgfast.bench.result import Result, Row, envelope
+from fgfast.models.detic.build import build_detic
 from fgfast.models.detic.config import SWIN_B, DeticConfig
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.selection import Selection
+from fgfast.models.detic.sessions import detic_in_torch
 from fgfast.models.detic.transform import stack
 from fgfast.models.detic.vocabulary import EMBEDDING
-from fgfast.models.files.checkpoints import build_detic
 from fgfast.models.serving.canvases import AnyCanvas, Canvases
-from fgfast.models.serving.exported import LARGEST, detic_in_torch
+from fgfast.models.serving.exported import LARGEST
 from fgfast.models.serving.speed import fastest_form
 from fgfast.records import Image, UInt8
 from fgfast.tolerances import DETIC_BOX_SHARE, DETIC_FP32

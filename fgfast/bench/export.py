@@ -79,7 +79,7 @@ def differences(where: Path) -> dict[str, float]:
 
 def compare(model: str, where: Path) -> dict[str, float]:
     """Seconds of the main graph in both backends, in turns; the fastest of some rounds."""
-    from fgfast.models.files.checkpoints import build_detic
+    from fgfast.models.detic.build import build_detic
     from fgfast.models.serving import exported as sessions
     from fgfast.models.serving.speed import seconds_of
 

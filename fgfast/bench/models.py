@@ -152,7 +152,7 @@ def reference(name: str, weights: str, device: str) -> Segment:
     from fgfast.models.files import checkpoints as build
 
     if named() == PLAIN:
-        from fgfast.models.serving.exported import sam_in_torch
+        from fgfast.models.sam.sessions import sam_in_torch
 
         plain = sam_in_torch(build.build_sam(name, weights, "fp32", device))
         return lambda image, box: plain.segment([image], [box])[0].bits[0, 0]

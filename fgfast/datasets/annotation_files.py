@@ -120,7 +120,7 @@ def boxes_from(path: Path, boxes: Iterable[Box], number: int | None = None) -> F
 
 def move_box(box: Box, placement: ImagePlacement) -> Box:
     """Return the box in pixels of the twin's image, clipped to it; a box outside it has no area."""
-    (dx, dy), (width, height) = placement.offset, placement.size
+    (dx, dy), (height, width) = placement.offset, placement.size
     x0, x1 = (min(max(x - dx, 0.0), float(width)) for x in (box[0], box[2]))
     y0, y1 = (min(max(y - dy, 0.0), float(height)) for y in (box[1], box[3]))
     return x0, y0, x1, y1
@@ -132,7 +132,7 @@ def pixels_from_box(box: Box, placement: ImagePlacement) -> tuple[int, int, int,
     Such a box cannot be empty: a box outside the image becomes its nearest pixel.
     """
     x0, y0, x1, y1 = move_box(box, placement)
-    width, height = placement.size
+    height, width = placement.size
     xmin, ymin = min(int(x0) + 1, width), min(int(y0) + 1, height)
     return xmin, ymin, max(int(np.ceil(x1)), xmin), max(int(np.ceil(y1)), ymin)
 

@@ -186,7 +186,7 @@ class Cub:
         if placement is None or not placement.moved or visible == "0":
             return None if placement is None else text
         left, top = (a - b for a, b in zip(numbers_of(path, number, (x, y)), placement.offset, strict=True))
-        width, height = placement.size
+        height, width = placement.size
         if not (0 <= left <= width and 0 <= top <= height):
             return f"{ident} {part} 0.0 0.0 0{after}"
         return f"{ident} {part} {number_text(left)} {number_text(top)} {visible}{after}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from fgfast.errors import UsageError
-from fgfast.records import Sample
+from fgfast.records import Sample, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +18,14 @@ class ImagePlacement:
     Attributes:
         key: the image's key in the twin; differs from the sample's key where the format changed the name.
         offset: (x, y) in pixels of the twin image's top-left pixel in the stored image; (0, 0) without cropping.
-        size: (width, height) in pixels of the twin image.
-        stored_size: (width, height) in pixels of the stored image.
+        size: of the twin image, in pixels.
+        stored_size: of the stored image, in pixels.
     """
 
     key: str
     offset: tuple[int, int]
-    size: tuple[int, int]
-    stored_size: tuple[int, int]
+    size: Size
+    stored_size: Size
 
     @property
     def moved(self) -> bool:

@@ -55,7 +55,7 @@ def _write_trimap(source: Path, target: Path, placement: ImagePlacement) -> Path
     from PIL import Image
 
     with Image.open(source) as trimap:
-        window = Image.new(trimap.mode, placement.size, BACKGROUND)
+        window = Image.new(trimap.mode, (placement.size.width, placement.size.height), BACKGROUND)
         if trimap.mode == "P":
             window.putpalette(trimap.getpalette() or [])
         window.paste(trimap, (-placement.offset[0], -placement.offset[1]))

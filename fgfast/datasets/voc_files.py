@@ -60,7 +60,7 @@ def _move(path: Path, root: ET.Element, placement: ImagePlacement) -> None:
             node = element.find(f"bndbox/{corner}")
             assert node is not None  # _box has read it
             node.text = str(pixel)
-    for side, pixels in zip(("width", "height"), placement.size, strict=True):
+    for side, pixels in zip(("height", "width"), placement.size, strict=True):
         node = root.find(f"size/{side}")
         if node is not None:
             node.text = str(pixels)

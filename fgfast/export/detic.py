@@ -32,13 +32,14 @@ from fgfast.export.detic_ops import pool_clipped, suppress, translations
 from fgfast.export.make import Part
 from fgfast.export.trace import OPSET
 from fgfast.graphs import Contract
+from fgfast.methods import Precision
+from fgfast.models.detic.build import build_detic
 from fgfast.models.detic.config import PATCH
 from fgfast.models.detic.graph import BackboneGraph, DetectorGraph, HeadsGraph
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.roi import pool_dense, scale_of
 from fgfast.models.detic.swin import Attention
 from fgfast.models.detic.vocabulary import EMBEDDING, classifier
-from fgfast.models.files.checkpoints import Precision, build_detic
 from fgfast.tolerances import DETIC_BF16, DETIC_FP16, DETIC_FP32
 
 GRAPHS: dict[str, Callable[[Detic], nn.Module]] = {

@@ -21,7 +21,7 @@ from fgfast.export import grounding_dino_check
 from fgfast.export.check import smooth_noise
 from fgfast.export.make import Part
 from fgfast.graphs import Contract
-from fgfast.models.files.checkpoints import Precision
+from fgfast.methods import Precision
 from fgfast.models.grounding_dino.canvas import CanvasGraph, largest, levels
 from fgfast.models.grounding_dino.checkpoint import network, processors
 from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, ImageGraph, Size

@@ -24,9 +24,10 @@ from fgfast.errors import UnknownNameError, UsageError
 from fgfast.export import check, sam_decoder, sam_encoder, trace
 from fgfast.graphs import Contract, Manifest
 from fgfast.machine import machine
+from fgfast.methods import Precision
 from fgfast.models.files import graph_files
-from fgfast.models.files.checkpoints import Precision, build_sam
-from fgfast.models.grounding_dino import NAMES as GROUNDING_DINOS
+from fgfast.models.grounding_dino.checkpoint import NAMES as GROUNDING_DINOS
+from fgfast.models.sam.build import build_sam
 from fgfast.models.serving import devices
 from fgfast.models.serving.devices import choose_device
 from fgfast.tolerances import SAM_BF16, SAM_FP16, SAM_FP32, Tolerance

@@ -21,13 +21,15 @@ from fgfast import ops
 from fgfast.errors import MissingExtraError, OutputFailedError
 from fgfast.io.write import commit, write_temp
 from fgfast.ops.runs import boxes_and_areas
-from fgfast.records import Bool, Outcome
+from fgfast.records import Bool, Outcome, Size
 
 # Annotations per batch: enough to amortise NumPy's cost per call, few enough to stay in the processor's cache.
 _AT_ONCE = 256
 _PARQUET_ROWS = 4096
 # The annotations are appended to the images in pieces of this many bytes.
 _COPY_BYTES = 1 << 20
+
+_NO_SIZE = Size(0, 0)
 
 Add = Callable[[Outcome], None]
 """Adds the next written image; calls follow the data set's order."""
@@ -126,17 +128,17 @@ def _images(images: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
     """Yield COCO images, numbered from `first`; formatting by hand takes a third of the time of `json.dumps`."""
     for number, (outcome, _) in enumerate(images, first):
         assert outcome.twin is not None and outcome.twin_size is not None
-        width, height = outcome.twin_size
+        height, width = outcome.twin_size
         yield f'{{"id":{number},"file_name":{_json(outcome.twin)},"width":{width},"height":{height}}}'
 
 
 def _annotations(images: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
     """Yield COCO annotations, numbered from `first`."""
     strings = [_counts_in_twin(outcome) for outcome, _ in images]
-    boxes, areas = boxes_and_areas(strings, [outcome.twin_size or (0, 0) for outcome, _ in images])
+    boxes, areas = boxes_and_areas(strings, [outcome.twin_size or _NO_SIZE for outcome, _ in images])
     rows = zip(images, strings, boxes.tolist(), areas.tolist(), strict=True)
     for number, ((outcome, category), counts, (x0, y0, x1, y1), area) in enumerate(rows, first):
-        width, height = outcome.twin_size or (0, 0)
+        height, width = outcome.twin_size or _NO_SIZE
         score = "" if outcome.quality is None else f',"score":{_number(outcome.quality)}'
         yield (
             f'{{"id":{number},"image_id":{number},"category_id":{category},'
@@ -161,10 +163,10 @@ def _counts_in_twin(outcome: Outcome) -> bytes:
 def mask_in_twin(outcome: Outcome) -> Bool:
     """Return a written image's mask in the frame of the twin's image, (h, w) bool."""
     assert outcome.size is not None and outcome.twin_size is not None and outcome.rle is not None
-    bits = ops.rle_decode(outcome.rle, outcome.size[1], outcome.size[0])
+    bits = ops.rle_decode(outcome.rle, outcome.size.height, outcome.size.width)
     if outcome.offset == (0, 0) and outcome.twin_size == outcome.size:
         return bits
-    (x, y), (width, height) = outcome.offset, outcome.twin_size
+    (x, y), (height, width) = outcome.offset, outcome.twin_size
     framed = np.zeros((height, width), np.bool_)
     inside = bits[max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)]
     top, left = max(0, -y), max(0, -x)
@@ -206,12 +208,12 @@ def parquet(path: Path) -> Iterator[Add]:
     with _replacing(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
 
         def flush() -> None:
-            sizes = [o.size or (0, 0) for o in waiting]
+            sizes = [o.size or _NO_SIZE for o in waiting]
             columns = [
                 [o.key for o in waiting],
                 [o.twin for o in waiting],
-                [height for _, height in sizes],
-                [width for width, _ in sizes],
+                [size.height for size in sizes],
+                [size.width for size in sizes],
                 [o.rle for o in waiting],
                 [o.status for o in waiting],
                 [o.reasons for o in waiting],

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from fgfast.errors import OutputFailedError, OutputLockedError, OutputRefusedError
-from fgfast.records import STATUSES, Outcome, Status
+from fgfast.records import STATUSES, Outcome, Size, Status
 
 # "fgfa" in ASCII: marks a SQLite file as a ledger of fgfast.
 _APPLICATION_ID = 0x66676661
@@ -166,8 +166,8 @@ def _meta_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _to_row(position: int, o: Outcome) -> tuple[Any, ...]:
-    width, height = o.size or (None, None)
-    twin_width, twin_height = o.twin_size or (None, None)
+    height, width = o.size or (None, None)
+    twin_height, twin_width = o.twin_size or (None, None)
     box = [None] * 4 if o.box is None else [float(v) for v in o.box]
     return (
         *(position, o.key, o.status, o.stage, json.dumps(o.reasons), o.detail, o.twin),
@@ -187,8 +187,8 @@ def _from_row(row: tuple[Any, ...]) -> Outcome:
         reasons=_reasons(reasons),
         detail=detail,
         twin=twin,
-        size=None if width is None else (width, height),
-        twin_size=None if twin_width is None else (twin_width, twin_height),
+        size=None if width is None else Size(height, width),
+        twin_size=None if twin_width is None else Size(twin_height, twin_width),
         offset=(offset_x, offset_y),
         box=None if x0 is None else np.array([x0, y0, x1, y1], np.float32),
         box_reason=box_reason,

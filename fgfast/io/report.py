@@ -168,14 +168,14 @@ def card(o: Outcome, folder: str) -> dict[str, Any]:
     """Return the fields of a card only. Its box is left, top, width, height in percent of the image."""
     box = None
     if o.box is not None and o.size and all(o.size):
-        (width, height), (x0, y0, x1, y1) = o.size, o.box.tolist()
+        (height, width), (x0, y0, x1, y1) = o.size, o.box.tolist()
         box = [round(100 * v, 2) for v in (x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height)]
     return {
         "share": share_of(o),
         "box": box,
         "box_reason": o.box_reason,
-        "size": o.size,
-        "twin_size": o.twin_size,
+        "size": o.size and o.size[::-1],  # width, height
+        "twin_size": o.twin_size and o.twin_size[::-1],
         "uncropped": o.size == o.twin_size and o.offset == (0, 0),
         "twin": o.twin,
         "link": url(f"{folder}/{o.twin}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fgfast.ops.geometry import box_area, clip_box, mask_box
-from fgfast.records import Bool, Float32
+from fgfast.records import Bool, Float32, Size
 
 # Limits of doubt. They follow from the geometry said beside them, not from measurements on data sets.
 
@@ -41,7 +41,7 @@ def flags(bits: Bool, box: Float32, banner_rows: int = 0) -> tuple[str, ...]:
     """
     bits = bits[: max(bits.shape[0] - banner_rows, 0)]
     height, width = bits.shape
-    box = clip_box(box, (width, height))
+    box = clip_box(box, Size(height, width))
     x0, y0, x1, y1 = (round(edge) for edge in box.tolist())
     area, box_pixels = int(np.count_nonzero(bits)), float(box_area(box))
     if area == 0 or area < EMPTY_BELOW * box_pixels:

@@ -1,4 +1,4 @@
-"""Arithmetic on boxes: x0 y0 x1 y1, float32, in pixels of the stored image; sizes are (width, height)."""
+"""Arithmetic on boxes: x0 y0 x1 y1, float32, in pixels of the stored image; sizes are (height, width)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fgfast.records import Bool, Float32
+from fgfast.records import Bool, Float32, Size
 
 FLOAT_NOISE = 1e-3
 """Pixels by which an edge may miss a whole number and still count as it: 0.07 * 100 is
 7.000000000000001."""
 
 
-def clip_box(box: Float32, size: tuple[int, int]) -> Float32:
+def clip_box(box: Float32, size: Size) -> Float32:
     """The part of a box, (4,) or (N, 4), inside an image; no area where there is none."""
-    width, height = size
+    height, width = size
     inside: Float32 = np.clip(box, 0, np.array([width, height, width, height], np.float32))
     return inside
 
@@ -50,13 +50,13 @@ def mask_box(bits: Bool) -> Float32 | None:
 
 
 def crop_window(
-    box: Float32, size: tuple[int, int], mode: Literal["box", "square"] = "box", pad: float = 0.0
+    box: Float32, size: Size, mode: Literal["box", "square"] = "box", pad: float = 0.0
 ) -> tuple[int, int, int, int]:
     """The window, in whole pixels, to crop around a box; it contains the padded box and is never empty.
 
     Args:
         box: (4,) float32, pixels of the stored image.
-        size: (width, height) of the image.
+        size: of the image, in pixels.
         mode: "box" stays inside the image. "square" has the padded box's longer side, keeps it in the
             middle, is moved to stay inside the image, and reaches out only where the image is too small.
         pad: added on each side, as a fraction of the box's longer side.
@@ -74,12 +74,13 @@ def crop_window(
         raise ValueError(f"box must be finite, not {box.tolist()}")
     left, top, right, bottom = clip_box(box, size).tolist()
     margin = pad * max(right - left, bottom - top)
-    x0, x1 = _whole(left - margin, right + margin, size[0])
-    y0, y1 = _whole(top - margin, bottom + margin, size[1])
+    height, width = size
+    x0, x1 = _whole(left - margin, right + margin, width)
+    y0, y1 = _whole(top - margin, bottom + margin, height)
     if mode == "box":
-        return max(x0, 0), max(y0, 0), min(x1, size[0]), min(y1, size[1])
+        return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
     side = max(x1 - x0, y1 - y0)
-    x0, y0 = _slide(x0 + x1, side, size[0]), _slide(y0 + y1, side, size[1])
+    x0, y0 = _slide(x0 + x1, side, width), _slide(y0 + y1, side, height)
     return x0, y0, x0 + side, y0 + side
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgfast.ops.reference import FIRST_CHARACTER, LAST_CHARACTER, MAX_DIGITS
+from fgfast.records import Size
 
 Ints = NDArray[np.int64]
 
@@ -22,12 +23,12 @@ _BITS, _MORE, _LOW, _SIGN = 5, 32, 31, 16
 _MOST_PADDED = 1 << 16
 
 
-def boxes_and_areas(counts: Sequence[bytes], sizes: Sequence[tuple[int, int]]) -> tuple[Ints, Ints]:
+def boxes_and_areas(counts: Sequence[bytes], sizes: Sequence[Size]) -> tuple[Ints, Ints]:
     """Tight boxes and areas of N masks, as `mask_box` and counting tell them of the decoded ones.
 
     Args:
         counts: N COCO run-length strings.
-        sizes: (width, height) of each mask, in pixels.
+        sizes: of each mask, in pixels.
 
     Returns:
         Boxes (N, 4) int64, x0 y0 x1 y1 with right and bottom outside, zeros where a mask is empty; areas (N,) int64 in
@@ -47,9 +48,9 @@ def boxes_and_areas(counts: Sequence[bytes], sizes: Sequence[tuple[int, int]]) -
     ends = np.cumsum(runs, axis=1)
     negative, total = (runs < 0).any(axis=1), ends[:, -1]
     if wrong := np.flatnonzero(negative | (total != sides.prod(axis=1))).tolist():
-        width, height = sizes[wrong[0]]
+        height, width = sizes[wrong[0]]
         raise ValueError(f"RLE: the runs of mask {wrong[0]} do not cover its {width} x {height} pixels")
-    return _boxes(ends[:, :-1:2], runs[:, 1::2], sides[:, 1]), runs[:, 1::2].sum(axis=1, dtype=np.int64)
+    return _boxes(ends[:, :-1:2], runs[:, 1::2], sides[:, 0]), runs[:, 1::2].sum(axis=1, dtype=np.int64)
 
 
 def _boxes(starts: Ints, lengths: Ints, heights: Ints) -> Ints:

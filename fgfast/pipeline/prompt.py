@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fgfast.records import Detections, Float32, OtherBox, Prompt, Sample
+from fgfast.records import Detections, Float32, OtherBox, Prompt, Sample, Size
 
 Corners = tuple[float, float, float, float]
 
@@ -18,15 +18,15 @@ _RUNNERS_UP = 5
 _CENTER_MARGIN = 0.1
 
 
-def center_box(size: tuple[int, int], banner_rows: int = 0) -> Float32:
-    """The image (width, height) less its banner and a tenth on every side: (4,) float32."""
-    width, height = size[0], max(1, size[1] - banner_rows)
+def center_box(size: Size, banner_rows: int = 0) -> Float32:
+    """The image less its banner and a tenth on every side: (4,) float32."""
+    width, height = size.width, max(1, size.height - banner_rows)
     x, y = width * _CENTER_MARGIN, height * _CENTER_MARGIN
     return np.array([x, y, width - x, height - y], np.float32)
 
 
 def choose_prompt(
-    detections: Detections, sample: Sample, size: tuple[int, int], right: frozenset[str] = frozenset()
+    detections: Detections, sample: Sample, size: Size, right: frozenset[str] = frozenset()
 ) -> tuple[Prompt, str, tuple[OtherBox, ...]]:
     """The one box handed to the segmenter, a flag ("" for none), and the runners-up.
 
@@ -64,9 +64,9 @@ def choose_prompt(
     return Prompt(np.array(boxes[best], np.float32), reason), flag, others
 
 
-def _usable(boxes: Float32, size: tuple[int, int]) -> dict[int, Corners]:
+def _usable(boxes: Float32, size: Size) -> dict[int, Corners]:
     """Number -> box clipped to the image, of those that are not too thin. Plain numbers: NumPy is slow on so few."""
-    width, height = float(size[0]), float(size[1])
+    height, width = map(float, size)
     clipped = {
         n: (max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height))
         for n, (x0, y0, x1, y1) in enumerate(boxes.tolist())

@@ -52,7 +52,7 @@ def cut_out(
         >>> image[20:60, 40:90] = (220, 40, 40)
         >>> cutout = fgfast.cut_out(image, box=(36, 16, 94, 64))
         >>> cutout.size, bool(cutout.mask.bits[40, 60]), bool(cutout.mask.bits[5, 5])
-        ((120, 80), True, False)
+        (Size(height=80, width=120), True, False)
     """
     settings = choose_segmenter(settings or Settings())
     stored, sample = _as_image(image, turn_exif), Sample("image", Path("image"))
@@ -60,7 +60,7 @@ def cut_out(
         sample = Sample("image", Path("image"), boxes=_as_box(box)[None])
         x0, y0, x1, y1 = clip_box(sample.boxes[0], stored.size)
         if min(x1 - x0, y1 - y0) < 1:
-            width, height = stored.size
+            height, width = stored.size
             raise UsageError(f"box {box!r} has no pixel inside the image of {width}x{height}; it counts in pixels")
     detector, segmenter = methods.method("center" if box is None else "annotations"), methods.method(settings.segmenter)
     stages = [

@@ -19,7 +19,7 @@ from fgfast.ops.flags import flags
 from fgfast.ops.geometry import crop_window
 from fgfast.pipeline.prompt import center_box, choose_prompt
 from fgfast.pipeline.work import Work
-from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Sample, UInt8
+from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Sample, Size, UInt8
 
 Segmenter = Callable[[UInt8, Float32, int], Mask]
 """(pixels (H, W, 3) uint8 RGB, box (4,) float32, banner rows) -> mask at the same size."""
@@ -165,10 +165,10 @@ class Cut:
     def __call__(self, work: Work) -> None:
         assert work.image is not None and work.mask is not None and work.prompt is not None
         pixels, bits = work.image.pixels, work.mask.bits
-        window = (0, 0, *work.image.size)
+        height, width = work.image.size
+        window = (0, 0, width, height)
         if self.crop != "none":
-            width, height = work.image.size
-            scene = (width, max(1, height - work.sample.banner_rows))  # a crop does not take the banner in
+            scene = Size(max(1, height - work.sample.banner_rows), width)  # a crop does not take the banner in
             window = crop_window(work.prompt.box, scene, self.crop, self.pad)
         if self.background.kind == "transparent":
             cut = ops.composite(pixels, bits, np.zeros(3, np.uint8), window, alpha=True)

@@ -237,7 +237,7 @@ def test_odd_files_in_a_folder_are_all_accounted_for(tmp_path: Path) -> None:
             assert (outcome.twin is not None) == (outcome.status != "failed")
             if outcome.twin:
                 with pillow.open(report.twin / outcome.twin) as twin:
-                    assert twin.size == outcome.size
+                    assert (twin.height, twin.width) == outcome.size
 
 
 def test_resuming_with_other_settings_is_refused_with_the_difference(tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fgfast.errors import DeviceMemoryError
+from fgfast.methods import Method
 from fgfast.runner import Failures, Finished, Handoff, WorkerSpec
+
+ONE, TWO = Method("one", "detector", "", "", gmac=1.0), Method("two", "segmenter", "", "", gmac=1.0)
 
 
 class DeviceBrokenError(Exception):
@@ -154,6 +157,8 @@ class PlacedJob:
 
     settings: Any
     costs: dict[str, tuple[float, float]]
+    detector: Method = ONE
+    segmenter: Method = TWO
     small: tuple[str, ...] = ()
     measure: bool = False
     phases: int = 2

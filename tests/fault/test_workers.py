@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # worker processes import the jo
 from jobs import FullError, Item, TestJob, quarantined
 
 from fgfast.errors import DatasetError, UnknownNameError, WorkerLostError
-from fgfast.runner import Event, WorkerSpec, Supervisor
+from fgfast.runner import Event, Supervisor, WorkerSpec
 
 ONE = [WorkerSpec("a", "a")]
 TWO = [WorkerSpec("a", "a"), WorkerSpec("b", "b")]
@@ -144,7 +144,9 @@ def test_a_result_that_cannot_cross_ends_the_run_or_its_worker_and_does_not_hang
 
 def test_a_dead_device_s_part_of_the_job_goes_to_the_others(tmp_path: Path) -> None:
     specs = [WorkerSpec("a", "a", (0, 1)), WorkerSpec("b", "b", (1, 2))]
-    ends = supervised(tmp_path, dict.fromkeys(range(30, 300, 20), "segfault once"), specs=specs, phases=2, unable=("b",))
+    ends = supervised(
+        tmp_path, dict.fromkeys(range(30, 300, 20), "segfault once"), specs=specs, phases=2, unable=("b",)
+    )
     assert {how for how, _ in ends.values()} == {"done"}
     assert ("a/0", "a/1") in {phases for _, phases in ends.values()}
 

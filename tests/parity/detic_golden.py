@@ -16,11 +16,12 @@ from parity.golden import FULL, PORTABLE, Golden, goldenweights
 from PIL import Image
 from torch import Tensor
 
+from fgfast.methods import Precision
 from fgfast.models.detic import checkpoint
 from fgfast.models.detic.canvas import own_canvas
 from fgfast.models.detic.cascade import combine
 from fgfast.models.detic.config import NANO, SWIN_B, SWIN_T, DeticConfig
-from fgfast.models.detic.model import Detic, Precision
+from fgfast.models.detic.model import Detic
 from fgfast.models.detic.selection import Selection
 from fgfast.models.detic.transform import resize, resized_size, stack
 from fgfast.models.detic.vocabulary import class_logits, classifier

@@ -17,13 +17,14 @@ from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
 from fgfast.errors import DeviceMemoryError, UsageError
 from fgfast.graphs import Manifest
+from fgfast.methods import ModelSpec
 from fgfast.models.files.graph_files import Exported
 from fgfast.models.sam.graph import ImageEncoderGraph
 from fgfast.models.sam.model import Sam
 from fgfast.models.sam.segmenter import LowRes, SamSegmenter, finish
+from fgfast.models.sam.sessions import sam_in_torch, segmenter
 from fgfast.models.serving import exported as sessions
 from fgfast.models.serving.batches import default_batch
-from fgfast.models.serving.exported import sam_in_torch
 from fgfast.models.serving.images import resized
 from fgfast.records import Image
 from fgfast.tolerances import SAM_FLIPPED, SAM_FP32
@@ -142,9 +143,9 @@ class TestGroundingDino:
 
     def model(self, batch: int) -> Any:
         pytest.importorskip("transformers")
-        from fgfast.models.grounding_dino import build
+        from fgfast.models.grounding_dino.sessions import build
 
-        return build("grounding_dino_tiny", self.PHRASES, "random:0", box_threshold=0.3, batch=batch)
+        return build(ModelSpec("grounding_dino_tiny", "random:0", batch=batch), self.PHRASES, box_threshold=0.3)
 
     def image(self, height: int, width: int, seed: int) -> Image:
         blocks = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
@@ -237,9 +238,9 @@ class TestExported:
         monkeypatch.setenv("FGFAST_CACHE", str(tmp_path))
         make.export("sam_tiny256", weights="random:1", batch=3, out=tmp_path / "graphs", say=lambda _: None)
         for asked in (None, 4):
-            model = sessions.sam("sam_tiny256", "random:1", "fp32", "cpu", "onnxruntime", asked)
+            model = segmenter(ModelSpec("sam_tiny256", "random:1", backend="onnxruntime", batch=asked))
             assert model.rows(model.bucket(make_image(0))) == model.batch == 3
-        theirs = sessions.sam("sam_tiny256", "random:1", "fp32", "cpu", "torch")
+        theirs = segmenter(ModelSpec("sam_tiny256", "random:1"))
         for n, ours in enumerate(together(model, [(make_image(n), box(n)) for n in range(2)])):
             wanted = alone(theirs, make_image(n), box(n))
             SAM_FP32["low_res"].check((ours.logits - wanted.logits).reshape(-1).astype(np.float64), SAM_PHOTOS[n])

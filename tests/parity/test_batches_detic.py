@@ -24,12 +24,12 @@ from fgfast.models.detic.detector import DeticDetector, pairs
 from fgfast.models.detic.graph import DetectorGraph
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.selection import Selection, select, to_stored
+from fgfast.models.detic.sessions import detic_in_torch
 from fgfast.models.detic.split import SplitDetic
 from fgfast.models.detic.suppression import nms
 from fgfast.models.detic.suppression_on_gpu import suppress
-from fgfast.models.serving.canvases import AnyCanvas, Canvases, Fixed, FixedCanvases, Size
-from fgfast.models.serving.exported import detic_in_torch
-from fgfast.records import Detections, Image
+from fgfast.models.serving.canvases import AnyCanvas, Canvases, Fixed, FixedCanvases
+from fgfast.records import Detections, Image, Size
 
 DETIC_PHOTOS = ("dog", "groceries_tall", "truck_wide")
 NAMES = ("a", "b", "c")

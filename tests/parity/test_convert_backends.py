@@ -40,7 +40,7 @@ def test_torch_and_onnxruntime_make_the_same_twin(tmp_path: Path, monkeypatch: p
         assert a.box is not None and b.box is not None
         assert np.abs(a.box - b.box).max() <= BOX_PX, a.key
         assert a.rle is not None and b.rle is not None and a.size is not None
-        width, height = a.size
+        height, width = a.size
         first, second = (reference.rle_decode(rle, height, width) for rle in (a.rle, b.rle))
         overlap = (first & second).sum() / max(1, (first | second).sum())
         assert overlap >= MASK_IOU, f"{a.key}: IoU {overlap}"

@@ -32,9 +32,9 @@ from fgfast.models.detic.cascade import Refined, combine
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.selection import select, to_stored
+from fgfast.models.detic.sessions import detic_in_torch
 from fgfast.models.detic.suppression import nms
 from fgfast.models.detic.transform import stack
-from fgfast.models.serving.exported import detic_in_torch
 from fgfast.records import Image
 from fgfast.tolerances import DETIC_FP32
 

@@ -25,12 +25,12 @@ from fgfast.errors import GraphError, ParityError, UsageError
 from fgfast.export import grounding_dino as exporting
 from fgfast.export import grounding_dino_check, make
 from fgfast.export.trace import trace
-from fgfast.models.files.checkpoints import Precision
-from fgfast.models.grounding_dino import build, small
+from fgfast.methods import ModelSpec, Precision
+from fgfast.models.grounding_dino import sessions, small
 from fgfast.models.grounding_dino.canvas import CanvasGraph
 from fgfast.models.grounding_dino.graph import ImageGraph
+from fgfast.models.grounding_dino.sessions import build
 from fgfast.models.serving import backend
-from fgfast.models.serving import exported as sessions
 from fgfast.records import Detections, Image
 from fgfast.tolerances import DETIC_FP32
 
@@ -113,8 +113,8 @@ def test_detections_are_those_of_pytorch(cache: Path) -> None:
         make_image(9, 100, 4),
         make_image(12, 12, 5),
     ]
-    there = build(MODEL, PHRASES, WEIGHTS, backend="onnxruntime", box_threshold=0.3)
-    here = build(MODEL, PHRASES, WEIGHTS, backend="torch", box_threshold=0.3)
+    there = build(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime"), PHRASES, box_threshold=0.3)
+    here = build(ModelSpec(MODEL, WEIGHTS, backend="torch"), PHRASES, box_threshold=0.3)
     for ours, theirs in zip(there(images), here(images), strict=True):
         assert len(theirs.scores) > 3
         assert_same_set(ours, theirs)
@@ -139,12 +139,12 @@ def assert_same_set(ours: Detections, theirs: Detections) -> None:
 def test_the_backend_is_chosen(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fgfast.models.serving import speed
 
-    assert backend.choose_backend("onnxruntime", [MODEL], WEIGHTS, "fp32", "cpu") == ("onnxruntime", "as asked")
+    assert backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp32")], "onnxruntime") == ("onnxruntime", "as asked")
     monkeypatch.setattr(speed, "seconds_of", lambda session: {"torch": 2.0, "onnxruntime": 1.0}[session.backend])
-    assert backend.choose_backend("auto", [MODEL], WEIGHTS, "fp32", "cpu")[0] == "onnxruntime"
+    assert backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp32")], "auto")[0] == "onnxruntime"
     with pytest.raises(UsageError, match="fgfast export grounding_dino_tiny --precision fp16"):
-        backend.choose_backend("onnxruntime", [MODEL], WEIGHTS, "fp16", "cpu")
-    (session, places), *_ = sessions.grounding_dino(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime").share([CANVAS])
+        backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp16")], "onnxruntime")
+    (session, places), *_ = sessions.canvases(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime")).share([CANVAS])
     assert places == [0]
     session.prepare({"text": 5})
 
@@ -154,7 +154,7 @@ def test_canvases_that_do_not_hold_every_image(tmp_path: Path, monkeypatch: pyte
     processor.size = {"shortest_edge": 128, "longest_edge": 300}
     monkeypatch.setattr(small, "image_processor", lambda: processor)
     with pytest.raises(UsageError, match=r"fgfast export grounding_dino_tiny --precision fp32 --canvas 128x320"):
-        sessions.grounding_dino(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime")
+        sessions.canvases(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime"))
 
 
 def test_what_cannot_be_exported_is_refused(network: Any) -> None:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from parity.golden import FULL, PORTABLE, Golden
 from torch import Tensor
 
+from fgfast.methods import Precision
 from fgfast.models.sam import transform
 from fgfast.models.sam.graph import ImageEncoderGraph
-from fgfast.models.sam.model import Precision, Sam
-from fgfast.models.serving.exported import sam_in_torch
+from fgfast.models.sam.model import Sam
+from fgfast.models.sam.sessions import sam_in_torch
 from fgfast.tolerances import (
     SAM_BF16,
     SAM_FLIP_LOGIT,

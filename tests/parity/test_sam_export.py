@@ -19,10 +19,11 @@ from torch import Tensor
 
 from fgfast.errors import ParityError
 from fgfast.graphs import Contract
+from fgfast.methods import Precision
 from fgfast.models.sam import transform
 from fgfast.models.sam.architecture import architecture
 from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
-from fgfast.models.sam.model import Precision, Sam
+from fgfast.models.sam.model import Sam
 from fgfast.tolerances import SAM_FP32
 
 onnx = pytest.importorskip("onnx")

@@ -17,7 +17,7 @@ from fgfast.errors import UnknownNameError
 from fgfast.models.sam import attention, transform
 from fgfast.models.sam.architecture import architecture
 from fgfast.models.sam.model import Sam
-from fgfast.models.serving.exported import sam_in_torch
+from fgfast.models.sam.sessions import sam_in_torch
 from fgfast.tolerances import SAM_FP32
 
 OPS = Golden(FULL, "ops")

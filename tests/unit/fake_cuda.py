@@ -76,7 +76,7 @@ class Event:
 
 
 def install(monkeypatch: Any, seed: int = 0) -> Gpu:
-    """Put the fakes in place. A Lane whose `stream` is one of these Streams makes slots as on a GPU."""
+    """Put the fakes in place. A ComputeStream whose `stream` is one of these Streams makes slots as on a GPU."""
     gpu = Stream.gpu = Gpu(seed)
     zeros, empty, copy = torch.zeros, torch.empty, torch.Tensor.copy_
 

@@ -17,6 +17,7 @@ from fgfast.datasets.box_tables import read_table, rewrite_table
 from fgfast.datasets.folder import Folder
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, UsageError
+from fgfast.records import Size
 
 
 def test_reading(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_hugging_face_lines(tmp_path: Path, shape: str) -> None:
     assert len(dataset.samples[1].boxes) == 0
 
     key = "train/cat/a.png"
-    moved = {key: ImagePlacement("train/cat/a.webp", (4, 5), (20, 16), (WIDTH, HEIGHT))}
+    moved = {key: ImagePlacement("train/cat/a.webp", (4, 5), Size(16, 20), Size(HEIGHT, WIDTH))}
     dataset.write_annotations(tmp_path / "out", moved)
     (line,) = (tmp_path / "out/train/metadata.jsonl").read_text().splitlines()
     twin = json.loads(line)
@@ -125,7 +126,7 @@ def test_hugging_face_columns(tmp_path: Path) -> None:
     text(root / "metadata.csv", "file_name,bbox,note", 'a.png,"[8, 6, 24, 20]","x, y"', "b.png,,z")
     dataset = Folder.open(root)
     assert dataset.samples[0].boxes.tolist() == [[8, 6, 32, 26]]
-    dataset.write_annotations(tmp_path / "out", placements(dataset, (4, 5), (20, 16)))
+    dataset.write_annotations(tmp_path / "out", placements(dataset, (4, 5), Size(16, 20)))
     assert (tmp_path / "out/metadata.csv").read_text() == (
         'file_name,bbox,note\na.png,"[4.0, 1.0, 16.0, 15.0]","x, y"\nb.png,,z\n'
     )
@@ -166,7 +167,7 @@ def test_any_name_survives_the_csv(tmp_path_factory: pytest.TempPathFactory, fou
     root = tmp_path_factory.mktemp("root")
     quoted = ['"' + name.replace('"', '""') + '"' for name in found]
     text(root / "boxes.csv", "path,x0,y0,x1,y1", *(f"{name},1,2,3,4" for name in quoted))
-    place = {name: ImagePlacement(name, (1, 1), (9, 9), (10, 10)) for name in found}
+    place = {name: ImagePlacement(name, (1, 1), Size(9, 9), Size(10, 10)) for name in found}
     rewrite_table(root, "boxes.csv", root / "out" / "boxes.csv", place)
     rows = read_table(root / "out", "boxes.csv")
     assert [(row.key, row.boxes) for row in rows] == [(name, ((0, 1, 2, 3),)) for name in found]

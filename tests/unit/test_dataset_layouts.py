@@ -14,6 +14,7 @@ from PIL import Image
 from fgfast.datasets import open_dataset
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, UnknownNameError
+from fgfast.records import Size
 
 
 def lines(path: Path) -> list[str]:
@@ -31,9 +32,9 @@ class TestCub:
 
     def test_ids_keep_their_numbers_and_unmoved_lines_their_text(self, tmp_path: Path) -> None:
         dataset, out = open_dataset("cub", root=layouts.cub(tmp_path)), tmp_path / "out"
-        some = placements(dataset, (4, 5), (20, 16), without=(dataset.samples[1].key,))
+        some = placements(dataset, (4, 5), Size(16, 20), without=(dataset.samples[1].key,))
         key = dataset.samples[0].key
-        some[key] = ImagePlacement(key, (0, 0), (48, 36), (48, 36))
+        some[key] = ImagePlacement(key, (0, 0), Size(36, 48), Size(36, 48))
         dataset.write_annotations(out, some)
         assert lines(out / "train_test_split.txt") == ["1 1", "7 1", "9 0"]
         boxes = ["1 8.0 6.0 24.0 20.0", "7 4.0 1.0 16.0 15.0", "9 4.0 1.0 16.0 15.0"]
@@ -48,12 +49,12 @@ class TestCub:
 
     def test_a_part_outside_the_crop_becomes_invisible(self, tmp_path: Path) -> None:
         dataset, out = open_dataset("cub", root=layouts.cub(tmp_path)), tmp_path / "out"
-        dataset.write_annotations(out, placements(dataset, (12, 0), (20, 20)))
+        dataset.write_annotations(out, placements(dataset, (12, 0), Size(20, 20)))
         assert lines(out / "parts/part_locs.txt")[0] == "1 1 0.0 0.0 0"
 
     def test_a_box_outside_the_crop_is_read_as_no_box(self, tmp_path: Path) -> None:
         dataset, out = open_dataset("cub", root=layouts.cub(tmp_path)), tmp_path / "out"
-        dataset.write_annotations(out, placements(dataset, (40, 30), (8, 6)))
+        dataset.write_annotations(out, placements(dataset, (40, 30), Size(6, 8)))
         assert all(sample.boxes.shape == (0, 4) for sample in open_dataset("cub", root=out).samples)
 
     def test_windows_files_are_read(self, tmp_path: Path) -> None:
@@ -110,17 +111,17 @@ class TestCub:
         sizes = {}
         for sample in dataset.samples:
             with Image.open(sample.path) as image:
-                sizes[sample.key] = image.size
-            (x0, y0, x1, y1), (width, height) = sample.boxes[0], sizes[sample.key]
+                sizes[sample.key] = Size(image.height, image.width)
+            (x0, y0, x1, y1), (height, width) = sample.boxes[0], sizes[sample.key]
             assert 0 <= x0 < x1 <= width + 1
             assert 0 <= y0 < y1 <= height + 1
         crop = {}
         for sample in dataset.samples:
             x0, y0, x1, y1 = (int(v) for v in sample.boxes[0])
-            crop[sample.key] = ImagePlacement(sample.key, (x0, y0), (x1 - x0, y1 - y0), sizes[sample.key])
+            crop[sample.key] = ImagePlacement(sample.key, (x0, y0), Size(y1 - y0, x1 - x0), sizes[sample.key])
         dataset.write_annotations(tmp_path / "CUB_200_2011", crop)
         for sample in open_dataset("cub", root=tmp_path).samples:
-            assert sample.boxes.tolist() == [[0, 0, *crop[sample.key].size]]
+            assert sample.boxes.tolist() == [[0, 0, *crop[sample.key].size[::-1]]]
         same = {key: ImagePlacement(key, (0, 0), size, size) for key, size in sizes.items()}
         for path in dataset.write_annotations(tmp_path / "same", same):
             assert path.read_bytes() == (dataset.root / path.relative_to(tmp_path / "same")).read_bytes()
@@ -162,7 +163,7 @@ class TestCars:
     def test_the_rewritten_list_loads_as_torchvision_loads_it(self, tmp_path: Path) -> None:
         dataset, out = open_dataset("cars", root=layouts.cars(tmp_path)), tmp_path / "out"
         gone = ("cars_train/00002.jpg",)
-        written = dataset.write_annotations(out, placements(dataset, (4, 5), (20, 16), ".png", without=gone))
+        written = dataset.write_annotations(out, placements(dataset, (4, 5), Size(16, 20), ".png", without=gone))
         assert len(set(written)) == len(written)
         found = as_torchvision_reads(out / "devkit/cars_train_annos.mat")
         assert found == [("00001.png", 0), ("00003.png", 0)]
@@ -285,7 +286,7 @@ class TestPets:
 
     def test_trimaps_and_heads_are_cropped_with_the_image(self, tmp_path: Path) -> None:
         dataset, out = open_dataset("pets", root=layouts.pets(tmp_path)), tmp_path / "out"
-        dataset.write_annotations(out, placements(dataset, (-4, 2), (40, 20), ".png"))
+        dataset.write_annotations(out, placements(dataset, (-4, 2), Size(20, 40), ".png"))
         with Image.open(out / "annotations/trimaps/Abyssinian_12.png") as trimap:
             window = np.asarray(trimap)
         expected = np.full((20, 40), 2, np.uint8)
@@ -344,7 +345,7 @@ class TestDogs:
 
     def test_a_dog_outside_the_crop_is_removed(self, tmp_path: Path) -> None:
         dataset, out = open_dataset("dogs", root=layouts.dogs(tmp_path)), tmp_path / "out"
-        dataset.write_annotations(out, placements(dataset, (8, 6), (30, 25)))
+        dataset.write_annotations(out, placements(dataset, (8, 6), Size(25, 30)))
         assert open_dataset("dogs", root=out).samples[2].boxes.tolist() == [[0, 0, 24, 20]]
 
     @pytest.mark.parametrize("content", ["<annotation><object>", "<annotation><object/></annotation>", ""])

@@ -15,10 +15,11 @@ from fgfast import datasets
 from fgfast.datasets.annotation_files import move_box, pixels_from_box, rewrite_lines, safe_key
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
+from fgfast.records import Size
 
 BOXLESS = {"waterbirds", "flowers"}
 # A crop of every image: 20 x 16 pixels, 4 columns and 5 rows from the top left.
-OFFSET, SIZE = (4, 5), (20, 16)
+OFFSET, SIZE = (4, 5), Size(16, 20)
 MOVED = (4.0, 1.0, 20.0, 16.0)
 
 
@@ -78,7 +79,7 @@ def test_boxes_move_with_a_crop(dataset: datasets.Dataset, tmp_path: Path) -> No
     dataset.write_annotations(out, placements(dataset, OFFSET, SIZE))
     if dataset.name == "folder":
         for sample in dataset.samples:
-            make_image(out / sample.key, size=SIZE)
+            make_image(out / sample.key, size=(SIZE.width, SIZE.height))
     twin = reopen(dataset, out)
     assert [s.key for s in twin.samples] == [s.key for s in dataset.samples]
     for old, new in zip(dataset.samples, twin.samples, strict=True):
@@ -213,7 +214,7 @@ def test_a_moved_box_lies_in_the_twin_and_covers_what_it_covered(
     a: float, b: float, c: float, d: float, offset: tuple[int, int], width: int, height: int
 ) -> None:
     box = (min(a, c), min(b, d), max(a, c), max(b, d))
-    placement = ImagePlacement("k", offset, (width, height), (WIDTH, HEIGHT))
+    placement = ImagePlacement("k", offset, Size(height, width), Size(HEIGHT, WIDTH))
     x0, y0, x1, y1 = move_box(box, placement)
     assert 0 <= x0 <= x1 <= width
     assert 0 <= y0 <= y1 <= height

@@ -6,7 +6,6 @@ import csv
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
@@ -20,7 +19,7 @@ from fgfast.errors import DeviceFailedError, MissingExtraError, SampleError, Unk
 from fgfast.io import batched, decoders
 from fgfast.io.batched import BatchedDecoder
 from fgfast.io.decode import decode
-from fgfast.io.decoders import GATE_IOU, CpuDecoder, Decoder, available, decoder, judge, rates
+from fgfast.io.decoders import CpuDecoder, Decoder, available, decoder
 from fgfast.records import Image, UInt8
 
 # Pillow warns about damaged metadata, torchvision about its deprecated decoders.
@@ -280,57 +279,3 @@ def test_the_cpu_decoder_needs_no_heavy_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-
-
-def test_the_gate_judges_each_mask() -> None:
-    full, empty = np.ones((20, 50), bool), np.zeros((20, 50), bool)
-    nearly = full.copy()
-    nearly.flat[:5] = False
-    worse = full.copy()
-    worse.flat[:6] = False
-    same = np.full((4, 4, 3), 7, np.uint8)
-    other = same.copy()
-    other[1, 2, 0], other[3, 3, 2] = 250, 0
-    passed = judge("dali", [full, empty, nearly], [full, empty, full], [(same, same), (same, other), (other, same)])
-    assert (passed.worst_iou, passed.mean_iou) == (GATE_IOU, pytest.approx((2 + GATE_IOU) / 3))
-    assert passed.passed and passed.images == 3 and passed.largest_difference == 243
-    assert "dali passed" in passed.sentence() and "0.9950 at worst" in passed.sentence()
-    failed = judge("dali", [full, worse], [full, full], [(same, same)] * 2)
-    assert not failed.passed and "did not pass" in failed.sentence()
-    assert judge("dali", [full], [empty], [(same, same)]).worst_iou == 0
-
-
-def test_the_gate_needs_pairs() -> None:
-    mask, pixels = np.ones((2, 2), bool), np.zeros((2, 2, 3), np.uint8)
-    for ours, theirs, pairs in (
-        ([], [], []),
-        ([mask], [], [(pixels, pixels)]),
-        ([mask], [mask], []),
-        ([mask], [mask[:1]], [(pixels, pixels)]),
-        ([mask], [mask], [(pixels, pixels[:1])]),
-    ):
-        with pytest.raises(ValueError):  # noqa: PT011 - zip's own, and ours
-            judge("dali", ours, theirs, pairs)
-
-
-class Slow:
-    """A decoder that takes 20 ms a call."""
-
-    name, batch = "slow", 3
-
-    def __init__(self) -> None:
-        self.calls: list[int] = []
-
-    def __call__(self, files: Sequence[bytes], names: Sequence[str], turn_exif: bool) -> list[Image | SampleError]:
-        self.calls.append(len(files))
-        time.sleep(0.02)
-        return []
-
-    def close(self) -> None: ...
-
-
-def test_rates_are_measured_in_turns() -> None:
-    slow = Slow()
-    found = rates([slow, CpuDecoder()], [PLAIN["1x1"]] * 4, rounds=2)
-    assert slow.calls == [3, 1] * 3  # one round more, which is not timed
-    assert found["slow"] < 100 < found["cpu"]

@@ -20,7 +20,7 @@ from fgfast.io.ledger import Ledger
 from fgfast.io.report import write_page, write_report
 from fgfast.io.summary import Summary
 from fgfast.ops.geometry import mask_box
-from fgfast.records import STATUSES, Outcome, Sample, Status
+from fgfast.records import STATUSES, Outcome, Sample, Size, Status
 
 CLASSES = [f"class {n}" for n in range(7)]
 WRITTEN: tuple[Status, Status] = ("done", "flagged")
@@ -49,8 +49,8 @@ def outcome(n: int, crop: bool = False) -> Outcome:
         stage="write",
         reasons=("fragments", "no box")[: 1 + n % 2] if n % 7 == 2 else (),
         twin=name,
-        size=(WIDTH, HEIGHT),
-        twin_size=(WIDTH, HEIGHT),
+        size=Size(HEIGHT, WIDTH),
+        twin_size=Size(HEIGHT, WIDTH),
         box=np.array([1, 2, 30.5, 40], np.float32),
         box_reason="annotated box",
         area=n % 100,
@@ -59,7 +59,7 @@ def outcome(n: int, crop: bool = False) -> Outcome:
         seconds=seconds,
     )
     if crop and n % 3 == 0:
-        return replace(whole, twin_size=(30, 50), offset=(20, -3))
+        return replace(whole, twin_size=Size(50, 30), offset=(20, -3))
     return whole
 
 
@@ -90,7 +90,7 @@ def instances_at_once(outcomes: list[Outcome], names: dict[str, str]) -> bytes:
         box = mask_box(bits)
         x0, y0, x1, y1 = (0.0,) * 4 if box is None else box.tolist()
         label = names[o.key] or "unlabelled"
-        width, height = o.twin_size
+        height, width = o.twin_size
         images.append({"id": number, "file_name": o.twin, "width": width, "height": height})
         annotation: dict[str, Any] = {
             "id": number,

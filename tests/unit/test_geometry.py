@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgfast.ops.geometry import box_area, clip_box, crop_window, iou, mask_box
+from fgfast.records import Size
 
 
 def box(*edges: float) -> Any:
@@ -17,9 +18,9 @@ def box(*edges: float) -> Any:
 
 
 def test_clip_box() -> None:
-    assert clip_box(box(-5, 2, 30, 40), (20, 10)).tolist() == [0, 2, 20, 10]
-    assert box_area(clip_box(box(50, 50, 60, 60), (20, 10))) == 0
-    assert clip_box(box(1, 2, 3, 4), (20, 10)).dtype == np.float32
+    assert clip_box(box(-5, 2, 30, 40), Size(10, 20)).tolist() == [0, 2, 20, 10]
+    assert box_area(clip_box(box(50, 50, 60, 60), Size(10, 20))) == 0
+    assert clip_box(box(1, 2, 3, 4), Size(10, 20)).dtype == np.float32
 
 
 def test_box_area() -> None:
@@ -39,7 +40,7 @@ def test_iou() -> None:
 def test_mask_box() -> None:
     bits = np.zeros((6, 9), np.bool_)
     assert mask_box(bits) is None
-    assert mask_box(np.zeros((0, 9), np.bool_)) is None
+    assert mask_box(np.zeros(Size(9, 0), np.bool_)) is None
     bits[2, 3] = bits[4, 7] = True
     made = mask_box(bits)
     assert made is not None
@@ -66,12 +67,12 @@ def test_mask_box() -> None:
     ],
 )
 def test_crop_window(edges: Any, mode: Any, pad: float, window: Any) -> None:
-    assert crop_window(box(*edges), (100, 60), mode, pad) == window
+    assert crop_window(box(*edges), Size(60, 100), mode, pad) == window
 
 
 @given(
     edges=st.tuples(*[st.floats(-50, 200, width=32)] * 4),
-    size=st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    size=st.builds(Size, st.integers(1, 150), st.integers(1, 150)),
     mode=st.sampled_from(["box", "square"]),
     pad=st.floats(0, 2),
 )
@@ -91,7 +92,7 @@ def test_crop_window_holds_its_promises(edges: Any, size: Any, mode: Any, pad: f
     assert bottom >= clipped[3] - tolerance
     if mode == "square":
         assert right - left == bottom - top
-    for low, high, length in ((left, right, size[0]), (top, bottom, size[1])):
+    for low, high, length in ((left, right, size.width), (top, bottom, size.height)):
         if mode == "box" or high - low <= length:
             assert low >= 0
             assert high <= length
@@ -103,10 +104,10 @@ def test_crop_window_holds_its_promises(edges: Any, size: Any, mode: Any, pad: f
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((box(0, 0, 1, 1), (9, 9), "round", 0.0), "mode must be 'box' or 'square'"),
-        ((box(0, 0, 1, 1), (9, 9), "box", -0.1), "pad must be"),
-        ((box(0, 0, 1, 1), (0, 9), "box", 0.0), "size must be"),
-        ((box(0, 0, np.nan, 1), (9, 9), "box", 0.0), "box must be finite"),
+        ((box(0, 0, 1, 1), Size(9, 9), "round", 0.0), "mode must be 'box' or 'square'"),
+        ((box(0, 0, 1, 1), Size(9, 9), "box", -0.1), "pad must be"),
+        ((box(0, 0, 1, 1), Size(9, 0), "box", 0.0), "size must be"),
+        ((box(0, 0, np.nan, 1), Size(9, 9), "box", 0.0), "box must be finite"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: Any, words: str) -> None:

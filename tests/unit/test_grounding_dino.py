@@ -17,10 +17,13 @@ import torch
 import torchvision_shim
 
 from fgfast.errors import UsageError
-from fgfast.models.grounding_dino import build, prompt_text, small
+from fgfast.methods import ModelSpec
+from fgfast.models.grounding_dino import small
 from fgfast.models.grounding_dino.detector import GroundingDinoDetector
 from fgfast.models.grounding_dino.graph import ImageGraph
-from fgfast.records import Detections, Image
+from fgfast.models.grounding_dino.prompt import prompt_text
+from fgfast.models.grounding_dino.sessions import build
+from fgfast.records import Detections, Image, Size
 
 torchvision_shim.declare()
 
@@ -46,7 +49,7 @@ def make_image(height: int, width: int, seed: int = 0) -> Image:
 
 @pytest.fixture(scope="module")
 def detector() -> GroundingDinoDetector:
-    return build("grounding_dino_tiny", PHRASES, "random:0")
+    return build(ModelSpec("grounding_dino_tiny", "random:0"), PHRASES)
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +105,14 @@ class TestPrompt:
 
     def test_more_than_the_network_reads(self) -> None:
         with pytest.raises(UsageError, match=r"tokens; Grounding DINO reads 256"):
-            build("grounding_dino_tiny", [f"subject{i:04}" for i in range(30)], "random:0")
+            build(ModelSpec("grounding_dino_tiny", "random:0"), [f"subject{i:04}" for i in range(30)])
 
 
 class TestDetections:
     def test_shapes_order_and_limits(self, detector: GroundingDinoDetector) -> None:
         images = [make_image(90, 120, 1), make_image(200, 120, 2)]
         for image, found in zip(images, detector(images), strict=True):
-            width, height = image.size
+            height, width = image.size
             assert found.boxes.dtype == np.float32 and len(found.boxes) > 3
             assert (np.diff(found.scores) <= 0).all() and (found.scores > detector.box_threshold).all()
             assert set(found.labels) <= set(PHRASES)
@@ -118,8 +121,8 @@ class TestDetections:
 
     def test_boxes_are_in_pixels_of_the_stored_image(self, detector: GroundingDinoDetector) -> None:
         half, quarter = torch.tensor([[0.5, 0.5, 0.5, 0.25]]), torch.tensor([[0.9, 0.1, 0.4, 0.4]])
-        inside = detector._select(crafted({1: 0.9}), half, (400, 200))
-        clipped = detector._select(crafted({1: 0.9}), quarter, (400, 200))
+        inside = detector._select(crafted({1: 0.9}), half, Size(200, 400))
+        clipped = detector._select(crafted({1: 0.9}), quarter, Size(200, 400))
         np.testing.assert_allclose(inside.boxes, [[100, 75, 300, 125]], atol=1e-4)
         np.testing.assert_allclose(clipped.boxes, [[280, 0, 400, 60]], atol=1e-4)
 
@@ -158,11 +161,11 @@ class TestDetections:
         outputs = SimpleNamespace(logits=logits[None], pred_boxes=boxes[None], input_ids=detector.tokens[None])
         wanted = reference.post_process_grounded_object_detection(outputs, threshold=0.4, text_threshold=0.3)[0]
         assert wanted["text_labels"] == ["bird", "red car", "dog"]
-        assert detector._select(logits, boxes, (9, 9)).labels == ("dog", "red car", "Bird")  # by score
+        assert detector._select(logits, boxes, Size(9, 9)).labels == ("dog", "red car", "Bird")  # by score
 
     def test_same_bits_again(self, detector: GroundingDinoDetector) -> None:
         first, again = detector([make_image(90, 120)])[0], detector([make_image(90, 120)])[0]
-        other = build("grounding_dino_tiny", PHRASES, "random:1")([make_image(90, 120)])[0]
+        other = build(ModelSpec("grounding_dino_tiny", "random:1"), PHRASES)([make_image(90, 120)])[0]
         assert np.array_equal(first.boxes, again.boxes) and np.array_equal(first.scores, again.scores)
         assert not np.array_equal(first.scores[:3], other.scores[:3])
 
@@ -170,7 +173,7 @@ class TestDetections:
         assert detector([]) == []
 
     def test_nothing_found(self, detector: GroundingDinoDetector) -> None:
-        none = detector._select(crafted({}), torch.full((1, 4), 0.5), (40, 30))
+        none = detector._select(crafted({}), torch.full((1, 4), 0.5), Size(30, 40))
         assert none.boxes.shape == (0, 4) and none.labels == ()
 
 
@@ -214,20 +217,20 @@ class TestThresholds:
     def test_tokens_decide_the_phrase(self, detector: GroundingDinoDetector) -> None:
         # [CLS]=0 b i r d . r e d c a r . d o g . [SEP]: bird 1..4, red car 6..11, dog 13..15
         box = torch.full((1, 4), 0.5)
-        assert detector._select(crafted({2: 0.5}), box, (9, 9)).labels == ("Bird",)
-        assert detector._select(crafted({2: 0.5, 11: 0.6}), box, (9, 9)).labels == ("red car",)
-        assert detector._select(crafted({13: 0.7, 11: 0.6}), box, (9, 9)).labels == ("dog",)
+        assert detector._select(crafted({2: 0.5}), box, Size(9, 9)).labels == ("Bird",)
+        assert detector._select(crafted({2: 0.5, 11: 0.6}), box, Size(9, 9)).labels == ("red car",)
+        assert detector._select(crafted({13: 0.7, 11: 0.6}), box, Size(9, 9)).labels == ("dog",)
 
     def test_a_box_without_a_phrase_is_dropped(self, detector: GroundingDinoDetector) -> None:
         # The dot behind "bird" scores high, no phrase does.
         box = torch.full((1, 4), 0.5)
-        assert detector._select(crafted({5: 0.9, 2: 0.2}), box, (9, 9)).labels == ()
-        assert detector._select(crafted({5: 0.9, 2: 0.35}), box, (9, 9)).labels == ("Bird",)
+        assert detector._select(crafted({5: 0.9, 2: 0.2}), box, Size(9, 9)).labels == ()
+        assert detector._select(crafted({5: 0.9, 2: 0.35}), box, Size(9, 9)).labels == ("Bird",)
 
     @pytest.mark.parametrize("value", [-0.1, 1.0])
     def test_out_of_range(self, value: float) -> None:
         with pytest.raises(UsageError, match=r"threshold must be in 0\.\.1"):
-            build("grounding_dino_tiny", PHRASES, "random:0", text_threshold=value)
+            build(ModelSpec("grounding_dino_tiny", "random:0"), PHRASES, text_threshold=value)
 
 
 class TestPreprocessing:

@@ -16,11 +16,12 @@ import torch
 import torchvision_shim
 
 from fgfast.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
-from fgfast.models import grounding_dino
-from fgfast.models.files.checkpoints import Precision
-from fgfast.models.grounding_dino import build, small
+from fgfast.methods import ModelSpec, Precision
+from fgfast.models.grounding_dino import small
+from fgfast.models.grounding_dino.checkpoint import NAMES
 from fgfast.models.grounding_dino.graph import ImageGraph
 from fgfast.models.grounding_dino.precision import DTYPES, with_precision
+from fgfast.models.grounding_dino.sessions import build
 from fgfast.records import Image
 
 torchvision_shim.declare()
@@ -56,7 +57,7 @@ def image() -> Image:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision(image: Image, precision: Precision) -> None:
-    exact, detector = small.network(0).eval(), build("grounding_dino_tiny", PHRASES, "random:0", precision=precision)
+    exact, detector = small.network(0).eval(), build(ModelSpec("grounding_dino_tiny", "random:0", precision), PHRASES)
     half = ImageGraph(with_precision(small.network(0), precision), precision)
     resized, tokens = torch.from_numpy(detector.resize(image))[None], detector.tokens[None]
     with torch.inference_mode():
@@ -78,8 +79,8 @@ def test_half_precision(image: Image, precision: Precision) -> None:
 
 class TestWeights:
     def test_a_folder(self, checkpoint: Path, image: Image) -> None:
-        got = build("grounding_dino_base", PHRASES, checkpoint)([image])[0]
-        wanted = build("grounding_dino_tiny", PHRASES, "random:0")([image])[0]
+        got = build(ModelSpec("grounding_dino_base", str(checkpoint)), PHRASES)([image])[0]
+        wanted = build(ModelSpec("grounding_dino_tiny", "random:0"), PHRASES)([image])[0]
         assert got.labels == wanted.labels and np.array_equal(got.scores, wanted.scores)
         assert np.array_equal(got.boxes, wanted.boxes)
 
@@ -90,25 +91,18 @@ class TestWeights:
         processor.image_mean = [0.5, 0.5, 0.5]
         processor.save_pretrained(tmp_path)
         with pytest.raises(UsageError, match=r"normalises images with mean \[0.5, 0.5, 0.5\]"):
-            build("grounding_dino_tiny", PHRASES, tmp_path)
+            build(ModelSpec("grounding_dino_tiny", str(tmp_path)), PHRASES)
 
     def test_the_cache(self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("fgfast.models.files.weights.path", lambda name: checkpoint)
-        assert build("grounding_dino_tiny", PHRASES).phrases == PHRASES
+        assert build(ModelSpec("grounding_dino_tiny"), PHRASES).phrases == PHRASES
 
-    def test_a_pull_that_was_asked_for(self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        pulled = []
-        monkeypatch.setattr("fgfast.models.files.weights.pull", pulled.append)
-        monkeypatch.setattr("fgfast.models.files.weights.path", lambda name: checkpoint)
-        assert build("grounding_dino_tiny", PHRASES, pull=True).phrases == PHRASES
-        assert pulled == ["grounding_dino_tiny"]
-
-    @pytest.mark.parametrize("name", grounding_dino.NAMES)
+    @pytest.mark.parametrize("name", NAMES)
     def test_absent_says_what_to_type(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("HF_HUB_CACHE", raising=False)
         monkeypatch.setenv("HF_HOME", str(tmp_path))
         with pytest.raises(UsageError, match=f"fgfast models pull {name}"):
-            build(name, PHRASES)
+            build(ModelSpec(name), PHRASES)
 
     def test_weights_that_lack_some(self, checkpoint: Path, tmp_path: Path) -> None:
         from safetensors.torch import load_file, save_file
@@ -119,22 +113,22 @@ class TestWeights:
         weights.pop("model.text_projection.weight")
         save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(WeightsError, match=r"lacks 1 weights, the first .*text_projection"):
-            build("grounding_dino_tiny", PHRASES, tmp_path)
+            build(ModelSpec("grounding_dino_tiny", str(tmp_path)), PHRASES)
 
     def test_no_checkpoint(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"lacks config\.json, model\.safetensors"):
-            build("grounding_dino_tiny", PHRASES, tmp_path)
+            build(ModelSpec("grounding_dino_tiny", str(tmp_path)), PHRASES)
 
     def test_names(self) -> None:
         with pytest.raises(UnknownNameError, match="grounding_dino_tiny"):
-            build("grounding_dino_tini", PHRASES)
+            build(ModelSpec("grounding_dino_tini"), PHRASES)
         with pytest.raises(UsageError, match="random:SEED"):
-            build("grounding_dino_tiny", PHRASES, "random:x")
+            build(ModelSpec("grounding_dino_tiny", "random:x"), PHRASES)
         with pytest.raises(UnknownNameError, match="precision"):
-            build("grounding_dino_tiny", PHRASES, "random:0", precision="int8")  # type: ignore[arg-type]
+            build(ModelSpec("grounding_dino_tiny", "random:0", "int8"), PHRASES)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("package", ["torch", "transformers"])
     def test_the_extra_is_named(self, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(MissingExtraError, match=rf'{package}, .*pip install "fgfast\[text\]"'):
-            build("grounding_dino_tiny", PHRASES, "random:0")
+        with pytest.raises(MissingExtraError, match=rf'{package} .*pip install "fgfast\[text\]"'):
+            build(ModelSpec("grounding_dino_tiny", "random:0"), PHRASES)

@@ -13,7 +13,7 @@ import pytest
 from fgfast.errors import OutputLockedError, OutputRefusedError
 from fgfast.io.ledger import Ledger, OutputLock
 from fgfast.io.output import Mode, Output
-from fgfast.records import Outcome
+from fgfast.records import Outcome, Size
 
 
 def done(key: str) -> Outcome:
@@ -23,8 +23,8 @@ def done(key: str) -> Outcome:
         stage="write",
         reasons=("fragments", "no box"),
         twin=key + ".png",
-        size=(30, 20),
-        twin_size=(10, 12),
+        size=Size(20, 30),
+        twin_size=Size(12, 10),
         offset=(-1, 4),
         box=np.array([1.5, 2, 8, 9], np.float32),
         box_reason="annotated box",

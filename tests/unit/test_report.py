@@ -14,7 +14,7 @@ from PIL import Image
 
 from fgfast.io.report import THUMB_BYTES, THUMB_COUNT, data_uri, write_report
 from fgfast.io.summary import Spread, Summary
-from fgfast.records import Outcome, Sample, Status
+from fgfast.records import Outcome, Sample, Size, Status
 
 HOSTILE = "</script><script>alert(1)</script><img src=\"https://evil.example/x\" onerror='x'>&{{title}}.jpg"
 FACTS = {
@@ -41,8 +41,8 @@ def outcome(key: str, status: Status, reasons: tuple[str, ...] = (), area: int =
         stage="write",
         reasons=reasons,
         twin=key,
-        size=(40, 30),
-        twin_size=(40, 30),
+        size=Size(30, 40),
+        twin_size=Size(30, 40),
         box=np.array([4, 3, 24, 18], np.float32),
         box_reason="annotated",
         area=area,

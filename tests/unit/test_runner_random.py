@@ -70,6 +70,7 @@ class Model:
     def shrink(self) -> None:
         """Its shapes are not fixed."""
 
+
 def as_stages(stages: list[Any]) -> list[Any]:
     """Models become batched stages that write what was read into the item."""
 
@@ -80,7 +81,6 @@ def as_stages(stages: list[Any]) -> list[Any]:
         return BatchedStage(model.name, model, lambda item: (item,), store, model.wants)
 
     return [stage(s) if isinstance(s, Model) else s for s in stages]
-
 
 
 @dataclass

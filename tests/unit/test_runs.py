@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fgfast.ops import reference, runs
 from fgfast.ops.geometry import mask_box
 from fgfast.ops.runs import boxes_and_areas
+from fgfast.records import Size
 
 
 def blobs(height: int, width: int, density: float, scale: int, seed: int) -> Any:
@@ -27,12 +28,12 @@ MASKS = st.builds(
 )
 
 
-def told(masks: list[Any]) -> tuple[Any, Any]:
-    return boxes_and_areas([reference.rle_encode(m) for m in masks], [(m.shape[1], m.shape[0]) for m in masks])
+def computed(masks: list[Any]) -> tuple[Any, Any]:
+    return boxes_and_areas([reference.rle_encode(m) for m in masks], [Size(*m.shape) for m in masks])
 
 
 def assert_true(masks: list[Any]) -> None:
-    boxes, areas = told(masks)
+    boxes, areas = computed(masks)
     assert boxes.shape == (len(masks), 4)
     for mask, box, area in zip(masks, boxes, areas, strict=True):
         expected = mask_box(mask)
@@ -62,7 +63,7 @@ def test_runs_of_no_pixels_are_no_subject() -> None:
     # 0 of nothing, 0 of subject, 7 of nothing, 2 of subject, 3 of nothing: on 3 rows and 4 columns.
     text = b"007" + bytes([48 + 2]) + bytes([48 + (3 - 7) % 32])
     np.testing.assert_array_equal(reference.rle_decode(text, 3, 4).T.ravel(), [0] * 7 + [1] * 2 + [0] * 3)
-    boxes, areas = boxes_and_areas([text], [(4, 3)])
+    boxes, areas = boxes_and_areas([text], [Size(3, 4)])
     assert (boxes.tolist(), areas.tolist()) == ([[2, 1, 3, 3]], [2])
 
 
@@ -83,4 +84,4 @@ def test_a_damaged_string_is_an_error(text: bytes, message: str) -> None:
     with pytest.raises(ValueError, match="RLE"):
         reference.rle_decode(text, 3, 4)
     with pytest.raises(ValueError, match=message):
-        boxes_and_areas([b"<", text], [(4, 3), (4, 3)])
+        boxes_and_areas([b"<", text], [Size(3, 4)] * 2)

@@ -22,11 +22,12 @@ from fgfast.backends.session import zeros  # noqa: E402
 from fgfast.backends.torch import TorchSession  # noqa: E402
 from fgfast.errors import GraphError, ParityError, UsageError  # noqa: E402
 from fgfast.export import make  # noqa: E402
+from fgfast.methods import ModelSpec  # noqa: E402
 from fgfast.models.files import graph_files  # noqa: E402
-from fgfast.models.files.checkpoints import build_sam  # noqa: E402
+from fgfast.models.sam.build import build_sam  # noqa: E402
 from fgfast.models.sam.graph import MaskDecoderGraph  # noqa: E402
-from fgfast.models.serving import backend, speed
-from fgfast.models.serving import exported as sessions
+from fgfast.models.sam.sessions import sam_in_torch, segmenter  # noqa: E402
+from fgfast.models.serving import backend, speed  # noqa: E402
 
 MODEL, WEIGHTS = "sam_tiny256", "random:1"
 
@@ -59,8 +60,8 @@ def decoder_inputs(pairs: int) -> dict[str, torch.Tensor]:
 
 
 def test_backends_agree_for_any_number_of_boxes(cache: Path) -> None:
-    torch_side = sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "torch").decoder
-    onnx_side = sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime").decoder
+    torch_side = segmenter(ModelSpec(MODEL, WEIGHTS, backend="torch")).decoder
+    onnx_side = segmenter(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime")).decoder
     for pairs in (1, 2, 5):
         ours, theirs = onnx_side.run(decoder_inputs(pairs)), torch_side.run(decoder_inputs(pairs))
         assert list(ours) == ["logits", "quality", "stability"]
@@ -75,7 +76,7 @@ def test_segmenters_of_both_backends_give_the_same_masks(cache: Path) -> None:
     boxes = [np.array([[10, 10, 60, 60], [0, 0, 90, 110]], np.float32), np.zeros((0, 4), np.float32)]
     boxes.append(np.array([[5, 5, 45, 45]], np.float32))
     ours, theirs = (
-        sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", which).segment(images, boxes) for which in ("onnxruntime", "torch")
+        segmenter(ModelSpec(MODEL, WEIGHTS, backend=which)).segment(images, boxes) for which in ("onnxruntime", "torch")
     )
     for a, b, image in zip(ours, theirs, images, strict=True):
         assert a.bits.shape == b.bits.shape == (len(b.quality), 1, *image.shape[:2])
@@ -84,7 +85,7 @@ def test_segmenters_of_both_backends_give_the_same_masks(cache: Path) -> None:
 
 @pytest.mark.parametrize("make_session", ["torch", "onnxruntime"])
 def test_inputs_that_break_the_contract_are_refused(cache: Path, make_session: str) -> None:
-    session = sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", make_session).decoder
+    session = segmenter(ModelSpec(MODEL, WEIGHTS, backend=make_session)).decoder
     inputs = decoder_inputs(3)
     with pytest.raises(GraphError, match="boxes is float64"):
         session.run({**inputs, "boxes": inputs["boxes"].double()})
@@ -96,7 +97,7 @@ def test_inputs_that_break_the_contract_are_refused(cache: Path, make_session: s
 
 
 def test_outputs_belong_to_the_caller(cache: Path) -> None:
-    session = sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime").decoder
+    session = segmenter(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime")).decoder
     first = session.run(decoder_inputs(2))["logits"]
     kept = first.clone()
     session.run(decoder_inputs(5))
@@ -106,7 +107,7 @@ def test_outputs_belong_to_the_caller(cache: Path) -> None:
 
 
 def test_inputs_of_any_strides(cache: Path) -> None:
-    session = sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime").decoder
+    session = segmenter(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime")).decoder
     inputs = decoder_inputs(3)
     turned = inputs["embeddings"].permute(0, 1, 3, 2)
     straight = session.run({**inputs, "embeddings": turned.contiguous()})
@@ -114,7 +115,7 @@ def test_inputs_of_any_strides(cache: Path) -> None:
 
 
 def test_forms_of_pytorch() -> None:
-    sam = build_sam("tiny256", WEIGHTS)
+    sam = build_sam(ModelSpec("sam_tiny256", WEIGHTS))
     contract = graphs.sam_mask_decoder(256)
     with pytest.raises(GraphError, match=r"no form 'quick'.*eager, compiled, recorded"):
         TorchSession(MaskDecoderGraph(sam), contract, form="quick")
@@ -175,7 +176,7 @@ def test_a_file_that_changed_after_its_check_is_refused(cache: Path) -> None:
     content[1000] ^= 1
     weights.write_bytes(content)
     with pytest.raises(GraphError, match="is not the file that was checked after the export; export the model again"):
-        sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime")
+        segmenter(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime"))
 
 
 def test_a_graph_of_another_contract_does_not_count(cache: Path) -> None:
@@ -184,7 +185,7 @@ def test_a_graph_of_another_contract_does_not_count(cache: Path) -> None:
     facts["contract"]["version"] = 0
     manifest.write_text(json.dumps(facts))
     with pytest.raises(UsageError, match=r"sam_mask_decoder is not in .*: fgfast export sam_tiny256 --precision fp32"):
-        sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime")
+        segmenter(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime"))
 
 
 def test_auto_takes_what_was_measured_faster_here_and_measures_once(
@@ -198,17 +199,17 @@ def test_auto_takes_what_was_measured_faster_here_and_measures_once(
 
     monkeypatch.setattr(speed, "seconds_of", seconds)
     for _ in range(2):
-        chosen, why = backend.choose_backend("auto", [MODEL], WEIGHTS, "fp32", "cpu")
+        chosen, why = backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp32")], "auto")
         assert chosen == "onnxruntime"
         assert why == "measured on this machine: torch 2.00 s, onnxruntime 1.00 s per image"
     assert measured == ["torch", "onnxruntime"]
     (cache / "speed.json").unlink()
     monkeypatch.setattr(speed, "seconds_of", lambda session: {"torch": 0.5, "onnxruntime": 1.0}[session.backend])
-    assert backend.choose_backend("auto", [MODEL], WEIGHTS, "fp32", "cpu")[0] == "torch"
+    assert backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp32")], "auto")[0] == "torch"
 
 
 def test_times_are_those_of_runs(cache: Path) -> None:
-    session = sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime").encoder
+    session = segmenter(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime")).encoder
     assert 0 < speed.seconds_of(session, rounds=1) < 10
 
 
@@ -217,10 +218,10 @@ def test_what_is_asked_for_and_not_there_is_an_error_that_says_what_to_type(
 ) -> None:
     monkeypatch.setenv("FGFAST_CACHE", str(tmp_path))
     with pytest.raises(UsageError, match="fgfast export sam_vit_b --precision fp32"):
-        backend.choose_backend("onnxruntime", ["sam_vit_b"], "random:1", "fp32", "cpu")
+        backend.choose_backend([ModelSpec("sam_vit_b", "random:1", "fp32")], "onnxruntime")
     with pytest.raises(UsageError, match=r"TensorRT|tensorrt"):
-        backend.choose_backend("tensorrt", ["sam_vit_b"], "random:1", "fp32", "cpu")
-    chosen, why = backend.choose_backend("auto", ["sam_vit_b"], "random:1", "fp32", "cpu")
+        backend.choose_backend([ModelSpec("sam_vit_b", "random:1", "fp32")], "tensorrt")
+    chosen, why = backend.choose_backend([ModelSpec("sam_vit_b", "random:1", "fp32")], "auto")
     assert chosen == "torch"
     assert "fgfast export sam_vit_b" in why
     with pytest.raises(UsageError, match=r"no CUDAExecutionProvider.*onnxruntime-gpu"):
@@ -231,24 +232,24 @@ def test_what_is_asked_for_and_not_there_is_an_error_that_says_what_to_type(
 
 def test_bf16_graphs_are_not_taken_on_a_cpu(cache: Path) -> None:
     make.export(MODEL, weights=WEIGHTS, precision="bf16", out=cache / "graphs", say=lambda line: None)
-    chosen, why = backend.choose_backend("auto", [MODEL], WEIGHTS, "bf16", "cpu")
+    chosen, why = backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "bf16")], "auto")
     assert chosen == "torch"
     assert "computes bf16 on GPUs only" in why
     with pytest.raises(UsageError, match="--precision fp32, or --backend torch"):
-        backend.choose_backend("onnxruntime", [MODEL], WEIGHTS, "bf16", "cpu")
+        backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "bf16")], "onnxruntime")
 
 
 def test_a_damaged_graph_makes_auto_take_pytorch(cache: Path) -> None:
     where = graph_files.folder(MODEL, WEIGHTS, "fp32")
     (where / "sam_mask_decoder.onnx").write_bytes(b"")
-    chosen, why = backend.choose_backend("auto", [MODEL], WEIGHTS, "fp32", "cpu")
+    chosen, why = backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp32")], "auto")
     assert chosen == "torch"
     assert "export the model again" in why
 
 
 def test_doctor_does_not_measure(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "seconds_of", lambda session: pytest.fail("measured"))
-    chosen, why = backend.choose_backend("auto", [MODEL], WEIGHTS, "fp32", "cpu", measure=False)
+    chosen, why = backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp32")], "auto", measure=False)
     assert chosen == "torch"
     assert "measured when a run begins" in why
 
@@ -308,12 +309,12 @@ def test_a_form_that_cannot_be_used_here_is_said_and_not_used(
     """On a GPU whose compiler fails; the GPU is made up, its name and its two sessions."""
     monkeypatch.setenv("FGFAST_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "made up")
-    sam = build_sam("tiny256", WEIGHTS)
+    sam = build_sam(ModelSpec("sam_tiny256", WEIGHTS))
 
     def make_form(form: str) -> TorchSession:
         if form != "eager":
             raise RuntimeError("no compiler")
-        return sessions.sam_in_torch(sam).encoder
+        return sam_in_torch(sam).encoder
 
     with caplog.at_level(logging.WARNING):
         assert speed.fastest_form("tiny", make_form, "cuda:0") == "eager"

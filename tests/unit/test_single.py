@@ -51,8 +51,8 @@ def test_exif_is_heeded_unless_told_otherwise() -> None:
     buffer = io.BytesIO()
     pillow.fromarray(scene()).save(buffer, "JPEG", exif=exif.tobytes())
     box = fgfast.Settings(segmenter="box")
-    assert fgfast.cut_out(buffer.getvalue(), settings=box).size == (80, 120)
-    assert fgfast.cut_out(buffer.getvalue(), settings=box, turn_exif=False).size == (120, 80)
+    assert fgfast.cut_out(buffer.getvalue(), settings=box).size == (120, 80)
+    assert fgfast.cut_out(buffer.getvalue(), settings=box, turn_exif=False).size == (80, 120)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 5), (5, 0, 5, 9), (0, float("nan"), 5, 9)])

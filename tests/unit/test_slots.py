@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="models need the extra models")
 
 import unit.fake_cuda as fake  # noqa: E402
 
-from fgfast.backends.slots import Lane, Slot, failure_of, translated  # noqa: E402
+from fgfast.backends.slots import ComputeStream, Slot, failure_of, translated  # noqa: E402
 from fgfast.errors import DeviceFailedError, DeviceMemoryError, GraphError, UsageError  # noqa: E402
 from fgfast.graphs import Port  # noqa: E402
 from fgfast.models.serving.images import ImageSlot, resized  # noqa: E402
@@ -24,7 +24,7 @@ IMAGES = (Port("pixels", "uint8", ("batch", 64, 96, 3), "RGB"), Port("sizes", "i
 
 
 class Doubling:
-    """A session whose result is ready when the lane gets there, and which keeps its numbers in one place meanwhile."""
+    """A session whose result is ready when the stream gets there, and whose numbers are in one place meanwhile."""
 
     def __init__(self, gpu: fake.Gpu | None) -> None:
         self.gpu, self.inside = gpu, torch.zeros(4, 3)
@@ -45,14 +45,14 @@ class Doubling:
 
 def launch(slot: Slot, session: Doubling, rows: int) -> None:
     given = slot.upload(rows)
-    with torch.cuda.stream(slot.lane.stream):
+    with torch.cuda.stream(slot.compute.stream):
         found = session.run(given)
     slot.download(found)
 
 
 class TestOnTheCpu:
     def test_buffers_are_those_of_the_ports(self) -> None:
-        slot = Slot(PORTS, {"batch": 4}, Lane("cpu"))
+        slot = Slot(PORTS, {"batch": 4}, ComputeStream("cpu"))
         assert slot.capacity == 4 and slot.stream is None and slot.event is None
         assert {n: (tuple(t.shape), t.dtype) for n, t in slot.host.items()} == {
             "x": ((4, 3), torch.float32),
@@ -60,7 +60,7 @@ class TestOnTheCpu:
         }
 
     def test_nothing_is_copied(self) -> None:
-        slot = Slot(PORTS, {"batch": 4}, Lane("cpu"))
+        slot = Slot(PORTS, {"batch": 4}, ComputeStream("cpu"))
         given = slot.upload(2)
         assert given["x"].shape == (2, 3) and given["x"].is_contiguous()
         assert given["x"].data_ptr() == slot.host["x"].data_ptr()
@@ -70,7 +70,7 @@ class TestOnTheCpu:
         assert slot.results["y"] is out
 
     def test_rows_that_it_does_not_have(self) -> None:
-        slot = Slot(PORTS, {"batch": 4}, Lane("cpu"))
+        slot = Slot(PORTS, {"batch": 4}, ComputeStream("cpu"))
         for rows in (0, 5):
             with pytest.raises(ValueError, match=f"a slot of 4 rows cannot give {rows}"):
                 slot.upload(rows)
@@ -78,7 +78,7 @@ class TestOnTheCpu:
     def test_ports_of_different_batches(self) -> None:
         other = Port("sizes", "int64", (3, 2), "")
         with pytest.raises(GraphError, match="the same number of rows"):
-            Slot((*PORTS, other), {"batch": 4}, Lane("cpu"))
+            Slot((*PORTS, other), {"batch": 4}, ComputeStream("cpu"))
 
 
 class TestOrder:
@@ -87,10 +87,10 @@ class TestOrder:
     @pytest.mark.parametrize("seed", range(20))
     def test_batches_in_flight_do_not_mix(self, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
         gpu = fake.install(monkeypatch, seed)
-        lane = Lane("cpu")
-        lane.stream = fake.Stream()
+        compute = ComputeStream("cpu")
+        compute.stream = fake.Stream()
         session = Doubling(gpu)
-        slots = [Slot(PORTS, {"batch": 4}, lane) for _ in range(3)]
+        slots = [Slot(PORTS, {"batch": 4}, compute) for _ in range(3)]
         wanted: dict[int, Any] = {}
         for turn in range(9):
             which = turn % 3
@@ -105,15 +105,15 @@ class TestOrder:
             wanted[which] = 2 * numbers
 
     def test_the_fake_finds_what_is_not_ordered(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The same without the lane's waiting for the uploads."""
+        """The same without waiting for the uploads."""
         found = set()
         for seed in range(20):
             with monkeypatch.context() as patch:
                 gpu = fake.install(patch, seed)
-                lane = Lane("cpu")
-                lane.stream = fake.Stream()
-                patch.setattr(lane.stream, "wait_stream", lambda other: None)
-                slot = Slot(PORTS, {"batch": 4}, lane)
+                compute = ComputeStream("cpu")
+                compute.stream = fake.Stream()
+                patch.setattr(compute.stream, "wait_stream", lambda other: None)
+                slot = Slot(PORTS, {"batch": 4}, compute)
                 slot.host["x"][:] = 1.0
                 launch(slot, Doubling(gpu), 4)
                 slot.wait()
@@ -122,9 +122,9 @@ class TestOrder:
 
     def test_outputs_live_until_they_are_copied(self, monkeypatch: pytest.MonkeyPatch) -> None:
         fake.install(monkeypatch)
-        lane = Lane("cpu")
-        lane.stream = fake.Stream()
-        slot = Slot(PORTS, {"batch": 4}, lane)
+        compute = ComputeStream("cpu")
+        compute.stream = fake.Stream()
+        slot = Slot(PORTS, {"batch": 4}, compute)
         slot.upload(1)
         out = torch.ones(1, 3)
         alive = weakref.ref(out)
@@ -138,9 +138,9 @@ class TestOrder:
 
     def test_results_land_in_the_same_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         fake.install(monkeypatch)
-        lane = Lane("cpu")
-        lane.stream = fake.Stream()
-        slot, places = Slot(PORTS, {"batch": 4}, lane), []
+        compute = ComputeStream("cpu")
+        compute.stream = fake.Stream()
+        slot, places = Slot(PORTS, {"batch": 4}, compute), []
         for shape in ((1, 3), (4, 3), (2, 3), (2, 5)):
             slot.upload(1)
             slot.download({"y": torch.ones(shape)})
@@ -154,10 +154,10 @@ class TestImages:
     def test_a_small_image_after_a_large_one(self) -> None:
         """Rows are what they would be in a new slot: nothing of the image before is left, whatever its shape."""
         generator = np.random.default_rng(0)
-        used = ImageSlot(IMAGES, {"batch": 2}, Lane("cpu"))
+        used = ImageSlot(IMAGES, {"batch": 2}, ComputeStream("cpu"))
         for size in ((64, 96), (10, 20), (64, 5), (3, 96), (64, 96), (1, 1), (30, 40), (40, 30)):
             image = generator.integers(1, 256, (50, 70, 3), np.uint8)
-            fresh = ImageSlot(IMAGES, {"batch": 2}, Lane("cpu"))
+            fresh = ImageSlot(IMAGES, {"batch": 2}, ComputeStream("cpu"))
             for slot in (used, fresh):
                 slot.place(1, image, size)
             assert torch.equal(used.host["pixels"], fresh.host["pixels"])
@@ -172,7 +172,7 @@ class TestImages:
     def test_a_image_that_failed_leaves_nothing_either(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import fgfast.models.serving.images as module
 
-        slot, white = ImageSlot(IMAGES, {"batch": 1}, Lane("cpu")), np.full((8, 8, 3), 255, np.uint8)
+        slot, white = ImageSlot(IMAGES, {"batch": 1}, ComputeStream("cpu")), np.full((8, 8, 3), 255, np.uint8)
         slot.place(0, white, (8, 8))
 
         def half(pixels: Any, size: Any, out: Any, threads: int) -> None:
@@ -248,7 +248,7 @@ class TestFailures:
 
     def test_a_slot_that_no_machine_has(self) -> None:
         with pytest.raises(DeviceMemoryError, match="cpu has not enough memory"):
-            Slot((Port("x", "uint8", ("batch", 1024, 1024, 3), ""),), {"batch": 10**9}, Lane("cpu"))
+            Slot((Port("x", "uint8", ("batch", 1024, 1024, 3), ""),), {"batch": 10**9}, ComputeStream("cpu"))
 
     def test_memory_that_onnxruntime_does_not_get(self, tmp_path: Path) -> None:
         runtime = pytest.importorskip("onnxruntime")

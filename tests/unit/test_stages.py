@@ -8,9 +8,12 @@ import pytest
 from fgfast.errors import ImageBrokenError
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.pipeline.prompt import choose_prompt
-from fgfast.pipeline.stages import Annotations, Center, Detect, MaskSubject, Work, box_mask, close
-from fgfast.records import Detections, Image, Mask, Sample
+from fgfast.pipeline.stages import Annotations, Center, Detect, MaskSubject, box_mask
+from fgfast.pipeline.work import Work, result_of
+from fgfast.records import Detections, Image, Mask, Sample, Size
 from fgfast.runner import Finished
+
+SIZE = Size(30, 40)
 
 
 def sample(*boxes: tuple[float, ...], **more: object) -> Sample:
@@ -23,7 +26,7 @@ def detections(*boxes: tuple[float, ...]) -> Detections:
 
 
 def test_the_largest_box_prompts() -> None:
-    prompt, flag, others = choose_prompt(detections((0, 0, 5, 5), (10, 10, 30, 25), (0, 0, 20, 15)), sample(), (40, 30))
+    prompt, flag, others = choose_prompt(detections((0, 0, 5, 5), (10, 10, 30, 25), (0, 0, 20, 15)), sample(), SIZE)
     assert prompt.box.tolist() == [10, 10, 30, 25]
     assert prompt.reason == "box, the best of 3"
     assert [other[:4] for other in others] == [(0, 0, 20, 15), (0, 0, 5, 5)]
@@ -31,13 +34,13 @@ def test_the_largest_box_prompts() -> None:
 
 
 def test_boxes_are_clipped_to_the_image_before_they_are_compared() -> None:
-    prompt, *_ = choose_prompt(detections((-100, -100, 5, 5), (10, 10, 20, 41)), sample(), (40, 30))
+    prompt, *_ = choose_prompt(detections((-100, -100, 5, 5), (10, 10, 20, 41)), sample(), SIZE)
     assert prompt.box.tolist() == [10, 10, 20, 30]
 
 
 @pytest.mark.parametrize("boxes", [(), ((50, 50, 60, 60),), ((3, 3, 3.5, 20),)])
 def test_without_a_usable_box_the_centre_stands_in_and_is_flagged(boxes: tuple) -> None:
-    prompt, flag, _ = choose_prompt(detections(*boxes), sample(banner_rows=10), (40, 30))
+    prompt, flag, _ = choose_prompt(detections(*boxes), sample(banner_rows=10), SIZE)
     assert prompt.box.tolist() == [4, 2, 36, 18]
     assert "centre" in prompt.reason
     assert flag == "no box"
@@ -56,26 +59,26 @@ RIGHT = frozenset({"bird"})
 
 def test_the_right_class_comes_before_score_and_score_before_size() -> None:
     rows = (((0, 0, 40, 30), 0.9, "cat"), ((0, 0, 30, 30), 0.3, "bird"), ((5, 5, 10, 10), 0.5, "bird"))
-    prompt, flag, others = choose_prompt(found(*rows), sample(), (40, 30), RIGHT)
+    prompt, flag, others = choose_prompt(found(*rows), sample(), SIZE, RIGHT)
     assert (prompt.box.tolist(), flag) == ([5, 5, 10, 10], "")
     assert [other[5] for other in others] == ["bird", "cat"]
 
 
 def test_agreement_with_the_annotated_box_comes_before_score() -> None:
     rows = (((0, 0, 10, 10), 0.9, "bird"), ((20, 10, 38, 28), 0.4, "bird"))
-    prompt, flag, _ = choose_prompt(found(*rows), sample((20, 10, 40, 30)), (40, 30), RIGHT)
+    prompt, flag, _ = choose_prompt(found(*rows), sample((20, 10, 40, 30)), SIZE, RIGHT)
     assert (prompt.box.tolist(), flag) == ([20, 10, 38, 28], "")
 
 
 def test_another_class_is_flagged_and_nothing_at_all_falls_back_to_the_annotation() -> None:
-    _, flag, _ = choose_prompt(found(((0, 0, 10, 10), 0.9, "cat")), sample(), (40, 30), RIGHT)
+    _, flag, _ = choose_prompt(found(((0, 0, 10, 10), 0.9, "cat")), sample(), SIZE, RIGHT)
     assert flag == "other class"
-    prompt, flag, _ = choose_prompt(detections(), sample((3, 4, 20, 21)), (40, 30), RIGHT)
+    prompt, flag, _ = choose_prompt(detections(), sample((3, 4, 20, 21)), SIZE, RIGHT)
     assert (prompt.box.tolist(), flag) == ([3, 4, 20, 21], "not detected")
 
 
 def test_lvis_names_count_as_the_words_they_are() -> None:
-    _, flag, _ = choose_prompt(found(((0, 0, 9, 9), 0.9, "car_(automobile)")), sample(), (40, 30), frozenset({"car"}))
+    _, flag, _ = choose_prompt(found(((0, 0, 9, 9), 0.9, "car_(automobile)")), sample(), SIZE, frozenset({"car"}))
     assert flag == ""
 
 
@@ -87,16 +90,16 @@ def work(**sample: object) -> Work:
 def test_an_empty_mask_is_replaced_by_its_box_and_flagged() -> None:
     item = work(boxes=np.array([[5, 6, 20, 21]], np.float32))
     Detect(Annotations())(item)
-    MaskSubject(lambda pixels, box, banner: Mask(np.zeros(pixels.shape[:2], np.bool_)), judge=True)(item)
+    MaskSubject(lambda pixels, box, banner: Mask(np.zeros(pixels.shape[:2], np.bool_)), flagged=True)(item)
     assert item.flags == ["empty"]
     assert item.mask is not None
     assert item.mask.bits.sum() == 15 * 15
 
 
-def test_a_box_is_not_judged_for_hugging_itself() -> None:
+def test_a_box_is_not_flagged_for_hugging_itself() -> None:
     item = work()
     Detect(Center())(item)
-    MaskSubject(lambda pixels, box, banner: Mask(box_mask(pixels, box, banner)), judge=False)(item)
+    MaskSubject(lambda pixels, box, banner: Mask(box_mask(pixels, box, banner)), flagged=False)(item)
     assert item.flags == []
 
 
@@ -108,15 +111,15 @@ def test_pixels_that_a_box_touches_belong_to_it() -> None:
 
 def test_failures_become_outcomes_with_their_stage() -> None:
     error = ImageBrokenError("truncated", "b.jpg is truncated")
-    closed = close(Finished(work(), "decode", error, {"decode": 0.1}))
-    assert (closed.position, closed.parts) == (3, ())
-    outcome = closed.outcome
+    result = result_of(Finished(work(), "decode", error, {"decode": 0.1}))
+    assert (result.position, result.temp_files) == (3, ())
+    outcome = result.outcome
     assert (outcome.status, outcome.stage, outcome.reasons) == ("failed", "decode", ("truncated",))
     assert outcome.detail == "b.jpg is truncated"
 
 
 def test_our_own_faults_are_called_internal_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    outcome = close(Finished(work(), "mask", ZeroDivisionError("oops"))).outcome
+    outcome = result_of(Finished(work(), "mask", ZeroDivisionError("oops"))).outcome
     assert outcome.reasons == ("internal error",)
     assert "ZeroDivisionError: oops" in outcome.detail
     assert "a/b.jpg" in caplog.text

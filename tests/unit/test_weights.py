@@ -32,8 +32,11 @@ from fgfast.errors import (
     UsageError,
     WeightsError,
 )
+from fgfast.methods import ModelSpec
+from fgfast.models.detic.build import build_detic
 from fgfast.models.files import checkpoints as build
 from fgfast.models.files import hub, states, weights
+from fgfast.models.sam.build import build_sam
 from fgfast.transfer import cache_folder, digest_of
 
 torch = pytest.importorskip("torch")
@@ -421,9 +424,9 @@ def test_made_up_weights_depend_on_seed_key_and_shape_alone() -> None:
 
 
 def test_a_made_up_sam_gives_signals_of_order_one() -> None:
-    from fgfast.models.serving.exported import sam_in_torch
+    from fgfast.models.sam.sessions import sam_in_torch
 
-    model = build.build_sam("tiny256", "random:3")
+    model = build_sam(ModelSpec("sam_tiny256", "random:3"))
     assert not model.training and not any(p.requires_grad for p in model.parameters())
     with torch.inference_mode():
         embedding = model.image_encoder(torch.randn(1, 3, 256, 256))
@@ -431,18 +434,18 @@ def test_a_made_up_sam_gives_signals_of_order_one() -> None:
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
     box = np.array([[20, 10, 120, 100]], np.float32)
     (first,) = sam_in_torch(model).segment([image], [box])
-    (again,) = sam_in_torch(build.build_sam("tiny256", "random:3")).segment([image], [box])
+    (again,) = sam_in_torch(build_sam(ModelSpec("sam_tiny256", "random:3"))).segment([image], [box])
     assert 0 < first.bits.mean() < 1
     assert np.array_equal(first.bits, again.bits)
 
 
 def test_a_made_up_detic_finds_something() -> None:
     from fgfast.models.detic.detector import DeticDetector
-    from fgfast.models.serving.exported import detic_in_torch
+    from fgfast.models.detic.sessions import detic_in_torch
     from fgfast.models.vocabulary import load_vocabulary
     from fgfast.records import Image
 
-    model = build.build_detic("nano", "random:3", "bf16")
+    model = build_detic(ModelSpec("detic_nano", "random:3", "bf16"))
     names, embeddings = load_vocabulary("bird,car", "random:3")
     pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     config = replace(model.config, shorter_edge=64, longest_edge=128)
@@ -453,33 +456,33 @@ def test_a_made_up_detic_finds_something() -> None:
 
 
 def test_models_are_built_from_files_and_differences_are_named(tmp_path: Path) -> None:
-    made_up = build.build_sam("tiny256", "random:3")
+    made_up = build_sam(ModelSpec("sam_tiny256", "random:3"))
     file = tmp_path / "mine.pth"
     torch.save(made_up.state_dict(), file)
-    loaded = build.build_sam("tiny256", file)
+    loaded = build_sam(ModelSpec("sam_tiny256", str(file)))
     assert all(torch.equal(a, b) for a, b in zip(made_up.parameters(), loaded.parameters(), strict=True))
     with pytest.raises(WeightsError, match=r"mine\.pth: of another model: .*\. It looks like a SAM checkpoint, of 64"):
-        build.build_sam("tiny1024", str(file))
+        build_sam(ModelSpec("sam_tiny1024", str(file)))
     with pytest.raises(WeightsError, match="a SAM checkpoint"):
-        build.build_detic("nano", file)
-    detic = build.build_detic("nano", "random:1")
+        build_detic(ModelSpec("detic_nano", str(file)))
+    detic = build_detic(ModelSpec("detic_nano", "random:1"))
     state = {key: value for key, value in detic.state_dict().items() if "relative_position_index" not in key}
     state["roi_heads.mask_head.predictor.weight"] = torch.ones(1)
     state["roi_heads.box_predictor.0.cls_score.zs_weight"] = torch.ones(1)
     torch.save({"model": state}, file)
-    assert torch.equal(next(build.build_detic("nano", file).parameters()), next(detic.parameters()))
+    assert torch.equal(next(build_detic(ModelSpec("detic_nano", str(file))).parameters()), next(detic.parameters()))
 
 
 def test_what_cannot_be_built_is_said() -> None:
     with pytest.raises(UnknownNameError, match="vit_b"):
-        build.build_sam("vit_x")
+        build_sam(ModelSpec("sam_vit_x"))
     with pytest.raises(UnknownNameError, match="precision"):
-        build.build_sam("vit_b", precision="fp8")  # type: ignore[arg-type]
-    with pytest.raises(UnknownNameError, match="Detic"):
-        build.build_detic("r50")
+        build_sam(ModelSpec("sam_vit_b", precision="fp8"))  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="no model named 'detic_r50'"):
+        build_detic(ModelSpec("detic_r50"))
     with pytest.raises(ModelNotCachedError, match="fgfast models pull sam_vit_b"):
-        build.build_sam("vit_b")
+        build_sam(ModelSpec("sam_vit_b"))
     with pytest.raises(UsageError, match="no official weights"):
-        build.build_detic("nano")
+        build_detic(ModelSpec("detic_nano"))
     with pytest.raises(UsageError, match='neither "cached" nor "random:SEED" nor a file'):
-        build.build_sam("tiny256", "random")
+        build_sam(ModelSpec("sam_tiny256", "random"))

@@ -5,11 +5,10 @@ transform -> backbone (swin, pyramid) -> proposal_generator -> roi_heads (cascad
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from fgfast.methods import Precision
 from fgfast.models.detic.canvas import own_canvas
 from fgfast.models.detic.cascade import Cascade, Refined, combine
 from fgfast.models.detic.config import DeticConfig
@@ -17,7 +16,6 @@ from fgfast.models.detic.proposals import ProposalGenerator
 from fgfast.models.detic.pyramid import Pyramid
 from fgfast.models.serving.canvases import CANVAS_MULTIPLE
 
-Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,

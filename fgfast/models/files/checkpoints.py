@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgfast.errors import MissingExtraError, UnknownNameError, UsageError
-from fgfast.methods import PRECISIONS, ModelSpec, seed_of
+from fgfast.methods import PRECISIONS, ModelSpec, find, seed_of
 from fgfast.models.files import digests, states
 from fgfast.models.files import weights as cache
 
@@ -55,19 +55,20 @@ def cached_state(name: str) -> dict[str, Tensor]:
 
 def check_spec(spec: ModelSpec, known: tuple[str, ...]) -> None:
     """Raise unless PyTorch is installed, and the model's name and precision exist."""
-    import_torch(spec.name)
+    found = find(spec.name)
+    import_torch(spec.name, found.extra if found else "models")
     if spec.name not in known:
         raise UnknownNameError("model", spec.name, known)
     if spec.precision not in PRECISIONS:
         raise UnknownNameError("precision", spec.precision, PRECISIONS)
 
 
-def import_torch(purpose: str) -> None:
+def import_torch(purpose: str, extra: str = "models") -> None:
     """Raise MissingExtraError, which names the extra, where torch is not installed."""
     try:
         import torch  # noqa: F401
     except ImportError:
-        raise MissingExtraError("torch", "models", purpose) from None
+        raise MissingExtraError("torch", extra, purpose) from None
 
 
 def source_of(name: str, weights: str | Path) -> str:

@@ -23,16 +23,22 @@ _PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "nvidia-dali
 
 def key_of(what: str, device: str) -> str:
     """What was measured, on which device, with which packages, in one line."""
-    where = f"{processor_name()} x{available_cores()}"
-    if device.startswith("cuda") and importlib.util.find_spec("torch") is not None:
-        import torch
-
-        where = torch.cuda.get_device_name(torch.device(device))
+    where = f"{processor_name()} x{available_cores()}" if device == "cpu" else _gpu_name(device)
     versions = [f"fgfast {fgfast.__version__} {ops.engine()}"]
     for package in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
     return f"{what} | {where} | {', '.join(versions)}"
+
+
+def _gpu_name(device: str) -> str:
+    """The GPU's name, as torch gives it; the device's where torch is not there to ask."""
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            return str(torch.cuda.get_device_name(torch.device(device)))
+    return device
 
 
 def recall(key: str) -> Any:

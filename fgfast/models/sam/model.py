@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fgfast.errors import UnknownNameError
+from fgfast.methods import Precision
 from fgfast.models.sam.architecture import architecture
 from fgfast.models.sam.image_encoder import ImageEncoder
 from fgfast.models.sam.mask_decoder import MaskDecoder
 from fgfast.models.sam.prompt_encoder import PromptEncoder
 
-Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = MappingProxyType({"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16})
 
 

@@ -12,9 +12,19 @@ from PIL import Image as Pillow
 
 from fgfast.errors import ImageBrokenError, ImageMissingError
 from fgfast.io.decoders import decoder
-from fgfast.pipeline.batched_stages import ChoosePrompt, DecodeBatch, DetectBatch, EncodeBatch, FinishMask
-from fgfast.pipeline.stages import Work
-from fgfast.records import Detections, Image, Prompt, Sample
+from fgfast.pipeline.batched_stages import (
+    ChoosePrompt,
+    DecoderModel,
+    FinishMask,
+    decode_stage,
+    detect_stage,
+    encode_stage,
+)
+from fgfast.pipeline.work import Work
+from fgfast.records import Detections, Image, Prompt, Sample, Size
+from fgfast.runner import run_item
+
+SIZE = Size(30, 40)
 
 
 @dataclass
@@ -25,7 +35,9 @@ class Model:
     batch: int = 4
     filled: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def bucket(self, image: Image) -> tuple[int, int]:
+    depth: int = 2
+
+    def bucket(self, image: Image, *box: Any) -> Size:
         return image.size
 
     def rows(self, bucket: Any) -> int:
@@ -43,32 +55,32 @@ class Model:
     def wait(self, slot: dict[int, Any]) -> None:
         assert slot["launched"]  # type: ignore[index]
 
+    def shrink(self) -> None:
+        """Its shapes are not fixed."""
+
     def read(self, slot: dict[int, Any], row: int) -> Any:
         boxes = np.array([[1, 2, 30, 20], [0, 0, 5, 5]], np.float32)
         return Detections(boxes, np.array([0.9, 0.95], np.float32), ("bird", "cup"))
 
 
-def work(size: tuple[int, int] = (40, 30), banner: int = 0, **more: Any) -> Work:
-    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+def work(size: Size = SIZE, banner: int = 0, **more: Any) -> Work:
+    pixels = np.zeros((*size, 3), np.uint8)
     sample = Sample("a.jpg", Path("a.jpg"), banner_rows=banner)
     return Work(0, sample, "a.jpg", image=Image(pixels), **more)
 
 
 def test_a_gpu_has_its_next_batch_early_and_a_cpu_computes_one_at_a_time() -> None:
-    assert DetectBatch(Model()).depth == 2
-    assert DetectBatch(Model("cpu")).depth == 1
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from fgfast.models.serving.batches import depth_of
+
+    assert (depth_of("cuda:0"), depth_of("cpu")) == (2, 1)
 
 
 def test_detections_come_to_their_image_and_its_prompt_is_chosen() -> None:
-    stage, one = DetectBatch(Model()), work()
+    stage, one = detect_stage(Model()), work()
     assert stage.wants(one)
-    assert (stage.bucket(one), stage.rows((40, 30)), stage.batch, stage.device) == ((40, 30), 2, 4, "cuda:0")
-    slot = stage.slot(stage.bucket(one))
-    stage.fill(slot, 0, one)
-    stage.launch(slot, 1)
-    stage.wait(slot)
-    stage.read(slot, 0, one)
-    ChoosePrompt(frozenset({"bird"}))(one)
+    assert (stage.bucket(one), stage.name) == (SIZE, "detect")
+    run_item([stage, ChoosePrompt(frozenset({"bird"}))], one)
     assert one.prompt is not None and one.prompt.box.tolist() == [1, 2, 30, 20]
     assert one.flags == [] and len(one.others) == 1
 
@@ -76,7 +88,7 @@ def test_detections_come_to_their_image_and_its_prompt_is_chosen() -> None:
 def test_a_prompt_from_another_process_is_kept() -> None:
     prompt = Prompt(np.array([3, 3, 9, 9], np.float32), "bird")
     one = work(prompt=prompt)
-    assert not DetectBatch(Model()).wants(one)
+    assert not detect_stage(Model()).wants(one)
     ChoosePrompt(frozenset())(one)
     assert one.prompt is prompt
 
@@ -109,13 +121,11 @@ def test_the_mask_is_made_at_full_size_without_the_banner() -> None:
 
 
 def test_the_segmenter_gets_image_and_box() -> None:
-    stage = EncodeBatch(Model())
+    stage = encode_stage(Model())
     one = work(prompt=Prompt(np.array([5, 5, 35, 26], np.float32), "bird"))
-    slot = stage.slot(stage.bucket(one))
-    stage.fill(slot, 1, one)
-    image, box = slot[1]
+    image, box = stage.inputs(one)
     assert image is one.image and box.tolist() == [5, 5, 35, 26]
-    stage.read(slot, 1, one)
+    run_item([stage], one)
     assert one.low_res is not None
 
 
@@ -130,18 +140,19 @@ def test_files_are_decoded_together_and_a_bad_one_alone_fails(name: str, tmp_pat
             Pillow.fromarray(np.full((20, 30, 3), 40 * n, np.uint8)).save(path, quality=95)
         works.append(Work(n, Sample(path.name, path), path.name))
     (tmp_path / "1.jpg").write_bytes((tmp_path / "1.jpg").read_bytes()[:200])
-    stage = DecodeBatch(decoder(name, "cpu", 2, batch=4), False, "cpu decoder")
-    slot = stage.slot("")
+    model = DecoderModel(decoder(name, "cpu", 2, batch=4), False, "cpu decoder")
+    stage = decode_stage(model)
+    slot = model.slot(stage.bucket(works[0]))
     with pytest.raises(ImageMissingError):
-        stage.fill(slot, 3, works[3])
+        model.fill(slot, 3, works[3])
     for row in (0, 1, 2):
-        stage.fill(slot, row, works[row])
-    stage.launch(slot, 3)
-    stage.wait(slot)
+        model.fill(slot, row, *stage.inputs(works[row]))
+    model.launch(slot, 3)
+    model.wait(slot)
     for row in (0, 2):
-        stage.read(slot, row, works[row])
+        stage.store(works[row], model.read(slot, row))
         image = works[row].image
-        assert image is not None and image.size == (30, 20) and abs(int(image.pixels[5, 5, 0]) - 40 * row) <= 1
+        assert image is not None and image.size == (20, 30) and abs(int(image.pixels[5, 5, 0]) - 40 * row) <= 1
     with pytest.raises(ImageBrokenError):
-        stage.read(slot, 1, works[1])
-    stage.decoder.close()
+        model.read(slot, 1)
+    model.decoder.close()
