@@ -8,6 +8,7 @@ is the box (0, 0, w, h). Arrays are checked when a record is created and must no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -123,6 +124,11 @@ class Detections:
         _check(self, "scores", self.scores, np.float32, (len(self.boxes),))
         if len(self.labels) != len(self.boxes):
             raise ValueError(f"Detections.labels has {len(self.labels)} names for {len(self.boxes)} boxes")
+
+
+def plain(name: str) -> str:
+    """A label as people write it: "car_(automobile)" -> "car", "Fire_engine" -> "fire engine"."""
+    return re.sub(r"\s*\(.*\)$", "", name.replace("_", " ")).strip().casefold()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,9 +28,8 @@ from fgfast.models.detic.build import build_detic
 from fgfast.models.detic.config import SWIN_B, DeticConfig
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic
-from fgfast.models.detic.selection import Selection
 from fgfast.models.detic.sessions import detic_in_torch
-from fgfast.models.detic.transform import stack
+from fgfast.models.detic.transform import Selection, stack
 from fgfast.models.detic.vocabulary import EMBEDDING
 from fgfast.models.serving.canvases import AnyCanvas, Canvases
 from fgfast.models.serving.exported import LARGEST

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgfast.models.detic.config import HEAD_CHANNELS, WINDOW, DeticConfig
-from fgfast.models.detic.selection import Selection
+from fgfast.models.detic.transform import Selection
 from fgfast.records import UInt8
 
 # Names the clone of Detic, which is no package; its submodule CenterNet2 lies within.

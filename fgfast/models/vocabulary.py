@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from filelock import FileLock
 from fgfast.errors import MissingExtraError, UsageError, WeightsError
 from fgfast.methods import seed_of
 from fgfast.models.files import hub, weights
-from fgfast.records import Float32
+from fgfast.records import Float32, plain
 from fgfast.transfer import cache_folder
 
 # CLIP ViT-B/32's text embedding (Detic's ZEROSHOT_WEIGHT_DIM) and Detic's prompt (detic/predictor.py).
@@ -41,11 +40,6 @@ class Vocabulary(NamedTuple):
 
     names: tuple[str, ...]
     embeddings: Float32
-
-
-def plain(name: str) -> str:
-    """A name as people write it: "car_(automobile)" -> "car", "Fire_engine" -> "fire engine"."""
-    return re.sub(r"\s*\(.*\)$", "", name.replace("_", " ")).strip().casefold()
 
 
 def load_vocabulary(

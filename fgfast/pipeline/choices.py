@@ -142,7 +142,8 @@ def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
 
     The data set says what its images show; a vocabulary of one's own says it instead, unless it is all of LVIS.
     """
-    from fgfast.models.vocabulary import plain, read_names
+    from fgfast.models.vocabulary import read_names
+    from fgfast.records import plain
 
     if not methods.method(settings.detector).is_model:
         return frozenset()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from fgfast import methods
 from fgfast.config import Settings
-from fgfast.errors import DeviceFailedError, DeviceMemoryError, OutputFailedError
 from fgfast.io.decoders import decoder
 from fgfast.io.write import FORMAT_SUFFIXES
 from fgfast.methods import Method
@@ -25,12 +24,10 @@ from fgfast.pipeline.batched_stages import (
 )
 from fgfast.pipeline.choices import right_words, words_to_find
 from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write
-from fgfast.pipeline.work import Result, Work, result_of
+from fgfast.pipeline.work import FAILURES, ConvertRuntime, Work
 from fgfast.records import Float32, Image, UInt8
-from fgfast.runner import BatchedStage, Failures, Finished, Handoff, Stage, WorkerSpec, warm_up
+from fgfast.runner import BatchedStage, Stage, WorkerSpec, warm_up
 
-# What a stage's exception means beyond the failure of an image.
-FAILURES = Failures(fatal=(OutputFailedError,), memory=(DeviceMemoryError,), broken=(DeviceFailedError,))
 # (height, width) in pixels: the commonest of the data sets that this is made for; and a box in it.
 _SIZE, _BOX = (375, 500), (100, 75, 300, 300)
 
@@ -163,24 +160,3 @@ def _try_out(stage: BatchedStage[Work]) -> None:
     if stage.model.device.startswith("cuda"):
         for size in (_SIZE, _SIZE[::-1]):
             warm_up(stage.model, _inputs(stage, *size), FAILURES.memory)
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertRuntime:
-    """A ConvertJob, opened; see `fgfast.runner.JobRuntime`.
-
-    Attributes:
-        last: whether the images are written here.
-    """
-
-    stages: list[Stage[Work]]
-    threads: int
-    last: bool
-    facts: dict[str, Any] = field(default_factory=dict)
-    failures: Failures = FAILURES
-
-    def result_of(self, finished: Finished[Work]) -> Result | Handoff[Work]:
-        """What is kept of an image, or the image for the worker that segments."""
-        if finished.error is None and not self.last:
-            return Handoff(finished.item.packed(finished.seconds))
-        return result_of(finished)

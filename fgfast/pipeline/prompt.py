@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fgfast.records import Detections, Float32, OtherBox, Prompt, Sample, Size
+from fgfast.records import Detections, Float32, OtherBox, Prompt, Sample, Size, plain
 
 Corners = tuple[float, float, float, float]
 
@@ -30,7 +30,7 @@ def choose_prompt(
 ) -> tuple[Prompt, str, tuple[OtherBox, ...]]:
     """The one box handed to the segmenter, a flag ("" for none), and the runners-up.
 
-    Right names come before others (`right` holds them as `fgfast.models.vocabulary.plain` writes them; empty: all are
+    Right names come before others (`right` holds them as `fgfast.records.plain` writes them; empty: all are
     right), boxes that agree with an annotated one before those that do not, higher scores before lower, larger boxes
     before smaller, earlier ones before later. Where nothing usable was found the largest annotated box stands in,
     flagged "not detected", and without one the centre of the image, flagged "no box".
@@ -51,7 +51,7 @@ def choose_prompt(
         return prompt, "no box", ()
 
     def rank(n: int) -> tuple[bool, bool, float, float, int]:
-        is_right = not right or _plain(detections.labels[n]) in right
+        is_right = not right or plain(detections.labels[n]) in right
         agrees = any(_overlap(boxes[n], box) >= _AGREEMENT for box in annotated.values())
         return is_right, agrees, float(detections.scores[n]), _area(boxes[n]), -n
 
@@ -83,9 +83,3 @@ def _overlap(a: Corners, b: Corners) -> float:
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     shared = max(width, 0.0) * max(height, 0.0)
     return shared / (_area(a) + _area(b) - shared)
-
-
-def _plain(label: str) -> str:
-    from fgfast.models.vocabulary import plain
-
-    return plain(label)

@@ -1,4 +1,4 @@
-"""One sample on its way through the stages, and the result that is kept of it."""
+"""One sample on its way through the stages of an opened job, and the result that is kept of it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.errors import DeviceMemoryError, SampleError
+from fgfast.errors import DeviceFailedError, DeviceMemoryError, OutputFailedError, SampleError
 from fgfast.records import Cutout, Detections, Image, Mask, OtherBox, Outcome, Prompt, Sample
-from fgfast.runner import Finished
+from fgfast.runner import Failures, Finished, Handoff, Stage
 
 log = logging.getLogger("fgfast")
+
+
+# What a stage's exception means beyond the failure of an image.
+FAILURES = Failures(fatal=(OutputFailedError,), memory=(DeviceMemoryError,), broken=(DeviceFailedError,))
 
 
 @dataclass(slots=True)
@@ -98,6 +102,27 @@ def result_of(finished: Finished[Work]) -> Result:
         seconds=seconds,
     )
     return Result(work.position, outcome, temp_files)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertRuntime:
+    """A ConvertJob of fgfast.pipeline.job, opened; see `fgfast.runner.JobRuntime`.
+
+    Attributes:
+        last: whether the images are written here.
+    """
+
+    stages: list[Stage[Work]]
+    threads: int
+    last: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+    failures: Failures = FAILURES
+
+    def result_of(self, finished: Finished[Work]) -> Result | Handoff[Work]:
+        """What is kept of an image, or the image for the worker that segments."""
+        if finished.error is None and not self.last:
+            return Handoff(finished.item.packed(finished.seconds))
+        return result_of(finished)
 
 
 def quarantined(work: Work, reason: str, detail: str) -> Result:

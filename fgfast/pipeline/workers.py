@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from fgfast.errors import DeviceMemoryError
-from fgfast.pipeline.job import FAILURES, ConvertJob
+from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.placement import Cost, DevicePlacement, best, replicate, split
 from fgfast.pipeline.plan import Plan
-from fgfast.pipeline.work import Result, Work, quarantined
+from fgfast.pipeline.work import FAILURES, Result, Work, quarantined
 from fgfast.runner import Handoff, Supervisor, Watch, WorkerSpec, run
 
 Collect = Callable[[list[Result]], None]

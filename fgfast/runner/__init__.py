@@ -1,7 +1,6 @@
 """Runs items through stages: queues, slots, devices, worker processes, order, failures. Knows nothing of images.
 
-stages            what it runs: steps, and batched stages, which a model on slots carries out
-in_flight         where the items are within one process
+stages            what it runs: steps, batched stages, which a model on slots carries out, items on their way
 batching          the ring of slots of one batched stage
 device            the two threads of a device
 flow              items through stages within one process
@@ -9,7 +8,6 @@ outbox            results on their way to the collector
 local             a run within this process
 at_hand           batches and items in the calling thread
 messages          what parent and worker processes tell each other
-in_flight_table   what a worker process has begun, for its parent
 worker            a worker process
 worker_handle     the parent's handle of one worker
 tasks             what is still to be done

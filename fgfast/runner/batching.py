@@ -10,8 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-from fgfast.runner.in_flight import InFlightItem
-from fgfast.runner.stages import BatchedStage, T
+from fgfast.runner.stages import BatchedStage, InFlightItem, T
 
 # Successful batches after which a batch that had to shrink may have one row more. What did not fit may fit later, when
 # images are smaller or a neighbour has gone, but every attempt that fails costs a batch.

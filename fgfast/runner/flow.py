@@ -17,8 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from fgfast.runner.batching import Batch, Ring, slots_of
 from fgfast.runner.device import Device
-from fgfast.runner.in_flight import InFlightItem, Positions
-from fgfast.runner.stages import BatchedStage, Event, Failures, Finished, Stage, Step, T, Watch
+from fgfast.runner.stages import BatchedStage, Event, Failures, Finished, InFlightItem, Positions, Stage, Step, T, Watch
 
 Out = TypeVar("Out", covariant=True)
 

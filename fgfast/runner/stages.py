@@ -1,10 +1,15 @@
-"""What the runner runs: steps for one item on a thread of the pool, and batched stages for many items on a device."""
+"""What the runner runs: steps for one item on a thread of the pool, batched stages for many items on a device, and the
+items on their way between them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from fgfast.runner.batching import Batch
 
 T = TypeVar("T")
 Item = TypeVar("Item", contravariant=True)
@@ -119,6 +124,58 @@ class Finished(Generic[T]):
     def spend(self, stage: str, seconds: float) -> None:
         """Add time spent in a stage."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+@dataclass(slots=True, eq=False)
+class InFlightItem(Generic[T]):
+    """An item on its way.
+
+    Attributes:
+        finished: what will be handed out.
+        segment: number of the segment whose steps come next; segments lie between batched stages.
+        alone: it was in a batch that failed, and shares no batch any more.
+        place: batch and row whose result has not been read yet.
+        took: seconds of its share of that batch.
+    """
+
+    finished: Finished[T]
+    segment: int = 0
+    alone: bool = False
+    place: tuple[Batch[T], int] | None = None
+    took: float = 0.0
+
+
+class Positions:
+    """How many items are in which segment. Every change of an item's segment goes through it, under the flow's lock.
+
+    Args:
+        segments: how many there are; ring `n` lies behind segment `n`.
+    """
+
+    def __init__(self, segments: int) -> None:
+        self._at = [0] * segments
+
+    def count(self) -> int:
+        """How many items are in flight."""
+        return sum(self._at)
+
+    def enter(self) -> None:
+        """A new item is in the first segment."""
+        self._at[0] += 1
+
+    def move(self, item: InFlightItem[Any], segment: int) -> None:
+        """An item goes on to a segment, or back to one."""
+        self._at[item.segment] -= 1
+        item.segment = segment
+        self._at[segment] += 1
+
+    def leave(self, item: InFlightItem[Any]) -> None:
+        """An item is in flight no more."""
+        self._at[item.segment] -= 1
+
+    def may_reach(self, ring: int) -> bool:
+        """Whether any item in flight may still come to a ring."""
+        return any(self._at[: ring + 1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ from collections import deque
 from typing import Any
 
 from fgfast.runner.flow import Flow
-from fgfast.runner.in_flight_table import InFlightTable
-from fgfast.runner.messages import EXIT_BROKEN, Channel, Handoff, JobRuntime, portable
+from fgfast.runner.messages import EXIT_BROKEN, Channel, Handoff, InFlightTable, JobRuntime, portable
 from fgfast.runner.stages import BatchedStage, Event, Finished
 
 # Results that come within so many seconds go to the parent together: a message costs it some 50 us.

@@ -12,8 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from fgfast.runner.in_flight_table import InFlightTable
-from fgfast.runner.messages import Channel, Exit, Message, WorkerSpec
+from fgfast.runner.messages import Channel, Exit, InFlightTable, Message, WorkerSpec
 from fgfast.runner.tasks import Task
 
 T = TypeVar("T")

@@ -22,8 +22,7 @@ from fgfast.models.detic.canvas import own_canvas
 from fgfast.models.detic.cascade import combine
 from fgfast.models.detic.config import NANO, SWIN_B, SWIN_T, DeticConfig
 from fgfast.models.detic.model import Detic
-from fgfast.models.detic.selection import Selection
-from fgfast.models.detic.transform import resize, resized_size, stack
+from fgfast.models.detic.transform import Selection, resize, resized_size, stack
 from fgfast.models.detic.vocabulary import class_logits, classifier
 from fgfast.records import UInt8
 

@@ -24,8 +24,7 @@ from fgfast.models.sam.model import Sam
 from fgfast.models.sam.segmenter import LowRes, SamSegmenter, finish
 from fgfast.models.sam.sessions import sam_in_torch, segmenter
 from fgfast.models.serving import exported as sessions
-from fgfast.models.serving.batches import default_batch
-from fgfast.models.serving.images import resized
+from fgfast.models.serving.batches import default_batch, resized
 from fgfast.records import Image
 from fgfast.tolerances import SAM_FLIPPED, SAM_FP32
 

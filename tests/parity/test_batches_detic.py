@@ -23,11 +23,11 @@ from fgfast.models.detic import checkpoint
 from fgfast.models.detic.detector import DeticDetector, pairs
 from fgfast.models.detic.graph import DetectorGraph
 from fgfast.models.detic.model import Detic
-from fgfast.models.detic.selection import Selection, select, to_stored
 from fgfast.models.detic.sessions import detic_in_torch
 from fgfast.models.detic.split import SplitDetic
 from fgfast.models.detic.suppression import nms
 from fgfast.models.detic.suppression_on_gpu import suppress
+from fgfast.models.detic.transform import Selection, select, to_stored
 from fgfast.models.serving.canvases import AnyCanvas, Canvases, Fixed, FixedCanvases
 from fgfast.records import Detections, Image, Size
 

@@ -20,7 +20,7 @@ from parity.detic_golden import (
     trace,
 )
 
-from fgfast.models.detic.selection import Selected, select, to_stored
+from fgfast.models.detic.transform import Selected, select, to_stored
 from fgfast.tolerances import DETIC_BOX_SHARE, DETIC_FP32
 
 CASES = [

@@ -26,15 +26,15 @@ from parity.golden import FULL, PORTABLE
 from parity.test_detic import check_sets
 from torch import Tensor
 
-from fgfast.models.detic import checkpoint, selection
+from fgfast.models.detic import checkpoint
+from fgfast.models.detic import transform as selection
 from fgfast.models.detic.canvas import needs_masking, own_canvas
 from fgfast.models.detic.cascade import Refined, combine
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic
-from fgfast.models.detic.selection import select, to_stored
 from fgfast.models.detic.sessions import detic_in_torch
 from fgfast.models.detic.suppression import nms
-from fgfast.models.detic.transform import stack
+from fgfast.models.detic.transform import select, stack, to_stored
 from fgfast.records import Image
 from fgfast.tolerances import DETIC_FP32
 

@@ -19,7 +19,7 @@ from fgfast.export import detic as detic_export
 from fgfast.export import trace, widen
 from fgfast.models.detic.graph import best_proposals
 from fgfast.models.detic.model import Detic
-from fgfast.models.detic.selection import select, to_stored
+from fgfast.models.detic.transform import select, to_stored
 from fgfast.models.serving.canvases import canvas_of
 from fgfast.tolerances import DETIC_BF16, DETIC_FP16, DETIC_FP32
 

@@ -18,9 +18,8 @@ from fgfast.models.detic.canvas import PYRAMID_STRIDES
 from fgfast.models.detic.cascade import STAGE_WEIGHTS, BoxPredictor, decode
 from fgfast.models.detic.config import NANO
 from fgfast.models.detic.proposals import Candidates, ProposalGenerator, level_candidates
-from fgfast.models.detic.selection import Selection, select
 from fgfast.models.detic.suppression import nms
-from fgfast.models.detic.transform import resize, resized_size
+from fgfast.models.detic.transform import Selection, resize, resized_size, select
 from fgfast.models.detic.vocabulary import class_logits
 from fgfast.tolerances import DETIC_FP32
 

@@ -29,9 +29,8 @@ from fgfast.models.detic.cascade import clip
 from fgfast.models.detic.config import NANO, SWIN_B, SWIN_T, DeticConfig
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic
-from fgfast.models.detic.selection import Selection
 from fgfast.models.detic.sessions import detic_in_torch
-from fgfast.models.detic.transform import resize, resized_size, stack
+from fgfast.models.detic.transform import Selection, resize, resized_size, stack
 from fgfast.models.detic.vocabulary import class_logits, classifier
 from fgfast.records import Image, UInt8
 from fgfast.tolerances import DETIC_FP32, Tolerance

@@ -17,7 +17,7 @@ import unit.fake_cuda as fake  # noqa: E402
 from fgfast.backends.slots import ComputeStream, Slot, failure_of, translated  # noqa: E402
 from fgfast.errors import DeviceFailedError, DeviceMemoryError, GraphError, UsageError  # noqa: E402
 from fgfast.graphs import Port  # noqa: E402
-from fgfast.models.serving.images import ImageSlot, resized  # noqa: E402
+from fgfast.models.serving.batches import ImageSlot, resized  # noqa: E402
 
 PORTS = (Port("x", "float32", ("batch", 3), "numbers"), Port("n", "int64", ("batch",), "one each"))
 IMAGES = (Port("pixels", "uint8", ("batch", 64, 96, 3), "RGB"), Port("sizes", "int64", ("batch", 2), "of each"))
@@ -170,7 +170,7 @@ class TestImages:
         assert used.size(0) == (64, 96), "a row that was never filled is a black image of the canvas's size"
 
     def test_a_image_that_failed_leaves_nothing_either(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import fgfast.models.serving.images as module
+        import fgfast.models.serving.batches as module
 
         slot, white = ImageSlot(IMAGES, {"batch": 1}, ComputeStream("cpu")), np.full((8, 8, 3), 255, np.uint8)
         slot.place(0, white, (8, 8))

@@ -14,8 +14,8 @@ import pytest
 from fgfast.errors import ModelNotCachedError, UsageError, WeightsError
 from fgfast.models import vocabulary
 from fgfast.models.files import hub, weights
-from fgfast.models.vocabulary import encode, load_vocabulary, plain, row_of
-from fgfast.records import Float32
+from fgfast.models.vocabulary import encode, load_vocabulary, row_of
+from fgfast.records import Float32, plain
 
 NAMES = ("airplane", "bird", "car_(automobile)", "fire_engine", "fish", "fish_(food)", "pan_(metal)", "pan_(cooking)")
 

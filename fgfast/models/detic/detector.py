@@ -12,13 +12,11 @@ from torch import Tensor
 
 from fgfast.models.detic.cascade import clip
 from fgfast.models.detic.config import DeticConfig
-from fgfast.models.detic.selection import Selected, Selection, to_stored
 from fgfast.models.detic.suppression import nms
-from fgfast.models.detic.transform import resized_size
+from fgfast.models.detic.transform import Selected, Selection, resized_size, to_stored
 from fgfast.models.detic.vocabulary import classifier
-from fgfast.models.serving.batches import CanvasDetector
+from fgfast.models.serving.batches import CanvasDetector, ImageSlot
 from fgfast.models.serving.canvases import Canvases
-from fgfast.models.serving.images import ImageSlot
 from fgfast.records import Detections, Float32, Image, Size
 
 

@@ -12,9 +12,8 @@ from torch import Tensor
 from fgfast.errors import UsageError
 from fgfast.models.grounding_dino.prompt import prompt_text, tokens_of
 from fgfast.models.grounding_dino.transform import Edges, edges_of
-from fgfast.models.serving.batches import CanvasDetector
+from fgfast.models.serving.batches import CanvasDetector, ImageSlot, resized
 from fgfast.models.serving.canvases import Canvases
-from fgfast.models.serving.images import ImageSlot, resized
 from fgfast.records import Detections, Image, Size, UInt8
 
 # The example of the model cards on Hugging Face (IDEA-Research/grounding-dino-tiny, -base), as repeated in the

@@ -13,8 +13,7 @@ from fgfast import ops
 from fgfast.backends.session import Session
 from fgfast.backends.slots import ComputeStream
 from fgfast.models.sam import transform
-from fgfast.models.serving.batches import depth_of
-from fgfast.models.serving.images import ImageSlot
+from fgfast.models.serving.batches import ImageSlot, depth_of
 from fgfast.records import Bool, Float32, Image, Size, UInt8
 from fgfast.runner import compute
 

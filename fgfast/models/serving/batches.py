@@ -1,4 +1,5 @@
-"""Models on slots (see fgfast.runner.SlotModel): what detectors on canvases have in common, and sizes of batches.
+"""Models on slots (see fgfast.runner.SlotModel): images resized into the rows of a slot, sizes of batches, and what
+detectors on canvases have in common.
 
 `launch` does not wait for a GPU; on a CPU it computes. What was filled stays when a launch fails.
 """
@@ -6,15 +7,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from fgfast.backends.slots import ComputeStream
+from fgfast import ops
+from fgfast.backends.slots import ComputeStream, Slot
+from fgfast.graphs import Port
 from fgfast.models.serving.canvases import Canvases
-from fgfast.models.serving.images import ImageSlot
-from fgfast.records import Detections, Image, Size
+from fgfast.records import Detections, Image, Size, UInt8
 from fgfast.runner import compute
 
 Result = TypeVar("Result")
@@ -36,6 +39,73 @@ def default_batch(device: str | torch.device) -> int:
 def depth_of(device: str) -> int:
     """Batches queued on a device at a time: a GPU has its next one before it is through with the last."""
     return 2 if device.startswith("cuda") else 1
+
+
+def resized(pixels: UInt8, size: Size, out: UInt8 | None = None, threads: int = 1) -> UInt8:
+    """An image with Pillow's BILINEAR, which averages when it shrinks: by the native op, else by Pillow; equal bytes.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        size: (h, w), pixels.
+        out: (h, w, 3) uint8 to write into, perhaps a part of a larger image; None: a new one.
+        threads: to work with at most.
+
+    Returns:
+        (h, w, 3) uint8: `out`, or the new one.
+    """
+    if ops.engine() == "native":
+        return ops.resize(pixels, size, out, threads)
+    import numpy as np
+    from PIL import Image
+
+    made = np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR), np.uint8)
+    if out is None:
+        return made
+    out[:] = made
+    return out
+
+
+class ImageSlot(Slot):
+    """A slot of sessions that take `pixels` (B, H, W, 3) uint8 and `sizes` (B, 2) int64.
+
+    Args:
+        ports, sizes, compute: see Slot.
+
+    Attributes:
+        canvas: (H, W), pixels.
+        stored: height and width of the image in each row, as it is stored.
+    """
+
+    def __init__(self, ports: Sequence[Port], sizes: Mapping[str, int], compute: ComputeStream) -> None:
+        super().__init__(ports, sizes, compute)
+        self._pixels, self._sizes = self.host["pixels"].numpy(), self.host["sizes"].numpy()
+        self.canvas = Size(self._pixels.shape[1], self._pixels.shape[2])
+        # A row that was never filled is a black image of the canvas's own size.
+        self._sizes[:] = self.canvas
+        self._painted = [Size(0, 0)] * self.capacity
+        self.stored = [self.canvas] * self.capacity
+
+    def place(self, row: int, pixels: UInt8, size: Size, threads: int = 1) -> None:
+        """Resize an image into a row; beyond it the row is black. Any thread, several rows at once.
+
+        Args:
+            row: of the slot.
+            pixels: (H, W, 3) uint8 RGB.
+            size: (h, w) after resizing, pixels, at most the canvas.
+            threads: to work with at most.
+        """
+        (height, width), (old_height, old_width), target = size, self._painted[row], self._pixels[row]
+        # Should resizing fail on the way, the row counts as painted all over.
+        self._painted[row] = self.canvas
+        resized(pixels, size, target[:height, :width], threads)
+        # Only what the image before reached beyond this one.
+        target[:height, width:old_width] = 0
+        target[height:old_height, :old_width] = 0
+        self._painted[row], self._sizes[row], self.stored[row] = size, size, Size(*pixels.shape[:2])
+
+    def size(self, row: int) -> Size:
+        """(h, w) of the resized image in a row."""
+        return Size(int(self._sizes[row, 0]), int(self._sizes[row, 1]))
 
 
 class CanvasDetector(ABC, Generic[Result]):
