@@ -59,7 +59,7 @@ def write_run_json(
 
 def versions() -> dict[str, str]:
     """Versions of Python, fgfast and the packages whose version can change a pixel; who does the ops and deflates."""
-    found = {"python": platform.python_version(), "fgfast": fgfast.__version__, "ops": ops.engine()}
+    found = {"python": platform.python_version(), "fgfast": fgfast.__version__, "ops": ops.implementation()}
     found["deflate"] = deflater()
     for package in _PACKAGES:
         try:

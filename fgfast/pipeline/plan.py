@@ -129,8 +129,8 @@ def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -
     settings, reasons = methods.choose(dataset, settings, measure)
     if settings.segmenter == "grabcut":
         check_opencv()
-    engine = ops.engine()
-    reasons.append(f"ops {engine}: {'the native engine' if engine == 'native' else 'NumPy, no native engine'}")
+    which = ops.implementation()
+    reasons.append(f"ops {which}: {'compiled' if which == 'native' else 'NumPy; the native ops are not installed'}")
     appended = dataset.name in _LOADERS_THAT_APPEND_JPG and settings.format in ("png", "webp")
     if appended and not settings.keep_names:
         reasons.append("names end in the new suffix, but torchvision's loader looks for .jpg: see --keep-names")

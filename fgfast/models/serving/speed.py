@@ -115,7 +115,7 @@ def _key(what: str, device: str, how: str) -> str:
     where = processor_name() + f" x{available_cores()}"
     if torch.device(device).type == "cuda":
         where = torch.cuda.get_device_name(torch.device(device))
-    versions = [f"fgfast {fgfast.__version__} {ops.engine()}"]
+    versions = [f"fgfast {fgfast.__version__} {ops.implementation()}"]
     for package in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
