@@ -7,7 +7,6 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -146,7 +145,7 @@ def engine_path(
         UsageError: the device is no GPU.
     """
     used = {name: spans.get(name) for name in manifest.contract.free}
-    made_of = json.dumps([manifest.files, asdict(manifest.contract), used], sort_keys=True)
+    made_of = json.dumps([manifest.files, manifest.contract.signature(), used], sort_keys=True)
     digest = hashlib.sha256(made_of.encode()).hexdigest()
     return graph.with_name(f"{engine_prefix(graph, device)}{version()}-{digest[:16]}.engine")
 

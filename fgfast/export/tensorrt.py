@@ -7,11 +7,10 @@ another hash, is never loaded (fgfast.backends.tensorrt_engine.trusted) but buil
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,7 @@ def _place(
         # The manifest comes last: an engine is believed when it is there.
         files.manifest_of(path).unlink(missing_ok=True)
         os.replace(part, path)
-        write_file(files.manifest_of(path), (json.dumps(asdict(passed), indent=1) + "\n").encode())
+        write_file(files.manifest_of(path), passed.to_json().encode())
     except OSError as error:
         raise OutputFailedError(f"cannot write {path}: {error.strerror or error}; make room there") from error
     finally:

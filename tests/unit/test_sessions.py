@@ -25,8 +25,8 @@ from fgfast.export import make  # noqa: E402
 from fgfast.models.files import graph_files  # noqa: E402
 from fgfast.models.files.checkpoints import build_sam  # noqa: E402
 from fgfast.models.sam.graph import MaskDecoderGraph  # noqa: E402
-from fgfast.models.serving import backend, speed
-from fgfast.models.serving import exported as sessions
+from fgfast.models.serving import backend, speed  # noqa: E402
+from fgfast.models.serving import exported as sessions  # noqa: E402
 
 MODEL, WEIGHTS = "sam_tiny256", "random:1"
 
@@ -181,10 +181,12 @@ def test_a_file_that_changed_after_its_check_is_refused(cache: Path) -> None:
 def test_a_graph_of_another_contract_does_not_count(cache: Path) -> None:
     manifest = graph_files.folder(MODEL, WEIGHTS, "fp32") / "sam_mask_decoder.json"
     facts = json.loads(manifest.read_text())
-    facts["contract"]["version"] = 0
-    manifest.write_text(json.dumps(facts))
-    with pytest.raises(UsageError, match=r"sam_mask_decoder is not in .*: fgfast export sam_tiny256 --precision fp32"):
-        sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime")
+    refused = {"version": 0}, {"arguments": {}}, {"arguments": {"side": 1024, "masks": 1}}
+    for change, reason in zip(refused, ("version 0", "an older fgfast", "other inputs or outputs"), strict=True):
+        manifest.write_text(json.dumps({**facts, "contract": {**facts["contract"], **change}}))
+        message = rf"sam_mask_decoder.*{reason}.*; export it again\): fgfast export sam_tiny256 --precision fp32"
+        with pytest.raises(UsageError, match=message):
+            sessions.sam(MODEL, WEIGHTS, "fp32", "cpu", "onnxruntime")
 
 
 def test_auto_takes_what_was_measured_faster_here_and_measures_once(

@@ -18,7 +18,7 @@ import unit.fake_tensorrt as fake  # noqa: E402
 from fgfast.backends import tensorrt as backend  # noqa: E402
 from fgfast.backends import tensorrt_engine as files  # noqa: E402
 from fgfast.backends.tensorrt_engine import Span  # noqa: E402
-from fgfast.doctor import checks  # noqa: E402
+from fgfast.doctor import two_layers  # noqa: E402
 from fgfast.errors import GraphError, MissingExtraError, ParityError, UsageError  # noqa: E402
 from fgfast.export import tensorrt as export  # noqa: E402
 from fgfast.export import tensorrt_build  # noqa: E402
@@ -33,12 +33,12 @@ class House:
     """A graph in a folder, and the ways to an engine of it."""
 
     def __init__(self, folder: Path, free: bool = True) -> None:
-        made: tuple[Path, Contract] = checks.two_layers(folder, "batch" if free else 3)
+        made: tuple[Path, Contract] = two_layers.write(folder, "batch" if free else 3)
         self.graph, self.contract = made
         self.inputs = {"x": torch.randn(3, 64, generator=torch.Generator().manual_seed(0))}
 
     def reference(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        w, b = (torch.from_numpy(n) for n in checks.two_layers_numbers())
+        w, b = (torch.from_numpy(n) for n in two_layers.parameters())
         return {"y": torch.relu(inputs["x"] @ w + b)}
 
     def engine(self, **more: Any) -> Path:
@@ -212,7 +212,7 @@ def test_an_engine_of_another_version_or_contract_is_not_loaded(
 ) -> None:
     fake.install(monkeypatch, fake.make("10.16.1.11"))
     path = house.engine()
-    _, other = checks.two_layers(tmp_path, 3)
+    _, other = two_layers.write(tmp_path, 3)
     with pytest.raises(GraphError, match="another contract"):
         backend.TensorRtSession(path, other)
     fake.install(monkeypatch, fake.make("10.15.1.29"))

@@ -13,7 +13,7 @@ import torch
 from fgfast import graphs
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
-from fgfast.errors import GraphError, UsageError
+from fgfast.errors import UsageError
 from fgfast.models.detic.canvas import CANVAS_MULTIPLE
 from fgfast.models.detic.config import SWIN_B
 from fgfast.models.detic.graph import DetectorGraph
@@ -233,17 +233,19 @@ def _with_engine(found: list[Exported], backend: str, device: str) -> list[Expor
 
 
 def exported(name: str, graph: str, where: Path, precision: str) -> list[Exported]:
-    """The graphs of a model that may be used, whole and of today's contract; those of the smallest batch first.
+    """The graphs of a model that may be used: complete, and with today's contract; those of the smallest batch first.
 
     Raises:
-        UsageError: there are none; says what to type.
+        UsageError: there are none; says why, and what to type.
     """
-    found = [e for e in find(graph, where) if e.manifest.contract == _contract_of_today(e)]
+    every = find(graph, where)
+    found = [e for e in every if not e.manifest.outdated]
     if not found:
-        raise UsageError(
-            f"{name} is not exported for {precision} ({graph} is not in {where}): "
-            f"fgfast export {name} --precision {precision}"
-        )
+        why = f"{graph} is not in {where}"
+        if every:
+            why = f"{every[0].path.name} {every[0].manifest.outdated}; export it again"
+        command = f"fgfast export {name} --precision {precision}"
+        raise UsageError(f"{name} is not exported for {precision} ({why}): {command}")
     return sorted(found, key=lambda e: str(e.manifest.contract.inputs[0].shape[0]).zfill(9))
 
 
@@ -275,23 +277,3 @@ def canvas_of(found: Exported) -> Size:
     """(height, width) of the canvas that a detector's graph was exported for."""
     height, width = found.manifest.contract.inputs[0].shape[1:3]
     return int(height), int(width)
-
-
-def _contract_of_today(found: Exported) -> graphs.Contract | None:
-    """What the contract would be if the graph were exported now; None where that cannot be said."""
-    contract = found.manifest.contract
-    try:
-        shape = contract.inputs[0].shape
-        if contract.graph == "sam_image_encoder":
-            return graphs.sam_image_encoder(int(shape[1]), shape[0])
-        if contract.graph == "sam_mask_decoder":
-            return graphs.sam_mask_decoder(16 * int(shape[2]), int(contract.outputs[1].shape[1]))
-        if contract.graph == "detic_detector":
-            proposals = int(contract.outputs[0].shape[1])
-            return graphs.detic_detector((int(shape[1]), int(shape[2])), int(shape[0]), proposals)
-        if contract.graph == "grounding_dino":
-            queries, text = int(contract.outputs[0].shape[1]), contract.inputs[2].shape[1]
-            return graphs.grounding_dino((int(shape[1]), int(shape[2])), int(shape[0]), queries, text)
-    except (ValueError, IndexError, GraphError):
-        pass
-    return None
