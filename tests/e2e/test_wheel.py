@@ -52,8 +52,9 @@ def run(wheel: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 WHERE = "import fgfast, fgfast.export, fgfast.bench.io, fgfast.ops as o; print(fgfast.__file__, o.implementation())"
 
 
-def test_with_a_compiler_the_wheel_brings_the_native_engine(tmp_path: Path) -> None:
+def test_with_a_compiler_the_wheel_brings_the_native_ops(tmp_path: Path) -> None:
     wheel = build(tmp_path)
+    assert {name.partition("/")[0].partition("-")[0] for name in zipfile.ZipFile(wheel).namelist()} == {"fgfast"}
     done = run(wheel, "-c", WHERE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "installed/fgfast/__init__.py"), "native"]

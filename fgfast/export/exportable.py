@@ -1,0 +1,70 @@
+"""The models that fgfast exports, and the graphs of each: the one list that commands, help texts and errors read."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Sequence
+
+from fgfast.errors import MissingExtraError, UnknownNameError
+
+EXPORTABLE = ("detic", "sam_vit_b", "sam_vit_l", "sam_vit_h", "grounding_dino_tiny", "grounding_dino_base")
+
+DETIC_SPLIT = ("detic_backbone", "detic_heads")
+"""Detic as two graphs, between which the caller suppresses proposals; `fgfast convert` does not load them."""
+
+# Family -> the graphs that `fgfast convert` loads.
+_GRAPHS = {
+    "sam": ("sam_image_encoder", "sam_mask_decoder"),
+    "detic": ("detic_detector",),
+    "grounding_dino": ("grounding_dino",),
+}
+
+
+def family_of(model: str) -> str:
+    """The family, "sam", "detic" or "grounding_dino", of one of EXPORTABLE or of a model like them for tests.
+
+    Raises:
+        UnknownNameError: the model belongs to no family.
+    """
+    for family in _GRAPHS:
+        if model == family or model.startswith(f"{family}_"):
+            return family
+    raise UnknownNameError("model to export", model, EXPORTABLE)
+
+
+def graphs_of(model: str, graphs: Sequence[str] = ()) -> tuple[str, ...]:
+    """The graphs of a model to export.
+
+    Args:
+        model: as for `family_of`.
+        graphs: names of fgfast.graphs; empty takes those that `fgfast convert` loads.
+
+    Raises:
+        UnknownNameError: the model is unknown, or has no such graph.
+    """
+    family = family_of(model)
+    known = (*_GRAPHS[family], *(DETIC_SPLIT if family == "detic" else ()))
+    for graph in graphs:
+        if graph not in known:
+            raise UnknownNameError(f"graph of {model}", graph, known)
+    return tuple(graphs) or _GRAPHS[family]
+
+
+def parse_canvas(text: str) -> tuple[int, int]:
+    """Parse "800x1216" into (800, 1216), height and width in pixels.
+
+    Raises:
+        ValueError: the text is none, or a side is no multiple of 32.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", text.strip())
+    if match is None or any(int(n) % 32 or not int(n) for n in match.groups()):
+        raise ValueError(f"{text!r} must be HEIGHTxWIDTH in multiples of 32, for example 800x1216")
+    return int(match[1]), int(match[2])
+
+
+def check_installed() -> None:
+    """Raise MissingExtraError unless the packages that write graphs are installed."""
+    for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "export", "fgfast export")
