@@ -1,4 +1,4 @@
-"""`mask_post` in NumPy: SAM's low-resolution logits to masks of the stored image's size, and facts about each."""
+"""`mask_post` in NumPy: masks of the stored image's size from SAM's low-resolution logits, and facts about each."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _taps(length: int, out: int) -> tuple[Int64, Int64, Float32, Float32]:
 
 
 def _mix(first: Float32, first_weight: Float32, second: Float32, second_weight: Float32) -> Float32:
-    """Two products summed as the compiler does it for PyTorch: the second one rounded, the first one not."""
+    """Sum two products as the compiler does it for PyTorch: the second product is rounded, the first is not."""
     return _fused(first, first_weight, second * second_weight)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fgfast.records import UInt8
 
 PRECISION_BITS = 22
-"""Of a weight, behind the point (python-pillow/Pillow, src/libImaging/Resample.c)."""
+"""Bits of a weight behind the point (python-pillow/Pillow, src/libImaging/Resample.c)."""
 
 
 def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8:
@@ -28,7 +28,8 @@ def down_first(before: tuple[int, ...], after: tuple[int, int]) -> bool:
     """Whether the installed Pillow resizes down the columns before it resizes along the rows, which rounds otherwise.
 
     Before 13 it never does. From 13 on it does where the height loses more than twice as many pixels as the width
-    (python-pillow/Pillow, pull request 9549; the rule found by trying 6000 sizes, tests hold it to what is installed).
+    (python-pillow/Pillow, pull request 9549; the rule was found by trying 6000 sizes, and tests check it against the
+    installed version).
 
     Args:
         before, after: (height, width) in pixels.
@@ -40,7 +41,7 @@ def down_first(before: tuple[int, ...], after: tuple[int, int]) -> bool:
 
 
 def _resize_axis(pixels: UInt8, axis: int, length: int) -> UInt8:
-    """(H, W, 3) with that axis of `length`; as Resample.c: precompute_coeffs, normalize_coeffs_8bpc, clip8."""
+    """Resize one axis of (H, W, 3) to `length` (Resample.c: precompute_coeffs, normalize_coeffs_8bpc, clip8)."""
     rows = np.moveaxis(pixels, axis, 0)
     scale = len(rows) / length
     reach = max(scale, 1.0)
