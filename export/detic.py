@@ -1,6 +1,6 @@
 """Write Detic as ONNX, from pixels to scored boxes, or as a TensorRT engine too, and compare it with PyTorch.
 
-python export/detic.py --precision bf16 --canvas 800x1088 --canvas 1088x800 --backend tensorrt
+python export/detic.py --precision bf16 --canvas 800x1088,1088x800 --backend tensorrt
 python export/detic.py --split
 """
 

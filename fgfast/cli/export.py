@@ -9,12 +9,12 @@ import click
 
 from fgfast.cli.frame import choices
 from fgfast.config import PRECISIONS
-from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, check_installed, parse_canvas
+from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, HELP, check_installed, parse_canvases
 
 
 def _canvases(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[tuple[int, int]]:
     try:
-        return [parse_canvas(text) for text in ",".join(texts).split(",")] if texts else []
+        return parse_canvases(",".join(texts)) if texts else []
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -28,49 +28,16 @@ def _canvases(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
 )
 @click.argument("model", shell_complete=choices(EXPORTABLE))
 @click.option(
-    "--precision",
-    default="auto",
-    show_default=True,
-    help=f"The matrix products are computed in this precision: {', '.join(PRECISIONS)}; auto is bf16 on a GPU that has "
-    "it, else fp32.",
-    shell_complete=choices(PRECISIONS),
+    "--precision", default="auto", show_default=True, help=HELP["precision"], shell_complete=choices(PRECISIONS)
 )
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help=HELP["batch"])
+@click.option("--canvas", "canvases", multiple=True, callback=_canvases, metavar="HEIGHTxWIDTH", help=HELP["canvas"])
+@click.option("--split", is_flag=True, help=HELP["split"])
 @click.option(
-    "--batch",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1),
-    help="The graph takes this many images per call.",
+    "--backend", default="onnx", show_default=True, type=click.Choice(["onnx", "tensorrt"]), help=HELP["backend"]
 )
-@click.option(
-    "--canvas",
-    "canvases",
-    multiple=True,
-    callback=_canvases,
-    help="A detector's graph is made for padded images of these sizes, HEIGHTxWIDTH between commas.  "
-    "[default: two that hold every image]",
-)
-@click.option(
-    "--split", is_flag=True, help="Detic is written as two graphs, between which the caller suppresses proposals."
-)
-@click.option(
-    "--backend",
-    default="onnx",
-    show_default=True,
-    type=click.Choice(["onnx", "tensorrt"]),
-    help="onnx writes ONNX files; tensorrt also builds the engines for the first GPU.",
-)
-@click.option(
-    "--model-weights",
-    default="cached",
-    show_default=True,
-    help="The weights are the cached ones, random ones (random:SEED), or those of a file.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="The graphs are written into this folder.  [default: where convert finds them]",
-)
+@click.option("--model-weights", default="cached", show_default=True, help=HELP["model_weights"])
+@click.option("--out", type=click.Path(path_type=Path), help=HELP["out"])
 def export(**options: Any) -> None:
     from fgfast.cli.console import note
 

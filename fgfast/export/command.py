@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fgfast.errors import FgfastError
-from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, check_installed, family_of, parse_canvas
+from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, HELP, check_installed, family_of, parse_canvases
 
 
 def main(description: str | None, model: str | None = None, graphs: Sequence[str] = ()) -> int:
@@ -46,13 +46,6 @@ def main(description: str | None, model: str | None = None, graphs: Sequence[str
     return 0
 
 
-def _canvas(text: str) -> tuple[int, int]:
-    try:
-        return parse_canvas(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _parser(description: str | None, model: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=None if model else "python -m fgfast.export",
@@ -68,40 +61,20 @@ def _parser(description: str | None, model: str | None) -> argparse.ArgumentPars
         parser.add_argument("model", help=f"The model is one of {', '.join(names)}.")
     elif len(names) > 1:
         parser.add_argument("--model", help=f"The model is one of {', '.join(names)}; the default is {model}.")
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=("auto", "fp32", "bf16", "fp16"),
-        help="The matrix products are computed in this precision; auto is bf16 on a GPU that has it, else fp32.",
-    )
-    parser.add_argument("--batch", type=int, default=1, help="The graph takes this many images per call.")
-    parser.add_argument(
-        "--backend",
-        default="onnx",
-        choices=("onnx", "tensorrt"),
-        help="onnx writes ONNX files; tensorrt also builds the engines for this machine's first GPU.",
-    )
-    parser.add_argument(
-        "--model-weights",
-        default="cached",
-        help="The weights are those in the cache (cached), random ones (random:SEED), or those of a file.",
-    )
-    parser.add_argument(
-        "--out", type=Path, help="The graphs are written into this folder; by default where fgfast convert finds them."
-    )
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help=HELP["precision"])
+    parser.add_argument("--batch", type=int, default=1, help=HELP["batch"])
+    parser.add_argument("--backend", default="onnx", choices=("onnx", "tensorrt"), help=HELP["backend"])
+    parser.add_argument("--model-weights", default="cached", help=HELP["model_weights"])
+    parser.add_argument("--out", type=Path, help=HELP["out"])
     if family != "sam":
-        parser.add_argument(
-            "--canvas",
-            type=_canvas,
-            action="append",
-            metavar="HEIGHTxWIDTH",
-            help="A detector's graph is made for padded images of this size in pixels, multiples of 32; the option may "
-            "be repeated. By default there are two sizes, which hold every image.",
-        )
+        parser.add_argument("--canvas", type=_canvases, metavar="HEIGHTxWIDTH", help=HELP["canvas"])
     if family in ("", "detic"):
-        parser.add_argument(
-            "--split",
-            action="store_true",
-            help="Detic is written as two graphs, between which the caller suppresses proposals.",
-        )
+        parser.add_argument("--split", action="store_true", help=HELP["split"])
     return parser
+
+
+def _canvases(text: str) -> list[tuple[int, int]]:
+    try:
+        return parse_canvases(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

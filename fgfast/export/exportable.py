@@ -13,6 +13,19 @@ EXPORTABLE = ("detic", "sam_vit_b", "sam_vit_l", "sam_vit_h", "grounding_dino_ti
 DETIC_SPLIT = ("detic_backbone", "detic_heads")
 """Detic as two graphs, between which the caller suppresses proposals; `fgfast convert` does not load them."""
 
+HELP = {
+    "precision": "The matrix products are computed in this precision: fp32, bf16 or fp16; auto is bf16 on a GPU that "
+    "has it, else fp32.",
+    "batch": "The graph takes this many images per call.",
+    "canvas": "A detector's graph is made for padded images of this size in pixels, multiples of 32, several between "
+    "commas; by default for two sizes that hold every image.",
+    "split": "Detic is written as two graphs, between which the caller suppresses proposals.",
+    "backend": "onnx writes ONNX files; tensorrt also builds the engines for this machine's first GPU.",
+    "model_weights": "The weights are those in the cache (cached), random ones (random:SEED), or those of a file.",
+    "out": "The graphs are written into this folder; by default into the one where fgfast convert finds them.",
+}
+"""What each option of the commands does."""
+
 # Family -> the graphs that `fgfast convert` loads.
 _GRAPHS = {
     "sam": ("sam_image_encoder", "sam_mask_decoder"),
@@ -51,16 +64,19 @@ def graphs_of(model: str, graphs: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(graphs) or _GRAPHS[family]
 
 
-def parse_canvas(text: str) -> tuple[int, int]:
-    """Parse "800x1216" into (800, 1216), height and width in pixels.
+def parse_canvases(text: str) -> list[tuple[int, int]]:
+    """Parse "800x1216,1216x800" into heights and widths in pixels.
 
     Raises:
-        ValueError: the text is none, or a side is no multiple of 32.
+        ValueError: a part is no size, or a side is no multiple of 32.
     """
-    match = re.fullmatch(r"(\d+)x(\d+)", text.strip())
-    if match is None or any(int(n) % 32 or not int(n) for n in match.groups()):
-        raise ValueError(f"{text!r} must be HEIGHTxWIDTH in multiples of 32, for example 800x1216")
-    return int(match[1]), int(match[2])
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)x(\d+)", part.strip())
+        if match is None or any(int(n) % 32 or not int(n) for n in match.groups()):
+            raise ValueError(f"{part!r} must be HEIGHTxWIDTH in multiples of 32, for example 800x1216")
+        found.append((int(match[1]), int(match[2])))
+    return found
 
 
 def check_installed() -> None:

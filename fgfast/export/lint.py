@@ -23,7 +23,7 @@ The facts about TensorRT come from (read on 2026-11-22):
 
 The lint is stricter than TensorRT in two things. double is refused, because TensorRT narrows it. Arithmetic on int64
 data is refused, because importers and plugins narrow int64 to int32 in places: an int64 may be calculated with when it
-is a constant, a size, a position, or clamped (fgfast.export.int64_ranges).
+is a constant, a size, a position, or clamped (int64_ranges.py).
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _uint8(graph: TypedGraph, name: str) -> Iterator[str]:
     if name not in graph.inputs:
         yield f"{name} is uint8 inside the graph, and is allowed only as an input. Cast it to another type"
         return
-    for taker in graph.takers.get(name, []):
+    for taker in (node for node in graph.nodes if name in node.input):
         if taker.op_type != "Cast" or attribute(taker, "to", 0) not in _FP:
             to = f" to {type_name(attribute(taker, 'to', 0))}" if taker.op_type == "Cast" else ""
             yield f"{name} is uint8 and goes into {taker.op_type}{to}; only a Cast to {named(_FP)} may take it"

@@ -25,7 +25,6 @@ class TypedGraph:
         shapes: sizes of every tensor whose rank is known, by name; None for a size that is not known.
         constants: initializers, by name.
         makers: the node that makes a value, by the value's name.
-        takers: the nodes that take a value, by the value's name.
 
     Raises:
         onnx.shape_inference.InferenceError: shapes or types contradict each other.
@@ -36,12 +35,7 @@ class TypedGraph:
         self.nodes = list(graph.node)
         self.inputs = [value.name for value in graph.input]
         self.constants: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
-        self.makers: dict[str, NodeProto] = {}
-        self.takers: dict[str, list[NodeProto]] = {}
-        for node in self.nodes:
-            self.makers.update(dict.fromkeys(filter(None, node.output), node))
-            for name in set(filter(None, node.input)):
-                self.takers.setdefault(name, []).append(node)
+        self.makers = {name: node for node in self.nodes for name in node.output if name}
         self.types: dict[str, int] = {name: tensor.data_type for name, tensor in self.constants.items()}
         self.shapes: dict[str, tuple[int | None, ...]] = {n: tuple(t.dims) for n, t in self.constants.items()}
         for value in (*graph.input, *graph.value_info, *graph.output):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fgfast.errors import UnknownNameError
-from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, family_of, graphs_of, parse_canvas
+from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, family_of, graphs_of, parse_canvases
 from fgfast.graphs import GRAPHS
 
 SCRIPTS = sorted((Path(__file__).resolve().parents[2] / "export").glob("*.py"))
@@ -93,8 +93,8 @@ def test_graphs_of_models() -> None:
         graphs_of("sam2")
 
 
-@pytest.mark.parametrize("text", ["800", "800x", "0x32", "800x1000", "800 x 1216", "-32x32"])
+@pytest.mark.parametrize("text", ["800", "800x", "0x32", "800x1000", "800 x 1216", "-32x32", "800x1216,"])
 def test_canvases_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="must be HEIGHTxWIDTH in multiples of 32"):
-        parse_canvas(text)
-    assert parse_canvas(" 800x1216 ") == (800, 1216)
+        parse_canvases(text)
+    assert parse_canvases("800x1216, 1216x800") == [(800, 1216), (1216, 800)]

@@ -270,16 +270,17 @@ SIZES: dict[str, tuple[Any, bool]] = {
     ),
     "clamped": (clamped(["lo", "hi"], {"lo": np.float32(2), "hi": np.float32(5)}), True),
     "clamped on one side": (clamped(["lo"], {"lo": np.float32(2)}), False),
-    "clamped with Min and Max": (
+    "clamped and computed with": (
         many(
-            [("Min", ["x", "hi"], ["a"], {}), ("Max", ["a", "lo"], ["b"], {}), ("Add", ["b", "lo"], ["y"], {})],
-            {"x": (I64, ["n"])},
-            {"lo": INT(0), "hi": INT(9)},
+            [
+                ("Clip", ["x", "lo", "hi"], ["a"], {}),
+                ("Exp", ["a"], ["b"], {}),
+                ("Cast", ["b"], ["i"], {"to": I64}),
+                ("Add", ["i", "i"], ["y"], {}),
+            ],
+            {"x": f32("n")},
+            {"lo": np.float32(2), "hi": np.float32(5)},
         ),
-        True,
-    ),
-    "only from above": (
-        many([("Min", ["x", "hi"], ["a"], {}), ("Add", ["a", "hi"], ["y"], {})], {"x": (I64, ["n"])}, {"hi": INT(9)}),
         False,
     ),
     "through Gather and Concat": (
