@@ -22,7 +22,7 @@ using Array = nb::ndarray<T, nb::ndim<Dimensions>, nb::c_contig, nb::device::cpu
 template <class T, int Dimensions>
 using DeviceArray = nb::ndarray<T, nb::ndim<Dimensions>, nb::c_contig>;
 
-// The face checks all of this with better words; here it guards the memory against any other caller.
+// The face (fgfast.ops) checks all of this with better messages; here it guards the memory against any other caller.
 inline void Require(bool fits, const char* what) {
   if (!fits) throw std::invalid_argument(what);
 }

@@ -1,4 +1,4 @@
-// fgfast._native: takes arrays that fgfast/ops/native.py has checked, and releases the GIL while it works.
+// fgfast._native: the native ops. They take arrays that fgfast.ops has checked, and release the GIL while they work.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>

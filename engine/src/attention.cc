@@ -83,8 +83,8 @@ FGFAST_AVX512 void PackTable(const float* table, int64_t side, const Plan& plan,
 }
 
 // The keys and values of one head in one window.
-FGFAST_AVX512 void PackKeys(const Attention& a, const Plan& plan, int64_t image, const int64_t* token_at,
-                            int64_t head, Scratch& s) {
+FGFAST_AVX512 void PackKeys(const Attention& a, const Plan& plan, int64_t image, const int64_t* token_at, int64_t head,
+                            Scratch& s) {
   const auto find = [&](const float* tokens, const float* padding, int64_t token) {
     const int64_t line = (image * a.tokens + token) * a.heads + head;
     return token == a.tokens ? padding + head * a.size : tokens + line * a.size;

@@ -127,8 +127,7 @@ void CompositeAlpha(const MaskedImage& image, const Window& window, uint8_t* out
     }
     const int64_t first = (window.y0 + y) * image.width + window.x0 + inside.left;
     std::memset(row, 0, inside.left * 4);
-    CompositeAlphaRow(image.pixels + first * 3, image.bits + first, inside.right - inside.left,
-                      row + inside.left * 4);
+    CompositeAlphaRow(image.pixels + first * 3, image.bits + first, inside.right - inside.left, row + inside.left * 4);
     std::memset(row + inside.right * 4, 0, (window.width - inside.right) * 4);
   }
 }

@@ -147,7 +147,7 @@ struct Scratch {
       : length(3 * r.out_width + kSlack), ring(most * length), row(3 * r.width + kSlack), rows(most) {}
   int64_t length;
   std::vector<uint8_t> ring;  // rows with their columns done, each at its number modulo `most`
-  std::vector<uint8_t> row;   // one of the image's width: behind it bytes may be touched
+  std::vector<uint8_t> row;   // one of the image's width; the bytes behind it may be written
   std::vector<const uint8_t*> rows;
 };
 

@@ -1,1 +1,1 @@
-"""What runs a graph: torch, onnxruntime, tensorrt; one Session each, with the same three methods."""
+"""The backends that run a graph: torch, onnxruntime, tensorrt; each has one Session, with the same three methods."""

@@ -1,4 +1,4 @@
-"""Graphs in ONNX Runtime: on the CPU, on CUDA, or through its TensorRT provider."""
+"""Graphs in ONNX Runtime: on the CPU, on a GPU by its CUDA provider, or by its TensorRT provider."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fgfast.backends.session import described, zeros
 from fgfast.errors import GraphError, UsageError
 from fgfast.graphs import Contract
 
-# Provider for each kind of device; "tensorrt" is asked for by name.
+# The provider of each kind of device; "tensorrt" must be named.
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -28,7 +28,7 @@ _DTYPES = {
     "tensor(uint8)": torch.uint8,
     "tensor(bool)": torch.bool,
 }
-# ONNX's element types, which is how the binding names dtypes that NumPy lacks.
+# ONNX's element types, by which the binding names dtypes that NumPy lacks.
 _ELEMENT = {
     torch.float32: 1,
     torch.uint8: 2,
@@ -40,17 +40,17 @@ _ELEMENT = {
 
 
 class OnnxRuntimeSession:
-    """One graph in ONNX Runtime. Inputs and outputs are bound where they lie: nothing goes through the host.
+    """One graph in ONNX Runtime. Inputs and outputs are bound where they lie, so that nothing goes through the host.
 
     Args:
         path: of the ONNX file.
         contract: of the graph.
         device: "cpu" or "cuda:N".
         provider: "cpu", "cuda" or "tensorrt"; None takes the device's.
-        threads: on the CPU; None takes all cores.
+        threads: that work on the CPU; None takes one per core.
 
     Raises:
-        UsageError: this ONNX Runtime lacks the provider; says which package has it.
+        UsageError: this ONNX Runtime lacks the provider; the message names the package that has it.
         GraphError: the file cannot be loaded.
     """
 
@@ -70,8 +70,8 @@ class OnnxRuntimeSession:
         options.log_severity_level = 3
         if threads:
             options.intra_op_num_threads = threads
-        # ONNX Runtime works on this stream, so that a run waits for the caller's work and the caller for the run
-        # without the host waiting for either.
+        # ONNX Runtime works on this stream, so that a run waits for the caller's work, and the caller for the run,
+        # while the host waits for neither.
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self._providers = _providers(self.device, provider or self.device.type, self._stream)
         try:
@@ -80,15 +80,15 @@ class OnnxRuntimeSession:
             raise GraphError(f"ONNX Runtime cannot load {path}: {error}") from error
         wanted = self._providers[0][0]
         if self._session.get_providers()[0] != wanted:
-            raise UsageError(f"ONNX Runtime has {wanted} but could not start it; `fgfast doctor` says more")
+            raise UsageError(f"ONNX Runtime has {wanted} but could not start it; run `fgfast doctor` for details")
         self._output_dtypes = {o.name: _DTYPES[o.type] for o in self._session.get_outputs()}
 
     def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
-        """As Session.prepare: runs once on zeros, which chooses kernels and fills the arenas."""
+        """Run once on zeros, which chooses kernels and fills the arenas; see Session.prepare."""
         self.run(zeros(self.contract, sizes or {}, self.device))
 
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
-        """As Session.run."""
+        """Run once; see Session.run."""
         sizes = self.contract.bind(described(inputs))
         binding = self._session.io_binding()
         outputs = {
@@ -100,7 +100,7 @@ class OnnxRuntimeSession:
             for port in self.contract.outputs
         }
         number = self.device.index or 0
-        # The tensors outlive the call: `inputs` and `kept` hold them.
+        # `inputs` and `kept` hold the tensors until the call has returned.
         kept = {name: tensor.contiguous() for name, tensor in inputs.items()}
         for name, tensor in kept.items():
             shape = list(tensor.shape)
@@ -112,7 +112,7 @@ class OnnxRuntimeSession:
         return outputs
 
     def _queue(self, binding: Any, stream: torch.cuda.Stream | None) -> None:
-        """Run after what the caller's stream has queued and before what it will queue."""
+        """Run after the work that the caller's stream has queued, and before the work that it will queue."""
         if self._stream is None:
             self._session.run_with_iobinding(binding)
             return
@@ -124,7 +124,7 @@ class OnnxRuntimeSession:
         outer.wait_stream(self._stream)
 
     def close(self) -> None:
-        """As Session.close."""
+        """Free the memory; see Session.close."""
         self._session = None
 
 
@@ -154,6 +154,6 @@ def _providers(device: torch.device, kind: str, stream: torch.cuda.Stream | None
     if stream is None:
         return [(wanted, {})]
     common = {"device_id": device.index or 0, "user_compute_stream": str(stream.cuda_stream)}
-    # TF32 would cost three digits; a float32 graph is asked for to have them.
+    # TensorFloat-32 would cost three of float32's digits.
     cuda = (PROVIDERS["cuda"], {**common, "use_tf32": 0})
     return [(wanted, common), cuda] if kind == "tensorrt" else [cuda]

@@ -1,4 +1,4 @@
-"""What every backend offers: a graph, ready to run on one device."""
+"""The interface of every backend: a graph that is ready to run on one device."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fgfast.graphs import Contract
 
 
 class Session(Protocol):
-    """A graph on a device. Made by a backend; used by one thread at a time.
+    """A graph on a device. A backend makes it; one thread at a time uses it.
 
     Attributes:
         contract: what goes in and comes out.
         backend: "torch", "onnxruntime" or "tensorrt".
-        device: where it runs, and where its inputs must be and its outputs are.
+        device: where the graph runs, and where its inputs must be and its outputs are.
     """
 
     contract: Contract
@@ -37,34 +37,34 @@ class Session(Protocol):
 
         Args:
             inputs: by name, contiguous, on the session's device; they are read where they lie.
-            stream: of the GPU the work is queued on; the current one where None. The result is ready when the
-                stream gets there.
+            stream: of the GPU, on which the work is queued; None takes the current one. The result is ready when the
+                stream has reached it.
 
         Returns:
-            The outputs by name, on the session's device. They are the caller's: a later run does not change them.
+            The outputs by name, on the session's device. They belong to the caller: a later run does not change them.
 
         Raises:
-            GraphError: the inputs are not what the contract says.
+            GraphError: the inputs break the contract.
         """
 
     def close(self) -> None:
-        """Give the memory back; the session cannot be used any more."""
+        """Free the memory; the session cannot be used any more."""
 
 
 def described(inputs: Mapping[str, Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Dtype and shape of each, as Contract.bind takes them."""
+    """The dtype and the shape of each input, in the form that Contract.bind takes."""
     return {name: (str(x.dtype).removeprefix("torch."), tuple(x.shape)) for name, x in inputs.items()}
 
 
 def zeros(contract: Contract, sizes: Mapping[str, int], device: torch.device) -> dict[str, Tensor]:
-    """Inputs of the contract's shapes, all zero.
+    """Inputs of the contract's shapes, filled with zeros.
 
     Raises:
         GraphError: a free size is not given.
     """
     missing = set(contract.free) - sizes.keys()
     if missing:
-        raise GraphError(f"{contract.graph} has shapes that vary; say how large {sorted(missing)} will be")
+        raise GraphError(f"{contract.graph} has shapes that vary: the sizes {sorted(missing)} must be given")
     return {
         port.name: torch.zeros(
             [sizes[d] if isinstance(d, str) else d for d in port.shape],

@@ -1,4 +1,4 @@
-"""Graphs as TensorRT engines, 10.x and 11. TensorRT itself is loaded when a session is made."""
+"""Graphs as engines of TensorRT 10 and 11. The package tensorrt is loaded when a session is made."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["TensorRtSession", "available", "version"]
 
 log = logging.getLogger("fgfast")
 
-# Bytes that addresses must be multiples of (NvInferRuntime.h, IExecutionContext::setTensorAddress). What torch
-# allocates is aligned to 512; a slice of it may not be.
+# Bytes that addresses must be multiples of (NvInferRuntime.h, IExecutionContext::setTensorAddress). torch aligns
+# what it allocates to 512 bytes, but not a slice of it.
 _ALIGNMENT = 256
-# trt.DataType by our names.
+# Names of trt.DataType by those of fgfast.graphs.DTYPES.
 _TYPES = {
     "uint8": "UINT8",
     "int64": "INT64",
@@ -35,17 +35,17 @@ _TYPES = {
 
 
 class TensorRtSession:
-    """One engine. Inputs and outputs are bound where they lie: nothing goes through the host.
+    """One engine. Inputs and outputs are bound where they lie, so that nothing goes through the host.
 
-    All runs are queued on a stream of the session's own, because TensorRT synchronizes the device on the default one
-    and because one execution context has one scratch memory; events put it in order with the caller's stream. Where
+    All runs are queued on a stream of the session's own, because TensorRT synchronizes the device on the default
+    stream and because one execution context has one scratch memory; events order it with the caller's stream. Where
     all shapes are fixed, `prepare` records the run as a CUDA graph, which later runs replay.
 
     Args:
         path: of the engine; its manifest lies beside it.
         contract: of the graph.
         device: "cuda:N".
-        digest: SHA-256 of the engine, where its manifest is not written yet.
+        digest: SHA-256 of an engine whose manifest is not written yet.
 
     Raises:
         MissingExtraError: TensorRT is not installed.
@@ -68,7 +68,7 @@ class TensorRtSession:
             self._engine = self._runtime.deserialize_cuda_engine(content)
             if self._engine is None:
                 raise GraphError(f"TensorRT {version()} cannot load {path}: {self._messages.take()}; export it again")
-            self._hold(path)
+            self._check_tensors(path)
             self._context = self._engine.create_execution_context()
             if self._context is None:
                 raise GraphError(f"TensorRT cannot run {path.name}: {self._messages.take()}; free memory on {device}")
@@ -76,23 +76,23 @@ class TensorRtSession:
         self._sizes: dict[str, int] | None = None
         self._recording: _Recording | None = None
 
-    def _hold(self, path: Path) -> None:
-        """Hold the engine's tensors to the contract."""
+    def _check_tensors(self, path: Path) -> None:
+        """Check the engine's tensors against the contract."""
         engine, modes = self._engine, self._trt.TensorIOMode
         names = [engine.get_tensor_name(n) for n in range(engine.num_io_tensors)]
         for ports, mode in ((self.contract.inputs, modes.INPUT), (self.contract.outputs, modes.OUTPUT)):
             found = [name for name in names if engine.get_tensor_mode(name) == mode]
             if sorted(found) != sorted(port.name for port in ports):
-                raise GraphError(f"{path} has {found}, must have {[p.name for p in ports]}; export it again")
+                raise GraphError(f"{path} has {found}, and must have {[p.name for p in ports]}; export it again")
             for port in ports:
                 kind = engine.get_tensor_dtype(port.name)
                 if kind != getattr(self._trt.DataType, _TYPES[port.dtype]):
-                    raise GraphError(f"{path}: {port.name} is {kind}, must be {port.dtype}; export it again")
+                    raise GraphError(f"{path}: {port.name} is {kind}, and must be {port.dtype}; export it again")
 
     def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
-        """As Session.prepare: one run, after which TensorRT allocates no more, and where shapes are fixed a recording.
+        """Run once, after which TensorRT allocates no more; record the run where shapes are fixed. See Session.prepare.
 
-        An engine that cannot be recorded runs as it is; that is said in the log.
+        An engine that cannot be recorded is run without a recording, and the reason is logged.
         """
         with torch.cuda.device(self.device):
             inputs = zeros(self.contract, sizes or {}, self.device)
@@ -104,7 +104,7 @@ class TensorRtSession:
                 return
             graph = torch.cuda.CUDAGraph()
             try:
-                # Other threads may allocate meanwhile: only this one must not.
+                # Other threads may allocate meanwhile; only this one must not.
                 with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                     self._queue()
             except (RuntimeError, GraphError) as error:
@@ -120,17 +120,17 @@ class TensorRtSession:
         return self._recording is not None
 
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
-        """As Session.run."""
+        """Run once; see Session.run."""
         if self._context is None:
             raise GraphError("this session was closed")
         sizes = self.contract.bind(described(inputs))
         for name, tensor in inputs.items():
             if tensor.device != self.device:
-                raise GraphError(f"{self.contract.graph}: {name} is on {tensor.device}, must be on {self.device}")
+                raise GraphError(f"{self.contract.graph}: {name} is on {tensor.device}, and must be on {self.device}")
         with torch.cuda.device(self.device):
             caller = stream or torch.cuda.current_stream(self.device)
             with torch.cuda.stream(caller):
-                # On the caller's stream, which waits for ours below: the memory is not used again too early.
+                # On the caller's stream, which waits for ours below, so that the memory is not reused too early.
                 given = {name: _aligned(tensor) for name, tensor in inputs.items()}
                 if self._recording:
                     outputs = {name: torch.empty_like(t) for name, t in self._recording.outputs.items()}
@@ -146,7 +146,7 @@ class TensorRtSession:
         return outputs
 
     def _bind(self, inputs: Mapping[str, Tensor], sizes: dict[str, int]) -> dict[str, Tensor]:
-        """Tell TensorRT shapes and addresses of inputs and of new outputs, which are returned."""
+        """Give TensorRT the shapes and addresses of the inputs and of new outputs, which are returned."""
         outputs = {
             port.name: torch.empty(
                 [sizes[d] if isinstance(d, str) else d for d in port.shape],
@@ -169,21 +169,21 @@ class TensorRtSession:
             if not self._context.set_input_shape(name, tuple(tensor.shape)):
                 low, _, high = (tuple(shape) for shape in self._engine.get_tensor_profile_shape(name, 0))
                 raise GraphError(
-                    f"{self.contract.graph}: {name} has shape {tuple(tensor.shape)}, the engine was built for {low} to "
-                    f"{high}; give less at once, or build it for more"
+                    f"{self.contract.graph}: {name} has shape {tuple(tensor.shape)}, and the engine was built for "
+                    f"{low} to {high}; give it less at once, or build it for more"
                 )
         for name, tensor in outputs.items():
             found = tuple(self._context.get_tensor_shape(name))
             if found != tuple(tensor.shape):
-                raise GraphError(f"{self.contract.graph}: {name} would be {found}, must be {tuple(tensor.shape)}")
+                raise GraphError(f"{self.contract.graph}: {name} would be {found}, and must be {tuple(tensor.shape)}")
 
     def _queue(self) -> None:
-        """Queue one run on our stream."""
+        """Queue one run on the session's stream."""
         if not self._context.execute_async_v3(self._stream.cuda_stream):
             raise GraphError(f"{self.contract.graph}: TensorRT cannot run: {self._messages.take()}")
 
     def close(self) -> None:
-        """As Session.close."""
+        """Free the memory; see Session.close."""
         if self._context is not None:
             self._stream.synchronize()
         # A context must go before its engine, an engine before its runtime.
@@ -194,7 +194,7 @@ class TensorRtSession:
 
 
 class _Recording:
-    """A run as a CUDA graph, and the memory it reads and writes."""
+    """A run as a CUDA graph, and the memory that it reads and writes."""
 
     def __init__(self, graph: Any, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
         self.graph, self.inputs, self.outputs = graph, inputs, outputs
@@ -209,6 +209,6 @@ class _Recording:
 
 
 def _aligned(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy of it where TensorRT could not read it in place."""
+    """The tensor, or a copy where TensorRT could not read it in place."""
     tensor = tensor.contiguous()
     return tensor if tensor.data_ptr() % _ALIGNMENT == 0 else tensor.clone()

@@ -1,4 +1,4 @@
-"""The package tensorrt, and engines as files: how they are named, and which are trusted."""
+"""The package tensorrt, and engines as files: how they are named, and which of them are trusted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -23,14 +22,14 @@ log = logging.getLogger("fgfast")
 
 
 class Span(NamedTuple):
-    """What a free size may be: at least, most often (what kernels are chosen for), at most."""
+    """The range of a free size: its least, its usual (for which kernels are chosen) and its greatest value."""
 
     low: int
     usual: int
     high: int
 
 
-# Free sizes of the contracts. A wider span costs memory, which is laid out for the largest.
+# The free sizes of the contracts. A wider span costs memory, which is allocated for the greatest value.
 # classes: LVIS has 1203 names and a background. text: BERT's tokens, of which there are 256 at most.
 SPANS = MappingProxyType(
     {
@@ -48,23 +47,23 @@ def load() -> Any:
 
     Raises:
         MissingExtraError: it is not installed.
-        GraphError: it is installed and cannot be loaded; says why.
+        GraphError: it is installed and cannot be loaded; the message says why.
     """
     try:
         trt: Any = import_module("tensorrt")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "tensorrt":
-            raise GraphError(f"TensorRT cannot be loaded: {error}; install it anew (pip install tensorrt)") from error
+            raise GraphError(f"TensorRT cannot be loaded: {error}; reinstall it (pip install tensorrt)") from error
         raise MissingExtraError("tensorrt", "gpu", "running TensorRT engines") from None
     except Exception as error:  # a library that is missing, or is of another CUDA
-        raise GraphError(f"TensorRT cannot be loaded: {error}; install it anew (pip install tensorrt)") from error
+        raise GraphError(f"TensorRT cannot be loaded: {error}; reinstall it (pip install tensorrt)") from error
     if major(trt) < 10:
-        raise GraphError(f"TensorRT {trt.__version__} is too old; take 10 or newer (pip install 'tensorrt>=10')")
+        raise GraphError(f"TensorRT {trt.__version__} is too old; install 10 or newer (pip install 'tensorrt>=10')")
     return trt
 
 
 def version() -> str:
-    """TensorRT's version; raises as `load`."""
+    """TensorRT's version; it raises the errors of `load`."""
     return str(load().__version__)
 
 
@@ -74,7 +73,7 @@ def major(trt: Any) -> int:
 
 
 def available() -> bool:
-    """Whether engines can be built and run here: TensorRT loads, and torch sees a GPU."""
+    """Whether engines can be built and run on this machine: TensorRT loads, and torch sees a GPU."""
     try:
         load()
     except (MissingExtraError, GraphError):
@@ -83,24 +82,24 @@ def available() -> bool:
 
 
 def gpu_of(device: str | torch.device) -> torch.device:
-    """The GPU that is meant, by its number.
+    """The GPU by its number; "cuda" becomes the current one.
 
     Raises:
-        UsageError: it is no GPU, or there is none.
+        UsageError: the device is no GPU, or torch sees none.
     """
     chosen = torch.device(device)
     if chosen.type != "cuda" or not torch.cuda.is_available():
         raise UsageError(
-            f"TensorRT runs on a GPU that torch can use, not on {chosen}; `fgfast doctor` says what is here"
+            f"TensorRT runs on a GPU that torch can use, not on {chosen}; `fgfast doctor` lists what this machine has"
         )
     return torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
 
 
 @cache
 def messages(trt: Any) -> Any:
-    """TensorRT's logger, one a process, as TensorRT wants it. `take()` gives the errors since the last time.
+    """TensorRT's logger, one per process, as TensorRT requires. `take()` returns the errors since the last call.
 
-    TensorRT's built-in plugins, which the ONNX parser uses for some operators, are made known with it.
+    It also registers TensorRT's built-in plugins, which the ONNX parser uses for some operators.
     """
 
     class Messages(trt.ILogger):  # type: ignore[misc]
@@ -114,8 +113,8 @@ def messages(trt: Any) -> Any:
             log.debug("TensorRT: %s", msg)
 
         def take(self) -> str:
-            told, self.errors = "; ".join(self.errors), []
-            return told or "it gives no reason"
+            errors, self.errors = self.errors, []
+            return "; ".join(errors) or "it gives no reason"
 
     logger = Messages()
     trt.init_libnvinfer_plugins(logger, "")
@@ -123,7 +122,7 @@ def messages(trt: Any) -> Any:
 
 
 def gpu_name(device: str | torch.device) -> str:
-    """A GPU's name and compute capability, fit for a file's name."""
+    """A GPU's name and compute capability, in characters that fit a file's name."""
     gpu = gpu_of(device)
     large, small = torch.cuda.get_device_capability(gpu)
     plain = re.sub(r"[^a-z0-9]+", "-", str(torch.cuda.get_device_name(gpu)).lower()).strip("-")
@@ -133,39 +132,39 @@ def gpu_name(device: str | torch.device) -> str:
 def engine_path(
     graph: Path, manifest: Manifest, device: str | torch.device = "cuda:0", spans: Mapping[str, Span] = SPANS
 ) -> Path:
-    """Where the engine of an ONNX file for one GPU lies: the GPU, TensorRT's version and what it is made of name it.
+    """The path of an ONNX file's engine for one GPU. Its name holds the GPU, TensorRT's version and a hash of the rest.
 
     Args:
         graph: the ONNX file.
-        manifest: of the ONNX file, whose files are verified.
+        manifest: of the ONNX file.
         device: the GPU.
         spans: of the free sizes.
 
     Raises:
-        MissingExtraError, GraphError: as `load`.
+        MissingExtraError, GraphError: TensorRT is not installed, or cannot be loaded.
         UsageError: the device is no GPU.
     """
     used = {name: spans.get(name) for name in manifest.contract.free}
-    made_of = json.dumps([manifest.files, asdict(manifest.contract), used], sort_keys=True)
+    made_of = json.dumps([manifest.files, manifest.contract.signature(), used], sort_keys=True)
     digest = hashlib.sha256(made_of.encode()).hexdigest()
     return graph.with_name(f"{engine_prefix(graph, device)}{version()}-{digest[:16]}.engine")
 
 
 def engine_prefix(graph: Path, device: str | torch.device) -> str:
-    """What the names of all engines of a graph for one GPU begin with."""
+    """The beginning of the names of all engines of a graph for one GPU."""
     return f"{graph.stem}-{gpu_name(device)}-trt"
 
 
 def manifest_of(engine: Path) -> Path:
-    """Where the manifest of an engine lies."""
+    """The path of an engine's manifest."""
     return engine.with_suffix(".json")
 
 
 def trusted(path: Path, contract: Contract, digest: str | None = None) -> bytes:
-    """The content of an engine that this machine built and checked.
+    """Read an engine that this machine built and checked.
 
-    An engine is a program: TensorRT does what it says. One that came from elsewhere has no manifest, or another hash,
-    and is not touched. What is hashed is what is used.
+    An engine is a program that TensorRT executes. An engine from elsewhere has no manifest, or another hash, and is
+    refused. The bytes that are hashed are the bytes that are returned.
 
     Args:
         path: of the engine.
@@ -173,7 +172,7 @@ def trusted(path: Path, contract: Contract, digest: str | None = None) -> bytes:
         digest: SHA-256 that it must have, where there is no manifest yet.
 
     Raises:
-        GraphError: it is not to be trusted, or was built for something else; says what to do.
+        GraphError: it is not to be trusted, or was built for something else; the message says what to do.
     """
     again = "build it again from its ONNX file (fgfast export)"
     try:
@@ -190,8 +189,8 @@ def trusted(path: Path, contract: Contract, digest: str | None = None) -> bytes:
             raise GraphError(f"{path} was built for another contract of {manifest.contract.graph}; {again}")
         if manifest.code.get("tensorrt") != version():
             built = manifest.code.get("tensorrt", "an unknown version")
-            raise GraphError(f"{path} was built with TensorRT {built}, here is {version()}; {again}")
+            raise GraphError(f"{path} was built with TensorRT {built}; this is {version()}; {again}")
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
-        raise GraphError(f"{path} has SHA-256 {found}, its manifest says {digest}: it is not what was built; {again}")
+        raise GraphError(f"{path} has SHA-256 {found} instead of its manifest's {digest}: it was changed; {again}")
     return content

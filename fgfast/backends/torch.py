@@ -1,4 +1,4 @@
-"""Graphs in PyTorch: as they are, compiled, or recorded as a CUDA graph; whichever is faster on this machine."""
+"""Graphs in PyTorch: eager, compiled, or recorded as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fgfast.errors import GraphError
 from fgfast.graphs import Contract
 from fgfast.transfer import cache_folder
 
-# "eager" as it stands; "compiled" by torch.compile; "recorded" as a CUDA graph, which replays all kernels in one
-# call; "compiled+recorded" both. On the CPU eager was the fastest: the time goes into oneDNN and MKL either way.
+# "eager" runs the module; "compiled" uses torch.compile; "recorded" replays all kernels as a CUDA graph in one call;
+# "compiled+recorded" does both. On the CPU eager was the fastest: the time is spent in oneDNN and MKL either way.
 FORMS = ("eager", "compiled", "recorded", "compiled+recorded")
-# Shapes for which a CUDA graph is kept; each holds its own memory.
+# How many shapes keep a CUDA graph; each holds its own memory.
 _RECORDINGS = 8
-# Runs before recording: the first chooses algorithms, the second shows that they stay.
+# Runs before a recording: the first chooses algorithms, the second shows that they do not change.
 _WARM_UP = 2
 
 # CUDA allows one recording at a time in a process.
@@ -32,9 +32,9 @@ _Run = Callable[..., Any]
 
 
 def keep_compiled() -> None:
-    """Let torch.compile keep what it made in fgfast's cache folder instead of the machine's temporary one.
+    """Let torch.compile keep its files in fgfast's cache folder instead of a temporary one.
 
-    The folder that the user named in TORCHINDUCTOR_CACHE_DIR is left alone; torch itself notes its default there.
+    A folder that the user named in TORCHINDUCTOR_CACHE_DIR is kept; torch itself writes its default there.
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
@@ -46,13 +46,13 @@ class TorchSession:
     """One graph in PyTorch.
 
     Args:
-        graph: takes the contract's inputs in its order, returns its outputs in its order; on `device` already.
+        graph: takes the contract's inputs in its order, returns its outputs in its order, and is on `device`.
         contract: of the graph.
         device: where the graph's weights are.
         form: one of FORMS.
 
     Raises:
-        GraphError: a form that does not exist, or a recording without a GPU.
+        GraphError: the form does not exist, or it records and the device is no GPU.
     """
 
     backend = "torch"
@@ -62,24 +62,24 @@ class TorchSession:
     ) -> None:
         self.contract, self.device, self.form = contract, torch.device(device), form
         if form not in FORMS:
-            raise GraphError(f"no form {form!r} of a graph in PyTorch; there are {', '.join(FORMS)}")
+            raise GraphError(f"PyTorch has no form {form!r} of a graph; there are {', '.join(FORMS)}")
         if "recorded" in form and self.device.type != "cuda":
-            raise GraphError(f"a CUDA graph cannot be recorded on {self.device}; take eager or compiled")
+            raise GraphError(f"a CUDA graph cannot be recorded on {self.device}; use eager or compiled")
         self._call: _Run = graph
         if "compiled" in form:
             keep_compiled()
-            # Shapes are fixed by the contract, or few: each gets code of its own.
+            # Shapes are fixed by the contract, or few, and each gets code of its own.
             self._call = _Compiled(graph)
         self._recordings: dict[tuple[tuple[str, int], ...], _Recording] = {}
 
     @torch.inference_mode()
     def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
-        """As Session.prepare: compiles and records for these sizes, or just runs once."""
+        """Compile and record for these sizes, or just run once; see Session.prepare."""
         self.run(zeros(self.contract, sizes or {}, self.device))
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
-        """As Session.run."""
+        """Run once; see Session.run."""
         sizes = self.contract.bind(described(inputs))
         given = [inputs[port.name] for port in self.contract.inputs]
         with torch.cuda.stream(stream) if stream is not None else nullcontext():
@@ -90,12 +90,12 @@ class TorchSession:
         return {port.name: tensor for port, tensor in zip(self.contract.outputs, outputs, strict=True)}
 
     def close(self) -> None:
-        """As Session.close."""
+        """Free the memory; see Session.close."""
         self._recordings.clear()
         self._call = _closed
 
     def _recording(self, sizes: tuple[tuple[str, int], ...], given: list[Tensor]) -> _Recording:
-        """The recording for these sizes, made on first use; the one used longest ago makes room."""
+        """The recording for these sizes, made on first use in place of the one used longest ago."""
         found = self._recordings.pop(sizes, None)
         if found is None:
             if len(self._recordings) == _RECORDINGS:
@@ -117,7 +117,7 @@ class _Recording:
     def make(cls, call: _Run, given: list[Tensor]) -> _Recording:
         device = given[0].device
         inputs = [tensor.clone() for tensor in given]
-        # A stream of this very device: torch's default for recording belongs to whichever device is current.
+        # A stream of this device, because torch's default for recording belongs to the current device.
         side, graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
         with _ONE_AT_A_TIME, torch.cuda.device(device):
             side.wait_stream(torch.cuda.current_stream(device))
@@ -125,13 +125,13 @@ class _Recording:
                 for _ in range(_WARM_UP):
                     call(*inputs)
             torch.cuda.current_stream(device).wait_stream(side)
-            # Other threads go on working on the GPU meanwhile, which only this mode of recording allows.
+            # Other threads use the GPU meanwhile, which only this mode of recording allows.
             with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
                 outputs = _as_tuple(call(*inputs))
         return cls(graph, inputs, outputs)
 
     def replay(self, given: list[Tensor]) -> tuple[Tensor, ...]:
-        """Outputs for these inputs, copied out of the graph's memory."""
+        """Replay the graph on these inputs; the outputs are copied out of its memory."""
         for ours, theirs in zip(self.inputs, given, strict=True):
             ours.copy_(theirs, non_blocking=True)
         self.graph.replay()
@@ -139,7 +139,7 @@ class _Recording:
 
 
 class _Compiled:
-    """A graph, compiled when it is first called; run as it stands once before, for what it keeps from its first run."""
+    """A graph that is compiled at its first call, after one eager run, which fills what the graph caches."""
 
     def __init__(self, graph: nn.Module) -> None:
         self._graph, self._compiled = graph, torch.compile(graph, fullgraph=True, dynamic=False)

@@ -51,7 +51,7 @@ def measure(*, rounds: int = 7, only: Sequence[str] = (), short: bool = False) -
         "differ, and only their times can be compared.",
     ]
     if not find_spec("fgfast._native"):
-        notes.append("The native engine is not installed: there is nothing to compare the others with.")
+        notes.append("The native ops are not installed: there is nothing to compare the others with.")
     if not find_spec("torch"):
         notes.append("PyTorch is not installed, and left out.")
     title = "Ops beside the same in other libraries"

@@ -10,14 +10,15 @@ from fgfast.cli.frame import verbose_option
 
 
 @click.command()
-@click.option("--verify", is_flag=True, help="Try everything out, too: may take minutes.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--verify", is_flag=True, help="Check everything as well, which may take minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 @verbose_option
 def doctor(verify: bool, as_json: bool) -> None:
-    """Say what is here, what it is used for, what would be better.
+    """Report what this machine has, what fgfast would use of it, and what would improve it.
 
-    With --verify: import every package, run two layers on every device and in every backend, hash weights, run the
-    exported graphs. Exit code 1 when something that is here does not work. Fit for a bug report.
+    With --verify, every package is imported, two layers are run on every device and in every backend, weights are
+    hashed, and exported graphs are run; the exit code is 1 when something that is installed does not work. Paste the
+    report into bug reports.
     """
     import dataclasses
     import json

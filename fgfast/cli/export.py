@@ -2,80 +2,63 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fgfast.cli.frame import choices
-from fgfast.config import PRECISIONS
-
-MODELS = ("detic", "sam_vit_b", "sam_vit_l", "sam_vit_h", "grounding_dino_tiny", "grounding_dino_base")
-
-
-def _canvases(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[tuple[int, int]]:
-    found = []
-    for text in ",".join(texts).split(",") if texts else ():
-        match = re.fullmatch(r"(\d+)x(\d+)", text.strip())
-        if match is None or any(int(n) % 32 or not int(n) for n in match.groups()):
-            raise click.BadParameter(f"{text!r} must be HEIGHTxWIDTH in multiples of 32, for example 800x1216")
-        found.append((int(match[1]), int(match[2])))
-    return found
+from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, HELP, check_installed, parse_canvases
+from fgfast.methods import PRECISIONS, ModelSpec
+from fgfast.records import Size
 
 
-@click.command()
-@click.argument("model", shell_complete=choices(MODELS))
+def _canvases(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[Size]:
+    try:
+        return parse_canvases(",".join(texts)) if texts else []
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command(
+    help=f"""Write a model as ONNX, and as a TensorRT engine if asked, and compare it with PyTorch.
+
+    MODEL is one of {", ".join(EXPORTABLE)}. A graph that differs from PyTorch is deleted. Export a model once;
+    afterwards `fgfast convert` uses whichever backend is fastest on this machine.
+    """
+)
+@click.argument("model", shell_complete=choices(EXPORTABLE))
 @click.option(
     "--precision",
     default="auto",
     show_default=True,
-    help=f"Of the matrix products: {', '.join(PRECISIONS)}.",
-    shell_complete=choices(PRECISIONS),
+    help=HELP["precision"],
+    shell_complete=choices(("auto", *PRECISIONS)),
 )
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Images per call.")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help=HELP["batch"])
+@click.option("--canvas", "canvases", multiple=True, callback=_canvases, metavar="HEIGHTxWIDTH", help=HELP["canvas"])
+@click.option("--split", is_flag=True, help=HELP["split"])
 @click.option(
-    "--canvas",
-    "canvases",
-    multiple=True,
-    callback=_canvases,
-    help="HEIGHTxWIDTH of a detector's images, several between commas.  [default: those that hold every image]",
+    "--backend", default="onnx", show_default=True, type=click.Choice(["onnx", "tensorrt"]), help=HELP["backend"]
 )
-@click.option("--split", is_flag=True, help="Detic as two graphs; suppression is left to the caller between them.")
-@click.option(
-    "--backend",
-    default="onnx",
-    show_default=True,
-    type=click.Choice(["onnx", "tensorrt"]),
-    help="onnx, or the engine for this GPU as well.",
-)
-@click.option("--model-weights", default="cached", show_default=True, help="cached, random:SEED, or a file.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: where convert looks for graphs]")
+@click.option("--model-weights", default="cached", show_default=True, help=HELP["model_weights"])
+@click.option("--out", type=click.Path(path_type=Path), help=HELP["out"])
 def export(**options: Any) -> None:
-    """Write a model as ONNX, and as TensorRT's engine; compare with PyTorch, delete what differs.
-
-    MODEL is detic, sam_vit_b, sam_vit_l, sam_vit_h, grounding_dino_tiny or grounding_dino_base. Made once; afterwards
-    `fgfast convert` takes whichever backend is fastest here. Precision "auto" is bf16 on a GPU that has it, else fp32.
-    """
     from fgfast.cli.console import note
-    from fgfast.errors import MissingExtraError
 
-    for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, "export", "fgfast export")
+    check_installed()
     from fgfast.export import make
 
+    spec = ModelSpec(
+        options["model"], options["model_weights"], make.choose_precision(options["precision"]), batch=options["batch"]
+    )
     paths = make.export(
-        options["model"],
-        weights=options["model_weights"],
-        precision=make.choose_precision(options["precision"]),
-        batch=options["batch"],
+        spec,
         canvases=options["canvases"],
-        split=options["split"],
+        graphs=DETIC_SPLIT if options["split"] else (),
         backend=options["backend"],
         out=options["out"],
-        say=note,
+        on_message=note,
     )
     for path in paths:
         click.echo(path)

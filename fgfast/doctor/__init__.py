@@ -1,8 +1,8 @@
-"""What this machine has, what fgfast makes of it, and whether it works: facts for a person and for a bug report.
+"""What this machine has, what fgfast uses of it, and whether that works: facts for a person and for a bug report.
 
-    examine() gathers everything;  fgfast.doctor.text writes it down;  fgfast.doctor.checks tries it out
+    examine() gathers everything;  fgfast.doctor.text formats it;  fgfast.doctor.checks runs it
 
-Nothing here raises: what is broken becomes a line.
+Nothing here raises: what is broken is reported on a line of its own.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from fgfast.doctor import advice, hardware, software, stores
+from fgfast.doctor.findings import attempted
 
 
 def examine() -> dict[str, Any]:
-    """Facts by topic, as plain values for JSON. A topic that cannot be found out holds {"error": why}."""
+    """Facts by topic, as plain values for JSON. A topic that cannot be determined holds {"error": reason}."""
     topics: dict[str, Callable[[], Any]] = {
         "environment": software.environment,  # first: importing OpenCV changes it
         "fgfast": software.fgfast,
@@ -29,17 +30,3 @@ def examine() -> dict[str, Any]:
     facts = {topic: attempted(gather) for topic, gather in topics.items()}
     facts["next"] = attempted(lambda: advice.steps(facts))
     return facts
-
-
-def attempted(gather: Callable[[], Any]) -> Any:
-    """What `gather` returns, or {"error": why}: whatever a broken package raises, the other topics are still told."""
-    try:
-        return gather()
-    except Exception as error:
-        return {"error": one_line(error)}
-
-
-def one_line(error: BaseException) -> str:
-    """An exception as one line, with its kind where the message does not say what it is."""
-    text = " ".join(str(error).split())
-    return text if text and type(error).__module__.startswith("fgfast") else f"{type(error).__name__}: {text}"

@@ -1,4 +1,4 @@
-"""What convert is going to use here, why, and what would make it better."""
+"""What `fgfast convert` would use on this machine, why, and what would improve it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import numpy as np
 
 from fgfast.config import Settings
 from fgfast.datasets.layout import Dataset
+from fgfast.doctor.findings import attempted
 from fgfast.records import Sample
 
-# Bytes below which the cache's disk is called full: the weights of the paper's two models with their copies.
+# Free bytes below which the cache's disk is reported: the weights of Detic and SAM ViT-L with their copies need them.
 _LITTLE_ROOM = 8 << 30
 
 
 @dataclass(frozen=True)
 class _Example:
-    """Stands for a data set in methods.choose: one image, with or without a box."""
+    """A data set of one image, with or without a box, for fgfast.pipeline.choices."""
 
     name: str
     subject: tuple[str, ...]
@@ -29,8 +30,6 @@ class _Example:
 
 def choices() -> dict[str, dict[str, Any]]:
     """Kind of data set -> what convert chooses for it, and why."""
-    from fgfast.doctor import attempted
-
     box = np.array([[0, 0, 1, 1]], np.float32)
     examples = {
         "with boxes": _Example("cub", ("bird",), (Sample("a.jpg", Path("a.jpg"), boxes=box),)),
@@ -48,13 +47,13 @@ def _choice(example: _Example) -> dict[str, Any]:
 
 
 def steps(facts: dict[str, Any]) -> list[dict[str, str]]:
-    """What would make fgfast better here, the best first: why, and the command to type."""
-    found = [*_mending(facts), *_models(facts), *_speed(facts)]
-    return [{"why": why, "command": command} for why, command in found]
+    """What would improve fgfast on this machine, the most useful first: the reason, and the command to type."""
+    found = [*_repairs(facts), *_models(facts), *_speed(facts)]
+    return [{"reason": reason, "command": command} for reason, command in found]
 
 
-def _mending(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is broken."""
+def _repairs(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Commands that repair what is broken."""
     found = []
     opencv = facts["packages"].get("cv2", {})
     if isinstance(opencv.get("guided_filter"), dict):
@@ -65,7 +64,7 @@ def _mending(facts: dict[str, Any]) -> list[tuple[str, str]]:
                 "pip install --force-reinstall opencv-contrib-python-headless",
             )
         )
-    if facts["packages"].get("onnxruntime", {}).get("several"):
+    if facts["packages"].get("onnxruntime", {}).get("duplicates"):
         found.append(
             (
                 "onnxruntime and onnxruntime-gpu overwrite each other's files",
@@ -75,32 +74,32 @@ def _mending(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts["fgfast"].get("native") is False:
         found.append(
             (
-                "the native engine is not installed: the same images, slower; it needs a C++17 compiler",
+                "the native ops are not installed: the same images take longer; they need a C++17 compiler",
                 "pip install --force-reinstall --no-deps --no-cache-dir fgfast   (in a clone: .)",
             )
         )
     for place in facts["disk"] if isinstance(facts["disk"], list) else ():
-        if place["what"] == "cache" and place["free"] < _LITTLE_ROOM:
-            found.append((f"little room for weights in {place['path']}", "export FGFAST_CACHE=/a/larger/disk"))
+        if place["name"] == "cache" and place["free"] < _LITTLE_ROOM:
+            found.append((f"{place['path']} has little room for weights", "export FGFAST_CACHE=/a/larger/disk"))
     return found
 
 
 def _models(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Better masks and boxes."""
+    """Commands that give better masks and boxes."""
     found = []
     if importlib.util.find_spec("torch") is None:
         found.append(("the models need PyTorch", 'pip install "fgfast[models]"'))
     stored = {row["name"]: row["path"] for row in facts["weights"]} if isinstance(facts["weights"], list) else {}
     lacking = [name for name in ("detic", "sam_vit_l") if name in stored and not stored[name]]
     if lacking:
-        better = {"sam_vit_l": "SAM's masks in place of GrabCut's", "detic": "Detic's boxes"}
-        why = " and ".join(better[name] for name in reversed(lacking))
-        found.append((f"{why}, as in the paper", f"fgfast models pull {' '.join(lacking)}"))
+        better = {"sam_vit_l": "SAM gives better masks than GrabCut", "detic": "Detic gives boxes"}
+        reason = " and ".join(better[name] for name in reversed(lacking))
+        found.append((reason, f"fgfast models pull {' '.join(lacking)}"))
     return found
 
 
 def _speed(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Faster models."""
+    """Commands that make the models faster."""
     found = []
     gpus = facts["gpus"]
     seen = gpus.get("driver", {}).get("found") or []
@@ -114,7 +113,7 @@ def _speed(facts: dict[str, Any]) -> list[tuple[str, str]]:
     stored = {row["name"] for row in facts["weights"] if row["path"]} if isinstance(facts["weights"], list) else set()
     rows = facts["graphs"] if isinstance(facts["graphs"], list) else []
     exported = {(row.get("model"), row["kind"]) for row in rows}
-    # Graphs in the precision that convert would take on a CPU with bf16 run on GPUs only.
+    # On a CPU that computes bf16, convert takes bf16, and ONNX Runtime runs graphs in bf16 on GPUs only.
     idle = not usable and _computes_bf16()
     tensorrt = bool(usable and packages.get("tensorrt", {}).get("version"))
     for name in ("detic", "sam_vit_l"):

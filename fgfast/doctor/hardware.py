@@ -1,4 +1,4 @@
-"""Processor, memory, GPUs."""
+"""The processor, the memory and the GPUs of this machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from fgfast.doctor.findings import attempted
 from fgfast.machine import available_cores, processor_name
 
 # Flags of /proc/cpuinfo that change how fast models are: names of x86, then of ARM.
@@ -22,7 +23,7 @@ _SMI_SECONDS = 20
 
 
 def machine() -> dict[str, Any]:
-    """System, processor, cores, memory. Sizes in bytes."""
+    """The system, the processor, the cores and the memory; sizes are in bytes."""
     info = _read("/proc/cpuinfo")
     line = re.search(r"^(?:flags|Features)\s*:(.*)$", info, re.MULTILINE)
     flags = set(line[1].split()) if line else set()
@@ -38,7 +39,7 @@ def machine() -> dict[str, Any]:
 
 
 def _quota() -> float | None:
-    """How many cores' worth of time the control group grants; None where there is no limit."""
+    """How many cores' worth of time the control group grants; None where it sets no limit."""
     for folder in _control_groups():
         limit = _read(str(folder / "cpu.max")).split()
         if not limit:
@@ -69,7 +70,7 @@ def _memory() -> dict[str, int | None]:
 
 
 def _control_groups() -> list[Path]:
-    """Folders of this process's control groups, version 2 and 1, the innermost first."""
+    """Folders of this process's control groups, of versions 2 and 1, the innermost first."""
     root = Path("/sys/fs/cgroup")
     found = []
     for line in _read("/proc/self/cgroup").splitlines():
@@ -82,22 +83,20 @@ def _control_groups() -> list[Path]:
 
 
 def gpus() -> dict[str, Any]:
-    """What the driver says there is, and what torch can use. Memory in bytes."""
-    from fgfast.doctor import attempted
-
+    """The GPUs that the driver lists, and those that torch can use; memory is in bytes."""
     driver = attempted(_driver)
     torch = attempted(_torch) if importlib.util.find_spec("torch") else {"error": "torch is not installed"}
     return {"driver": driver, "torch": torch, "nvjpeg": attempted(_nvjpeg)}
 
 
 def _driver() -> dict[str, Any]:
-    """By nvidia-smi, which comes with the driver."""
+    """The GPUs that nvidia-smi lists, which comes with the driver."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return {"found": [], "version": None, "cuda": None}
     asked = "name,memory.total,memory.free,compute_cap,driver_version"
-    told = _run(program, f"--query-gpu={asked}", "--format=csv,noheader,nounits")
-    rows = [[part.strip() for part in line.split(",")] for line in told.splitlines() if line.strip()]
+    table = _run(program, f"--query-gpu={asked}", "--format=csv,noheader,nounits")
+    rows = [[part.strip() for part in line.split(",")] for line in table.splitlines() if line.strip()]
     cuda = re.search(r"CUDA Version:\s*([\d.]+)", _run(program))
     return {
         "found": [
@@ -117,7 +116,7 @@ def _mebibytes(text: str) -> int | None:
 def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_SECONDS, check=False)
     if done.returncode:
-        raise OSError(f"nvidia-smi ends with {done.returncode}: {(done.stdout + done.stderr).strip()[:200]}")
+        raise OSError(f"nvidia-smi ended with {done.returncode}: {(done.stdout + done.stderr).strip()[:200]}")
     return done.stdout
 
 
@@ -134,7 +133,7 @@ def _torch() -> dict[str, Any]:
 
 
 def _nvjpeg() -> str | None:
-    """Where nvJPEG lies, or None: decoding on the GPU needs it, and nothing in this version does."""
+    """The path of nvJPEG, which decodes JPEGs on a GPU, or None."""
     from ctypes.util import find_library
 
     for package in ("nvidia.nvjpeg", "nvidia.cu13", "nvidia.cu12"):
@@ -149,7 +148,7 @@ def _nvjpeg() -> str | None:
 
 
 def _read(path: str) -> str:
-    """A file of the system as text; empty where it is not there."""
+    """A file of the system as text; empty where it cannot be read."""
     try:
         return Path(path).read_text(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""fgfast itself, the packages it can use, the variables it listens to."""
+"""fgfast itself, the packages it can use, and the environment variables it reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Import name -> names it may be installed under; what fgfast's extras bring comes first.
+from fgfast.doctor.findings import attempted
+
+# Import name -> names it may be installed under; the name that fgfast's extras install comes first.
 PACKAGES = {
     "numpy": ("numpy",),
     "cv2": (
@@ -37,7 +39,7 @@ PACKAGES = {
     "detectron2": ("detectron2",),
     "ray": ("ray",),
 }
-# Besides everything that begins with FGFAST_.
+# Variables that are reported besides those that begin with FGFAST_.
 _VARIABLES = (
     *("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "XDG_CACHE_HOME"),
     *("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
@@ -46,33 +48,30 @@ _VARIABLES = (
 
 
 def fgfast() -> dict[str, Any]:
-    """Version, place, Python, the engine of the ops."""
+    """fgfast's version and path, Python's, and which implementation of the ops works."""
     import fgfast as package
     from fgfast import ops
-    from fgfast.doctor import attempted
 
     return {
         "version": package.__version__,
-        "place": str(Path(package.__file__).parent),
+        "path": str(Path(package.__file__).parent),
         "python": platform.python_version(),
         "interpreter": sys.executable,
         "native": importlib.util.find_spec("fgfast._native") is not None,
-        "ops": attempted(ops.engine),
+        "ops": attempted(ops.implementation),
     }
 
 
 def packages() -> dict[str, dict[str, Any]]:
-    """Package -> its version, or None where it is not here, the other names it is installed under, what it can do."""
-    from fgfast.doctor import attempted
-
+    """Package -> its version, or None where it is not installed; duplicates under other names; what it can do."""
     found: dict[str, dict[str, Any]] = {}
     for module, names in PACKAGES.items():
         versions = {name: version for name in names if (version := _version(name))}
         facts: dict[str, Any] = {"version": next(iter(versions.values()), None)}
-        if not versions and _there(module):
+        if not versions and _importable(module):
             facts["version"] = "unknown"
         if len(versions) > 1:
-            facts["several"] = versions
+            facts["duplicates"] = versions
         elif versions:
             facts["installed_as"] = next(iter(versions))
         found[module] = facts
@@ -90,7 +89,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _there(module: str) -> bool:
+def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
@@ -110,10 +109,10 @@ def _guided_filter() -> bool:
 
 
 def environment() -> dict[str, str]:
-    """The variables that are set and matter. Values that could hold a password are left out."""
+    """The variables that are set and matter, without values that could hold a password."""
     found = {}
     for name in sorted(os.environ):
         if name.startswith("FGFAST_") or name in _VARIABLES:
             value = os.environ[name]
-            found[name] = "(an address with a name or password in it)" if "@" in value and "://" in value else value
+            found[name] = "(an address that may hold a password)" if "@" in value and "://" in value else value
     return found

@@ -1,4 +1,4 @@
-"""What is kept on this machine: weights, graphs, engines; and how much room there is."""
+"""What fgfast stores on this machine: weights, graphs and engines; and how much room the disk has."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fgfast.doctor.findings import attempted
 from fgfast.transfer import cache_folder
 
 
 def weights() -> list[dict[str, Any]]:
-    """Every model: name, title, size in bytes, whether its weights are here, and checked."""
+    """Every model: name, title, size in bytes, the path of its weights if any, and whether they are verified."""
     from fgfast.models.files import weights as models
 
     return [
@@ -27,19 +28,17 @@ def weights() -> list[dict[str, Any]]:
 
 
 def graph_folder() -> Path:
-    """Where exported graphs and engines lie. It may not exist."""
+    """The folder of exported graphs and engines, which may not exist."""
     return cache_folder() / "graphs"
 
 
 def graphs() -> list[dict[str, Any]]:
-    """Every exported graph and engine in the cache, with what its manifest says."""
-    from fgfast.doctor import attempted
-
+    """Every exported graph and engine in the cache, with the facts of its manifest."""
     files = [*graph_folder().rglob("*.onnx"), *graph_folder().rglob("*.engine")]
     found = []
     for file in sorted(files):
-        told = attempted(partial(_graph, file))
-        found.append({"path": str(file.relative_to(graph_folder())), "kind": file.suffix[1:], **told})
+        facts = attempted(partial(_graph, file))
+        found.append({"path": str(file.relative_to(graph_folder())), "kind": file.suffix[1:], **facts})
     return found
 
 
@@ -49,8 +48,12 @@ def _graph(file: Path) -> dict[str, Any]:
 
     beside = file.with_suffix(".json")
     if not beside.is_file():
-        raise GraphError(f"no manifest {beside.name}: it did not pass its check here and is not used; export it again")
+        raise GraphError(
+            f"{beside.name} is missing: the graph did not pass its parity check here and is not used; export it again"
+        )
     manifest = Manifest.read(beside)
+    if manifest.outdated:
+        raise GraphError(f"this graph {manifest.outdated}; export it again")
     lacking = [name for name in manifest.files if not file.with_name(name).is_file()]
     if lacking:
         raise GraphError(f"{', '.join(lacking)} is missing; export it again")
@@ -59,18 +62,18 @@ def _graph(file: Path) -> dict[str, Any]:
         "graph": manifest.contract.graph,
         "precision": manifest.precision,
         "weights": manifest.weights,
-        "made_with": manifest.code,
+        "versions": manifest.code,
         "size": sum(file.with_name(name).stat().st_size for name in manifest.files),
     }
 
 
 def disk() -> list[dict[str, Any]]:
-    """Room in the cache folder and here, in bytes; of a folder that is not there yet, where it would be made."""
+    """The room for the cache and for the working folder, in bytes; a folder may not exist yet."""
     found = []
-    for what, folder in (("cache", cache_folder()), ("here", Path.cwd())):
-        place = folder.absolute()
-        while not place.exists():
-            place = place.parent
-        usage = shutil.disk_usage(place)
-        found.append({"what": what, "path": str(folder), "free": usage.free, "total": usage.total})
+    for name, folder in (("cache", cache_folder()), ("here", Path.cwd())):
+        existing = folder.absolute()
+        while not existing.exists():
+            existing = existing.parent
+        usage = shutil.disk_usage(existing)
+        found.append({"name": name, "path": str(folder), "free": usage.free, "total": usage.total})
     return found

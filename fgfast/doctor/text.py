@@ -1,4 +1,4 @@
-"""The facts as a person reads them: 100 columns, short, fit for a bug report."""
+"""The facts as text for a person: short, at most 100 columns wide, fit for a bug report."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from fgfast.doctor.checks import Check
+from fgfast.doctor.findings import Check
 
 _WIDTH, _LABEL = 100, 14
 
 
 def report(facts: dict[str, Any]) -> str:
-    """Everything that `fgfast.doctor.examine` found."""
+    """Everything that `fgfast.doctor.examine` found, topic by topic."""
     parts = (_head, _gpus, _packages, _weights, _graphs, _rest, _convert, _next)
     return "\n\n".join("\n".join(part(facts)) for part in parts)
 
 
 def check_line(check: Check) -> str:
-    """One check, as it is done."""
+    """The line of one check."""
     took = f" ({check.seconds:.1f} s)" if check.seconds >= 1 else ""
     detail = f": {check.detail}" if check.detail else ""
     return _wrapped(f"  {check.state:<9} {check.name}{detail}{took}", 12)
 
 
 def checks_summary(found: list[Check]) -> str:
-    """How many checks ended how."""
-    counts = {state: sum(c.state == state for c in found) for state in ("ok", "failed", "not here")}
+    """How many checks ended in each state."""
+    counts = {state: sum(c.state == state for c in found) for state in ("ok", "failed", "skipped")}
     return ", ".join(f"{count} {state}" for state, count in counts.items())
 
 
@@ -35,10 +35,10 @@ def _head(facts: dict[str, Any]) -> Iterator[str]:
     if "error" in own:
         yield _broken("fgfast", own)
     else:
-        yield _row(f"fgfast {own['version']}", own["place"], indent="")
+        yield _row(f"fgfast {own['version']}", own["path"], indent="")
         yield _row("Python", f"{own['python']}  {own['interpreter']}")
-        engine = own["ops"] if isinstance(own["ops"], str) else own["ops"]["error"]
-        yield _row("ops", engine if own["native"] else f"{engine}; fgfast._native is not installed")
+        ops = own["ops"] if isinstance(own["ops"], str) else own["ops"]["error"]
+        yield _row("ops", ops if own["native"] else f"{ops}; fgfast._native is not installed")
     if "error" in machine:
         yield _broken("machine", machine)
         return
@@ -74,14 +74,14 @@ def _gpus(facts: dict[str, Any]) -> Iterator[str]:
     elif driver["version"]:
         yield _row("driver", f"{driver['version']}, up to CUDA {driver['cuda']}")
     else:
-        yield _row("driver", "not here (no nvidia-smi)")
+        yield _row("driver", "not found (nvidia-smi is not installed)")
     if "error" in torch:
         yield _row("torch", torch["error"])
     else:
         built = f"built for CUDA {torch['cuda']}" if torch["cuda"] else "built without CUDA"
         yield _row("torch", f"{built}, sees {len(usable)} GPU{'s' * (len(usable) != 1)}")
     nvjpeg = gpus["nvjpeg"]
-    yield _row("nvJPEG", nvjpeg["error"] if isinstance(nvjpeg, dict) else nvjpeg or "not here")
+    yield _row("nvJPEG", nvjpeg["error"] if isinstance(nvjpeg, dict) else nvjpeg or "not found")
 
 
 def _packages(facts: dict[str, Any]) -> Iterator[str]:
@@ -90,17 +90,17 @@ def _packages(facts: dict[str, Any]) -> Iterator[str]:
     if "error" in packages:
         yield _broken("", packages)
         return
-    here = {name: found for name, found in packages.items() if found["version"]}
-    yield _list(f"{name} {found['version']}" for name, found in here.items())
-    if absent := [name for name in packages if name not in here]:
-        yield _list(absent, "not here: ")
-    for name, found in here.items():
-        if several := found.get("several"):
-            yield _list((f"{n} {v}" for n, v in several.items()), f"{name} is installed more than once: ")
+    installed = {name: found for name, found in packages.items() if found["version"]}
+    yield _list(f"{name} {found['version']}" for name, found in installed.items())
+    if absent := [name for name in packages if name not in installed]:
+        yield _list(absent, "not installed: ")
+    for name, found in installed.items():
+        if duplicates := found.get("duplicates"):
+            yield _list((f"{n} {v}" for n, v in duplicates.items()), f"{name} is installed more than once: ")
     providers = packages.get("onnxruntime", {}).get("providers")
     if providers:
-        told = [providers["error"]] if isinstance(providers, dict) else providers
-        yield _list((p.removesuffix("ExecutionProvider") for p in told), "ONNX Runtime's providers: ")
+        names = [providers["error"]] if isinstance(providers, dict) else providers
+        yield _list((name.removesuffix("ExecutionProvider") for name in names), "ONNX Runtime's providers: ")
     filters = packages.get("cv2", {}).get("guided_filter")
     if isinstance(filters, dict):
         yield _row("cv2", filters["error"])
@@ -117,7 +117,7 @@ def _weights(facts: dict[str, Any]) -> Iterator[str]:
             size = f"{row['size'] / 1e6:,.0f} MB" if row["size"] else ""
             yield f"  {row['name']:<20} {size:>9}  {'verified' if row['verified'] else 'not verified'}"
     if absent := [row["name"] for row in rows if not row["path"]]:
-        yield _list(absent, "not here: ")
+        yield _list(absent, "not downloaded: ")
 
 
 def _graphs(facts: dict[str, Any]) -> Iterator[str]:
@@ -127,9 +127,9 @@ def _graphs(facts: dict[str, Any]) -> Iterator[str]:
         yield _broken("", rows)
         return
     for row in rows:
-        told = row.get("error") or f"{row['precision']}, {row['size'] / 1e6:,.0f} MB"
+        facts_of_row = row.get("error") or f"{row['precision']}, {row['size'] / 1e6:,.0f} MB"
         yield f"  {row['path']}"  # in one piece, like a command
-        yield _wrapped(f"    {told}")
+        yield _wrapped(f"    {facts_of_row}")
     if not rows:
         yield "  none"
 
@@ -138,7 +138,7 @@ def _rest(facts: dict[str, Any]) -> Iterator[str]:
     yield "Disk and environment"
     rows = facts["disk"]
     for row in rows if isinstance(rows, list) else ():
-        yield _row(row["what"], f"{_gigabytes(row['free'])} free in {row['path']}")
+        yield _row(row["name"], f"{_gigabytes(row['free'])} free in {row['path']}")
     if isinstance(rows, dict):
         yield _broken("disk", rows)
     for name, value in facts["environment"].items():
@@ -146,7 +146,7 @@ def _rest(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _convert(facts: dict[str, Any]) -> Iterator[str]:
-    yield "fgfast convert takes here"
+    yield "What fgfast convert would use here"
     chosen = facts["convert"]
     if "error" in chosen:
         yield _broken("", chosen)
@@ -158,16 +158,16 @@ def _convert(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _next(facts: dict[str, Any]) -> Iterator[str]:
-    yield "What would be better"
+    yield "What would improve it"
     steps = facts["next"]
     if isinstance(steps, dict):
         yield _broken("", steps)
         return
     for step in steps:
-        yield _wrapped(f"  {step['why']}:", 4)
+        yield _wrapped(f"  {step['reason']}:", 4)
         yield f"    {step['command']}"  # in one piece, so that it can be copied
     if not steps:
-        yield "  nothing that we know of"
+        yield "  nothing known"
 
 
 def _row(label: str, text: str, indent: str = "  ") -> str:
@@ -196,7 +196,7 @@ def _wrapped(text: str, indent: int = 4) -> str:
 
 
 def _broken(label: str, topic: dict[str, Any]) -> str:
-    return _row(label, f"cannot be found out: {topic['error']}")
+    return _row(label, f"unknown: {topic['error']}")
 
 
 def _gigabytes(size: int | None) -> str:

@@ -1,4 +1,4 @@
-"""An exported graph against the PyTorch it was made from, on inputs that were not traced; a breach is an error."""
+"""The parity check: an exported graph against PyTorch, on inputs that were not traced; a breach is an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fgfast.tolerances import Tolerance
 Run = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 Cases = Iterable[tuple[str, Mapping[str, Tensor]]]
-# `compare`, or one that knows that outputs may come in another order.
+# `compare`, or a function that accepts outputs in another order.
 Compare = Callable[[Contract, Run, Run, Cases, Mapping[str, Tolerance]], list[dict[str, Any]]]
 
 
@@ -31,12 +31,12 @@ def compare(
     cases: Iterable[tuple[str, Mapping[str, Tensor]]],
     tolerances: Mapping[str, Tolerance],
 ) -> list[dict[str, Any]]:
-    """Run both and hold every output to its tolerance.
+    """Run both on every case and compare every output within its tolerance.
 
     Args:
         contract: of the graph; an output's `kind` names its row of `tolerances`.
-        exported: what is to be checked.
-        reference: PyTorch in float32, or in the same precision; the caller chooses tolerances to match.
+        exported: runs what is to be checked.
+        reference: runs PyTorch, in float32 or in the same precision; the caller chooses tolerances to match.
         cases: (name, inputs), none of which was traced.
         tolerances: rows of fgfast.tolerances.
 
@@ -44,7 +44,7 @@ def compare(
         A record for each case and output: case, output, largest and rms difference.
 
     Raises:
-        ParityError: names the case, the output, by how much it is off and what would be allowed.
+        ParityError: an output is off; the message names the case, the output, the difference and what is allowed.
     """
     measured: list[dict[str, Any]] = []
     for case, inputs in cases:
@@ -53,10 +53,10 @@ def compare(
             a, b = (x[port.name].detach().cpu().double().numpy() for x in (ours, theirs))
             where = f"{contract.graph}, {case}: {port.name}"
             if a.shape != b.shape:
-                raise ParityError(f"{where} has shape {a.shape}, PyTorch gives {b.shape}")
+                raise ParityError(f"{where} has shape {a.shape}; PyTorch gives {b.shape}")
             finite = np.isfinite(b)
             if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-                raise ParityError(f"{where} differs from PyTorch's where that is not a finite number")
+                raise ParityError(f"{where} differs from PyTorch where PyTorch gives no finite number")
             record = {"case": case, "output": port.name, **amount(a[finite] - b[finite])}
             hold(record, tolerances[port.kind], where)
             measured.append(record)
@@ -64,22 +64,25 @@ def compare(
 
 
 def amount(difference: NDArray[np.float64]) -> dict[str, float]:
-    """Largest and rms difference."""
+    """The largest and the rms of differences (N,)."""
     largest = np.abs(difference).max(initial=0)
     rms = np.sqrt(np.square(difference).mean()) if difference.size else 0
     return {"largest": float(largest), "rms": float(rms)}
 
 
 def hold(record: dict[str, Any], allowed: Tolerance, where: str) -> None:
-    """Not by Tolerance.check, whose assertions python -O leaves out. NaN is a breach, too."""
+    """Raise ParityError if the differences of `record` exceed what is allowed, or are NaN.
+
+    Tolerance.check would not do: python -O leaves its assertions out.
+    """
     for name, limit in (("largest", allowed.largest), ("rms", allowed.rms)):
         if not record[name] <= limit:
             off = f"{where} is off by {record[name]:.3g} ({name} difference)"
-            raise ParityError(f"{off}, {limit:.3g} would be allowed: {allowed.reason}")
+            raise ParityError(f"{off}; {limit:.3g} would be allowed: {allowed.reason}")
 
 
 def smooth_noise(generator: np.random.Generator, height: int, width: int) -> Tensor:
-    """An image without any photograph: (height, width, 3) uint8, blotches and ever finer grain."""
+    """Draw a random image (height, width, 3) uint8: blotches and ever finer grain."""
     colours = torch.full((1, 3, height, width), 128.0)
     for points, contrast in ((4, 60), (24, 30), (96, 12)):
         noise = torch.from_numpy(generator.standard_normal((1, 3, points, points), np.float32))
@@ -88,6 +91,6 @@ def smooth_noise(generator: np.random.Generator, height: int, width: int) -> Ten
 
 
 def delete(*paths: Path) -> None:
-    """Remove what failed, so that nobody uses it."""
+    """Remove files that failed the check, where they exist."""
     for path in paths:
         path.unlink(missing_ok=True)

@@ -1,14 +1,14 @@
-"""Detic as ONNX: what is traced, its contracts, and inputs to trace and to check with.
+"""Detic as ONNX: the modules that are traced, their contracts, examples and cases.
 
-One graph from pixels to scored boxes (`detic_detector`), or two halves between which the host suppresses proposals
-(`detic_backbone`, `detic_heads`). What made other exports of Detic fail is not in them: top-k has constant sizes,
-suppression is NonMaxSuppression filled up to a fixed number of rows, pooling is two matrix products a level. Padding
-enters as data, so that results do not depend on the canvas (fgfast.models.detic.canvas).
+There is one graph from pixels to scored boxes (`detic_detector`), or two graphs between which the host suppresses
+proposals (`detic_backbone`, `detic_heads`). They avoid what made other exports of Detic fail: top-k has constant sizes,
+suppression is NonMaxSuppression filled up to a fixed number of rows, and pooling is two matrix products per level.
+Padding enters as data, so that results do not depend on the canvas (fgfast.models.detic.canvas).
 
-Pooling has a second form, "roialign", one RoiAlign a level in stages 1 and 2 (stage 0 must be dense, DETIC.md 9.6). It
-is as exact. On two cores, SwinB at 800x1216 in ONNX Runtime: the heads take 0.76 s of CPU time instead of 1.05 s, but
-the whole detector 11.7 s instead of 12.5 s, within the noise. It holds the opset at 21, where attention is written
-out, and needs a plugin in TensorRT; so the dense form is what is exported unless asked otherwise.
+Pooling has a second form, "roialign": one RoiAlign per level in stages 1 and 2. Stage 0 must be dense, because
+proposals may overhang their image. The form is as exact. On two cores, Swin-B at 800x1216 in ONNX Runtime, the heads
+take 0.76 s of CPU time instead of 1.05 s, but the whole detector 11.7 s instead of 12.5 s, which is within the noise.
+It needs opset 21, where attention is written out, and a plugin in TensorRT; so the dense form is the default.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -29,10 +30,9 @@ from fgfast.errors import UsageError
 from fgfast.export import detic_check
 from fgfast.export.check import Run, smooth_noise
 from fgfast.export.detic_ops import pool_clipped, suppress, translations
-from fgfast.export.make import Part
+from fgfast.export.part import Part
 from fgfast.export.trace import OPSET
 from fgfast.graphs import Contract
-from fgfast.methods import Precision
 from fgfast.models.detic.build import build_detic
 from fgfast.models.detic.config import PATCH
 from fgfast.models.detic.graph import BackboneGraph, DetectorGraph, HeadsGraph
@@ -40,6 +40,7 @@ from fgfast.models.detic.model import Detic
 from fgfast.models.detic.roi import pool_dense, scale_of
 from fgfast.models.detic.swin import Attention
 from fgfast.models.detic.vocabulary import EMBEDDING, classifier
+from fgfast.records import Size
 from fgfast.tolerances import DETIC_BF16, DETIC_FP16, DETIC_FP32
 
 GRAPHS: dict[str, Callable[[Detic], nn.Module]] = {
@@ -47,32 +48,32 @@ GRAPHS: dict[str, Callable[[Detic], nn.Module]] = {
     "detic_backbone": BackboneGraph,
     "detic_heads": HeadsGraph,
 }
-# Every image fits on one of these: shorter edge 800, longer at most 1333 pixels, rounded up to 32.
-CANVASES = ((800, 1344), (1344, 800))
+# Every image fits on one of these: the shorter edge is 800, the longer at most 1333 pixels, rounded up to 32.
+CANVASES = (Size(800, 1344), Size(1344, 800))
 Pooling = Literal["dense", "roialign"]
 # ONNX Runtime's CPU provider has RoiAlign up to opset 21; attention is one operator from 23 on.
 OPSETS: dict[Pooling, int] = {"dense": OPSET, "roialign": 21}
 TOLERANCES = {"fp32": DETIC_FP32, "fp16": DETIC_FP16, "bf16": DETIC_BF16}
-# (name, parts of the canvas's height and width, classes): the first image of each case; none of them is traced.
+# (name, fractions of the canvas's height and width, classes): the first image of each case; none of them is traced.
 _CASES = (("filled", (1.0, 1.0), 3), ("wide", (0.57, 1.0), 80), ("small", (0.35, 0.28), 1))
 _TRACED_CLASSES = 7
 
 
 def graph(model: Detic, contract: Contract, pooling: Pooling = "dense") -> nn.Module:
-    """What is traced: takes and returns what the contract says. Shares the model's weights.
+    """The module that is traced; it has the contract's inputs and outputs, and shares the model's weights.
 
     Args:
-        model: on the CPU; left as it is.
+        model: on the CPU; not changed.
         contract: from `contract`.
         pooling: one of OPSETS.
     """
-    twin = _exportable(model, pooling)
+    form = _exportable(model, pooling)
     if "pixels" in (port.name for port in contract.inputs):
-        _plan_windows(twin, contract)
-    return GRAPHS[contract.graph](twin).eval()
+        _plan_windows(form, contract)
+    return GRAPHS[contract.graph](form).eval()
 
 
-def contract(model: Detic, name: str, canvas: tuple[int, int], batch: int = 1) -> Contract:
+def contract(model: Detic, name: str, canvas: Size, batch: int = 1) -> Contract:
     """The contract of one of GRAPHS.
 
     Args:
@@ -91,14 +92,14 @@ def contract(model: Detic, name: str, canvas: tuple[int, int], batch: int = 1) -
 
 
 def example(contract: Contract) -> tuple[Tensor, ...]:
-    """Inputs to trace with, in the contract's order."""
+    """The inputs that are traced, in the contract's order."""
     inputs = _inputs(contract, np.random.default_rng(99), (1.0, 1.0), _TRACED_CLASSES)
     return tuple(inputs[port.name] for port in contract.inputs)
 
 
 def cases(contract: Contract) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Inputs to check with: drawn images that fill the canvas and that do not, noise where a graph must not look,
-    and vocabularies of other sizes than the traced one.
+    """Inputs for the parity check: random images that fill the canvas and that do not, noise where a graph must not
+    look, and vocabularies of other sizes than the traced one.
 
     Yields:
         (name, inputs).
@@ -108,28 +109,21 @@ def cases(contract: Contract) -> Iterator[tuple[str, dict[str, Tensor]]]:
 
 
 def parts(
-    weights: str,
-    precision: Precision,
-    batch: int,
-    canvases: Sequence[tuple[int, int]],
-    names: Sequence[str] = ("detic_detector",),
-    pooling: Pooling = "dense",
+    spec: ModelSpec, canvases: Sequence[Size], names: Sequence[str], pooling: Pooling = "dense"
 ) -> Iterator[Part]:
-    """What `fgfast export detic` makes.
+    """The graphs that `fgfast export detic` writes.
 
     Args:
-        weights: as for build_detic.
-        precision: of the matrix products.
-        batch: images per call.
-        canvases: (height, width) in pixels; empty takes CANVASES.
+        spec: of a Detic.
+        canvases: in pixels; empty takes CANVASES.
         names: of GRAPHS.
         pooling: one of OPSETS.
     """
-    model = build_detic("swinb", weights, precision)
-    exact = model if precision == "fp32" else build_detic("swinb", weights, "fp32")
+    model = build_detic(spec)
+    exact = model if spec.precision == "fp32" else build_detic(replace(spec, precision="fp32"))
     for canvas in canvases or CANVASES:
         for name in names:
-            yield part(model, exact, contract(model, name, canvas, batch), pooling)
+            yield part(model, exact, contract(model, name, canvas, spec.batch or 1), pooling)
 
 
 def part(model: Detic, exact: Detic, contract: Contract, pooling: Pooling = "dense") -> Part:
@@ -137,12 +131,12 @@ def part(model: Detic, exact: Detic, contract: Contract, pooling: Pooling = "den
 
     Args:
         model: in the precision to export.
-        exact: the same in float32, for comparison.
+        exact: the same model in float32, for the parity check.
         contract: from `contract`.
         pooling: one of OPSETS.
     """
     if pooling == "roialign" and model.precision == "bf16":
-        raise UsageError("RoiAlign is no operator of bfloat16 in an opset that ONNX Runtime has it in; pool densely")
+        raise UsageError("ONNX Runtime has RoiAlign only in opsets that have no RoiAlign of bfloat16; pool densely")
     return Part(
         contract,
         graph(model, contract, pooling),
@@ -157,42 +151,42 @@ def part(model: Detic, exact: Detic, contract: Contract, pooling: Pooling = "den
 
 
 def _rounded(model: Detic, exact: Detic, contract: Contract) -> Run | None:
-    """The float32 model with the weights of the bfloat16 one; None in other precisions."""
+    """Runs the float32 model with the weights of the bfloat16 one; None in other precisions."""
     if model.precision != "bf16":
         return None
-    twin = copy.deepcopy(exact)
-    twin.load_state_dict(model.state_dict())
-    return TorchSession(GRAPHS[contract.graph](twin), contract).run
+    rounded = copy.deepcopy(exact)
+    rounded.load_state_dict(model.state_dict())
+    return TorchSession(GRAPHS[contract.graph](rounded), contract).run
 
 
 def _exportable(model: Detic, pooling: Pooling) -> Detic:
-    """The same model with the forms that suit a graph; parameters and buffers are shared."""
+    """A copy of the model in the forms that suit a graph, with the same parameters and buffers."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    twin: Detic = copy.deepcopy(model, shared)
-    twin.backbone.bottom_up.as_grid = True
-    twin.proposal_generator.suppress = suppress
-    twin.roi_heads.pool = _pool
+    form: Detic = copy.deepcopy(model, shared)
+    form.backbone.bottom_up.as_grid = True
+    form.proposal_generator.suppress = suppress
+    form.roi_heads.pool = _pool
     # Proposals may overhang their image; beyond it RoiAlign would meet padding, so stage 0 is always dense.
-    twin.roi_heads.pool_clipped = pool_clipped if pooling == "roialign" else _pool
-    for module in twin.modules():
+    form.roi_heads.pool_clipped = pool_clipped if pooling == "roialign" else _pool
+    for module in form.modules():
         if isinstance(module, Attention):
             module.frozen_bias = module.position_bias().contiguous()
-            # Before opset 23 there is no attention, and what it is written as would take the softmax in half precision.
+            # Before opset 23 ONNX has no attention, and written out it would take the softmax in half precision.
             module.fused = OPSETS[pooling] >= OPSET or model.precision == "fp32"
-    return twin
+    return form
 
 
-def _plan_windows(twin: Detic, contract: Contract) -> None:
-    """Make the constants of each stage's windows before anything is traced, as part of the model."""
+def _plan_windows(form: Detic, contract: Contract) -> None:
+    """Make the constants of each stage's windows, as part of the model, before it is traced."""
     batch, height, width = (int(n) for n in contract.inputs[0].shape[:3])
-    swin = twin.backbone.bottom_up
+    swin = form.backbone.bottom_up
     for stage in range(len(swin.layers)):
         cell = PATCH * 2**stage
         swin.plan(batch, height // cell, width // cell)
 
 
 def _pool(maps: list[Tensor], boxes: Tensor, levels: Tensor, valid: Tensor | None) -> Tensor:
-    """roi.pool for graphs, which are told the valid size."""
+    """Pool densely, as roi.pool does, from maps of which only `valid` is valid."""
     if valid is None:
         valid = torch.tensor([[8 * n for n in maps[0].shape[2:]]], device=boxes.device).expand(len(boxes), 2)
     return pool_dense(maps, boxes, levels, valid[:, None] * scale_of(levels)[:, :, None])
@@ -201,7 +195,7 @@ def _pool(maps: list[Tensor], boxes: Tensor, levels: Tensor, valid: Tensor | Non
 def _inputs(
     contract: Contract, generator: np.random.Generator, parts: tuple[float, float], classes: int
 ) -> dict[str, Tensor]:
-    """Inputs by name; each image of a batch is a little smaller than the one before."""
+    """Random inputs by name; each image of a batch is a little smaller than the one before."""
     shapes = {port.name: port.shape for port in contract.inputs}
     batch = int(shapes["sizes"][0])
     cell, edges = (1, shapes["pixels"][1:3]) if "pixels" in shapes else (8, shapes["p3"][2:])
@@ -222,8 +216,8 @@ def _inputs(
     return {port.name: found[port.name] for port in contract.inputs}
 
 
-def _proposals(contract: Contract, generator: np.random.Generator, sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
-    """Maps, boxes of all sizes that may overhang the image, and scores; the last eighth of the boxes void."""
+def _proposals(contract: Contract, generator: np.random.Generator, sizes: list[Size]) -> dict[str, Tensor]:
+    """Random maps, boxes of all sizes that may overhang the image, and scores; the last eighth of the boxes is void."""
     found = {}
     ports = {port.name: port for port in contract.inputs}
     for name in ("p3", "p4", "p5"):

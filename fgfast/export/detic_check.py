@@ -1,4 +1,4 @@
-"""Detic's exported graphs against PyTorch: boxes are compared as sets, since equal scores may swap places."""
+"""The parity check of Detic's graphs: boxes are compared as sets, because equal scores may swap places."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fgfast.export import check
 from fgfast.graphs import Contract
 from fgfast.tolerances import DETIC_BF16_OVER_FLOOR, DETIC_BOX_SHARE, Tolerance
 
-# Further apart, boxes are different boxes (README of the golden fixtures), pixels.
+# Pixels; boxes further apart are different boxes.
 _MATCH = 2.0
-# Likewise scores, where the table bounds only their rms.
+# The same for scores, where the table bounds only their rms.
 _SCORE_MATCH = 0.1
-# What a score counts in pixels where several boxes are near enough, and how far "far" is in pixels.
+# How many pixels a score counts for where several boxes are near enough, and the most that a distance counts.
 _SCORE_PIXELS, _FAR = 10.0, 1e4
 _SETS = {"boxes": "scores", "candidates": "candidate_scores"}
 
@@ -35,14 +35,22 @@ def compare(
     tolerances: Mapping[str, Tolerance],
     rounded: check.Run | None = None,
 ) -> list[dict[str, Any]]:
-    """As check.compare. Boxes and their scores are rows of a set: each of PyTorch's must have a partner among the
-    graph's, within "boxes_px" plus a share of its size and within "scores"; those without one count as "lost".
+    """Run both on every case and compare, with boxes and their scores as rows of a set.
+
+    Each of PyTorch's boxes must have a partner among the graph's, within "boxes_px" plus a share of its size and within
+    "scores"; the boxes without one count as "lost".
 
     Args:
-        contract, exported, reference, cases, tolerances: as for check.compare.
-        rounded: PyTorch in float32 with weights rounded to bfloat16. Suppression and the choice of levels turn small
-            roundings into other boxes; no graph in bfloat16 can lose fewer than rounding the weights alone does. Where
-            that is more than the table allows, DETIC_BF16_OVER_FLOOR times as many are allowed.
+        contract, exported, reference, cases, tolerances: see check.compare.
+        rounded: runs PyTorch in float32 with weights rounded to bfloat16. Suppression and the choice of levels turn
+            small roundings into other boxes; no graph in bfloat16 can lose fewer boxes than rounding the weights alone
+            does. Where that is more than the table allows, DETIC_BF16_OVER_FLOOR times as many are allowed.
+
+    Returns:
+        Records like check.compare's; the share of lost boxes is under "lost".
+
+    Raises:
+        ParityError: an output is off, or too many boxes are lost.
     """
     measured: list[dict[str, Any]] = []
     for case, inputs in cases:
@@ -53,7 +61,7 @@ def compare(
         measured += check.compare(
             replace(contract, outputs=others), _given(ours), _given(theirs), [(case, inputs)], tolerances
         )
-        # What the heads are fed with may be further off in half precision than what comes out of them.
+        # In half precision the heads' inputs may be further off than their outputs.
         early = boxes == "candidates" and "proposal_scores" in tolerances
         kinds = ("boxes_px", "proposal_scores" if early else "scores", "lost")
         for row in range(len(theirs[boxes])):
@@ -74,7 +82,7 @@ def _given(outputs: Mapping[str, Tensor]) -> check.Run:
 
 
 def _over_floor(bounds: tuple[Tolerance, ...], alone: Sequence[Array], theirs: Sequence[Array]) -> Tolerance:
-    """What may be lost, given what is lost by rounding the weights alone."""
+    """The share of boxes that may be lost, given the share that rounding the weights alone loses."""
     of_boxes, of_scores, allowed = bounds
     lost, _, _ = _partners(alone, theirs, of_boxes, of_scores)
     if DETIC_BF16_OVER_FLOOR * lost <= allowed.largest:
@@ -86,14 +94,14 @@ def _over_floor(bounds: tuple[Tolerance, ...], alone: Sequence[Array], theirs: S
 def _sets(
     ours: Sequence[Array], theirs: Sequence[Array], bounds: tuple[Tolerance, ...], where: str
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Hold (boxes (N, 4), scores (N,) or (N, C)) to PyTorch's; void rows count for nothing.
+    """Compare (boxes (N, 4), scores (N,) or (N, C)) with PyTorch's; void rows are left out.
 
     Returns:
-        How far boxes and scores of partners are apart, and of the boxes the share that has no partner.
+        How far boxes and scores of partners are apart, and the share of boxes without a partner.
     """
     of_boxes, of_scores, allowed = bounds
     if not all(np.isfinite(array).all() for array in ours):
-        raise ParityError(f"{where}: there are boxes or scores that are not finite")
+        raise ParityError(f"{where}: some boxes or scores are not finite")
     lost, apart, worse = _partners(ours, theirs, of_boxes, of_scores)
     if lost > allowed.largest:
         raise ParityError(
@@ -109,7 +117,7 @@ def _sets(
 def _partners(
     ours: Sequence[Array], theirs: Sequence[Array], of_boxes: Tolerance, of_scores: Tolerance
 ) -> tuple[float, Array, Array]:
-    """The share of boxes without a partner; of the others, how far boxes (K,) and scores (K,) are apart."""
+    """The share of boxes without a partner; and how far the other boxes (K,) and their scores (K,) are apart."""
     (our_boxes, our_scores), (boxes, scores) = (_alive(*side) for side in (ours, theirs))
     apart = np.abs(boxes[:, None] - our_boxes[None]).max(-1, initial=0)
     extent = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0)

@@ -1,4 +1,4 @@
-"""Operators that PyTorch lacks in a form with fixed shapes: right in eager, single operators in ONNX."""
+"""Operators that PyTorch lacks in a form with fixed shapes. They compute in PyTorch, and are few operators in ONNX."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fgfast.models.detic.suppression import nms
 
 @torch.library.custom_op("fgfast::suppress", mutates_args=())
 def suppress(boxes: Tensor, scores: Tensor, overlap: float, limit: int) -> Tensor:
-    """Greedy suppression with a result of fixed size, as ProposalGenerator.suppress.
+    """Suppress boxes greedily, as ProposalGenerator.suppress does, with a result of fixed size.
 
     Args:
         boxes: (N, 4) float32, x0 y0 x1 y1.
@@ -37,8 +37,9 @@ def _(boxes: Tensor, scores: Tensor, overlap: float, limit: int) -> Tensor:
 
 
 def _suppress_in_onnx(boxes: Any, scores: Any, overlap: float, limit: int) -> Any:
-    """One NonMaxSuppression. Its number of rows depends on the data; behind them stand `limit` times N, and the first
-    `limit` of all that is a fixed size again."""
+    """Build one NonMaxSuppression, whose number of rows depends on the data. `limit` rows of N are appended, and the
+    first `limit` rows of the result are a fixed number again.
+    """
     rows = op.NonMaxSuppression(
         op.Unsqueeze(boxes, _integers(0)),
         op.Unsqueeze(scores, _integers(0, 1)),
@@ -55,7 +56,7 @@ def _suppress_in_onnx(boxes: Any, scores: Any, overlap: float, limit: int) -> An
 
 @torch.library.custom_op("fgfast::roi_align", mutates_args=())
 def roi_align(maps: Tensor, boxes: Tensor, scale: float) -> Tensor:
-    """ROIAlign on one level with adaptive sampling, as detectron2's.
+    """Compute RoIAlign on one level with adaptive sampling, as detectron2 does.
 
     Args:
         maps: (B, C, h, w) floating.
@@ -63,7 +64,7 @@ def roi_align(maps: Tensor, boxes: Tensor, scale: float) -> Tensor:
         scale: cells per pixel.
 
     Returns:
-        (B * N, C, 7, 7), as maps.
+        (B * N, C, 7, 7) of the maps' dtype.
     """
     count = boxes.shape[1]
     height, width = maps.shape[2:]
@@ -80,10 +81,10 @@ def _(maps: Tensor, boxes: Tensor, scale: float) -> Tensor:
 
 
 def _roi_align_in_onnx(maps: Any, boxes: Any, scale: float) -> Any:
-    """One RoiAlign; every attribute is written, as importers have defaults of their own."""
+    """Build one RoiAlign, with every attribute written, because importers have defaults of their own."""
     batch, count = boxes.shape[:2]
     image = _integers(*[n for n in range(batch) for _ in range(count)])
-    # In float32 throughout: boxes must have the type of the maps, and half precision resolves a pixel at best.
+    # In float32, because boxes must have the type of the maps, and half precision resolves a pixel at best.
     pooled = op.RoiAlign(
         op.Cast(maps, to=1),
         op.Reshape(boxes, _integers(-1, 4)),
@@ -99,9 +100,15 @@ def _roi_align_in_onnx(maps: Any, boxes: Any, scale: float) -> Any:
 
 
 def pool_clipped(maps: list[Tensor], boxes: Tensor, levels: Tensor, valid: Tensor | None) -> Tensor:
-    """roi.pool as one RoiAlign a level, for boxes that end inside their images. Maps must be zero outside `valid`.
+    """Pool as roi.pool does, with one RoiAlign per level, for boxes that end inside their images.
 
-    Boxes of other levels lose their extent and so pool zeros: no box costs more than once, and a sum selects.
+    Boxes of other levels are given no extent and pool zeros, so that each box costs once and a sum selects its level.
+
+    Args:
+        maps: of each level, (B, C, h, w) floating, zero outside `valid`.
+        boxes: (B, N, 4) float32, pixels.
+        levels: (B, N) int64.
+        valid: (B, 2), height and width in pixels; None where the maps are valid everywhere.
     """
     total: Tensor | None = None
     for level, features in zip(LEVELS, maps, strict=True):
@@ -115,7 +122,7 @@ def pool_clipped(maps: list[Tensor], boxes: Tensor, levels: Tensor, valid: Tenso
 
 
 def _hold_edges(maps: Tensor, valid: Tensor) -> Tensor:
-    """Copy the last valid row and column once into the padding; RoiAlign holds them itself at the map's own edge."""
+    """Copy the last valid row and column once into the padding, as RoiAlign itself does at the map's own edge."""
     height, width = maps.shape[2:]
     for axis, count in ((2, height), (3, width)):
         place = torch.arange(count, device=maps.device, dtype=valid.dtype)
@@ -126,7 +133,7 @@ def _hold_edges(maps: Tensor, valid: Tensor) -> Tensor:
 
 
 def translations() -> Mapping[Any, Callable[..., Any]]:
-    """For the exporter: each operator and what it becomes."""
+    """Operator of PyTorch -> function that builds what it becomes in ONNX."""
     return {
         torch.ops.fgfast.suppress.default: _suppress_in_onnx,
         torch.ops.fgfast.roi_align.default: _roi_align_in_onnx,

@@ -1,7 +1,7 @@
-"""Grounding DINO as ONNX: what is traced, its contract, and inputs to trace and to check with.
+"""Grounding DINO as ONNX: the module that is traced, its contract, example and cases.
 
-Results do not depend on the canvas (fgfast.models.grounding_dino.canvas). The reference of the check is transformers'
-own network on each image alone.
+Results do not depend on the canvas (fgfast.models.grounding_dino.canvas). The parity check compares with transformers'
+own network, which is given each image alone.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ from torch import Tensor, nn
 from fgfast import graphs
 from fgfast.export import grounding_dino_check
 from fgfast.export.check import smooth_noise
-from fgfast.export.make import Part
+from fgfast.export.part import Part
 from fgfast.graphs import Contract
-from fgfast.methods import Precision
+from fgfast.methods import ModelSpec, Precision
 from fgfast.models.grounding_dino.canvas import CanvasGraph, largest, levels
 from fgfast.models.grounding_dino.checkpoint import network, processors
-from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, ImageGraph, Size
+from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, ImageGraph
 from fgfast.models.grounding_dino.prompt import CLS, DOT, SEP
+from fgfast.records import Size
 from fgfast.tolerances import DETIC_BF16, DETIC_FP16, DETIC_FP32
 
-# Of Detic, another detector in logits and parts of 1 behind a Swin.
+# Detic's tolerances: it is another detector behind a Swin, with logits and boxes in fractions of the image.
 TOLERANCES = {"fp32": DETIC_FP32, "fp16": DETIC_FP16, "bf16": DETIC_BF16}
-# (name, parts of the canvas's height and width, tokens of each phrase): the first image of each case; none is traced.
+# (name, fractions of the canvas's height and width, tokens per phrase): the first image of each case; none is traced.
 _CASES = (("filled", (1.0, 1.0), (3,)), ("wide", (0.57, 1.0), (2, 4, 1)), ("small", (0.35, 0.28), (1, 1, 5, 2, 2)))
 _TRACED_PHRASES = (2, 1, 3)
 
 
 def graph(model: Any, contract: Contract, precision: Precision = "fp32") -> nn.Module:
-    """What is traced: takes and returns what the contract says. Shares the model's weights.
+    """The module that is traced; it has the contract's inputs and outputs, and shares the model's weights.
 
     Args:
-        model: transformers' GroundingDinoForObjectDetection on the CPU in float32; left as it is.
+        model: transformers' GroundingDinoForObjectDetection on the CPU in float32; not changed.
         contract: from `contract`.
         precision: of linear layers and convolutions.
     """
     _, height, width, _ = (int(n) for n in contract.inputs[0].shape)
-    return CanvasGraph(model, (height, width), precision).eval()
+    return CanvasGraph(model, Size(height, width), precision).eval()
 
 
 def contract(model: Any, canvas: Size, batch: int = 1) -> Contract:
-    """Its contract.
+    """The contract of `graph`.
 
     Args:
         model: decides the number of queries.
@@ -59,14 +60,14 @@ def contract(model: Any, canvas: Size, batch: int = 1) -> Contract:
 
 
 def example(contract: Contract, words: int) -> tuple[Tensor, ...]:
-    """Inputs to trace with, in the contract's order; `words` as for `cases`."""
+    """The inputs that are traced, in the contract's order; `words` is that of `cases`."""
     inputs = _inputs(contract, np.random.default_rng(99), (1.0, 1.0), _TRACED_PHRASES, words)
     return tuple(inputs[port.name] for port in contract.inputs)
 
 
 def cases(contract: Contract, words: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Inputs to check with: drawn images that fill the canvas and that do not, noise where a graph must not look,
-    and prompts of other lengths than the traced one.
+    """Inputs for the parity check: random images that fill the canvas and that do not, noise where a graph must not
+    look, and prompts of other lengths than the traced one.
 
     Args:
         contract: from `contract`.
@@ -79,25 +80,20 @@ def cases(contract: Contract, words: int) -> Iterator[tuple[str, dict[str, Tenso
         yield name, _inputs(contract, np.random.default_rng(seed), parts, phrases, words)
 
 
-def parts(
-    model: str, weights: str, precision: Precision, batch: int, canvases: Sequence[tuple[int, int]]
-) -> Iterator[Part]:
-    """What `fgfast export grounding_dino_tiny` makes.
+def parts(spec: ModelSpec, canvases: Sequence[Size]) -> Iterator[Part]:
+    """The graphs that `fgfast export grounding_dino_tiny` writes.
 
     Args:
-        model: "grounding_dino_tiny" or "grounding_dino_base".
-        weights: as for fgfast.models.grounding_dino.build.
-        precision: of linear layers and convolutions.
-        batch: images per call.
-        canvases: (height, width) in pixels; empty takes those that hold every image.
+        spec: of a Grounding DINO; the precision is that of linear layers and convolutions.
+        canvases: in pixels; empty takes those that hold every image.
     """
-    made = network(model, weights).requires_grad_(False).eval()
-    for canvas in canvases or largest(processors(model, weights)[1]):
-        yield part(made, contract(made, canvas, batch), precision)
+    made = network(spec.name, spec.weights).requires_grad_(False).eval()
+    for canvas in canvases or largest(processors(spec.name, spec.weights)[1]):
+        yield part(made, contract(made, canvas, spec.batch or 1), spec.precision)
 
 
 def part(model: Any, contract: Contract, precision: Precision = "fp32") -> Part:
-    """One graph of a model; arguments as for `graph`."""
+    """One graph of a model; the arguments are those of `graph`."""
     words = model.config.text_config.vocab_size
     reference = ImageGraph(model)
     return Part(
@@ -113,7 +109,10 @@ def part(model: Any, contract: Contract, precision: Precision = "fp32") -> Part:
 
 
 def translations() -> Mapping[Any, Callable[..., Any]]:
-    """For the exporter. TensorRT takes the mode "linear" for nearest if it is written, and for linear if it is not."""
+    """Operator of PyTorch -> function that builds what it becomes in ONNX.
+
+    TensorRT takes GridSample's mode "linear" for nearest if it is written, and for linear if it is not.
+    """
     return {torch.ops.aten.grid_sampler.default: _grid_sample}
 
 
@@ -129,7 +128,7 @@ def _inputs(
     phrases: Sequence[int],
     words: int,
 ) -> dict[str, Tensor]:
-    """Inputs by name; each image of a batch is a little smaller than the one before."""
+    """Random inputs by name; each image of a batch is a little smaller than the one before."""
     batch, height, width = (int(n) for n in contract.inputs[0].shape[:3])
     pixels = torch.from_numpy(generator.integers(0, 256, (batch, height, width, 3), np.uint8))
     sizes = torch.empty(batch, 2, dtype=torch.int64)
@@ -137,12 +136,12 @@ def _inputs(
         h, w = (math.ceil(side * part * (1 - n / 8)) for side, part in zip((height, width), parts, strict=True))
         h, w = max(h, SMALLEST_SIDE), max(w, SMALLEST_SIDE)
         if sum(down * across for down, across in levels((h, w))) < int(contract.outputs[0].shape[1]):
-            h, w = height, width  # on a small canvas: transformers wants a cell for each query
+            h, w = height, width  # on a small canvas, because transformers needs a cell for each query
         pixels[n, :h, :w] = smooth_noise(generator, h, w)
         sizes[n] = torch.tensor([h, w])
     tokens = [CLS]
     for count in phrases:
-        # Behind the special ones, of which the last is the question mark, 1029.
+        # Words come after the special tokens, of which the last is the question mark, 1029.
         tokens += [*generator.integers(1030, words, count).tolist(), DOT]
     prompt = torch.tensor([*tokens, SEP])
     return {"pixels": pixels, "sizes": sizes, "input_ids": prompt.expand(batch, -1).contiguous()}

@@ -1,9 +1,9 @@
-"""Grounding DINO's exported graph against transformers' own network, where both begin at the same cells.
+"""The parity check of Grounding DINO's graph: transformers' own network is made to begin at the same cells.
 
 The network keeps the 900 cells of the encoder that score best, in order, and the first of them gets the first of 900
 learned queries. Where two scores differ by less than rounding, two right implementations exchange two queries, and
-everything after that differs. The graph therefore says which cells it chose; they are held to transformers' scores,
-within the tolerance of those, and transformers' network is made to begin at the same ones.
+everything after that differs. The graph therefore returns the cells it chose. Their scores in transformers' network
+must be the best ones within the tolerance of scores, and transformers' network is then run from the same cells.
 """
 
 from __future__ import annotations
@@ -31,15 +31,21 @@ def compare(
     cases: Iterable[tuple[str, Mapping[str, Tensor]]],
     tolerances: Mapping[str, Tolerance],
 ) -> list[dict[str, Any]]:
-    """As check.compare, image by image.
+    """Run both on every image of every case and compare every output within its tolerance.
 
     Args:
-        network: ImageGraph, in float32.
+        network: ImageGraph, in float32, which gets each image alone.
         contract: of the graph.
-        exported: what is to be checked.
-        reference: not used; it chooses by itself and knows no single images.
+        exported: runs what is to be checked.
+        reference: not used; it would choose its own cells.
         cases: (name, inputs).
-        tolerances: rows of fgfast.tolerances; "stages" is that of the scores cells are chosen by, too.
+        tolerances: rows of fgfast.tolerances; the row "stages" bounds the scores that cells are chosen by, too.
+
+    Returns:
+        Records like check.compare's, per image.
+
+    Raises:
+        ParityError: an output is off, or other cells than the best were chosen.
     """
     measured: list[dict[str, Any]] = []
     numbers = replace(contract, outputs=tuple(p for p in contract.outputs if p.name != "cells"))
@@ -62,12 +68,12 @@ def compare(
 
 
 def renumbered(cells: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """The numbers that cells of a canvas have in the image alone.
+    """The numbers of a canvas's cells in the image alone.
 
     Args:
         cells: (Q,) int64.
         canvas: (height, width) in pixels.
-        size: of the image, pixels, at least SMALLEST_SIDE.
+        size: (height, width) of the image in pixels, each at least SMALLEST_SIDE.
 
     Returns:
         (Q,) int64; -1 for cells beyond the image.
@@ -84,7 +90,7 @@ def renumbered(cells: Tensor, canvas: tuple[int, int], size: tuple[int, int]) ->
 
 
 class _Chosen(TorchFunctionMode):
-    """Makes the first top-k taken within it choose these cells; notes the scores."""
+    """A context in which the first top-k chooses these cells; it keeps the scores."""
 
     def __init__(self, cells: Tensor) -> None:
         super().__init__()
@@ -98,10 +104,10 @@ class _Chosen(TorchFunctionMode):
 
 
 def _excess(chosen: _Chosen, contract: Contract, where: str, tolerances: Mapping[str, Tolerance]) -> dict[str, float]:
-    """How far the chosen cells' scores are from those of the best, rank by rank."""
+    """How far the chosen cells' scores are from the best scores, rank by rank."""
     where = f"{contract.graph}, {where}: cells"
     if (chosen.cells < 0).any() or len(chosen.cells.unique()) != len(chosen.cells):
-        raise ParityError(f"{where} beyond the image were chosen, or one twice")
+        raise ParityError(f"{where} beyond the image were chosen, or one of them twice")
     best = chosen.scores.topk(len(chosen.cells)).values
     record = check.amount((chosen.scores[chosen.cells] - best).double().numpy())
     check.hold(record, tolerances["stages"], where)

@@ -1,4 +1,4 @@
-"""`fgfast export`: trace, check against PyTorch, write down what was found; what does not pass is deleted."""
+"""`fgfast export`: trace a graph, compare it with PyTorch, write its manifest; a graph that differs is deleted."""
 
 from __future__ import annotations
 
@@ -8,66 +8,38 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
 
 import fgfast
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
 from fgfast.backends.torch import TorchSession
-from fgfast.errors import UnknownNameError, UsageError
-from fgfast.export import check, sam_decoder, sam_encoder, trace
-from fgfast.graphs import Contract, Manifest
+from fgfast.errors import UsageError
+from fgfast.export import check, trace, widen
+from fgfast.export.exportable import family_of, graphs_of
+from fgfast.export.part import Part
+from fgfast.graphs import Manifest
 from fgfast.machine import machine
-from fgfast.methods import Precision
+from fgfast.methods import ModelSpec, Precision
 from fgfast.models.files import graph_files
-from fgfast.models.grounding_dino.checkpoint import NAMES as GROUNDING_DINOS
-from fgfast.models.sam.build import build_sam
 from fgfast.models.serving import devices
 from fgfast.models.serving.devices import choose_device
-from fgfast.tolerances import SAM_BF16, SAM_FP16, SAM_FP32, Tolerance
+from fgfast.records import Size
+from fgfast.tolerances import Tolerance
 from fgfast.transfer import digest_of
 
-# Seconds after which the folder of an export that did not end is taken for left behind.
+# Seconds after which the working folder of an export counts as left behind by a killed process.
 _ABANDONED = 86400.0
 
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One graph to be exported.
-
-    Attributes:
-        contract: what goes in and comes out.
-        graph: what is traced.
-        reference: PyTorch in float32, which the exported graph is compared with.
-        example: what is traced with.
-        cases: what is compared on.
-        tolerances: rows of fgfast.tolerances.
-        compare: check.compare, or one that knows that outputs may come in another order.
-        translations: operators of our own for the exporter.
-        opset: of ONNX.
-    """
-
-    contract: Contract
-    graph: nn.Module
-    reference: nn.Module
-    example: tuple[Tensor, ...]
-    cases: Callable[[], check.Cases]
-    tolerances: Mapping[str, Tolerance]
-    compare: check.Compare = check.compare
-    translations: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
-    opset: int = trace.OPSET
+OnMessage = Callable[[str], None]
 
 
 def choose_precision(precision: str) -> Precision:
-    """ "auto" becomes bf16 on a GPU that computes it, else fp32, the only one ONNX Runtime is fast in on the CPU."""
+    """Replace "auto" by bf16 on a GPU that computes it, else by fp32, in which ONNX Runtime is fast on a CPU."""
     device = choose_device("auto")
     if precision == "auto" and device == "cpu":
         return "fp32"
@@ -75,140 +47,97 @@ def choose_precision(precision: str) -> Precision:
 
 
 def export(
-    model: str,
+    spec: ModelSpec,
     *,
-    weights: str = "cached",
-    precision: Precision = "fp32",
-    batch: int = 1,
-    canvases: Sequence[tuple[int, int]] = (),
-    split: bool = False,
+    canvases: Sequence[Size] = (),
+    graphs: Sequence[str] = (),
     backend: str = "onnx",
     out: Path | None = None,
-    say: Say = print,
+    on_message: OnMessage = print,
 ) -> list[Path]:
-    """Write a model's graphs as ONNX, checked.
+    """Write a model's graphs as ONNX, each compared with PyTorch.
 
     Args:
-        model: "sam_vit_b", "sam_vit_l", "sam_vit_h", "detic", "grounding_dino_tiny" or "grounding_dino_base".
-        weights: "cached", "random:SEED" or a file.
-        precision: of the matrix products.
-        batch: images per call.
-        canvases: of the detectors, (height, width) in pixels; empty takes those that hold every image.
-        split: Detic as two graphs, with non-maximum suppression left to the caller between them.
-        backend: "onnx", or "tensorrt" for the engines of the first GPU as well.
-        out: the folder all graphs lie in; None takes the cache, where `fgfast convert` looks for them.
-        say: told what is going on, a line each.
+        spec: of one of exportable.EXPORTABLE; its batch is the number of images per call, 1 where it is None.
+        canvases: of a detector, in pixels; empty takes those that hold every image.
+        graphs: names of fgfast.graphs to write; empty takes those that `fgfast convert` loads.
+        backend: "onnx", or "tensorrt" to build the engines for the first GPU, too.
+        out: the folder of all graphs; None takes the cache, where `fgfast convert` looks for them.
+        on_message: called with a sentence about each step.
 
     Returns:
-        The ONNX files.
+        The ONNX files and the engines.
 
     Raises:
+        UnknownNameError: the model is unknown, or has no such graph.
         ParityError: a graph computes something else than PyTorch; it was deleted.
         GraphError: a graph is not valid.
-        as build_sam and build_detic.
+        The errors of build_sam and build_detic.
     """
+    wanted = graphs_of(spec.name, graphs)
     if backend == "tensorrt":
         check_tensorrt()
-    identity = graph_files.identity(model, weights)
-    where = graph_files.folder(model, identity, precision, out)
-    where.mkdir(parents=True, exist_ok=True)
-    done = []
-    for part in parts(model, weights, precision, batch, canvases, split):
-        path = _write(part, where, model, identity, precision, say)
-        done.append(path)
+    identity = graph_files.identity(spec.name, spec.weights)
+    folder = graph_files.folder(spec.name, identity, spec.precision, out)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for part in parts(spec, canvases, wanted):
+        path = _write(part, folder, spec, identity, on_message)
+        written.append(path)
         if backend == "tensorrt":
-            done.append(_engine(part, path, say))
-    _forget_old_weights(where)
-    return done
+            written.append(_engine(part, path, on_message))
+    _remove_old_weights(folder)
+    return written
 
 
 def check_tensorrt() -> None:
-    """Raise unless an engine can be built here."""
+    """Raise UsageError unless an engine can be built on this machine."""
     if importlib.util.find_spec("tensorrt") is None:
-        raise UsageError("TensorRT is not installed: pip install 'fgfast[gpu]'; --backend onnx needs none")
+        raise UsageError("TensorRT is not installed: pip install 'fgfast[gpu]'; --backend onnx works without it")
     if not torch.cuda.is_available():
-        raise UsageError("TensorRT builds engines on the GPU that will run them; there is none here: --backend onnx")
+        raise UsageError(
+            "TensorRT builds an engine on the GPU that will run it, and this machine has none: --backend onnx"
+        )
 
 
-def _engine(part: Part, path: Path, say: Say) -> Path:
-    """The TensorRT engine of an ONNX file, built and compared on the first GPU."""
+def parts(spec: ModelSpec, canvases: Sequence[Size], graphs: Sequence[str]) -> Iterator[Part]:
+    """The graphs of a model, made one after the other; `graphs` comes from graphs_of."""
+    family = family_of(spec.name)
+    if family == "sam":
+        if canvases:
+            raise UsageError(f"{spec.name} takes images of one size: leave --canvas out")
+        from fgfast.export import sam
+
+        yield from sam.parts(spec, graphs)
+    elif family == "detic":
+        from fgfast.export import detic
+
+        yield from detic.parts(spec, canvases, graphs)
+    else:
+        from fgfast.export import grounding_dino
+
+        yield from grounding_dino.parts(spec, canvases)
+
+
+def _engine(part: Part, path: Path, on_message: OnMessage) -> Path:
+    """Build the TensorRT engine of an ONNX file for the first GPU, and compare it with PyTorch."""
     from fgfast.export import tensorrt
 
-    say(f"{path.name}: building TensorRT's engine, which takes minutes")
+    on_message(f"{path.name}: TensorRT builds the engine, which takes minutes")
     reference = TorchSession(part.reference, part.contract)
     manifest = Manifest.read(path.with_suffix(".json"))
     built = tensorrt.engine(
         path, part.contract, manifest, reference.run, part.cases(), part.tolerances, compare=part.compare
     )
-    say(f"{built}: agrees with PyTorch")
+    on_message(f"{built}: agrees with PyTorch")
     return built
 
 
-def parts(
-    model: str,
-    weights: str,
-    precision: Precision,
-    batch: int,
-    canvases: Sequence[tuple[int, int]],
-    split: bool = False,
-) -> Iterator[Part]:
-    """The graphs of a model; arguments as for `export`."""
-    if split and model != "detic":
-        raise UsageError(f"{model} has no split form; Detic has")
-    if model.startswith("sam_"):
-        if canvases:
-            raise UsageError(f"{model} has one size of image: leave --canvas out")
-        yield from _sam_parts(model, weights, precision, batch)
-    elif model == "detic":
-        from fgfast.export import detic
-
-        names = ("detic_backbone", "detic_heads") if split else ("detic_detector",)
-        yield from detic.parts(weights, precision, batch, canvases, names)
-    elif model in GROUNDING_DINOS:
-        from fgfast.export import grounding_dino
-
-        yield from grounding_dino.parts(model, weights, precision, batch, canvases)
-    else:
-        known = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "detic", *GROUNDING_DINOS)
-        raise UnknownNameError("model to export", model, known)
-
-
-def _sam_parts(model: str, weights: str, precision: Precision, batch: int) -> Iterator[Part]:
-    name = model.removeprefix("sam_")
-    sam = build_sam(name, weights, precision)
-    exact = sam if precision == "fp32" else build_sam(name, weights)
-    tolerances = {"fp32": SAM_FP32, "fp16": SAM_FP16, "bf16": SAM_BF16}
-    contract = sam_encoder.contract(sam, batch)
-    yield Part(
-        contract,
-        sam_encoder.graph(sam),
-        sam_encoder.graph(exact) if exact is not sam else _reference_encoder(exact),
-        sam_encoder.example(contract),
-        lambda: sam_encoder.cases(contract),
-        tolerances[precision],
-    )
-    decoder = sam_decoder.contract(sam)
-    yield Part(
-        decoder,
-        sam_decoder.graph(sam),
-        sam_decoder.graph(exact),
-        sam_decoder.example(decoder),
-        lambda: sam_decoder.cases(decoder),
-        SAM_FP32,
-    )
-
-
-def _reference_encoder(sam: Any) -> nn.Module:
-    from fgfast.models.sam.graph import ImageEncoderGraph
-
-    return ImageEncoderGraph(sam)
-
-
-def _write(part: Part, where: Path, model: str, identity: str, precision: str, say: Say) -> Path:
-    """Trace, check and put into place one graph."""
+def _write(part: Part, folder: Path, spec: ModelSpec, identity: str, on_message: OnMessage) -> Path:
+    """Trace one graph, compare it with PyTorch, and move it to its place."""
     contract = part.contract
-    final = where / graph_files.file_name(contract)
-    work = where / f".{final.stem}.{os.getpid()}.part"
+    final = folder / graph_files.file_name(contract)
+    work = folder / f".{final.stem}.{os.getpid()}.part"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
@@ -216,44 +145,41 @@ def _write(part: Part, where: Path, model: str, identity: str, precision: str, s
         path = work / final.name
         trace.trace(part.graph, contract, part.example, path, part.translations, part.opset)
         traced = time.perf_counter() - start
-        say(f"{final.name}: written in {traced:.0f} s, {_size(work):,.0f} MB; comparing with PyTorch")
-        measured = _check(part, path, precision)
+        on_message(f"{final.name}: written in {traced:.0f} s, {_megabytes(work):,.0f} MB; comparing it with PyTorch")
+        measured = _compare(part, path, spec.precision)
         worst = ", ".join(f"{name} {value:.1g}" for name, value in _worst(measured).items())
         data = _name_weights(path)
         manifest = Manifest(
             contract=contract,
-            model=model,
+            model=spec.name,
             weights=identity,
-            precision=precision,
+            precision=spec.precision,
             opset=part.opset,
-            code=_code(),
+            code=_versions(),
             files={file.name: digest_of(file) for file in (path, *data)},
             tolerances={p.name: _limits(part.tolerances[p.kind]) for p in contract.outputs},
             measured=[*measured, {"export_seconds": round(traced, 1), "machine": machine()}],
         )
         manifest.write(work / "manifest.json")
-        with FileLock(where / ".lock"):
+        with FileLock(folder / ".lock"):
             for file in data:
-                os.replace(file, where / file.name)
+                os.replace(file, folder / file.name)
             final.with_suffix(".json").unlink(missing_ok=True)
             os.replace(path, final)
-            # The manifest comes last: a graph is believed when it is there.
+            # The manifest comes last: only a graph with a manifest is used.
             os.replace(work / "manifest.json", final.with_suffix(".json"))
-        say(f"{final}: agrees with PyTorch; largest differences: {worst}")
+        on_message(f"{final}: agrees with PyTorch; largest differences: {worst}")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return final
 
 
-def _check(part: Part, path: Path, precision: str) -> list[dict[str, Any]]:
-    """Compare; and in a precision that the CPU computes, time both."""
+def _compare(part: Part, path: Path, precision: str) -> list[dict[str, Any]]:
+    """Run the file in ONNX Runtime on the CPU and compare it with the reference."""
     runnable = path
     if precision == "bf16":
-        # ONNX Runtime has no bfloat16 on the CPU: the same roundings, carried out in float32.
-        runnable = path.with_name("widened.onnx")
-        from fgfast.export import widen
-
-        widen.widen(path, runnable)
+        # ONNX Runtime has no bfloat16 on the CPU: the same roundings are carried out in float32.
+        runnable = widen.widen(path, path.with_name("widened.onnx"))
     session = OnnxRuntimeSession(runnable, part.contract)
     reference = TorchSession(part.reference, part.contract)
     try:
@@ -265,7 +191,7 @@ def _check(part: Part, path: Path, precision: str) -> list[dict[str, Any]]:
 
 
 def _name_weights(path: Path) -> list[Path]:
-    """Name the file of weights after what is in it, so that the graphs of several canvases share one."""
+    """Name the file of weights by its digest, so that the graphs of several canvases share one file."""
     model = onnx.load_model(str(path), load_external_data=False)
     outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     places = {entry.value for t in outside for entry in t.external_data if entry.key == "location"}
@@ -282,19 +208,20 @@ def _name_weights(path: Path) -> list[Path]:
     return files
 
 
-def _forget_old_weights(where: Path) -> None:
-    """Remove files of weights that no graph in the folder refers to any more, and what killed exports left."""
-    with FileLock(where / ".lock"):
-        beside = (path.with_suffix(".json") for path in where.glob("*.onnx"))
+def _remove_old_weights(folder: Path) -> None:
+    """Remove files of weights that no graph in the folder refers to, and what killed exports left behind."""
+    with FileLock(folder / ".lock"):
+        beside = (path.with_suffix(".json") for path in folder.glob("*.onnx"))
         manifests = [Manifest.read(path) for path in beside if path.is_file()]
         used = {name for manifest in manifests for name in manifest.files}
-        check.delete(*(path for path in where.glob("weights-*.bin") if path.name not in used))
-        for work in where.glob(".*.part"):
+        check.delete(*(path for path in folder.glob("weights-*.bin") if path.name not in used))
+        for work in folder.glob(".*.part"):
             if time.time() - work.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(work, ignore_errors=True)
 
 
 def _worst(measured: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Output -> its largest difference over all cases."""
     worst: dict[str, float] = {}
     for record in measured:
         if "output" in record:
@@ -303,16 +230,15 @@ def _worst(measured: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _limits(tolerance: Tolerance) -> dict[str, float]:
-    """As JSON takes it, which has no infinity."""
+    """A tolerance as JSON, which has no infinity."""
     return {name: value for name, value in (("largest", tolerance.largest), ("rms", tolerance.rms)) if value < 1e9}
 
 
-def _code() -> dict[str, str]:
-    return {
-        "fgfast": fgfast.__version__,
-        **{name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")},
-    }
+def _versions() -> dict[str, str]:
+    """The versions of fgfast and of the packages that write graphs."""
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
+    return {"fgfast": fgfast.__version__, **packages}
 
 
-def _size(folder: Path) -> float:
+def _megabytes(folder: Path) -> float:
     return sum(file.stat().st_size for file in folder.iterdir()) / 1e6

@@ -1,6 +1,6 @@
-"""SAM's prompt encoder and mask decoder as ONNX: what is traced, its contract, and inputs to trace and check with.
+"""SAM's prompt encoder and mask decoder as ONNX: the module that is traced, its contract, example and cases.
 
-Boxes and images may vary in number from call to call. Always float32, as in PyTorch.
+The numbers of boxes and images may vary from call to call. The graph is always float32, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from fgfast.models.sam.architecture import CHANNELS
 from fgfast.models.sam.graph import MaskDecoderGraph
 from fgfast.models.sam.model import Sam
 
-# (images, boxes) of the cases: one of each, which a tracer may take for a constant, and more. None is traced.
+# (images, boxes) of the cases: one of each, which a tracer may take for a constant, and more. None of them is traced.
 _COUNTS = ((1, 1), (1, 5), (3, 7))
 _TRACED = (2, 3)
 
 
 def graph(sam: Sam, multimask: bool = False) -> nn.Module:
-    """What is traced: takes and returns what `contract` says. Shares the model's weights.
+    """The module that is traced; it has the inputs and outputs of `contract`, and shares the model's weights.
 
     Args:
         sam: on the CPU.
-        multimask: three masks a box instead of one.
+        multimask: three masks per box instead of one.
     """
     return MaskDecoderGraph(sam, multimask)
 
 
 def contract(sam: Sam, multimask: bool = False) -> Contract:
-    """Its contract; arguments as for `graph`."""
+    """The contract of `graph`, which has the same arguments."""
     return graphs.sam_mask_decoder(sam.architecture.side, masks=3 if multimask else 1)
 
 
@@ -42,10 +42,10 @@ def example(contract: Contract) -> tuple[Tensor, ...]:
 
 
 def cases(contract: Contract) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Inputs to check with.
+    """Inputs for the parity check.
 
     Args:
-        contract: says the size of the embeddings.
+        contract: from `contract`, for the size of the embeddings.
 
     Yields:
         (name, inputs).
@@ -55,7 +55,7 @@ def cases(contract: Contract) -> Iterator[tuple[str, dict[str, Tensor]]]:
 
 
 def _drawn(contract: Contract, images: int, pairs: int, seed: int) -> dict[str, Tensor]:
-    """Embeddings of noise, of order 1 as the encoder's are; boxes anywhere, from a few pixels to the whole square."""
+    """Draw embeddings of noise, of order 1 as the encoder's are, and boxes from a few pixels to the whole square."""
     grid = contract.inputs[0].shape[-1]
     assert isinstance(grid, int)
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""SAM's image encoder as ONNX: what is traced, its contract, and inputs to trace and to check it with."""
+"""SAM's image encoder as ONNX: the module that is traced, its contract, its example and its cases."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fgfast.models.sam.exported import ExportedEncoder
 from fgfast.models.sam.graph import ImageEncoderGraph
 from fgfast.models.sam.model import Sam
 
-# Height and width as parts of the side, one of them 1: the images that graphs are checked on, none of them traced.
+# Height and width of the cases as fractions of the side, one of them 1. None of them is traced.
 _SHAPES = {"landscape": (0.66, 1.0), "portrait": (1.0, 0.37)}
 
 
 def graph(sam: Sam) -> nn.Module:
-    """What is traced: takes and returns what `contract` says. Shares the model's weights.
+    """The module that is traced; it has the inputs and outputs of `contract`, and shares the model's weights.
 
     Args:
         sam: on the CPU.
@@ -32,11 +32,11 @@ def graph(sam: Sam) -> nn.Module:
 
 
 def contract(sam: Sam, batch: int | str = 1) -> Contract:
-    """Its contract.
+    """The contract of `graph`.
 
     Args:
         sam: the model.
-        batch: images per call, or a word where that may vary.
+        batch: images per call, or a word where their number may vary.
     """
     return graphs.sam_image_encoder(sam.architecture.side, batch)
 
@@ -49,7 +49,7 @@ def example(contract: Contract) -> tuple[Tensor, ...]:
 
 
 def cases(contract: Contract) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Inputs to check with: drawn images of other aspect ratios, and noise where a graph must not look.
+    """Inputs for the parity check: random images of other aspect ratios, and noise where a graph must not look.
 
     Args:
         contract: where the batch may vary, cases have 1 and 3 images.

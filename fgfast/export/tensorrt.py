@@ -1,17 +1,17 @@
-"""From an ONNX file to a TensorRT engine for this machine's GPU, checked against PyTorch before anything uses it.
+"""From an ONNX file to a TensorRT engine for this machine's GPU, compared with PyTorch before anything uses it.
 
-An engine lies beside its ONNX file, with a manifest that is written when it has passed; an engine without one, or with
-another hash, is never loaded (fgfast.backends.tensorrt_engine.trusted) but built again. Written for TensorRT 10 and 11.
+An engine lies beside its ONNX file. Its manifest is written when it has passed the parity check; an engine without a
+manifest, or with another hash, is never loaded (fgfast.backends.tensorrt_engine.trusted) but built again. The code is
+written for TensorRT 10 and 11.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,34 +48,34 @@ def engine(
     memory: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """The engine of a graph for one GPU: the one that is here, or else a new one, checked.
+    """The engine of a graph for one GPU: the one that exists, or else a new one that has passed the parity check.
 
     Engines of other versions of TensorRT or of the graph, for the same GPU, are removed when the new one has passed.
-    Those for other GPUs are not stale where those GPUs are: machines may share the folder.
+    Engines for other GPUs are kept, because machines may share the folder.
 
     Args:
         graph: the ONNX file.
         contract: of the graph.
         manifest: of the ONNX file; it names the engine, whose manifest is made from it.
-        reference: PyTorch, as for `fgfast.export.check.compare`.
+        reference: runs PyTorch; see fgfast.export.check.compare.
         cases: (name, inputs), on the CPU; within the spans.
         tolerances: rows of fgfast.tolerances.
         device: the GPU.
-        compare: what holds the outputs to the tolerances.
+        compare: compares outputs within their tolerances.
         spans: of the free sizes.
-        memory: bytes of GPU memory a layer may use while it works; None takes half of what is free.
-        progress: called while it is built, which takes minutes; may be called from another thread.
+        memory: bytes of GPU memory that a layer may use while it works; None takes half of what is free.
+        progress: called during the build, which takes minutes, perhaps from another thread.
 
     Returns:
         The path of the engine.
 
     Raises:
-        GraphError: the ONNX file is not the manifest's, or TensorRT does not take it; says everything that its
-            parser says.
-        ParityError: it computes something else than PyTorch; the engine was deleted.
+        GraphError: the ONNX file is not the manifest's, or TensorRT does not take it; the message has all errors of
+            its parser.
+        ParityError: the engine computes something else than PyTorch; it was deleted.
     """
     if manifest.contract != contract:
-        raise GraphError(f"the manifest of {graph} is of another contract; export the model again")
+        raise GraphError(f"the manifest of {graph} has another contract; export the model again")
     Exported(graph, manifest).verify()
     path = files.engine_path(graph, manifest, device, spans)
     with FileLock(path.with_name(f"{graph.stem}.engine.lock")):
@@ -85,8 +85,8 @@ def engine(
         except GraphError as why:
             log.debug("building %s: %s", path.name, why)
         content = build(graph, contract, device, spans=spans, memory=memory, progress=progress)
-        judge = partial(_verify, reference=reference, cases=cases, tolerances=tolerances, compare=compare)
-        _place(content, path, manifest, device, judge)
+        parity = partial(_check, reference=reference, cases=cases, tolerances=tolerances, compare=compare)
+        _place(content, path, manifest, device, parity)
         for old in path.parent.glob(f"{files.engine_prefix(graph, device)}*.engine"):
             if old != path:
                 log.info("removing %s, which is out of date", old.name)
@@ -99,39 +99,39 @@ def _place(
     path: Path,
     manifest: Manifest,
     device: str | torch.device,
-    judge: Callable[[TensorRtSession], list[dict[str, Any]]],
+    parity: Callable[[TensorRtSession], list[dict[str, Any]]],
 ) -> None:
-    """Write an engine that passes `judge`, and its manifest; one that does not leaves nothing behind."""
+    """Write an engine that passes the check `parity`, and its manifest; an engine that fails leaves nothing behind."""
     part = path.with_name(f".fgfast-{os.getpid()}-{path.name}.part")
     try:
         part.write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        measured = judge(TensorRtSession(part, manifest.contract, device, digest))
-        made_with = {"tensorrt": files.version(), "gpu": files.gpu_name(device)}
+        measured = parity(TensorRtSession(part, manifest.contract, device, digest))
+        versions = {"tensorrt": files.version(), "gpu": files.gpu_name(device)}
         passed = replace(
             manifest,
-            code={**manifest.code, **made_with},
+            code={**manifest.code, **versions},
             files={path.name: digest},
             measured=[*manifest.measured, *measured],
         )
-        # The manifest comes last: an engine is believed when it is there.
+        # The manifest comes last: only an engine with a manifest is used.
         files.manifest_of(path).unlink(missing_ok=True)
         os.replace(part, path)
-        write_file(files.manifest_of(path), (json.dumps(asdict(passed), indent=1) + "\n").encode())
+        write_file(files.manifest_of(path), passed.to_json().encode())
     except OSError as error:
         raise OutputFailedError(f"cannot write {path}: {error.strerror or error}; make room there") from error
     finally:
         check.delete(part)
 
 
-def _verify(
+def _check(
     session: TensorRtSession,
     reference: check.Run,
     cases: check.Cases,
     tolerances: Mapping[str, Tolerance],
     compare: check.Compare,
 ) -> list[dict[str, Any]]:
-    """Run an engine and PyTorch on the same inputs: as it will run, recorded where shapes are fixed."""
+    """Compare an engine with PyTorch on every case; it runs as it will later, recorded where shapes are fixed."""
 
     def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found = session.run({name: tensor.to(session.device) for name, tensor in inputs.items()})
@@ -141,7 +141,7 @@ def _verify(
         if not session.contract.free:
             session.prepare()
         how = f"TensorRT {files.version()}{', recorded' if session.recorded else ''}"
-        told = ((f"{name}, {how}", inputs) for name, inputs in cases)
-        return compare(session.contract, run, reference, told, tolerances)
+        named = ((f"{name}, {how}", inputs) for name, inputs in cases)
+        return compare(session.contract, run, reference, named, tolerances)
     finally:
         session.close()

@@ -1,4 +1,4 @@
-"""The building of a TensorRT engine itself: parser, shapes, memory, timings, progress. See fgfast.export.tensorrt."""
+"""How a TensorRT engine is built: parser, shapes, memory, timings, progress. fgfast.export.tensorrt checks it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from fgfast.transfer import cache_folder
 
 log = logging.getLogger("fgfast")
 
-# Called with the phase TensorRT is in, steps done, and steps in all.
+# Called with the phase that TensorRT is in, the steps done, and their number.
 Progress = Callable[[str, int, int], None]
-# Part of the free GPU memory that one layer may use while it works.
+# The fraction of the free GPU memory that one layer may use while it works.
 _WORKSPACE_SHARE = 0.5
 
 
@@ -33,21 +33,27 @@ def build(
     memory: int | None = None,
     progress: Progress | None = None,
 ) -> bytes:
-    """The serialized engine of an ONNX file, not checked. Arguments and errors as for
-    `fgfast.export.tensorrt.engine`."""
+    """Build the serialized engine of an ONNX file, without a parity check.
+
+    Args:
+        graph, contract, device, spans, memory, progress: see fgfast.export.tensorrt.engine.
+
+    Raises:
+        GraphError: TensorRT does not take the file, or cannot build it; the message has TensorRT's reasons.
+    """
     trt, gpu = files.load(), files.gpu_of(device)
     logger = files.messages(trt)
     logger.errors.clear()
     monitor = _monitor(trt, progress) if progress and hasattr(trt, "IProgressMonitor") else None
     with torch.cuda.device(gpu):
         builder = trt.Builder(logger)
-        # From 11 on every network is strongly typed, and the flag is deprecated.
+        # From TensorRT 11 on every network is strongly typed, and the flag is deprecated.
         flag = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED if files.major(trt) < 11 else None
         network = builder.create_network(0 if flag is None else 1 << int(flag))
         _parse(trt, network, logger, graph)
         _allow_split_attention(trt, network)
         config = builder.create_builder_config()
-        # A float32 graph is asked for to have its digits: TensorFloat-32 has three fewer, and is on by default.
+        # TensorFloat-32 has three digits fewer than float32, and is on by default.
         config.clear_flag(trt.BuilderFlag.TF32)
         limit = memory or int(torch.cuda.mem_get_info(gpu)[0] * _WORKSPACE_SHARE)
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
@@ -70,24 +76,25 @@ def build(
 
 
 def _parse(trt: Any, network: Any, logger: Any, graph: Path) -> None:
-    """Read the ONNX file, whose weights may lie beside it."""
+    """Parse the ONNX file, whose weights may lie beside it."""
     parser = trt.OnnxParser(network, logger)
     if parser.parse_from_file(str(graph)):
         return
-    told = []
+    errors = []
     for n in range(parser.num_errors):
         error = parser.get_error(n)
-        told.append(f"{error.node_operator()} {error.node_name()!r}: {error.desc()}")
+        errors.append(f"{error.node_operator()} {error.node_name()!r}: {error.desc()}")
     raise GraphError(
-        f"TensorRT {trt.__version__} does not take {graph.name}, {len(told)} errors:\n  "
-        + "\n  ".join(told or [logger.take()])
+        f"TensorRT {trt.__version__} does not take {graph.name}, {len(errors)} errors:\n  "
+        + "\n  ".join(errors or [logger.take()])
         + "\nUse another backend, or another version of TensorRT"
     )
 
 
 def _allow_split_attention(trt: Any, network: Any) -> None:
-    """Let TensorRT split an Attention for which it has no fused kernel (float32, odd head sizes), which it refuses by
-    default. Attention is a layer of its own since 10.14.
+    """Let TensorRT split an Attention for which it has no fused kernel (float32, odd head sizes).
+
+    By default it refuses such an Attention, which is a layer of its own since 10.14.
     """
     kind = getattr(trt.LayerType, "ATTENTION_INPUT", None)
     for number in range(network.num_layers if kind is not None else 0):
@@ -97,10 +104,10 @@ def _allow_split_attention(trt: Any, network: Any) -> None:
 
 
 def _profile(builder: Any, contract: Contract, spans: Mapping[str, Span]) -> Any:
-    """The shapes that the engine is built for."""
+    """The profile of the shapes that the engine is built for."""
     missing = [name for name in contract.free if name not in spans]
     if missing:
-        raise GraphError(f"{contract.graph}: nobody says how large {missing} may be; known are {sorted(spans)}")
+        raise GraphError(f"{contract.graph}: no span is given for the sizes {missing}, only for {sorted(spans)}")
     profile = builder.create_optimization_profile()
     for port in contract.inputs:
         low, usual, high = (
@@ -111,14 +118,14 @@ def _profile(builder: Any, contract: Contract, spans: Mapping[str, Span]) -> Any
 
 
 def _attach_timings(config: Any, file: Path) -> None:
-    """What kernels took in earlier builds, which makes this one faster. A damaged file is begun anew."""
+    """Load the times of kernels in earlier builds, which makes this build faster; replace a damaged file."""
     try:
         content = file.read_bytes()
     except OSError:
         content = b""
     timings = config.create_timing_cache(content)
     if timings is None or not config.set_timing_cache(timings, False):
-        log.info("%s is not of this machine; TensorRT measures anew", file)
+        log.info("%s is damaged or from another machine; TensorRT measures again", file)
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
@@ -133,7 +140,7 @@ def _keep_timings(config: Any, file: Path) -> None:
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
-    """TensorRT's progress, passed on. What `progress` raises ends the build and is raised when it has ended."""
+    """Pass TensorRT's progress on. An exception of `progress` stops the build, and is raised when it has ended."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -143,21 +150,21 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self.steps[phase_name] = num_steps
-            self._tell(phase_name, 0)
+            self._report(phase_name, 0)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            self._tell(phase_name, step + 1)
+            self._report(phase_name, step + 1)
             return self.stopped is None
 
         def phase_finish(self, phase_name: str) -> None:
-            self._tell(phase_name, self.steps.get(phase_name, 0))
+            self._report(phase_name, self.steps.get(phase_name, 0))
             self.steps.pop(phase_name, None)
 
-        def _tell(self, phase: str, done: int) -> None:
+        def _report(self, phase: str, done: int) -> None:
             if self.stopped is None:
                 try:
                     progress(phase, done, self.steps.get(phase, done))
-                except BaseException as error:  # Ctrl-C above all; it must not pass through TensorRT
+                except BaseException as error:  # Ctrl-C above all, which must not pass through TensorRT
                     self.stopped = error
 
     return Monitor()

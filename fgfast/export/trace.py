@@ -1,4 +1,4 @@
-"""From a module of fgfast.models to an ONNX file, held to its contract, to ONNX's checker and to TensorRT's list."""
+"""From a module of fgfast.models to an ONNX file that fits its contract, ONNX's checker and TensorRT's operators."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from fgfast.errors import GraphError
 from fgfast.export.lint import lint
 from fgfast.graphs import Contract, Port
 
-# The first in which attention and GELU are single operators, as LayerNormalization (17) and RoiAlign (16) are.
+# The first opset in which attention is a single operator, as GELU (20) and LayerNormalization (17) are.
 OPSET = 23
-# Initializers from this size on lie beside the graph: weights do, indices and biases of windows do not, so that the
-# graphs of several canvases can share one file of weights.
+# Initializers from this size on are stored beside the graph. Weights are that large; indices and biases of windows are
+# not, so that the graphs of several canvases can share one file of weights.
 _OUTSIDE_BYTES = 1 << 16
-# Constants are computed here up to this many elements (the exporter stops at 8192, short of the decoder's reordered
-# weights), and of equal ones up to _SAME elements (indices of windows) one is kept.
+# Constants of up to this many elements are computed (the exporter stops at 8192, below the decoder's reordered
+# weights); of equal constants with up to _SAME elements (indices of windows) one is kept.
 _FOLDED, _SAME = 1 << 18, 1 << 14
-# ONNX's element types by our names.
+# ONNX's element types by the names of fgfast.graphs.DTYPES.
 _ELEMENT = {
     "uint8": onnx.TensorProto.UINT8,
     "int64": onnx.TensorProto.INT64,
@@ -52,21 +52,20 @@ def trace(
 
     Args:
         graph: takes the contract's inputs in its order, returns its outputs in its order.
-        contract: names and shapes; sizes that may vary become dimensions of that name.
+        contract: gives names and shapes; sizes that may vary become dimensions of that name.
         example: inputs of the right shapes; sizes that may vary must be above 1 and differ from one another.
-        path: of the file; its weights go beside it, into the same name with ".data".
-        translations: PyTorch operator -> function that builds what it becomes; for operators of our own.
+        path: of the file; its weights are written beside it, into the same name with ".data".
+        translations: fgfast's own PyTorch operators -> functions that build what they become in ONNX.
         opset: of ONNX.
 
     Returns:
-        The path of the file with the weights; it is not there where all are small.
+        The path of the file with the weights, which is not written where all weights are small.
 
     Raises:
-        GraphError: it cannot be traced, or what came out is not what the contract says, or not valid, or nothing that
-            TensorRT takes.
+        GraphError: the graph cannot be traced, or the file breaks the contract, ONNX's rules or TensorRT's.
     """
     if len(example) != len(contract.inputs):
-        raise GraphError(f"{contract.graph} takes {len(contract.inputs)} inputs, the example has {len(example)}")
+        raise GraphError(f"{contract.graph} takes {len(contract.inputs)} inputs; the example has {len(example)}")
     contract.bind({p.name: (dtype_name(x), tuple(x.shape)) for p, x in zip(contract.inputs, example, strict=True)})
     try:
         with _quiet(), torch.inference_mode(mode=False), torch.no_grad():
@@ -86,7 +85,7 @@ def trace(
         cause = str(error.__cause__ or error).splitlines()[0]
         raise GraphError(f"{contract.graph} cannot be traced: {cause}") from error
     if program is None:
-        raise GraphError(f"torch gave no graph for {contract.graph}")
+        raise GraphError(f"torch returned no graph for {contract.graph}")
     with _quiet():
         _finish(program.model)
     data = path.with_suffix(path.suffix + ".data")
@@ -99,10 +98,10 @@ def trace(
 
 
 def inspect(path: Path, contract: Contract) -> None:
-    """Hold a file to its contract, to onnx.checker with shape inference, and to what TensorRT takes.
+    """Check a file against its contract, onnx.checker with shape inference, and what TensorRT takes.
 
     Raises:
-        GraphError: says what is wrong.
+        GraphError: the file breaks one of them; the message says where.
     """
     try:
         onnx.checker.check_model(str(path), full_check=True)
@@ -111,13 +110,13 @@ def inspect(path: Path, contract: Contract) -> None:
     model = onnx.load_model(str(path), load_external_data=False)
     for ports, values in ((contract.inputs, model.graph.input), (contract.outputs, model.graph.output)):
         if [p.name for p in ports] != [v.name for v in values]:
-            raise GraphError(f"{path.name} has {[v.name for v in values]}, must have {[p.name for p in ports]}")
+            raise GraphError(f"{path.name} has {[v.name for v in values]}, and must have {[p.name for p in ports]}")
         for port, value in zip(ports, values, strict=True):
-            _hold(path.name, port, value)
+            _check_port(path.name, port, value)
     breaches = lint(model)
     if breaches:
-        told = "\n  ".join(f"{b.operator} {b.node}: {b.message}" for b in breaches[:5])
-        raise GraphError(f"{path.name} would not build with TensorRT, {len(breaches)} breaches:\n  {told}")
+        first = "\n  ".join(f"{b.operator} {b.node}: {b.message}" for b in breaches[:5])
+        raise GraphError(f"{path.name} would not build with TensorRT, for {len(breaches)} reasons:\n  {first}")
 
 
 def dtype_name(tensor: Tensor) -> str:
@@ -125,22 +124,22 @@ def dtype_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _hold(file: str, port: Port, value: onnx.ValueInfoProto) -> None:
+def _check_port(file: str, port: Port, value: onnx.ValueInfoProto) -> None:
     kind = value.type.tensor_type
     shape = tuple(d.dim_param or d.dim_value for d in kind.shape.dim)
     if kind.elem_type != _ELEMENT[port.dtype] or shape != port.shape:
         found = onnx.TensorProto.DataType.Name(kind.elem_type)
-        raise GraphError(f"{file}: {port.name} is {found} {shape}, must be {port.dtype} {port.shape}")
+        raise GraphError(f"{file}: {port.name} is {found} {shape}, and must be {port.dtype} {port.shape}")
 
 
 def _finish(model: onnx_ir.Model) -> None:
-    """The exporter's own optimisation in a third of its time, what it leaves undone, and softmax in float32.
+    """Optimise the graph as the exporter does, in a third of its time, and further; set the softmax to float32.
 
-    It computes fewer constants, leaves repeated ones, and takes time that grows with the square of the graph for one
-    rule (SlicesSplit) that finds nothing in ours.
+    The exporter's own optimiser computes fewer constants and leaves repeated ones. One of its rules (SlicesSplit) finds
+    nothing in these graphs and takes time that grows with the square of their size; it is left out.
 
-    Left to itself, ONNX's Attention takes the softmax in the precision of its inputs; PyTorch's and every fused kernel
-    take it in float32, and so must whatever runs the graph.
+    By default ONNX's Attention computes the softmax in the precision of its inputs. PyTorch and all fused kernels
+    compute it in float32, and so must whatever runs the graph.
     """
     common = onnx_ir.passes.common
     common.InlinePass()(model)
@@ -174,7 +173,7 @@ def _dynamic(contract: Contract) -> tuple[dict[int, Any], ...] | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter's progress and its warnings about itself are nobody's business."""
+    """Suppress the progress and the warnings of the exporter, which tell the user nothing."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

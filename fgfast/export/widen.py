@@ -1,11 +1,11 @@
-"""Half-precision graphs where there are no half-precision kernels: the same roundings, carried in float32.
+"""Half-precision graphs for machines without half-precision kernels: the same roundings, carried out in float32.
 
-For checks only; nothing is deployed that this makes. ONNX Runtime's CPU provider has no kernels for bfloat16 and few
-for float16, but it casts to and from both. `widen` rewrites a graph so that each tensor that was half is float32 and
+The result is for parity checks only and is never deployed. ONNX Runtime's CPU provider has no kernels for bfloat16 and
+few for float16, but it casts to and from both. `widen` rewrites a graph so that each half tensor becomes float32 and
 holds only numbers that the half type has: what an operator computes is rounded to the half type and back before
 anything reads it. Within an operator (a matrix product, GELU, the softmax of attention) everything is float32, as it
-is in the registers of a GPU; what differs there is the order of sums, and the probabilities of fused attention, which
-GPUs round before they multiply them with the values.
+is in the registers of a GPU. GPUs still differ in the order of sums, and in the probabilities of fused attention, which
+they round before they multiply them with the values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import onnx_ir as ir
 from fgfast.errors import GraphError
 
 _HALVES = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16)
-# What only moves, repeats or chooses numbers gives nothing that needs rounding.
+# Operators that only move, repeat or choose numbers give nothing that needs rounding.
 _MOVERS = frozenset(
     [
         *("Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements"),
@@ -27,7 +27,7 @@ _MOVERS = frozenset(
         *("Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "TopK", "Transpose", "Unsqueeze", "Where"),
     ]
 )
-# Attributes that name the type of an output, and those that name a type within.
+# Attributes that name the type of an output, and those that name a type within the operator.
 _OUTPUT_TYPES, _INNER_TYPES = ("to", "dtype", "output_dtype"), ("softmax_precision", "stash_type")
 
 
@@ -36,13 +36,13 @@ def widen(path: Path, target: Path) -> Path:
 
     Args:
         path: of the ONNX file.
-        target: of the new one; the weights go beside it, into the same name with ".data".
+        target: of the new file; its weights are written beside it, into the same name with ".data".
 
     Returns:
         `target`.
 
     Raises:
-        GraphError: an operator rounds to half within, or the graph has others inside; such cannot be widened.
+        GraphError: an operator rounds to half precision within, or the graph has functions or control flow.
     """
     model = ir.load(path)
     kinds = _kinds(path)
@@ -81,7 +81,7 @@ def _widen_node(graph: ir.Graph, node: ir.Node, kinds: dict[str, ir.DataType]) -
     inner = [a for a in _INNER_TYPES if a in node.attributes and node.attributes[a].value in _HALVES]
     # Without the attribute, softmax is taken in the precision of the inputs.
     if inner or (node.op_type == "Attention" and produced and "softmax_precision" not in node.attributes):
-        raise GraphError(f"{node.op_type} {node.name} rounds to half precision within; that cannot be widened")
+        raise GraphError(f"{node.op_type} {node.name} rounds to half precision within and cannot be widened")
     for value in node.outputs:
         kind = kinds.get(value.name or "")
         if kind not in _HALVES or kind is None:
@@ -92,7 +92,7 @@ def _widen_node(graph: ir.Graph, node: ir.Node, kinds: dict[str, ir.DataType]) -
 
 
 def _insert(graph: ir.Graph, value: ir.Value, after: ir.Node | None, kinds: tuple[ir.DataType, ...]) -> None:
-    """Casts between a value and all that read it; at the beginning of the graph where `after` is None."""
+    """Insert casts between a value and all its readers, after a node or at the beginning of the graph."""
     readers = tuple(value.uses())
     given, casts, last = value.is_graph_output(), [], value
     for kind in kinds:
@@ -113,7 +113,7 @@ def _insert(graph: ir.Graph, value: ir.Value, after: ir.Node | None, kinds: tupl
 
 
 def _widened(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol:
-    """The same numbers in float32; made when they are written, so that there are never all of them in memory."""
+    """The same numbers in float32, made when they are written, so that they are never all in memory."""
     assert tensor is not None
     return ir.LazyTensor(
         lambda: ir.tensor(tensor.numpy().astype(np.float32), name=tensor.name),
@@ -124,7 +124,7 @@ def _widened(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol:
 
 
 def _kinds(path: Path) -> dict[str, ir.DataType]:
-    """The element type of everything that is passed between operators."""
+    """The element type of every value that is passed between operators, by name."""
     model = onnx.shape_inference.infer_shapes(onnx.load_model(str(path), load_external_data=False), strict_mode=True)
     graph = model.graph
     values = (*graph.input, *graph.value_info, *graph.output)

@@ -59,7 +59,7 @@ def write_run_json(
 
 def versions() -> dict[str, str]:
     """Return the versions that can change a pixel (Python, fgfast, packages), the ops in use, and the deflater."""
-    found = {"python": platform.python_version(), "fgfast": fgfast.__version__, "ops": ops.engine()}
+    found = {"python": platform.python_version(), "fgfast": fgfast.__version__, "ops": ops.implementation()}
     found["deflate"] = deflater()
     for package in _PACKAGES:
         try:

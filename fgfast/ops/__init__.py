@@ -1,7 +1,10 @@
-"""Image operations, done by the native engine where it is installed, else by the NumPy reference.
+"""Image operations: this face describes each op, checks its arguments, and calls the implementation.
 
-Both give the same bytes. `engine()` says which one works; FGFAST_OPS=native or =reference forces one. Attention is here
-as well, for processors where the native engine has it faster than any library: see `attends`.
+There are two, which give the same bytes (attention: the same to rounding): the native ops in C++ (fgfast.ops.native)
+and the NumPy reference (fgfast.ops.reference), which works where the native ops are not installed. `implementation()`
+names the one that works; FGFAST_OPS=native or FGFAST_OPS=reference forces one.
+
+Every op raises TypeError or ValueError where an argument has another type, dtype, shape or range than described here.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgfast.errors import UnknownNameError, UsageError
+from fgfast.ops import checks, reference
 from fgfast.ops.reference import Window
 from fgfast.ops.reference_masks import Masks
 from fgfast.records import Bool, Float32, UInt8
@@ -25,7 +29,7 @@ __all__ = [
     "attends",
     "attention",
     "composite",
-    "engine",
+    "implementation",
     "mask_post",
     "nms",
     "resize",
@@ -33,17 +37,13 @@ __all__ = [
     "rle_encode",
 ]
 
-EngineName = Literal["native", "reference"]
+ImplementationName = Literal["native", "reference"]
+Int64 = NDArray[np.int64]
 
 
-class _Engine(Protocol):
+class _Implementation(Protocol):
     def composite(
-        self,
-        pixels: UInt8,
-        bits: Bool,
-        background: UInt8 | None,
-        window: Window | None = None,
-        alpha: bool = False,
+        self, pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None = None, alpha: bool = False
     ) -> UInt8: ...
 
     def rle_encode(self, bits: Bool) -> bytes: ...
@@ -56,7 +56,7 @@ class _Engine(Protocol):
         k: Float32,
         v: Float32,
         rel_pos: tuple[Float32, Float32],
-        token_at: NDArray[np.int64],
+        token_at: Int64,
         padding: tuple[Float32, Float32],
         threads: int = 1,
     ) -> Float32: ...
@@ -66,56 +66,76 @@ class _Engine(Protocol):
     ) -> Masks: ...
 
     def nms(
-        self,
-        boxes: Float32,
-        scores: Float32,
-        threshold: float,
-        limit: int,
-        classes: NDArray[np.int64] | None = None,
-    ) -> NDArray[np.int64]: ...
+        self, boxes: Float32, scores: Float32, threshold: float, limit: int, classes: Int64 | None = None
+    ) -> Int64: ...
 
     def resize(self, pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8: ...
 
 
-def engine() -> EngineName:
-    """Which engine does the work in this process. It is printed and stands in run.json."""
+def implementation() -> ImplementationName:
+    """The name of the implementation that works in this process; it is printed and stands in run.json."""
     return _resolve()[0]
 
 
 def composite(
     pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None = None, alpha: bool = False
 ) -> UInt8:
-    """Cut the subject out, crop it, put it on a background; see fgfast.ops.reference.composite.
+    """Cut the subject out of an image, crop it, and put it on a background.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
         bits: (H, W) bool; True is subject.
-        background: (3,) uint8 colour or (h, w, 3) uint8 image of the window's size; ignored with alpha.
-        window: x0 y0 x1 y1 in whole pixels of the image; may reach outside it.
-        alpha: RGBA, all zeros where there is no subject.
+        background: (3,) uint8 colour or (h, w, 3) uint8 image of the window's size. With alpha it is ignored and may
+            be None.
+        window: x0 y0 x1 y1 of what to write, in whole pixels of the image; outside the image there is only background.
+            None takes the whole image.
+        alpha: write RGBA instead: alpha is 255 on the subject; elsewhere alpha and colour are 0, so that the
+            background is really gone, not hidden.
 
     Returns:
-        (h, w, 3) uint8, or (h, w, 4) with alpha.
+        (h, w, 3) uint8 RGB, or (h, w, 4) uint8 RGBA with alpha.
     """
+    window = checks.check_composite(pixels, bits, background, window, alpha)
     return _resolve()[1].composite(pixels, bits, background, window, alpha)
 
 
 def rle_encode(bits: Bool) -> bytes:
-    """The mask (H, W) bool as COCO run-length string; see fgfast.ops.reference.rle_encode."""
+    """Encode a mask as a COCO run-length string, byte for byte as pycocotools does.
+
+    Args:
+        bits: (H, W) bool. A mask without pixels is b"0": one run of no zeros.
+
+    Returns:
+        The compressed runs of 0s and 1s in turn, 0s first, down the columns.
+    """
+    checks.check_bits(bits)
     return _resolve()[1].rle_encode(bits)
 
 
 def rle_decode(counts: bytes, height: int, width: int) -> Bool:
-    """The (height, width) bool mask of a COCO run-length string; see fgfast.ops.reference.rle_decode."""
+    """Decode a COCO run-length string.
+
+    Args:
+        counts: the compressed runs, from any source.
+        height: rows of the mask.
+        width: columns of the mask.
+
+    Returns:
+        (height, width) bool, C-contiguous.
+
+    Raises:
+        ValueError: the string is damaged, or belongs to a mask of another size.
+    """
+    checks.check_counts(counts, height, width)
     return _resolve()[1].rle_decode(counts, height, width)
 
 
 def attends(size: int) -> bool:
-    """Whether `attention` with heads of `size` is done by a native op here, made for this processor.
+    """Whether a native `attention` for heads of `size` is installed and fits this processor.
 
-    Where not, PyTorch is the faster way of computing it, and the NumPy reference only there to compare with.
+    Where there is none, PyTorch is the faster way to compute attention; the NumPy reference is only compared with.
     """
-    if engine() != "native":
+    if implementation() != "native":
         return False
     from fgfast.ops import native
 
@@ -127,37 +147,91 @@ def attention(
     k: Float32,
     v: Float32,
     rel_pos: tuple[Float32, Float32],
-    token_at: NDArray[np.int64],
+    token_at: Int64,
     padding: tuple[Float32, Float32],
     threads: int = 1,
 ) -> Float32:
-    """Attention (B, T, H, D) within square windows, with relative positions; see fgfast.ops.reference.attention."""
-    return _resolve()[1].attention(q, k, v, rel_pos, token_at, padding, threads)
+    """Compute attention within square windows of S x S places, with decomposed relative positions, as SAM has it.
+
+    Args:
+        q: (B, T, H, D) float32, queries of B images with T tokens and H heads, unscaled.
+        k: (B, T, H, D) float32, keys.
+        v: (B, T, H, D) float32, values.
+        rel_pos: for rows and for columns, (2S - 1, D) float32: row "query's - key's + S - 1" is what the query is
+            multiplied with for this distance.
+        token_at: (W, S * S) int64, the token at each place of each window, by rows; T means padding, which is a key
+            but not a query. Every token has exactly one place.
+        padding: key and value at places without a token, (H, D) float32 each.
+        threads: at most this many work; the reference uses one.
+
+    Returns:
+        (B, T, H, D) float32: softmax(q.k / sqrt(D) + q.rel_pos_h + q.rel_pos_w) v over the places of a window.
+    """
+    checks.check_attention(q, k, v, rel_pos, token_at, padding, threads)
+    name, functions = _resolve()
+    if name == "native" and not attends(q.shape[3]):
+        raise ValueError(f"attention needs AVX-512 and heads of a multiple of 16, not {q.shape[3]}: ask ops.attends")
+    return functions.attention(q, k, v, rel_pos, token_at, padding, threads)
 
 
 def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1) -> Masks:
-    """SAM's logits (N, M, s, s) as masks of `size` (H, W), and facts about them; see fgfast.ops.reference.mask_post."""
+    """Turn SAM's logits into masks at full size, by SAM's own two bilinear steps, and measure each mask.
+
+    The logits are enlarged to the square, cut to the resized image, and resized to the stored size; both steps work
+    without antialiasing (align_corners=False).
+
+    Args:
+        logits: (N, M, s, s) float32 over the square.
+        size: (H, W) of the stored image, in pixels.
+        resized: (h, w) of the resized image, the square's upper left part, in pixels.
+        side: of the square, in pixels.
+        threads: at most this many work; the reference uses one.
+    """
+    checks.check_mask_post(logits, size, resized, side, threads)
     return _resolve()[1].mask_post(logits, size, resized, side, threads)
 
 
-def nms(
-    boxes: Float32, scores: Float32, threshold: float, limit: int, classes: NDArray[np.int64] | None = None
-) -> NDArray[np.int64]:
-    """Which of the boxes (N, 4) survive greedy suppression, best first: (K,); see fgfast.ops.reference.nms."""
+def nms(boxes: Float32, scores: Float32, threshold: float, limit: int, classes: Int64 | None = None) -> Int64:
+    """Suppress boxes greedily, best score first, until `limit` boxes are kept.
+
+    Args:
+        boxes: (N, 4) float32, x0 y0 x1 y1, any unit.
+        scores: (N,) float32; of equal scores the earlier comes first, NaN before all.
+        threshold: a box is suppressed by a kept one of its class with an IoU above this; all in float32, each
+            operation rounded, as PyTorch computes it. The IoU of two empty boxes, NaN, is not above anything.
+        limit: most boxes to keep.
+        classes: (N,) int64; boxes of different classes do not meet. None: all are of one class.
+
+    Returns:
+        (K,) int64, K <= limit, the kept boxes in descending order of score.
+    """
+    checks.check_nms(boxes, scores, limit, classes)
     return _resolve()[1].nms(boxes, scores, threshold, limit, classes)
 
 
 def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8:
-    """An image (H, W, 3) resized to (h, w) as by Pillow's BILINEAR; see fgfast.ops.reference.resize."""
+    """Resize an image as the installed Pillow does with BILINEAR, which averages where it shrinks.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        size: (h, w) in pixels, at least 1 and at most 2**20 each.
+        out: (h, w, 3) uint8 to write into, perhaps a part of a larger image, its pixels side by side in memory; it
+            shares none with `pixels`. None makes a new one.
+        threads: at most this many work; the reference uses one.
+
+    Returns:
+        (h, w, 3) uint8: `out`, or the new one.
+    """
+    checks.check_resize(pixels, size, out, threads)
     return _resolve()[1].resize(pixels, size, out, threads)
 
 
 @cache
-def _resolve() -> tuple[EngineName, _Engine]:
-    """Choose the engine at the first call. An absent module means the reference; a broken one is an error."""
+def _resolve() -> tuple[ImplementationName, _Implementation]:
+    """Choose the implementation at the first call. An absent module means the reference; a broken one is an error."""
     wanted = os.environ.get("FGFAST_OPS", "")
     if wanted not in ("", "native", "reference"):
-        raise UnknownNameError("ops engine (FGFAST_OPS)", wanted, ("native", "reference"))
+        raise UnknownNameError("implementation of the ops (FGFAST_OPS)", wanted, ("native", "reference"))
     if wanted != "reference" and find_spec("fgfast._native"):
         from fgfast.ops import native
 
@@ -167,6 +241,4 @@ def _resolve() -> tuple[EngineName, _Engine]:
             "FGFAST_OPS=native, but fgfast._native is not installed: install a C++17 compiler and reinstall "
             "fgfast, or set FGFAST_OPS=reference"
         )
-    from fgfast.ops import reference
-
     return "reference", reference

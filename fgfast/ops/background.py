@@ -1,4 +1,4 @@
-"""What is put behind the subject where it is per image. All arrays are uint8 RGB, (H, W, 3)."""
+"""Backgrounds that are made from each image. All images are uint8 RGB, (H, W, 3)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from fgfast.records import Bool, UInt8
 
-# Standard deviation of the blur as a fraction of the image's longer side: shapes go, colours stay.
+# Standard deviation of the blur as a fraction of the image's longer side: shapes vanish, colours stay.
 _BLUR_SIGMA = 0.04
-# The blur is computed on an image whose longer side is at most this; a blur keeps no detail that needs more.
+# Pixels of the longer side at which the blur is computed; a blur keeps no detail that needs more.
 _BLUR_SIDE = 256
 
 
 def blurred_background(pixels: UInt8, bits: Bool) -> UInt8:
-    """The background alone, blurred: the subject's colours do not leak into it.
+    """Blur the background alone, so that the subject's colours do not leak into it.
 
     Normalised convolution (Knutsson and Westin 1993): blur(background * weight) / blur(weight), weight 0 on the
     subject.
@@ -21,6 +21,9 @@ def blurred_background(pixels: UInt8, bits: Bool) -> UInt8:
     Args:
         pixels: (H, W, 3) uint8.
         bits: (H, W) bool, True is subject.
+
+    Returns:
+        (H, W, 3) uint8.
     """
     import cv2
 
@@ -39,7 +42,7 @@ def blurred_background(pixels: UInt8, bits: Bool) -> UInt8:
 
 
 def extended_view(image: UInt8, window: tuple[int, int, int, int]) -> UInt8:
-    """The window x0 y0 x1 y1 of an image, (y1 - y0, x1 - x0, 3); outside the image its nearest edge pixel."""
+    """Cut the window x0 y0 x1 y1 out of an image: (y1 - y0, x1 - x0, 3), outside the image its nearest edge pixel."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = window
     if window == (0, 0, width, height):

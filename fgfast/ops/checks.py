@@ -1,14 +1,155 @@
-"""What every operation asks of its arguments first."""
+"""What each op asks of its arguments. The face (fgfast.ops) checks them once; the implementations behind it do not.
+
+Each function raises TypeError or ValueError that names the argument, its value and what would be allowed. The bindings
+in engine/ bound every access to memory by themselves and do not rely on this file.
+"""
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from fgfast.ops.reference import Window
+from fgfast.records import Bool, Float32, UInt8
+
+MAX_SIDE = 2**31 - 1
+"""Largest coordinate of a window and side of a mask; the native ops take 32-bit ones."""
+MAX_THREADS = 2**31 - 1
+MAX_LOGITS_SIDE = 2**24
+"""Longest side in pixels for `mask_post`: its positions are float32, which holds whole numbers up to here."""
+MAX_RESIZED_SIDE = 2**20
+"""Longest side in pixels that the native `resize` takes."""
 
 
-def check_array(name: str, array: Any, dtype: type[np.generic], dimensions: int | None) -> None:
-    """Raise TypeError or ValueError unless `array` is a NumPy array of this dtype and number of dimensions."""
+def check_composite(pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None, alpha: bool) -> Window:
+    """Check the arguments of `composite`; return the window as ints, the whole image where it is None."""
+    _array("pixels", pixels, np.uint8, 3)
+    if pixels.shape[2] != 3:
+        raise ValueError(f"pixels must have shape (H, W, 3), not {pixels.shape}")
+    check_bits(bits)
+    if bits.shape != pixels.shape[:2]:
+        raise ValueError(f"bits must have the image's shape {pixels.shape[:2]}, not {bits.shape}")
+    x0, y0, x1, y1 = window = _window(window, pixels)
+    if not alpha:
+        _array("background", background, np.uint8, None)
+        wanted = (y1 - y0, x1 - x0, 3)
+        if background is not None and background.shape not in ((3,), wanted):
+            raise ValueError(f"background must have shape (3,) or {wanted}, the window's, not {background.shape}")
+    return window
+
+
+def check_bits(bits: Bool) -> None:
+    """Check the mask that `rle_encode` takes."""
+    _array("bits", bits, np.bool_, 2)
+
+
+def check_counts(counts: bytes, height: int, width: int) -> None:
+    """Check the types and sizes that `rle_decode` takes; what is in the string is checked where it is read."""
+    if not isinstance(counts, bytes):
+        raise TypeError(f"counts must be bytes, not {type(counts).__name__}")
+    for name, value in (("height", height), ("width", width)):
+        _range(name, value, 0, MAX_SIDE)
+
+
+def check_attention(
+    q: Float32,
+    k: Float32,
+    v: Float32,
+    rel_pos: tuple[Float32, Float32],
+    token_at: NDArray[np.int64],
+    padding: tuple[Float32, Float32],
+    threads: int,
+) -> None:
+    """Check the arguments of `attention`."""
+    for name, array in (("q", q), ("k", k), ("v", v)):
+        _array(name, array, np.float32, 4)
+        if array.shape != q.shape:
+            raise ValueError(f"{name} must have q's shape {q.shape}, not {array.shape}")
+    _array("token_at", token_at, np.int64, 2)
+    _, tokens, heads, size = q.shape
+    side = math.isqrt(token_at.shape[1])
+    if side == 0 or side * side != token_at.shape[1]:
+        raise ValueError(f"token_at must have shape (W, S * S), not {token_at.shape}")
+    wanted = {"rel_pos": (rel_pos, (2 * side - 1, size)), "padding": (padding, (heads, size))}
+    for name, (arrays, shape) in wanted.items():
+        for array in arrays:
+            _array(name, array, np.float32, None)
+            if array.shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
+    if token_at.size and not 0 <= token_at.min() <= token_at.max() <= tokens:
+        raise ValueError(f"token_at must be 0 to {tokens}, not {token_at.min()} to {token_at.max()}")
+    if (np.bincount(token_at.ravel(), minlength=tokens + 1)[:tokens] != 1).any():
+        raise ValueError("token_at must hold every token exactly once")
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+
+
+def check_mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int) -> None:
+    """Check the arguments of `mask_post`."""
+    _array("logits", logits, np.float32, 4)
+    if logits.shape[2] != logits.shape[3] or logits.shape[2] < 1:
+        raise ValueError(f"logits must have shape (N, M, s, s), not {logits.shape}")
+    _range("side", side, 1, MAX_LOGITS_SIDE)
+    for name, lengths, most in (("size", size, MAX_LOGITS_SIDE), ("resized", resized, side)):
+        if len(lengths) != 2:
+            raise ValueError(f"{name} must be (height, width), not {lengths!r}")
+        for length in lengths:
+            _range(f"{name} {tuple(lengths)}", length, 1, most)
+    _range("threads", threads, 1, MAX_THREADS)
+
+
+def check_nms(boxes: Float32, scores: Float32, limit: int, classes: NDArray[np.int64] | None) -> None:
+    """Check the arguments of `nms`."""
+    _array("boxes", boxes, np.float32, 2)
+    if boxes.shape[1] != 4:
+        raise ValueError(f"boxes must have shape (N, 4), not {boxes.shape}")
+    columns = [("scores", scores, np.float32)] + ([] if classes is None else [("classes", classes, np.int64)])
+    for name, column, dtype in columns:
+        _array(name, column, dtype, 1)
+        if len(column) != len(boxes):
+            raise ValueError(f"{name} must have shape {boxes.shape[:1]}, one per box, not {column.shape}")
+    _range("limit", limit, 0, 2**63 - 1)
+
+
+def check_resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None, threads: int) -> None:
+    """Check the arguments of `resize`."""
+    _array("pixels", pixels, np.uint8, 3)
+    if pixels.shape[2] != 3:
+        raise ValueError(f"pixels must have shape (H, W, 3), not {pixels.shape}")
+    if len(size) != 2:
+        raise ValueError(f"size must be (height, width), not {size!r}")
+    for name, length in (("height", pixels.shape[0]), ("width", pixels.shape[1]), *zip(("h", "w"), size, strict=True)):
+        _range(f"{name} of {'pixels' if len(name) > 1 else 'size'}", length, 1, MAX_RESIZED_SIDE)
+    _range("threads", threads, 1, MAX_THREADS)
+    if out is None:
+        return
+    _array("out", out, np.uint8, 3)
+    if out.shape != (*size, 3):
+        raise ValueError(f"out must have shape {(*size, 3)}, not {out.shape}")
+    if out.strides[1:] != (3, 1) or out.strides[0] < 3 * size[1]:
+        raise ValueError(f"out must have its pixels side by side, strides (.., 3, 1), not {out.strides}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writeable")
+
+
+def _window(window: Window | None, pixels: UInt8) -> Window:
+    if window is None:
+        return 0, 0, pixels.shape[1], pixels.shape[0]
+    try:
+        x0, y0, x1, y1 = (operator.index(value) for value in window)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"window must be four integers x0 y0 x1 y1, not {window!r}") from error
+    if not (-MAX_SIDE <= x0 <= x1 <= MAX_SIDE and -MAX_SIDE <= y0 <= y1 <= MAX_SIDE):
+        raise ValueError(f"window must have x0 <= x1 and y0 <= y1, all within ±{MAX_SIDE}, not {(x0, y0, x1, y1)}")
+    return x0, y0, x1, y1
+
+
+def _array(name: str, array: Any, dtype: type[np.generic], dimensions: int | None) -> None:
+    """Raise unless `array` is a NumPy array of this dtype and number of dimensions."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, not {type(array).__name__}")
     if array.dtype != dtype:
@@ -17,8 +158,8 @@ def check_array(name: str, array: Any, dtype: type[np.generic], dimensions: int 
         raise ValueError(f"{name} must have {dimensions} dimensions, not shape {array.shape}")
 
 
-def check_range(name: str, value: Any, least: int, most: int) -> None:
-    """Raise TypeError or ValueError unless `value` is an int in `least` to `most`."""
+def _range(name: str, value: Any, least: int, most: int) -> None:
+    """Raise unless `value` is an int from `least` to `most`."""
     if not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if not least <= value <= most:

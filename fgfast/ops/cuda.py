@@ -1,9 +1,9 @@
-"""The operations on a GPU: thin faces over fgfast._native for arrays that already lie there.
+"""The ops on a GPU, for arrays that already lie there: thin wrappers of fgfast._native.
 
-They take whatever speaks DLPack (PyTorch, CuPy), row-major and all on one device, and write into arrays that the caller
-has made. Nothing is copied, nothing waits: the work goes into `stream`, a cudaStream_t as a number (0: the default
-one), and what it reads and writes must live until it has been done there. The native module checks shapes, dtypes and
-devices. Results are those of fgfast.ops.reference, to the bit.
+They take arrays of any library with DLPack (PyTorch, CuPy), row-major and all on one device, and write into arrays that
+the caller has made. Nothing is copied and nothing waits: the work is queued on `stream`, a cudaStream_t as a number
+(0 is the default stream), and the arrays must live until it is done. The native module checks shapes, dtypes and
+devices. Results are those of fgfast.ops, to the bit.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-# An array on a GPU, of any library. Not Protocol: what nanobind asks of it is its own affair.
+# An array on a GPU, of any library; nanobind decides what it accepts.
 DeviceArray = Any
 
 
 def available() -> bool:
-    """Whether fgfast._native is there and was built with CUDA (FGFAST_CUDA in CMakeLists.txt); asks for no GPU."""
+    """Whether fgfast._native is installed and was built with CUDA (FGFAST_CUDA in CMakeLists.txt), GPU or not."""
     if not find_spec("fgfast._native"):
         return False
     from fgfast import _native
@@ -27,7 +27,7 @@ def available() -> bool:
 def mask_post(
     logits: DeviceArray, resized: tuple[int, int], side: int, bits: DeviceArray, facts: DeviceArray, stream: int = 0
 ) -> None:
-    """As fgfast.ops.reference.mask_post.
+    """Turn logits into masks and facts, as fgfast.ops.mask_post does.
 
     Args:
         logits: (N, s, s) float32 over the square.
@@ -40,7 +40,7 @@ def mask_post(
     Raises:
         ValueError: sizes or devices do not fit, or the module was built without CUDA.
         TypeError: an argument is not such an array.
-        RuntimeError: CUDA's own error.
+        RuntimeError: CUDA reports an error.
     """
     from fgfast import _native
 
@@ -57,20 +57,20 @@ def nms(
     kept_count: DeviceArray,
     stream: int = 0,
 ) -> None:
-    """As fgfast.ops.reference.nms, given the order.
+    """Suppress boxes as fgfast.ops.nms does, in an order that is given.
 
     Args:
         boxes: (N, 4) float32, x0 y0 x1 y1, any unit; N at most 393216.
         order: (N,) int64, each box once, best first.
-        classes: (N,) int64; all the same: boxes are of one class.
+        classes: (N,) int64; boxes of different classes do not suppress each other.
         threshold: IoU above which a kept box suppresses another of its class.
         workspace: (N, (N + 63) // 64) int64, of any content.
         kept: (K,) int64, written: the kept boxes, best first; K is the limit, at most N.
-        kept_count: (1,) int64, written: how many they are.
+        kept_count: (1,) int64, written: the number of kept boxes.
         stream: a cudaStream_t.
 
     Raises:
-        As mask_post.
+        The errors of mask_post.
     """
     from fgfast import _native
 
@@ -85,18 +85,18 @@ def composite(
     out: DeviceArray,
     stream: int = 0,
 ) -> None:
-    """As fgfast.ops.reference.composite.
+    """Put the subject on a background, as fgfast.ops.composite does.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
         bits: (H, W) bool; True is subject.
-        background: (1, w, 3) uint8, one row for all, or (h, w, 3); None: RGBA.
+        background: (1, w, 3) uint8, one row for all rows, or (h, w, 3); None makes RGBA.
         corner: x0 y0 of the window, in pixels of the image; its size is that of `out`.
         out: (h, w, 3) uint8, or (h, w, 4) without background, written.
         stream: a cudaStream_t.
 
     Raises:
-        As mask_post.
+        The errors of mask_post.
     """
     from fgfast import _native
 

@@ -1,4 +1,4 @@
-"""Reasons to doubt a mask. A flag refuses nothing: the image is written, and a person looks at it."""
+"""Reasons to doubt a mask. A flag rejects nothing: the image is written, and a person looks at it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import numpy as np
 from fgfast.ops.geometry import box_area, clip_box, mask_box
 from fgfast.records import Bool, Float32, Size
 
-# Limits of doubt. They follow from the geometry said beside them, not from measurements on data sets.
+# The limits of doubt follow from the geometry that is given with each, not from measurements on data sets.
 
 EMPTY_BELOW = 0.01
-"""Subject pixels as a fraction of the box: as much as a line across it, a hundredth of it wide."""
+"""Subject pixels as a fraction of the box: as many as a line across it has that is a hundredth of it wide."""
 FULL_FROM = 0.95
 """Subject pixels as a fraction of the image: no room is left for a background."""
 FULL_BOX_BELOW = 0.9
-"""Box as a fraction of the image. A larger one says itself that the subject fills the image."""
+"""Box as a fraction of the image. A larger box itself indicates that the subject fills the image."""
 HUGS_FROM = 0.95
 """Subject pixels inside the box, as a fraction of it. An ellipse covers pi/4; only rectangles reach 0.95."""
 CORNER_SIDE = 0.05
 """Side of the four square corners looked at, as a fraction of the box's shorter side. Subjects shaped like a
 rectangle are rounded: a radius of a tenth of that side leaves these corners two thirds empty."""
 CORNER_FROM = 0.5
-"""Filled fraction from which a corner counts; all four must. Upsampling rounds true corners a little."""
+"""Filled fraction from which a corner counts; all four must count. Upsampling rounds true corners a little."""
 FRAGMENTS_BELOW = 0.5
 """Largest piece as a fraction of the mask: below a half, no piece is the subject."""
 LEAVES_FROM = 0.25
@@ -29,7 +29,7 @@ LEAVES_FROM = 0.25
 
 
 def flags(bits: Bool, box: Float32, banner_rows: int = 0) -> tuple[str, ...]:
-    """Why a person should look at this mask; empty where nothing speaks against it.
+    """The reasons why a person should look at this mask; empty for a mask without doubt.
 
     Args:
         bits: (H, W) bool at the size of the stored image; True is subject.

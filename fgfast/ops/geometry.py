@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fgfast.records import Bool, Float32, Size
 
 FLOAT_NOISE = 1e-3
-"""Pixels by which an edge may miss a whole number and still count as it: 0.07 * 100 is
+"""Pixels by which an edge may miss a whole number and still count as one: 0.07 * 100 is
 7.000000000000001."""
 
 
@@ -23,7 +23,7 @@ def clip_box(box: Float32, size: Size) -> Float32:
 
 
 def box_area(boxes: Float32) -> NDArray[Any]:
-    """Square pixels of boxes: (4,) -> scalar, (N, 4) -> (N,). Boxes turned inside out have none."""
+    """Areas in square pixels: (4,) -> scalar, (N, 4) -> (N,). Boxes turned inside out have none."""
     sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     area: NDArray[Any] = sides[..., 0] * sides[..., 1]
     return area
@@ -57,8 +57,8 @@ def crop_window(
     Args:
         box: (4,) float32, pixels of the stored image.
         size: of the image, in pixels.
-        mode: "box" stays inside the image. "square" has the padded box's longer side, keeps it in the
-            middle, is moved to stay inside the image, and reaches out only where the image is too small.
+        mode: "box" stays inside the image. "square" is as wide and high as the padded box's longer side; it keeps the
+            box in the middle, is moved to stay inside the image, and reaches out only where the image is too small.
         pad: added on each side, as a fraction of the box's longer side.
 
     Returns:
@@ -91,6 +91,6 @@ def _whole(low: float, high: float, length: int) -> tuple[int, int]:
 
 
 def _slide(twice_centre: int, side: int, length: int) -> int:
-    """Where an interval of `side` pixels begins: centred, then moved into [0, length], or around it."""
+    """The start of an interval of `side` pixels: centred, then moved into [0, length], or around it."""
     room = length - side
     return min(max((twice_centre - side) // 2, min(room, 0)), max(room, 0))

@@ -1,15 +1,19 @@
-"""The operations in C++: a thin face over fgfast._native. The contracts: fgfast.ops.reference."""
+"""The ops in C++, from fgfast._native: what `fgfast.ops` calls, on arguments that it has checked.
+
+Nothing here checks an argument. The bindings in engine/ check everything that memory safety needs.
+"""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgfast import _native
-from fgfast.ops.reference import Window, check_attention, check_bits, check_composite, check_counts
-from fgfast.ops.reference_boxes import check_nms
-from fgfast.ops.reference_masks import Masks, check_mask_post, summarise
-from fgfast.ops.reference_resize import check_resize, down_first
+from fgfast.ops.reference import Window
+from fgfast.ops.reference_masks import Masks, summarise
+from fgfast.ops.reference_resize import down_first
 from fgfast.records import Bool, Float32, UInt8
 
 
@@ -27,12 +31,9 @@ def attention(
     padding: tuple[Float32, Float32],
     threads: int = 1,
 ) -> Float32:
-    """As fgfast.ops.reference.attention, to rounding; only where `attends`."""
-    side = check_attention(q, k, v, rel_pos, token_at, padding, threads)
-    if not attends(q.shape[3]):
-        raise ValueError(f"attention needs AVX-512 and heads of a multiple of 16, not {q.shape[3]}: ask ops.attends")
+    """Compute fgfast.ops.attention for heads that `attends`."""
     q, k, v, rel_pos_h, rel_pos_w, no_key, no_value = map(np.ascontiguousarray, (q, k, v, *rel_pos, *padding))
-    out = np.empty(q.shape, np.float32)
+    side, out = math.isqrt(token_at.shape[1]), np.empty(q.shape, np.float32)
     at = np.ascontiguousarray(token_at)
     _native.attend(q, k, v, rel_pos_h, rel_pos_w, at, no_key, no_value, side, threads, out)
     return out
@@ -41,8 +42,8 @@ def attention(
 def composite(
     pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None = None, alpha: bool = False
 ) -> UInt8:
-    """As fgfast.ops.reference.composite."""
-    x0, y0, x1, y1 = check_composite(pixels, bits, background, window, alpha)
+    """Compute fgfast.ops.composite."""
+    x0, y0, x1, y1 = window or (0, 0, pixels.shape[1], pixels.shape[0])
     pixels, bits = np.ascontiguousarray(pixels), np.ascontiguousarray(bits)
     out = np.empty((y1 - y0, x1 - x0, 4 if alpha else 3), np.uint8)
     if alpha or background is None:
@@ -55,20 +56,17 @@ def composite(
 
 
 def rle_encode(bits: Bool) -> bytes:
-    """As fgfast.ops.reference.rle_encode."""
-    check_bits(bits)
+    """Compute fgfast.ops.rle_encode."""
     return _native.rle_encode(np.ascontiguousarray(bits))
 
 
 def rle_decode(counts: bytes, height: int, width: int) -> Bool:
-    """As fgfast.ops.reference.rle_decode."""
-    check_counts(counts, height, width)
+    """Compute fgfast.ops.rle_decode."""
     return _native.rle_decode(counts, height, width)
 
 
 def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1) -> Masks:
-    """As fgfast.ops.reference.mask_post."""
-    check_mask_post(logits, size, resized, side, threads)
+    """Compute fgfast.ops.mask_post."""
     count, masks, low, _ = logits.shape
     bits = np.empty((count * masks, *size), np.bool_)
     facts = np.empty((count * masks, 7), np.int64)
@@ -80,14 +78,13 @@ def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], 
 def nms(
     boxes: Float32, scores: Float32, threshold: float, limit: int, classes: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """As fgfast.ops.reference.nms."""
-    check_nms(boxes, scores, limit, classes)
+    """Compute fgfast.ops.nms."""
     groups = None if classes is None else np.ascontiguousarray(classes)
     return _native.nms(np.ascontiguousarray(boxes), np.ascontiguousarray(scores), groups, threshold, limit)
 
 
 def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8:
-    """As fgfast.ops.reference.resize."""
-    out = check_resize(pixels, size, out, threads)
+    """Compute fgfast.ops.resize."""
+    out = np.empty((*size, 3), np.uint8) if out is None else out
     _native.resize(np.ascontiguousarray(pixels), out, down_first(pixels.shape[:2], size), threads)
     return out

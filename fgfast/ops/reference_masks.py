@@ -1,4 +1,4 @@
-"""`mask_post` in NumPy: SAM's low-resolution logits to masks of the stored image's size, and facts about each."""
+"""`mask_post` in NumPy: masks of the stored image's size from SAM's low-resolution logits, and facts about each."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fgfast.ops.checks import check_array, check_range
 from fgfast.records import Bool, Float32
 
-MAX_LENGTH = 2**24
-"""Longest side in pixels: positions are float32, which knows whole numbers up to here."""
 STABILITY_OFFSET = np.float32(1)
 """segment-anything, automatic_mask_generator.py: stability_score_offset, in logits."""
 
@@ -37,25 +34,13 @@ class Masks(NamedTuple):
 
 
 def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1) -> Masks:
-    """Masks at full size from SAM's logits, by the reference's two bilinear steps.
+    """Compute fgfast.ops.mask_post, on one thread.
 
-    To the square, cut to the resized image, to the stored size; both without antialiasing (align_corners=False). The
-    logits in between and at full size are, to the bit, those of PyTorch's CPU kernel for contiguous tensors
+    The logits in between and at full size are, to the bit, those of PyTorch's CPU kernel for contiguous tensors
     (ATen/native/cpu/UpSampleKernel.cpp, upsample_generic_Nd_kernel_impl) in its builds for x86 with AVX2 or AVX-512.
     PyTorch itself rounds otherwise, in the last bits, where it takes another kernel: images whose height and width
     are at most 128 together; M = 3 on one thread; ATEN_CPU_CAPABILITY=default; ARM; a GPU.
-
-    Args:
-        logits: (N, M, s, s) float32 over the square.
-        size: (H, W) of the stored image, in pixels.
-        resized: (h, w) of the resized image, the square's upper left part, in pixels.
-        side: of the square, in pixels.
-        threads: to work with at most; the reference has one.
-
-    Raises:
-        TypeError, ValueError: an argument is not of that kind.
     """
-    check_mask_post(logits, size, resized, side, threads)
     count, masks, low, _ = logits.shape
     flat = logits.reshape(-1, low, low)
     bits = np.empty((len(flat), *size), np.bool_)
@@ -70,7 +55,7 @@ def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], 
 
 
 def summarise(bits: Bool, facts: Int64, shape: tuple[int, int]) -> Masks:
-    """Masks from what engines compute.
+    """Masks from what both implementations compute.
 
     Args:
         bits: (N * M, H, W) bool.
@@ -91,20 +76,6 @@ def summarise(bits: Bool, facts: Int64, shape: tuple[int, int]) -> Masks:
         stability.reshape(shape),
         borders.reshape(*shape, 4),
     )
-
-
-def check_mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int) -> None:
-    """Raise TypeError or ValueError unless these are arguments of `mask_post`."""
-    check_array("logits", logits, np.float32, 4)
-    if logits.shape[2] != logits.shape[3] or logits.shape[2] < 1:
-        raise ValueError(f"logits must have shape (N, M, s, s), not {logits.shape}")
-    check_range("side", side, 1, MAX_LENGTH)
-    for name, lengths, most in (("size", size, MAX_LENGTH), ("resized", resized, side)):
-        if len(lengths) != 2:
-            raise ValueError(f"{name} must be (height, width), not {lengths!r}")
-        for length in lengths:
-            check_range(f"{name} {tuple(lengths)}", length, 1, most)
-    check_range("threads", threads, 1, 2**31 - 1)
 
 
 def _resize(logits: Float32, size: tuple[int, int]) -> Float32:
@@ -129,7 +100,7 @@ def _taps(length: int, out: int) -> tuple[Int64, Int64, Float32, Float32]:
 
 
 def _mix(first: Float32, first_weight: Float32, second: Float32, second_weight: Float32) -> Float32:
-    """Two products summed as the compiler does it for PyTorch: the second one rounded, the first one not."""
+    """Sum two products as the compiler does it for PyTorch: the second product is rounded, the first is not."""
     return _fused(first, first_weight, second * second_weight)
 
 

@@ -1,6 +1,6 @@
-"""Boxes and areas of masks from their run-length strings: many masks at once, and without a pixel.
+"""Boxes and areas of masks from their run-length strings, many masks at once, without decoding a pixel.
 
-What a mask costs depends on its runs, one or two for each column of the subject, not on the image's size.
+The cost of a mask depends on its runs, one or two per column of the subject, and not on the image's size.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from fgfast.records import Size
 
 Ints = NDArray[np.int64]
 
-# A digit has five bits; a sixth says that more follow; the highest bit of the last digit is the sign
+# A digit has five bits; a sixth bit marks that more digits follow; the highest bit of the last digit is the sign
 # (cocodataset/cocoapi, common/maskApi.c).
 _BITS, _MORE, _LOW, _SIGN = 5, 32, 31, 16
-# Strings are laid out as rows of one length: no more than so many bytes of them at once, so that one mask of dust among
-# many does not fill the memory. The arrays then stay in the processor's cache.
+# Strings are laid out as rows of one length, at most so many bytes at once, so that one mask of dust among many does
+# not fill the memory. The arrays then stay in the processor's cache.
 _MOST_PADDED = 1 << 16
 
 
 def boxes_and_areas(counts: Sequence[bytes], sizes: Sequence[Size]) -> tuple[Ints, Ints]:
-    """Tight boxes and areas of N masks, as `mask_box` and counting tell them of the decoded ones.
+    """Tight boxes and areas of N masks, equal to those of the decoded masks.
 
     Args:
         counts: N COCO run-length strings.
@@ -89,7 +89,7 @@ def _runs(counts: Sequence[bytes]) -> Ints:
 
 
 def _numbers(counts: Sequence[bytes]) -> tuple[Ints, Ints]:
-    """The numbers of all strings one after the other, and where each string's begin."""
+    """The numbers of all strings, one string after the other, and where each string's numbers begin."""
     lengths = np.array([len(text) for text in counts])
     digits = np.frombuffer(b"".join(counts), np.uint8)
     if not lengths.all() or digits.min() < FIRST_CHARACTER or digits.max() > LAST_CHARACTER:

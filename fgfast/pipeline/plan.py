@@ -127,8 +127,8 @@ def names(keys: list[str], format: str, keep_names: bool) -> tuple[dict[str, str
 def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[Settings, list[str]]:
     """Replace "auto" by a method; say why, and what else is worth knowing, in a sentence each."""
     settings, reasons = choose(dataset, settings, measure)
-    engine = ops.engine()
-    reasons.append(f"ops {engine}: {'the native engine' if engine == 'native' else 'NumPy, no native engine'}")
+    which = ops.implementation()
+    reasons.append(f"ops {which}: {'compiled' if which == 'native' else 'NumPy; the native ops are not installed'}")
     appended = dataset.name in _LOADERS_THAT_APPEND_JPG and settings.format in ("png", "webp")
     if appended and not settings.keep_names:
         reasons.append("names end in the new suffix, but torchvision's loader looks for .jpg: see --keep-names")

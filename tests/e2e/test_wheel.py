@@ -49,11 +49,12 @@ def run(wheel: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-WHERE = "import fgfast, fgfast.export, fgfast.bench.io, fgfast.ops as o; print(fgfast.__file__, o.engine())"
+WHERE = "import fgfast, fgfast.export, fgfast.bench.io, fgfast.ops as o; print(fgfast.__file__, o.implementation())"
 
 
-def test_with_a_compiler_the_wheel_brings_the_native_engine(tmp_path: Path) -> None:
+def test_with_a_compiler_the_wheel_brings_the_native_ops(tmp_path: Path) -> None:
     wheel = build(tmp_path)
+    assert {name.partition("/")[0].partition("-")[0] for name in zipfile.ZipFile(wheel).namelist()} == {"fgfast"}
     done = run(wheel, "-c", WHERE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "installed/fgfast/__init__.py"), "native"]
@@ -72,4 +73,4 @@ def test_without_a_compiler_it_installs_and_says_that_it_uses_the_reference(tmp_
     cub(tmp_path)
     done = run(wheel, "-m", "fgfast", "convert", "--dataset", "cub", "--segmenter", "box")
     assert done.returncode == 0, done.stderr
-    assert "ops reference: NumPy, no native engine" in done.stderr
+    assert "ops reference: NumPy; the native ops are not installed" in done.stderr

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from engine.implementations import INSTALLED, Face, each, native, reference
 
 from fgfast import ops
-from fgfast.ops import reference
 
-native: Any = importlib.import_module("fgfast.ops.native") if find_spec("fgfast._native") else None
-without = "fgfast._native not installed" if native is None else "" if native.attends(16) else "no AVX-512, or no OpenMP"
+without = "fgfast._native not installed" if not INSTALLED else "" if native.attends(16) else "no AVX-512, or no OpenMP"
 needs_native = pytest.mark.skipif(bool(without), reason=without)
-ENGINES = [pytest.param(reference, id="reference"), pytest.param(native, id="native", marks=needs_native)]
-engines = pytest.mark.parametrize("engine", ENGINES)
+implementations = each(needs_native)
 
 # Sums of float32 in another order: scores of up to 20 are right to 1e-5 or so, and so are, relatively, the weights.
 # Measured: 4e-6 between the engines, 3e-6 against float64.
@@ -75,12 +70,12 @@ def expected(q: Any, k: Any, v: Any, rel_pos: Any, token_at: Any, padding: Any) 
     return out
 
 
-@engines
+@implementations
 @pytest.mark.parametrize("missing", [0, 4])
 @pytest.mark.parametrize(("side", "size"), [(1, 16), (2, 32), (5, 48), (7, 80)])
-def test_definition(engine: ModuleType, side: int, size: int, missing: int) -> None:
+def test_definition(face: Face, side: int, size: int, missing: int) -> None:
     given = arguments(side, size, missing=missing)
-    made = engine.attention(**given)
+    made = face.attention(**given)
     assert made.dtype == np.float32
     np.testing.assert_allclose(made, expected(**given), **CLOSE)
 
@@ -98,43 +93,43 @@ def test_native_equals_reference(side: int, size: int, across: int, missing: int
     np.testing.assert_allclose(made, reference.attention(**given), **CLOSE)
 
 
-@engines
-def test_scores_beyond_what_exp_can_hold(engine: ModuleType) -> None:
+@implementations
+def test_scores_beyond_what_exp_can_hold(face: Face) -> None:
     """Softmax does not depend on the size of the scores: here up to 4000, where exp(89) is too much for float32."""
     given = arguments(8, 64, gain=300.0)
-    made = engine.attention(**given)
+    made = face.attention(**given)
     # Nearly all weight is on one key; float32 knows scores of 4000 to 4e-4, which is what the weights are off by.
     np.testing.assert_allclose(made, expected(**given), rtol=0, atol=4e-3)
 
 
-@engines
-def test_scores_that_rise_from_key_to_key(engine: ModuleType) -> None:
+@implementations
+def test_scores_that_rise_from_key_to_key(face: Face) -> None:
     """By one a key: the native op scales down what it has summed up, from block to block of its keys."""
     given = arguments(24, 16, batch=1, heads=1, across=1)
     given["q"][:], given["rel_pos"] = 1, tuple(np.zeros((2, 47, 16), np.float32))
     given["k"][0, given["token_at"][0], 0] = np.arange(24 * 24, dtype=np.float32)[:, None] / 4
     # float32 knows scores of up to 576 to 6e-5; measured 4e-5.
-    np.testing.assert_allclose(engine.attention(**given), expected(**given), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(face.attention(**given), expected(**given), rtol=0, atol=1e-4)
 
 
-@engines
+@implementations
 @pytest.mark.parametrize("shape", [{"batch": 0}, {"heads": 0}, {"across": 0}, {"missing": 1}])
-def test_nothing_to_do(engine: ModuleType, shape: Any) -> None:
+def test_nothing_to_do(face: Face, shape: Any) -> None:
     given = arguments(**shape)
-    assert engine.attention(**given).shape == given["q"].shape
+    assert face.attention(**given).shape == given["q"].shape
 
 
-@engines
-def test_strided_arrays_and_read_only_arrays(engine: ModuleType) -> None:
+@implementations
+def test_strided_arrays_and_read_only_arrays(face: Face) -> None:
     given = arguments()
-    plain = engine.attention(**given)
+    plain = face.attention(**given)
     q = np.repeat(given["q"], 2, axis=3)[..., ::2]
     q.flags.writeable = False
     assert not q.flags.c_contiguous
-    np.testing.assert_array_equal(engine.attention(**{**given, "q": q}), plain)
+    np.testing.assert_array_equal(face.attention(**{**given, "q": q}), plain)
 
 
-@engines
+@implementations
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -153,9 +148,9 @@ def test_strided_arrays_and_read_only_arrays(engine: ModuleType) -> None:
         ({"threads": 0}, ValueError, "threads must be at least 1"),
     ],
 )
-def test_wrong_arguments_are_named(engine: ModuleType, change: Any, error: Any, words: str) -> None:
+def test_wrong_arguments_are_named(face: Face, change: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
-        engine.attention(**{**arguments(), **change})
+        face.attention(**{**arguments(), **change})
 
 
 @needs_native

@@ -1,31 +1,21 @@
-"""Crop and compositing: one body for both engines, against pixel-by-pixel expectations."""
+"""Crop and compositing: one body for both implementations, against pixel-by-pixel expectations."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from engine.implementations import INSTALLED, Face, implementations, native, needs_native, reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgfast import ops
 from fgfast.errors import UnknownNameError, UsageError
-from fgfast.ops import reference
-
-native: Any = importlib.import_module("fgfast.ops.native") if find_spec("fgfast._native") else None
 
 WHITE = np.full(3, 255, np.uint8)
-ENGINES = [
-    pytest.param(reference, id="reference"),
-    pytest.param(native, id="native", marks=pytest.mark.skipif(native is None, reason="fgfast._native not installed")),
-]
-engines = pytest.mark.parametrize("engine", ENGINES)
 
 
 def make_image(height: int, width: int, seed: int = 0) -> tuple[Any, Any]:
@@ -57,25 +47,25 @@ def expected(pixels: Any, bits: Any, background: Any, window: Any, alpha: bool) 
 def test_native_is_installed_where_required() -> None:
     if os.environ.get("FGFAST_REQUIRE_NATIVE") != "1":
         pytest.skip("FGFAST_REQUIRE_NATIVE is not 1")
-    assert native is not None
+    assert INSTALLED
 
 
-@engines
+@implementations
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("window", [None, (3, 2, 20, 17), (-4, -5, 40, 50), (100, 0, 110, 4), (5, 5, 5, 9)])
 @pytest.mark.parametrize("flat", [True, False])
-def test_every_pixel(engine: ModuleType, alpha: bool, window: Any, flat: bool) -> None:
+def test_every_pixel(face: Face, alpha: bool, window: Any, flat: bool) -> None:
     pixels, bits = make_image(23, 31)
     x0, y0, x1, y1 = whole = window or (0, 0, 31, 23)
     rng = np.random.default_rng(1)
     background = rng.integers(0, 256, (3,) if flat else (y1 - y0, x1 - x0, 3), np.uint8)
-    made = engine.composite(pixels, bits, background, window, alpha)
+    made = face.composite(pixels, bits, background, window, alpha)
     assert made.dtype == np.uint8
     assert made.flags.c_contiguous
     np.testing.assert_array_equal(made, expected(pixels, bits, background, whole, alpha))
 
 
-@pytest.mark.skipif(native is None, reason="fgfast._native not installed")
+@needs_native
 @settings(max_examples=300, deadline=None)
 @given(
     size=st.tuples(st.integers(0, 40), st.integers(0, 70)),
@@ -100,29 +90,29 @@ def test_native_equals_reference(
     )
 
 
-@engines
-def test_transparent_keeps_no_colour_and_needs_no_background(engine: ModuleType) -> None:
+@implementations
+def test_transparent_keeps_no_colour_and_needs_no_background(face: Face) -> None:
     pixels, bits = make_image(30, 40)
-    made = engine.composite(pixels, bits, None, alpha=True)
+    made = face.composite(pixels, bits, None, alpha=True)
     assert not made[~bits].any()
     assert (made[bits, 3] == 255).all()
 
 
-@engines
-def test_strided_arrays_and_read_only_arrays(engine: ModuleType) -> None:
+@implementations
+def test_strided_arrays_and_read_only_arrays(face: Face) -> None:
     pixels, bits = make_image(40, 60)
     background = np.random.default_rng(2).integers(0, 256, (40, 60, 3), np.uint8)
-    turned = engine.composite(pixels[::-2, ::3], bits[::-2, ::3], background[::-2, ::3])
-    plain = engine.composite(*(array[::-2, ::3].copy() for array in (pixels, bits, background)))
+    turned = face.composite(pixels[::-2, ::3], bits[::-2, ::3], background[::-2, ::3])
+    plain = face.composite(*(array[::-2, ::3].copy() for array in (pixels, bits, background)))
     np.testing.assert_array_equal(turned, plain)
     for array in (pixels, bits, background):
         array.flags.writeable = False
     np.testing.assert_array_equal(
-        engine.composite(pixels, bits, background), expected(pixels, bits, background, (0, 0, 60, 40), False)
+        face.composite(pixels, bits, background), expected(pixels, bits, background, (0, 0, 60, 40), False)
     )
 
 
-@engines
+@implementations
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -142,14 +132,14 @@ def test_strided_arrays_and_read_only_arrays(engine: ModuleType) -> None:
         ({"window": (0, 0, 2**40, 4)}, ValueError, "within"),
     ],
 )
-def test_wrong_arguments_are_named(engine: ModuleType, change: Any, error: Any, words: str) -> None:
+def test_wrong_arguments_are_named(face: Face, change: Any, error: Any, words: str) -> None:
     arguments = {
         "pixels": np.zeros((4, 5, 3), np.uint8),
         "bits": np.zeros((4, 5), np.bool_),
         "background": WHITE,
     }
     with pytest.raises(error, match=words):
-        engine.composite(**{**arguments, **change})
+        face.composite(**{**arguments, **change})
 
 
 class TestChoice:
@@ -163,17 +153,17 @@ class TestChoice:
 
     def test_reference_can_be_forced(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FGFAST_OPS", "reference")
-        assert ops.engine() == "reference"
+        assert ops.implementation() == "reference"
 
     def test_unknown_name_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FGFAST_OPS", "natve")
         with pytest.raises(UnknownNameError, match="Did you mean 'native'"):
-            ops.engine()
+            ops.implementation()
 
-    @pytest.mark.skipif(native is None, reason="fgfast._native not installed")
+    @needs_native
     def test_native_is_the_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("FGFAST_OPS", raising=False)
-        assert ops.engine() == "native"
+        assert ops.implementation() == "native"
 
     @pytest.mark.parametrize("wanted", ["", "native"])
     def test_without_the_module(self, monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
@@ -181,6 +171,6 @@ class TestChoice:
         monkeypatch.setitem(sys.modules, "fgfast._native", None)
         if wanted:
             with pytest.raises(UsageError, match=r"fgfast\._native is not installed"):
-                ops.engine()
+                ops.implementation()
         else:
-            assert ops.engine() == "reference"
+            assert ops.implementation() == "reference"

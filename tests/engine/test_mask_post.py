@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from engine.implementations import Face, implementations, native, needs_native, reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgfast import ops
-from fgfast.ops import reference
-
-native: Any = importlib.import_module("fgfast.ops.native") if find_spec("fgfast._native") else None
-needs_native = pytest.mark.skipif(native is None, reason="fgfast._native not installed")
-ENGINES = [pytest.param(reference, id="reference"), pytest.param(native, id="native", marks=needs_native)]
-engines = pytest.mark.parametrize("engine", ENGINES)
 
 
 def resized_size(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -49,12 +41,12 @@ def assert_same(made: Any, wanted: Any) -> None:
 SIZES = [(375, 500), (300, 200), (683, 1024), (1024, 1024), (1, 300), (700, 9), (130, 60), (1300, 611)]
 
 
-@engines
+@implementations
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     "logits", [random_logits(1, 1, 256, 256), smooth_logits(1, 1, 256, 256)], ids=["noise", "blob"]
 )
-def test_equals_pytorch(engine: ModuleType, size: tuple[int, int], logits: Any) -> None:
+def test_equals_pytorch(face: Face, size: tuple[int, int], logits: Any) -> None:
     """Also at plateaus on the thresholds, where the last bit decides. Not with other kernels than ATen's for AVX."""
     torch = pytest.importorskip("torch")
     if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
@@ -64,7 +56,7 @@ def test_equals_pytorch(engine: ModuleType, size: tuple[int, int], logits: Any) 
     square = interpolate(torch.from_numpy(logits), (1024, 1024), mode="bilinear", align_corners=False)
     full = interpolate(square[..., : resized[0], : resized[1]], size, mode="bilinear", align_corners=False)
     surely, perhaps = ((full > offset).sum((-1, -2)) for offset in (1.0, -1.0))
-    made = engine.mask_post(logits, size, resized, 1024)
+    made = face.mask_post(logits, size, resized, 1024)
     np.testing.assert_array_equal(made.bits, (full > 0).numpy())
     np.testing.assert_array_equal(made.stability, (surely / perhaps).numpy())
 
@@ -105,13 +97,13 @@ def test_threads_change_nothing(count: int) -> None:
     assert_same(four, one)
 
 
-@engines
-def test_facts(engine: ModuleType) -> None:
+@implementations
+def test_facts(face: Face) -> None:
     """Of a mask that touches the left border, one that fills everything, and none at all."""
     logits = np.full((1, 3, 8, 8), -5, np.float32)
     logits[0, 0, 2:4, :3] = 5
     logits[0, 1] = 5
-    made = engine.mask_post(logits, (16, 16), (8, 8), 8)
+    made = face.mask_post(logits, (16, 16), (8, 8), 8)
     for mask, box, area in zip(made.bits[0], made.boxes[0], made.areas[0], strict=True):
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         tight = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if rows.size else [0, 0, 0, 0]
@@ -124,17 +116,15 @@ def test_facts(engine: ModuleType) -> None:
     assert np.isnan(made.stability[0, 2])
 
 
-@engines
-def test_strided_and_read_only_logits(engine: ModuleType) -> None:
+@implementations
+def test_strided_and_read_only_logits(face: Face) -> None:
     logits = random_logits(2, 2, 32, 32)
     turned = logits[::-1, :, ::-1, ::2].repeat(2, axis=3)[..., ::-1]
     turned.flags.writeable = False
-    assert_same(
-        engine.mask_post(turned, (40, 50), (51, 64), 64), engine.mask_post(turned.copy(), (40, 50), (51, 64), 64)
-    )
+    assert_same(face.mask_post(turned, (40, 50), (51, 64), 64), face.mask_post(turned.copy(), (40, 50), (51, 64), 64))
 
 
-@engines
+@implementations
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -150,10 +140,10 @@ def test_strided_and_read_only_logits(engine: ModuleType) -> None:
         ({"threads": 0}, ValueError, "threads must be 1 to"),
     ],
 )
-def test_wrong_arguments_are_named(engine: ModuleType, change: Any, error: Any, words: str) -> None:
+def test_wrong_arguments_are_named(face: Face, change: Any, error: Any, words: str) -> None:
     arguments = {"logits": np.zeros((1, 1, 8, 8), np.float32), "size": (4, 5), "resized": (13, 16), "side": 16}
     with pytest.raises(error, match=words):
-        engine.mask_post(**{**arguments, **change})
+        face.mask_post(**{**arguments, **change})
 
 
 @needs_native

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from engine.implementations import Face, implementations, native, needs_native, reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgfast import ops
-from fgfast.ops import reference
-
-native: Any = importlib.import_module("fgfast.ops.native") if find_spec("fgfast._native") else None
-needs_native = pytest.mark.skipif(native is None, reason="fgfast._native not installed")
-ENGINES = [pytest.param(reference, id="reference"), pytest.param(native, id="native", marks=needs_native)]
-engines = pytest.mark.parametrize("engine", ENGINES)
 
 
 def candidates(count: int, seed: int = 0) -> dict[str, Any]:
@@ -48,14 +40,14 @@ def expected(boxes: Any, scores: Any, classes: Any, threshold: float, limit: int
     return kept[:limit]
 
 
-@engines
+@implementations
 @pytest.mark.parametrize("classwise", [True, False])
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 0.7, 1 / 3, 1.0])
 @pytest.mark.parametrize("limit", [0, 7, 1000])
-def test_definition(engine: ModuleType, classwise: bool, threshold: float, limit: int) -> None:
+def test_definition(face: Face, classwise: bool, threshold: float, limit: int) -> None:
     given = candidates(120)
     given["classes"] = given["classes"] if classwise else None
-    made = engine.nms(**given, threshold=threshold, limit=limit)
+    made = face.nms(**given, threshold=threshold, limit=limit)
     assert made.dtype == np.int64
     assert made.tolist() == expected(**given, threshold=threshold, limit=limit)
 
@@ -85,14 +77,14 @@ def test_native_equals_reference(
     np.testing.assert_array_equal(made, reference.nms(**given, threshold=threshold, limit=limit))
 
 
-@engines
+@implementations
 @pytest.mark.parametrize("hostile", [False, True])
-def test_equals_the_detectors_own(engine: ModuleType, hostile: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """fgfast.models.detic.suppression in PyTorch, which works where the native engine does not."""
+def test_equals_the_detectors_own(face: Face, hostile: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fgfast.models.detic.suppression in PyTorch, which works where the native ops do not."""
     torch = pytest.importorskip("torch")
     from fgfast.models.detic import suppression
 
-    monkeypatch.setattr(suppression.ops, "engine", lambda: "reference")
+    monkeypatch.setattr(suppression.ops, "implementation", lambda: "reference")
     given = candidates(900, seed=3)
     if hostile:
         given["boxes"][::7, 1] = np.nan
@@ -102,22 +94,20 @@ def test_equals_the_detectors_own(engine: ModuleType, hostile: bool, monkeypatch
     boxes, scores, classes = (torch.from_numpy(given[name]) for name in ("boxes", "scores", "classes"))
     for threshold in (0.5, 0.7, 0.1):
         theirs = suppression.nms(boxes, scores, threshold, 300, classes).numpy()
-        np.testing.assert_array_equal(engine.nms(**given, threshold=threshold, limit=300), theirs)
+        np.testing.assert_array_equal(face.nms(**given, threshold=threshold, limit=300), theirs)
 
 
-@engines
-def test_strided_arrays_and_read_only_arrays(engine: ModuleType) -> None:
+@implementations
+def test_strided_arrays_and_read_only_arrays(face: Face) -> None:
     given = candidates(90)
     turned = {name: array[::-2] for name, array in given.items()}
     plain = {name: array.copy() for name, array in turned.items()}
     for array in turned.values():
         array.flags.writeable = False
-    np.testing.assert_array_equal(
-        engine.nms(**turned, threshold=0.5, limit=9), engine.nms(**plain, threshold=0.5, limit=9)
-    )
+    np.testing.assert_array_equal(face.nms(**turned, threshold=0.5, limit=9), face.nms(**plain, threshold=0.5, limit=9))
 
 
-@engines
+@implementations
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -131,7 +121,7 @@ def test_strided_arrays_and_read_only_arrays(engine: ModuleType) -> None:
         ({"limit": 2.0}, TypeError, "limit must be an int"),
     ],
 )
-def test_wrong_arguments_are_named(engine: ModuleType, change: Any, error: Any, words: str) -> None:
+def test_wrong_arguments_are_named(face: Face, change: Any, error: Any, words: str) -> None:
     arguments = {
         "boxes": np.zeros((3, 4), np.float32),
         "scores": np.zeros(3, np.float32),
@@ -140,7 +130,7 @@ def test_wrong_arguments_are_named(engine: ModuleType, change: Any, error: Any, 
         "classes": np.zeros(3, np.int64),
     }
     with pytest.raises(error, match=words):
-        engine.nms(**{**arguments, **change})
+        face.nms(**{**arguments, **change})
 
 
 def test_choice() -> None:

@@ -1,25 +1,17 @@
-"""Resizing: both engines against the installed Pillow, to the bit."""
+"""Resizing: both implementations against the installed Pillow, to the bit."""
 
 from __future__ import annotations
 
-import importlib
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
+from engine.implementations import Face, implementations, native, needs_native
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgfast import ops
-from fgfast.ops import reference
-
-native: Any = importlib.import_module("fgfast.ops.native") if find_spec("fgfast._native") else None
-needs_native = pytest.mark.skipif(native is None, reason="fgfast._native not installed")
-ENGINES = [pytest.param(reference, id="reference"), pytest.param(native, id="native", marks=needs_native)]
-engines = pytest.mark.parametrize("engine", ENGINES)
 
 
 def by_pillow(pixels: Any, size: tuple[int, int]) -> Any:
@@ -30,7 +22,7 @@ def make_image(height: int, width: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-@engines
+@implementations
 @settings(max_examples=150, deadline=None)
 @given(
     before=st.tuples(st.integers(1, 90), st.integers(1, 90)),
@@ -38,19 +30,19 @@ def make_image(height: int, width: int, seed: int = 0) -> Any:
     level=st.sampled_from([None, 0, 255]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_equals_pillow(engine: ModuleType, before: Any, after: Any, level: int | None, seed: int) -> None:
+def test_equals_pillow(face: Face, before: Any, after: Any, level: int | None, seed: int) -> None:
     pixels = make_image(*before, seed) if level is None else np.full((*before, 3), level, np.uint8)
-    np.testing.assert_array_equal(engine.resize(pixels, after), by_pillow(pixels, after))
+    np.testing.assert_array_equal(face.resize(pixels, after), by_pillow(pixels, after))
 
 
-@engines
+@implementations
 @pytest.mark.parametrize("more", [-1, 0, 1])
 @pytest.mark.parametrize("width", [(60, 41), (60, 60), (60, 70)])
-def test_either_pass_may_be_first(engine: ModuleType, width: tuple[int, int], more: int) -> None:
+def test_either_pass_may_be_first(face: Face, width: tuple[int, int], more: int) -> None:
     """Around the sizes where Pillow 13 and later begin with the columns."""
     pixels = make_image(90, width[0])
     size = (90 - max(2 * (width[0] - width[1]), 0) - more, width[1])
-    np.testing.assert_array_equal(engine.resize(pixels, size), by_pillow(pixels, size))
+    np.testing.assert_array_equal(face.resize(pixels, size), by_pillow(pixels, size))
 
 
 @needs_native
@@ -61,17 +53,17 @@ def test_threads_change_nothing(before: Any, after: Any) -> None:
     np.testing.assert_array_equal(native.resize(pixels, after, threads=3), by_pillow(pixels, after))
 
 
-@engines
-def test_writes_into_a_part_of_a_canvas(engine: ModuleType) -> None:
+@implementations
+def test_writes_into_a_part_of_a_canvas(face: Face) -> None:
     pixels, canvas = make_image(20, 30)[::-1, ::2], np.full((40, 50, 3), 7, np.uint8)
     part = canvas[3:36, 5:47]
-    assert engine.resize(pixels, (33, 42), out=part) is part
+    assert face.resize(pixels, (33, 42), out=part) is part
     np.testing.assert_array_equal(part, by_pillow(np.ascontiguousarray(pixels), (33, 42)))
     canvas[3:36, 5:47] = 7
     assert (canvas == 7).all()
 
 
-@engines
+@implementations
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -87,10 +79,10 @@ def test_writes_into_a_part_of_a_canvas(engine: ModuleType) -> None:
         ({"threads": 0}, ValueError, "threads must be 1 to"),
     ],
 )
-def test_wrong_arguments_are_named(engine: ModuleType, change: Any, error: Any, words: str) -> None:
+def test_wrong_arguments_are_named(face: Face, change: Any, error: Any, words: str) -> None:
     arguments = {"pixels": np.zeros((4, 5, 3), np.uint8), "size": (6, 7)}
     with pytest.raises(error, match=words):
-        engine.resize(**{**arguments, **change})
+        face.resize(**{**arguments, **change})
 
 
 def test_choice() -> None:

@@ -1,26 +1,15 @@
-"""Run-length strings: one body for both engines, against pycocotools."""
+"""Run-length strings: one body for both implementations, against pycocotools."""
 
 from __future__ import annotations
 
-import importlib
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from engine.implementations import Face, implementations, native, needs_native, reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgfast.ops import reference
-
-native: Any = importlib.import_module("fgfast.ops.native") if find_spec("fgfast._native") else None
-
-ENGINES = [
-    pytest.param(reference, id="reference"),
-    pytest.param(native, id="native", marks=pytest.mark.skipif(native is None, reason="fgfast._native not installed")),
-]
-engines = pytest.mark.parametrize("engine", ENGINES)
 coco = pytest.importorskip("pycocotools.mask")
 
 
@@ -43,48 +32,48 @@ def masks() -> Any:
     )
 
 
-@engines
+@implementations
 @settings(max_examples=200, deadline=None)
 @given(bits=masks())
-def test_bytes_are_those_of_pycocotools_and_come_back(engine: ModuleType, bits: Any) -> None:
-    counts = engine.rle_encode(bits)
+def test_bytes_are_those_of_pycocotools_and_come_back(face: Face, bits: Any) -> None:
+    counts = face.rle_encode(bits)
     if bits.size:
         assert (
             counts == coco.encode(np.asfortranarray(bits.view(np.uint8) if bits.flags.c_contiguous else bits))["counts"]
         )
-    back = engine.rle_decode(counts, *bits.shape)
+    back = face.rle_decode(counts, *bits.shape)
     assert back.dtype == np.bool_
     assert back.flags.c_contiguous
     assert back.flags.writeable
     np.testing.assert_array_equal(back, bits)
 
 
-@engines
-def test_large_runs(engine: ModuleType) -> None:
+@implementations
+def test_large_runs(face: Face) -> None:
     bits = np.zeros((3000, 2000), np.bool_)
     bits[1500:, 700:1400] = True
     bits[17, 3] = True
-    counts = engine.rle_encode(bits)
+    counts = face.rle_encode(bits)
     assert counts == coco.encode(np.asfortranarray(bits.view(np.uint8)))["counts"]
-    np.testing.assert_array_equal(engine.rle_decode(counts, 3000, 2000), bits)
+    np.testing.assert_array_equal(face.rle_decode(counts, 3000, 2000), bits)
 
 
-@engines
+@implementations
 @pytest.mark.parametrize("shape", [(0, 0), (0, 7), (7, 0)])
-def test_masks_without_pixels(engine: ModuleType, shape: tuple[int, int]) -> None:
-    counts = engine.rle_encode(np.zeros(shape, np.bool_))
+def test_masks_without_pixels(face: Face, shape: tuple[int, int]) -> None:
+    counts = face.rle_encode(np.zeros(shape, np.bool_))
     assert counts == b"0"
-    assert engine.rle_decode(counts, *shape).shape == shape
-    assert engine.rle_decode(b"", *shape).shape == shape
+    assert face.rle_decode(counts, *shape).shape == shape
+    assert face.rle_decode(b"", *shape).shape == shape
 
 
-@engines
-def test_runs_of_no_length_are_allowed(engine: ModuleType) -> None:
+@implementations
+def test_runs_of_no_length_are_allowed(face: Face) -> None:
     # 0 zeros, 0 ones, 0 zeros, 6 ones; the fourth is stored as 6 - 0.
-    assert engine.rle_decode(b"0006", 2, 3).all()
+    assert face.rle_decode(b"0006", 2, 3).all()
 
 
-@engines
+@implementations
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
@@ -104,45 +93,45 @@ def test_runs_of_no_length_are_allowed(engine: ModuleType) -> None:
         (b"o" * 100, "more than 12 digits"),
     ],
 )
-def test_hostile_strings(engine: ModuleType, counts: bytes, words: str) -> None:
+def test_hostile_strings(face: Face, counts: bytes, words: str) -> None:
     with pytest.raises(ValueError, match="^RLE: .*" + words):
-        engine.rle_decode(counts, 2, 3)
+        face.rle_decode(counts, 2, 3)
 
 
-@engines
-def test_damaged_string_of_a_huge_mask_costs_nothing(engine: ModuleType) -> None:
+@implementations
+def test_damaged_string_of_a_huge_mask_costs_nothing(face: Face) -> None:
     with pytest.raises(ValueError, match="cover 6"):
-        engine.rle_decode(b"6", 2**31 - 1, 2**31 - 1)
+        face.rle_decode(b"6", 2**31 - 1, 2**31 - 1)
 
 
-@pytest.mark.skipif(native is None, reason="fgfast._native not installed")
+@needs_native
 @settings(max_examples=500, deadline=None)
 @given(
     counts=st.one_of(st.binary(max_size=40), st.lists(st.integers(48, 111), max_size=40).map(bytes)),
     height=st.integers(0, 9),
     width=st.integers(0, 9),
 )
-def test_engines_agree_on_any_string(counts: bytes, height: int, width: int) -> None:
-    def run(engine: ModuleType) -> Any:
+def test_both_agree_on_any_string(counts: bytes, height: int, width: int) -> None:
+    def run(face: Face) -> Any:
         try:
-            return engine.rle_decode(counts, height, width).tolist()
+            return face.rle_decode(counts, height, width).tolist()
         except ValueError as error:
             return str(error)
 
     assert run(native) == run(reference)
 
 
-@engines
-def test_wrong_arguments_are_named(engine: ModuleType) -> None:
+@implementations
+def test_wrong_arguments_are_named(face: Face) -> None:
     with pytest.raises(TypeError, match="bits must be bool, not uint8"):
-        engine.rle_encode(np.zeros((2, 2), np.uint8))
+        face.rle_encode(np.zeros((2, 2), np.uint8))
     with pytest.raises(ValueError, match="bits must have 2 dimensions"):
-        engine.rle_encode(np.zeros((2, 2, 1), np.bool_))
+        face.rle_encode(np.zeros((2, 2, 1), np.bool_))
     with pytest.raises(TypeError, match="counts must be bytes, not str"):
-        engine.rle_decode("4", 2, 2)
+        face.rle_decode("4", 2, 2)
     with pytest.raises(ValueError, match="height must be 0 to"):
-        engine.rle_decode(b"4", -2, -2)
+        face.rle_decode(b"4", -2, -2)
     with pytest.raises(ValueError, match="width must be 0 to"):
-        engine.rle_decode(b"4", 2, 2**40)
+        face.rle_decode(b"4", 2, 2**40)
     with pytest.raises(TypeError, match="width must be an int"):
-        engine.rle_decode(b"4", 2, 2.0)
+        face.rle_decode(b"4", 2, 2.0)

@@ -235,7 +235,7 @@ class TestExported:
         from fgfast.export import make
 
         monkeypatch.setenv("FGFAST_CACHE", str(tmp_path))
-        make.export("sam_tiny256", weights="random:1", batch=3, out=tmp_path / "graphs", say=lambda _: None)
+        make.export(ModelSpec("sam_tiny256", "random:1", batch=3), out=tmp_path / "graphs", on_message=lambda _: None)
         for asked in (None, 4):
             model = segmenter(ModelSpec("sam_tiny256", "random:1", backend="onnxruntime", batch=asked))
             assert model.rows(model.bucket(make_image(0))) == model.batch == 3

@@ -16,6 +16,7 @@ from fgfast.bench.demo import build_cub
 from fgfast.config import Selection, Settings
 from fgfast.export import make
 from fgfast.io.ledger import Ledger
+from fgfast.methods import ModelSpec
 from fgfast.ops import reference
 from fgfast.records import Outcome
 
@@ -31,7 +32,7 @@ def test_torch_and_onnxruntime_make_the_same_twin(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("FGFAST_CACHE", str(tmp_path / "cache"))
     build_cub(tmp_path / "CUB_200_2011")
     for model in ("detic", "sam_vit_b"):
-        make.export(model, weights=WEIGHTS, say=lambda line: None)
+        make.export(ModelSpec(model, WEIGHTS), on_message=lambda line: None)
     ours, theirs = (outcomes(tmp_path, backend) for backend in ("onnxruntime", "torch"))
     assert [o.key for o in ours] == [o.key for o in theirs]
     assert len(ours) == IMAGES

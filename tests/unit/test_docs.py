@@ -18,6 +18,7 @@ from PIL import Image
 
 from fgfast import cli, datasets
 from fgfast.config import FORMATS, MASK_FORMATS, SEGMENTERS
+from fgfast.export.exportable import EXPORTABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -127,6 +128,7 @@ def test_names_that_can_be_chosen_are_described() -> None:
     convert, sets = read(DOCS / "convert.md"), read(DOCS / "datasets.md")
     absent = [name for name in (*SEGMENTERS, *FORMATS, *MASK_FORMATS) if f"`{name}`" not in convert]
     absent += [name for name in datasets.names() if f"\n## {name}\n" not in sets]
+    absent += [name for name in EXPORTABLE if f"`{name}`" not in read(DOCS / "cli.md")]
     assert not absent
 
 

@@ -1,4 +1,4 @@
-"""What `fgfast doctor` says: of machines with and without things, and of broken ones."""
+"""The reports of `fgfast doctor`: for machines with and without packages and GPUs, and for broken ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 from command import fgfast
 
 from fgfast import doctor
-from fgfast.doctor import advice, checks, hardware, software, stores, text
+from fgfast.doctor import advice, checks, hardware, software, stores, text, two_layers
+from fgfast.doctor.findings import Check, NotWorking, Skipped
 
 TORCH = importlib.util.find_spec("torch") is not None
 ONNX = importlib.util.find_spec("onnx") is not None
@@ -41,12 +42,12 @@ def _program(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
 def test_the_report_is_whole_and_fits_the_screen() -> None:
     facts = doctor.examine()
     assert not [topic for topic, found in facts.items() if isinstance(found, dict) and "error" in found]
-    told = text.report(facts)
+    report = text.report(facts)
     commands = {step["command"] for step in facts["next"]}
-    for line in told.splitlines():
+    for line in report.splitlines():
         assert len(line) <= 100 or line.strip() in commands or "/" in line, line
     for word in ("fgfast 0.", "processor", "GPUs", "numpy", "Weights", "free in", "for a data set with boxes"):
-        assert word in told
+        assert word in report
     assert json.loads(json.dumps(facts)) == facts
 
 
@@ -72,10 +73,10 @@ def test_gpus_of_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         {"name": "NVIDIA H200", "memory": 143771 << 20, "memory_free": 143000 << 20, "capability": "9.0"}
     ]
     assert (driver["version"], driver["cuda"]) == ("580.95.05", "13.0")
-    told = text.report(facts)
-    assert "NVIDIA H200, 149.9 GB free of 150.8 GB, compute capability 9.0" in told
+    report = text.report(facts)
+    assert "NVIDIA H200, 149.9 GB free of 150.8 GB, compute capability 9.0" in report
     if TORCH and not facts["gpus"]["torch"]["found"]:
-        assert "torch cannot use NVIDIA H200" in told
+        assert "torch cannot use NVIDIA H200" in report
 
 
 def test_a_driver_that_fails_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +106,7 @@ def test_what_is_better_comes_with_the_command() -> None:
         "weights": [{"name": "detic", "path": None}, {"name": "sam_vit_l", "path": "/x"}],
         "graphs": [],
         "gpus": {"driver": {"found": []}, "torch": {"found": [{"name": "H200"}]}},
-        "disk": [{"what": "cache", "path": "/c", "free": 1 << 30, "total": 1 << 40}],
+        "disk": [{"name": "cache", "path": "/c", "free": 1 << 30, "total": 1 << 40}],
     }
     commands = [step["command"] for step in advice.steps(facts)]
     assert commands[0].startswith("pip uninstall -y opencv-python ")
@@ -114,7 +115,7 @@ def test_what_is_better_comes_with_the_command() -> None:
     assert 'pip install "fgfast[gpu]"' in commands
     assert 'pip install "fgfast[export]" && fgfast export sam_vit_l' in commands
     assert "export FGFAST_CACHE=/a/larger/disk" in commands
-    facts["packages"]["onnxruntime"] = {"version": "1", "several": {"onnxruntime": "1", "onnxruntime-gpu": "1"}}
+    facts["packages"]["onnxruntime"] = {"version": "1", "duplicates": {"onnxruntime": "1", "onnxruntime-gpu": "1"}}
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in advice.steps(facts)[1]["command"]
     facts["packages"] = {name: {"version": "1"} for name in ("tensorrt", "onnx", "onnxscript", "onnxruntime")}
     assert "fgfast export sam_vit_l --backend tensorrt" in [step["command"] for step in advice.steps(facts)]
@@ -125,10 +126,10 @@ def test_what_is_better_comes_with_the_command() -> None:
 def test_nothing_is_advised_where_nothing_is_known() -> None:
     broken = {"error": "ImportError"}
     facts: dict[str, Any] = dict.fromkeys(("fgfast", "packages", "weights", "graphs", "gpus", "disk"), broken)
-    assert [step for step in advice.steps(facts) if "PyTorch" not in step["why"]] == []
+    assert [step for step in advice.steps(facts) if "PyTorch" not in step["reason"]] == []
 
 
-def test_passwords_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FGFAST_MIRROR", "https://me:secret@mirror.example/models")
     monkeypatch.setenv("FGFAST_OPS", "reference")
     found = software.environment()
@@ -143,14 +144,14 @@ def test_a_graph_without_a_manifest_is_a_line(tmp_path: Path) -> None:
     (folder / "sam_mask_decoder-h200-trt11.engine").write_bytes(b"")
     facts = doctor.examine()
     assert [row["kind"] for row in facts["graphs"]] == ["engine", "onnx"]
-    assert all("did not pass its check here" in row["error"] for row in facts["graphs"])
+    assert all("did not pass its parity check here" in row["error"] for row in facts["graphs"])
     assert "sam_mask_decoder.onnx" in text.report(facts)
 
 
-def test_checks_are_ok_failed_or_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_are_ok_failed_or_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     def attempts(facts: dict[str, Any]) -> Iterator[Any]:
         def lost() -> str:
-            raise checks.NotHere("no GPU")
+            raise Skipped("no GPU")
 
         def broken() -> str:
             raise OSError("libcudart.so.13: cannot open")
@@ -163,10 +164,10 @@ def test_checks_are_ok_failed_or_not_here(monkeypatch: pytest.MonkeyPatch) -> No
     found = list(checks.run({}))
     assert [(c.state, c.detail) for c in found] == [
         ("ok", "fine"),
-        ("not here", "no GPU"),
+        ("skipped", "no GPU"),
         ("failed", "OSError: libcudart.so.13: cannot open"),
     ]
-    assert text.checks_summary(found) == "1 ok, 1 failed, 1 not here"
+    assert text.checks_summary(found) == "1 ok, 1 failed, 1 skipped"
     assert text.check_line(found[2]) == "  failed    broken: OSError: libcudart.so.13: cannot open"
 
 
@@ -174,9 +175,9 @@ def test_a_package_that_ends_the_process_is_a_line(tmp_path: Path, monkeypatch: 
     (tmp_path / "fragile.py").write_text("import os; os.abort()")
     (tmp_path / "torn.py").write_text("raise ImportError('torn.so: undefined symbol')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(checks.NotWorking, match="ended with -6"):
+    with pytest.raises(NotWorking, match="ended with -6"):
         checks._import("fragile")
-    with pytest.raises(checks.NotWorking, match=r"torn\.so: undefined symbol"):
+    with pytest.raises(NotWorking, match=r"torn\.so: undefined symbol"):
         checks._import("torn")
 
 
@@ -192,7 +193,7 @@ def test_verify_runs_what_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec("onnxruntime"):
         assert found["ONNX Runtime, cpu"].state == "ok", found["ONNX Runtime, cpu"].detail
         assert "off by" in found["ONNX Runtime, cpu"].detail
-    assert found["TensorRT"].state in ("ok", "not here")
+    assert found["TensorRT"].state in ("ok", "skipped")
 
 
 @pytest.mark.skipif(not (TORCH and ONNX), reason="needs torch and onnx")
@@ -202,7 +203,7 @@ def test_verify_tries_tensorrt(monkeypatch: pytest.MonkeyPatch, fault: str, stat
 
     trt: Any = fake.make("11.4.0.106", fault=fault)
     fake.install(monkeypatch, trt)
-    monkeypatch.setattr("fgfast.doctor.engines._gpu", lambda: "cuda:0")
+    monkeypatch.setattr("fgfast.doctor.backends._gpu", lambda: "cuda:0")
     attempts = [pair for pair in checks._attempts(_bare()) if pair[0] == "TensorRT"]
     monkeypatch.setattr(checks, "_attempts", lambda facts: iter(attempts))
     (check,) = checks.run({})
@@ -218,14 +219,16 @@ def _bare() -> dict[str, Any]:
 @pytest.mark.skipif(not (TORCH and ONNX), reason="needs torch and onnx")
 def test_verify_runs_exported_graphs_and_notices_changed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
-    from fgfast.graphs import Manifest
+    from fgfast import graphs
     from fgfast.transfer import digest_of
 
     folder = tmp_path / "cache" / "graphs" / "two_layers"
     folder.mkdir(parents=True)
-    path, contract = checks.two_layers(folder)
+    path, contract = two_layers.write(folder)
     files = {path.name: digest_of(path)}
-    Manifest(contract, "two_layers", "random:0", "fp32", 20, {}, files).write(path.with_suffix(".json"))
+    graphs.Manifest(contract, "two_layers", "random:0", "fp32", 20, {}, files).write(path.with_suffix(".json"))
+    assert "which this fgfast does not have" in stores.graphs()[0]["error"]
+    monkeypatch.setattr(graphs, "GRAPHS", {"two_layers": two_layers.two_layers})
     facts = {**_bare(), "graphs": stores.graphs()}
     name = f"onnx two_layers/{path.name}"
     found = {check.name: check for check in checks.run(facts)}
@@ -236,14 +239,14 @@ def test_verify_runs_exported_graphs_and_notices_changed_ones(tmp_path: Path, mo
 
 
 @pytest.mark.skipif(not TORCH, reason="needs torch")
-def test_made_up_inputs_keep_to_every_contract() -> None:
+def test_random_inputs_keep_to_every_contract() -> None:
     from fgfast import graphs
-    from fgfast.doctor.engines import made_up
+    from fgfast.doctor.backends import random_inputs
 
     arguments = {"sam_image_encoder": (64,), "sam_mask_decoder": (64,)}
     for name, contract_of in graphs.GRAPHS.items():
         contract = contract_of(*arguments.get(name, ((64, 96),)))
-        inputs = made_up(contract)
+        inputs = random_inputs(contract)
         given = {k: (str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in inputs.items()}
         assert contract.bind(given).keys() == set(contract.free), name
 
@@ -257,12 +260,12 @@ def test_without_torch_the_report_still_comes(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     monkeypatch.setitem(sys.modules, "torch", None)
     facts = doctor.examine()
-    told = text.report(facts)
-    assert "torch is not installed" in told
-    assert 'pip install "fgfast[models]"' in told
+    report = text.report(facts)
+    assert "torch is not installed" in report
+    assert 'pip install "fgfast[models]"' in report
     _cheap(monkeypatch)
     found = {check.name: check.state for check in checks.run({**facts, **_bare()})}
-    assert found["TensorRT"] == found["torch on cpu"] == found["ONNX Runtime, cpu"] == "not here"
+    assert found["TensorRT"] == found["torch on cpu"] == found["ONNX Runtime, cpu"] == "skipped"
 
 
 def test_weights_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,8 +295,8 @@ def test_the_command_ends_with_1_when_a_check_fails(monkeypatch: pytest.MonkeyPa
 
     from fgfast.cli import main
 
-    for state, code in (("ok", 0), ("not here", 0), ("failed", 1)):
-        monkeypatch.setattr(checks, "run", lambda facts, s=state: iter([checks.Check("a", s, "b", 0.1)]))
+    for state, code in (("ok", 0), ("skipped", 0), ("failed", 1)):
+        monkeypatch.setattr(checks, "run", lambda facts, s=state: iter([Check("a", s, "b", 0.1)]))
         for arguments in (["doctor", "--verify"], ["doctor", "--verify", "--json"]):
             done = CliRunner().invoke(main, arguments)
             assert done.exit_code == code, done.output

@@ -1,4 +1,4 @@
-"""Export: what is not as its contract says is refused, and so is what TensorRT would not take."""
+"""Export: a graph that breaks its contract is refused, and so is one that TensorRT would not take."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_file(tmp_path: Path) -> None:
 def test_inputs_that_the_contract_forbids(wrong: Contract, message: str, tmp_path: Path) -> None:
     with pytest.raises(GraphError, match=message):
         trace(Doubled(), wrong, (torch.zeros(2, 3),), tmp_path / "toy.onnx")
-    with pytest.raises(GraphError, match="takes 1 inputs, the example has 2"):
+    with pytest.raises(GraphError, match="takes 1 inputs; the example has 2"):
         trace(Doubled(), wrong, (torch.zeros(2, 3), torch.zeros(2)), tmp_path / "toy.onnx")
 
 
@@ -76,10 +76,10 @@ def test_outputs_that_the_contract_forbids(tmp_path: Path) -> None:
     trace(Doubled(), contract(), (torch.zeros(2, 3),), path)
     ports = contract().inputs
     for wrong, message in (
-        (Port("y", "float16", ("rows", 3), ""), r"y is FLOAT \('rows', 3\), must be float16"),
+        (Port("y", "float16", ("rows", 3), ""), r"y is FLOAT \('rows', 3\), and must be float16"),
         (Port("y", "float32", ("rows", 4), ""), r"must be float32 \('rows', 4\)"),
         (Port("y", "float32", ("lines", 3), ""), r"must be float32 \('lines', 3\)"),
-        (Port("z", "float32", ("rows", 3), ""), r"has \['y'\], must have \['z'\]"),
+        (Port("z", "float32", ("rows", 3), ""), r"has \['y'\], and must have \['z'\]"),
     ):
         with pytest.raises(GraphError, match=message):
             inspect(path, Contract("toy", ports, (wrong,)))
@@ -87,7 +87,7 @@ def test_outputs_that_the_contract_forbids(tmp_path: Path) -> None:
 
 def test_a_size_that_is_fixed_in_truth(tmp_path: Path) -> None:
     """A graph that works for two rows only does not get a contract that leaves them open: torch fixes them silently."""
-    with pytest.raises(GraphError, match=r"x is FLOAT \(2, 3\), must be float32 \('rows', 3\)"):
+    with pytest.raises(GraphError, match=r"x is FLOAT \(2, 3\), and must be float32 \('rows', 3\)"):
         trace(Two(), contract(), (torch.zeros(2, 3),), tmp_path / "toy.onnx")
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,3 +96,68 @@ def test_what_is_no_manifest_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "m.json").write_text(content)
     with pytest.raises(GraphError, match=r"m\.json is not the manifest of a graph .*export the model again"):
         Manifest.read(tmp_path / "m.json")
+
+
+def reworded(contract: Contract) -> Contract:
+    """The contract with other prose and other rows of tolerances."""
+    inputs, outputs = (
+        tuple(replace(port, meaning="reworded", kind="another row") for port in ports)
+        for ports in (contract.inputs, contract.outputs)
+    )
+    return replace(contract, inputs=inputs, outputs=outputs)
+
+
+def test_contracts_are_compared_by_what_a_file_must_have() -> None:
+    assert reworded(DECODER) == DECODER
+    assert hash(reworded(DECODER)) == hash(DECODER)
+    assert graphs.sam_mask_decoder(128) != DECODER
+    assert replace(DECODER, version=2) != DECODER
+    for change in ({"name": "other"}, {"dtype": "float16"}, {"shape": ("pairs", 5)}):
+        *others, last = DECODER.inputs
+        assert replace(DECODER, inputs=(*others, replace(last, **change))) != DECODER
+
+
+def test_rewording_changes_nothing_on_disk(tmp_path: Path) -> None:
+    """Neither the bytes of a manifest nor whether it may be used."""
+    manifest().write(tmp_path / "m.json")
+    replace(manifest(), contract=reworded(DECODER)).write(tmp_path / "reworded.json")
+    assert (tmp_path / "reworded.json").read_bytes() == (tmp_path / "m.json").read_bytes()
+    read = Manifest.read(tmp_path / "reworded.json")
+    assert not read.outdated
+    assert [port.meaning for port in read.contract.inputs] == [port.meaning for port in DECODER.inputs]
+
+
+@pytest.mark.parametrize("make", graphs.GRAPHS.values())
+def test_a_manifest_rebuilds_its_contract(make: Callable[..., Contract], tmp_path: Path) -> None:
+    contract = make((128, 192), batch=2) if make.__name__.startswith(("detic", "grounding")) else make(128)
+    replace(manifest(), contract=contract).write(tmp_path / "m.json")
+    read = Manifest.read(tmp_path / "m.json")
+    assert read.contract == contract
+    assert read.contract.arguments == contract.arguments
+    assert not read.outdated
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"version": 0}, "was exported for version 0 of sam_mask_decoder's contract, which now has 1"),
+        ({"arguments": {"side": 512, "masks": 1}}, "was exported with other inputs or outputs"),
+        ({"arguments": {"sides": 256}}, r"was exported with arguments that sam_mask_decoder's contract does not take"),
+        ({"graph": "sam_text_decoder"}, "holds a graph 'sam_text_decoder', which this fgfast does not have"),
+    ],
+)
+def test_what_was_exported_for_another_contract_is_outdated(tmp_path: Path, change: dict, reason: str) -> None:
+    facts = json.loads(manifest().to_json())
+    facts["contract"] |= change
+    (tmp_path / "m.json").write_text(json.dumps(facts))
+    assert re.match(reason, Manifest.read(tmp_path / "m.json").outdated)
+
+
+def test_a_manifest_of_an_older_fgfast_is_outdated(tmp_path: Path) -> None:
+    """One with prose and without the constructor's arguments."""
+    facts = json.loads(manifest().to_json())
+    del facts["contract"]["arguments"]
+    for port in (*facts["contract"]["inputs"], *facts["contract"]["outputs"]):
+        port |= {"meaning": "prose", "kind": "low_res"}
+    (tmp_path / "m.json").write_text(json.dumps(facts))
+    assert "was exported by an older fgfast" in Manifest.read(tmp_path / "m.json").outdated

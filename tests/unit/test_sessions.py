@@ -36,7 +36,7 @@ MODEL, WEIGHTS = "sam_tiny256", "random:1"
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder that holds the tiny SAM's graphs."""
     cache = tmp_path_factory.mktemp("cache")
-    make.export(MODEL, weights=WEIGHTS, out=cache / "graphs", say=lambda line: None)
+    make.export(ModelSpec(MODEL, WEIGHTS), out=cache / "graphs", on_message=lambda line: None)
     return cache
 
 
@@ -92,7 +92,7 @@ def test_inputs_that_break_the_contract_are_refused(cache: Path, make_session: s
     with pytest.raises(GraphError, match=r"boxes is float32 .*must be .*'pairs': 2"):
         session.run({**inputs, "image_index": inputs["image_index"][:2], "boxes": inputs["boxes"]})
     session.prepare({"images": 1, "pairs": 2})
-    with pytest.raises(GraphError, match=r"say how large \['images', 'pairs'\] will be"):
+    with pytest.raises(GraphError, match=r"the sizes \['images', 'pairs'\] must be given"):
         session.prepare()
 
 
@@ -182,10 +182,12 @@ def test_a_file_that_changed_after_its_check_is_refused(cache: Path) -> None:
 def test_a_graph_of_another_contract_does_not_count(cache: Path) -> None:
     manifest = graph_files.folder(MODEL, WEIGHTS, "fp32") / "sam_mask_decoder.json"
     facts = json.loads(manifest.read_text())
-    facts["contract"]["version"] = 0
-    manifest.write_text(json.dumps(facts))
-    with pytest.raises(UsageError, match=r"sam_mask_decoder is not in .*: fgfast export sam_tiny256 --precision fp32"):
-        segmenter(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime"))
+    refused = {"version": 0}, {"arguments": {}}, {"arguments": {"side": 1024, "masks": 1}}
+    for change, reason in zip(refused, ("version 0", "an older fgfast", "other inputs or outputs"), strict=True):
+        manifest.write_text(json.dumps({**facts, "contract": {**facts["contract"], **change}}))
+        message = rf"sam_mask_decoder.*{reason}.*; export it again\): fgfast export sam_tiny256 --precision fp32"
+        with pytest.raises(UsageError, match=message):
+            segmenter(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime"))
 
 
 def test_auto_takes_what_was_measured_faster_here_and_measures_once(
@@ -231,7 +233,7 @@ def test_what_is_asked_for_and_not_there_is_an_error_that_says_what_to_type(
 
 
 def test_bf16_graphs_are_not_taken_on_a_cpu(cache: Path) -> None:
-    make.export(MODEL, weights=WEIGHTS, precision="bf16", out=cache / "graphs", say=lambda line: None)
+    make.export(ModelSpec(MODEL, WEIGHTS, "bf16"), out=cache / "graphs", on_message=lambda line: None)
     chosen, why = backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "bf16")], "auto")
     assert chosen == "torch"
     assert "computes bf16 on GPUs only" in why
@@ -269,14 +271,14 @@ def test_an_export_that_was_killed_does_not_stop_the_next(cache: Path) -> None:
     left = where / ".sam_mask_decoder.1.part"
     left.mkdir()
     os.utime(left, (0, 0))
-    make.export(MODEL, weights=WEIGHTS, out=cache / "graphs", say=lambda line: None)
+    make.export(ModelSpec(MODEL, WEIGHTS), out=cache / "graphs", on_message=lambda line: None)
     assert len(graph_files.find("sam_mask_decoder", where)) == 1
     assert not left.exists()
 
 
 def test_an_export_that_differs_from_pytorch_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph whose constants are wrong: the check names the output, and nothing stays behind."""
-    parts = list(make.parts(MODEL, WEIGHTS, "fp32", 1, ()))
+    parts = list(make.parts(ModelSpec(MODEL, WEIGHTS), (), ("sam_image_encoder",)))
 
     def wrong(*args):
         encoder = parts[0]
@@ -286,7 +288,7 @@ def test_an_export_that_differs_from_pytorch_is_deleted(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(make, "parts", wrong)
     with pytest.raises(ParityError, match=r"sam_image_encoder, .*: embeddings is off by .* would be allowed"):
-        make.export(MODEL, weights=WEIGHTS, out=tmp_path, say=lambda line: None)
+        make.export(ModelSpec(MODEL, WEIGHTS), out=tmp_path, on_message=lambda line: None)
     assert [p for p in tmp_path.rglob("*") if p.is_file() and p.name != ".lock"] == []
 
 
@@ -294,21 +296,21 @@ def test_graphs_left_over_from_earlier_exports_are_removed(cache: Path) -> None:
     where = graph_files.folder(MODEL, WEIGHTS, "fp32")
     (where / "weights-0000.bin").write_bytes(b"old")
     before = {p.name for p in where.iterdir() if not p.name.endswith(".lock")} - {"weights-0000.bin"}
-    make.export(MODEL, weights=WEIGHTS, out=cache / "graphs", say=lambda line: None)
+    make.export(ModelSpec(MODEL, WEIGHTS), out=cache / "graphs", on_message=lambda line: None)
     assert {p.name for p in where.iterdir() if not p.name.endswith((".checked", ".lock"))} == before
 
 
 def test_zeros_say_which_size_is_missing() -> None:
-    with pytest.raises(GraphError, match=r"sam_mask_decoder has shapes that vary; say how large \['pairs'\]"):
+    with pytest.raises(GraphError, match=r"sam_mask_decoder has shapes that vary: the sizes \['pairs'\] must be given"):
         zeros(graphs.sam_mask_decoder(256), {"images": 1}, torch.device("cpu"))
 
 
-def test_a_form_that_cannot_be_used_here_is_said_and_not_used(
+def test_a_form_that_cannot_be_used_here_is_logged_and_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a GPU whose compiler fails; the GPU is made up, its name and its two sessions."""
+    """On a GPU whose compiler fails; the GPU is a fake, and so are its name and its two sessions."""
     monkeypatch.setenv("FGFAST_CACHE", str(tmp_path))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "made up")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "fake")
     sam = build_sam(ModelSpec("sam_tiny256", WEIGHTS))
 
     def make_form(form: str) -> TorchSession:
@@ -328,14 +330,3 @@ def test_a_form_that_cannot_be_used_here_is_said_and_not_used(
     assert speed.fastest_form("tiny", remember, "cuda:0") == "eager"
     assert tried == ["compiled+recorded"], "what failed may have been the moment's; what was measured is kept"
     assert speed.fastest_form("tiny", lambda form: pytest.fail("measured"), "cpu") == "eager"
-
-
-def test_export_as_a_script(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fgfast.export", "--out", str(tmp_path), "--model-weights", WEIGHTS]
-    done = subprocess.run([*command, MODEL, "--precision", "fp32"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert all(Path(line).is_file() for line in done.stdout.split())
-    assert "agrees with PyTorch" in done.stderr
-    done = subprocess.run([*command, "sam_vit_x", "--precision", "fp32"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "no SAM named 'vit_x'" in done.stderr

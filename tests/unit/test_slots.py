@@ -187,16 +187,18 @@ class TestImages:
         slot.place(0, white, (4, 4))
         assert int(slot.host["pixels"].sum()) == 4 * 4 * 3 * 255
 
-    @pytest.mark.parametrize("engine", ["native", "reference"])
+    @pytest.mark.parametrize("implementation", ["native", "reference"])
     @pytest.mark.parametrize("size", [(37, 91), (300, 200), (64, 64)])
-    def test_resizing_is_pillows(self, monkeypatch: pytest.MonkeyPatch, engine: str, size: tuple[int, int]) -> None:
+    def test_resizing_is_pillows(
+        self, monkeypatch: pytest.MonkeyPatch, implementation: str, size: tuple[int, int]
+    ) -> None:
         from PIL import Image
 
         from fgfast import ops
 
-        if engine == "native" and ops.engine() != "native":
+        if implementation == "native" and ops.implementation() != "native":
             pytest.skip("fgfast._native not installed")
-        monkeypatch.setattr(ops, "engine", lambda: engine)
+        monkeypatch.setattr(ops, "implementation", lambda: implementation)
         image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
         wanted = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
         into = np.zeros((320, 320, 3), np.uint8)

@@ -1,4 +1,4 @@
-// What the CUDA twins of the ops share. Only for .cu files.
+// What the CUDA implementations of the ops share. Only for .cu files.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -23,7 +23,7 @@ struct Place {
 // Whether this build has the ops for CUDA (FGFAST_CUDA in CMakeLists.txt).
 bool HasCuda();
 
-// What an op says to arrays on a GPU in a build without CUDA: std::invalid_argument.
+// Throws std::invalid_argument for arrays on a GPU in a build without CUDA.
 [[noreturn]] void RefuseCuda();
 
 }  // namespace fgfast

@@ -25,9 +25,9 @@ FGFAST_BOTH inline float Overlap(const float* a, const float* b) {
   return shared / (area_a + area_b - shared);
 }
 
-// Words of 64 bits in a row of the CUDA twin's workspace, which has `count` rows: which boxes a box suppresses.
+// Words of 64 bits in a row of the CUDA implementation's workspace, which has `count` rows: the boxes a box suppresses.
 constexpr int64_t NmsWords(int64_t count) { return (count + 63) / 64; }
-// Most boxes the CUDA twin takes: one bit each, in 48 KiB of a block's memory.
+// The most boxes that the CUDA implementation takes: one bit each, in 48 KiB of a block's memory.
 constexpr int64_t kMostCudaBoxes = 48 * 1024 * 8;
 
 // Writes the kept boxes, best first, to `kept`, which has room for min(count, limit), and their number to `kept_count`.

@@ -36,7 +36,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int, classes
     Returns:
         (K,) int64, K <= limit, the kept boxes in descending order of score.
     """
-    if boxes.device.type == "cpu" and boxes.dtype == scores.dtype == torch.float32 and ops.engine() == "native":
+    if boxes.device.type == "cpu" and boxes.dtype == scores.dtype == torch.float32 and ops.implementation() == "native":
         groups = None if classes is None else classes.detach().to(torch.int64).numpy()
         return torch.from_numpy(ops.nms(boxes.detach().numpy(), scores.detach().numpy(), iou_threshold, limit, groups))
     order = scores.sort(descending=True, stable=True).indices

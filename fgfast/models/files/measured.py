@@ -24,7 +24,7 @@ _PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "nvidia-dali
 def key_of(what: str, device: str) -> str:
     """What was measured, on which device, with which packages, in one line."""
     where = f"{processor_name()} x{available_cores()}" if device == "cpu" else _gpu_name(device)
-    versions = [f"fgfast {fgfast.__version__} {ops.engine()}"]
+    versions = [f"fgfast {fgfast.__version__} {ops.implementation()}"]
     for package in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")

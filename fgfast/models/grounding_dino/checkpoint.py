@@ -1,13 +1,14 @@
-"""Grounding DINO's network, tokenizer and image processor: from a checkpoint's folder, or made up."""
+"""Grounding DINO's network, tokenizer and image processor: from a checkpoint's folder, or with random weights."""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
-from fgfast.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
+from fgfast.errors import UnknownNameError, UsageError, WeightsError
 from fgfast.models.files import weights as cache
+from fgfast.models.grounding_dino import small
+from fgfast.models.grounding_dino.packages import classes, package
 
 NAMES = ("grounding_dino_tiny", "grounding_dino_base")
 NEEDED = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
@@ -17,8 +18,6 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def network(name: str, weights: str | Path) -> Any:
     """transformers' GroundingDinoForObjectDetection in float32; arguments and errors as for `build`."""
-    from fgfast.models.grounding_dino import small
-
     _check(name)
     if (seed := small.seed_of(weights)) is not None:
         return small.network(seed)
@@ -27,8 +26,6 @@ def network(name: str, weights: str | Path) -> Any:
 
 def processors(name: str, weights: str | Path) -> tuple[Any, Any]:
     """transformers' BertTokenizer and GroundingDinoImageProcessorPil; arguments and errors as for `build`."""
-    from fgfast.models.grounding_dino import small
-
     _check(name)
     if small.seed_of(weights) is not None:
         return small.tokenizer(), small.image_processor()
@@ -37,30 +34,10 @@ def processors(name: str, weights: str | Path) -> tuple[Any, Any]:
     processor = kind.from_pretrained(folder, local_files_only=True)
     for label, made, wanted in (("mean", processor.image_mean, MEAN), ("std", processor.image_std, STD)):
         if tuple(made) != wanted:
-            told = f"normalises images with {label} {list(made)}; Grounding DINO's is {list(wanted)}"
-            raise UsageError(f"{folder} {told}")
+            raise UsageError(
+                f"{folder} normalises images with {label} {list(made)}; Grounding DINO's is {list(wanted)}"
+            )
     return tokenizer.from_pretrained(folder, local_files_only=True), processor
-
-
-def package(name: str) -> Any:
-    """An optional package; imported by name, so that nothing is imported, or type-checked, without being used."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(name, "text", "Grounding DINO") from error
-
-
-def classes(*names: str) -> list[Any]:
-    """Classes of transformers, which imports their modules only now."""
-    transformers = package("transformers")
-    try:
-        return [getattr(transformers, name) for name in names]
-    except (ImportError, AttributeError, RuntimeError) as error:
-        raise UsageError(
-            f"transformers {transformers.__version__} cannot load Grounding DINO: {error} Either it is too old "
-            '(pip install -U "fgfast[text]"), or torchvision, which is not needed, does not fit the installed torch '
-            "(pip uninstall torchvision)"
-        ) from error
 
 
 def _check(name: str) -> None:

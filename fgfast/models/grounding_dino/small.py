@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fgfast.errors import UsageError
-from fgfast.models.grounding_dino.checkpoint import classes, package
+from fgfast.models.grounding_dino.packages import classes, package
 from fgfast.models.grounding_dino.prompt import CLS, DOT, PAD, QUESTION, SEP
 
 

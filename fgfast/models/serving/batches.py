@@ -53,7 +53,7 @@ def resized(pixels: UInt8, size: Size, out: UInt8 | None = None, threads: int = 
     Returns:
         (h, w, 3) uint8: `out`, or the new one.
     """
-    if ops.engine() == "native":
+    if ops.implementation() == "native":
         return ops.resize(pixels, size, out, threads)
     import numpy as np
     from PIL import Image

@@ -8,9 +8,8 @@ from functools import partial
 
 import torch
 
-from fgfast import graphs
 from fgfast.backends.session import Session
-from fgfast.errors import GraphError, UsageError
+from fgfast.errors import UsageError
 from fgfast.methods import ModelSpec
 from fgfast.models.files.graph_files import Exported, find, folder, identity
 from fgfast.models.serving.batches import default_batch
@@ -85,18 +84,20 @@ def with_engine(found: list[Exported], spec: ModelSpec) -> list[Exported]:
 
 
 def exported(spec: ModelSpec, graph: str) -> list[Exported]:
-    """The graphs of a model that may be used, whole and of today's contract; those of the smallest batch first.
+    """The graphs of a model that may be used: complete, and with today's contract; those of the smallest batch first.
 
     Raises:
-        UsageError: there are none; the message says what to type.
+        UsageError: there are none; the message says why, and what to type.
     """
     where = folder(spec.name, identity(spec.name, spec.weights), spec.precision)
-    found = [e for e in find(graph, where) if e.manifest.contract == _contract_of_today(e)]
+    every = find(graph, where)
+    found = [e for e in every if not e.manifest.outdated]
     if not found:
-        raise UsageError(
-            f"{spec.name} is not exported for {spec.precision} ({graph} is not in {where}): "
-            f"fgfast export {spec.name} --precision {spec.precision}"
-        )
+        why = f"{graph} is not in {where}"
+        if every:
+            why = f"{every[0].path.name} {every[0].manifest.outdated}; export it again"
+        command = f"fgfast export {spec.name} --precision {spec.precision}"
+        raise UsageError(f"{spec.name} is not exported for {spec.precision} ({why}): {command}")
     return sorted(found, key=lambda e: str(e.manifest.contract.inputs[0].shape[0]).zfill(9))
 
 
@@ -122,23 +123,3 @@ def load(found: Exported, spec: ModelSpec) -> Session:
             engine.prepare()
         return engine
     raise UsageError(f"no backend {spec.backend!r} for exported graphs; there are onnxruntime and tensorrt")
-
-
-def _contract_of_today(found: Exported) -> graphs.Contract | None:
-    """What the contract would be if the graph were exported now; None where that cannot be said."""
-    contract = found.manifest.contract
-    try:
-        shape = contract.inputs[0].shape
-        if contract.graph == "sam_image_encoder":
-            return graphs.sam_image_encoder(int(shape[1]), shape[0])
-        if contract.graph == "sam_mask_decoder":
-            return graphs.sam_mask_decoder(16 * int(shape[2]), int(contract.outputs[1].shape[1]))
-        if contract.graph == "detic_detector":
-            proposals = int(contract.outputs[0].shape[1])
-            return graphs.detic_detector((int(shape[1]), int(shape[2])), int(shape[0]), proposals)
-        if contract.graph == "grounding_dino":
-            queries, text = int(contract.outputs[0].shape[1]), contract.inputs[2].shape[1]
-            return graphs.grounding_dino((int(shape[1]), int(shape[2])), int(shape[0]), queries, text)
-    except (ValueError, IndexError, GraphError):
-        pass
-    return None

@@ -1,8 +1,9 @@
-"""Checks of what runs graphs: ONNX Runtime's providers, TensorRT, and the graphs that were exported here."""
+"""Checks of the backends: ONNX Runtime's providers, TensorRT, and the graphs that were exported on this machine."""
 
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,36 +11,37 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.doctor.checks import NotHere, two_layers, two_layers_numbers, workplace
+from fgfast.doctor import two_layers
+from fgfast.doctor.findings import Skipped
 from fgfast.errors import GraphError
 from fgfast.graphs import Contract, Manifest
 
-# As for a product of matrices: no TensorFloat-32, which would be off by 1e-2.
+# Largest difference allowed in a product of 64 float32 numbers; TensorFloat-32 would be off by 1e-2.
 _LARGEST = 1e-4
-# Free sizes that a made-up run takes; within what engines are built for.
+# Free sizes that graphs are run with; engines are built for them, too.
 _SIZES = {"batch": 1, "images": 1, "pairs": 2, "classes": 3, "text": 4}
 # BERT's token ids of "[CLS] bird . [SEP]", for graphs that read text.
 _TOKENS = (101, 4743, 1012, 102)
 
 
 def onnxruntime(provider: str) -> str:
-    """Two layers in one of ONNX Runtime's providers."""
+    """Run the two layers in one of ONNX Runtime's providers."""
     _needs("onnxruntime", "torch")
     from fgfast.backends.onnxruntime import PROVIDERS, OnnxRuntimeSession, available
 
     if PROVIDERS[provider] not in available():
-        raise NotHere(f"this ONNX Runtime has no {PROVIDERS[provider]}")
-    with workplace() as folder:
-        path, contract = two_layers(Path(folder))
+        raise Skipped(f"this ONNX Runtime has no {PROVIDERS[provider]}")
+    with _folder() as folder:
+        path, contract = two_layers.write(Path(folder))
         session = OnnxRuntimeSession(path, contract, "cpu" if provider == "cpu" else _gpu(), provider)
         x = _x()
         y = session.run({"x": x.to(session.device)})["y"].cpu()
         session.close()
-    return f"two layers, off by {_difference(y, _two_layers({'x': x})['y']):.1g}"
+    return f"two layers are off by {_difference(y, _reference({'x': x})['y']):.1g}"
 
 
 def tensorrt() -> str:
-    """Two layers through everything that a model goes through: built, checked, recorded, loaded again."""
+    """Take the two layers through every step that a model takes: build, parity check, recording, loading."""
     _needs("tensorrt", "torch")
     from fgfast.backends import tensorrt as backend
 
@@ -54,29 +56,31 @@ def tensorrt() -> str:
     tolerances = {"numbers": Tolerance(_LARGEST, _LARGEST, "a product of 64 float32 numbers")}
     x = _x()
     largest, recorded = 0.0, False
-    # Once with a size that varies, once with fixed ones, which are recorded as a CUDA graph.
+    # Once with a size that varies, once with fixed sizes, which are recorded as a CUDA graph.
     for rows in ("batch", len(x)):
-        with workplace() as folder:
-            path, contract = two_layers(Path(folder), rows)
+        with _folder() as folder:
+            path, contract = two_layers.write(Path(folder), rows)
             manifest = Manifest(contract, "two_layers", "random:0", "fp32", 20, {}, {path.name: digest_of(path)})
             cases = [("two layers", {"x": x})]
-            engine = export.engine(path, contract, manifest, _two_layers, cases, tolerances, device)
+            engine = export.engine(path, contract, manifest, _reference, cases, tolerances, device)
             session = backend.TensorRtSession(engine, contract, device)
             session.prepare({"batch": len(x)})
             y = session.run({"x": x.to(session.device)})["y"].cpu()
             recorded = session.recorded
             session.close()
-        largest = max(largest, _difference(y, _two_layers({"x": x})["y"]))
+        largest = max(largest, _difference(y, _reference({"x": x})["y"]))
     how = "and recorded as a CUDA graph" if recorded else "but not recorded as a CUDA graph (-v says why)"
     name = torch.cuda.get_device_name(device)
-    return f"{version} on {name}: two layers twice built, off by {largest:.1g}, {how}"
+    return f"{version} on {name}: two layers, built twice, are off by {largest:.1g} {how}"
 
 
 def exported(file: Path) -> str:
-    """An exported graph or engine: its files are what was checked, and it runs on made-up inputs."""
+    """Verify an exported graph or engine against its manifest, and run it once on random inputs."""
     _needs("torch")
     manifest = Manifest.read(file.with_suffix(".json"))
-    inputs = made_up(manifest.contract)
+    if manifest.outdated:
+        raise GraphError(f"{file.name} {manifest.outdated}; export the model again")
+    inputs = random_inputs(manifest.contract)
     if file.suffix == ".engine":
         _needs("tensorrt")
         from fgfast.backends.tensorrt import TensorRtSession
@@ -84,7 +88,7 @@ def exported(file: Path) -> str:
 
         built, here = (manifest.code.get("gpu"), manifest.code.get("tensorrt")), (gpu_name(_gpu()), version())
         if built != here:
-            raise NotHere(f"built for {built[0]} and TensorRT {built[1]}, here are {here[0]} and {here[1]}")
+            raise Skipped(f"built for {built[0]} and TensorRT {built[1]}; this is {here[0]} and {here[1]}")
         return _run(TensorRtSession(file, manifest.contract, _gpu()), inputs, "TensorRT")
     _needs("onnxruntime")
     from fgfast.backends.onnxruntime import OnnxRuntimeSession, available
@@ -94,12 +98,12 @@ def exported(file: Path) -> str:
     if "CUDAExecutionProvider" in available() and _has_gpu():
         return _run(OnnxRuntimeSession(file, manifest.contract, _gpu()), inputs, "ONNX Runtime on the GPU")
     if manifest.precision == "bf16":
-        raise NotHere("ONNX Runtime computes bf16 on GPUs only; the files are what was checked")
+        raise Skipped("ONNX Runtime computes bf16 on GPUs only; the files match their manifest")
     return _run(OnnxRuntimeSession(file, manifest.contract, "cpu"), inputs, "ONNX Runtime on the CPU")
 
 
-def made_up(contract: Contract) -> dict[str, Any]:
-    """Inputs that a graph can be run on, tensors on the CPU. What comes out means nothing."""
+def random_inputs(contract: Contract) -> dict[str, Any]:
+    """Random inputs of a graph's shapes and dtypes, tensors on the CPU. The outputs they give have no meaning."""
     import torch
 
     numbers = np.random.default_rng(0)
@@ -133,16 +137,20 @@ def _run(session: Any, inputs: Mapping[str, Any], where: str) -> str:
     seconds = time.perf_counter() - start
     session.close()
     for name, tensor in outputs.items():
-        # Stability is not a number where there is no mask, which made-up embeddings may well give.
+        # Stability is NaN where there is no mask, which random embeddings may well give.
         if name != "stability" and bool(tensor.isnan().all()):
-            raise GraphError(f"{name} is not a number; export the model again")
-    return f"its files are what was checked; one run takes {seconds:.2g} s in {where}"
+            raise GraphError(f"{name} is NaN everywhere; export the model again")
+    return f"the files match their manifest; one run takes {seconds:.2g} s in {where}"
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="fgfast-doctor-")
 
 
 def _needs(*packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise NotHere(f"{package} is not installed")
+            raise Skipped(f"{package} is not installed")
 
 
 def _has_gpu() -> bool:
@@ -153,26 +161,27 @@ def _has_gpu() -> bool:
 
 def _gpu() -> str:
     if not _has_gpu():
-        raise NotHere("torch sees no GPU")
+        raise Skipped("torch sees no GPU")
     return "cuda:0"
 
 
 def _x() -> Any:
+    """The two layers' input, (3, 64) float32."""
     import torch
 
     return torch.from_numpy(np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32))
 
 
-def _two_layers(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What two layers give, in float64."""
+def _reference(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The two layers computed in float64."""
     import torch
 
-    w, b = (torch.from_numpy(n).double() for n in two_layers_numbers())
+    w, b = (torch.from_numpy(n).double() for n in two_layers.parameters())
     return {"y": torch.relu(inputs["x"].double() @ w + b)}
 
 
-def _difference(found: Any, wanted: Any) -> float:
-    largest = float((found.double() - wanted).abs().max())
+def _difference(found: Any, expected: Any) -> float:
+    largest = float((found.double() - expected).abs().max())
     if not largest <= _LARGEST:
-        raise GraphError(f"two layers are off by {largest:.2g}, {_LARGEST} would be allowed")
+        raise GraphError(f"two layers are off by {largest:.2g}; {_LARGEST} would be allowed")
     return largest

@@ -1,0 +1,88 @@
+"""The models that fgfast exports, and the graphs of each: the one list that commands, help texts and errors read."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Sequence
+
+from fgfast import methods
+from fgfast.errors import MissingExtraError, UnknownNameError
+from fgfast.records import Size
+
+EXPORTABLE = tuple(method.name for method in methods.models())
+
+DETIC_SPLIT = ("detic_backbone", "detic_heads")
+"""Detic as two graphs, between which the caller suppresses proposals; `fgfast convert` does not load them."""
+
+HELP = {
+    "precision": "The matrix products are computed in this precision: fp32, bf16 or fp16; auto is bf16 on a GPU that "
+    "has it, else fp32.",
+    "batch": "The graph takes this many images per call.",
+    "canvas": "A detector's graph is made for padded images of this size in pixels, multiples of 32, several between "
+    "commas; by default for two sizes that hold every image.",
+    "split": "Detic is written as two graphs, between which the caller suppresses proposals.",
+    "backend": "onnx writes ONNX files; tensorrt also builds the engines for this machine's first GPU.",
+    "model_weights": "The weights are those in the cache (cached), random ones (random:SEED), or those of a file.",
+    "out": "The graphs are written into this folder; by default into the one where fgfast convert finds them.",
+}
+"""What each option of the commands does."""
+
+# Family -> the graphs that `fgfast convert` loads.
+_GRAPHS = {
+    "sam": ("sam_image_encoder", "sam_mask_decoder"),
+    "detic": ("detic_detector",),
+    "grounding_dino": ("grounding_dino",),
+}
+
+
+def family_of(model: str) -> str:
+    """The family, "sam", "detic" or "grounding_dino", of one of EXPORTABLE or of a model like them for tests.
+
+    Raises:
+        UnknownNameError: the model belongs to no family.
+    """
+    for family in _GRAPHS:
+        if model == family or model.startswith(f"{family}_"):
+            return family
+    raise UnknownNameError("model to export", model, EXPORTABLE)
+
+
+def graphs_of(model: str, graphs: Sequence[str] = ()) -> tuple[str, ...]:
+    """The graphs of a model to export.
+
+    Args:
+        model: as for `family_of`.
+        graphs: names of fgfast.graphs; empty takes those that `fgfast convert` loads.
+
+    Raises:
+        UnknownNameError: the model is unknown, or has no such graph.
+    """
+    family = family_of(model)
+    known = (*_GRAPHS[family], *(DETIC_SPLIT if family == "detic" else ()))
+    for graph in graphs:
+        if graph not in known:
+            raise UnknownNameError(f"graph of {model}", graph, known)
+    return tuple(graphs) or _GRAPHS[family]
+
+
+def parse_canvases(text: str) -> list[Size]:
+    """Parse "800x1216,1216x800" into sizes in pixels.
+
+    Raises:
+        ValueError: a part is no size, or a side is no multiple of 32.
+    """
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)x(\d+)", part.strip())
+        if match is None or any(int(n) % 32 or not int(n) for n in match.groups()):
+            raise ValueError(f"{part!r} must be HEIGHTxWIDTH in multiples of 32, for example 800x1216")
+        found.append(Size(int(match[1]), int(match[2])))
+    return found
+
+
+def check_installed() -> None:
+    """Raise MissingExtraError unless the packages that write graphs are installed."""
+    for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "export", "fgfast export")
