@@ -33,6 +33,7 @@ from fgfast.export.detic_ops import pool_clipped, suppress, translations
 from fgfast.export.part import Part
 from fgfast.export.trace import OPSET
 from fgfast.graphs import Contract
+from fgfast.methods import ModelSpec
 from fgfast.models.detic.build import build_detic
 from fgfast.models.detic.config import PATCH
 from fgfast.models.detic.graph import BackboneGraph, DetectorGraph, HeadsGraph
@@ -201,7 +202,7 @@ def _inputs(
     cell, edges = (1, shapes["pixels"][1:3]) if "pixels" in shapes else (8, shapes["p3"][2:])
     height, width = (cell * int(n) for n in edges)
     scale = [1 - n / 8 for n in range(batch)]
-    sizes = [(math.ceil(height * parts[0] * s), math.ceil(width * parts[1] * s)) for s in scale]
+    sizes = [Size(math.ceil(height * parts[0] * s), math.ceil(width * parts[1] * s)) for s in scale]
     found = {"sizes": torch.tensor(sizes)}
     if "pixels" in shapes:
         pixels = torch.from_numpy(generator.integers(0, 256, (batch, height, width, 3), dtype=np.uint8))

@@ -205,7 +205,7 @@ def test_auto_takes_what_was_measured_faster_here_and_measures_once(
         assert chosen == "onnxruntime"
         assert why == "measured on this machine: torch 2.00 s, onnxruntime 1.00 s per image"
     assert measured == ["torch", "onnxruntime"]
-    (cache / "speed.json").unlink()
+    (cache / "measured.json").unlink()
     monkeypatch.setattr(speed, "seconds_of", lambda session: {"torch": 0.5, "onnxruntime": 1.0}[session.backend])
     assert backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp32")], "auto")[0] == "torch"
 
