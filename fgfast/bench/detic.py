@@ -1,7 +1,7 @@
-"""Detic Swin-B from one image of 800x1200 to detections: fgfast in float32 and bfloat16, beside a reference.
+"""Measures Detic Swin-B from one image of 800x1200 to detections: fgfast in float32 and bfloat16, beside a reference.
 
 The reference is the original Detic on detectron2 where both are installed (docs/models.md), without its masks, which
-fgfast leaves to SAM. Else it is the specification written out plainly, see plain_detic.py. Weights are made up.
+fgfast leaves to SAM. Else it is the specification written out plainly, see plain_detic.py. The weights are random.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fgfast import graphs
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
 from fgfast.bench import original_detic
-from fgfast.bench.io import noise_image
+from fgfast.bench.images import noise_image
 from fgfast.bench.original_detic import Detected, Original
 from fgfast.bench.plain_detic import PlainGraph, plain_swin
 from fgfast.bench.result import Result, Row, envelope
@@ -37,11 +37,11 @@ from fgfast.models.serving.speed import fastest_form
 from fgfast.records import Image, UInt8
 from fgfast.tolerances import DETIC_BOX_SHARE, DETIC_FP32
 
-# Height and width: Detic's size for a 2:3 image, so that resizing changes nothing.
+# Height and width: the size that Detic resizes an image of 2:3 to, so that resizing changes nothing.
 _SIZE = (800, 1200)
 _CLASSES = 1203
 MODEL_WEIGHTS = "random:0"
-# Boxes further apart are not the same (README of the golden fixtures).
+# Boxes that are further apart are different ones (README of the golden fixtures).
 _MATCH_PX = 2.0
 
 _Detect = Callable[[UInt8], Detected]
@@ -49,11 +49,11 @@ _Maps = Callable[[Tensor], Tensor]
 
 
 class Reference(NamedTuple):
-    """What fgfast's Detic is held against.
+    """The Detic that fgfast's is compared with.
 
     Attributes:
         key: "original_fp32" or "plain_fp32".
-        named: what it is, in words.
+        named: the reference in words.
         detect: image (H, W, 3) uint8 RGB to detections.
         swin3: images (B, 3, H, W) float32, normalised, to the last map of the backbone.
     """
@@ -67,16 +67,16 @@ class Reference(NamedTuple):
 def measure(
     *, rounds: int, config: DeticConfig = SWIN_B, model_weights: str = MODEL_WEIGHTS, device: str = "cpu"
 ) -> Result:
-    """Time the three in turns on the same image, after comparing what they compute.
+    """Compare the three forms on the same image, then time them in turns.
 
     Args:
-        rounds: how often each is timed; medians are quoted.
-        config: of the model.
-        model_weights: "cached", "random:SEED" or a file; the same for all.
-        device: where all compute, as torch names it.
+        rounds: how often each form is timed; medians are quoted.
+        config: the sizes of the model.
+        model_weights: "cached", "random:SEED" or a file; the same for all forms.
+        device: the device of all forms, as torch names it.
 
     Returns:
-        Which reference it was, seconds of each, ratios to the reference, differences from it.
+        The name of the reference, the seconds of each form, their ratios to the reference, and differences from it.
 
     Raises:
         AssertionError: fgfast's float32 differs from the reference by more than fgfast.tolerances allows; then nothing
@@ -98,7 +98,7 @@ def measure(
     for _ in range(rounds):
         for name, form in forms.items():
             start, used = time.perf_counter(), time.process_time()
-            form(image)  # detections lie on the CPU: nothing is left under way on a GPU
+            form(image)  # detections lie on the CPU, so that a GPU has finished
             seconds[name].append(time.perf_counter() - start)
             processor[name].append(time.process_time() - used)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
@@ -109,7 +109,7 @@ def measure(
         "model_weights": model_weights,
         "device": device,
         "seconds": {name: round(value, 4) for name, value in medians.items()},
-        # Of all threads together: what is left to compare by where other processes share the cores.
+        # The CPU time of all threads, which can be compared where other processes share the cores.
         "processor_seconds": {name: round(statistics.median(v), 3) for name, v in processor.items()},
         "all_rounds": {name: [round(v, 4) for v in values] for name, values in seconds.items()},
         "times_as_fast": {name: round(medians[theirs.key] / value, 2) for name, value in medians.items()},
@@ -118,19 +118,19 @@ def measure(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    notes = [f"{figures['image']}. Reference: {theirs.named}. Weights {model_weights}, the same."]
+    notes = [f"{figures['image']}. Reference: {theirs.named}. The weights of all are {model_weights}."]
     title = f"Detic {config.name} beside its reference, on {device}"
-    return envelope("detic", rows_of(figures), title=title, rounds=rounds, notes=notes, **figures)
+    return envelope("detic", _rows(figures), title=title, rounds=rounds, notes=notes, **figures)
 
 
 def reference(words: Tensor, weights: str, device: str = "cpu", config: DeticConfig = SWIN_B) -> Reference:
-    """The original where it is installed, else the plain form.
+    """Load the original where it is installed, else the plain form.
 
     Args:
         words: (C, 512) float32 embeddings, unnormalised.
         weights: "cached", "random:SEED" or a file.
-        device: where it computes, as torch names it.
-        config: of the model.
+        device: the device that it computes on, as torch names it.
+        config: the sizes of the model.
     """
     lacking = original_detic.missing()
     model = build_detic(config.name, weights, "fp32")
@@ -148,12 +148,12 @@ def reference(words: Tensor, weights: str, device: str = "cpu", config: DeticCon
 
 
 def _session(model: Detic, form: str) -> Session:
-    """On the largest canvas, in one of PyTorch's forms."""
+    """The session of the largest canvas, in one of PyTorch's forms."""
     return detic_in_torch(model, form).session(LARGEST, 1)
 
 
 def _detector(canvases: Canvases, config: DeticConfig, words: Tensor) -> _Detect:
-    """fgfast from an image to detections, by the graph given."""
+    """Make fgfast's function from image to detections, which runs the graph given."""
     detector = DeticDetector(canvases, config, [str(n) for n in range(len(words))], words, Selection())
 
     def detect(image: UInt8) -> Detected:
@@ -165,7 +165,7 @@ def _detector(canvases: Canvases, config: DeticConfig, words: Tensor) -> _Detect
 
 @torch.inference_mode()
 def compare_maps(swin3: _Maps, models: dict[str, Detic], images: Tensor) -> dict[str, float]:
-    """Largest differences of swin3 from the reference's; raises if float32 is beyond its tolerance."""
+    """The largest difference of each model's swin3 from the reference's; raises where float32 exceeds its tolerance."""
     theirs, largest = swin3(images), {}
     for name, model in models.items():
         difference = (model.backbone.bottom_up(images, None)[-1] - theirs).double().flatten().cpu().numpy()
@@ -176,7 +176,7 @@ def compare_maps(swin3: _Maps, models: dict[str, Detic], images: Tensor) -> dict
 
 
 def compare(theirs: Detected, found: dict[str, Detected]) -> dict[str, Any]:
-    """Detections as sets beside the reference's: how many, how many were lost, and how far the others are apart."""
+    """Compare detections with the reference's as sets: how many are found and lost, how far the others are off."""
     result: dict[str, Any] = {"reference": len(theirs.boxes)}
     for name, ours in found.items():
         apart = np.abs(theirs.boxes[:, None].astype(np.float64) - ours.boxes[None]).max(2)
@@ -199,8 +199,7 @@ def compare(theirs: Detected, found: dict[str, Detected]) -> dict[str, Any]:
     return result
 
 
-def rows_of(figures: Mapping[str, Any]) -> list[Row]:
-    """The rows of a result's own fields, which results had before they had rows."""
+def _rows(figures: Mapping[str, Any]) -> list[Row]:
     names = {
         "original_fp32": "the original, fp32",
         "plain_fp32": "as specified, eager, fp32",
