@@ -28,7 +28,7 @@ import numpy as np
 
 from fgfast.bench.images import noise_image
 from fgfast.bench.stamp import stamp
-from fgfast.bench.text import columns
+from fgfast.bench.text import columns, many
 from fgfast.io.png import deflater
 from fgfast.io.write import encode, encode_mask
 from fgfast.records import Bool, UInt8
@@ -272,7 +272,7 @@ _MAKERS: dict[str, Callable[[], Iterator[Encoder]]] = {
 def table(result: dict[str, Any]) -> str:
     """Write the result as text for a terminal."""
     lines = [
-        f"{result['rounds']} rounds in turns, medians; {result['image']}",
+        f"{many(result['rounds'], 'round')} in turns, medians; {result['image']}",
         f"{result['machine']['processor']}, commit {result['commit']}; fgfast deflates with {result['deflate']}",
     ]
     for (kind, size), rows in groupby(result["rows"], key=lambda row: (row["kind"], row["size"])):

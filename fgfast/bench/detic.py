@@ -6,9 +6,8 @@ fgfast leaves to SAM. Else it is the specification written out plainly, see plai
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -43,6 +42,14 @@ _CLASSES = 1203
 MODEL_WEIGHTS = "random:0"
 # Boxes that are further apart are different ones (README of the golden fixtures).
 _MATCH_PX = 2.0
+
+# The names of the rows.
+_NAMES = {
+    "original_fp32": "the original, fp32",
+    "plain_fp32": "as specified, eager, fp32",
+    "fgfast_fp32": "fgfast fp32",
+    "fgfast_bf16": "fgfast bf16",
+}
 
 _Detect = Callable[[UInt8], Detected]
 _Maps = Callable[[Tensor], Tensor]
@@ -101,26 +108,20 @@ def measure(
             form(image)  # detections lie on the CPU, so that a GPU has finished
             seconds[name].append(time.perf_counter() - start)
             processor[name].append(time.process_time() - used)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    figures: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "model": config.name,
         "image": f"{_SIZE[1]}x{_SIZE[0]}, image to detections",
         "reference": theirs.named,
         "model_weights": model_weights,
         "device": device,
-        "seconds": {name: round(value, 4) for name, value in medians.items()},
-        # The CPU time of all threads, which can be compared where other processes share the cores.
-        "processor_seconds": {name: round(statistics.median(v), 3) for name, v in processor.items()},
-        "all_rounds": {name: [round(v, 4) for v in values] for name, values in seconds.items()},
-        "times_as_fast": {name: round(medians[theirs.key] / value, 2) for name, value in medians.items()},
         "largest_difference_of_swin3": differences,
         "detections": agreement,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    notes = [f"{figures['image']}. Reference: {theirs.named}. The weights of all are {model_weights}."]
+    notes = [f"{facts['image']}. Reference: {theirs.named}. The weights of all are {model_weights}."]
     title = f"Detic {config.name} beside its reference, on {device}"
-    return envelope("detic", _rows(figures), title=title, rounds=rounds, notes=notes, **figures)
+    return envelope("detic", _rows(seconds, processor, agreement), title=title, rounds=rounds, notes=notes, **facts)
 
 
 def reference(words: Tensor, weights: str, device: str = "cpu", config: DeticConfig = SWIN_B) -> Reference:
@@ -199,22 +200,15 @@ def compare(theirs: Detected, found: dict[str, Detected]) -> dict[str, Any]:
     return result
 
 
-def _rows(figures: Mapping[str, Any]) -> list[Row]:
-    names = {
-        "original_fp32": "the original, fp32",
-        "plain_fp32": "as specified, eager, fp32",
-        "fgfast_fp32": "fgfast fp32",
-        "fgfast_bf16": "fgfast bf16",
-    }
-    times = figures["all_rounds"]
-    theirs = next(name for name in times if not name.startswith("fgfast"))
-    rows = [Row.of(names[name], values, "s", "lower", "seconds per image") for name, values in times.items()]
-    for name in (n for n in times if n != theirs):
-        ratios = [other / own for other, own in zip(times[theirs], times[name], strict=True)]
-        rows.append(Row.of(names[name], ratios, "times", "higher", "faster than the reference"))
-    used = figures["processor_seconds"]
-    rows += [Row(names[name], used[name], "s", "lower", "processor time per image") for name in used]
-    found = figures["detections"]
+def _rows(seconds: dict[str, list[float]], processor: dict[str, list[float]], found: dict[str, Any]) -> list[Row]:
+    """The rows of all forms, the reference first."""
+    theirs, *others = seconds
+    rows = [Row.of(_NAMES[form], values, "s", "lower", "seconds per image") for form, values in seconds.items()]
+    for form in others:
+        ratios = [other / own for other, own in zip(seconds[theirs], seconds[form], strict=True)]
+        rows.append(Row.of(_NAMES[form], ratios, "times", "higher", "faster than the reference"))
+    # The CPU time of all threads can be compared where other processes share the cores.
+    rows += [Row.of(_NAMES[form], used, "s", "lower", "processor time per image") for form, used in processor.items()]
     for name in ("fp32", "bf16"):
         rows.append(Row(f"fgfast {name}", found[name]["lost"], "", "lower", f"detections lost of {found['reference']}"))
         rows.append(Row(f"fgfast {name}", found[name]["largest_px"], "px", "lower", "boxes are off by at most"))

@@ -7,10 +7,8 @@ Pillow loop does the least that gives the same images: one thread, decode, mask,
 from __future__ import annotations
 
 import shutil
-import statistics
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,9 @@ _BOX = (98, 73, 402, 302)
 _DIFFERENT = 24
 # The largest difference allowed, in grey levels: both decode and encode with libjpeg-turbo's exact routines.
 _MAX_DIFFERENCE = 0
+# The names of the rows; of those of fgfast with the masks that it writes.
+_LOOP = "plain Pillow loop"
+_MASKS = {"fgfast": "none", "fgfast, and a PNG mask each": "png"}
 
 
 def measure(*, images: int, rounds: int, cpu_threads: int | None, folder: Path) -> Result:
@@ -53,42 +54,26 @@ def measure(*, images: int, rounds: int, cpu_threads: int | None, folder: Path) 
     with tempfile.TemporaryDirectory(prefix="fgfast-bench-", dir=folder) as scratch:
         source = Path(scratch) / "images"
         average = make_images(source / "class", images)
-        rows: dict[str, list[float]] = {"pillow_loop": [], "fgfast": [], "fgfast_masks": []}
+        rates: dict[str, list[float]] = {_LOOP: [], **{name: [] for name in _MASKS}}
         for _ in range(rounds):
-            rows["pillow_loop"].append(images / pillow_loop(source, Path(scratch) / "pillow"))
-            for name, masks in (("fgfast", "none"), ("fgfast_masks", "png")):
-                rows[name].append(images / fgfast_run(source, Path(scratch) / name, masks, cpu_threads))
-            worst = compare(Path(scratch) / "pillow", Path(scratch) / "fgfast" / "images")
+            rates[_LOOP].append(images / pillow_loop(source, Path(scratch) / "pillow"))
+            for name, masks in _MASKS.items():
+                rates[name].append(images / fgfast_run(source, Path(scratch) / masks, masks, cpu_threads))
+            worst = compare(Path(scratch) / "pillow", Path(scratch) / "none" / "images")
             if worst > _MAX_DIFFERENCE:
                 raise AssertionError(f"fgfast's images differ from Pillow's by {worst} grey levels")
-    ratios = [ours / theirs for ours, theirs in zip(rows["fgfast"], rows["pillow_loop"], strict=True)]
-    figures: dict[str, Any] = {
-        "images": images,
-        "image": f"{_SIZE[1]}x{_SIZE[0]} JPEG of {average / 1000:.0f} kB in, JPEG quality 95 4:4:4 out",
-        "images_per_second": {name: round(statistics.median(values), 1) for name, values in rows.items()},
-        "all_rounds": {name: [round(v, 1) for v in values] for name, values in rows.items()},
-        "ratio": round(statistics.median(ratios), 2),
-        "ratios": [round(r, 2) for r in ratios],
-        "largest_difference": worst,
-        "cpu_threads": cpu_threads,
-    }
-    title = "Everything but the models: decode, cut, write, ledger"
+    ratios = [ours / theirs for ours, theirs in zip(rates["fgfast"], rates[_LOOP], strict=True)]
+    rows = [Row.of(name, values, "images/s", "higher") for name, values in rates.items()]
+    rows.append(Row.of("fgfast is faster than the loop", ratios, "times", "higher"))
+    rows.append(Row("largest difference of images", worst, "grey levels", "lower"))
+    image = f"{_SIZE[1]}x{_SIZE[0]} JPEG of {average / 1000:.0f} kB in, JPEG quality 95 4:4:4 out"
     notes = [
-        f"{images:,} images per round: {figures['image']}.",
+        f"{images:,} images per round: {image}.",
         f"fgfast: {cpu_threads} threads, durable, with ledger. The Pillow loop: one thread, no sync, no ledger.",
     ]
-    return envelope("io", _rows(figures), title=title, rounds=rounds, notes=notes, **figures)
-
-
-def _rows(figures: Mapping[str, Any]) -> list[Row]:
-    names = {
-        "pillow_loop": "plain Pillow loop",
-        "fgfast": "fgfast",
-        "fgfast_masks": "fgfast, and a PNG mask each",
-    }
-    rows = [Row.of(name, figures["all_rounds"][key], "images/s", "higher") for key, name in names.items()]
-    rows.append(Row.of("fgfast is faster than the loop", figures["ratios"], "times", "higher"))
-    return [*rows, Row("largest difference of images", figures["largest_difference"], "grey levels", "lower")]
+    facts: dict[str, Any] = {"images": images, "image": image, "cpu_threads": cpu_threads}
+    title = "Everything but the models: decode, cut, write, ledger"
+    return envelope("io", rows, title=title, rounds=rounds, notes=notes, **facts)
 
 
 def make_images(folder: Path, count: int) -> float:

@@ -11,10 +11,9 @@ import importlib
 import importlib.util
 import multiprocessing
 import resource
-import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,20 @@ def measure_sam(
     finally:
         for contender in contenders.values():
             contender.close()
-    return _summary(name, rounds, agreement, seconds, peaks, {"model_weights": model_weights, "device": device})
+    facts: dict[str, Any] = {
+        "model": name,
+        "image": f"{width}x{height}, one box, image to mask",
+        "agreement": agreement,
+    }
+    facts |= {"model_weights": model_weights, "device": device, "cores": available_cores()}
+    return envelope(
+        "sam",
+        _rows(agreement, seconds, peaks),
+        title=f"SAM {name} beside {named()}, on {device}",
+        rounds=rounds,
+        notes=[f"{facts['image']}; {named()} in float32; the weights of all are {model_weights}."],
+        **facts,
+    )
 
 
 class _Contender:
@@ -201,44 +213,16 @@ def _compare(masks: dict[str, list[Bool]]) -> dict[str, dict[str, float]]:
     return agreement | {first: {"mask_area": area}}
 
 
-def _summary(
-    name: str,
-    rounds: int,
-    agreement: dict[str, dict[str, float]],
-    seconds: dict[str, list[float]],
-    peaks: dict[str, float],
-    facts: dict[str, Any],
-) -> Result:
-    reference = next(iter(seconds))
-    theirs = seconds[reference]
-    ratios = {who: [t / o for t, o in zip(theirs, ours, strict=True)] for who, ours in seconds.items()}
-    figures: dict[str, Any] = {
-        "model": name,
-        "image": f"{_SIZE[1]}x{_SIZE[0]}, one box, image to mask",
-        "agreement": agreement,
-        "seconds": {who: round(statistics.median(values), 4) for who, values in seconds.items()},
-        "fastest_seconds": {who: round(min(values), 4) for who, values in seconds.items()},
-        "times_faster": {who: round(statistics.median(values), 2) for who, values in ratios.items()},
-        "peak_mib": {who: round(value) for who, value in peaks.items()},
-        "all_seconds": {who: [round(v, 4) for v in values] for who, values in seconds.items()},
-        "cores": available_cores(),
-        **facts,
-    }
-    notes = [f"{figures['image']}; {reference} in float32; the weights of all are {facts['model_weights']}."]
-    title = f"SAM {name} beside {reference}, on {facts['device']}"
-    return envelope("sam", _rows(figures), title=title, rounds=rounds, notes=notes, **figures)
-
-
-def _rows(figures: Mapping[str, Any]) -> list[Row]:
-    times = figures["all_seconds"]
-    first, *others = times
+def _rows(
+    agreement: dict[str, dict[str, float]], seconds: dict[str, list[float]], peaks: dict[str, float]
+) -> list[Row]:
+    """The rows of all contenders, the reference first."""
+    first, *others = seconds
     names = {first: first} | {who: f"fgfast {who}" for who in others}
-    rows = [Row.of(names[who], times[who], "s", "lower", "seconds per image") for who in names]
+    rows = [Row.of(names[who], seconds[who], "s", "lower", "seconds per image") for who in names]
     for who in others:
-        ratios = [theirs / ours for theirs, ours in zip(times[first], times[who], strict=True)]
+        ratios = [theirs / ours for theirs, ours in zip(seconds[first], seconds[who], strict=True)]
         rows.append(Row.of(names[who], ratios, "times", "higher", "faster than the reference"))
-    rows += [Row(names[who], figures["peak_mib"][who], "MiB", "lower", "peak memory") for who in names]
-    for who, found in figures["agreement"].items():
-        if "mask_iou" in found:
-            rows.append(Row(names[who], found["mask_iou"], "", "higher", "mask IoU with the reference"))
-    return rows
+    rows += [Row(names[who], round(peaks[who]), "MiB", "lower", "peak memory") for who in names]
+    overlaps = {who: agreement[who]["mask_iou"] for who in others}
+    return rows + [Row(names[who], o, "", "higher", "mask IoU with the reference") for who, o in overlaps.items()]

@@ -7,7 +7,7 @@ for its time and is marked; how far it is off is measured, too.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -82,135 +82,120 @@ def cases(op: str, threads: int, sizes: tuple[tuple[int, int], ...] = SIZES) -> 
         sizes: (height, width) of the images, in pixels.
     """
     native = importlib.import_module("fgfast.ops.native") if find_spec("fgfast._native") else None
-    yield from OPS[op](native, find_spec("torch") is not None, threads, sizes)
+    torch = importlib.import_module("fgfast.bench.torch_ops") if find_spec("torch") else None
+    yield from OPS[op](native, torch, threads, sizes)
 
 
-def mask_post(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
+def _contenders(calls: Mapping[str, Any], others: Sequence[str] = ()) -> tuple[Contender, ...]:
+    """The contenders that are installed, by name; those named in `others` compute something else."""
+    return tuple(Contender(name, call, name not in others) for name, call in calls.items() if call)
+
+
+def mask_post(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
     """Turn the logits of SAM into masks, boxes, areas, stability."""
     for size, count in ((s, c) for s in sizes for c in (1, 3)):
         logits, resized = _logits(count), _resized(size)
-        found = [Contender(NUMPY, partial(reference.mask_post, logits, size, resized, _SIDE))]
-        if native:
-            found.append(Contender(NATIVE, partial(native.mask_post, logits, size, resized, _SIDE, threads)))
-        if torch:
-            from fgfast.bench import torch_ops
-
-            found.append(Contender(TORCH, partial(torch_ops.mask_post, logits, size, _SIDE)))
+        calls = {
+            NUMPY: partial(reference.mask_post, logits, size, resized, _SIDE),
+            NATIVE: native and partial(native.mask_post, logits, size, resized, _SIDE, threads),
+            TORCH: torch and partial(torch.mask_post, logits, size, _SIDE),
+        }
         what = f"{count} mask{'s' if count > 1 else ''} of {_named(size)}"
-        yield Case("mask_post", what, threads, tuple(found), _bits_apart)
+        yield Case("mask_post", what, threads, _contenders(calls), _bits_apart)
 
 
-def composite(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
+def composite(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
     """Put the subject on a colour."""
     import cv2
     from PIL import Image
 
-    if threads > 1:
-        return
     colour = np.array([124, 116, 104], np.uint8)
-    for size in sizes:
+
+    def by_opencv(pixels: UInt8, bits: Bool) -> UInt8:
+        return cv2.copyTo(pixels, bits.view(np.uint8), np.full(pixels.shape, colour, np.uint8))
+
+    def by_pillow(pixels: UInt8, bits: Bool) -> UInt8:
+        out = Image.new("RGB", pixels.shape[1::-1], tuple(colour.tolist()))
+        out.paste(Image.fromarray(pixels), mask=Image.fromarray(bits.view(np.uint8) * np.uint8(255)))
+        return np.asarray(out)
+
+    for size in sizes if threads == 1 else ():
         pixels, bits = _image(size), _mask(size)
-
-        def by_opencv(pixels: UInt8 = pixels, bits: Bool = bits) -> UInt8:
-            return cv2.copyTo(pixels, bits.view(np.uint8), np.full(pixels.shape, colour, np.uint8))
-
-        def by_pillow(pixels: UInt8 = pixels, bits: Bool = bits) -> UInt8:
-            out = Image.new("RGB", pixels.shape[1::-1], tuple(colour.tolist()))
-            out.paste(Image.fromarray(pixels), mask=Image.fromarray(bits.view(np.uint8) * np.uint8(255)))
-            return np.asarray(out)
-
-        found = [Contender(NUMPY, partial(reference.composite, pixels, bits, colour))]
-        if native:
-            found.append(Contender(NATIVE, partial(native.composite, pixels, bits, colour)))
-        if torch:
-            from fgfast.bench import torch_ops
-
-            found.append(Contender(TORCH, partial(torch_ops.composite, pixels, bits, colour)))
-        found += [Contender("OpenCV", by_opencv), Contender("Pillow", by_pillow)]
-        yield Case("composite", _named(size), 1, tuple(found), _bits_apart)
+        calls = {
+            NUMPY: partial(reference.composite, pixels, bits, colour),
+            NATIVE: native and partial(native.composite, pixels, bits, colour),
+            TORCH: torch and partial(torch.composite, pixels, bits, colour),
+            "OpenCV": partial(by_opencv, pixels, bits),
+            "Pillow": partial(by_pillow, pixels, bits),
+        }
+        yield Case("composite", _named(size), 1, _contenders(calls), _bits_apart)
 
 
-def rle_encode(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
+def rle_encode(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
     """Encode a mask as the run-length string of COCO."""
-    if threads > 1:
-        return
-    for size in sizes:
+    coco: Any = importlib.import_module("pycocotools.mask") if find_spec("pycocotools") else None
+
+    def by_coco(bits: Bool) -> Any:
+        return coco.encode(np.asfortranarray(bits.view(np.uint8)))["counts"]
+
+    for size in sizes if threads == 1 else ():
         bits = _mask(size)
-        found = [Contender(NUMPY, partial(reference.rle_encode, bits))]
-        if native:
-            found.append(Contender(NATIVE, partial(native.rle_encode, bits)))
-        if find_spec("pycocotools"):
-            mask = importlib.import_module("pycocotools.mask")
-
-            def by_coco(bits: Bool = bits, mask: Any = mask) -> bytes:
-                counts: bytes = mask.encode(np.asfortranarray(bits.view(np.uint8)))["counts"]
-                return counts
-
-            found.append(Contender("pycocotools", by_coco))
-        yield Case("rle_encode", _named(size), 1, tuple(found), lambda a, b: float(a != b))
+        calls = {
+            NUMPY: partial(reference.rle_encode, bits),
+            NATIVE: native and partial(native.rle_encode, bits),
+            "pycocotools": coco and partial(by_coco, bits),
+        }
+        yield Case("rle_encode", _named(size), 1, _contenders(calls), lambda a, b: float(a != b))
 
 
-def resize(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
+def resize(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
     """Resize an image to the models' sizes by Pillow's filter. OpenCV and PyTorch have filters of their own."""
     import cv2
 
-    for size in sizes:
-        pixels = _image(size)
-        for target in (_resized(size), _SHORT):
-            if target == size:
-                continue
-            across = target[::-1]
-            found = [
-                Contender(NUMPY, partial(reference.resize, pixels, target)),
-                Contender("Pillow", partial(_by_pillow, pixels, across)),
-                Contender("OpenCV", partial(cv2.resize, pixels, across, interpolation=cv2.INTER_LINEAR), same=False),
-            ]
-            if native:
-                found.insert(1, Contender(NATIVE, partial(native.resize, pixels, target, None, threads)))
-            if torch:
-                from fgfast.bench import torch_ops
-
-                found.append(Contender(TORCH, partial(torch_ops.resize, pixels, target), same=False))
-            what = f"{_named(size)} to {_named(target)}"
-            yield Case("resize", what, threads, tuple(found), _levels_apart, "grey levels")
+    for size, target in ((s, t) for s in sizes for t in (_resized(s), _SHORT) if t != s):
+        pixels, across = _image(size), target[::-1]
+        calls = {
+            NUMPY: partial(reference.resize, pixels, target),
+            NATIVE: native and partial(native.resize, pixels, target, None, threads),
+            "Pillow": partial(_by_pillow, pixels, across),
+            "OpenCV": partial(cv2.resize, pixels, across, interpolation=cv2.INTER_LINEAR),
+            TORCH: torch and partial(torch.resize, pixels, target),
+        }
+        what = f"{_named(size)} to {_named(target)}"
+        yield Case("resize", what, threads, _contenders(calls, ("OpenCV", TORCH)), _levels_apart, "grey levels")
 
 
-def nms(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
+def nms(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
     """Suppress proposals as Detic does."""
     if threads > 1:
         return
-    boxes, scores = _boxes()
-    limits = SWIN_B.proposal_overlap, SWIN_B.proposals
-    found = [Contender(NUMPY, partial(reference.nms, boxes, scores, *limits))]
-    if native:
-        found.append(Contender(NATIVE, partial(native.nms, boxes, scores, *limits)))
-    if torch:
-        from fgfast.bench import torch_ops
-
-        found.append(Contender(TORCH, partial(torch_ops.nms, boxes, scores, *limits)))
-        if torch_ops.torchvision_nms() is not None:
-            found.append(Contender("torchvision", partial(torch_ops.by_torchvision, boxes, scores, *limits)))
-    yield Case("nms", f"{_BOXES} boxes, the best {SWIN_B.proposals}", 1, tuple(found), _bits_apart)
+    arguments = *_boxes(), SWIN_B.proposal_overlap, SWIN_B.proposals
+    calls = {
+        NUMPY: partial(reference.nms, *arguments),
+        NATIVE: native and partial(native.nms, *arguments),
+        TORCH: torch and partial(torch.nms, *arguments),
+        "torchvision": torch and torch.torchvision_nms() and partial(torch.by_torchvision, *arguments),
+    }
+    yield Case("nms", f"{_BOXES} boxes, the best {SWIN_B.proposals}", 1, _contenders(calls), _bits_apart)
 
 
-def attention(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
+def attention(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
     """Compute a layer of SAM ViT-B in float32: within windows, and over the whole image.
 
     The NumPy reference is left out of the latter, because it would make arrays of gigabytes. On processors without
     AVX-512 there is no native op.
     """
-    native = native if native and native.attends(64) else None
+    native = native and native.attends(64) and native
     for what, window in (("windows of ViT-B", 14), ("whole image of ViT-B", 64)):
         arguments = _attention(window)
-        found = [Contender(NUMPY, partial(reference.attention, **arguments))] if window < 64 else []
-        if native:
-            found.append(Contender(NATIVE, partial(native.attention, **arguments, threads=threads)))
-        if torch:
-            from fgfast.bench import torch_ops
-
-            found.append(Contender(TORCH, partial(torch_ops.attention, **arguments)))
+        calls = {
+            NUMPY: window < 64 and partial(reference.attention, **arguments),
+            NATIVE: native and partial(native.attention, **arguments, threads=threads),
+            TORCH: torch and partial(torch.attention, **arguments),
+        }
+        found = _contenders(calls)
         if len(found) > 1:
-            yield Case("attention", what, threads, tuple(found), _floats_apart, "", _CLOSE)
+            yield Case("attention", what, threads, found, _floats_apart, "", _CLOSE)
 
 
 OPS: Mapping[str, Callable[..., Iterator[Case]]] = {

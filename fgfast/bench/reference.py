@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -56,34 +56,14 @@ def lacking(job: Job) -> str | None:
 
 def answers(job: Job, images: Images, count: int, out: Path, device: str) -> tuple[list[Answer], str]:
     """Let the reference do the first `count` images after an untimed one; return its answers and its name in words."""
-    context = multiprocessing.get_context("spawn")
-    pipe, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, job, out, device), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        named = str(pipe.recv())
-        found = []
-        for file in (images.files[0], *images.files[:count]):
-            pipe.send(file)
-            found.append(pipe.recv())
-    except EOFError:
-        raise RuntimeError("the process of the reference ended; its own message stands above") from None
-    finally:
-        pipe.close()
-        process.join()
-    return found[1:], named
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+        return alone.submit(_answers, job, images.files[:count], out, device).result()
 
 
-def _serve(pipe: Connection, job: Job, out: Path, device: str) -> None:
+def _answers(job: Job, files: Sequence[Path], out: Path, device: str) -> tuple[list[Answer], str]:
     convert, named = _loop(job, out, device)
-    pipe.send(named)
-    while True:
-        try:
-            file = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(convert(file))
+    convert(files[0])
+    return [convert(file) for file in files], named
 
 
 def _loop(job: Job, out: Path, device: str) -> tuple[Callable[[Path], Answer], str]:
