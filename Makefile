@@ -4,14 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MODELS := $(VENV)/.installed-models
-# The package as it is when installed, for the checks that follow imports. Import-linter runs without site (-S), whose
-# hook for the editable install would lead it back to the source tree.
-TREE := build/tree
 
 .PHONY: demo test test-full check bench docs format clean
 
 demo: $(STAMP)      ## convert two small data sets of real photographs; prints where to look
-	$(BIN)/python -m fgfast.bench.demo demo
+	$(BIN)/python bench/demo.py demo
 
 test: $(MODELS)     ## all tests that need no GPU and no download
 	FGFAST_REQUIRE_NATIVE=1 $(BIN)/python -m pytest
@@ -23,11 +20,11 @@ check: $(MODELS)     ## style, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror engine/*/*.cc engine/*/*.cu engine/*/*.h engine/include/fgfast/*.h
-	rm -rf $(TREE) && mkdir -p $(TREE) && cp -r fgfast pyproject.toml $(TREE)/
-	cp -r export $(TREE)/fgfast/export && cp -r bench $(TREE)/fgfast/bench
-	cd $(TREE) && $(CURDIR)/$(BIN)/mypy -p fgfast --python-executable $(CURDIR)/$(BIN)/python
-	cd $(TREE) && PYTHONPATH=.:$$($(CURDIR)/$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
-	  $(CURDIR)/$(BIN)/python -S -c 'from importlinter.cli import lint_imports_command as run; run()' --no-cache
+	$(BIN)/mypy -p fgfast
+	$(BIN)/mypy bench
+	# Without site (-S), whose hook for the editable install would find the installed package.
+	PYTHONPATH=.:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  $(BIN)/python -S -c 'from importlinter.cli import lint_imports_command as run; run()' --no-cache
 
 bench: $(STAMP)     ## measure this machine
 	$(BIN)/fgfast bench

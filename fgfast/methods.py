@@ -71,7 +71,7 @@ class Method:
         weights: its name in `fgfast models`; empty where it needs no weights.
         licence: of its weights or, without weights, of the method.
         source: where it comes from.
-        gmac: multiply-accumulates per image of 4:3, in 1e9 (DESIGN.md, Floors); 0 where it is no model.
+        gmac: multiply-accumulates per image of 4:3, in 1e9; of SAM, its encoder's; 0 where they were not counted.
         aliases: other names for it.
         automatic: whether "auto" may choose it; the first in the table that can be used wins.
         annotated: whether a detector gives the data set's own boxes, and so needs some.
@@ -138,6 +138,12 @@ def _grounding_dino(size: str) -> Method:
     )
 
 
+# Multiply-accumulates per image, in 1e9, counted from the architectures: Detic Swin-B with 256 proposals, on images
+# resized to so many pixels (800x1088 is its size for an image of 4:3; all but the box heads grows with the pixels), and
+# SAM's decoder per box.
+DETIC_GMAC = ((800 * 1088, 340.0), (896 * 1216, 419.0))
+SAM_DECODER_GMAC = 1.8
+
 METHODS: tuple[Method, ...] = (
     Method(
         "detic",
@@ -151,7 +157,7 @@ METHODS: tuple[Method, ...] = (
         "detic",
         "Apache-2.0",
         "Zhou et al., arXiv 2201.02605",
-        340,
+        DETIC_GMAC[0][1],
         automatic=True,
     ),
     Method(

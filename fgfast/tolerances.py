@@ -103,3 +103,7 @@ SAM_BF16 = {
     "logits": Tolerance(_ANY, 0.1, "README: half precision, as rms; measured 0.02"),
 }
 SAM_HALF_MASK_IOU = 0.99  # README: half precision
+
+# The least IoU of the two masks that an image gets from a decoder's pixels and from the CPU decoder's. Masks that
+# differ less are the same to a classifier; people who draw a mask twice differ by some percent.
+DECODER_MASK_IOU = 0.995

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -55,18 +54,16 @@ class Remote:
 
 
 def cache_folder() -> Path:
-    """Return the folder for weights and computed files: FGFAST_CACHE, else the platform's cache folder.
+    """The folder of weights and of what was computed once: FGFAST_CACHE, else the platform's cache folder.
 
-    That is XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, LOCALAPPDATA on Windows. The folder may not
-    exist yet.
+    The latter is XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS and LOCALAPPDATA on Windows, each with
+    fgfast in it. The folder may not exist yet.
     """
     if chosen := os.environ.get("FGFAST_CACHE"):
         return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "fgfast"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "fgfast" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fgfast"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("fgfast", appauthor=False)
 
 
 def switched_on(variable: str) -> bool:

@@ -1,4 +1,4 @@
-"""A result beside an earlier one, row by row: old, new, ratio, and what got worse than noise."""
+"""Compares a result with an earlier one, row by row: old, new, ratio, and what got worse than noise."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, Literal
 from fgfast.bench.result import Result, Row, name_of, rows_of
 from fgfast.errors import UsageError
 
-# Noise of a row is half the range of its rounds, as a part of the figure. Where there was one round nobody knows: then
-# this much, what two runs of one bench on a shared machine are easily apart.
+# The noise of a row is half the range of its rounds, as a fraction of the figure. That of a single round is unknown and
+# counts as this much, by which two runs of one bench on a shared machine easily differ.
 _UNKNOWN = 0.1
-# And never less than this: clocks and caches differ by as much from start to start.
+# The noise is never less than this: clocks and caches differ by as much from start to start.
 _LEAST = 0.03
 
 Verdict = Literal["worse", "better", ""]
@@ -22,13 +22,14 @@ Verdict = Literal["worse", "better", ""]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A row of both results.
+    """A row that both results have.
 
     Attributes:
-        row: the new one.
+        row: the new row.
         old: the old figure.
-        noise: what both may be apart for no reason, as a part of the figure.
-        verdict: "worse" or "better" where they are further apart than that; "" else, and where neither way is better.
+        noise: by how much the two may differ without a reason, as a fraction of the old figure.
+        verdict: "worse" or "better" where they differ by more than the noise; "" where they do not, and where neither
+            way is better.
     """
 
     row: Row
@@ -38,19 +39,19 @@ class Change:
 
     @property
     def ratio(self) -> float:
-        """New over old; NaN where the old one is 0."""
+        """The new figure over the old one; NaN where the old one is 0."""
         return self.row.value / self.old if self.old else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two results.
+    """How two results compare.
 
     Attributes:
-        changes: rows that both have, in the new one's order.
-        only_old, only_new: keys of rows that one of them lacks.
+        changes: the rows that both have, in the order of the new result.
+        only_old, only_new: keys of rows that only one of the results has.
         differences: what else differs, in sentences: machine, versions.
-        old: what the old one is, in words.
+        old: the old result in words.
     """
 
     changes: tuple[Change, ...]
@@ -65,7 +66,7 @@ class Comparison:
         return tuple(change for change in self.changes if change.verdict == "worse")
 
     def plain(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
+        """The comparison as plain values, for JSON."""
         changes = [
             {"row": c.row.key, "old": c.old, "new": c.row.value, "ratio": round(c.ratio, 4), "verdict": c.verdict}
             for c in self.changes
@@ -81,14 +82,14 @@ class Comparison:
 
 
 def read(path: Path, name: str) -> Result:
-    """An earlier result to compare with; those from before there were rows get theirs.
+    """Read an earlier result to compare with.
 
     Args:
         path: a file that --json or --save wrote.
-        name: of the bench that is about to run.
+        name: the name of the bench that is about to run.
 
     Raises:
-        UsageError: it is no such file, or one of another bench.
+        UsageError: the file is no result, or the result of another bench.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -98,24 +99,8 @@ def read(path: Path, name: str) -> Result:
     if theirs != name:
         raise UsageError(f"{path} is a result of the bench {theirs!r}; give one of {name!r} to compare with")
     if "rows" not in found:
-        found["rows"] = [row.plain() for row in _rows_of_old(found, path)]
+        raise UsageError(f"{path} has no rows to compare with; measure that version again")
     return dict(found)
-
-
-def _rows_of_old(found: Result, path: Path) -> list[Row]:
-    if found["bench"] == "io":
-        from fgfast.bench import io
-
-        return io.rows_of(found)
-    if found["bench"] == "sam":
-        from fgfast.bench import models
-
-        return models.rows_of(found)
-    if found["bench"] == "detic":
-        from fgfast.bench import detic
-
-        return detic.rows_of(found)
-    raise UsageError(f"{path} has no rows to compare with; measure that version again")
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
@@ -141,12 +126,12 @@ def _change(old: Row, new: Row) -> Change:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What keeps two results from being of one machine and one set of packages, in sentences."""
+    """What differs between the machines, the packages and the inputs of two results, in sentences."""
     found = []
     for name in ("processor", "cores", "gpus"):
         theirs, ours = (result.get("machine", {}).get(name) for result in (old, new))
         if theirs != ours:
-            found.append(f"The machines differ, {name}: {_told(theirs)} then, {_told(ours)} now.")
+            found.append(f"The machines differ, {name}: {_words(theirs)} then, {_words(ours)} now.")
     then, now = old.get("versions", {}), new.get("versions", {})
     for name in sorted(then.keys() & now.keys()):
         if then[name] != now[name]:
@@ -157,7 +142,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _told(value: Any) -> str:
+def _words(value: Any) -> str:
     if value is None:
         return "none"
     return "; ".join(value) if isinstance(value, list) else str(value)

@@ -1,88 +1,143 @@
-"""Decoders of JPEGs, side by side, in images per second; and how near DALI's resizing comes to Pillow's.
+"""Measures the decoders of JPEGs: images per second, how far their pixels are off, and whether the masks are the same.
 
-Pixels are compared before anything is timed. All take turns on the same files, which are in memory.
-
-    python -m fgfast.bench.decoders [--rounds 5] [--folder IMAGES] [--device cuda:0] [--json]
+Pixels are compared before anything is timed. All decoders take turns on the same files, which are in memory. The
+verdict on a decoder is about masks, because masks are what the pixels are for.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from PIL import Image as Pillow
 
 from fgfast import ops
-from fgfast.bench.io import make_images, noise_image
-from fgfast.bench.result import Row, envelope, rows_of
+from fgfast.bench.images import noise_image
+from fgfast.bench.io import make_images
+from fgfast.bench.masks import MaskParity, compared_masks, decode_all, prompted, segmenter_of
+from fgfast.bench.result import Result, Row, envelope
 from fgfast.bench.timing import in_turns, threads
+from fgfast.errors import FgfastError, UsageError
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.decoders import Decoder, available, decoder
 from fgfast.io.write import encode
 from fgfast.machine import available_cores
-from fgfast.records import Image, UInt8
+from fgfast.methods import seed_of
+from fgfast.models.files import measured
+from fgfast.pipeline.decoder_choice import verdict_key
+from fgfast.records import UInt8
+from fgfast.tolerances import DECODER_MASK_IOU
 
-# Height and width of the second size: a camera's.
+# Height and width of the larger random images, the size of a camera's.
 _LARGE = (2000, 3000)
 _QUALITY = 95
-# Images per turn: about a tenth of a second of each kind for one thread.
+# Images per turn: one thread takes about a tenth of a second for those of each size.
 _IMAGES, _LARGE_IMAGES = 96, 8
-# Decoders that are libjpeg-turbo with exact transforms must agree to the bit; nothing else is required here.
+# The decoders that are libjpeg-turbo with exact transforms must agree to the bit; the others need not.
 _EXACT = ("pillow", "opencv", "cpu", "dali_cpu")
-# Images of a folder that are resized; and rows and columns along the edge in which DALI's filter reaches over it.
+# The images of a folder that are resized, and the pixels along an edge in which DALI's filter reaches over it.
 _RESIZED = 8
 _BORDER = 2
 
 Decode = Callable[[Sequence[bytes]], Sequence[UInt8]]
 
 
-def measure(rounds: int, folder: Path | None = None, device: str = "cpu") -> dict[str, Any]:
-    """Time all decoders that are installed.
+def measure(
+    *,
+    rounds: int,
+    folder: Path | None = None,
+    device: str = "cpu",
+    segmenter: str = "grabcut",
+    model_weights: str = "cached",
+) -> Result:
+    """Compare the pixels of all installed decoders, time them, and compare the masks that their pixels give.
 
     Args:
-        rounds: how often each has its turn; medians are quoted.
-        folder: of JPEGs to decode; None makes some up, of two sizes.
-        device: "cuda:N" adds the GPU's decoders.
+        rounds: how often each decoder has its turn; medians are quoted.
+        folder: the folder of the JPEGs; None takes random images of two sizes, and the sample photographs for masks.
+        device: "cuda:N" adds the decoders of the GPU.
+        segmenter: the segmenter of the masks, as `fgfast convert` names it.
+        model_weights: the weights of the segmenter: "cached", "random:SEED" or a file.
 
     Returns:
-        The envelope of rows: images per second, and the largest difference from the CPU decoder's pixels.
+        Rows of images per second, of the largest difference from the pixels of the CPU decoder, and of the IoU of the
+        masks; "verdicts": decoder -> whether its masks are right.
+
+    Raises:
+        AssertionError: a decoder that must be exact is not.
+        UsageError: the folder holds no JPEG, or the segmenter cannot be used.
     """
-    sets = {str(folder): images_of(folder)} if folder else made_up()
+    sets = {str(folder): images_of(folder)} if folder else random_images()
+    segment = segmenter_of(segmenter, model_weights, device)
     rows: list[Row] = []
-    with ExitStack() as stack, threads(1):
-        ways = contenders(stack, device)
-        for group, files in sets.items():
-            rows += _compared(group, files, ways)
-            seconds = in_turns({name: partial(way, files) for name, way in ways.items()}, rounds)
-            for name, spent in seconds.items():
-                rows.append(Row.of(name, [len(files) / s for s in spent], "images/s", "higher", group))
-    if "dali_cpu" in available("cpu"):
+    with ExitStack() as stack:
+        ours, notes = usable(stack, device)
+        with threads(1):
+            ways = contenders(ours)
+            for group, files in sets.items():
+                rows += _compared(group, files, ways)
+                seconds = in_turns({name: partial(way, files) for name, way in ways.items()}, rounds)
+                for name, spent in seconds.items():
+                    rows.append(Row.of(name, [len(files) / s for s in spent], "images/s", "higher", group))
+        parities = compared_masks(ours, prompted(folder), segment)
+    if "dali_cpu" in available("cpu") and find_spec("torch"):
         for group, files in sets.items():
             images = [decode(data, group, turn_exif=False).pixels for data in files[: _RESIZED if folder else 1]]
-            # Made-up images are smooth, which would flatter DALI; white noise is the worst case.
+            # Random images are smooth, which would flatter DALI; white noise is the worst case.
             rows += _resizing(group, images if folder else [_white_noise(*images[0].shape)])
-    notes = [
+    for parity in parities:
+        rows.append(Row(f"{parity.decoder}: worst mask IoU", parity.worst_iou, "", "higher", f"masks by {segmenter}"))
+        rows.append(Row(f"{parity.decoder}: mean mask IoU", parity.mean_iou, "", "higher", f"masks by {segmenter}"))
+    if seed_of(model_weights) is None:  # random weights say nothing of the masks that a run makes
+        for parity in parities:
+            measured.remember(verdict_key(parity.decoder, device, segmenter), parity.right)
+    notes += [
         f"{len(files)} files of {statistics.fmean(map(len, files)) / 1000:.0f} kB: {group}"
         for group, files in sets.items()
     ]
-    return envelope("decoders", rows, title="Decoding JPEGs", rounds=rounds, notes=notes, device=device)
+    return envelope(
+        "decoders",
+        rows,
+        title="Decoding JPEGs",
+        rounds=rounds,
+        notes=notes,
+        device=device,
+        segmenter=segmenter,
+        model_weights=model_weights,
+        verdicts={parity.decoder: parity.right for parity in parities},
+        verdict=[_verdict(parity, segmenter, device) for parity in parities],
+    )
+
+
+def _verdict(parity: MaskParity, segmenter: str, device: str) -> str:
+    word = "right" if parity.right else "wrong"
+    return (
+        f"{parity.decoder} is {word} on {device}: on {parity.images} images the masks of {segmenter} have IoU "
+        f"{parity.worst_iou:.4f} at worst with those under the CPU decoder; {DECODER_MASK_IOU} is needed."
+    )
 
 
 def images_of(folder: Path) -> list[bytes]:
-    """The first JPEGs of a folder."""
-    return [read_bytes(path) for path in sorted(folder.rglob("*.jpg"))[:_IMAGES]]
+    """Read the first JPEGs of a folder.
+
+    Raises:
+        UsageError: it has none.
+    """
+    found = [read_bytes(path) for path in sorted(folder.rglob("*.jpg"))[:_IMAGES]]
+    if not found:
+        raise UsageError(f"{folder} holds no file *.jpg to decode")
+    return found
 
 
-def made_up() -> dict[str, list[bytes]]:
-    """JPEGs as CUB's are, and some of a camera's size."""
+def random_images() -> dict[str, list[bytes]]:
+    """Make JPEGs of coloured noise, some of CUB's commonest size and some of a camera's."""
     with tempfile.TemporaryDirectory(prefix="fgfast-bench-") as scratch:
         make_images(Path(scratch) / "class", _IMAGES)
         small = images_of(Path(scratch))
@@ -91,21 +146,37 @@ def made_up() -> dict[str, list[bytes]]:
     return {"500x375": small, f"{_LARGE[1]}x{_LARGE[0]}": large * (_LARGE_IMAGES // 2)}
 
 
-def contenders(stack: ExitStack, device: str) -> dict[str, Decode]:
-    """By name: Pillow and OpenCV on one thread, our decoders on one and on all cores."""
-    cores = available_cores()
-    found: dict[str, Decode] = {"pillow, 1 thread": _pillow, "opencv, 1 thread": _opencv}
+def usable(stack: ExitStack, device: str) -> tuple[dict[str, list[Decoder]], list[str]]:
+    """Make the installed decoders of a device, each for one thread and for all cores.
+
+    Args:
+        stack: it closes the decoders.
+        device: "cpu" or "cuda:N".
+
+    Returns:
+        Name -> decoders, and a sentence for each decoder that cannot be used.
+    """
+    found, notes = {}, []
     for name in reversed(available(device)):
-        for count in sorted({1, cores}):
-            ours = stack.enter_context(closing(decoder(name, device, count)))
-            found[f"{name}, {count} thread{'s' if count > 1 else ''}"] = partial(_batches, ours)
+        try:
+            counts = sorted({1, available_cores()})
+            found[name] = [stack.enter_context(closing(decoder(name, device, count))) for count in counts]
+        except FgfastError as error:
+            notes.append(f"{name} cannot be used: {error}")
+    return found, notes
+
+
+def contenders(ours: Mapping[str, Sequence[Decoder]]) -> dict[str, Decode]:
+    """All that are timed, by name: Pillow and OpenCV on one thread, our decoders on one and on all cores."""
+    found: dict[str, Decode] = {"pillow, 1 thread": _pillow, "opencv, 1 thread": _opencv}
+    for name, own in ours.items():
+        for count, each in zip(sorted({1, available_cores()}), own, strict=True):
+            found[f"{name}, {count} thread{'s' if count > 1 else ''}"] = partial(decode_all, each)
     return found
 
 
 def _pillow(files: Sequence[bytes]) -> list[UInt8]:
-    import PIL.Image
-
-    return [np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB")) for data in files]
+    return [np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB")) for data in files]
 
 
 def _opencv(files: Sequence[bytes]) -> list[UInt8]:
@@ -118,19 +189,8 @@ def _opencv(files: Sequence[bytes]) -> list[UInt8]:
     return found
 
 
-def _batches(ours: Decoder, files: Sequence[bytes]) -> list[UInt8]:
-    found: list[UInt8] = []
-    for at in range(0, len(files), ours.batch):
-        batch = files[at : at + ours.batch]
-        for result in ours(batch, [f"{ours.name}'s image"] * len(batch), False):
-            if not isinstance(result, Image):
-                raise result
-            found.append(result.pixels)
-    return found
-
-
-def _compared(group: str, files: Sequence[bytes], ways: dict[str, Decode]) -> list[Row]:
-    wanted = _batches(decoder("cpu"), files)
+def _compared(group: str, files: Sequence[bytes], ways: Mapping[str, Decode]) -> list[Row]:
+    wanted = decode_all(decoder("cpu"), files)
     rows = []
     for name, way in ways.items():
         worst = max(_difference(*pair) for pair in zip(way(files), wanted, strict=True))
@@ -145,7 +205,7 @@ def _difference(ours: UInt8, theirs: UInt8) -> int:
 
 
 def _resizing(group: str, images: Sequence[UInt8]) -> list[Row]:
-    """How far DALI's triangular filter is from Pillow's, in all of what the models get and off its border."""
+    """The rows of how far DALI's triangular filter is from Pillow's, in whole images and away from their borders."""
     from fgfast.models.detic.transform import resized_size as for_detic
     from fgfast.models.sam.transform import resized_size as for_sam
 
@@ -170,7 +230,7 @@ def _white_noise(*shape: int) -> UInt8:
 
 
 def dali_resized(pixels: UInt8, size: tuple[int, int]) -> UInt8:
-    """(H, W, 3) uint8 -> (*size, 3) uint8 by DALI on the CPU, bilinear, averaging when it shrinks."""
+    """Resize (H, W, 3) uint8 to (*size, 3) uint8 by DALI on the CPU, bilinear, averaging where it shrinks."""
     from nvidia.dali import Pipeline, fn, types
 
     pipeline = Pipeline(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
@@ -181,35 +241,3 @@ def dali_resized(pixels: UInt8, size: tuple[int, int]) -> UInt8:
     pipeline.build()
     pipeline.feed_input("image", [pixels])
     return np.array(pipeline.run()[0].at(0))
-
-
-def table(result: dict[str, Any]) -> str:
-    """The result for a person."""
-    lines = [
-        f"{result['title']}: {result['rounds']} rounds in turns, medians",
-        f"{result['machine']['processor']}, {available_cores()} cores, commit {result['commit']}",
-        *(f"  {note}" for note in result["notes"]),
-    ]
-    heading = ""
-    for row in rows_of(result):
-        if row.group != heading:
-            heading = row.group
-            lines += ["", f"  {heading}"]
-        lines.append(f"    {row.name:56} {row.value:8.1f} {row.unit}")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """`python -m fgfast.bench.decoders`."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="turns; medians are quoted")
-    parser.add_argument("--folder", type=Path, help="JPEGs to decode instead of made-up ones")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
-    parser.add_argument("--json", action="store_true", help="print as JSON")
-    options = parser.parse_args()
-    result = measure(options.rounds, options.folder, options.device)
-    print(json.dumps(result, indent=2) if options.json else table(result))
-
-
-if __name__ == "__main__":
-    main()

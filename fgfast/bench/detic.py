@@ -1,14 +1,13 @@
-"""Detic Swin-B from one image of 800x1200 to detections: fgfast in float32 and bfloat16, beside a reference.
+"""Measures Detic Swin-B from one image of 800x1200 to detections: fgfast in float32 and bfloat16, beside a reference.
 
 The reference is the original Detic on detectron2 where both are installed (docs/models.md), without its masks, which
-fgfast leaves to SAM. Else it is the specification written out plainly, see plain_detic.py. Weights are made up.
+fgfast leaves to SAM. Else it is the specification written out plainly, see plain_detic.py. The weights are random.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,40 +19,49 @@ from fgfast import graphs
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
 from fgfast.bench import original_detic
-from fgfast.bench.io import noise_image
+from fgfast.bench.images import noise_image
 from fgfast.bench.original_detic import Detected, Original
 from fgfast.bench.plain_detic import PlainGraph, plain_swin
 from fgfast.bench.result import Result, Row, envelope
+from fgfast.methods import ModelSpec, Precision
 from fgfast.models.detic.build import build_detic
 from fgfast.models.detic.config import SWIN_B, DeticConfig
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic
-from fgfast.models.detic.sessions import detic_in_torch
+from fgfast.models.detic.sessions import LARGEST, detic_in_torch
 from fgfast.models.detic.transform import Selection, stack
 from fgfast.models.detic.vocabulary import EMBEDDING
 from fgfast.models.serving.canvases import AnyCanvas, Canvases
-from fgfast.models.serving.exported import LARGEST
 from fgfast.models.serving.speed import fastest_form
 from fgfast.records import Image, UInt8
 from fgfast.tolerances import DETIC_BOX_SHARE, DETIC_FP32
 
-# Height and width: Detic's size for a 2:3 image, so that resizing changes nothing.
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+# Height and width: the size that Detic resizes an image of 2:3 to, so that resizing changes nothing.
 _SIZE = (800, 1200)
 _CLASSES = 1203
 MODEL_WEIGHTS = "random:0"
-# Boxes further apart are not the same (README of the golden fixtures).
+# Boxes that are further apart are different ones (README of the golden fixtures).
 _MATCH_PX = 2.0
+
+# The names of the rows.
+_NAMES = {
+    "original_fp32": "the original, fp32",
+    "plain_fp32": "as specified, eager, fp32",
+    "fgfast_fp32": "fgfast fp32",
+    "fgfast_bf16": "fgfast bf16",
+}
 
 _Detect = Callable[[UInt8], Detected]
 _Maps = Callable[[Tensor], Tensor]
 
 
 class Reference(NamedTuple):
-    """What fgfast's Detic is held against.
+    """The Detic that fgfast's is compared with.
 
     Attributes:
         key: "original_fp32" or "plain_fp32".
-        named: what it is, in words.
+        named: the reference in words.
         detect: image (H, W, 3) uint8 RGB to detections.
         swin3: images (B, 3, H, W) float32, normalised, to the last map of the backbone.
     """
@@ -67,16 +75,16 @@ class Reference(NamedTuple):
 def measure(
     *, rounds: int, config: DeticConfig = SWIN_B, model_weights: str = MODEL_WEIGHTS, device: str = "cpu"
 ) -> Result:
-    """Time the three in turns on the same image, after comparing what they compute.
+    """Compare the three forms on the same image, then time them in turns.
 
     Args:
-        rounds: how often each is timed; medians are quoted.
-        config: of the model.
-        model_weights: "cached", "random:SEED" or a file; the same for all.
-        device: where all compute, as torch names it.
+        rounds: how often each form is timed; medians are quoted.
+        config: the sizes of the model.
+        model_weights: "cached", "random:SEED" or a file; the same for all forms.
+        device: the device of all forms, as torch names it.
 
     Returns:
-        Which reference it was, seconds of each, ratios to the reference, differences from it.
+        The name of the reference, the seconds of each form, their ratios to the reference, and differences from it.
 
     Raises:
         AssertionError: fgfast's float32 differs from the reference by more than fgfast.tolerances allows; then nothing
@@ -85,7 +93,7 @@ def measure(
     generator = np.random.default_rng(0)
     image = noise_image(generator, *_SIZE)
     words = torch.from_numpy(generator.standard_normal((_CLASSES, EMBEDDING), dtype=np.float32))
-    models = {name: build_detic(config.name, model_weights, name, device) for name in ("fp32", "bf16")}
+    models = {name: build_detic(_spec(config, model_weights, name, device)) for name in PRECISIONS}
     theirs = reference(words, model_weights, device, config)
     forms: dict[str, _Detect] = {theirs.key: theirs.detect}
     for name, model in models.items():
@@ -96,44 +104,43 @@ def measure(
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     processor: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(rounds):
-        for name, form in forms.items():
+        for key, form in forms.items():
             start, used = time.perf_counter(), time.process_time()
-            form(image)  # detections lie on the CPU: nothing is left under way on a GPU
-            seconds[name].append(time.perf_counter() - start)
-            processor[name].append(time.process_time() - used)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    figures: dict[str, Any] = {
+            form(image)  # detections lie on the CPU, so that a GPU has finished
+            seconds[key].append(time.perf_counter() - start)
+            processor[key].append(time.process_time() - used)
+    facts: dict[str, Any] = {
         "model": config.name,
         "image": f"{_SIZE[1]}x{_SIZE[0]}, image to detections",
         "reference": theirs.named,
         "model_weights": model_weights,
         "device": device,
-        "seconds": {name: round(value, 4) for name, value in medians.items()},
-        # Of all threads together: what is left to compare by where other processes share the cores.
-        "processor_seconds": {name: round(statistics.median(v), 3) for name, v in processor.items()},
-        "all_rounds": {name: [round(v, 4) for v in values] for name, values in seconds.items()},
-        "times_as_fast": {name: round(medians[theirs.key] / value, 2) for name, value in medians.items()},
         "largest_difference_of_swin3": differences,
         "detections": agreement,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    notes = [f"{figures['image']}. Reference: {theirs.named}. Weights {model_weights}, the same."]
+    notes = [f"{facts['image']}. Reference: {theirs.named}. The weights of all are {model_weights}."]
     title = f"Detic {config.name} beside its reference, on {device}"
-    return envelope("detic", rows_of(figures), title=title, rounds=rounds, notes=notes, **figures)
+    return envelope("detic", _rows(seconds, processor, agreement), title=title, rounds=rounds, notes=notes, **facts)
+
+
+def _spec(config: DeticConfig, weights: str, precision: Precision = "fp32", device: str = "cpu") -> ModelSpec:
+    name = "detic" if config == SWIN_B else f"detic_{config.name}"
+    return ModelSpec(name, weights, precision, device)
 
 
 def reference(words: Tensor, weights: str, device: str = "cpu", config: DeticConfig = SWIN_B) -> Reference:
-    """The original where it is installed, else the plain form.
+    """Load the original where it is installed, else the plain form.
 
     Args:
         words: (C, 512) float32 embeddings, unnormalised.
         weights: "cached", "random:SEED" or a file.
-        device: where it computes, as torch names it.
-        config: of the model.
+        device: the device that it computes on, as torch names it.
+        config: the sizes of the model.
     """
     lacking = original_detic.missing()
-    model = build_detic(config.name, weights, "fp32")
+    model = build_detic(_spec(config, weights))
     if lacking is None:
         original = Original(config, model.state_dict(), words, Selection(), device=device)
         maps: _Maps = lambda images: original.model.backbone.bottom_up(images)["swin3"]  # noqa: E731
@@ -148,12 +155,12 @@ def reference(words: Tensor, weights: str, device: str = "cpu", config: DeticCon
 
 
 def _session(model: Detic, form: str) -> Session:
-    """On the largest canvas, in one of PyTorch's forms."""
+    """The session of the largest canvas, in one of PyTorch's forms."""
     return detic_in_torch(model, form).session(LARGEST, 1)
 
 
 def _detector(canvases: Canvases, config: DeticConfig, words: Tensor) -> _Detect:
-    """fgfast from an image to detections, by the graph given."""
+    """Make fgfast's function from image to detections, which runs the graph given."""
     detector = DeticDetector(canvases, config, [str(n) for n in range(len(words))], words, Selection())
 
     def detect(image: UInt8) -> Detected:
@@ -165,7 +172,7 @@ def _detector(canvases: Canvases, config: DeticConfig, words: Tensor) -> _Detect
 
 @torch.inference_mode()
 def compare_maps(swin3: _Maps, models: dict[str, Detic], images: Tensor) -> dict[str, float]:
-    """Largest differences of swin3 from the reference's; raises if float32 is beyond its tolerance."""
+    """The largest difference of each model's swin3 from the reference's; raises where float32 exceeds its tolerance."""
     theirs, largest = swin3(images), {}
     for name, model in models.items():
         difference = (model.backbone.bottom_up(images, None)[-1] - theirs).double().flatten().cpu().numpy()
@@ -176,7 +183,7 @@ def compare_maps(swin3: _Maps, models: dict[str, Detic], images: Tensor) -> dict
 
 
 def compare(theirs: Detected, found: dict[str, Detected]) -> dict[str, Any]:
-    """Detections as sets beside the reference's: how many, how many were lost, and how far the others are apart."""
+    """Compare detections with the reference's as sets: how many are found and lost, how far the others are off."""
     result: dict[str, Any] = {"reference": len(theirs.boxes)}
     for name, ours in found.items():
         apart = np.abs(theirs.boxes[:, None].astype(np.float64) - ours.boxes[None]).max(2)
@@ -199,23 +206,15 @@ def compare(theirs: Detected, found: dict[str, Detected]) -> dict[str, Any]:
     return result
 
 
-def rows_of(figures: Mapping[str, Any]) -> list[Row]:
-    """The rows of a result's own fields, which results had before they had rows."""
-    names = {
-        "original_fp32": "the original, fp32",
-        "plain_fp32": "as specified, eager, fp32",
-        "fgfast_fp32": "fgfast fp32",
-        "fgfast_bf16": "fgfast bf16",
-    }
-    times = figures["all_rounds"]
-    theirs = next(name for name in times if not name.startswith("fgfast"))
-    rows = [Row.of(names[name], values, "s", "lower", "seconds per image") for name, values in times.items()]
-    for name in (n for n in times if n != theirs):
-        ratios = [other / own for other, own in zip(times[theirs], times[name], strict=True)]
-        rows.append(Row.of(names[name], ratios, "times", "higher", "faster than the reference"))
-    used = figures["processor_seconds"]
-    rows += [Row(names[name], used[name], "s", "lower", "processor time per image") for name in used]
-    found = figures["detections"]
+def _rows(seconds: dict[str, list[float]], processor: dict[str, list[float]], found: dict[str, Any]) -> list[Row]:
+    """The rows of all forms, the reference first."""
+    theirs, *others = seconds
+    rows = [Row.of(_NAMES[form], values, "s", "lower", "seconds per image") for form, values in seconds.items()]
+    for form in others:
+        ratios = [other / own for other, own in zip(seconds[theirs], seconds[form], strict=True)]
+        rows.append(Row.of(_NAMES[form], ratios, "times", "higher", "faster than the reference"))
+    # The CPU time of all threads can be compared where other processes share the cores.
+    rows += [Row.of(_NAMES[form], used, "s", "lower", "processor time per image") for form, used in processor.items()]
     for name in ("fp32", "bf16"):
         rows.append(Row(f"fgfast {name}", found[name]["lost"], "", "lower", f"detections lost of {found['reference']}"))
         rows.append(Row(f"fgfast {name}", found[name]["largest_px"], "px", "lower", "boxes are off by at most"))

@@ -1,98 +1,83 @@
-"""What is not the models: decode, cut, write and ledger, beside a plain Pillow loop.
+"""Measures everything but the models: decode, cut, write and ledger, beside a plain Pillow loop.
 
-The segmenter is "box", which costs nothing, so the figure is the ceiling that the rest of fgfast sets to any model.
-The Pillow loop does the least that gives the same images: one thread, decode, mask, save; no sync, no ledger.
+The segmenter is "box", which costs nothing, so the rate is the ceiling that the rest of fgfast sets to any model. The
+Pillow loop does the least that gives the same images: one thread, decode, mask, save; no sync, no ledger.
 """
 
 from __future__ import annotations
 
 import shutil
-import statistics
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fgfast.bench.images import noise_image
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.config import Settings
 from fgfast.io.write import encode
 from fgfast.machine import available_cores
 from fgfast.pipeline.plan import make_plan
 from fgfast.pipeline.run import run
-from fgfast.records import UInt8
 
-# As 31 photographs of CUB-200-2011 are: the commonest size; 0.52 bytes a pixel; a box over 37 % of the image, so that
-# their cut-outs at quality 95 have 0.24 bytes a pixel. The spectrum's fall gives 0.51 and 0.23.
+# The commonest size of CUB-200-2011, height and width; the box covers 37 % of the image, as the boxes of CUB do.
 _SIZE = (375, 500)
-_SPECTRUM = 1.5
 _QUALITY = 95
 _BOX = (98, 73, 402, 302)
-# How many different images are made; the rest are copies.
+# The number of different images; the rest are copies.
 _DIFFERENT = 24
-# Both decode and encode with libjpeg-turbo's exact routines.
+# The largest difference allowed, in grey levels: both decode and encode with libjpeg-turbo's exact routines.
 _MAX_DIFFERENCE = 0
+# The names of the rows; of those of fgfast with the masks that it writes.
+_LOOP = "plain Pillow loop"
+_MASKS = {"fgfast": "none", "fgfast, and a PNG mask each": "png"}
 
 
-def measure(*, images: int, rounds: int, workers: int | None, folder: Path) -> Result:
-    """Time both in turns on the same images.
+def measure(*, images: int, rounds: int, cpu_threads: int | None, folder: Path) -> Result:
+    """Time fgfast and the Pillow loop in turns on the same images.
 
     Args:
         images: images per round.
         rounds: how often each is timed; medians are quoted.
-        workers: threads of fgfast; None takes one for each core.
-        folder: where to work; says which disk is measured.
+        cpu_threads: threads of fgfast; None takes one per core.
+        folder: the folder to work in; its disk is measured.
 
     Returns:
-        Images a second of each and their ratios.
+        Images per second of each, and their ratios.
+
+    Raises:
+        AssertionError: an image of fgfast differs from Pillow's.
     """
-    workers = workers or available_cores()
+    cpu_threads = cpu_threads or available_cores()
     with tempfile.TemporaryDirectory(prefix="fgfast-bench-", dir=folder) as scratch:
         source = Path(scratch) / "images"
         average = make_images(source / "class", images)
-        rows: dict[str, list[float]] = {"pillow_loop": [], "fgfast": [], "fgfast_masks": []}
+        rates: dict[str, list[float]] = {_LOOP: [], **{name: [] for name in _MASKS}}
         for _ in range(rounds):
-            rows["pillow_loop"].append(images / pillow_loop(source, Path(scratch) / "pillow"))
-            for name, masks in (("fgfast", "none"), ("fgfast_masks", "png")):
-                rows[name].append(images / fgfast_run(source, Path(scratch) / name, masks, workers))
-            worst = compare(Path(scratch) / "pillow", Path(scratch) / "fgfast" / "images")
+            rates[_LOOP].append(images / pillow_loop(source, Path(scratch) / "pillow"))
+            for name, masks in _MASKS.items():
+                rates[name].append(images / fgfast_run(source, Path(scratch) / masks, masks, cpu_threads))
+            worst = compare(Path(scratch) / "pillow", Path(scratch) / "none" / "images")
             if worst > _MAX_DIFFERENCE:
                 raise AssertionError(f"fgfast's images differ from Pillow's by {worst} grey levels")
-    ratios = [ours / theirs for ours, theirs in zip(rows["fgfast"], rows["pillow_loop"], strict=True)]
-    figures: dict[str, Any] = {
-        "images": images,
-        "image": f"{_SIZE[1]}x{_SIZE[0]} JPEG of {average / 1000:.0f} kB in, JPEG quality 95 4:4:4 out",
-        "images_per_second": {name: round(statistics.median(values), 1) for name, values in rows.items()},
-        "all_rounds": {name: [round(v, 1) for v in values] for name, values in rows.items()},
-        "ratio": round(statistics.median(ratios), 2),
-        "ratios": [round(r, 2) for r in ratios],
-        "largest_difference": worst,
-        "workers": workers,
-    }
-    title = "What is not the models: decode, cut, write, ledger"
+    ratios = [ours / theirs for ours, theirs in zip(rates["fgfast"], rates[_LOOP], strict=True)]
+    rows = [Row.of(name, values, "images/s", "higher") for name, values in rates.items()]
+    rows.append(Row.of("fgfast is faster than the loop", ratios, "times", "higher"))
+    rows.append(Row("largest difference of images", worst, "grey levels", "lower"))
+    image = f"{_SIZE[1]}x{_SIZE[0]} JPEG of {average / 1000:.0f} kB in, JPEG quality 95 4:4:4 out"
     notes = [
-        f"{images:,} images per round: {figures['image']}.",
-        f"fgfast: {workers} workers, durable, with ledger. The Pillow loop: one thread, no sync, no ledger.",
+        f"{images:,} images per round: {image}.",
+        f"fgfast: {cpu_threads} threads, durable, with ledger. The Pillow loop: one thread, no sync, no ledger.",
     ]
-    return envelope("io", rows_of(figures), title=title, rounds=rounds, notes=notes, **figures)
-
-
-def rows_of(figures: Mapping[str, Any]) -> list[Row]:
-    """The rows of a result's own fields, which results had before they had rows."""
-    names = {
-        "pillow_loop": "plain Pillow loop",
-        "fgfast": "fgfast",
-        "fgfast_masks": "fgfast, and a PNG mask each",
-    }
-    rows = [Row.of(name, figures["all_rounds"][key], "images/s", "higher") for key, name in names.items()]
-    rows.append(Row.of("fgfast is faster than the loop", figures["ratios"], "times", "higher"))
-    return [*rows, Row("largest difference of images", figures["largest_difference"], "grey levels", "lower")]
+    facts: dict[str, Any] = {"images": images, "image": image, "cpu_threads": cpu_threads}
+    title = "Everything but the models: decode, cut, write, ledger"
+    return envelope("io", rows, title=title, rounds=rounds, notes=notes, **facts)
 
 
 def make_images(folder: Path, count: int) -> float:
-    """Write JPEGs of photographs' size on disk, and boxes.csv beside the folder; returns their mean bytes."""
+    """Write JPEGs with as many bytes as photographs have, and boxes.csv beside the folder; return their mean bytes."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     files = [encode(noise_image(generator, *_SIZE), ".jpg", _QUALITY) for _ in range(_DIFFERENT)]
@@ -104,19 +89,8 @@ def make_images(folder: Path, count: int) -> float:
     return sum(map(len, files)) / len(files)
 
 
-def noise_image(generator: np.random.Generator, height: int, width: int, spectrum: float = _SPECTRUM) -> UInt8:
-    """(height, width, 3) uint8 of coloured noise whose amplitude falls with this power of frequency."""
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
-    falloff = np.maximum(frequency, 1 / max(height, width)) ** spectrum
-    spectrum = np.fft.fft2(generator.standard_normal((3, height, width))) / falloff
-    planes = np.real(np.fft.ifft2(spectrum))
-    planes = (planes - planes.mean((1, 2), keepdims=True)) / planes.std((1, 2), keepdims=True)
-    mixed = 0.8 * planes[:1] + 0.35 * planes
-    return np.ascontiguousarray(np.clip(mixed * 50 + 120, 0, 255).astype(np.uint8).transpose(1, 2, 0))
-
-
 def pillow_loop(source: Path, out: Path) -> float:
-    """Seconds of the plain loop."""
+    """Run the plain loop; return its seconds."""
     from PIL import Image
 
     shutil.rmtree(out, ignore_errors=True)
@@ -133,17 +107,17 @@ def pillow_loop(source: Path, out: Path) -> float:
     return time.perf_counter() - start
 
 
-def fgfast_run(source: Path, out: Path, masks: Any, workers: int) -> float:
-    """Seconds of fgfast's run, from the first image to the last ledger entry."""
+def fgfast_run(source: Path, out: Path, masks: Any, cpu_threads: int) -> float:
+    """Convert with fgfast; return the seconds from the first image to the last ledger entry."""
     shutil.rmtree(out, ignore_errors=True)
     settings = Settings(segmenter="box", masks=masks)
-    report = run(make_plan(source, out, settings=settings), workers=workers)
+    report = run(make_plan(source, out, settings=settings), cpu_threads=cpu_threads)
     assert report.counts["done"] == report.total, report
     return report.seconds
 
 
 def compare(ours: Path, theirs: Path) -> int:
-    """The largest difference of any pixel of the first images of two folders, in grey levels."""
+    """The largest difference between pixels of the first images of two folders, in grey levels."""
     from PIL import Image
 
     worst = 0

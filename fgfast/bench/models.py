@@ -1,9 +1,8 @@
-"""SAM from image to mask, beside segment-anything's own predictor: results first, then times and memory.
+"""Measures SAM from image to mask beside the predictor of segment-anything: results first, then times and memory.
 
-Each contender lives in a process of its own, so that its peak memory is its own; they take turns image by image, so
-that whatever else the machine does befalls all alike. Weights are made up: the arithmetic does not depend on them.
-
-    fgfast bench models sam_vit_b --rounds 5 --save
+Each contender lives in a process of its own, so that its peak memory is its own. They take turns image by image, so
+that other load on the machine affects all of them alike. The weights are random, because the arithmetic does not depend
+on them.
 """
 
 from __future__ import annotations
@@ -12,38 +11,36 @@ import importlib
 import importlib.util
 import multiprocessing
 import resource
-import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fgfast.bench.io import noise_image
+from fgfast.bench.images import noise_image
+from fgfast.bench.masks import iou
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.machine import available_cores
+from fgfast.methods import ModelSpec
 from fgfast.records import Bool, Float32, UInt8
+from fgfast.tolerances import SAM_FLIPPED, SAM_HALF_MASK_IOU
 
 ORIGINAL, PLAIN = "segment-anything", "fgfast eager fp32"
-"""The references: the package where it is installed, else our own float32 as PyTorch runs it, neither compiled nor
+"""The references: the package where it is installed, else our own float32 in eager PyTorch, neither compiled nor
 exported."""
 Segment = Callable[[UInt8, Float32], Bool]
 """(pixels (H, W, 3) uint8 RGB, box (1, 4) float32 in pixels) -> mask (H, W)."""
-# Height and width of the images, and the box in parts of them: CUB's commonest size, a subject in the middle.
+# Height and width of the images, the commonest size of CUB, and the box in the middle as fractions of them.
 _SIZE = (375, 500)
 _BOX = (0.2, 0.15, 0.85, 0.9)
-# Made up; the arithmetic does not depend on them.
 MODEL_WEIGHTS = "random:1"
-# What fgfast may differ by: fgfast/tolerances.py has the same figures and their reasons.
-_FLIPPED_FP32 = 1e-4
-_IOU_HALF = 0.99
 
 
 def named() -> str:
-    """The reference that there is here."""
+    """The reference of this machine."""
     return ORIGINAL if importlib.util.find_spec("segment_anything") is not None else PLAIN
 
 
@@ -59,18 +56,18 @@ def measure_sam(
     """Time segment-anything (float32, as shipped) and fgfast in turns on the same images, boxes and weights.
 
     Args:
-        name: which SAM.
-        rounds: how often each image is timed by each; medians are quoted.
-        precisions: of fgfast.
-        images: how many different ones.
-        model_weights: "cached", "random:SEED" or a file; the same for all.
-        device: where all compute, as torch names it.
+        name: the SAM, "vit_b", "vit_l" or "vit_h".
+        rounds: how often each contender is timed on each image; medians are quoted.
+        precisions: the precisions of fgfast.
+        images: the number of different images.
+        model_weights: "cached", "random:SEED" or a file; the same for all contenders.
+        device: the device of all contenders, as torch names it.
 
     Returns:
         Agreement, seconds, ratios and peak memory.
 
     Raises:
-        AssertionError: where results differ by more than the precision allows; then nothing is timed.
+        AssertionError: results differ by more than the precision allows; then nothing is timed.
     """
     contenders = {who: _Contender(who, name, model_weights, device) for who in (named(), *precisions)}
     generator = np.random.default_rng(0)
@@ -87,11 +84,24 @@ def measure_sam(
     finally:
         for contender in contenders.values():
             contender.close()
-    return _summary(name, rounds, agreement, seconds, peaks, {"model_weights": model_weights, "device": device})
+    facts: dict[str, Any] = {
+        "model": name,
+        "image": f"{width}x{height}, one box, image to mask",
+        "agreement": agreement,
+    }
+    facts |= {"model_weights": model_weights, "device": device, "cores": available_cores()}
+    return envelope(
+        "sam",
+        _rows(agreement, seconds, peaks),
+        title=f"SAM {name} beside {named()}, on {device}",
+        rounds=rounds,
+        notes=[f"{facts['image']}; {named()} in float32; the weights of all are {model_weights}."],
+        **facts,
+    )
 
 
 class _Contender:
-    """A process with one model, that answers images with masks."""
+    """A process with one model, which answers images with masks."""
 
     def __init__(self, who: str, name: str, weights: str, device: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -101,13 +111,13 @@ class _Contender:
         theirs.close()
 
     def segment(self, image: UInt8, box: Float32) -> tuple[Bool, float]:
-        """((H, W) bool, seconds) for one image and its (1, 4) box."""
+        """Segment an image (H, W, 3) with its (1, 4) box in pixels; return the mask (H, W) bool and the seconds."""
         self._pipe.send((image, box))
         mask, seconds = self._pipe.recv()
         return mask, seconds
 
     def peak(self) -> float:
-        """Peak memory in MiB: of the GPU where it computes there, else resident."""
+        """Peak memory in MiB: that of the GPU where the model computes on one, else the resident memory."""
         self._pipe.send(None)
         return float(self._pipe.recv())
 
@@ -142,24 +152,25 @@ def _peak(device: str) -> float:
 
 
 def reference(name: str, weights: str, device: str) -> Segment:
-    """The reference's way from image and box to mask; segment-anything's predictor is as shipped.
+    """Load the reference; return its function from image and box to mask. segment-anything's predictor is as shipped.
 
     Args:
-        name: "vit_b", ...
+        name: the SAM, "vit_b", "vit_l" or "vit_h".
         weights: "cached", "random:SEED" or a file.
-        device: where it computes, as torch names it.
+        device: the device that it computes on, as torch names it.
     """
-    from fgfast.models.files import checkpoints as build
+    from fgfast.models.sam.build import build_sam, sam_state
 
+    spec = ModelSpec(f"sam_{name}", weights, device=device)
     if named() == PLAIN:
         from fgfast.models.sam.sessions import sam_in_torch
 
-        plain = sam_in_torch(build.build_sam(name, weights, "fp32", device))
+        plain = sam_in_torch(build_sam(spec))
         return lambda image, box: plain.segment([image], [box])[0].bits[0, 0]
     _declare_torchvision_operators()
     package: Any = importlib.import_module("segment_anything")
     model = package.sam_model_registry[name]()
-    model.load_state_dict(build.sam_state(name, weights))
+    model.load_state_dict(sam_state(spec))
     predictor = package.SamPredictor(model.to(device).eval())
 
     def segment(image: UInt8, box: Float32) -> Bool:
@@ -171,78 +182,49 @@ def reference(name: str, weights: str, device: str) -> Segment:
 
 
 def _ours(name: str, precision: Any, weights: str, device: str) -> Segment:
-    from fgfast.models.serving import exported as sessions
+    from fgfast.models.sam.sessions import segmenter
 
-    model = sessions.sam(f"sam_{name}", weights, precision, device, "torch", batch=1)
+    model = segmenter(ModelSpec(f"sam_{name}", weights, precision, device, batch=1))
     return lambda image, box: model.segment([image], [box])[0].bits[0, 0]
 
 
 def _declare_torchvision_operators() -> None:
-    """In a source tree, run the tests' shim, so that torchvision's wheel imports beside another build of torch."""
+    """Run the tests' shim, in a source tree, so that torchvision's wheel imports beside another build of torch."""
     path = Path(__file__).resolve().parents[2] / "tests" / "torchvision_shim.py"
     spec = importlib.util.spec_from_file_location("torchvision_shim", path)
     if path.exists() and spec is not None and spec.loader is not None:
-        # What it declares lives as long as the module.
+        # The declared operators live as long as the module.
         shim = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(shim)
         shim.declare()
 
 
 def _compare(masks: dict[str, list[Bool]]) -> dict[str, dict[str, float]]:
-    """How far all are from the first one."""
+    """Compare the masks of all contenders with those of the first one; raise where they differ too much."""
     agreement = {}
     first, *others = masks
     for who in others:
         pairs = list(zip(masks[who], masks[first], strict=True))
         flipped = max(float((a != b).mean()) for a, b in pairs)
-        overlap = min(float((a & b).sum() / max(1, (a | b).sum())) for a, b in pairs)
-        agreement[who] = {"pixels_flipped": flipped, "mask_iou": overlap}
-        right = flipped <= _FLIPPED_FP32 if who == "fp32" else overlap >= _IOU_HALF
+        worst = min(iou(a, b, both_empty=0.0) for a, b in pairs)
+        agreement[who] = {"pixels_flipped": flipped, "mask_iou": worst}
+        right = flipped <= SAM_FLIPPED if who == "fp32" else worst >= SAM_HALF_MASK_IOU
         if not right:
-            raise AssertionError(f"{who}: {flipped:.2e} of the pixels flipped, mask IoU {overlap:.4f}")
+            raise AssertionError(f"{who}: {flipped:.2e} of the pixels flipped, mask IoU {worst:.4f}")
     area = float(np.mean([mask.mean() for mask in masks[first]]))
     return agreement | {first: {"mask_area": area}}
 
 
-def _summary(
-    name: str,
-    rounds: int,
-    agreement: dict[str, dict[str, float]],
-    seconds: dict[str, list[float]],
-    peaks: dict[str, float],
-    facts: dict[str, Any],
-) -> Result:
-    reference = next(iter(seconds))
-    theirs = seconds[reference]
-    ratios = {who: [t / o for t, o in zip(theirs, ours, strict=True)] for who, ours in seconds.items()}
-    figures: dict[str, Any] = {
-        "model": name,
-        "image": f"{_SIZE[1]}x{_SIZE[0]}, one box, image to mask",
-        "agreement": agreement,
-        "seconds": {who: round(statistics.median(values), 4) for who, values in seconds.items()},
-        "fastest_seconds": {who: round(min(values), 4) for who, values in seconds.items()},
-        "times_faster": {who: round(statistics.median(values), 2) for who, values in ratios.items()},
-        "peak_mib": {who: round(value) for who, value in peaks.items()},
-        "all_seconds": {who: [round(v, 4) for v in values] for who, values in seconds.items()},
-        "cores": available_cores(),
-        **facts,
-    }
-    notes = [f"{figures['image']}; {reference} in float32; weights {facts['model_weights']}, the same."]
-    title = f"SAM {name} beside {reference}, on {facts['device']}"
-    return envelope("sam", rows_of(figures), title=title, rounds=rounds, notes=notes, **figures)
-
-
-def rows_of(figures: Mapping[str, Any]) -> list[Row]:
-    """The rows of a result's own fields, which results had before they had rows."""
-    times = figures["all_seconds"]
-    first, *others = times
+def _rows(
+    agreement: dict[str, dict[str, float]], seconds: dict[str, list[float]], peaks: dict[str, float]
+) -> list[Row]:
+    """The rows of all contenders, the reference first."""
+    first, *others = seconds
     names = {first: first} | {who: f"fgfast {who}" for who in others}
-    rows = [Row.of(names[who], times[who], "s", "lower", "seconds per image") for who in names]
+    rows = [Row.of(names[who], seconds[who], "s", "lower", "seconds per image") for who in names]
     for who in others:
-        ratios = [theirs / ours for theirs, ours in zip(times[first], times[who], strict=True)]
+        ratios = [theirs / ours for theirs, ours in zip(seconds[first], seconds[who], strict=True)]
         rows.append(Row.of(names[who], ratios, "times", "higher", "faster than the reference"))
-    rows += [Row(names[who], figures["peak_mib"][who], "MiB", "lower", "peak memory") for who in names]
-    for who, found in figures["agreement"].items():
-        if "mask_iou" in found:
-            rows.append(Row(names[who], found["mask_iou"], "", "higher", "mask IoU with the reference"))
-    return rows
+    rows += [Row(names[who], round(peaks[who]), "MiB", "lower", "peak memory") for who in names]
+    overlaps = {who: agreement[who]["mask_iou"] for who in others}
+    return rows + [Row(names[who], o, "", "higher", "mask IoU with the reference") for who, o in overlaps.items()]

@@ -1,13 +1,13 @@
-"""What `fgfast bench ops` times: the inputs of each op, and all who can compute it.
+"""What `fgfast bench ops` times: the inputs of each op, and everything that can compute it.
 
-Inputs are made up so that they resemble what the stages meet. A contender that is known to compute something else is
-there for its time, and is marked; how far it is off is measured, too.
+The inputs are random and resemble what the stages meet. A contender that is known to compute something else is there
+for its time and is marked; how far it is off is measured, too.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -15,30 +15,29 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.bench.io import noise_image
+from fgfast.bench.images import noise_image
+from fgfast.models.detic.config import SWIN_B
 from fgfast.ops import reference
 from fgfast.records import Bool, Float32, UInt8
 
-NATIVE, ORACLE, TORCH = "native", "NumPy reference", "PyTorch"
+NATIVE, NUMPY, TORCH = "native", "NumPy reference", "PyTorch"
 SIZES = ((375, 500), (768, 1024))
-"""(height, width) in pixels: CUB's commonest size, and twice as large."""
-_SIDE = 1024  # of SAM's square
-_SHORT = (800, 1067)  # Detic's size for an image of 3:4
-_BOXES = 3000  # candidates of three full levels of Detic's pyramid
-_KEEP = 256  # Detic's proposals
-_OVERLAP = 0.9  # Detic's threshold for proposals
-# Sums of float32 in another order, as in tests/engine/test_attention.py.
+"""(height, width) in pixels: the commonest size of CUB, and twice as large."""
+_SIDE = 1024  # the side of SAM's square, in pixels
+_SHORT = (800, 1067)  # the size that Detic resizes an image of 3:4 to
+_BOXES = 3000  # the candidates of three full levels of Detic's pyramid
+# The largest difference of attention: sums of float32 in another order, as in tests/engine/test_attention.py.
 _CLOSE = 2e-5
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Somebody who computes an op.
+    """Something that computes an op.
 
     Attributes:
-        name: who.
-        call: computes it.
-        same: whether the result must be that of the oracle; else it is only compared.
+        name: its name.
+        call: computes the op.
+        same: whether the result must be that of the NumPy reference; else the distance is only measured.
     """
 
     name: str
@@ -51,12 +50,12 @@ class Case:
     """An op on one input.
 
     Attributes:
-        op: its name.
-        what: the input, in words.
-        threads: that each contender may use; 1 for ops that have no more.
-        contenders: the first is what the others are compared with.
+        op: the name of the op.
+        what: the input in words.
+        threads: the threads that each contender may use; 1 for ops without threads.
+        contenders: all that compute it; the others are compared with the first one.
         distance: how far two results are apart.
-        unit: of the distance; "" where the results must be equal to the bit.
+        unit: the unit of the distance; "" where the results must be equal to the bit.
         allowed: the largest distance of contenders that compute the same.
     """
 
@@ -75,142 +74,128 @@ class Case:
 
 
 def cases(op: str, threads: int, sizes: tuple[tuple[int, int], ...] = SIZES) -> Iterator[Case]:
-    """The cases of an op with so many threads; ops without threads have cases for one only.
+    """Yield the cases of an op; ops without threads have cases for one thread only.
 
     Args:
         op: one of OPS.
-        threads: for each contender.
+        threads: the threads of each contender.
         sizes: (height, width) of the images, in pixels.
     """
     native = importlib.import_module("fgfast.ops.native") if find_spec("fgfast._native") else None
-    yield from OPS[op](native, find_spec("torch") is not None, threads, sizes)
+    torch = importlib.import_module("fgfast.bench.torch_ops") if find_spec("torch") else None
+    yield from OPS[op](native, torch, threads, sizes)
 
 
-def mask_post(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
-    """SAM's logits to masks, boxes, areas, stability."""
+def _contenders(calls: Mapping[str, Any], others: Sequence[str] = ()) -> tuple[Contender, ...]:
+    """The contenders that are installed, by name; those named in `others` compute something else."""
+    return tuple(Contender(name, call, name not in others) for name, call in calls.items() if call)
+
+
+def mask_post(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
+    """Turn the logits of SAM into masks, boxes, areas, stability."""
     for size, count in ((s, c) for s in sizes for c in (1, 3)):
         logits, resized = _logits(count), _resized(size)
-        found = [Contender(ORACLE, partial(reference.mask_post, logits, size, resized, _SIDE))]
-        if native:
-            found.append(Contender(NATIVE, partial(native.mask_post, logits, size, resized, _SIDE, threads)))
-        if torch:
-            from fgfast.bench import torch_ops
-
-            found.append(Contender(TORCH, partial(torch_ops.mask_post, logits, size, _SIDE)))
+        calls = {
+            NUMPY: partial(reference.mask_post, logits, size, resized, _SIDE),
+            NATIVE: native and partial(native.mask_post, logits, size, resized, _SIDE, threads),
+            TORCH: torch and partial(torch.mask_post, logits, size, _SIDE),
+        }
         what = f"{count} mask{'s' if count > 1 else ''} of {_named(size)}"
-        yield Case("mask_post", what, threads, tuple(found), _bits_apart)
+        yield Case("mask_post", what, threads, _contenders(calls), _bits_apart)
 
 
-def composite(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
-    """The subject on a colour."""
+def composite(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
+    """Put the subject on a colour."""
     import cv2
     from PIL import Image
 
-    if threads > 1:
-        return
     colour = np.array([124, 116, 104], np.uint8)
-    for size in sizes:
+
+    def by_opencv(pixels: UInt8, bits: Bool) -> UInt8:
+        return cv2.copyTo(pixels, bits.view(np.uint8), np.full(pixels.shape, colour, np.uint8))
+
+    def by_pillow(pixels: UInt8, bits: Bool) -> UInt8:
+        out = Image.new("RGB", pixels.shape[1::-1], tuple(colour.tolist()))
+        out.paste(Image.fromarray(pixels), mask=Image.fromarray(bits.view(np.uint8) * np.uint8(255)))
+        return np.asarray(out)
+
+    for size in sizes if threads == 1 else ():
         pixels, bits = _image(size), _mask(size)
-
-        def by_opencv(pixels: UInt8 = pixels, bits: Bool = bits) -> UInt8:
-            return cv2.copyTo(pixels, bits.view(np.uint8), np.full(pixels.shape, colour, np.uint8))
-
-        def by_pillow(pixels: UInt8 = pixels, bits: Bool = bits) -> UInt8:
-            out = Image.new("RGB", pixels.shape[1::-1], tuple(colour.tolist()))
-            out.paste(Image.fromarray(pixels), mask=Image.fromarray(bits.view(np.uint8) * np.uint8(255)))
-            return np.asarray(out)
-
-        found = [Contender(ORACLE, partial(reference.composite, pixels, bits, colour))]
-        if native:
-            found.append(Contender(NATIVE, partial(native.composite, pixels, bits, colour)))
-        if torch:
-            from fgfast.bench import torch_ops
-
-            found.append(Contender(TORCH, partial(torch_ops.composite, pixels, bits, colour)))
-        found += [Contender("OpenCV", by_opencv), Contender("Pillow", by_pillow)]
-        yield Case("composite", _named(size), 1, tuple(found), _bits_apart)
+        calls = {
+            NUMPY: partial(reference.composite, pixels, bits, colour),
+            NATIVE: native and partial(native.composite, pixels, bits, colour),
+            TORCH: torch and partial(torch.composite, pixels, bits, colour),
+            "OpenCV": partial(by_opencv, pixels, bits),
+            "Pillow": partial(by_pillow, pixels, bits),
+        }
+        yield Case("composite", _named(size), 1, _contenders(calls), _bits_apart)
 
 
-def rle_encode(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
-    """A mask as COCO's run-length string."""
-    if threads > 1:
-        return
-    for size in sizes:
+def rle_encode(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
+    """Encode a mask as the run-length string of COCO."""
+    coco: Any = importlib.import_module("pycocotools.mask") if find_spec("pycocotools") else None
+
+    def by_coco(bits: Bool) -> Any:
+        return coco.encode(np.asfortranarray(bits.view(np.uint8)))["counts"]
+
+    for size in sizes if threads == 1 else ():
         bits = _mask(size)
-        found = [Contender(ORACLE, partial(reference.rle_encode, bits))]
-        if native:
-            found.append(Contender(NATIVE, partial(native.rle_encode, bits)))
-        if find_spec("pycocotools"):
-            mask = importlib.import_module("pycocotools.mask")
-
-            def by_coco(bits: Bool = bits, mask: Any = mask) -> bytes:
-                counts: bytes = mask.encode(np.asfortranarray(bits.view(np.uint8)))["counts"]
-                return counts
-
-            found.append(Contender("pycocotools", by_coco))
-        yield Case("rle_encode", _named(size), 1, tuple(found), lambda a, b: float(a != b))
+        calls = {
+            NUMPY: partial(reference.rle_encode, bits),
+            NATIVE: native and partial(native.rle_encode, bits),
+            "pycocotools": coco and partial(by_coco, bits),
+        }
+        yield Case("rle_encode", _named(size), 1, _contenders(calls), lambda a, b: float(a != b))
 
 
-def resize(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
-    """An image to the models' sizes, by Pillow's filter. Others have filters of their own."""
+def resize(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
+    """Resize an image to the models' sizes by Pillow's filter. OpenCV and PyTorch have filters of their own."""
     import cv2
 
-    for size in sizes:
-        pixels = _image(size)
-        for target in (_resized(size), _SHORT):
-            if target == size:
-                continue
-            across = target[::-1]
-            found = [
-                Contender(ORACLE, partial(reference.resize, pixels, target)),
-                Contender("Pillow", partial(_by_pillow, pixels, across)),
-                Contender("OpenCV", partial(cv2.resize, pixels, across, interpolation=cv2.INTER_LINEAR), same=False),
-            ]
-            if native:
-                found.insert(1, Contender(NATIVE, partial(native.resize, pixels, target, None, threads)))
-            if torch:
-                from fgfast.bench import torch_ops
-
-                found.append(Contender(TORCH, partial(torch_ops.resize, pixels, target), same=False))
-            what = f"{_named(size)} to {_named(target)}"
-            yield Case("resize", what, threads, tuple(found), _levels_apart, "grey levels")
+    for size, target in ((s, t) for s in sizes for t in (_resized(s), _SHORT) if t != s):
+        pixels, across = _image(size), target[::-1]
+        calls = {
+            NUMPY: partial(reference.resize, pixels, target),
+            NATIVE: native and partial(native.resize, pixels, target, None, threads),
+            "Pillow": partial(_by_pillow, pixels, across),
+            "OpenCV": partial(cv2.resize, pixels, across, interpolation=cv2.INTER_LINEAR),
+            TORCH: torch and partial(torch.resize, pixels, target),
+        }
+        what = f"{_named(size)} to {_named(target)}"
+        yield Case("resize", what, threads, _contenders(calls, ("OpenCV", TORCH)), _levels_apart, "grey levels")
 
 
-def nms(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
-    """Detic's suppression of proposals."""
+def nms(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
+    """Suppress proposals as Detic does."""
     if threads > 1:
         return
-    boxes, scores = _boxes()
-    found = [Contender(ORACLE, partial(reference.nms, boxes, scores, _OVERLAP, _KEEP))]
-    if native:
-        found.append(Contender(NATIVE, partial(native.nms, boxes, scores, _OVERLAP, _KEEP)))
-    if torch:
-        from fgfast.bench import torch_ops
-
-        found.append(Contender(TORCH, partial(torch_ops.nms, boxes, scores, _OVERLAP, _KEEP)))
-        if torch_ops.torchvision_nms() is not None:
-            found.append(Contender("torchvision", partial(torch_ops.by_torchvision, boxes, scores, _OVERLAP, _KEEP)))
-    yield Case("nms", f"{_BOXES} boxes, the best {_KEEP}", 1, tuple(found), _bits_apart)
+    arguments = *_boxes(), SWIN_B.proposal_overlap, SWIN_B.proposals
+    calls = {
+        NUMPY: partial(reference.nms, *arguments),
+        NATIVE: native and partial(native.nms, *arguments),
+        TORCH: torch and partial(torch.nms, *arguments),
+        "torchvision": torch and torch.torchvision_nms() and partial(torch.by_torchvision, *arguments),
+    }
+    yield Case("nms", f"{_BOXES} boxes, the best {SWIN_B.proposals}", 1, _contenders(calls), _bits_apart)
 
 
-def attention(native: Any, torch: bool, threads: int, sizes: Any) -> Iterator[Case]:
-    """A layer of SAM ViT-B in float32: within windows, and over the whole image.
+def attention(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
+    """Compute a layer of SAM ViT-B in float32: within windows, and over the whole image.
 
-    The oracle has no part in the latter: it would make arrays of gigabytes. On processors without AVX-512 there is no
-    native op.
+    The NumPy reference is left out of the latter, because it would make arrays of gigabytes. On processors without
+    AVX-512 there is no native op.
     """
-    native = native if native and native.attends(64) else None
+    native = native and native.attends(64) and native
     for what, window in (("windows of ViT-B", 14), ("whole image of ViT-B", 64)):
         arguments = _attention(window)
-        found = [Contender(ORACLE, partial(reference.attention, **arguments))] if window < 64 else []
-        if native:
-            found.append(Contender(NATIVE, partial(native.attention, **arguments, threads=threads)))
-        if torch:
-            from fgfast.bench import torch_ops
-
-            found.append(Contender(TORCH, partial(torch_ops.attention, **arguments)))
+        calls = {
+            NUMPY: window < 64 and partial(reference.attention, **arguments),
+            NATIVE: native and partial(native.attention, **arguments, threads=threads),
+            TORCH: torch and partial(torch.attention, **arguments),
+        }
+        found = _contenders(calls)
         if len(found) > 1:
-            yield Case("attention", what, threads, tuple(found), _floats_apart, "", _CLOSE)
+            yield Case("attention", what, threads, found, _floats_apart, "", _CLOSE)
 
 
 OPS: Mapping[str, Callable[..., Iterator[Case]]] = {
@@ -234,7 +219,7 @@ def _named(size: tuple[int, int]) -> str:
 
 
 def _resized(size: tuple[int, int]) -> tuple[int, int]:
-    """(h, w) with the longer edge as long as SAM's square."""
+    """The size (h, w) whose longer edge is the side of SAM's square."""
     scale = _SIDE / max(size)
     return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
 
@@ -244,7 +229,7 @@ def _image(size: tuple[int, int]) -> UInt8:
 
 
 def _logits(count: int) -> Float32:
-    """(1, count, 256, 256) float32: blobs with a rough edge, as SAM's decoder gives them."""
+    """(1, count, 256, 256) float32: blobs with a rough edge, like those of SAM's decoder."""
     y, x = np.mgrid[:256, :256].astype(np.float32) / 256 - 0.5
     rough = 0.3 * np.random.default_rng(2).standard_normal((count, 256, 256), np.float32)
     shapes = [6 - (30 + 8 * n) * (x * x + y * y) + np.sin((20 + n) * x) * np.cos(14 * y) for n in range(count)]
@@ -257,7 +242,7 @@ def _mask(size: tuple[int, int]) -> Bool:
 
 
 def _boxes() -> tuple[Float32, Float32]:
-    """Boxes in heaps, as a proposal head gives them: (N, 4) float32 in pixels, and (N,) scores."""
+    """Boxes in heaps, like those of a proposal head: (N, 4) float32 in pixels, and (N,) float32 scores."""
     rng = np.random.default_rng(3)
     centres = rng.uniform(0, 1000, (60, 2))[rng.integers(0, 60, _BOXES)] + rng.normal(0, 6, (_BOXES, 2))
     sides = np.exp(rng.normal(4.5, 0.15, (_BOXES, 2)))
@@ -266,7 +251,7 @@ def _boxes() -> tuple[Float32, Float32]:
 
 
 def _attention(window: int) -> dict[str, Any]:
-    """Random arguments of `attention` for 64x64 tokens, 12 heads of 64."""
+    """Random arguments of `attention` for 64x64 tokens and 12 heads of 64 channels."""
     rng, grid, heads, size = np.random.default_rng(4), 64, 12, 64
     padded = -(-grid // window) * window
     places = np.full((padded, padded), grid * grid, np.int64)
@@ -281,7 +266,7 @@ def _attention(window: int) -> dict[str, Any]:
 
 
 def _bits_apart(a: Any, b: Any) -> float:
-    """0 where two arrays, or all arrays of two tuples, are equal to the bit (NaN is equal to itself), else 1."""
+    """0 where two arrays, or all arrays of two tuples, are equal to the bit (NaN equals itself), else 1."""
     pairs = zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]
     return float(not all(x.dtype == y.dtype and np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in pairs))
 

@@ -1,4 +1,4 @@
-"""The original Detic, built by its own code on detectron2, where both are installed: what tests and bench compare with.
+"""Builds the original Detic by its own code on detectron2, where both are installed; tests and benches compare with it.
 
 Neither is a dependency. docs/models.md, "The original as a reference", says how to install them.
 """
@@ -25,13 +25,13 @@ from fgfast.models.detic.config import HEAD_CHANNELS, WINDOW, DeticConfig
 from fgfast.models.detic.transform import Selection
 from fgfast.records import UInt8
 
-# Names the clone of Detic, which is no package; its submodule CenterNet2 lies within.
+# The variable that names the clone of Detic, which is no package; its submodule CenterNet2 lies within.
 REPOSITORY = "FGFAST_DETIC_REPO"
 CONFIG = "configs/Detic_LI21k_CLIP_SwinB_896b32_4x_ft4x_max-size.yaml"
 HOW = 'docs/models.md, "The original as a reference", says how to install it'
-# Names of our sizes in the original's table; of other sizes it is told.
+# The names of our sizes in the original's table; other sizes are added to it.
 _SIZES = {"swinb": "B-22k", "swint": "T"}
-# What the made-up weights lack and the original has: masks, the vocabulary it begins with, and constants.
+# What the original has and random weights lack: masks, the vocabulary that it begins with, and constants.
 _NOT_GIVEN = ("roi_heads.mask_head.", "cls_score.zs_weight", "attn.relative_position_index")
 
 
@@ -46,7 +46,7 @@ class Detected(NamedTuple):
 
 
 def missing() -> str | None:
-    """What keeps the original from running here, in words; None where nothing does."""
+    """Say what keeps the original from running here; None where nothing does."""
     spec = importlib.util.find_spec("detectron2")
     # A mere folder of that name, such as the clone's own, is a package without a file.
     if spec is None or spec.origin is None:
@@ -76,15 +76,16 @@ class Original:
     """detectron2's DefaultPredictor on Detic's config, with the demo's overrides, in float32.
 
     Args:
-        config: which size; of its numbers those that are set at run time: edges.
-        state: weights, as those of fgfast's Detic; masks stay as they were initialised.
+        config: the size of the model; its edges are set as well.
+        state: the weights, named as those of fgfast's Detic; the mask head keeps its initial weights.
         embeddings: (C, 512) float32, the vocabulary, unnormalised.
         selection: what counts as a detection.
-        masks: compute masks of the detections too, as the original does unless told otherwise. Boxes are the same.
-        device: where it computes, as torch names it.
+        masks: whether masks of the detections are computed too, as the original does by default. The boxes are the
+            same.
+        device: the device that it computes on, as torch names it.
 
     Raises:
-        ValueError: the weights are not those of the original's model.
+        ValueError: the weights do not fit the original's model.
     """
 
     def __init__(
@@ -107,18 +108,18 @@ class Original:
             self.set_vocabulary(embeddings)
 
     def set_vocabulary(self, embeddings: Tensor) -> None:
-        """(C, 512) float32: from now on these classes, installed as the demo does."""
+        """Replace the classes by those of (C, 512) float32 embeddings, as the demo of the original does."""
         rows = embeddings.float().T.contiguous().to(self.model.device)
         _import("detic.modeling.utils").reset_cls_test(self.model, rows, rows.shape[1])
 
     def set_selection(self, threshold: float, one_class: bool) -> None:
-        """From now on another threshold of the score, and one class for each proposal or all."""
+        """Replace the threshold of the score, and choose between one class per proposal and all."""
         self.model.roi_heads.one_class_per_proposal = one_class
         for predictor in self.model.roi_heads.box_predictor:
             predictor.test_score_thresh = threshold
 
     def __call__(self, pixels: UInt8) -> Detected:
-        """(h, w, 3) uint8 RGB to detections; the predictor wants them as blue, green, red."""
+        """Detect on (h, w, 3) uint8 RGB; the predictor takes blue, green, red."""
         with _quietly():
             found = self.predictor(pixels[:, :, ::-1])["instances"]
         columns = (found.pred_boxes.tensor, found.scores, found.pred_classes)
@@ -126,7 +127,7 @@ class Original:
 
 
 def _config(config: DeticConfig, selection: Selection, device: str) -> Any:
-    """Detic's config as its demo sets it up, for this size."""
+    """The config of Detic for this size, set up as its demo does."""
     repository, cfg = _repository(), _import("detectron2.config").get_cfg()
     _import("centernet.config").add_centernet_config(cfg)
     _import("detic.config").add_detic_config(cfg)
@@ -156,7 +157,7 @@ def _config(config: DeticConfig, selection: Selection, device: str) -> Any:
 
 
 def _modules() -> dict[str, Any]:
-    """The original's modules that are used here, imported; importing them registers the rest."""
+    """Import the modules of the original that are used here; importing them registers the rest."""
     for folder in (_repository(), _repository() / "third_party" / "CenterNet2"):
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
@@ -171,7 +172,7 @@ def _import(name: str) -> Any:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without being told of what the original does and is deprecated by now."""
+    """Silence the deprecation warnings of the original while the block runs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -182,7 +183,7 @@ def _repository() -> Path:
 
 
 def _commit(folder: Path) -> str:
-    """ " (1234567)" for the folder of a clone, "" for any other."""
+    """The commit of a clone as " (1234567)"; "" for any other folder."""
     if not (folder / ".git").exists():
         return ""
     command = ["git", "-C", str(folder), "rev-parse", "--short=7", "HEAD"]

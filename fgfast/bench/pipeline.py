@@ -1,7 +1,7 @@
-"""The whole job, from files to files: what each stage costs, how busy the devices are, how far from the floor.
+"""Measures the whole job, from files to files: cost of stages, load of devices, distance from the floor.
 
-Beside it, on the same images, the references one image after the other; results are compared before anything is
-quoted. Stages are told apart by the events of fgfast's runner.
+The references do the same job on the same images, one image after the other; results are compared before anything is
+quoted. The events of fgfast's runner separate the stages.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from fgfast.bench import account, floors, job, reference
-from fgfast.bench import events as told
-from fgfast.bench.floors import Roof
+from fgfast.bench import account, events, job, reference, roofline
 from fgfast.bench.job import Images, Job, Ran
 from fgfast.bench.result import Result, Row, envelope
+from fgfast.bench.roofline import Roof
 
-# Bytes per image moves besides the weights: SAM's square and its embeddings, Detic's canvas and its pyramid, roughly.
+# The bytes that an image moves besides the weights: SAM's square and its embeddings, Detic's canvas and its pyramid,
+# roughly.
 _BYTES = 8e6
 _HEADLINE = (
     "end to end: rate",
@@ -30,20 +31,20 @@ _HEADLINE = (
 
 
 def measure(what: Job, *, images: int, folder: Path, rounds: int = 1, references: int = 2) -> Result:
-    """Run a job and tell what it cost.
+    """Run a job and measure what it costs.
 
     Args:
-        what: the job; `job.null()` for one without models.
-        images: how many.
-        folder: where to work; says which disk is measured.
-        rounds: runs of the job; medians are quoted, plots are of the last one.
-        references: so many of the images are done by the references too, first; 0 leaves them out.
+        what: the job; `job.null()` has no models.
+        images: the number of images.
+        folder: the folder to work in; its disk is measured.
+        rounds: runs of the job; medians are quoted, and "plots" belong to the last run.
+        references: the number of images that the references do before the job; 0 leaves the references out.
 
     Returns:
-        Rows end to end, of each stage, of each device, of the floor, of the reference.
+        Rows of the whole job, of each stage, of each device, of the floor and of the reference.
 
     Raises:
-        AssertionError: float32 is not what the reference computes, or an image failed.
+        AssertionError: float32 computes something else than the reference, or an image failed.
     """
     with tempfile.TemporaryDirectory(prefix="fgfast-bench-", dir=folder) as scratch:
         source = job.make_images(Path(scratch) / "source", images)
@@ -55,7 +56,7 @@ def measure(what: Job, *, images: int, folder: Path, rounds: int = 1, references
     roofs = roofs_of(what, ran)
     models = account.spent(ran, what, roofs, source.sizes) if roofs else []
     rows += account.of_floor(ran, models, roofs) + same + _against(theirs, runs)
-    plots = account.plots(ran)
+    plots: dict[str, Any] = {"events": ran.events}
     if models:
         plots["roofline"] = account.roofline(models, roofs, {own.model: _bytes(own, roofs[0]) for own in models})
     return envelope(
@@ -67,22 +68,22 @@ def measure(what: Job, *, images: int, folder: Path, rounds: int = 1, references
         headline=_HEADLINE,
         images=images,
         image=source.about,
-        choices=[*ran.plan.reasons, *ran.said],
+        choices=[*ran.plan.reasons, *ran.messages],
         gaps=[gap._asdict() for gap in account.gaps(ran, models)] if models else [],
         plots=plots,
     )
 
 
 def roofs_of(what: Job, ran: Ran) -> list[Roof]:
-    """What each device that computed models gives at most, measured now."""
-    batches = [cost.items / cost.pieces for cost in told.costs(ran.events) if cost.device]
+    """Measure what each device that computed models does at most."""
+    batches = [cost.items / cost.pieces for cost in events.costs(ran.events) if cost.device]
     batch = max(1, round(statistics.fmean(batches))) if batches else 1
     precision = ran.plan.settings.precision
-    return [floors.measure(what.models, device, precision, batch) for device in account.devices(ran)]
+    return [roofline.measure(what.models, device, precision, batch) for device in account.devices(ran)]
 
 
 def _references(what: Job, source: Images, count: int, scratch: Path) -> tuple[list[reference.Answer], list[str]]:
-    """What the references make of the first images, and what is to be said about it."""
+    """Let the references do the first images; return their answers, and notes about them."""
     if not count or not what.models:
         return [], []
     if why := reference.lacking(what):
@@ -92,14 +93,14 @@ def _references(what: Job, source: Images, count: int, scratch: Path) -> tuple[l
 
 
 def _device(what: Job) -> str:
-    """Where the reference computes: on the job's first device."""
+    """The device of the reference: the first one of the job."""
     from fgfast.models.serving.devices import choose_device
 
     return what.devices[0] if what.devices else choose_device("auto")
 
 
 def _against(theirs: Sequence[reference.Answer], runs: Sequence[Ran]) -> list[Row]:
-    """Wall time per image of the reference beside ours."""
+    """The rows that compare the wall time per image of the reference with ours."""
     if not theirs:
         return []
     seconds = [answer.seconds for answer in theirs]
@@ -111,19 +112,19 @@ def _against(theirs: Sequence[reference.Answer], runs: Sequence[Ran]) -> list[Ro
 
 
 def _bytes(own: account.Spent, roof: Roof) -> float:
-    """Bytes per image of a model moves at least: its weights once a batch, and what goes in and out."""
-    return floors.parameters(own.model) * (4 if roof.precision == "fp32" else 2) / own.batch + _BYTES
+    """The bytes that a model moves at least per image: its weights once per batch, its inputs and outputs."""
+    return roofline.parameters(own.model) * (4 if roof.precision == "fp32" else 2) / own.batch + _BYTES
 
 
 def _notes(what: Job, ran: Ran) -> list[str]:
     found = []
     if what.models and what.model_weights.startswith("random"):
-        found.append(f"Weights {what.model_weights}: made up. The arithmetic does not depend on them.")
-    if what.models and not told.has_models(ran.events):
-        found.append("No event was a model's forward: devices and floors could not be measured.")
-    first, last = told.span(ran.events)
+        found.append(f"The weights are random ({what.model_weights}); the arithmetic does not depend on them.")
+    if what.models and not events.has_models(ran.events):
+        found.append("No event was the forward of a model: devices and floors could not be measured.")
+    first, last = events.span(ran.events)
     found.append(
-        f"Rate: {ran.report.total} images over the {last - first:.1f} s from the first event to the last; models "
-        "are loaded before, the report is written after."
+        f"The rate is {ran.report.total} images over the {last - first:.1f} s from the first event to the last; the "
+        "models are loaded before, and the report is written after."
     )
     return found

@@ -1,8 +1,8 @@
 """Detic Swin-B as specified, written out plainly: the reference where the original is not installed.
 
-It computes the same function from the same weights the way the original's sources do: pad, roll, cut into windows, add
-bias and mask to explicit attention, run whole maps at once, convolve in the default memory layout, and the two
-predictions apart. Proposals, pooling and selection are fgfast's.
+It computes the same function from the same weights as the original's sources do: it pads, rolls, cuts into windows,
+adds bias and mask to explicit attention, runs whole maps at once, convolves in the default memory layout, and computes
+the two predictions separately. Proposals, pooling and selection are those of fgfast.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from fgfast.models.detic.swin import Block, Swin
 
 
 class PlainGraph(DetectorGraph):
-    """The detector's graph, as specified, for one image on its own canvas."""
+    """The graph of the detector as specified, for one image on its own canvas."""
 
     def forward(self, pixels: Tensor, sizes: Tensor, vocabulary: Tensor) -> tuple[Tensor, Tensor]:
-        """Arguments and result as DetectorGraph's."""
+        """Arguments and result are those of DetectorGraph."""
         boxes, scores = plain(self.model, self.images(pixels, sizes), sizes, vocabulary)
         return boxes, scores
 
 
 def plain(model: Detic, images: Tensor, sizes: Tensor, words: Tensor) -> Refined:
-    """The whole model, as specified. Arguments and result as Detic.forward's."""
+    """The whole model as specified. Arguments and result are those of Detic.forward."""
     maps = [m.contiguous() for m in plain_swin(model.backbone.bottom_up, images)]
     pyramid = model.backbone.from_backbone(maps, None)
     head, found = model.proposal_generator.centernet_head, []
@@ -44,14 +44,14 @@ def plain(model: Detic, images: Tensor, sizes: Tensor, words: Tensor) -> Refined
 
 
 def plain_head(head: CenterNetHead, x: Tensor, level: int) -> tuple[Tensor, Tensor]:
-    """One level of the proposal head: (1, C, h, w) -> heat logits (1, 1, h, w), distances (1, 4, h, w)."""
+    """Run one level of the proposal head: (1, C, h, w) -> heat logits (1, 1, h, w), distances (1, 4, h, w)."""
     for layer in head.bbox_tower:
         x = layer(x)
     return head.agn_hm(x), functional.relu(head.scales[level](head.bbox_pred(x)))
 
 
 def plain_swin(swin: Swin, images: Tensor) -> list[Tensor]:
-    """(1, 3, H, W) -> swin1, swin2, swin3 as (1, C, h, w)."""
+    """Run the backbone: (1, 3, H, W) -> swin1, swin2, swin3 as (1, C, h, w)."""
     x = swin.patch_embed(images)
     outputs = []
     for n, stage in enumerate(swin.layers):
@@ -67,7 +67,7 @@ def plain_swin(swin: Swin, images: Tensor) -> list[Tensor]:
 
 
 def plain_block(block: Block, x: Tensor, shift: int, mask: Tensor) -> Tensor:
-    """One block on (1, H, W, C) float32."""
+    """Run one block on (1, H, W, C) float32."""
     _, height, width, channels = x.shape
     y = functional.pad(block.norm1(x), (0, 0, 0, -width % WINDOW, 0, -height % WINDOW))
     if shift:
@@ -88,14 +88,14 @@ def plain_block(block: Block, x: Tensor, shift: int, mask: Tensor) -> Tensor:
 
 
 def windows(x: Tensor) -> Tensor:
-    """(1, H, W, C), multiples of 7 -> (windows, 7, 7, C)."""
+    """Cut (1, H, W, C), H and W multiples of 7, into (windows, 7, 7, C)."""
     _, height, width, channels = x.shape
     grid = x.view(height // WINDOW, WINDOW, width // WINDOW, WINDOW, channels)
     return grid.permute(0, 2, 1, 3, 4).reshape(-1, WINDOW, WINDOW, channels)
 
 
 def shift_mask(height: int, width: int, device: torch.device) -> Tensor:
-    """(windows, 49, 49) float32: -100 between regions of the rolled, padded map."""
+    """The mask (windows, 49, 49) float32: -100 between regions of the rolled, padded map, else 0."""
     regions = torch.zeros(1, -(-height // WINDOW) * WINDOW, -(-width // WINDOW) * WINDOW, 1, device=device)
     cuts = (slice(0, -WINDOW), slice(-WINDOW, -(WINDOW // 2)), slice(-(WINDOW // 2), None))
     for number, (row, column) in enumerate((r, c) for r in cuts for c in cuts):

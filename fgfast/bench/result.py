@@ -1,19 +1,20 @@
-"""What every bench gives: one envelope of rows, so that tables, comparisons and pages are one code each.
+"""What every bench returns: one envelope of rows, so that tables and comparisons are one code each.
 
-A result is a dict of plain values: "bench", "title", "notes" (sentences), "rounds", "rows", whatever else the bench has
-to tell, and the stamp: commit, machine, versions. "plots", where there is one, is for the page only: it is neither
-printed nor saved.
+A result is a dict of plain values: "bench", "title", "notes" (sentences), "rounds", "rows", the fields of the bench
+itself, and the stamp: commit, machine, versions. "plots", where a bench has it, is for the trace and the figure: it is
+neither printed nor saved.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import psutil
 
 from fgfast.bench.stamp import stamp
 from fgfast.machine import available_cores
@@ -21,13 +22,13 @@ from fgfast.machine import available_cores
 Better = Literal["higher", "lower", ""]
 Result = dict[str, Any]
 
-# Digits kept of a figure: noise is never below a thousandth.
+# The digits that are kept of a figure: noise is never below a thousandth.
 _DIGITS = 5
-# Of a clone; of an installed package the folder fgfast.
+# The root of a clone, or the folder that the installed package lies in.
 _ROOT = Path(__file__).resolve().parents[2]
-# Load a core from which others are in the way: one process on two cores.
+# The load per core from which other processes get in the way: one process on two cores.
 _QUIET = 0.5
-# Stands for the rows while the rest is written.
+# It stands for the rows while the rest is written.
 _HERE = "the rows"
 
 
@@ -41,7 +42,7 @@ class Row:
         unit: its unit, "" for a plain number.
         better: which way is better; "" for facts that are neither, such as a count.
         group: the rows that belong together; with the name it identifies the row.
-        rounds: the figure of each round, where there were several; they tell the noise.
+        rounds: the figure of each round, where there were several; the noise follows from them.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Row:
 
     @classmethod
     def of(cls, name: str, rounds: Iterable[float], unit: str, better: Better, group: str = "") -> Row:
-        """The median of rounds."""
+        """Make the row of the median of rounds."""
         values = tuple(rounds)
         return cls(name, statistics.median(values), unit, better, group, values)
 
@@ -64,7 +65,7 @@ class Row:
 
     @property
     def spread(self) -> float | None:
-        """Half the range of the rounds as a part of the figure; None where nothing tells."""
+        """Half the range of the rounds as a fraction of the figure; None where it is unknown."""
         if len(self.rounds) < 2 or not self.value:
             return None
         return (max(self.rounds) - min(self.rounds)) / 2 / abs(self.value)
@@ -90,16 +91,16 @@ def envelope(
     headline: Sequence[str] = (),
     **more: Any,
 ) -> Result:
-    """A result.
+    """Make a result.
 
     Args:
-        bench: its name.
+        bench: the name of the bench.
         rows: the figures.
         title: for a person.
         rounds: how often things were timed.
         notes: what must be known to read the figures, in sentences.
-        headline: keys of the rows that matter most; those that there are not are passed over.
-        more: fields of its own.
+        headline: keys of the rows that matter most; keys without a row are left out.
+        more: fields of the bench itself.
     """
     keys = [row.key for row in rows]
     assert len(set(keys)) == len(keys), f"two rows of one name: {sorted(k for k in keys if keys.count(k) > 1)}"
@@ -111,11 +112,8 @@ def envelope(
 
 
 def busy() -> str:
-    """A warning where others use the machine now; "" where they do not, or the system does not tell."""
-    try:
-        load, cores = os.getloadavg()[0], available_cores()
-    except (OSError, AttributeError):
-        return ""
+    """A warning where other processes use the machine now, else ""."""
+    load, cores = psutil.getloadavg()[0], available_cores()
     if load <= _QUIET * cores:
         return ""
     return (
@@ -133,23 +131,23 @@ def rows_of(result: Mapping[str, Any]) -> list[Row]:
 
 
 def name_of(result: Mapping[str, Any]) -> str:
-    """What a result is called, in the names of files too: results of one name can be compared."""
+    """The name of a result, also in the names of files; results of one name can be compared."""
     bench = str(result["bench"])
     return f"sam_{result['model']}" if bench == "sam" else bench
 
 
 def text_of(result: Mapping[str, Any]) -> str:
-    """The result as JSON, a row a line, without what only the page shows."""
+    """The result as JSON, with a line per row and without "plots"."""
     rows = ",\n    ".join(json.dumps(row) for row in result["rows"])
     plain = {name: value for name, value in result.items() if name != "plots"} | {"rows": _HERE}
     return json.dumps(plain, indent=2).replace(json.dumps(_HERE), f"[\n    {rows}\n  ]", 1)
 
 
 def save(result: Mapping[str, Any], root: Path = _ROOT) -> Path:
-    """Write the result into bench/results of the source tree; where `root` is none, into the current folder.
+    """Write the result into bench/results of the source tree, or into the current folder where `root` is none.
 
     Returns:
-        The file, named by the bench and the commit.
+        The file, which is named by the bench and the commit.
     """
     folder = root / "bench" / "results" if (root / "pyproject.toml").is_file() else Path.cwd()
     folder.mkdir(parents=True, exist_ok=True)

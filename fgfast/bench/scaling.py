@@ -1,4 +1,4 @@
-"""The same job on one device and on several, in both placements: rates, and whether the twins are the same bytes."""
+"""Measures one job on one device and on several, in both placements, and checks that the twins are the same bytes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgfast.bench import events as told
-from fgfast.bench import job
+from fgfast.bench import events, job
 from fgfast.bench.job import Job
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.errors import UsageError
@@ -17,11 +16,11 @@ PLACEMENTS = ("replicate", "split")
 
 
 class Setting(NamedTuple):
-    """Where a job runs.
+    """The devices of a job.
 
     Attributes:
-        devices: one for each worker process.
-        placement: "replicate" or "split"; of one device it makes no difference.
+        devices: one per worker process.
+        placement: "replicate" or "split"; with one device it makes no difference.
     """
 
     devices: tuple[str, ...]
@@ -37,18 +36,18 @@ def measure(what: Job, devices: Sequence[str], *, images: int, folder: Path, rou
     """Run a job in every setting, in turns.
 
     Args:
-        what: the job; its own devices do not count.
-        devices: lists such as "cuda:0,cuda:1"; empty: `default()`.
-        images: how many a run.
-        folder: where to work; says which disk is measured.
+        what: the job; its own devices are ignored.
+        devices: lists such as "cuda:0,cuda:1"; `default()` where there are none.
+        images: images per run.
+        folder: the folder to work in; its disk is measured.
         rounds: runs in each setting; medians are quoted.
 
     Returns:
-        Rate of each setting; how many times the first one's that is; its efficiency: that, for each device that is
-        there and not only listed twice.
+        For each setting the rate, the rate over that of the first setting, and the efficiency: that ratio over the
+        ratio of the numbers of different devices.
 
     Raises:
-        AssertionError: a setting's images or masks are other bytes than the first one's.
+        AssertionError: the images or masks of a setting are other bytes than those of the first one.
     """
     settings = settings_of(devices or default())
     split = len(what.models) > 1
@@ -68,8 +67,8 @@ def measure(what: Job, devices: Sequence[str], *, images: int, folder: Path, rou
                         f"{setting.title} made other bytes than {settings[0].title}: {len(other)} of {len(wanted)} "
                         f"files, {other[0]} the first"
                     )
-                rates[setting].append(told.pace(ran.events) or ran.rate)
-                shares = told.busy(ran.events, told.steady(ran.events))
+                rates[setting].append(events.pace(ran.events) or ran.rate)
+                shares = events.busy(ran.events, events.steady(ran.events))
                 busy[setting] = 100 * sum(shares.values()) / len(shares) if shares else 0.0
     rows = rows_of(rates, busy)
     return envelope(
@@ -78,9 +77,9 @@ def measure(what: Job, devices: Sequence[str], *, images: int, folder: Path, rou
         title=f"One device and several: {what.title}",
         rounds=rounds,
         notes=[
-            f"Rates once under way. {len(wanted)} files of each run are the first setting's, byte for byte.",
-            "Efficiency counts a device once, however often it is listed: two workers on one device stand in for two "
-            "devices as far as the engine goes, but share what it can compute.",
+            f"Rates are those once under way. {len(wanted)} files of each run equal those of the first setting.",
+            "Efficiency counts a device once, however often it is listed: two workers on one device test the engine as "
+            "two devices would, but share what the device can compute.",
         ],
         headline=[f"{settings[-1].title}: rate", f"{settings[-1].title}: efficiency"],
         images=images,
@@ -90,7 +89,7 @@ def measure(what: Job, devices: Sequence[str], *, images: int, folder: Path, rou
 
 
 def default() -> list[str]:
-    """Lists of devices for this machine: one GPU, several, the first one twice; without GPUs the CPU once and twice."""
+    """The lists for this machine: one GPU, several, the first one twice; without GPUs the CPU once and twice."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -101,10 +100,10 @@ def default() -> list[str]:
 
 
 def settings_of(lists: Sequence[str]) -> list[Setting]:
-    """Every list in every placement that differs.
+    """Every list of devices in every placement that makes a difference.
 
     Raises:
-        UsageError: a list names no device.
+        UsageError: an entry of a list is empty.
     """
     found = []
     for text in lists:
@@ -117,7 +116,7 @@ def settings_of(lists: Sequence[str]) -> list[Setting]:
 
 
 def rows_of(rates: dict[Setting, list[float]], busy: dict[Setting, float]) -> list[Row]:
-    """Rates of each setting beside the first one's, round by round."""
+    """The rows of each setting, compared with the first one round by round."""
     first, own = next(iter(rates.items()))
     rows = []
     for setting, values in rates.items():
@@ -132,6 +131,4 @@ def rows_of(rates: dict[Setting, list[float]], busy: dict[Setting, float]) -> li
 
 def _plots(rates: dict[Setting, list[float]]) -> dict[str, Any]:
     values = [(setting.title, sorted(rounds)[len(rounds) // 2]) for setting, rounds in rates.items()]
-    note = "Once under way; median of the rounds."
-    bars = {"title": "Rate by devices", "note": note, "unit": "images per second", "of": "devices", "values": values}
-    return {"bars": [bars]}
+    return {"bars": {"title": "Rate by devices, once under way", "unit": "images per second", "values": values}}

@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
 
 from fgfast.bench.compare import Comparison
 from fgfast.bench.result import Row, rows_of
 
-# Names listed of rows that only one result has.
-_SOME = 4
+# A table is as wide as its cells; this only keeps rich from wrapping them.
+_WIDTH = 1000
+# The names that are listed of the rows that only one result has.
+_LISTED = 4
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """A result for a person: what, where, verdict, rows by their groups, notes."""
-    lines = [str(result["title"]), where(result), ""]
-    if verdict := result.get("verdict"):
-        lines += [*verdict, ""]
-    rows = rows_of(result)
-    width = max((len(row.name) for row in rows), default=0) + 2
-    for group, own in groupby(rows, key=lambda row: row.group):
+    """Write a result: title, machine, verdict, the rows by their groups, notes."""
+    parts = [f"{result['title']}\n{where(result)}"]
+    parts += ["\n".join(result["verdict"])] if result.get("verdict") else []
+    grid = _grid("left", "right", "left", "left")
+    for n, (group, own) in enumerate(groupby(rows_of(result), key=lambda row: row.group)):
+        if n:
+            grid.add_row()
         if group:
-            lines.append(group)
-        lines += [_line(row, width) for row in own]
-        lines.append("")
-    return "\n".join([*lines, *result["notes"]]).rstrip()
+            grid.add_row(group)
+        for row in own:
+            grid.add_row(f"  {row.name}", figure(row.value), row.unit, _range(row))
+    return "\n\n".join([*parts, _rendered(grid), "\n".join(result["notes"])]).rstrip()
+
+
+def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table whose first column is text and whose other columns are numbers."""
+    grid = _grid("left", *["right"] * (len(head) - 1), gap=2)
+    for row in (head, *rows):
+        grid.add_row(*row)
+    return _rendered(grid)
+
+
+def _grid(*justified: Any, gap: int = 1) -> Table:
+    grid = Table.grid(padding=(0, gap))
+    for justify in justified:
+        grid.add_column(justify=justify, no_wrap=True)
+    return grid
+
+
+def _rendered(grid: Table) -> str:
+    console = Console(file=io.StringIO(), width=_WIDTH, markup=False, emoji=False, highlight=False, color_system=None)
+    with console.capture() as capture:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def where(result: Mapping[str, Any]) -> str:
-    """Machine, commit, rounds in a line."""
+    """Machine, commit and rounds in one line."""
     machine = result["machine"]
     parts = [machine["processor"], many(machine["cores"], "core"), *machine.get("gpus", [])]
     parts += [f"commit {result['commit']}", many(result["rounds"], "round")]
@@ -41,15 +69,12 @@ def many(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _line(row: Row, width: int) -> str:
-    told = f"  {row.name:{width}} {figure(row.value):>9} {row.unit}"
-    if row.spread is None:
-        return told.rstrip()
-    return f"{told:{width + 25}} {figure(min(row.rounds))} to {figure(max(row.rounds))}"
+def _range(row: Row) -> str:
+    return "" if row.spread is None else f"{figure(min(row.rounds))} to {figure(max(row.rounds))}"
 
 
 def figure(value: float) -> str:
-    """A number with three digits, thousands apart."""
+    """A number with three significant digits and commas between thousands."""
     if value != value:
         return "-"
     if abs(value) >= 100:
@@ -57,25 +82,23 @@ def figure(value: float) -> str:
     return f"{float(f'{value:.3g}'):g}" if abs(value) >= 1e-3 or not value else f"{value:.2g}"
 
 
-def some(keys: Sequence[str]) -> str:
-    """The first of many names, and how many there are."""
-    more = f"; and {len(keys) - _SOME} more" if len(keys) > _SOME else ""
-    return "; ".join(keys[:_SOME]) + more
+def _some(keys: Sequence[str]) -> str:
+    more = f"; and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
+    return "; ".join(keys[:_LISTED]) + more
 
 
 def comparison(found: Comparison) -> str:
-    """A comparison for a person."""
-    lines = [f"Compared with {found.old}:", *(f"  {sentence}" for sentence in found.differences), ""]
-    width = max((len(change.row.key) for change in found.changes), default=0) + 2
-    lines.append(f"  {'':{width}} {'old':>9} {'new':>9} {'new/old':>8}")
+    """Write a comparison: what differs between the machines, old and new of each row, what got worse."""
+    parts = ["\n".join([f"Compared with {found.old}:", *(f"  {sentence}" for sentence in found.differences)])]
+    grid = _grid("left", "right", "right", "right", "left", "left", gap=2)
+    grid.add_row("", "old", "new", "new/old")
     for change in found.changes:
         row = change.row
-        mark = f"  {change.verdict} than noise ({change.noise:.0%})" if change.verdict else ""
-        figures = f"{figure(change.old):>9} {figure(row.value):>9} {change.ratio:8.3f}"
-        lines.append(f"  {row.key:{width}} {figures} {row.unit}{mark}")
+        mark = f"{change.verdict} than noise ({change.noise:.0%})" if change.verdict else ""
+        grid.add_row(f"  {row.key}", figure(change.old), figure(row.value), f"{change.ratio:.3f}", row.unit, mark)
+    parts.append(_rendered(grid))
     for title, keys in (("Only in the old one", found.only_old), ("Only in the new one", found.only_new)):
-        if keys:
-            lines += ["", f"{title}: {some(keys)}"]
+        parts += [f"{title}: {_some(keys)}"] if keys else []
     worse = len(found.worse)
-    lines += ["", f"{many(worse, 'row')} got worse than noise." if worse else "Nothing got worse than noise."]
-    return "\n".join(lines)
+    parts.append(f"{many(worse, 'row')} got worse than noise." if worse else "Nothing got worse than noise.")
+    return "\n\n".join(parts)

@@ -1,4 +1,4 @@
-"""Timing in turns: whatever else the machine does befalls all contenders alike."""
+"""Timing in turns, so that other load on the machine affects all contenders alike."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-# One timing takes at least so long, in seconds: a hundred thousand times the clock's resolution, and more than a
-# scheduler's slice is short.
+# The least seconds of one timing: a hundred thousand times the resolution of the clock, and longer than a time slice of
+# the scheduler.
 _LEAST = 0.01
 _MOST_CALLS = 2000
 
 
 def in_turns(contenders: Mapping[str, Callable[[], Any]], rounds: int, least: float = _LEAST) -> dict[str, list[float]]:
-    """Seconds of one call of each contender, in each round; quick ones are called several times a round.
+    """Time each contender in each round; return the seconds of one call. Quick ones are called several times per round.
 
     Args:
         contenders: what to time, by name.
         rounds: how often each has its turn.
-        least: seconds that one timing takes at least.
+        least: the least seconds of one timing.
     """
     calls = {}
     for name, call in contenders.items():
@@ -38,7 +38,7 @@ def in_turns(contenders: Mapping[str, Callable[[], Any]], rounds: int, least: fl
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """With so many threads in OpenCV and, where it is installed, in PyTorch."""
+    """Let OpenCV and, where it is installed, PyTorch use `count` threads while the block runs."""
     import cv2
 
     with contextlib.suppress(ImportError):

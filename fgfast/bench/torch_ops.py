@@ -1,6 +1,6 @@
-"""The ops in PyTorch, as somebody without fgfast would write them, for `fgfast bench ops`.
+"""The ops in PyTorch, as a user of PyTorch alone would write them, for `fgfast bench ops`.
 
-Arrays in and out, as the native ops have them; turning them to tensors costs nothing.
+They take and return arrays, as the native ops do; turning arrays into tensors costs nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from fgfast.records import Bool, Float32, UInt8
 
 @torch.inference_mode()
 def mask_post(logits: Float32, size: tuple[int, int], side: int) -> Masks:
-    """Arguments and result as fgfast.ops.mask_post's.
+    """Arguments and result are those of fgfast.ops.mask_post.
 
-    Masks lie in the batch's place, for which PyTorch has the faster kernel: four times as fast as in the channels'
-    where there is one thread and three masks.
+    The masks lie in the dimension of the batch, for which PyTorch has the faster kernel: with one thread and three
+    masks it is four times as fast as with the masks in the dimension of the channels.
     """
     count, masks, low, _ = logits.shape
     full = transform.to_stored_size(torch.from_numpy(logits).view(-1, 1, low, low), *size, side)[:, 0]
@@ -47,20 +47,20 @@ def mask_post(logits: Float32, size: tuple[int, int], side: int) -> Masks:
 
 
 def _first(flags: Tensor) -> Tensor:
-    """(N, L) bool -> (N,) int64, the place of the first True."""
+    """The index of the first True in each row of (N, L) bool: (N,) int64."""
     return flags.to(torch.uint8).argmax(-1)
 
 
 @torch.inference_mode()
 def composite(pixels: UInt8, bits: Bool, colour: UInt8) -> UInt8:
-    """The subject on a colour: (H, W, 3) uint8."""
+    """Put the subject on a colour: (H, W, 3) uint8."""
     kept = torch.where(torch.from_numpy(bits)[..., None], torch.from_numpy(pixels), torch.from_numpy(colour))
     return np.asarray(kept.numpy())
 
 
 @torch.inference_mode()
 def resize(pixels: UInt8, size: tuple[int, int]) -> UInt8:
-    """(H, W, 3) uint8 -> (h, w, 3) uint8 by PyTorch's own antialiased bilinear filter, which rounds otherwise."""
+    """Resize (H, W, 3) uint8 to (h, w, 3) uint8 by PyTorch's antialiased bilinear filter, which rounds differently."""
     planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     resized = functional.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
@@ -68,12 +68,12 @@ def resize(pixels: UInt8, size: tuple[int, int]) -> UInt8:
 
 @torch.inference_mode()
 def nms(boxes: Float32, scores: Float32, threshold: float, limit: int) -> Any:
-    """As fgfast.ops.nms, by fgfast's own form in PyTorch: scores in float64 are not for the native op."""
+    """Arguments and result are those of fgfast.ops.nms; fgfast's form in PyTorch takes the scores in float64."""
     return suppression.nms(torch.from_numpy(boxes), torch.from_numpy(scores).double(), threshold, limit).numpy()
 
 
 def torchvision_nms() -> Callable[..., Tensor] | None:
-    """torchvision's compiled op, where it is installed and loads beside this torch."""
+    """The compiled op of torchvision, or None where it is not installed or does not load beside this torch."""
     try:
         found: Callable[..., Tensor] = importlib.import_module("torchvision.ops").nms
         found(torch.zeros(0, 4), torch.zeros(0), 0.5)
@@ -84,7 +84,7 @@ def torchvision_nms() -> Callable[..., Tensor] | None:
 
 @torch.inference_mode()
 def by_torchvision(boxes: Float32, scores: Float32, threshold: float, limit: int) -> Any:
-    """As fgfast.ops.nms, by torchvision's compiled op, which has no limit."""
+    """Arguments and result are those of fgfast.ops.nms; torchvision's compiled op itself has no limit."""
     suppress = torchvision_nms()
     assert suppress is not None
     return suppress(torch.from_numpy(boxes), torch.from_numpy(scores), threshold)[:limit].numpy()
@@ -99,14 +99,14 @@ def attention(
     token_at: Any,
     padding: tuple[Float32, Float32],
 ) -> Float32:
-    """As fgfast.ops.attention, by PyTorch's fused attention: tokens are sorted into windows and back."""
+    """Arguments and result are those of fgfast.ops.attention; tokens are sorted into windows for fused attention."""
     windows, places = token_at.shape
     at = torch.from_numpy(token_at).flatten()
     own = torch.argsort(at)[: q.shape[1]]
     nothing = np.zeros_like(padding[0])
 
     def sorted_in(tokens: Float32, rest: Float32) -> Tensor:
-        """(1, T, H, D) -> (windows, H, places, D)."""
+        """Sort (1, T, H, D) into (windows, H, places, D)."""
         rows = torch.cat([torch.from_numpy(tokens)[0], torch.from_numpy(rest)[None]])
         return rows[at].unflatten(0, (windows, places)).transpose(1, 2)
 

@@ -1,4 +1,4 @@
-"""`fgfast bench` alone: the machine in a few minutes, and a verdict against the paper's 0.3 s per image."""
+"""Measures the whole machine in a few minutes, and compares it with the paper's 0.3 s per image."""
 
 from __future__ import annotations
 
@@ -8,35 +8,39 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fgfast.bench import floors, io, job, ops, pipeline
+from fgfast.bench import io, job, ops, pipeline
 from fgfast.bench.job import Job
 from fgfast.bench.result import Result, Row, envelope, rows_of
+from fgfast.bench.roofline import gmac_of
 from fgfast.bench.text import figure
 from fgfast.models.files.checkpoints import import_torch
 
-# Images of each part: on a GPU seconds, on two cores of a server a minute each.
+# The paper (arXiv 2408.01998) quotes so many seconds per image, on two RTX 3090.
+PAPER_SECONDS = 0.3
+# The images of each part: they take seconds on a GPU, and a minute per part on two cores of a server.
 _IO_IMAGES = 300
 _IMAGES = {"cpu": 6, "cuda": 400}
 _REFERENCES = {"cpu": 1, "cuda": 4}
 _ROUNDS = {"cpu": 1, "cuda": 5}
 
 
-def measure(*, folder: Path, model_weights: str, say: Callable[[str], None]) -> Result:
-    """Measure ops, files, models beside their references, and the whole job, each shortly.
+def measure(*, folder: Path, model_weights: str, on_message: Callable[[str], None]) -> Result:
+    """Measure ops, files, models beside their references, and the whole job, each briefly.
 
-    On a GPU the paper's models: SAM ViT-L and Detic. On a CPU SAM ViT-B, for ViT-L takes minutes there.
+    The models are those of the paper on a GPU, SAM ViT-L and Detic. On a CPU, where ViT-L takes minutes, ViT-B takes
+    its place.
 
     Args:
-        folder: where to work; says which disk is measured.
+        folder: the folder to work in; its disk is measured.
         model_weights: "cached", "random:SEED" or a file.
-        say: told what is measured now.
+        on_message: it is called with a line about each part before that is measured.
 
     Returns:
         All rows, and the verdict as sentences.
 
     Raises:
         MissingExtraError: PyTorch is not installed.
-        AssertionError: a result is not the reference's.
+        AssertionError: a result differs from that of the reference.
     """
     import_torch("fgfast bench")
     from fgfast.bench import models
@@ -47,20 +51,20 @@ def measure(*, folder: Path, model_weights: str, say: Callable[[str], None]) -> 
     name = "vit_b" if kind == "cpu" else "vit_l"
     what = Job(segmenter=f"sam_{name}", model_weights=model_weights, devices=(device,))
     parts: dict[str, Result] = {}
-    say("1 of 6: ops")
+    on_message("1 of 6: ops")
     parts["ops"] = ops.measure(rounds=3, short=True)
-    say("2 of 6: files, without models")
-    parts["io"] = io.measure(images=_IO_IMAGES, rounds=2, workers=None, folder=folder)
-    say(f"3 of 6: SAM {name} beside {models.named()}")
+    on_message("2 of 6: files, without models")
+    parts["io"] = io.measure(images=_IO_IMAGES, rounds=2, cpu_threads=None, folder=folder)
+    on_message(f"3 of 6: SAM {name} beside {models.named()}")
     parts["sam"] = models.measure_sam(name, rounds=_ROUNDS[kind], images=1, model_weights=model_weights, device=device)
-    say("4 of 6: Detic beside its reference")
-    # In a process of its own, which takes the models' memory with it.
+    on_message("4 of 6: Detic beside its reference")
+    # A process of its own frees the memory of the models when it ends.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
         wanted = {"rounds": _ROUNDS[kind], "model_weights": model_weights, "device": device}
         parts["detic"] = alone.submit(_detic, wanted).result()
-    say("5 of 6: the whole job without models")
+    on_message("5 of 6: the whole job without models")
     parts["null"] = pipeline.measure(job.null(), images=_IO_IMAGES, folder=folder)
-    say(f"6 of 6: the whole job with Detic and SAM {name}")
+    on_message(f"6 of 6: the whole job with Detic and SAM {name}")
     parts["job"] = pipeline.measure(what, images=_IMAGES[kind], folder=folder, references=_REFERENCES[kind])
     return combined(parts, kind, name)
 
@@ -72,12 +76,12 @@ def _detic(wanted: dict[str, Any]) -> Result:
 
 
 def combined(parts: dict[str, Result], kind: str, name: str) -> Result:
-    """One result of all parts.
+    """Make one result of all parts.
 
     Args:
-        parts: "job", and which others there are.
+        parts: the results by name: "job", and any of "null", "sam", "detic", "io", "ops".
         kind: "cpu" or "cuda".
-        name: of the SAM in the job.
+        name: the SAM of the job, "vit_b" or "vit_l".
     """
     titles = {"ops": "ops", "io": "files", "sam": f"SAM {name}", "detic": "Detic", "null": "null models", "job": "job"}
     rows = [
@@ -95,24 +99,24 @@ def combined(parts: dict[str, Result], kind: str, name: str) -> Result:
         notes=list(notes),
         headline=[f"job: {key}" for key in parts["job"]["headline"]] + ["null models: end to end: rate"],
         verdict=verdict(parts["job"], kind, name),
-        plots=parts["job"].get("plots", {}) | {"bars": parts.get("ops", {}).get("plots", {}).get("bars", [])},
+        plots=parts.get("ops", {}).get("plots", {}) | parts["job"].get("plots", {}),
     )
 
 
 def verdict(result: Result, kind: str, name: str) -> list[str]:
-    """The whole job against the paper's figure, in sentences.
+    """Compare the whole job with the paper's figure, in sentences.
 
     Args:
-        result: of the whole job.
-        kind: of the device, "cpu" or "cuda".
-        name: of the SAM.
+        result: the result of the whole job.
+        kind: the kind of the device, "cpu" or "cuda".
+        name: the SAM of the job, "vit_b" or "vit_l".
     """
     rows = {row.key: row.value for row in rows_of(result)}
     seconds = rows["end to end: wall time per image"] / 1e3
-    times = seconds / floors.PAPER_SECONDS
+    times = seconds / PAPER_SECONDS
     against = f"{figure(1 / times)} times as fast as" if times < 1 else f"{figure(times)} times"
-    told = f"{figure(seconds)} s per image from files to files, {against} the paper's {floors.PAPER_SECONDS} s."
-    found = [told, "The paper had two RTX 3090, with Detic and SAM ViT-L."]
+    found = [f"{figure(seconds)} s per image from files to files, {against} the paper's {PAPER_SECONDS} s."]
+    found.append("The paper had two RTX 3090, with Detic and SAM ViT-L.")
     floor = rows.get("arithmetic floor: all models: floor")
     if name != "vit_l":
         found.append(f"This was SAM {name}, which has a third of ViT-L's arithmetic: the figures are not of one job.")
@@ -127,9 +131,10 @@ def verdict(result: Result, kind: str, name: str) -> list[str]:
 
 
 def _of_processors(floor: float, name: str) -> str:
-    """Whether a processor could reach the paper's figure, by its arithmetic alone."""
-    scaled = floor * floors.gmac_total("vit_l") / floors.gmac_total(name)
-    could = "could not" if scaled > floors.PAPER_SECONDS else "could"
+    """Say whether the arithmetic alone would let a processor reach the paper's figure."""
+    detic = gmac_of("detic")
+    scaled = floor * (detic + gmac_of("sam_vit_l")) / (detic + gmac_of(f"sam_{name}"))
+    could = "could not" if scaled > PAPER_SECONDS else "could"
     return (
         f"This is a processor: the arithmetic of Detic and ViT-L alone takes it {figure(scaled)} s per image at its "
         f"fastest matrix product, so it {could} reach the paper's figure whatever the program does."
@@ -137,7 +142,7 @@ def _of_processors(floor: float, name: str) -> str:
 
 
 def _of_gap(gaps: Sequence[dict[str, Any]], seconds: float, floor: float) -> str:
-    """What is furthest from the floor."""
+    """Name the largest gap to the floor."""
     largest = gaps[0]
     return (
         f"The arithmetic floor is {figure(floor)} s, {figure(seconds / floor)} times less. The largest gap to it: "

@@ -9,100 +9,92 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fgfast.cli.frame import Commands, choices
-from fgfast.config import DECODERS, DETECTORS, PLACEMENTS, PRECISIONS, SEGMENTERS
+from fgfast.cli.settings import settings_options
 
 if TYPE_CHECKING:
     from fgfast.bench.job import Job
 
 F = TypeVar("F", bound=Callable[..., Any])
+Option = Callable[[F], F]
+
+
+def _options(*given: Option[F]) -> Option[F]:
+    """Give a command several options, which its help lists in this order."""
+
+    def decorated(command: F) -> F:
+        for option in reversed(given):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+def _path(*names: str, help: str) -> Option[Any]:
+    return click.option(*names, type=click.Path(path_type=Path), help=help)
+
+
+def _count(name: str, default: int | None = None, least: int = 1, *, help: str) -> Option[Any]:
+    return click.option(name, type=click.IntRange(least), default=default, show_default=default is not None, help=help)
+
+
+def _name(name: str, default: str, known: tuple[str, ...] = (), *, help: str) -> Option[Any]:
+    return click.option(name, default=default, show_default=True, help=help, shell_complete=choices(known))
+
 
 _OUTPUTS = (
-    click.option("--json", "as_json", is_flag=True, help="Print as JSON."),
-    click.option("--html", type=click.Path(path_type=Path), help="Also write a page for a browser."),
-    click.option(
-        "--compare",
-        "old",
-        type=click.Path(path_type=Path),
-        help="An earlier result (--json, --save): what got slower than noise.",
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    _path(
+        "--compare", "old", help="Compare with an earlier result (--json, --save) and say what got worse than noise."
     ),
-    click.option("--save", is_flag=True, help="Also write bench/results/NAME-COMMIT.json; outside a clone, here."),
+    click.option(
+        "--save", is_flag=True, help="Also write bench/results/NAME-COMMIT.json; outside a clone, into this folder."
+    ),
 )
-_DIR = click.option(
-    "--dir", "folder", type=click.Path(path_type=Path), help="On which disk.  [default: the current folder]"
+_PLOT = _path("--plot", help="Also draw the result as a figure into a .png, .svg or .pdf file.")
+_TRACE = _path("--trace", help="Also write the run as a Chrome trace, for ui.perfetto.dev or chrome://tracing.")
+_DIR = _path("--dir", "folder", help="The folder to work in, whose disk is measured.  [default: the current folder]")
+_WEIGHTS = click.option("--model-weights", help="The weights: cached, random:SEED, or a file.  [default: random:N]")
+_NULL = click.option("--null", is_flag=True, help="Leave the models out: the boxes are given and serve as masks.")
+_ROUNDS = "The number of rounds; medians are quoted."
+_IMAGES = "The number of images.  [default: 24; 2000 with --null]"
+_JOB = (
+    settings_options(
+        ("segmenter", "detector", "model_weights", "precision", "batch", "model_threads", "decoder"),
+        segmenter="sam_vit_b",
+        detector="detic",
+        model_weights="random:0",
+    ),
+    _count("--cpu-threads", help="The threads for everything but the models.  [default: as convert chooses]"),
 )
-_ROUNDS_HELP = "Rounds; medians are quoted."
-
-
-def outputs(command: F) -> F:
-    """What every bench can do with its result."""
-    for option in reversed(_OUTPUTS):
-        command = option(command)
-    return command
-
-
-def job_options(command: F) -> F:
-    """What is converted with what."""
-    given = (
-        click.option(
-            "--segmenter",
-            default="sam_vit_b",
-            show_default=True,
-            help="As for convert; box: none.",
-            shell_complete=choices(SEGMENTERS),
-        ),
-        click.option(
-            "--detector",
-            default="detic",
-            show_default=True,
-            help="As for convert; annotations: none.",
-            shell_complete=choices(DETECTORS),
-        ),
-        click.option("--model-weights", help="cached, random:SEED, or a file.  [default: made up]"),
-        click.option(
-            "--precision",
-            default="auto",
-            show_default=True,
-            help=f"Of the models: {', '.join(PRECISIONS)}.",
-            shell_complete=choices(PRECISIONS),
-        ),
-        click.option("--batch", type=click.IntRange(1), help="Images at once.  [default: as convert chooses]"),
-        click.option("--threads", type=click.IntRange(1), help="Of a model on a CPU.  [default: as convert chooses]"),
-        click.option(
-            "--decoder", default="auto", show_default=True, help="As for convert.", shell_complete=choices(DECODERS)
-        ),
-        click.option("--workers", type=click.IntRange(1), help="Other threads.  [default: as convert chooses]"),
-    )
-    for option in reversed(given):
-        command = option(command)
-    return command
 
 
 @click.group(cls=Commands, invoke_without_command=True)
-@click.option("--model-weights", help="cached, random:SEED, or a file.  [default: made up]")
-@_DIR
-@outputs
+@_options(_WEIGHTS, _DIR, *_OUTPUTS, _PLOT, _TRACE)
 @click.pass_context
 def bench(ctx: click.Context, /, model_weights: str | None, folder: Path | None, **output: Any) -> None:
-    """Measure this machine. Without a command: all of it in a few minutes, and a verdict."""
+    """Measure this machine. Without a command, measure all of it in a few minutes and give a verdict."""
     if ctx.invoked_subcommand is not None:
         for name in ("model_weights", "folder", *output):
             if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-                raise click.UsageError(f"options of {ctx.invoked_subcommand} stand behind it")
+                raise click.UsageError(f"the options of {ctx.invoked_subcommand} must follow its name")
         return
     from fgfast.bench import job, whole
     from fgfast.cli.console import note
 
     weights = model_weights or job.MODEL_WEIGHTS
-    _report("all", lambda: whole.measure(folder=_folder(folder), model_weights=weights, say=note), **output)
+    _report("all", lambda: whole.measure(folder=_folder(folder), model_weights=weights, on_message=note), **output)
 
 
 @bench.command("ops")
 @click.argument("ops", nargs=-1)
-@click.option("--rounds", default=7, show_default=True, type=click.IntRange(1), help=_ROUNDS_HELP)
-@click.option("--short", is_flag=True, help="On small images only.")
-@outputs
+@_options(
+    _count("--rounds", 7, help=_ROUNDS),
+    click.option("--short", is_flag=True, help="Measure on small images only."),
+    *_OUTPUTS,
+    _PLOT,
+)
 def bench_ops(ops: tuple[str, ...], rounds: int, short: bool, **output: Any) -> None:
-    """The native ops beside NumPy, PyTorch, OpenCV, Pillow.
+    """Measure the native ops beside NumPy, PyTorch, OpenCV, Pillow.
 
     OPS: mask_post, composite, rle_encode, resize, nms, attention; by default all.
     """
@@ -113,12 +105,17 @@ def bench_ops(ops: tuple[str, ...], rounds: int, short: bool, **output: Any) -> 
 
 @bench.command("models")
 @click.argument("model", default="sam_vit_b", type=click.Choice(["sam_vit_b", "sam_vit_l", "sam_vit_h", "detic"]))
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help=_ROUNDS_HELP)
-@click.option("--model-weights", help="cached, random:SEED, or a file.  [default: made up]")
-@click.option("--device", default="auto", show_default=True, help="Where all compute: auto, cpu, cuda:0, ...")
-@outputs
+@_options(
+    _count("--rounds", 5, help=_ROUNDS),
+    _WEIGHTS,
+    _name("--device", "auto", help="The device of all contenders: auto, cpu, cuda:0, ..."),
+    *_OUTPUTS,
+)
 def bench_models(model: str, rounds: int, model_weights: str | None, device: str, **output: Any) -> None:
-    """A model beside its reference: SAM beside segment-anything, Detic beside the original where it is installed."""
+    """Measure a model beside its reference.
+
+    The reference of SAM is segment-anything, that of Detic is the original, each where it is installed.
+    """
     from fgfast.models.files.checkpoints import import_torch
 
     import_torch("fgfast bench models")
@@ -138,35 +135,51 @@ def bench_models(model: str, rounds: int, model_weights: str | None, device: str
 
 
 @bench.command("io")
-@click.option("--images", default=2000, show_default=True, type=click.IntRange(8), help="Images per round.")
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help=_ROUNDS_HELP)
-@click.option("--workers", type=click.IntRange(1), help="Threads.  [default: one for each core]")
-@_DIR
-@outputs
-def bench_io(images: int, rounds: int, workers: int | None, folder: Path | None, **output: Any) -> None:
-    """Decode, cut, write and ledger without a model, beside a plain Pillow loop."""
+@_options(
+    _count("--images", 2000, 8, help="The number of images per round."),
+    _count("--rounds", 5, help=_ROUNDS),
+    _count("--cpu-threads", help="The threads of fgfast.  [default: one per core]"),
+    _DIR,
+    *_OUTPUTS,
+)
+def bench_io(images: int, rounds: int, cpu_threads: int | None, folder: Path | None, **output: Any) -> None:
+    """Measure decode, cut, write and ledger without a model, beside a plain Pillow loop."""
     from fgfast.bench.io import measure
 
     where = _folder(folder)
-    _report("io", lambda: measure(images=images, rounds=rounds, workers=workers, folder=where), **output)
+    _report("io", lambda: measure(images=images, rounds=rounds, cpu_threads=cpu_threads, folder=where), **output)
+
+
+@bench.command("decoders")
+@_options(
+    _path("--folder", help="The folder of JPEGs to decode.  [default: random images and sample photographs]"),
+    _name("--device", "cpu", help="The device: cpu, cuda:0, ..."),
+    _count("--rounds", 5, help=_ROUNDS),
+    settings_options(("segmenter", "model_weights"), segmenter="grabcut"),
+    *_OUTPUTS,
+)
+def bench_decoders(folder: Path | None, device: str, as_json: bool, old: Path | None, save: bool, **given: Any) -> None:
+    """Measure the decoders of JPEGs: rates, pixels, and whether their pixels give the same masks."""
+    from fgfast.bench.decoders import measure
+
+    where = _folder(folder) if folder else None
+    _report("decoders", lambda: measure(folder=where, device=device, **given), as_json, old, save)
 
 
 @bench.command("pipeline")
-@click.option("--null", is_flag=True, help="Without models: boxes are given and are the masks.")
-@click.option("--images", type=click.IntRange(1), help="How many.  [default: 24; 2000 with --null]")
-@click.option("--rounds", default=1, show_default=True, type=click.IntRange(1), help=_ROUNDS_HELP)
-@click.option("--references", default=2, show_default=True, type=click.IntRange(0), help="Images of the reference.")
-@click.option("--devices", help="One for each worker process, between commas: cpu, cuda:0, ...")
-@click.option(
-    "--placement",
-    default="auto",
-    show_default=True,
-    help=f"{', '.join(PLACEMENTS)}.",
-    shell_complete=choices(PLACEMENTS),
+@_options(
+    _NULL,
+    _count("--images", help=_IMAGES),
+    _count("--rounds", 1, help=_ROUNDS),
+    _count("--references", 2, 0, help="The number of images that the references do as well."),
+    click.option("--devices", help="The devices, one per worker process, between commas: cpu, cuda:0, ..."),
+    settings_options(("placement",)),
+    *_JOB,
+    _DIR,
+    *_OUTPUTS,
+    _PLOT,
+    _TRACE,
 )
-@job_options
-@_DIR
-@outputs
 def bench_pipeline(
     null: bool,
     images: int | None,
@@ -177,12 +190,10 @@ def bench_pipeline(
     folder: Path | None,
     **options: Any,
 ) -> None:
-    """The whole job from files to files: stages, devices, queues, memory, the arithmetic floor, the reference."""
+    """Measure the whole job from files to files: stages, devices, memory, arithmetic floor, reference."""
     from fgfast.bench import job, pipeline
 
-    what, output = _job(options)
-    if null:
-        what = job.null(what.workers)
+    what, output = _job(null, options)
     what = job.on(what, tuple(devices.split(",")) if devices else (), placement)
     count, where = images or (24 if what.models else 2000), _folder(folder)
     _report(
@@ -193,24 +204,25 @@ def bench_pipeline(
 
 
 @bench.command("scaling")
-@click.option(
-    "--devices", multiple=True, help="A list such as cuda:0,cuda:1; again for more.  [default: what is there]"
+@_options(
+    click.option(
+        "--devices", multiple=True, help="A list such as cuda:0,cuda:1; repeatable.  [default: all of this machine]"
+    ),
+    _NULL,
+    _count("--images", help=_IMAGES),
+    _count("--rounds", 1, help=_ROUNDS),
+    *_JOB,
+    _DIR,
+    *_OUTPUTS,
+    _PLOT,
 )
-@click.option("--null", is_flag=True, help="Without models: boxes are given and are the masks.")
-@click.option("--images", type=click.IntRange(1), help="A run.  [default: 24; 2000 with --null]")
-@click.option("--rounds", default=1, show_default=True, type=click.IntRange(1), help=_ROUNDS_HELP)
-@job_options
-@_DIR
-@outputs
 def bench_scaling(
     devices: tuple[str, ...], null: bool, images: int | None, rounds: int, folder: Path | None, **options: Any
 ) -> None:
-    """The same job on one device and on several, in both placements; the twins must be the same bytes."""
-    from fgfast.bench import job, scaling
+    """Measure one job on one device and on several, in both placements; the twins must be the same bytes."""
+    from fgfast.bench import scaling
 
-    what, output = _job(options)
-    if null:
-        what = job.null(what.workers)
+    what, output = _job(null, options)
     count, where = images or (24 if what.models else 2000), _folder(folder)
     _report(
         "scaling",
@@ -225,43 +237,54 @@ def _folder(folder: Path | None) -> Path:
     return (folder or Path()).absolute()
 
 
-def _job(options: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
-    """The job that options ask for, and the options that are left."""
-    from fgfast.bench.job import MODEL_WEIGHTS, Job
+def _job(null: bool, options: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
+    """The job that the options ask for, and the options that are left."""
+    from fgfast.bench import job
 
-    names = ("segmenter", "detector", "precision", "batch", "threads", "decoder", "workers")
-    weights = options.pop("model_weights") or MODEL_WEIGHTS
-    return Job(**{name: options.pop(name) for name in names}, model_weights=weights), options
+    names = ("segmenter", "detector", "model_weights", "precision", "batch", "model_threads", "decoder", "cpu_threads")
+    given = job.Job(**{name: options.pop(name) for name in names})
+    return job.null(given.cpu_threads) if null else given, options
 
 
 def _report(
-    name: str, measure: Callable[[], dict[str, Any]], as_json: bool, html: Path | None, old: Path | None, save: bool
+    name: str,
+    measure: Callable[[], dict[str, Any]],
+    as_json: bool,
+    old: Path | None,
+    save: bool,
+    plot: Path | None = None,
+    trace: Path | None = None,
 ) -> None:
-    """Measure, and do with the result what was asked for. What cannot be used is found out before."""
-
-    from fgfast.bench import compare, page, result, text
+    """Measure, and output the result as asked. Whatever cannot be used is refused before anything is measured."""
+    from fgfast.bench import compare, result, text
+    from fgfast.bench import plot as figures
+    from fgfast.bench import trace as traces
     from fgfast.cli.console import note
 
     before = compare.read(old, name) if old else None
-    if html is not None and not html.absolute().parent.is_dir():
-        raise click.UsageError(f"there is no folder {html.absolute().parent}")
+    for file in filter(None, (plot, trace)):
+        _folder(file.absolute().parent)
+    if plot:
+        figures.check(plot)
     busy = result.busy()
     if busy:
         note(busy)
     try:
         found = measure()
     except AssertionError as error:
-        raise click.ClickException(f"nothing is quoted, for results are not what they must be: {error}") from error
+        raise click.ClickException(f"nothing is quoted, because the results are wrong: {error}") from error
     found["notes"] += [busy] if busy else []
     comparison = compare.compare(before, found) if before else None
-    if html:
-        page.write(html, found, comparison)
-        note(f"page: {html}")
+    if trace:
+        traces.write(trace, found["plots"]["events"], found["title"])
+        note(f"trace: {trace}; open it in https://ui.perfetto.dev or chrome://tracing")
+    if plot:
+        figures.write(plot, found)
+        note(f"figure: {plot}")
     if save:
         note(f"saved: {result.save(found)}")
     if as_json:
-        told = found | ({"comparison": comparison.plain()} if comparison else {})
-        click.echo(result.text_of(told))
+        click.echo(result.text_of(found | ({"comparison": comparison.plain()} if comparison else {})))
         return
     click.echo(text.table(found))
     if comparison:

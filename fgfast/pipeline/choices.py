@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fgfast import methods
@@ -135,33 +134,6 @@ def _choose_decoder(settings: Settings, reasons: list[str]) -> Settings:
         reasons.append("decoder auto: chosen when the run begins")
         return settings
     return replace(settings, decoder="cpu")
-
-
-def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
-    """The names that count as the subject, as `plain` writes them; empty where every name does.
-
-    The data set says what its images show; a vocabulary of one's own says it instead, unless it is all of LVIS.
-    """
-    from fgfast.models.vocabulary import read_names
-    from fgfast.records import plain
-
-    if not methods.method(settings.detector).is_model:
-        return frozenset()
-    if settings.vocabulary and settings.vocabulary != "lvis":
-        return frozenset(plain(name) for name in read_names(settings.vocabulary))
-    return frozenset(plain(word) for word in subject)
-
-
-def words_to_find(settings: Settings, subject: Sequence[str]) -> str:
-    """What a detector that is a model looks for.
-
-    Raises:
-        UsageError: neither the data set nor the vocabulary says it.
-    """
-    words = settings.vocabulary or ",".join(subject)
-    if not words:
-        raise UsageError('say what the images show: --vocabulary "bird,car", lvis, or a file with one name per line')
-    return words
 
 
 def weights_used(settings: Settings) -> dict[str, str]:

@@ -112,7 +112,7 @@ def choose_decoder(
     if before is not None and before.get("decoder") in available(device):
         name, reason = before["decoder"], "the one of the run that is resumed"
     else:
-        name, reason = fastest(findings(plan, device, in_process, deadline), device)
+        name, reason = fastest(findings(plan, device, in_process, deadline), device, plan.settings.segmenter)
     reason = f"decoder {name}: {reason}"
     on_message(reason)
     return replace(
@@ -123,11 +123,11 @@ def choose_decoder(
     )
 
 
-def fastest(found: Sequence[Parity], device: str) -> tuple[str, str]:
+def fastest(found: Sequence[Parity], device: str, segmenter: str) -> tuple[str, str]:
     """The decoder to take, and why in a sentence."""
     reasons = [parity.sentence() for parity in found]
     for parity in sorted(found, key=lambda parity: -parity.rate):
-        verdict = measured.recall(verdict_key(parity.decoder, device))
+        verdict = measured.recall(verdict_key(parity.decoder, device, segmenter))
         if verdict is not None:
             reasons.append(f"`fgfast bench decoders` found {parity.decoder} {'right' if verdict else 'wrong'} by masks")
         if parity.faster and (parity.right if verdict is None else verdict):
@@ -135,9 +135,12 @@ def fastest(found: Sequence[Parity], device: str) -> tuple[str, str]:
     return "cpu", "; ".join(reasons) or "no image of a sample of the data set can be decoded"
 
 
-def verdict_key(name: str, device: str) -> str:
-    """Where `fgfast bench decoders` keeps its verdict on a decoder, see fgfast.models.files.measured."""
-    return measured.key_of(f"decoder {name} by masks", device)
+def verdict_key(name: str, device: str, segmenter: str) -> str:
+    """Where `fgfast bench decoders` keeps its verdict on a decoder, see fgfast.models.files.measured.
+
+    A verdict is about one segmenter: what changes the masks of one may leave those of another.
+    """
+    return measured.key_of(f"decoder {name} by masks of {segmenter}", device)
 
 
 def findings(plan: Plan, device: str, in_process: bool, deadline: float) -> list[Parity]:

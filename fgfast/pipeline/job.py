@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from fgfast import methods
 from fgfast.config import Settings
+from fgfast.errors import UsageError
 from fgfast.io.decoders import decoder
 from fgfast.io.write import FORMAT_SUFFIXES
 from fgfast.methods import Method
@@ -22,7 +24,6 @@ from fgfast.pipeline.batched_stages import (
     detect_stage,
     encode_stage,
 )
-from fgfast.pipeline.choices import right_words, words_to_find
 from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write
 from fgfast.pipeline.work import FAILURES, ConvertRuntime, Work
 from fgfast.records import Float32, Image, UInt8
@@ -130,6 +131,33 @@ def detect_stages(settings: Settings, detector: Method, subject: tuple[str, ...]
         return [Detect(build(spec, ""))]
     model = build(spec, words_to_find(settings, subject))
     return [detect_stage(model), ChoosePrompt(right_words(settings, subject))]
+
+
+def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
+    """The names that count as the subject, as `plain` writes them; empty where every name does.
+
+    The data set says what its images show; a vocabulary of one's own says it instead, unless it is all of LVIS.
+    """
+    from fgfast.models.vocabulary import read_names
+    from fgfast.records import plain
+
+    if not methods.method(settings.detector).is_model:
+        return frozenset()
+    if settings.vocabulary and settings.vocabulary != "lvis":
+        return frozenset(plain(name) for name in read_names(settings.vocabulary))
+    return frozenset(plain(word) for word in subject)
+
+
+def words_to_find(settings: Settings, subject: Sequence[str]) -> str:
+    """What a detector that is a model looks for.
+
+    Raises:
+        UsageError: neither the data set nor the vocabulary says it.
+    """
+    words = settings.vocabulary or ",".join(subject)
+    if not words:
+        raise UsageError('say what the images show: --vocabulary "bird,car", lvis, or a file with one name per line')
+    return words
 
 
 def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[Stage[Work]]:

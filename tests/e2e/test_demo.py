@@ -11,13 +11,13 @@ from PIL import Image as pillow
 pytest.importorskip("skimage")
 pytest.importorskip("sklearn")
 
-from fgfast.bench import demo
+import demo
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
-    assert demo.main(folder) == 0
+    assert demo.convert(folder) == 0
     return folder
 
 

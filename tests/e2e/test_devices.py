@@ -1,4 +1,4 @@
-"""The same twin, whoever makes it: worker processes on one seat or several, this process, other decoders."""
+"""The same twin, whatever makes it: one worker process or several, this process, other decoders."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def digests(out: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     "other",
     [{"devices": "cpu,cpu"}, {"devices": "cpu,cpu,cpu", "workers": 2}, {"in_process": True}, {"decoder": "dali_cpu"}],
-    ids=["two seats", "three seats", "in process", "DALI"],
+    ids=["two workers", "three workers", "in process", "DALI"],
 )
 def test_every_way_gives_the_same_bytes(other: dict[str, Any], tmp_path: Path) -> None:
     if other.get("decoder") == "dali_cpu":
@@ -73,9 +73,9 @@ def test_events_tell_of_every_stage(in_process: bool, tmp_path: Path) -> None:
     plan = make_plan("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box"))
     report = run(plan, watch=events.append, in_process=in_process)
     counts = {stage: sum(e.items for e in events if e.stage == stage) for stage in {e.stage for e in events}}
-    assert counts == dict.fromkeys(("decode", "detect", "mask", "cut", "write", "settle"), report.total)
-    assert {e.seat for e in events} == {"cpu", ""}
-    assert [e.seat for e in events if e.stage == "settle"] == [""] * sum(e.stage == "settle" for e in events)
+    assert counts == dict.fromkeys(("decode", "detect", "mask", "cut", "write", "commit"), report.total)
+    assert {e.worker for e in events} == {"cpu", ""}
+    assert [e.worker for e in events if e.stage == "commit"] == [""] * sum(e.stage == "commit" for e in events)
 
 
 def test_the_command_s_deadline_is_the_runner_s() -> None:

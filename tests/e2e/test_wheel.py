@@ -58,6 +58,8 @@ def test_with_a_compiler_the_wheel_brings_the_native_ops(tmp_path: Path) -> None
     done = run(wheel, "-c", WHERE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "installed/fgfast/__init__.py"), "native"]
+    with zipfile.ZipFile(wheel) as archive:  # the scripts of bench/ stay in the source tree
+        assert {name.partition("/")[0].partition("-")[0] for name in archive.namelist()} == {"fgfast"}
     cub(tmp_path)
     done = run(wheel, "-m", "fgfast", "convert", "--dataset", "cub")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The whole job through PyTorch and through ONNX Runtime, on the demo's photographs, with made-up weights."""
+"""The whole job through PyTorch and through ONNX Runtime, on the demo's photographs, with random weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ pytest.importorskip("onnxruntime", reason="exported graphs need the extra export
 pytest.importorskip("onnxscript", reason="exporting needs the extra export")
 pytest.importorskip("skimage", reason="the demo's photographs come out of the extra dev")
 
+from demo import build_cub
+
 import fgfast
-from fgfast.bench.demo import build_cub
 from fgfast.config import Selection, Settings
 from fgfast.export import make
 from fgfast.io.ledger import Ledger

@@ -22,7 +22,7 @@ from PIL import ImageDraw
 from torch import Tensor
 
 from fgfast.bench import original_detic
-from fgfast.bench.io import noise_image
+from fgfast.bench.images import noise_image
 from fgfast.bench.original_detic import Original
 from fgfast.models.detic import checkpoint
 from fgfast.models.detic.cascade import clip

@@ -1,4 +1,4 @@
-"""What runs amount to, on runs made by hand: rows, floors, gaps, the verdict."""
+"""Rows, floors, gaps and the verdict, on runs made by hand."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from fgfast.bench import account, floors, memory, reference, scaling, whole
-from fgfast.bench.floors import Product, Roof
+from fgfast.bench import account, memory, reference, roofline, scaling, whole
 from fgfast.bench.job import Job, Ran, null
 from fgfast.bench.result import envelope
+from fgfast.bench.roofline import Product, Roof
 from fgfast.bench.scaling import Setting
 from fgfast.errors import UsageError
 from fgfast.runner import Event
@@ -24,22 +24,22 @@ JOB = Job(segmenter="sam_vit_b", detector="detic")
 def ran(events: list[Event], total: int, **more: Any) -> Ran:
     given: dict[str, Any] = {"seconds": 99.0, "peak_mib": 512.0, "gpu_mib": ()} | more
     report: Any = SimpleNamespace(total=total, seconds=50.0)
-    return Ran(plan=SimpleNamespace(), said=(), report=report, events=tuple(events), out=Path(), **given)  # type: ignore[arg-type]
+    return Ran(plan=SimpleNamespace(), messages=(), report=report, events=tuple(events), out=Path(), **given)  # type: ignore[arg-type]
 
 
-def seat_of(seat: str, start: float) -> list[Event]:
-    """Ten images in five batches: detect takes 1 s a batch, encode 3.5 s; then half a second nothing."""
+def worker(name: str, start: float) -> list[Event]:
+    """The events of ten images in five batches: per batch detect takes 1 s, encode 3.5 s, and write half a second."""
     events = []
     for n in range(5):
         at = start + 5 * n
         for stage, begin, end in (("detect", 0.0, 1.0), ("encode", 1.0, 4.5)):
-            events.append(Event(stage, seat, "device", at + begin, at + end, 2, n))
-        events.append(Event("write", seat, "pool-0", at + 4.5, at + 5, 2, 0))
+            events.append(Event(stage, name, "device", at + begin, at + end, 2, n))
+        events.append(Event("write", name, "pool-0", at + 4.5, at + 5, 2, 0))
     return events
 
 
-ONE = ran(seat_of("cuda:0", 7.0), 10)
-TWO = ran(seat_of("cuda:0", 0.0) + seat_of("cuda:1", 0.0), 20, gpu_mib=(100.0, 200.0))
+ONE = ran(worker("cuda:0", 7.0), 10)
+TWO = ran(worker("cuda:0", 0.0) + worker("cuda:1", 0.0), 20, gpu_mib=(100.0, 200.0))
 # 1e12 multiply-accumulates a second.
 ROOF = Roof("cuda:0", "bf16", (Product("slow", 1, 1, 1, 1e12, 1.0), Product("qkv", 1, 1, 1, 2e12, 100.0)), 1e10)
 
@@ -56,7 +56,7 @@ def test_end_to_end() -> None:
     assert {row.name: row.value for row in account.end_to_end([TWO])}["peak memory of GPU 1"] == 200
 
 
-def test_without_events_the_report_tells_the_time() -> None:
+def test_without_events_the_report_gives_the_time() -> None:
     rows = {row.name: row.value for row in account.end_to_end([ran([], 100, peak_mib=0.0)])}
     assert rows["rate"] == pytest.approx(2.0)
     assert rows.keys() == {"rate", "wall time per image", "start and end of the run"}
@@ -71,8 +71,8 @@ def test_stages_and_devices() -> None:
     assert account.devices(TWO) == ["cuda:0", "cuda:1"]
 
 
-def test_seats_of_one_device_are_one_device() -> None:
-    assert account.devices(ran(seat_of("cpu", 0.0) + seat_of("cpu#2", 0.0), 20)) == ["cpu"]
+def test_workers_of_one_device_are_one_device() -> None:
+    assert account.devices(ran(worker("cpu", 0.0) + worker("cpu#2", 0.0), 20)) == ["cpu"]
 
 
 def test_cost_against_the_floor() -> None:
@@ -103,16 +103,6 @@ def test_gaps_and_floors_make_up_the_device_time(run: Ran) -> None:
     assert {gap.where: gap.ms for gap in gaps}["devices that wait for the rest"] == pytest.approx(250)
 
 
-def test_plots_show_the_run_and_a_moment_of_it() -> None:
-    long = ran(seat_of("cpu", 0.0) + seat_of("cpu", 25.0), 20)
-    whole_run, moment = account.plots(long)["timelines"]
-    assert whole_run["within"] == (0.0, 50.0)
-    assert 0 < moment["within"][0] < 25 < moment["within"][1] < 50
-    assert [lane["name"] for lane in whole_run["lanes"]] == ["cpu device", "cpu pool-0"]
-    assert account.plots(long)["queues"]["waiting"].keys() == {"detect", "encode"}
-    assert account.plots(ran([], 1)) == {}
-
-
 def test_roofline() -> None:
     (point,) = account.roofline([account.Spent("detic", 500.0, 2.0, 340.0, 340.0)], [ROOF], {"detic": 1e8})["models"]
     assert point["intensity"] == pytest.approx(6800)
@@ -130,12 +120,12 @@ def test_roofline() -> None:
         ("grabcut", [], 0.0),
     ],
 )
-def test_arithmetic_is_the_designs(model: str, sizes: Any, gmac: float) -> None:
-    assert floors.gmac_of(model, sizes) == pytest.approx(gmac)
+def test_the_arithmetic_of_models(model: str, sizes: Any, gmac: float) -> None:
+    assert roofline.gmac_of(model, sizes) == pytest.approx(gmac)
 
 
 def test_detics_arithmetic_grows_with_its_canvas_and_ends_at_the_longest_edge() -> None:
-    square, wide, widest = (floors.gmac_of("detic", [size]) for size in [(500, 500), (500, 800), (100, 1000)])
+    square, wide, widest = (roofline.gmac_of("detic", [size]) for size in [(500, 500), (500, 800), (100, 1000)])
     assert widest < square < wide
 
 
@@ -146,7 +136,7 @@ def test_a_roof_is_its_fastest_product() -> None:
 
 def test_measuring_a_roof() -> None:
     pytest.importorskip("torch")
-    roof = floors.measure(["detic"], "cpu", "fp32", rounds=1)
+    roof = roofline.measure(["detic"], "cpu", "fp32", rounds=1)
     assert len(roof.products) == 4
     assert roof.flops == max(product.flops for product in roof.products) > 1e8
     assert roof.bandwidth > 1e7
@@ -154,7 +144,7 @@ def test_measuring_a_roof() -> None:
 
 
 def job_result(seconds: float, **more: Any) -> dict[str, Any]:
-    run = ran(seat_of("cpu", 0.0), 10)
+    run = ran(worker("cpu", 0.0), 10)
     models = account.spent(run, JOB, [ROOF], [(600, 816)])
     rows = account.of_floor(run, models, [ROOF]) + account.end_to_end([run])
     result = envelope("pipeline", rows, title="", rounds=1, gaps=[gap._asdict() for gap in account.gaps(run, models)])
@@ -165,7 +155,7 @@ def job_result(seconds: float, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "kind", "name", "says"),
+    ("seconds", "kind", "name", "parts"),
     [
         (
             2.5,
@@ -176,11 +166,11 @@ def job_result(seconds: float, **more: Any) -> dict[str, Any]:
         (0.01, "cuda", "vit_l", ["30 times as fast as the paper's 0.3 s", "two RTX 3090"]),
     ],
 )
-def test_the_verdict_is_honest(seconds: float, kind: str, name: str, says: list[str]) -> None:
-    told = " ".join(whole.verdict(job_result(seconds), kind, name))
-    for part in [*says, "The largest gap to it: sam_vit_b's forward"]:
-        assert part in told, part
-    assert ("processor" in told) == (kind == "cpu")
+def test_the_verdict_is_honest(seconds: float, kind: str, name: str, parts: list[str]) -> None:
+    sentences = " ".join(whole.verdict(job_result(seconds), kind, name))
+    for part in [*parts, "The largest gap to it: sam_vit_b's forward"]:
+        assert part in sentences, part
+    assert ("processor" in sentences) == (kind == "cpu")
 
 
 def test_settings_of_scaling() -> None:
@@ -213,7 +203,6 @@ def test_jobs_without_reference(what: Job, why: str) -> None:
     assert why in str(reference.lacking(what))
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
 def test_peak_memory_counts_children() -> None:
     code = "import time; block = bytearray(200 * 2**20); block[::4096] = b'x' * len(block[::4096]); time.sleep(0.5)"
     with memory.PeakMemory() as alone:

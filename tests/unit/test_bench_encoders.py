@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import encoders
 import numpy as np
 import pytest
+from encoders import Encoder, cut_out, decoded, installed, measure, table
 
-from fgfast.bench import encoders
-from fgfast.bench.encoders import Encoder, cut_out, decoded, installed, measure, table
 from fgfast.io.write import encode, encode_mask
 
 

@@ -34,13 +34,13 @@ def test_a_row_is_the_median_of_its_rounds() -> None:
 
 
 @pytest.mark.parametrize("row", [Row("a", 5.0), Row.of("a", [5.0], "", ""), Row.of("a", [0.0, 0.0], "", "")])
-def test_without_rounds_nobody_knows_the_noise(row: Row) -> None:
+def test_without_rounds_the_noise_is_unknown(row: Row) -> None:
     assert row.spread is None
 
 
 def test_a_result_survives_json() -> None:
     rows = [Row.of("native", [1 / 3, 2 / 3], "ms", "lower", "nms"), Row("boxes", 3000, "", "", "nms")]
-    result = made(*rows, notes=["one"], plots={"bars": [1]}, comparison={"rows": [1, 2]})
+    result = made(*rows, notes=["one"], plots={"events": [1]}, comparison={"rows": [1, 2]})
     again = json.loads(text_of(result))
     assert "plots" not in again
     assert again["comparison"] == {"rows": [1, 2]}
@@ -111,7 +111,7 @@ def test_one_round_has_a_tenth_of_noise(better: Any, old: float, new: float, ver
 
 
 @pytest.mark.parametrize(("spread", "verdict"), [(0.01, "worse"), (0.2, "")])
-def test_rounds_tell_the_noise(spread: float, verdict: str) -> None:
+def test_the_noise_follows_from_rounds(spread: float, verdict: str) -> None:
     rounds = [1 - spread, 1.0, 1 + spread]
     old, new = (Row.of("a", [scale * r for r in rounds], "ms", "lower") for scale in (1.0, 1.15))
     assert changed(old, new).verdict == verdict
@@ -123,17 +123,17 @@ def test_rows_of_one_result_only_are_named() -> None:
     assert "Only in the old one: a" in text.comparison(found)
 
 
-def test_other_machines_and_packages_are_said() -> None:
+def test_other_machines_and_packages_are_named() -> None:
     old = made(Row("a", 1))
     new = old | {"machine": old["machine"] | {"processor": "Z80"}, "versions": old["versions"] | {"numpy": "9"}}
-    told = " ".join(compare.differences(old, new))
-    assert "Z80 now" in told
-    assert "numpy" in told
+    sentences = " ".join(compare.differences(old, new))
+    assert "Z80 now" in sentences
+    assert "numpy" in sentences
     assert compare.differences(old, old) == []
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (b"no json", "no result of fgfast bench"),
         (b"[1]", "no result of fgfast bench"),
@@ -144,34 +144,29 @@ def test_other_machines_and_packages_are_said() -> None:
         (None, "no result of fgfast bench"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(content: bytes | None, says: str, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_refused(content: bytes | None, message: str, tmp_path: Path) -> None:
     file = tmp_path / "old.json"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=message):
         compare.read(file, "ops")
 
 
 RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results"
 
 
+OF_COMMANDS = ("io", "ops", "sam_", "detic", "pipeline", "scaling", "decoders", "all")
+
+
 @pytest.mark.parametrize(
-    ("pattern", "name", "key"),
-    [
-        ("io-6d47a19", "io", "fgfast"),
-        ("sam_vit_b-dc8295d", "sam_vit_b", "seconds per image: fgfast bf16"),
-        ("detic-74794ad", "detic", "seconds per image: the original, fp32"),
-    ],
+    "file", [f for f in sorted(RESULTS.glob("*.json")) if f.name.startswith(OF_COMMANDS)], ids=lambda file: file.stem
 )
-def test_results_from_before_there_were_rows_get_theirs(pattern: str, name: str, key: str) -> None:
-    if name == "detic":
-        pytest.importorskip("torch")
-    file = RESULTS / f"{pattern}.json"
-    if not file.is_file():
-        pytest.skip(f"{file.name} is not here")
-    rows = {row.key: row for row in rows_of(compare.read(file, name))}
-    assert rows[key].value > 0
-    assert rows[key].rounds
+def test_results_of_the_repository_can_be_compared_with(file: Path) -> None:
+    old = compare.read(file, name_of(json.loads(file.read_text())))
+    found = compare.compare(old, old)
+    assert len(found.changes) == len(old["rows"]) > 0
+    assert not found.only_old and not found.only_new and not found.worse
+    assert f"commit {old['commit']}" in text.comparison(found)
 
 
 def test_the_table_shows_every_row_and_the_verdict() -> None:
@@ -196,9 +191,9 @@ def test_figures_have_three_digits(value: float, shown: str) -> None:
     assert text.figure(value) == shown
 
 
-@pytest.mark.parametrize(("load", "says"), [(0.1, ""), (9.0, "load 9.0 on 2 cores")])
-def test_a_busy_machine_is_said(load: float, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+@pytest.mark.parametrize(("load", "message"), [(0.1, ""), (9.0, "load 9.0 on 2 cores")])
+def test_a_busy_machine_gets_a_warning(load: float, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.getloadavg", lambda: (load, 0.0, 0.0))
     monkeypatch.setattr("fgfast.bench.result.available_cores", lambda: 2)
-    assert says in busy()
-    assert bool(busy()) == bool(says)
+    assert message in busy()
+    assert bool(busy()) == bool(message)

@@ -106,17 +106,18 @@ OFF, LATE = Parity("dali", 6, 9.0, 200, 900.0, 100.0), Parity("dali", 6, 0.1, 1,
     ids=["the fastest", "the right one", "none is right", "none is faster", "nothing to decode"],
 )
 def test_the_fastest_that_is_right_is_used(found: list[Parity], chosen: str) -> None:
-    name, reason = fastest(found, "cuda:0")
+    name, reason = fastest(found, "cuda:0", "grabcut")
     assert name == chosen
     assert all(parity.sentence() in reason for parity in found) and reason
 
 
 def test_the_verdict_of_the_bench_overrules() -> None:
-    measured.remember(decoder_choice.verdict_key("dali", "cuda:0"), False)
-    name, reason = fastest([FAST, SLOW], "cuda:0")
+    measured.remember(decoder_choice.verdict_key("dali", "cuda:0", "grabcut"), False)
+    name, reason = fastest([FAST, SLOW], "cuda:0", "grabcut")
     assert name == "nvjpeg" and "found dali wrong by masks" in reason
-    measured.remember(decoder_choice.verdict_key("dali", "cuda:0"), True)
-    assert fastest([OFF], "cuda:0")[0] == "dali"
+    measured.remember(decoder_choice.verdict_key("dali", "cuda:0", "grabcut"), True)
+    assert fastest([OFF], "cuda:0", "grabcut")[0] == "dali"
+    assert fastest([OFF], "cuda:0", "sam_vit_l")[0] == "cpu"  # a verdict is about one segmenter
 
 
 class Recorded(Output):

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import quality
 
 from fgfast.models.grabcut import GrabCut
 from fgfast.records import Bool, Float32, UInt8
@@ -220,16 +221,6 @@ def test_large_images_cost_little_more() -> None:
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"no photographs with ground truth in {PHOTOS}")
 def test_floors_on_photographs() -> None:
-    import importlib.util
-    import sys
-
-    source = Path(__file__).resolve().parents[2] / "fgfast" / "bench" / "quality.py"
-    spec = importlib.util.spec_from_file_location("fgfast_bench_quality", source)
-    assert spec is not None
-    assert spec.loader is not None
-    quality = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = quality  # dataclasses look their module up
-    spec.loader.exec_module(quality)
     figures = quality.measure(PHOTOS, {"fgfast": GrabCut().segment})
     means = {group: entries["fgfast"]["mean_iou"] for group, entries in figures.items()}
     assert set(FLOORS) <= set(means)

@@ -1,37 +1,38 @@
-"""What an export costs, and what it brings: seconds, peak memory, and the graph in ONNX Runtime beside PyTorch.
-
-python -m fgfast.bench.export sam_vit_l > bench/results/export-sam_vit_l.json
-"""
+"""Measures what an export costs and gains: seconds, peak memory, and the graph in ONNX Runtime beside PyTorch."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fgfast.bench.stamp import stamp
 from fgfast.machine import available_cores
+from fgfast.records import Size
 
+MODELS = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "detic")
 _WEIGHTS = "random:1"
 _ROUNDS = 3
-# Of Detic one canvas is enough: that of a 3:2 image.
-_CANVAS = (800, 1216)
+# The one canvas of Detic that is exported: that of an image of 3:2, height and width in pixels.
+_CANVAS = Size(800, 1216)
 
 
 def measure(model: str) -> dict[str, Any]:
-    """Export a model in float32 with made-up weights, and time its main graph in both backends.
+    """Export a model in float32 with random weights, and time its main graph in both backends.
 
     Args:
-        model: "sam_vit_b", "sam_vit_l", "sam_vit_h" or "detic".
+        model: one of `MODELS`.
 
     Returns:
         Seconds and peak memory of the export with its check, sizes of the files, largest differences from PyTorch,
-        seconds per image, the machine and versions, as plain values.
+        seconds per image, the machine and the versions, as plain values.
     """
     with tempfile.TemporaryDirectory() as folder:
         seconds, peak = export(model, Path(folder))
@@ -45,14 +46,14 @@ def measure(model: str) -> dict[str, Any]:
             "peak_mib": round(peak),
             "files_mb": {file.name: round(file.stat().st_size / 1e6, 1) for file in sorted(where.iterdir())},
             "largest_differences": differences(where),
-            "seconds_a_image": compare(model, where),
+            "seconds_per_image": compare(model, where),
             "cores": available_cores(),
             **stamp(),
         }
 
 
 def export(model: str, folder: Path) -> tuple[float, float]:
-    """Seconds and peak memory, in MiB, of `fgfast export`."""
+    """Run `fgfast export` into a folder; return its seconds and its peak memory in MiB."""
     command = [sys.executable, "-m", "fgfast", "export", model, "--precision", "fp32", "--out", str(folder)]
     command += ["--model-weights", _WEIGHTS]
     if model == "detic":
@@ -78,17 +79,22 @@ def differences(where: Path) -> dict[str, float]:
 
 
 def compare(model: str, where: Path) -> dict[str, float]:
-    """Seconds of the main graph in both backends, in turns; the fastest of some rounds."""
+    """Time the main graph in both backends, in turns; return the seconds of the fastest round of each."""
+    from fgfast.methods import ModelSpec
     from fgfast.models.detic.build import build_detic
-    from fgfast.models.serving import exported as sessions
+    from fgfast.models.detic.sessions import detic_in_torch
+    from fgfast.models.files.graph_files import find
+    from fgfast.models.sam.sessions import segmenter
+    from fgfast.models.serving.exported import load
     from fgfast.models.serving.speed import seconds_of
 
     graph = "detic_detector" if model == "detic" else "sam_image_encoder"
-    ours = sessions.load(sessions.exported(model, graph, where, "fp32")[0], "onnxruntime", "cpu")
+    spec = ModelSpec(model, _WEIGHTS)
+    ours = load(find(graph, where)[0], replace(spec, backend="onnxruntime"))
     if model == "detic":
-        ((torch, _),) = sessions.detic_in_torch(build_detic("swinb", _WEIGHTS)).share([_CANVAS])
+        ((torch, _),) = detic_in_torch(build_detic(spec)).share([_CANVAS])
     else:
-        torch = sessions.sam(model, _WEIGHTS, "fp32", "cpu", "torch").encoder
+        torch = segmenter(spec).encoder
     found: dict[str, list[float]] = {"torch": [], "onnxruntime": []}
     for _ in range(_ROUNDS):
         for name, session in zip(found, (torch, ours), strict=True):
@@ -96,5 +102,12 @@ def compare(model: str, where: Path) -> dict[str, float]:
     return {name: round(min(values), 3) for name, values in found.items()}
 
 
+def main() -> None:
+    """Read the command line, measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", choices=MODELS, help="The model to export.")
+    print(json.dumps(measure(parser.parse_args().model), indent=2))
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1]), indent=2))
+    main()

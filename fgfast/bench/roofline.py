@@ -1,8 +1,7 @@
-"""The least time that the models' arithmetic takes on a device: multiply-accumulates by its measured matmul rate.
+"""Measures what a device does at most: its fastest matrix product and its memory bandwidth.
 
-The figures of the models are those of the project's design ("Floors"); counted there from the architectures, a
-multiply-accumulate is two operations. The rate is measured: the fastest of the models' own matrix shapes, so that a
-floor is what this device gives to products of such shapes, not what its vendor prints.
+The products have the shapes of the models' own layers. The floor of a model, the least time that its arithmetic takes,
+is therefore what this device can do with such shapes, not what its vendor prints.
 """
 
 from __future__ import annotations
@@ -13,29 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fgfast.methods import DETIC_GMAC, SAM_DECODER_GMAC, find
+from fgfast.models.detic.config import SWIN_B
+from fgfast.models.sam.architecture import ARCHITECTURES
+from fgfast.records import Size
+
 if TYPE_CHECKING:
     import torch
 
-# DESIGN.md, "Performance, what counts": multiply-accumulates per image, in 1e9.
-SAM_GMAC = {"vit_b": 486.0, "vit_l": 1493.0, "vit_h": 2981.0}
-DECODER_GMAC = 1.8
-"""SAM's decoder, a box."""
-_DETIC_GMAC = ((800 * 1088, 340.0), (896 * 1216, 419.0))
-"""Detic Swin-B with 256 proposals on canvases of so many pixels; all of it but the box heads grows with the canvas."""
-SHORTER, LONGEST = 800, 1333
-"""Detic's resized image, pixels (fgfast.models.detic.config)."""
-
-# The paper's figure, which the verdict is held against: seconds per image on two RTX 3090.
-PAPER_SECONDS = 0.3
-
-# rows x inputs x outputs of linear layers: SAM's qkv, projection and MLP over 64x64 tokens, Swin-B's third stage on
-# 800x1088 (50 x 68 tokens), where most of its arithmetic is.
-_WIDTHS = {"vit_b": 768, "vit_l": 1024, "vit_h": 1280}
-_TOKENS = 64 * 64
-_SWIN = (50 * 68, 512)
+# The layers whose products are measured: the linear layers of SAM's blocks over all tokens of its square, and those of
+# the third stage of Swin-B, where most of its arithmetic is, on 800x1088 pixels (50 x 68 tokens).
+_SWIN_TOKENS = 50 * 68
 _ROUNDS = 7
-_LEAST = 0.02  # seconds of one timing
-_STREAM = 64 * 2**20  # bytes copied to measure memory: several times any cache
+_LEAST = 0.02  # the least seconds of one timing
+_STREAM = 64 * 2**20  # the bytes that are copied to measure memory: several times any cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +33,10 @@ class Product:
     """A measured matrix product.
 
     Attributes:
-        name: which layer's.
+        name: the layer that it belongs to.
         rows, inputs, outputs: its shape.
-        flops: operations a second.
-        intensity: operations a byte that must be read or written at least.
+        flops: operations per second.
+        intensity: operations per byte that must be read or written at least.
     """
 
     name: str
@@ -59,13 +49,13 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Roof:
-    """What a device gives at most, in one precision.
+    """What a device does at most, in one precision.
 
     Attributes:
         device: as torch names it.
         precision: "fp32", "bf16" or "fp16".
-        products: measured, all shapes.
-        bandwidth: bytes a second of a copy, read and written.
+        products: the measured products, one per shape.
+        bandwidth: bytes per second that a copy reads and writes.
     """
 
     device: str
@@ -75,36 +65,31 @@ class Roof:
 
     @property
     def flops(self) -> float:
-        """Operations a second of the fastest product."""
+        """Operations per second of the fastest product."""
         return max(product.flops for product in self.products)
 
     def ms(self, gmac: float) -> float:
-        """Milliseconds that so many 1e9 multiply-accumulates take at least."""
+        """The least milliseconds that `gmac` times 1e9 multiply-accumulates take."""
         return 2e12 * gmac / self.flops
 
 
-def gmac_of(stage_model: str, sizes: Sequence[tuple[int, int]] = ()) -> float:
-    """Multiply-accumulates of a model an image, in 1e9, on average over images; 0 for what is no model of ours.
+def gmac_of(model: str, sizes: Sequence[Size] = ()) -> float:
+    """Multiply-accumulates of a model per image, in 1e9, averaged over images; 0 for what is no model of ours.
 
     Args:
-        stage_model: "detic", or "sam_vit_b" and its like: the encoder and one box of the decoder.
-        sizes: (height, width) of the stored images, for the detector.
+        model: "detic", or "sam_vit_b" and its like, which count the encoder and the decoder of one box.
+        sizes: (height, width) of the stored images in pixels, for Detic; none stand for one of 4:3.
     """
-    if stage_model == "detic":
-        return statistics.fmean(_detic(*size) for size in sizes) if sizes else _DETIC_GMAC[0][1]
-    name = stage_model.removeprefix("sam_")
-    return SAM_GMAC[name] + DECODER_GMAC if name in SAM_GMAC else 0.0
-
-
-def gmac_total(name: str) -> float:
-    """Multiply-accumulates of Detic and a SAM, "vit_l", an image of 4:3, in 1e9."""
-    return gmac_of("detic") + gmac_of(f"sam_{name}")
+    if model == "detic":
+        return statistics.fmean(_detic(*size) for size in sizes) if sizes else DETIC_GMAC[0][1]
+    method = find(model)
+    return method.gmac + SAM_DECODER_GMAC if method and method.is_model and method.kind == "segmenter" else 0.0
 
 
 def _detic(height: int, width: int) -> float:
-    """On a straight line through the design's two figures, for the image's own pixels without padding."""
-    scale = min(SHORTER / min(height, width), LONGEST / max(height, width))
-    (few, low), (many, high) = _DETIC_GMAC
+    """Detic's figure for an image, by the pixels that it has after resizing, without padding."""
+    scale = min(SWIN_B.shorter_edge / min(height, width), SWIN_B.longest_edge / max(height, width))
+    (few, low), (many, high) = DETIC_GMAC
     return low + (height * width * scale**2 - few) * (high - low) / (many - few)
 
 
@@ -113,25 +98,23 @@ def shapes(models: Sequence[str], batch: int = 1) -> dict[str, tuple[int, int, i
     found: dict[str, tuple[int, int, int]] = {}
     for model in models:
         if model == "detic":
-            rows, width = _SWIN[0] * batch, _SWIN[1]
-            layers = {"Swin-B": (rows, width)}
-        elif (name := model.removeprefix("sam_")) in _WIDTHS:
-            layers = {f"ViT-{name[-1].upper()}": (_TOKENS * batch, _WIDTHS[name])}
+            layer, rows, width = "Swin-B", _SWIN_TOKENS * batch, SWIN_B.stage_channels[2]
+        elif model.startswith("sam_"):
+            sam = ARCHITECTURES[model.removeprefix("sam_")]
+            layer, rows, width = f"ViT-{model[-1].upper()}", sam.grid**2 * batch, sam.width
         else:
             continue
-        for layer, (rows, width) in layers.items():
-            found[f"{layer} projection"] = rows, width, width
-            found[f"{layer} qkv"] = rows, width, 3 * width
-            found[f"{layer} MLP in"] = rows, width, 4 * width
-            found[f"{layer} MLP out"] = rows, 4 * width, width
+        found[f"{layer} projection"] = rows, width, width
+        found[f"{layer} qkv"] = rows, width, 3 * width
+        found[f"{layer} MLP in"] = rows, width, 4 * width
+        found[f"{layer} MLP out"] = rows, 4 * width, width
     return found
 
 
 def parameters(model: str) -> int:
-    """How many weights a model has: "detic", or "sam_vit_b" and its like."""
+    """The number of weights of a model: "detic", or "sam_vit_b" and its like."""
     import torch
 
-    from fgfast.models.detic.config import SWIN_B
     from fgfast.models.detic.model import Detic
     from fgfast.models.sam.model import Sam
 
@@ -141,13 +124,13 @@ def parameters(model: str) -> int:
 
 
 def measure(models: Sequence[str], device: str, precision: str, batch: int = 1, rounds: int = _ROUNDS) -> Roof:
-    """Measure a device, with as many threads as torch has.
+    """Measure a device, with as many threads as torch uses.
 
     Args:
-        models: whose matrix shapes: "detic", "sam_vit_b", ...
+        models: the models whose matrix shapes are measured: "detic", "sam_vit_b", ...
         device: as torch names it.
         precision: "fp32", "bf16" or "fp16".
-        batch: images at once.
+        batch: images per batch.
         rounds: timings of each product; the fastest counts.
     """
     import torch
@@ -165,7 +148,7 @@ def measure(models: Sequence[str], device: str, precision: str, batch: int = 1, 
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
-    """A linear layer, as fgfast's models compute it on this device (fgfast/models/sam/linear.py)."""
+    """A linear layer, computed as fgfast's models compute it on this device (fgfast/models/sam/linear.py)."""
     import torch
 
     from fgfast.models.sam.linear import linear
@@ -184,7 +167,7 @@ def _bandwidth(device: str, rounds: int) -> float:
 
 
 def _seconds(call: Any, device: str, rounds: int) -> float:
-    """Seconds of one call: the fastest round, for the roof is what the device can do."""
+    """Seconds of one call in the fastest round, because a roof is what the device can do."""
     import torch
 
     on_gpu = torch.device(device).type == "cuda"
@@ -199,6 +182,6 @@ def _seconds(call: Any, device: str, rounds: int) -> float:
             torch.cuda.synchronize(device)
         return (time.perf_counter() - start) / count
 
-    timed(2)  # kernels are chosen and loaded
+    timed(2)  # the first calls choose and load kernels
     count = max(1, round(_LEAST / max(timed(1), 1e-6)))
     return min(timed(count) for _ in range(rounds))

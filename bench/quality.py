@@ -1,8 +1,8 @@
-"""GrabCut's masks against ground truth: `python -m fgfast.bench.quality [DIR] [--json FILE]`.
+"""Measures the masks of GrabCut against ground truth.
 
-DIR holds sets: <set>/images, <set>/masks (PNG: 255 subject, 0 background, 128 ignored) and <set>/boxes.csv
-(image, mask, box_kind, x1, y1, x2, y2; x2 and y2 exclusive). Side by side in one run: fgfast's GrabCut, plain
-cv2.grabCut at 400 px, and the box itself. An image with several boxes is judged by the union of its masks.
+A folder holds sets: <set>/images, <set>/masks (PNG: 255 subject, 0 background, 128 ignored) and <set>/boxes.csv
+(image, mask, box_kind, x1, y1, x2, y2; x2 and y2 exclusive). One run measures fgfast's GrabCut, plain cv2.grabCut at
+400 px, and the box itself, side by side. The masks of an image with several boxes are united before they are compared.
 """
 
 from __future__ import annotations
@@ -20,20 +20,28 @@ from typing import Any
 import numpy as np
 
 from fgfast.bench.stamp import stamp
+from fgfast.bench.text import columns
 from fgfast.models.grabcut import GrabCut
 from fgfast.records import Bool, Float32, UInt8
 
 Segmenter = Callable[[UInt8, Float32], Bool]
 
-DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "photos" / "masks"
 IGNORED = 128
-PLAIN_SIDE = 400  # px; plain GrabCut's usual working size
-PLAIN_ROUNDS = 5  # GrabCut's usual number of rounds
+PLAIN_SIDE = 400  # px; the usual working size of plain GrabCut
+PLAIN_ROUNDS = 5  # the usual number of rounds of GrabCut
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One image: pixels (H, W, 3) uint8 RGB, truth (H, W) uint8, boxes (N, 4) float32 in pixels."""
+    """An image with its ground truth.
+
+    Attributes:
+        group: the set, and the kind of its boxes where it has two.
+        name: the file of the image, below the set's folder.
+        pixels: (H, W, 3) uint8 RGB.
+        truth: (H, W) uint8: 255 subject, 0 background, 128 ignored.
+        boxes: (N, 4) float32 x0 y0 x1 y1 in pixels.
+    """
 
     group: str
     name: str
@@ -43,7 +51,7 @@ class Photo:
 
 
 def photos(root: Path) -> Iterator[Photo]:
-    """The images of every set under `root`; boxes of two kinds (loose, tight) make two groups."""
+    """Yield the images of every set under `root`; boxes of two kinds (loose, tight) make two groups."""
     import cv2
 
     for table in sorted(root.glob("*/boxes.csv")):
@@ -61,24 +69,24 @@ def photos(root: Path) -> Iterator[Photo]:
 
 
 def _read(path: Path, mode: int) -> UInt8:
-    """An image, RGB where it has colours."""
+    """Read an image file, as RGB where it has colours."""
     import cv2
 
     pixels = cv2.imread(str(path), mode)
     if pixels is None:
-        raise ValueError(f"{path} is named in boxes.csv and cannot be read as per image")
+        raise ValueError(f"{path} is named in boxes.csv and cannot be read as an image")
     return np.ascontiguousarray(pixels[..., ::-1] if pixels.ndim == 3 else pixels, np.uint8)
 
 
 def iou(mask: Bool, truth: UInt8) -> float:
-    """Intersection over union of mask (H, W) bool and truth (H, W) uint8, where truth counts."""
+    """Intersection over union of a mask (H, W) bool and the truth (H, W) uint8, without the ignored pixels."""
     subject, counts = truth == 255, truth != IGNORED
     union = int(((mask | subject) & counts).sum())
     return int((mask & subject & counts).sum()) / union if union else 1.0
 
 
 def box_alone(pixels: UInt8, box: Float32) -> Bool:
-    """The box as a mask."""
+    """Return the box as a mask (H, W) bool."""
     mask = np.zeros(pixels.shape[:2], np.bool_)
     x0, y0, x1, y1 = (max(0, round(float(edge))) for edge in box)
     mask[y0:y1, x0:x1] = True
@@ -86,7 +94,7 @@ def box_alone(pixels: UInt8, box: Float32) -> Bool:
 
 
 def plain_grabcut(pixels: UInt8, box: Float32) -> Bool:
-    """cv2.grabCut as in its tutorial: the image at 400 px, the rectangle, five rounds."""
+    """Run cv2.grabCut as its tutorial does: on the image at 400 px, with the rectangle, for five rounds."""
     import cv2
 
     height, width = pixels.shape[:2]
@@ -108,7 +116,15 @@ SEGMENTERS: dict[str, Segmenter] = {"fgfast": GrabCut().segment, "plain": plain_
 
 
 def measure(root: Path, segmenters: dict[str, Segmenter] | None = None) -> dict[str, dict[str, Any]]:
-    """group -> segmenter -> mean IoU, IoU of each image, median and longest CPU seconds a box."""
+    """Segment every image with every segmenter.
+
+    Args:
+        root: the folder that holds the sets.
+        segmenters: by name; by default `SEGMENTERS`.
+
+    Returns:
+        group -> segmenter -> mean IoU, IoU of each image, median and longest CPU seconds per box.
+    """
     figures: dict[str, dict[str, Any]] = {}
     for photo in photos(root):
         for name, segment in (segmenters or SEGMENTERS).items():
@@ -127,21 +143,24 @@ def measure(root: Path, segmenters: dict[str, Segmenter] | None = None) -> dict[
 
 
 def main() -> None:
+    """Read the command line, measure and print."""
     import cv2
 
-    parser = argparse.ArgumentParser(description="GrabCut's masks against ground truth")
-    parser.add_argument("root", nargs="?", type=Path, default=DEFAULT, metavar="DIR")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("root", type=Path, metavar="DIR", help="The folder that holds sets, each with a boxes.csv.")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="Write the figures to this file as well.")
     options = parser.parse_args()
-    cv2.setNumThreads(1)  # so that a thread's CPU time is all there is
+    cv2.setNumThreads(1)  # the CPU time of the calling thread is then all there is
     figures = measure(options.root)
     if not figures:
         raise SystemExit(f"no <set>/boxes.csv under {options.root}: name a folder that has some")
-    print(f"{'set':24}{'images':>9}{'method':>9}{'mean IoU':>10}{'median s':>10}{'max s':>8}  (CPU, a box)")
-    for group, entries in figures.items():
-        for name, e in entries.items():
-            count, columns = len(e["iou"]), (e["mean_iou"], e["median_s"], e["max_s"])
-            print(f"{group:24}{count:9}{name:>9}{columns[0]:10.3f}{columns[1]:10.3f}{columns[2]:8.3f}")
+    rows = [
+        (group, f"{len(e['iou'])}", name, f"{e['mean_iou']:.3f}", f"{e['median_s']:.3f}", f"{e['max_s']:.3f}")
+        for group, entries in figures.items()
+        for name, e in entries.items()
+    ]
+    print(columns(("set", "images", "method", "mean IoU", "median s", "max s"), rows))
+    print("Seconds are CPU time per box.")
     if options.json:
         options.json.write_text(json.dumps({"bench": "quality", "sets": figures, **stamp()}, indent=1) + "\n")
 

@@ -1,27 +1,30 @@
-"""A bird, drawn: the one image of the demo that may stand in the README, for it is nobody else's."""
+"""Draws a bird, the one image of the demo that the README may show, because it belongs to nobody else."""
 
 from __future__ import annotations
 
+import argparse
 import math
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from fgfast.bench.io import noise_image
+from fgfast.bench.images import noise_image
 
 Point = tuple[float, float]
 
-# Width and height of the drawing, and the bird's box in it: x0 y0 x1 y1 in pixels.
-_SIZE = (600, 400)
 BIRD_BOX = (140.0, 62.0, 520.0, 330.0)
-# How smooth its noise is.
+"""The box around the bird: x0 y0 x1 y1 in pixels."""
+# The width and height of the drawing in pixels.
+_SIZE = (600, 400)
+# The amplitude of the drawing's noise falls with this power of the frequency.
 _GRAIN = 1.3
-# Drawn at this multiple and scaled down, for smooth edges.
+# The bird is drawn at this multiple of its size and scaled down, which smooths its edges.
 _FINE = 3
 
 
 def drawn_bird() -> Image.Image:
-    """A blue bird on a branch before blurred leaves, RGB."""
+    """Draw a blue bird on a branch before blurred leaves, as RGB."""
     generator = np.random.default_rng(7)
     width, height = (side * _FINE for side in _SIZE)
     leaves = (
@@ -51,7 +54,7 @@ def _stroke(draw: ImageDraw.ImageDraw, points: list[Point], width: float, colour
 
 
 def _egg(x: float, y: float, a: float, b: float, turn: float) -> list[Point]:
-    """An ellipse round (x, y) with half axes a and b, turned by `turn` degrees."""
+    """The points of an ellipse around (x, y) with half axes a and b, turned by `turn` degrees."""
     c, s = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     angles = [2 * math.pi * n / 120 for n in range(120)]
     return [
@@ -75,3 +78,14 @@ def _bird(draw: ImageDraw.ImageDraw) -> None:
         _stroke(draw, [(226 + 12 * n, 262 - 2 * n), (318 + 8 * n, 182 + 9 * n)], 3, (70, 120, 206))
     fill(_egg(458, 112, 11, 11, 0), (18, 18, 22))  # eye
     fill(_egg(462, 108, 3.4, 3.4, 0), (244, 244, 240))
+
+
+def main() -> None:
+    """Read the command line and write the drawing."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("file", type=Path, help="The image file that the drawing is written to.")
+    drawn_bird().save(parser.parse_args().file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,11 @@
-"""Encoders of images, side by side: which library writes JPEG, PNG and masks fastest, and do threads help it.
+"""Measures which library writes JPEG, PNG and masks fastest, and how much two threads gain.
 
-Each encoder's file is decoded and compared before any is timed; they take turns, so that whatever else the machine does
-befalls all alike. Libraries that fgfast does not need are measured where they are installed; a folder of their own is
-enough:
+The file of each encoder is decoded and compared before any encoder is timed. The encoders take turns, so that other
+load on the machine affects all of them alike. Libraries that fgfast does not need are measured where they are
+installed; a folder of their own is enough:
 
     pip install --target /tmp/enc --no-deps imagecodecs fpng PyTurboJPEG
-    PYTHONPATH=/tmp/enc python -m fgfast.bench.encoders --json > bench/results/encoders.json
+    PYTHONPATH=/tmp/enc python bench/encoders.py --json > bench/results/encoders.json
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from fgfast.bench.io import noise_image
+from fgfast.bench.images import noise_image
 from fgfast.bench.stamp import stamp
+from fgfast.bench.text import columns, many
 from fgfast.io.png import deflater
 from fgfast.io.write import encode, encode_mask
 from fgfast.records import Bool, UInt8
@@ -34,13 +36,13 @@ from fgfast.records import Bool, UInt8
 Encode = Callable[[Any], bytes]
 
 _QUALITY = 95
-# Level of PNGs for those that have one: what fgfast asked OpenCV for until it had an encoder of its own.
+# The PNG level of encoders that have levels. fgfast asked OpenCV for it before fgfast had an encoder of its own.
 _LEVEL = 3
-# Height, width, encodings a turn: CUB's commonest size and a camera's, about a tenth of a second of PNG each.
+# Height, width, encodings per turn: the commonest size of CUB and that of a camera, about 0.1 s of PNG each.
 _SIZES = {"500x375": (375, 500, 12), "3000x2000": (2000, 3000, 1)}
-# Half axes of the subject in parts of the image: an ellipse over 37 % of it, as CUB's boxes are.
+# Half axes of the subject as fractions of the image: an ellipse over 37 % of the image, as large as CUB's boxes.
 _AXES = (0.344, 0.344)
-# How much farther from the image than OpenCV's a JPEG may be: libjpeg-turbo's fast transform is 4 % farther.
+# A JPEG may be so many times as far from the image as OpenCV's; libjpeg-turbo's fast transform is 4 % farther.
 _WORSE = 1.1
 
 
@@ -49,8 +51,8 @@ class Encoder:
     """One way of encoding.
 
     Attributes:
-        name: what the table calls it.
-        package: the distribution whose version is quoted; empty for fgfast's own.
+        name: the name in the table.
+        package: the distribution whose version is quoted; empty for fgfast's own encoder.
         kinds: "jpeg", "png" (RGB and RGBA) and "mask" -> function.
     """
 
@@ -60,16 +62,16 @@ class Encoder:
 
 
 def measure(*, rounds: int, large: bool = True) -> dict[str, Any]:
-    """Time all encoders that are installed, on one thread and on two.
+    """Time all installed encoders, on one thread and on two.
 
     Args:
-        rounds: turns; medians are quoted.
+        rounds: how often each encoder has its turn; medians are quoted.
         large: whether images of six megapixels are measured too.
 
     Returns:
-        Rows of kind, size, encoder, milliseconds per image on one thread by the clock and by the processor (the same
-        but for what else the machine does), how many times as many images two threads do, bytes, mean difference in
-        grey levels from what was encoded; machine and versions; as plain values.
+        Plain values: machine, versions, and rows of kind, size, encoder, wall-clock and CPU milliseconds per image on
+        one thread, the throughput of two threads over that of one, bytes, and the mean difference from the encoded
+        pixels in grey levels.
     """
     import cv2
 
@@ -87,7 +89,7 @@ def measure(*, rounds: int, large: bool = True) -> dict[str, Any]:
     return {
         "bench": "encoders",
         "rounds": rounds,
-        "image": f"noise like photographs behind an ellipse, background black; JPEG {_QUALITY} 4:4:4, PNG {_LEVEL}",
+        "image": f"coloured noise in an ellipse, black background; JPEG {_QUALITY} 4:4:4, PNG level {_LEVEL}",
         "deflate": deflater(),
         "rows": rows,
         "absent": absent,
@@ -126,23 +128,23 @@ def _turns(kind: str, size: str, encoders: list[Encoder], rounds: int) -> list[d
 
 
 def timed(encode_once: Callable[[], bytes], count: int, threads: int) -> tuple[float, float]:
-    """Seconds until each of so many threads has encoded `count` times, and the processors' seconds for all of it."""
+    """Let each of `threads` threads encode `count` times; return the wall-clock and the CPU seconds."""
 
     def work() -> None:
         for _ in range(count):
             encode_once()
 
-    crew = [threading.Thread(target=work) for _ in range(threads)]
+    encoding = [threading.Thread(target=work) for _ in range(threads)]
     start, busy = time.perf_counter(), time.process_time()
-    for thread in crew:
+    for thread in encoding:
         thread.start()
-    for thread in crew:
+    for thread in encoding:
         thread.join()
     return time.perf_counter() - start, time.process_time() - busy
 
 
 def cut_out(height: int, width: int) -> tuple[UInt8, Bool]:
-    """An image with its background black, (height, width, 3) uint8, and its mask, (height, width) bool."""
+    """Make an image with a black background, (height, width, 3) uint8, and its mask, (height, width) bool."""
     pixels = noise_image(np.random.default_rng(0), height, width)
     y, x = np.mgrid[:height, :width]
     down, across = (y / height - 0.5) / _AXES[0], (x / width - 0.5) / _AXES[1]
@@ -152,7 +154,7 @@ def cut_out(height: int, width: int) -> tuple[UInt8, Bool]:
 
 
 def decoded(data: bytes) -> Any:
-    """Pixels of a file as int16; masks of any depth as 0 and 1."""
+    """Decode a file to pixels of int16; masks of any depth become 0 and 1."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(data))
@@ -161,7 +163,7 @@ def decoded(data: bytes) -> Any:
 
 
 def installed() -> tuple[list[Encoder], list[str]]:
-    """The encoders that are there, and the names of those that are not."""
+    """List the installed encoders, and for each missing one its name with the reason."""
     found, absent = [], []
     for name, make in _MAKERS.items():
         try:
@@ -186,7 +188,7 @@ def _opencv() -> Iterator[Encoder]:
     level = [cv2.IMWRITE_PNG_COMPRESSION, _LEVEL]
     package = "opencv-contrib-python-headless"
     yield Encoder("opencv", package, {"jpeg": jpeg, "png": partial(image, ".png", level), "mask": partial(mask, [])})
-    # OpenCV's own default: level 1, runs only, each pixel less the one before.
+    # The default of OpenCV: level 1, run lengths only, each pixel minus the one before.
     yield Encoder("opencv, runs only", package, {"png": partial(image, ".png", [])})
     if hasattr(cv2, "IMWRITE_PNG_FILTER"):
         up = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
@@ -229,7 +231,7 @@ def _turbojpeg() -> Iterator[Encoder]:
 def _imagecodecs() -> Iterator[Encoder]:
     imagecodecs = importlib.import_module("imagecodecs")
 
-    def mask(bits: Bool) -> bytes:  # it knows eight bits a pixel only
+    def mask(bits: Bool) -> bytes:  # imagecodecs writes eight bits per pixel only
         return bytes(imagecodecs.png_encode(bits.view(np.uint8), _LEVEL))
 
     jpeg = partial(imagecodecs.jpeg8_encode, level=_QUALITY, subsampling="444")
@@ -268,31 +270,35 @@ _MAKERS: dict[str, Callable[[], Iterator[Encoder]]] = {
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result for a person."""
+    """Write the result as text for a terminal."""
     lines = [
-        f"{result['rounds']} rounds in turns, medians; {result['image']}",
+        f"{many(result['rounds'], 'round')} in turns, medians; {result['image']}",
         f"{result['machine']['processor']}, commit {result['commit']}; fgfast deflates with {result['deflate']}",
     ]
-    heading = ""
-    for row in result["rows"]:
-        if heading != f"{row['kind']}, {row['size']}":
-            heading = f"{row['kind']}, {row['size']}"
-            columns = f"{'ms':>9} {'cpu ms':>9} {'two threads':>12} {'bytes':>10} {'error':>7}"
-            lines += ["", f"  {heading:24} {columns}"]
-        lines.append(
-            f"    {row['encoder']:22} {row['ms']:9.3f} {row['cpu_ms']:9.3f} {row['two_threads']:11.2f}x "
-            f"{row['bytes']:10,} {row['error']:7.3f}"
-        )
-    lines += ["", *(f"  not measured: {reason}" for reason in result["absent"])]
-    return "\n".join(lines)
+    for (kind, size), rows in groupby(result["rows"], key=lambda row: (row["kind"], row["size"])):
+        cells = [
+            (
+                r["encoder"],
+                f"{r['ms']:.3f}",
+                f"{r['cpu_ms']:.3f}",
+                f"{r['two_threads']:.2f}x",
+                f"{r['bytes']:,}",
+                f"{r['error']:.3f}",
+            )
+            for r in rows
+        ]
+        lines += ["", columns((f"{kind}, {size}", "ms", "cpu ms", "two threads", "bytes", "error"), cells)]
+    return "\n".join([*lines, "", *(f"not measured: {reason}" for reason in result["absent"])])
 
 
 def main() -> None:
-    """`python -m fgfast.bench.encoders`."""
+    """Read the command line, measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="turns; medians are quoted")
-    parser.add_argument("--small", action="store_true", help="only 500x375 pixels")
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="How often each encoder has its turn; medians are quoted (default: 5)."
+    )
+    parser.add_argument("--small", action="store_true", help="Measure images of 500x375 pixels only.")
+    parser.add_argument("--json", action="store_true", help="Print the result as JSON.")
     options = parser.parse_args()
     result = measure(rounds=options.rounds, large=not options.small)
     print(json.dumps(result, indent=2) if options.json else table(result))

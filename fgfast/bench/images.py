@@ -1,0 +1,142 @@
+"""The images that benches measure with: coloured noise, and photographs that other packages bring along.
+
+The photographs come out of the installed wheels of scikit-image and scikit-learn. The box around each subject was set
+by hand.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from fgfast.errors import MissingExtraError
+from fgfast.records import UInt8
+
+Box = tuple[float, float, float, float]
+"""x0 y0 x1 y1."""
+
+EDGE = 500
+"""The longer edge of a sample image in pixels, the same as of most images of CUB-200-2011."""
+# The amplitude of noise falls with this power of the frequency. JPEGs at quality 95 then have 0.51 bytes per pixel and
+# their cut-outs 0.23; 31 photographs of CUB-200-2011 have 0.52 and 0.24.
+_SPECTRUM = 1.5
+# The margin that the zoomed variation has around the box, as a fraction of the box's sides.
+_ZOOM_MARGIN = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """A photograph that a wheel brings along, and where its subject is.
+
+    Attributes:
+        package: "skimage" or "sklearn".
+        file: the name of the file in that package.
+        names: the class name; for the aircraft layout the variant, the family and the manufacturer.
+        box: x0 y0 x1 y1 around the subject, in pixels, set by hand.
+    """
+
+    package: str
+    file: str
+    names: tuple[str, ...]
+    box: Box
+
+    def open(self) -> Image.Image:
+        """Read the photograph as RGB.
+
+        Raises:
+            MissingExtraError: the package that brings it is not installed.
+        """
+        try:
+            package = importlib.import_module(self.package)
+        except ImportError:
+            raise MissingExtraError(self.package, "dev", "a sample photograph") from None
+        below = "data" if self.package == "skimage" else "datasets/images"
+        return Image.open(Path(str(package.__file__)).parent / below / self.file).convert("RGB")
+
+
+VEHICLES = (
+    Photograph("skimage", "rocket.jpg", ("Falcon 9 v1.1", "Falcon 9", "SpaceX"), (303, 122, 347, 410)),
+    Photograph("skimage", "astronaut.png", ("Space Shuttle/ET", "Space Shuttle", "Rockwell"), (352, 0, 456, 290)),
+    Photograph("skimage", "motorcycle_left.png", ("XV 535", "Virago", "Yamaha"), (112, 66, 690, 465)),
+    Photograph("skimage", "motorcycle_right.png", ("XV 535", "Virago", "Yamaha"), (62, 66, 640, 465)),
+)
+THINGS = (
+    Photograph("skimage", "coffee.png", ("001.Coffee",), (70, 14, 486, 386)),
+    Photograph("sklearn", "flower.jpg", ("002.Dahlia",), (165, 82, 450, 360)),
+    Photograph("sklearn", "china.jpg", ("003.Pagoda",), (55, 26, 365, 420)),
+    Photograph("skimage", "astronaut.png", ("004.Astronaut",), (0, 8, 405, 512)),
+    Photograph("skimage", "camera.png", ("005.Cameraman",), (0, 50, 336, 512)),
+    Photograph("skimage", "chelsea.png", ("006.Cat",), (0, 0, 412, 300)),
+)
+
+
+def variations(image: Image.Image, box: Box) -> Iterator[tuple[Image.Image, Box]]:
+    """Yield four images of one subject and its box in each: as it is, mirrored, zoomed in, smaller and darker."""
+    width, height = image.size
+    x0, y0, x1, y1 = box
+    yield image, box
+    yield image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (width - x1, y0, width - x0, y1)
+    dx, dy = (x1 - x0) * _ZOOM_MARGIN, (y1 - y0) * _ZOOM_MARGIN
+    left, top = max(0, int(x0 - dx)), max(0, int(y0 - dy))
+    right, bottom = min(width, int(x1 + dx)), min(height, int(y1 + dy))
+    yield image.crop((left, top, right, bottom)), (x0 - left, y0 - top, x1 - left, y1 - top)
+    small = image.resize((width * 3 // 4, height * 3 // 4), Image.Resampling.LANCZOS).point(lambda v: v * 0.8)
+    sx, sy = small.width / width, small.height / height
+    yield small, (x0 * sx, y0 * sy, x1 * sx, y1 * sy)
+
+
+class Subject(NamedTuple):
+    """An image to measure with.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        box: x0 y0 x1 y1 around the subject, as fractions of the image's width and height.
+    """
+
+    pixels: UInt8
+    box: Box
+
+
+def samples() -> tuple[list[Subject], str]:
+    """Make the sample images, and say in words what they are.
+
+    The photographs are taken in all their variations. Coloured noise takes their place where a wheel is missing.
+    """
+    try:
+        return _photographs(), "sample photographs of scikit-image and scikit-learn"
+    except MissingExtraError:
+        generator = np.random.default_rng(0)
+        sizes = ((375, 500), (500, 375), (333, 500), (500, 500))
+        noise = [Subject(noise_image(generator, *size), (0.2, 0.2, 0.8, 0.8)) for size in sizes]
+        return noise, "coloured noise (scikit-image and scikit-learn, which bring photographs, are not installed)"
+
+
+def _photographs() -> list[Subject]:
+    found = []
+    for photograph in THINGS + VEHICLES:
+        for image, (x0, y0, x1, y1) in variations(photograph.open(), photograph.box):
+            scale = EDGE / max(image.size)
+            size = round(image.width * scale), round(image.height * scale)
+            pixels = np.ascontiguousarray(image.resize(size, Image.Resampling.LANCZOS))
+            corners = (x0 / image.width, y0 / image.height, x1 / image.width, y1 / image.height)
+            x0, y0, x1, y1 = (min(1.0, max(0.0, corner)) for corner in corners)
+            found.append(Subject(pixels, (x0, y0, x1, y1)))
+    # The step of 7 makes neighbours differ in photograph and shape, as in a shuffled data set.
+    return [found[n * 7 % len(found)] for n in range(len(found))]
+
+
+def noise_image(generator: np.random.Generator, height: int, width: int, spectrum: float = _SPECTRUM) -> UInt8:
+    """(height, width, 3) uint8 of coloured noise, whose amplitude falls with the power `spectrum` of the frequency."""
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
+    falloff = np.maximum(frequency, 1 / max(height, width)) ** spectrum
+    waves = np.fft.fft2(generator.standard_normal((3, height, width))) / falloff
+    planes = np.real(np.fft.ifft2(waves))
+    planes = (planes - planes.mean((1, 2), keepdims=True)) / planes.std((1, 2), keepdims=True)
+    mixed = 0.8 * planes[:1] + 0.35 * planes
+    return np.ascontiguousarray(np.clip(mixed * 50 + 120, 0, 255).astype(np.uint8).transpose(1, 2, 0))
