@@ -43,7 +43,7 @@ def check_parquet() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise MissingExtraError("pyarrow", "review", "masks in one Parquet file (--masks rle)") from None
+        raise MissingExtraError("pyarrow", "parquet", "masks in one Parquet file (--masks rle)") from None
 
 
 def write_instances(

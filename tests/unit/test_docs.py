@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ from layouts import cub
 from PIL import Image
 
 from fgfast import cli, datasets
-from fgfast.config import FORMATS, MASK_FORMATS, SEGMENTERS
 from fgfast.export.exportable import EXPORTABLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,11 +125,19 @@ def test_every_command_and_option_is_described(name: str, command: click.Command
 
 
 def test_names_that_can_be_chosen_are_described() -> None:
-    convert, sets = read(DOCS / "convert.md"), read(DOCS / "datasets.md")
-    absent = [name for name in (*SEGMENTERS, *FORMATS, *MASK_FORMATS) if f"`{name}`" not in convert]
-    absent += [name for name in datasets.names() if f"\n## {name}\n" not in sets]
+    sets = read(DOCS / "datasets.md")
+    absent = [name for name in datasets.names() if f"\n## {name}\n" not in sets]
     absent += [name for name in EXPORTABLE if f"`{name}`" not in read(DOCS / "cli.md")]
     assert not absent
+
+
+@by_page
+def test_tables_are_those_of_the_code(page: Path) -> None:
+    spec = importlib.util.spec_from_file_location("tables", DOCS / "tables.py")
+    assert spec is not None and spec.loader is not None
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    assert tables.with_tables(read(page)) == read(page), "run python docs/tables.py"
 
 
 def test_every_reason_is_described() -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ torch = pytest.importorskip("torch", reason="models need the extra models")
 pytest.importorskip("onnxruntime", reason="exported graphs need the extra export")
 pytest.importorskip("onnxscript", reason="exporting needs the extra export")
 
-from fgfast import graphs  # noqa: E402
+from fgfast import (
+    graphs,
+    methods,
+)
 from fgfast.backends.onnxruntime import OnnxRuntimeSession  # noqa: E402
 from fgfast.backends.session import zeros  # noqa: E402
 from fgfast.backends.torch import TorchSession  # noqa: E402
@@ -47,6 +51,8 @@ def cache(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
     shutil.copytree(exported, tmp_path / "cache")
     monkeypatch.setenv("FGFAST_CACHE", str(tmp_path / "cache"))
+    tiny = replace(methods.method("sam_vit_b"), name=MODEL)
+    monkeypatch.setattr(methods, "METHODS", (*methods.METHODS, tiny))
     return tmp_path / "cache"
 
 

@@ -1,0 +1,83 @@
+"""Writes the tables of the docs that come from code: settings, methods. `python docs/tables.py`; a test holds them.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from fgfast import methods
+from fgfast.config import Background, Setting, Settings
+from fgfast.methods import Kind
+
+DOCS = Path(__file__).resolve().parent
+FOUND = ("detector", "segmenter", "vocabulary", "model_weights", "precision", "devices", "placement", "batch")
+FOUND += ("model_threads", "decoder", "backend")
+
+
+def _settings(names: tuple[str, ...], others: bool = False) -> Iterator[str]:
+    """Rows of these settings, or of all others."""
+    yield "| option | what it does | values | default |"
+    yield "| --- | --- | --- | --- |"
+    for f in fields(Settings):
+        if (f.name in names) != others:
+            setting: Setting = f.metadata["setting"]
+            values = ", ".join(f"`{value}`" for value in setting.choices()) if setting.choices else _values(f, setting)
+            yield f"| `--{f.name.replace('_', '-')}` | {setting.help} | {values} | {_default(f, setting)} |"
+
+
+def _values(f: Field[Any], setting: Setting) -> str:
+    if setting.least is None:
+        return ""
+    return f"{setting.least:g} and more" if setting.most is None else f"{setting.least:g} to {setting.most:g}"
+
+
+def _default(f: Field[Any], setting: Setting) -> str:
+    if f.default is None:
+        return setting.unset
+    if f.default is False:
+        return "off"
+    return f"`{f.default.describe() if isinstance(f.default, Background) else f.default}`"
+
+
+def _methods(kind: Kind) -> Iterator[str]:
+    yield f"| `--{kind}` | what it is | weights | licence | source |"
+    yield "| --- | --- | --- | --- | --- |"
+    for method in methods.methods(kind):
+        names = ", ".join(f"`{name}`" for name in (method.name, *method.aliases))
+        weights = f"`fgfast models pull {method.weights}`" if method.weights else "none"
+        yield f"| {names} | {method.summary} | {weights} | {method.licence} | {method.source} |"
+
+
+TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "settings that find the subject": lambda: _settings(FOUND),
+    "settings that write": lambda: _settings(FOUND, others=True),
+    "detectors": lambda: _methods("detector"),
+    "segmenters": lambda: _methods("segmenter"),
+}
+
+
+def with_tables(text: str) -> str:
+    """A page with its tables as they are today."""
+
+    def table(match: re.Match[str]) -> str:
+        rows = "\n".join(TABLES[match[1]]())
+        return f"<!-- table: {match[1]} -->\n\n{rows}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (.+?) -->.*?<!-- end -->", table, text, flags=re.S)
+
+
+def main() -> None:
+    """Rewrite the pages."""
+    for page in sorted(DOCS.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(with_tables(text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
