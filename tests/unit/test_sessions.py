@@ -17,10 +17,7 @@ torch = pytest.importorskip("torch", reason="models need the extra models")
 pytest.importorskip("onnxruntime", reason="exported graphs need the extra export")
 pytest.importorskip("onnxscript", reason="exporting needs the extra export")
 
-from fgfast import (
-    graphs,
-    methods,
-)
+from fgfast import graphs, methods  # noqa: E402
 from fgfast.backends.onnxruntime import OnnxRuntimeSession  # noqa: E402
 from fgfast.backends.session import zeros  # noqa: E402
 from fgfast.backends.torch import TorchSession  # noqa: E402
