@@ -382,12 +382,12 @@ def test_selection(tmp_path: Path) -> None:
         fgfast.convert("cub", tmp_path / "o", root=source, selection=Selection(splits=("val",)))
 
 
-def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+def test_results_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     source = BUILDERS["dogs"](tmp_path)
     trees = []
-    for workers in (1, 4):
-        out = tmp_path / f"out{workers}"
-        fgfast.convert("dogs", out, root=source, workers=workers)
+    for threads in (1, 4):
+        out = tmp_path / f"out{threads}"
+        fgfast.convert("dogs", out, root=source, cpu_threads=threads)
         trees.append({k: v for k, v in files_below(out).items() if not k.startswith("fgfast/") or "masks" in k})
     assert trees[0] == trees[1]
     assert len(trees[0]) > 8

@@ -16,7 +16,7 @@ import fgfast
 from fgfast.cli import main as command
 from fgfast.config import Settings
 from fgfast.errors import SettingsDifferError, UsageError
-from fgfast.pipeline import choices as methods
+from fgfast.pipeline import choices
 from fgfast.pipeline.plan import make_plan
 from fgfast.pipeline.run import run
 from fgfast.runner import DEADLINE, Event
@@ -31,14 +31,19 @@ def digests(out: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "other",
-    [{"devices": "cpu,cpu"}, {"devices": "cpu,cpu,cpu", "workers": 2}, {"in_process": True}, {"decoder": "dali_cpu"}],
+    [
+        {"devices": "cpu,cpu"},
+        {"devices": "cpu,cpu,cpu", "cpu_threads": 2},
+        {"in_process": True},
+        {"decoder": "dali_cpu"},
+    ],
     ids=["two workers", "three workers", "in process", "DALI"],
 )
 def test_every_way_gives_the_same_bytes(other: dict[str, Any], tmp_path: Path) -> None:
     if other.get("decoder") == "dali_cpu":
         pytest.importorskip("nvidia.dali", reason="nvidia-dali-cuda130 is not installed")
     source = BUILDERS["cub"](tmp_path)
-    options = {name: other[name] for name in ("workers", "in_process") if name in other}
+    options = {name: other[name] for name in ("cpu_threads", "in_process") if name in other}
     more = {name: value for name, value in other.items() if name not in options}
     fgfast.convert("cub", tmp_path / "plain", root=source, settings=Settings(segmenter="grabcut"))
     report = fgfast.convert(
@@ -55,11 +60,11 @@ def test_a_run_goes_on_with_more_devices(tmp_path: Path) -> None:
     next((first.twin / "images").rglob("*.jpg")).unlink()
     again = fgfast.convert("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box", devices="cpu,cpu"))
     assert again.resumed == first.total - 1
-    choices = json.loads((tmp_path / "out/fgfast/run.json").read_text())["choices"]
-    assert "placement replicate: one model at most; each device does everything" in choices
+    reasons = json.loads((tmp_path / "out/fgfast/run.json").read_text())["choices"]
+    assert "placement replicate: one model at most; each device does everything" in reasons
 
 
-def test_what_cannot_be_split_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
+def test_what_cannot_be_split_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     source = BUILDERS["cub"](tmp_path)
     with pytest.raises(UsageError, match="needs two devices or more"):
         fgfast.convert("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box", placement="split"))
@@ -89,7 +94,7 @@ def test_the_command_s_deadline_is_the_runner_s() -> None:
         ({"devices": "auto,cpu"}, "devices must be auto or names"),
         ({"devices": ("cpu", "")}, "devices must be names between commas"),
         ({"batch": 0}, "batch must be a whole number of at least 1, not 0"),
-        ({"threads": -1}, "threads must be a whole number of at least 1, not -1"),
+        ({"model_threads": -1}, "model-threads must be a whole number of at least 1, not -1"),
         ({"placement": "both"}, "no placement named 'both'"),
         ({"decoder": "gpu"}, "no decoder named 'gpu'"),
     ],
@@ -111,7 +116,7 @@ def test_devices_are_checked_where_no_model_runs(devices: str, words: str, tmp_p
 
 def test_what_changes_nothing_does_not_keep_a_run_from_going_on(tmp_path: Path) -> None:
     source = BUILDERS["cub"](tmp_path)
-    first = Settings(segmenter="box", threads=2, devices="cuda:0,cuda:1", batch=3)
+    first = Settings(segmenter="box", model_threads=2, devices="cuda:0,cuda:1", batch=3)
     fgfast.convert("cub", tmp_path / "out", root=source, settings=first)
     again = fgfast.convert("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box"))
     assert again.resumed == again.total
@@ -124,23 +129,23 @@ def test_other_settings_are_refused_before_anything_is_loaded(tmp_path: Path, mo
     def never(*args: Any, **more: Any) -> None:
         raise AssertionError("workers were started")
 
-    monkeypatch.setattr("fgfast.pipeline.run.hire", never)
+    monkeypatch.setattr("fgfast.pipeline.run.start", never)
     with pytest.raises(SettingsDifferError, match="crop"):
         fgfast.convert("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box", crop="box"))
 
 
 def test_nothing_is_measured_for_a_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[bool] = []
-    choose = methods.choose
+    measured: list[bool] = []
+    choose = choices.choose
 
     def noted(dataset: Any, settings: Settings, measure: bool = True) -> Any:
-        told.append(measure)
+        measured.append(measure)
         return choose(dataset, settings, measure)
 
-    monkeypatch.setattr(methods, "choose", noted)
+    monkeypatch.setattr("fgfast.pipeline.plan.choose", noted)
     source = str(BUILDERS["cub"](tmp_path))
     words = ["convert", "--dataset", "cub", "--root", source, "--out", str(tmp_path / "out"), "--segmenter", "box"]
     for more in (["--dry-run"], []):
         result = CliRunner().invoke(command, [*words, *more])
         assert result.exit_code == 0, result.output
-    assert told == [False, True]
+    assert measured == [False, True]

@@ -1,4 +1,4 @@
-"""The paper's pipeline end to end with made-up weights: everything runs, nothing means anything."""
+"""The paper's pipeline end to end with random weights: everything runs, nothing means anything."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def draw(folder: Path, name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def state(folder: Path, model: str) -> dict[str, Tensor]:
-    """The made-up weights of a model, without the constants."""
+    """The random weights of a model, without the constants."""
     manifest = folder / f"detic_{model}_manifest.json"
     if not manifest.exists():
         pytest.skip(f"no {manifest}; set FGFAST_GOLDEN to the folder of the full golden fixtures")

@@ -1,4 +1,4 @@
-"""Golden fixture files: stored arrays, the made-up weights they were computed with, and the comparison with ours."""
+"""Golden fixture files: stored arrays, the random weights they were computed with, and the comparison with ours."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Golden:
         return {functools.reduce(str.removesuffix, suffixes, name) for name in names}
 
     def weights(self) -> dict[str, Tensor]:
-        """The made-up weights, float32, under the reference's keys."""
+        """The random weights, float32, under the reference's keys."""
         manifest = json.loads((self.folder / f"{self.stem}_manifest.json").read_text())["keys"]
         tensor = goldenweights(self.folder).tensor
         return {key: torch.from_numpy(tensor(key, entry["shape"])) for key, entry in manifest.items()}

@@ -1,4 +1,4 @@
-"""Both models on one seat, on two that do everything, and on two that share it out: the same bytes."""
+"""Both models on one worker, on two that do everything, and on two that share it out: the same bytes."""
 
 from __future__ import annotations
 

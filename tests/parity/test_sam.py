@@ -226,7 +226,7 @@ def check_masks(golden: Golden, name: str, logits: Tensor, precision: str) -> No
     ids=str,
 )
 def test_unit(golden: Golden) -> None:
-    """Prompt encoder and decoder alone, three boxes at once on a made-up embedding."""
+    """Prompt encoder and decoder alone, three boxes at once on a random embedding."""
     model, stored = sam(golden, "fp32"), golden.arrays
     grid = model.architecture.grid
     height, width = size = tuple(stored["unit/original_size"].tolist())

@@ -162,7 +162,7 @@ def test_fixture(case: Case, folder: Path) -> None:
 
 @pytest.mark.parametrize("golden", [TINY, Golden(FULL, "sam_tiny1024")], ids=str)
 def test_decoder_fixture(golden: Golden, folder: Path) -> None:
-    """The decoder alone, three boxes at once on a made-up embedding."""
+    """The decoder alone, three boxes at once on a random embedding."""
     stored, grid = golden.arrays, sam(golden).architecture.grid
     embeddings = golden.draw("image_embedding", 1, 256, grid, grid)
     boxes = torch.from_numpy(stored["unit/boxes_model_frame"])

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import importlib
 import importlib.util
 import re
+import runpy
 import shlex
+import shutil
+import subprocess
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +23,8 @@ import pytest
 from layouts import cub
 from PIL import Image
 
-from fgfast import cli, datasets
+import fgfast
+from fgfast import cli, datasets, methods
 from fgfast.export.exportable import EXPORTABLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,3 +204,19 @@ def test_links_within_the_documentation_lead_somewhere(page: Path) -> None:
 def test_every_page_is_in_the_menu() -> None:
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert not [page.name for page in DOCS.rglob("*.md") if f": {page.relative_to(DOCS).as_posix()}\n" not in menu]
+
+
+def test_the_segmenter_in_contributing_is_one_diff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (diff,) = blocks(ROOT / "CONTRIBUTING.md", "diff")
+    (tmp_path / "fgfast").mkdir()
+    shutil.copy(ROOT / "fgfast/methods.py", tmp_path / "fgfast")
+    subprocess.run(["git", "apply", "--whitespace=error"], input=diff.text.encode(), cwd=tmp_path, check=True)
+    module = types.ModuleType("fgfast.models.ellipse")
+    exec((tmp_path / "fgfast/models/ellipse.py").read_text(encoding="utf-8"), module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    table = runpy.run_path(str(tmp_path / "fgfast/methods.py"))["METHODS"]
+    entry = methods.Method(**dataclasses.asdict(next(method for method in table if method.name == "ellipse")))
+    monkeypatch.setattr(methods, "METHODS", (*methods.METHODS, entry))
+    pixels = np.full((40, 60, 3), 9, np.uint8)
+    cutout = fgfast.cut_out(pixels, (10, 10, 50, 30), settings=fgfast.Settings(segmenter="ellipse"))
+    assert cutout.mask.bits.sum() == pytest.approx(np.pi * 20 * 10, rel=0.02)
