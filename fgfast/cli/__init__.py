@@ -10,9 +10,9 @@ from fgfast.cli.convert import convert
 from fgfast.cli.cut import cut
 from fgfast.cli.datasets import datasets
 from fgfast.cli.doctor import doctor
-from fgfast.cli.export import export
 from fgfast.cli.frame import Commands, verbose_option
 from fgfast.cli.models import models
+from fgfast.export.command import export
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -49,6 +49,7 @@ def tensorrt() -> str:
     device = _gpu()
     import torch
 
+    from fgfast.export import check
     from fgfast.export import tensorrt as export
     from fgfast.tolerances import Tolerance
     from fgfast.transfer import digest_of
@@ -61,8 +62,12 @@ def tensorrt() -> str:
         with _folder() as folder:
             path, contract = two_layers.write(Path(folder), rows)
             manifest = Manifest(contract, "two_layers", "random:0", "fp32", 20, {}, {path.name: digest_of(path)})
-            cases = [("two layers", {"x": x})]
-            engine = export.engine(path, contract, manifest, _reference, cases, tolerances, device)
+
+            def parity(run: check.Run, how: str, contract: Contract = contract) -> list[dict[str, Any]]:
+                cases = [(f"two layers{how}", {"x": x})]
+                return check.compare(contract, run, _reference, cases, tolerances)
+
+            engine = export.engine(path, manifest, parity, device)
             session = backend.TensorRtSession(engine, contract, device)
             session.prepare({"batch": len(x)})
             y = session.run({"x": x.to(session.device)})["y"].cpu()

@@ -15,19 +15,6 @@ EXPORTABLE = tuple(method.name for method in methods.models())
 DETIC_SPLIT = ("detic_backbone", "detic_heads")
 """Detic as two graphs, between which the caller suppresses proposals; `fgfast convert` does not load them."""
 
-HELP = {
-    "precision": "The matrix products are computed in this precision: fp32, bf16 or fp16; auto is bf16 on a GPU that "
-    "has it, else fp32.",
-    "batch": "The graph takes this many images per call.",
-    "canvas": "A detector's graph is made for padded images of this size in pixels, multiples of 32, several between "
-    "commas; by default for two sizes that hold every image.",
-    "split": "Detic is written as two graphs, between which the caller suppresses proposals.",
-    "backend": "onnx writes ONNX files; tensorrt also builds the engines for this machine's first GPU.",
-    "model_weights": "The weights are those in the cache (cached), random ones (random:SEED), or those of a file.",
-    "out": "The graphs are written into this folder; by default into the one where fgfast convert finds them.",
-}
-"""What each option of the commands does."""
-
 # Family -> the graphs that `fgfast convert` loads.
 _GRAPHS = {
     "sam": ("sam_image_encoder", "sam_mask_decoder"),

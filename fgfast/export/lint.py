@@ -5,9 +5,9 @@ else TensorRT asks of them. Any other operator is a breach.
 
 The graphs were surveyed on 2026-11-30 as torch 2.13 and onnxscript 0.7.2 export and optimise them, in fp32, bf16 and
 fp16: SAM's encoder (tiny256 and ViT-B, for a fixed and for any batch) and decoder (one mask and three); Detic's
-detector, backbone and heads, pooled densely and, except in bf16, by RoiAlign (nano at 128 x 160, Swin-B at 800 x 1344);
-Grounding DINO (the small random one at 224 x 256, and one of the size of grounding_dino_tiny at 800 x 1344). A test
-exports small ones and finds every row of the table in them.
+detector, backbone and heads (nano at 128 x 160, Swin-B at 800 x 1344); Grounding DINO (the small random one at
+224 x 256, and one of the size of grounding_dino_tiny at 800 x 1344). A test exports small ones and finds every row of
+the table in them.
 
 The facts about TensorRT come from (read on 2026-11-22):
 
@@ -15,8 +15,8 @@ The facts about TensorRT come from (read on 2026-11-22):
   The list of 11.1 (7c51a63a) has the same rows for these operators; a reprint of that of 11.2 adds GridSample of
   volumes and in bfloat16, which are not used.
 * onnx/onnx-tensorrt, onnxOpImporters.cpp of 10.1 (96e78110) and of a copy that has TensorScatter (10.15 or newer), and
-  onnxOpCheckers.cpp of 10.1: where an importer silently does something else than ONNX says (GridSample, RoiAlign,
-  Gemm), and where it takes more than the list says (Clip of integers).
+  onnxOpCheckers.cpp of 10.1: where an importer silently does something else than ONNX says (GridSample, Gemm), and
+  where it takes more than the list says (Clip of integers).
 * NVIDIA/TensorRT, include/NvInfer.h and NvInferRuntimeBase.h of 11.1 (a892d222): uint8, the boxes that NMS looks
   at, masks of attention.
 * https://docs.nvidia.com/deeplearning/tensorrt/latest/_static/operators/TopK.html: k up to 3840, the last four axes.
@@ -97,7 +97,7 @@ TABLE: dict[str, Row] = {
     **_rows(_BOOL, None, "And Or"),
     # Some inputs are data.
     **_rows(_FLOATS, (0, 1, 2), "Attention"),
-    **_rows(_FP, (0, 1), "GridSample NonMaxSuppression RoiAlign"),
+    **_rows(_FP, (0, 1), "GridSample NonMaxSuppression"),
     **_rows(_ALL, (1, 2), "Where"),
 }
 

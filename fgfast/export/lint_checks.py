@@ -123,24 +123,6 @@ def _resize(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
         yield f"axes are {axes} with scales; only all axes in order are allowed. Give sizes, or scales for all axes"
 
 
-def _roi_align(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
-    ratio = attribute(node, "sampling_ratio", None)
-    if ratio is None:
-        yield "sampling_ratio is not written; ONNX then takes 0 and TensorRT 1. Write it"
-    elif ratio < 0:
-        yield f"sampling_ratio is {ratio}, and must be 0 (as many as the box asks for) or more"
-    for label, default, allowed in (
-        ("mode", "avg", ("avg", "max")),
-        ("coordinate_transformation_mode", "half_pixel", ("half_pixel", "output_half_pixel")),
-    ):
-        value = attribute(node, label, default)
-        if value not in allowed:
-            yield f"{label} is {value!r}; allowed are {', '.join(allowed)}"
-    shape = graph.shapes.get(node.input[1])
-    if shape is not None and (len(shape) != 2 or shape[1] != 4):
-        yield f"the boxes have shape {_shape(shape)}, and must have (any, 4). Slice or reshape them with constants"
-
-
 def _squeeze(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
     shape = graph.shapes.get(node.input[0])
     if not input_name(node, 1) and (shape is None or None in shape):
@@ -176,7 +158,6 @@ CHECKS: dict[str, Check] = {
     "NonMaxSuppression": _non_max_suppression,
     **dict.fromkeys(("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _constant_input(1, "axes")),
     "Resize": _resize,
-    "RoiAlign": _roi_align,
     "Squeeze": _squeeze,
     "TopK": _topk,
     "Unsqueeze": _constant_input(1, "axes"),

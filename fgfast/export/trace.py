@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fgfast.errors import GraphError
 from fgfast.export.lint import lint
+from fgfast.export.translations import TRANSLATIONS
 from fgfast.graphs import Contract, Port
 
 # The first opset in which attention is a single operator, as GELU (20) and LayerNormalization (17) are.
@@ -40,14 +41,7 @@ _ELEMENT = {
 }
 
 
-def trace(
-    graph: nn.Module,
-    contract: Contract,
-    example: tuple[Tensor, ...],
-    path: Path,
-    translations: Mapping[Any, Callable[..., Any]] | None = None,
-    opset: int = OPSET,
-) -> Path:
+def trace(graph: nn.Module, contract: Contract, example: tuple[Tensor, ...], path: Path) -> Path:
     """Write a graph as ONNX.
 
     Args:
@@ -55,8 +49,6 @@ def trace(
         contract: gives names and shapes; sizes that may vary become dimensions of that name.
         example: inputs of the right shapes; sizes that may vary must be above 1 and differ from one another.
         path: of the file; its weights are written beside it, into the same name with ".data".
-        translations: fgfast's own PyTorch operators -> functions that build what they become in ONNX.
-        opset: of ONNX.
 
     Returns:
         The path of the file with the weights, which is not written where all weights are small.
@@ -73,11 +65,11 @@ def trace(
                 graph.eval(),
                 example,
                 dynamo=True,
-                opset_version=opset,
+                opset_version=OPSET,
                 input_names=[port.name for port in contract.inputs],
                 output_names=[port.name for port in contract.outputs],
                 dynamic_shapes=_dynamic(contract),
-                custom_translation_table=dict(translations or {}),
+                custom_translation_table=dict(TRANSLATIONS),
                 optimize=False,
                 verbose=False,
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from fgfast.tolerances import Tolerance
 
 torch = pytest.importorskip("torch")
 
-from fgfast.export.check import compare, delete, smooth_noise  # noqa: E402
+from fgfast.export.check import compare, smooth_noise  # noqa: E402
 
 CONTRACT = Contract("toy", (Port("x", "float32", (3,), ""),), (Port("y", "float32", (3,), "", "features"),))
 CASES = [("first", {"x": torch.zeros(3)})]
@@ -69,9 +68,3 @@ def test_images_are_reproducible_and_use_the_range() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.float().std() > 30
-
-
-def test_delete(tmp_path: Path) -> None:
-    (tmp_path / "a").touch()
-    delete(tmp_path / "a", tmp_path / "never there")
-    assert not list(tmp_path.iterdir())
