@@ -109,11 +109,11 @@ def _export(
     click.echo("\n".join(map(str, paths)))
 
 
-def main(description: str | None, model: str | None = None, graphs: Sequence[str] = ()) -> NoReturn:
+def main(description: str | None = None, model: str | None = None, graphs: Sequence[str] = ()) -> NoReturn:
     """Run the command outside fgfast's command line.
 
     Args:
-        description: what --help prints first.
+        description: what --help prints first, with its line breaks; None keeps that of `fgfast export`.
         model: of a script for one family of models: the default of its option --model, which replaces the argument
             MODEL. None allows any model.
         graphs: names of fgfast.graphs to write; empty takes those that `fgfast convert` loads.
@@ -127,8 +127,8 @@ def main(description: str | None, model: str | None = None, graphs: Sequence[str
         options = [option for option in export.params if option.name not in absent[family]]
         callback = partial(_export, graphs=graphs)
         command = click.Command(None, params=[chosen, *options], callback=callback)
-    # Paragraphs keep their line breaks.
-    command.help = "\b\n" + (description or "").strip().replace("\n\n", "\n\n\b\n")
+    if description:
+        command.help = "\b\n" + description.strip().replace("\n\n", "\n\n\b\n")
     try:
         command.main(help_option_names=["-h", "--help"], max_content_width=110)
     except FgfastError as error:
