@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from fgfast.errors import FgfastError
 from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, check_installed, family_of, parse_canvases
 from fgfast.methods import PRECISIONS, ModelSpec
-from fgfast.records import Size
+
+if TYPE_CHECKING:
+    from fgfast.records import Size
 
 
 def _canvases(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[Size]:
@@ -23,8 +25,8 @@ def _canvases(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
         raise click.BadParameter(str(error)) from None
 
 
-def _completion(names: Sequence[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    return lambda ctx, param, incomplete: [name for name in names if name.startswith(incomplete)]
+def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in EXPORTABLE if name.startswith(incomplete)]
 
 
 @click.command(
@@ -34,14 +36,13 @@ def _completion(names: Sequence[str]) -> Callable[[click.Context, click.Paramete
     afterwards `fgfast convert` uses whichever backend is fastest on this machine.
     """
 )
-@click.argument("model", shell_complete=_completion(EXPORTABLE))
+@click.argument("model", shell_complete=_models)
 @click.option(
     "--precision",
     default="auto",
     show_default=True,
-    shell_complete=_completion(("auto", *PRECISIONS)),
-    help="Computes the matrix products in this precision: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, else "
-    "fp32.",
+    type=click.Choice(["auto", *PRECISIONS]),
+    help="Computes the matrix products in this precision; auto is bf16 on a GPU that has it, else fp32.",
 )
 @click.option(
     "--batch",

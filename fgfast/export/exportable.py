@@ -1,14 +1,17 @@
-"""The models that fgfast exports, and the graphs of each: the one list that commands, help texts and errors read."""
+"""The models that fgfast exports, and the graphs of each, for the command, its help and its errors."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fgfast import methods
 from fgfast.errors import MissingExtraError, UnknownNameError
-from fgfast.records import Size
+
+if TYPE_CHECKING:
+    from fgfast.records import Size
 
 EXPORTABLE = tuple(method.name for method in methods.models())
 
@@ -57,8 +60,10 @@ def parse_canvases(text: str) -> list[Size]:
     """Parse "800x1216,1216x800" into sizes in pixels.
 
     Raises:
-        ValueError: a part is no size, or a side is no multiple of 32.
+        ValueError: a part is not a size, or a side is not a multiple of 32.
     """
+    from fgfast.records import Size  # which imports NumPy, and --help must not
+
     found = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)x(\d+)", part.strip())

@@ -120,7 +120,9 @@ def test_what_is_better_comes_with_the_command() -> None:
     facts["packages"]["detectron2"] = {"version": None}
     last = advice.steps(facts)[-1]
     assert "docs/models.md" in last["reason"]
-    assert "git -C detectron2 checkout 02b5c4e" in last["command"] and "git -C Detic checkout 436cda2" in last["command"]
+    assert (
+        "git -C detectron2 checkout 02b5c4e" in last["command"] and "git -C Detic checkout 436cda2" in last["command"]
+    )
     facts["packages"]["onnxruntime"] = {"version": "1", "duplicates": {"onnxruntime": "1", "onnxruntime-gpu": "1"}}
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in advice.steps(facts)[1]["command"]
     facts["packages"] = {name: {"version": "1"} for name in ("tensorrt", "onnx", "onnxscript", "onnxruntime")}
