@@ -1,4 +1,4 @@
-"""The command line, a module a command. Imports little until a command runs, so that help answers at once."""
+"""The command line, one module per command. Little is imported until a command runs, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fgfast.export.command import export
 @click.version_option(__version__, "--version", prog_name="fgfast")
 @verbose_option
 def main() -> None:
-    """Foreground-only twins of image-classification data sets."""
+    """Make foreground-only twins of image-classification data sets."""
 
 
 for _command in (bench, convert, cut, datasets, doctor, export, models):

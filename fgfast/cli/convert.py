@@ -12,7 +12,7 @@ from fgfast.cli.datasets import fetch
 from fgfast.cli.frame import EXIT_SOME_FAILED, dataset_names, verbose_option
 from fgfast.cli.settings import settings_of, settings_options
 
-# fgfast.runner.DEADLINE, without importing it for --help; a test holds them equal.
+# fgfast.runner.DEADLINE, without its slow import for --help; a test keeps them equal.
 DEADLINE = 300.0
 
 if TYPE_CHECKING:

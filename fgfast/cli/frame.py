@@ -1,4 +1,4 @@
-"""What all commands share: suggestions for misspelt names, errors as exit codes, -v, completion of names."""
+"""Shared by all commands: suggestions for misspelt names, errors as exit codes, -v, completion of names."""
 
 from __future__ import annotations
 

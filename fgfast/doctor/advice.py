@@ -1,4 +1,4 @@
-"""What `fgfast convert` would use on this machine, why, and what would improve it."""
+"""What `fgfast convert` would use on this machine and why, and what would improve it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Example:
 
 
 def choices() -> dict[str, dict[str, Any]]:
-    """Kind of data set -> what convert chooses for it, and why."""
+    """Kind of data set -> the methods that convert chooses for it, and the reasons."""
     box = np.array([[0, 0, 1, 1]], np.float32)
     examples = {
         "with boxes": _Example("cub", ("bird",), (Sample("a.jpg", Path("a.jpg"), boxes=box),)),
@@ -52,7 +52,7 @@ def _choice(example: _Example) -> dict[str, Any]:
 
 
 def steps(facts: dict[str, Any]) -> list[dict[str, str]]:
-    """What would improve fgfast on this machine, the most useful first: the reason, and the command to type."""
+    """What would improve fgfast on this machine, the most useful first: the reason and the command."""
     found = [*_repairs(facts), *_models(facts), *_speed(facts), *_references(facts)]
     return [{"reason": reason, "command": command} for reason, command in found]
 

@@ -85,7 +85,7 @@ def hold(difference: Mapping[str, float], allowed: Tolerance, where: str) -> Non
     for name, limit in (("largest", allowed.largest), ("rms", allowed.rms)):
         if not difference[name] <= limit:
             off = f"{where} is off by {difference[name]:.3g} ({name} difference)"
-            raise ParityError(f"{off}; {limit:.3g} would be allowed: {allowed.reason}")
+            raise ParityError(f"{off}; {limit:.3g} is allowed: {allowed.reason}")
 
 
 def smooth_noise(generator: np.random.Generator, height: int, width: int) -> Tensor:

@@ -99,7 +99,7 @@ def _sets(
     if lost > allowed.largest:
         raise ParityError(
             f"{where}: {lost:.2%} of the boxes have no partner within {of_boxes.largest} px and {of_scores.largest} in "
-            f"score; {allowed.largest:.2%} would be allowed: {allowed.reason}"
+            f"score; {allowed.largest:.2%} is allowed: {allowed.reason}"
         )
     off_boxes, off_scores = check.amount(apart), check.amount(worse)
     check.hold(off_boxes, of_boxes, f"{where}: boxes")

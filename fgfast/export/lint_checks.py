@@ -1,4 +1,4 @@
-"""What TensorRT asks of an operator beyond the types of its inputs; the sources are named in fgfast.export.lint."""
+"""TensorRT's restrictions on operators beyond the types of their inputs; fgfast.export.lint names the sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fgfast.export.typed_graph import TypedGraph, attribute, input_name
 
 TOPK_MOST = 3840
 NMS_MOST = 5000
-"""Pairs of box and class, best scores first, that INMSLayer looks at in each image."""
+"""Pairs of box and class, best scores first, that INMSLayer considers per image."""
 
 # Each check yields messages: what was found, what is allowed, what to do.
 Check = Callable[[TypedGraph, NodeProto], Iterator[str]]
@@ -55,7 +55,7 @@ def _attention(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
 
 
 def _constant_input(position: int, label: str) -> Check:
-    """An input that must be a constant of the file."""
+    """A check that an input is a constant of the file."""
 
     def check(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
         name = input_name(node, position)

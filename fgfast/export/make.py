@@ -1,4 +1,4 @@
-"""`fgfast export`: trace a graph, compare it with PyTorch, write its manifest; a graph that differs is deleted."""
+"""Exports models: traces each graph, compares it with PyTorch, writes its manifest; a graph that differs is deleted."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def export(
         graphs: names of fgfast.graphs to write; empty takes those that `fgfast convert` loads.
         backend: "onnx", or "tensorrt" to build the engines for the first GPU, too.
         out: the folder of all graphs; None takes the cache, where `fgfast convert` looks for them.
-        on_message: called with a sentence about each step.
+        on_message: called with a line about each step.
 
     Returns:
         The ONNX files and the engines.
 
     Raises:
         UnknownNameError: the model is unknown, or has no such graph.
-        ParityError: a graph computes something else than PyTorch; it was deleted.
+        ParityError: a graph differs from PyTorch; it was deleted.
         GraphError: a graph is not valid.
         The errors of build_sam and build_detic.
     """
@@ -100,7 +100,7 @@ def check_tensorrt() -> None:
 
 
 def parts(spec: ModelSpec, canvases: Sequence[Size], graphs: Sequence[str]) -> Iterator[Part]:
-    """The graphs of a model, made one after the other; `graphs` comes from graphs_of."""
+    """Build the graphs of a model one by one; `graphs` comes from graphs_of."""
     family = family_of(spec.name)
     if family == "sam":
         if canvases:
@@ -183,7 +183,7 @@ def _compare(part: Part, path: Path, precision: str) -> list[dict[str, Any]]:
 
 
 def _name_weights(path: Path) -> list[Path]:
-    """Name the file of weights by its digest, so that the graphs of several canvases share one file."""
+    """Name the file of weights after its digest, so that the graphs of several canvases share one file."""
     model = onnx.load_model(str(path), load_external_data=False)
     outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     places = {entry.value for t in outside for entry in t.external_data if entry.key == "location"}
@@ -201,7 +201,7 @@ def _name_weights(path: Path) -> list[Path]:
 
 
 def _remove_old_weights(folder: Path) -> None:
-    """Remove files of weights that no graph in the folder refers to, and what killed exports left behind."""
+    """Remove files of weights that no graph in the folder uses, and working folders of killed exports."""
     with FileLock(folder / ".lock"):
         beside = (path.with_suffix(".json") for path in folder.glob("*.onnx"))
         manifests = [Manifest.read(path) for path in beside if path.is_file()]

@@ -52,7 +52,7 @@ def engine(graph: Path, manifest: Manifest, parity: Parity, device: str | torch.
     Raises:
         GraphError: the ONNX file is not the manifest's, or TensorRT does not take it; the message has all errors of
             its parser.
-        ParityError: the engine computes something else than PyTorch; it was deleted.
+        ParityError: the engine differs from PyTorch; it was deleted.
     """
     Exported(graph, manifest).verify()
     path = files.engine_path(graph, manifest, device)

@@ -1,4 +1,4 @@
-"""From a module of fgfast.models to an ONNX file that fits its contract, ONNX's checker and TensorRT's operators."""
+"""From a module of fgfast.models to an ONNX file that passes its contract, ONNX's checker and the TensorRT lint."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from fgfast.graphs import Contract, Port
 
 # The first opset in which attention is a single operator, as GELU (20) and LayerNormalization (17) are.
 OPSET = 23
-# Initializers from this size on are stored beside the graph. Weights are that large; indices and biases of windows are
-# not, so that the graphs of several canvases can share one file of weights.
+# Initializers of this size and above are stored beside the graph. Weights are that large; indices and biases of windows
+# are not, so the graphs of several canvases can share one file of weights.
 _OUTSIDE_BYTES = 1 << 16
 # Constants of up to this many elements are computed (the exporter stops at 8192, below the decoder's reordered
 # weights); of equal constants with up to _SAME elements (indices of windows) one is kept.
@@ -90,10 +90,10 @@ def trace(graph: nn.Module, contract: Contract, example: tuple[Tensor, ...], pat
 
 
 def inspect(path: Path, contract: Contract) -> None:
-    """Check a file against its contract, onnx.checker with shape inference, and what TensorRT takes.
+    """Check a file against its contract, onnx.checker with shape inference, and the TensorRT lint.
 
     Raises:
-        GraphError: the file breaks one of them; the message says where.
+        GraphError: the file fails one of them; the message says where.
     """
     try:
         onnx.checker.check_model(str(path), full_check=True)
@@ -165,7 +165,7 @@ def _dynamic(contract: Contract) -> tuple[dict[int, Any], ...] | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the progress and the warnings of the exporter, which tell the user nothing."""
+    """Suppress the progress and the warnings of the exporter, which do not concern the user."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
