@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -81,11 +81,7 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     type=click.Path(path_type=Path),
     help="Writes the graphs into this folder; by default into the one where fgfast convert finds them.",
 )
-def export(**options: Any) -> None:
-    _export(**options)
-
-
-def _export(
+def export(
     model: str,
     precision: str,
     batch: int,
@@ -96,6 +92,7 @@ def _export(
     split: bool = False,
     graphs: Sequence[str] = (),
 ) -> None:
+    """The help is above, because it lists the models; only scripts pass `graphs`, see `main`."""
     check_installed()
     from fgfast.export import make
 
@@ -126,7 +123,8 @@ def main(description: str | None = None, model: str | None = None, graphs: Seque
         absent = {"detic": ("model",), "grounding_dino": ("model", "split"), "sam": ("model", "split", "canvases")}
         chosen = click.Option(["--model"], default=model, show_default=True, help=f"Exports this model: {names}.")
         options = [option for option in export.params if option.name not in absent[family]]
-        callback = partial(_export, graphs=graphs)
+        assert export.callback is not None
+        callback = partial(export.callback, graphs=graphs)
         command = click.Command(None, params=[chosen, *options], callback=callback)
     if description:
         command.help = "\b\n" + description.strip().replace("\n\n", "\n\n\b\n")
