@@ -7,7 +7,6 @@ A folder holds sets: <set>/images, <set>/masks (PNG: 255 subject, 0 background, 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import statistics
@@ -17,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
+from fgfast.bench.masks import iou
 from fgfast.bench.stamp import stamp
 from fgfast.bench.text import columns
 from fgfast.models.grabcut import GrabCut
@@ -26,7 +27,7 @@ from fgfast.records import Bool, Float32, UInt8
 
 Segmenter = Callable[[UInt8, Float32], Bool]
 
-IGNORED = 128
+SUBJECT, IGNORED = 255, 128
 PLAIN_SIDE = 400  # px; the usual working size of plain GrabCut
 PLAIN_ROUNDS = 5  # the usual number of rounds of GrabCut
 
@@ -78,13 +79,6 @@ def _read(path: Path, mode: int) -> UInt8:
     return np.ascontiguousarray(pixels[..., ::-1] if pixels.ndim == 3 else pixels, np.uint8)
 
 
-def iou(mask: Bool, truth: UInt8) -> float:
-    """Intersection over union of a mask (H, W) bool and the truth (H, W) uint8, without the ignored pixels."""
-    subject, counts = truth == 255, truth != IGNORED
-    union = int(((mask | subject) & counts).sum())
-    return int((mask & subject & counts).sum()) / union if union else 1.0
-
-
 def box_alone(pixels: UInt8, box: Float32) -> Bool:
     """Return the box as a mask (H, W) bool."""
     mask = np.zeros(pixels.shape[:2], np.bool_)
@@ -134,7 +128,8 @@ def measure(root: Path, segmenters: dict[str, Segmenter] | None = None) -> dict[
                 began = time.thread_time()
                 mask |= segment(photo.pixels, box)
                 entry["seconds"].append(time.thread_time() - began)
-            entry["iou"][photo.name] = iou(mask, photo.truth)
+            counts = photo.truth != IGNORED
+            entry["iou"][photo.name] = iou(mask & counts, photo.truth == SUBJECT)
     for entry in (entry for group in figures.values() for entry in group.values()):
         seconds = entry.pop("seconds")
         entry["mean_iou"] = statistics.fmean(entry["iou"].values())
@@ -142,27 +137,28 @@ def measure(root: Path, segmenters: dict[str, Segmenter] | None = None) -> dict[
     return figures
 
 
-def main() -> None:
-    """Read the command line, measure and print."""
+@click.command()
+@click.argument("root", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--json", "file", metavar="FILE", type=click.Path(path_type=Path), help="Also write the figures to this file."
+)
+def main(root: Path, file: Path | None) -> None:
+    """Measure the masks of GrabCut against the ground truth in DIR, which holds sets, each with a boxes.csv."""
     import cv2
 
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("root", type=Path, metavar="DIR", help="The folder that holds sets, each with a boxes.csv.")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="Write the figures to this file as well.")
-    options = parser.parse_args()
-    cv2.setNumThreads(1)  # the CPU time of the calling thread is then all there is
-    figures = measure(options.root)
+    cv2.setNumThreads(1)  # so that the CPU time of the calling thread is the whole CPU time
+    figures = measure(root)
     if not figures:
-        raise SystemExit(f"no <set>/boxes.csv under {options.root}: name a folder that has some")
+        raise click.UsageError(f"there is no <set>/boxes.csv under {root}; name a folder that has some")
     rows = [
         (group, f"{len(e['iou'])}", name, f"{e['mean_iou']:.3f}", f"{e['median_s']:.3f}", f"{e['max_s']:.3f}")
         for group, entries in figures.items()
         for name, e in entries.items()
     ]
-    print(columns(("set", "images", "method", "mean IoU", "median s", "max s"), rows))
-    print("Seconds are CPU time per box.")
-    if options.json:
-        options.json.write_text(json.dumps({"bench": "quality", "sets": figures, **stamp()}, indent=1) + "\n")
+    click.echo(columns(("set", "images", "method", "mean IoU", "median s", "max s"), rows))
+    click.echo("Seconds are CPU time per box.")
+    if file:
+        file.write_text(json.dumps({"bench": "quality", "sets": figures, **stamp()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

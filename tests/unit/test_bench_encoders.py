@@ -6,8 +6,11 @@ from collections.abc import Iterator
 import encoders
 import numpy as np
 import pytest
-from encoders import Encoder, cut_out, decoded, installed, measure, table
+from encoders import Encoder, cut_out, decoded, installed, measure
 
+from fgfast.bench.result import rows_of, text_of
+from fgfast.bench.text import table
+from fgfast.io.png import deflater
 from fgfast.io.write import encode, encode_mask
 
 
@@ -17,20 +20,23 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_encoder_is_measured_on_everything_it_can_write() -> None:
-    result = json.loads(json.dumps(measure(rounds=1)))
+    result = json.loads(text_of(measure(rounds=1)))
     found, _ = installed()
     kinds = {"jpeg": ["jpeg"], "png": ["png rgb", "png rgba"], "mask": ["mask"]}
-    expected = {(size, k, e.name) for size in ("30x20", "40x30") for e in found for key in e.kinds for k in kinds[key]}
-    assert {(row["size"], row["kind"], row["encoder"]) for row in result["rows"]} == expected
+    written = {(kind, e.name) for e in found for key in e.kinds for kind in kinds[key]}
+    expected = {(f"{kind}, {size}", name) for kind, name in written for size in ("30x20", "40x30")}
+    rows = {(row.group, row.name): row.value for row in rows_of(result)}
+    assert {key for key in rows if ": " not in key[1]} == expected
     assert {"fgfast", "opencv", "pillow", "simplejpeg"} <= {e.name for e in found}
-    for row in result["rows"]:
-        assert row["ms"] > 0
-        assert row["bytes"] > 50
-        assert (row["error"] == 0) == (row["kind"] != "jpeg")
+    for group, name in expected:
+        assert rows[group, name] > 0
+        assert rows[group, f"{name}: two threads"] > 0
+        assert rows[group, f"{name}: size"] > 50
+        assert (rows[group, f"{name}: mean error"] == 0) == (not group.startswith("jpeg"))
     text = table(result)
     assert "png rgba, 40x30" in text
-    assert result["deflate"] in text
-    assert {row["size"] for row in measure(rounds=1, large=False)["rows"]} == {"30x20"}
+    assert f"fgfast deflates with {deflater()}" in text
+    assert {row.group.partition(", ")[2] for row in rows_of(measure(rounds=1, large=False))} == {"30x20"}
 
 
 def test_an_encoder_that_loses_pixels_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:

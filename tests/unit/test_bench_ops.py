@@ -7,12 +7,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import ops_table
 import pytest
 
 from fgfast.bench import op_cases, ops
 from fgfast.bench.op_cases import NUMPY, Case, Contender
-from fgfast.bench.result import Row, rows_of
+from fgfast.bench.result import rows_of
 from fgfast.bench.timing import in_turns, threads
 from fgfast.errors import UnknownNameError
 
@@ -121,14 +120,3 @@ def test_threads_are_given_back() -> None:
     with threads(3):
         assert (torch.get_num_threads(), cv2.getNumThreads()) == (3, 3)
     assert (torch.get_num_threads(), cv2.getNumThreads()) == before
-
-
-def test_the_table_of_the_docs() -> None:
-    rows = [
-        Row("native", 0.5, "ms", "lower", "nms, 9 boxes, 1 thread"),
-        Row("PyTorch", 4.0, "ms", "lower", "nms, 9 boxes, 1 thread"),
-        Row("native is faster than PyTorch", 8.5, "times", "higher", "nms, 9 boxes, 1 thread"),
-        Row("PyTorch", 4.0, "ms", "lower", "what has no native form"),
-    ]
-    table = ops_table.markdown({"rows": [row.plain() for row in rows]}).splitlines()
-    assert table[2:] == ["| nms, 9 boxes, 1 thread | 0.5 | PyTorch 4 (8.5 times) |"]
