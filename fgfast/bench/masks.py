@@ -115,8 +115,7 @@ def prompted(folder: Path | None) -> list[Prompted]:
     for pixels, box in samples()[0]:
         file = io.BytesIO()
         Pillow.fromarray(pixels).save(file, **_PHOTOGRAPH)
-        height, width, _ = pixels.shape
-        found.append(Prompted(file.getvalue(), np.array(box, np.float32) * np.array([width, height] * 2, np.float32)))
+        found.append(Prompted(file.getvalue(), box))
     return found
 
 
