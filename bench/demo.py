@@ -131,13 +131,7 @@ def _pair(data: Path, folder: Path, layout: str, name: str, key: str) -> tuple[P
 
 
 def sheet(pairs: list[tuple[Path, Path]], path: Path, columns: int) -> None:
-    """Write a PNG that shows images beside their cut-outs.
-
-    Args:
-        pairs: the files of each image and of its cut-out.
-        path: the file to write.
-        columns: pairs per row.
-    """
+    """Write a PNG of pairs, the files of an image and of its cut-out, `columns` of them per row."""
     cells = []
     for pair in pairs:
         both = [Image.open(file).convert("RGB") for file in pair]

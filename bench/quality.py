@@ -37,8 +37,8 @@ class Photo:
     """An image with its ground truth.
 
     Attributes:
-        group: the set, and the kind of its boxes where it has two.
-        name: the file of the image, below the set's folder.
+        group: the set, and the kind of its boxes if it has two.
+        name: the path of the image below the set's folder.
         pixels: (H, W, 3) uint8 RGB.
         truth: (H, W) uint8: 255 subject, 0 background, 128 ignored.
         boxes: (N, 4) float32 x0 y0 x1 y1 in pixels.
@@ -52,7 +52,7 @@ class Photo:
 
 
 def photos(root: Path) -> Iterator[Photo]:
-    """Yield the images of every set under `root`; boxes of two kinds (loose, tight) make two groups."""
+    """Yield the images of every set below `root`; two kinds of boxes (loose, tight) make two groups."""
     import cv2
 
     for table in sorted(root.glob("*/boxes.csv")):
@@ -70,7 +70,7 @@ def photos(root: Path) -> Iterator[Photo]:
 
 
 def _read(path: Path, mode: int) -> UInt8:
-    """Read an image file, as RGB where it has colours."""
+    """Read an image file, as RGB unless it is grey."""
     import cv2
 
     pixels = cv2.imread(str(path), mode)
@@ -109,19 +109,15 @@ def plain_grabcut(pixels: UInt8, box: Float32) -> Bool:
 SEGMENTERS: dict[str, Segmenter] = {"fgfast": GrabCut().segment, "plain": plain_grabcut, "box": box_alone}
 
 
-def measure(root: Path, segmenters: dict[str, Segmenter] | None = None) -> dict[str, dict[str, Any]]:
-    """Segment every image with every segmenter.
-
-    Args:
-        root: the folder that holds the sets.
-        segmenters: by name; by default `SEGMENTERS`.
+def measure(root: Path) -> dict[str, dict[str, Any]]:
+    """Segment every image of every set below `root` with every segmenter.
 
     Returns:
         group -> segmenter -> mean IoU, IoU of each image, median and longest CPU seconds per box.
     """
     figures: dict[str, dict[str, Any]] = {}
     for photo in photos(root):
-        for name, segment in (segmenters or SEGMENTERS).items():
+        for name, segment in SEGMENTERS.items():
             entry = figures.setdefault(photo.group, {}).setdefault(name, {"iou": {}, "seconds": []})
             mask = np.zeros(photo.truth.shape, np.bool_)
             for box in photo.boxes:

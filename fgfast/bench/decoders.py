@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from fgfast.bench.images import noise_image
+from fgfast.bench.images import largest_difference, noise_image
 from fgfast.bench.io import make_images
 from fgfast.bench.masks import MaskParity, compared_masks, decode_all, prompted, segmenter_of
 from fgfast.bench.result import Result, Row, envelope
@@ -182,12 +182,8 @@ def _compared(group: str, files: Sequence[bytes], ways: Mapping[str, Decode]) ->
     wanted = decode_all(decoder("cpu"), files)
     rows = []
     for name, way in ways.items():
-        worst = max(_difference(*pair) for pair in zip(way(files), wanted, strict=True))
+        worst = max(largest_difference(*pair) for pair in zip(way(files), wanted, strict=True))
         if worst and name.partition(",")[0] in _EXACT:
-            raise AssertionError(f"{name} differs from the CPU decoder by {worst} grey levels on {group}")
+            raise AssertionError(f"{name} differs from the CPU decoder by {worst:g} grey levels on {group}")
         rows.append(Row(f"{name}: largest difference", worst, "grey levels", "lower", group))
     return rows
-
-
-def _difference(ours: UInt8, theirs: UInt8) -> int:
-    return int(np.abs(ours.astype(np.int16) - theirs).max(initial=0))

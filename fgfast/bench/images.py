@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fgfast.errors import MissingExtraError
@@ -163,3 +164,8 @@ def noise_image(generator: np.random.Generator, height: int, width: int, spectru
     planes = (planes - planes.mean((1, 2), keepdims=True)) / planes.std((1, 2), keepdims=True)
     mixed = 0.8 * planes[:1] + 0.35 * planes
     return np.ascontiguousarray(np.clip(mixed * 50 + 120, 0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def largest_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Return the largest difference between the elements of two arrays of one shape; 0 for empty ones."""
+    return float(np.abs(np.subtract(a, b, dtype=np.float64)).max(initial=0))

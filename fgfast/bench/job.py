@@ -70,9 +70,9 @@ class Job:
         """The job in words, without the devices."""
         if not self.models:
             return "null models"
-        parts = [" + ".join(self.models)]
-        parts += [f"batch {self.batch}"] if self.batch else []
-        return ", ".join([*parts, *([] if self.precision == "auto" else [self.precision])])
+        batch = f"batch {self.batch}" if self.batch else ""
+        precision = "" if self.precision == "auto" else self.precision
+        return ", ".join(filter(None, [" + ".join(self.models), batch, precision]))
 
 
 def null(cpu_threads: int | None = None) -> Job:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.bench.images import noise_image
+from fgfast.bench.images import largest_difference, noise_image
 from fgfast.models.detic.config import SWIN_B
 from fgfast.ops import reference
 from fgfast.records import Bool, Float32, UInt8
@@ -149,7 +149,9 @@ def resize(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
             TORCH: torch and partial(torch.resize, pixels, target),
         }
         what = f"{_named(size)} to {_named(target)}"
-        yield Case("resize", what, threads, _installed(calls), _levels_apart, "grey levels", others=("OpenCV", TORCH))
+        yield Case(
+            "resize", what, threads, _installed(calls), largest_difference, "grey levels", others=("OpenCV", TORCH)
+        )
 
 
 def nms(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
@@ -182,7 +184,7 @@ def attention(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Cas
         }
         found = _installed(calls)
         if len(found) > 1:
-            yield Case("attention", what, threads, found, _floats_apart, "", _CLOSE)
+            yield Case("attention", what, threads, found, largest_difference, "", _CLOSE)
 
 
 OPS: Mapping[str, Callable[..., Iterator[Case]]] = {
@@ -256,11 +258,3 @@ def _bits_apart(a: Any, b: Any) -> float:
     """Return 0 if two arrays, or all arrays of two tuples, are equal to the bit (NaN equals itself), otherwise 1."""
     pairs = zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]
     return float(not all(x.dtype == y.dtype and np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in pairs))
-
-
-def _levels_apart(a: UInt8, b: UInt8) -> float:
-    return float(np.abs(a.astype(int) - b.astype(int)).max())
-
-
-def _floats_apart(a: Float32, b: Float32) -> float:
-    return float(np.abs(a - b).max())

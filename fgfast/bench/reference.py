@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,13 +61,6 @@ def answers(job: Job, images: Images, count: int, out: Path, device: str) -> tup
 
 
 def _answers(job: Job, files: Sequence[Path], out: Path, device: str) -> tuple[list[Answer], str]:
-    convert, named = _loop(job, out, device)
-    convert(files[0])
-    return [convert(file) for file in files], named
-
-
-def _loop(job: Job, out: Path, device: str) -> tuple[Callable[[Path], Answer], str]:
-    """Load the references; return the function that does the job for one image, and their names in words."""
     from PIL import Image
 
     from fgfast.bench import detic, models
@@ -92,7 +85,8 @@ def _loop(job: Job, out: Path, device: str) -> tuple[Callable[[Path], Answer], s
         Image.fromarray(bits).save(out / f"{file.stem}.png")
         return Answer(prompt.box, bits, time.perf_counter() - start)
 
-    return convert, f"{reference.named}; {models.named()}"
+    convert(files[0])
+    return [convert(file) for file in files], f"{reference.named}; {models.named()}"
 
 
 def compare(theirs: list[Answer], ran: Ran, exact: bool) -> list[Row]:

@@ -29,9 +29,8 @@ def table(result: Mapping[str, Any]) -> str:
         lines += [[]] if lines else []
         lines += [[group]] if group else []
         lines += [[f"  {row.name}", figure(row.value), row.unit, _range(row)] for row in own]
-    return "\n\n".join(
-        [*parts, _aligned(lines, ("left", "right", "left", "left")), "\n".join(result["notes"])]
-    ).rstrip()
+    parts += [_aligned(lines, ("left", "right", "left", "left")), "\n".join(result["notes"])]
+    return "\n\n".join(parts).rstrip()
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
