@@ -156,7 +156,7 @@ def usable(stack: ExitStack, device: str) -> tuple[dict[str, list[Decoder]], lis
 
 
 def contenders(ours: Mapping[str, Sequence[Decoder]]) -> dict[str, Decode]:
-    """Return what is timed, by name: Pillow and OpenCV on one thread, our decoders on one thread and on all cores."""
+    """Return what is timed, by name: Pillow and OpenCV on one thread, fgfast on one thread and on all cores."""
     found: dict[str, Decode] = {"pillow, 1 thread": _pillow, "opencv, 1 thread": _opencv}
     for name, own in ours.items():
         for count, each in zip(sorted({1, available_cores()}), own, strict=True):

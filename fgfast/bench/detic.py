@@ -45,14 +45,6 @@ MODEL_WEIGHTS = "random:0"
 # Boxes farther apart than this are different ones (README of the golden fixtures).
 _MATCH_PX = 2.0
 
-# The names of the rows.
-_NAMES = {
-    "original_fp32": "the original, fp32",
-    "plain_fp32": "as specified, eager, fp32",
-    "fgfast_fp32": "fgfast fp32",
-    "fgfast_bf16": "fgfast bf16",
-}
-
 _Detect = Callable[[UInt8], Detected]
 _Maps = Callable[[Tensor], Tensor]
 
@@ -61,13 +53,13 @@ class Reference(NamedTuple):
     """The implementation of Detic that fgfast's is compared with.
 
     Attributes:
-        key: "original_fp32" or "plain_fp32".
-        named: the reference in words.
+        row: the name of its rows.
+        named: the reference and its versions in words.
         detect: image (H, W, 3) uint8 RGB to detections.
         swin3: images (B, 3, H, W) float32, normalised, to the last map of the backbone.
     """
 
-    key: str
+    row: str
     named: str
     detect: _Detect
     swin3: _Maps
@@ -93,12 +85,12 @@ def measure(*, rounds: int, model_weights: str = MODEL_WEIGHTS, device: str = "c
     words = torch.from_numpy(generator.standard_normal((_CLASSES, EMBEDDING), dtype=np.float32))
     models = {name: build_detic(ModelSpec("detic", model_weights, name, device)) for name in _PRECISIONS}
     theirs = reference(words, model_weights, device)
-    forms: dict[str, _Detect] = {theirs.key: theirs.detect}
+    forms: dict[str, _Detect] = {theirs.row: theirs.detect}
     for name, model in models.items():
         fastest = fastest_form(f"detic {name}", partial(_session, model), device)
-        forms[f"fgfast_{name}"] = _detector(detic_in_torch(model, fastest), words)
+        forms[f"fgfast {name}"] = _detector(detic_in_torch(model, fastest), words)
     differences = compare_maps(theirs.swin3, models, stack([image])[0].to(device))
-    agreement = compare(theirs.detect(image), {name: forms[f"fgfast_{name}"](image) for name in models})
+    agreement = compare(theirs.detect(image), {name: forms[f"fgfast {name}"](image) for name in models})
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     processor: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(rounds):
@@ -139,14 +131,14 @@ def reference(words: Tensor, weights: str, device: str) -> Reference:
     if lacking is None:
         original = Original(SWIN_B, model.state_dict(), words, Selection(), device=device)
         maps: _Maps = lambda images: original.model.backbone.bottom_up(images)["swin3"]  # noqa: E731
-        return Reference("original_fp32", original_detic.named(), original, maps)
+        return Reference("the original, fp32", original_detic.named(), original, maps)
     graph = PlainGraph(model.to(memory_format=torch.contiguous_format).to(device))
     canvases = AnyCanvas(
         lambda canvas, count: TorchSession(graph, graphs.detic_detector(canvas, count), model.device), device=device
     )
     swin = graph.model.backbone.bottom_up
     named = f"as specified, eager; not the original: {lacking}"
-    return Reference("plain_fp32", named, _detector(canvases, words), lambda p: plain_swin(swin, p)[-1])
+    return Reference("as specified, eager, fp32", named, _detector(canvases, words), lambda p: plain_swin(swin, p)[-1])
 
 
 def _session(model: Detic, form: str) -> Session:
@@ -189,7 +181,7 @@ def compare(theirs: Detected, found: dict[str, Detected]) -> dict[str, Any]:
         if name == "fp32":
             extent = (theirs.boxes[:, 2:] - theirs.boxes[:, :2]).max(1, keepdims=True)[there]
             if not there.all() or len(ours.boxes) != len(theirs.boxes):
-                raise AssertionError(f"{len(ours.boxes)} detections, {there.sum()} of them the {len(there)} expected")
+                raise AssertionError(f"{len(ours.boxes)} detections, among them {there.sum()} of {len(there)} expected")
             DETIC_FP32["boxes_px"].check((boxes - DETIC_BOX_SHARE * extent).clip(0).flatten(), "detections")
             DETIC_FP32["scores"].check(scores, "detections")
         result[name] = {
@@ -204,12 +196,12 @@ def compare(theirs: Detected, found: dict[str, Detected]) -> dict[str, Any]:
 def _rows(seconds: dict[str, list[float]], processor: dict[str, list[float]], found: dict[str, Any]) -> list[Row]:
     """Return the rows of all forms, the reference first."""
     theirs, *others = seconds
-    rows = [Row.of(_NAMES[form], values, "s", "lower", "seconds per image") for form, values in seconds.items()]
+    rows = [Row.of(form, values, "s", "lower", "seconds per image") for form, values in seconds.items()]
     for form in others:
         ratios = [other / own for other, own in zip(seconds[theirs], seconds[form], strict=True)]
-        rows.append(Row.of(_NAMES[form], ratios, "times", "higher", "faster than the reference"))
+        rows.append(Row.of(form, ratios, "times", "higher", "faster than the reference"))
     # The CPU time of all threads can be compared where other processes share the cores.
-    rows += [Row.of(_NAMES[form], used, "s", "lower", "processor time per image") for form, used in processor.items()]
+    rows += [Row.of(form, used, "s", "lower", "processor time per image") for form, used in processor.items()]
     for name in ("fp32", "bf16"):
         rows.append(Row(f"fgfast {name}", found[name]["lost"], "", "lower", f"detections lost of {found['reference']}"))
         rows.append(Row(f"fgfast {name}", found[name]["largest_px"], "px", "lower", "boxes are off by at most"))
