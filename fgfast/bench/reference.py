@@ -106,7 +106,7 @@ def compare(theirs: list[Answer], ran: Ran, exact: bool) -> list[Row]:
         assert mine.box is not None and mine.rle is not None and mine.size is not None
         boxes.append(float(geometry.iou(mine.box[None], other.box[None])[0, 0]))
         if boxes[-1] >= _SAME_BOX:
-            bits = ops.rle_decode(mine.rle, mine.size[1], mine.size[0])
+            bits = ops.rle_decode(mine.rle, *mine.size)
             masks.append(iou(bits, other.bits, both_empty=0.0))
     same = sum(share >= _SAME_BOX for share in boxes) / len(boxes)
     worst = min(masks, default=1.0)
