@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements, Layout, locate
+from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements, locate
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
 
 __all__ = [
@@ -69,12 +69,12 @@ def names() -> tuple[str, ...]:
     return tuple(_CLASSES)
 
 
-def layout_named(name: str) -> type[Layout]:
+def layout_named(name: str) -> type[Dataset]:
     """Return the adapter of that name; raise UnknownNameError where there is none."""
     if name not in _CLASSES:
         raise UnknownNameError("data set", name, _CLASSES)
     module = importlib.import_module(f"fgfast.datasets.{name}")
-    return cast("type[Layout]", getattr(module, _CLASSES[name]))
+    return cast("type[Dataset]", getattr(module, _CLASSES[name]))
 
 
 def search_folders() -> tuple[Path, ...]:
@@ -127,7 +127,7 @@ def open_dataset(
     return _layout_at(path).open(path, labels)
 
 
-def _layout_at(path: Path) -> type[Layout]:
+def _layout_at(path: Path) -> type[Dataset]:
     """Return the layout that `path` itself has."""
     layouts = [layout_named(name) for name in _CLASSES if name != _ANY]
     return next((layout for layout in layouts if layout.recognises(path)), layout_named(_ANY))
