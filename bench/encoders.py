@@ -29,8 +29,8 @@ import numpy as np
 from fgfast.bench.images import noise_image
 from fgfast.bench.stamp import stamp
 from fgfast.bench.text import columns, many
-from fgfast.io.png import deflater
-from fgfast.io.write import encode, encode_mask
+from fgfast.io.png import deflater, encode_bilevel
+from fgfast.io.write import encode
 from fgfast.records import Bool, UInt8
 
 Encode = Callable[[Any], bytes]
@@ -254,7 +254,7 @@ def _ours() -> Iterator[Encoder]:
     def image(suffix: str, pixels: UInt8) -> bytes:
         return encode(pixels, suffix, _QUALITY)
 
-    kinds: dict[str, Encode] = {"jpeg": partial(image, ".jpg"), "png": partial(image, ".png"), "mask": encode_mask}
+    kinds: dict[str, Encode] = {"jpeg": partial(image, ".jpg"), "png": partial(image, ".png"), "mask": encode_bilevel}
     yield Encoder("fgfast", "", kinds)
 
 

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -44,15 +44,6 @@ def check_parquet() -> None:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
         raise MissingExtraError("pyarrow", "parquet", "masks in one Parquet file (--masks rle)") from None
-
-
-def write_instances(
-    path: Path, outcomes: Iterable[Outcome], labels: Mapping[str, str], classes: Sequence[str], source: str
-) -> None:
-    """Write all outcomes through `instances`."""
-    with instances(path, labels, classes, source) as add:
-        for outcome in outcomes:
-            add(outcome)
 
 
 @contextlib.contextmanager
@@ -172,13 +163,6 @@ def mask_in_twin(outcome: Outcome) -> Bool:
     top, left = max(0, -y), max(0, -x)
     framed[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
     return framed
-
-
-def write_parquet(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write all outcomes through `parquet`."""
-    with parquet(path) as add:
-        for outcome in outcomes:
-            add(outcome)
 
 
 @contextlib.contextmanager

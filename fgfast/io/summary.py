@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from fgfast.records import STATUSES, Outcome, Sample, Status
@@ -56,11 +56,10 @@ class Summary:
         classes: class name -> status -> number of outcomes.
     """
 
-    def __init__(self, outcomes: Iterable[Outcome], samples: Mapping[str, Sample], gallery: int = GALLERY) -> None:
-        """Read a stream once; `add` takes further outcomes.
+    def __init__(self, samples: Mapping[str, Sample], gallery: int = GALLERY) -> None:
+        """Start an empty summary; `add` takes the outcomes, in the data set's order.
 
         Args:
-            outcomes: in the data set's order.
             samples: key -> sample.
             gallery: number of images to show.
         """
@@ -75,8 +74,6 @@ class Summary:
         self._done: Spread[tuple[int, Outcome]] = Spread(gallery)
         self._flagged: dict[tuple[str, ...], Spread[tuple[int, Outcome]]] = {}
         self._gallery, self._samples, self._position = gallery, samples, 0
-        for outcome in outcomes:
-            self.add(outcome)
 
     def add(self, outcome: Outcome) -> None:
         """Add the stream's next outcome."""

@@ -312,7 +312,7 @@ def remember_run(output: Output, worked: int, seconds: float) -> dict[str, float
 
 def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, ImagePlacement]]:
     """Write COCO and Parquet, in one reading of the ledger; what the report shows, and where the images lie."""
-    seen, placed = Summary((), samples), {}
+    seen, placed = Summary(samples), {}
     labels = {sample.key: sample.label for sample in plan.dataset.samples}
     with contextlib.ExitStack() as files:
         add = [files.enter_context(coco.instances(output.instances, labels, plan.dataset.classes, plan.dataset.name))]

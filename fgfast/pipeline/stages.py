@@ -12,7 +12,8 @@ import numpy as np
 from fgfast import ops
 from fgfast.config import Background, CropName, MaskFormat
 from fgfast.io.decode import decode, read_bytes
-from fgfast.io.write import encode, encode_mask, write_temp
+from fgfast.io.png import encode_bilevel
+from fgfast.io.write import encode, write_temp
 from fgfast.methods import ModelSpec
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.ops.flags import flags
@@ -210,5 +211,5 @@ class Write:
         work.temp_files.append((write_temp(path, encode(work.cutout.pixels, suffix, self.quality)), path))
         if self.mask_format == "png":
             mask = self.masks / work.mask_name
-            work.temp_files.append((write_temp(mask, encode_mask(work.mask.bits)), mask))
+            work.temp_files.append((write_temp(mask, encode_bilevel(work.mask.bits)), mask))
         work.rle = ops.rle_encode(work.mask.bits)
