@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 from fgfast.config import differences
 from fgfast.errors import OutputFailedError, OutputRefusedError, SettingsDifferError, UsageError
 from fgfast.io.ledger import Ledger, OutputLock
-from fgfast.io.write import sweep_temp_files
+from fgfast.io.write import sweep_temp_files, sync_folders
 
 Mode = Literal["auto", "resume", "overwrite"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -132,6 +132,28 @@ class Output:
         shutil.rmtree(self.masks, ignore_errors=True)  # it holds no foreign files
         self.ledger.close()
         self.ledger_path.unlink()
+
+    def make_folders(self, images: Iterable[str], masks: Iterable[str]) -> None:
+        """Create all folders in advance, so that a file's name is durable once its own folder is synced.
+
+        Args:
+            images: keys of the images in the twin.
+            masks: paths of the masks in the masks folder.
+
+        Raises:
+            OutputRefusedError: a link leads out of the output.
+            OutputFailedError: the disk is full, read-only or failing.
+        """
+        folders = {(self.twin / key).parent for key in images} | {(self.masks / path).parent for path in masks}
+        out = self.out.resolve()
+        try:
+            for folder in sorted(folders):
+                folder.mkdir(parents=True, exist_ok=True)
+                if not folder.resolve().is_relative_to(out):
+                    raise OutputRefusedError(f"{folder} leads out of {out} by a link: choose another folder")
+            sync_folders(path for f in folders for path in (f, *f.parents) if self.out in (path, *path.parents))
+        except OSError as error:
+            raise OutputFailedError(f"cannot create the folders of {self.out}: {error.strerror or error}") from error
 
     def recorded(self) -> dict[str, Any] | None:
         """Return the fingerprint of the run in this folder, or None where there is no run to resume."""

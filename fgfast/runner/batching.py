@@ -6,11 +6,11 @@ Every method is called under the flow's lock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-from fgfast.runner.stages import BatchedStage, InFlightItem, Stage, Step, T
+from fgfast.runner.stages import BatchedStage, InFlightItem, T
 
 # Number of successful batches after which the limit of a stage that ran out of memory grows by one row. More rows may
 # fit once images are smaller or another process has ended, but every failed attempt costs a batch.
@@ -182,24 +182,3 @@ class Ring(Generic[T]):
             self._successes += 1
             if self._successes >= _GROW_AFTER:
                 self._successes, self.limit = 0, self.limit + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Segment(Generic[T]):
-    """The steps between two batched stages, and the ring of the stage that follows them."""
-
-    steps: tuple[Step[T], ...]
-    ring: Ring[T] | None
-
-
-def segments_of(stages: Sequence[Stage[T]], linger: float, memory: tuple[type[Exception], ...]) -> list[Segment[T]]:
-    """Split stages at the batched ones; see `Ring` for the other arguments. The last segment has no ring."""
-    segments: list[Segment[T]] = []
-    steps: list[Step[T]] = []
-    for stage in stages:
-        if isinstance(stage, BatchedStage):
-            segments.append(Segment(tuple(steps), Ring(stage, linger, memory)))
-            steps = []
-        else:
-            steps.append(stage)
-    return [*segments, Segment(tuple(steps), None)]

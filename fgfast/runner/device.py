@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Device(Generic[T]):
     """The two threads of a device.
 
-    They use the flow's lock and state (`changed`, `stop`, `dead`, `over`, `die`) and hand items back to the flow
+    They use the flow's lock and state (`changed`, `stop`, `dead`, `over`, `end`) and hand items back to the flow
     (`read_next`, `retry`, `leave`), which alone tracks where items are.
     """
 
@@ -146,7 +146,7 @@ class Device(Generic[T]):
         """
         flow, items = self._flow, batch.items
         if isinstance(error, flow.failures.broken):
-            flow.die(error)
+            flow.end(error, dead=True)
             return
         short = isinstance(error, flow.failures.memory)
         with flow.changed:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic
 
-from fgfast.runner.batching import Batch, Ring, Work, segments_of
+from fgfast.runner.batching import Batch, Ring, Work
 from fgfast.runner.device import Device
-from fgfast.runner.stages import Event, Failures, Finished, InFlightItem, Positions, Source, Stage, Step, T, Watch
+from fgfast.runner.queues import Source
+from fgfast.runner.stages import BatchedStage, Event, Failures, Finished, InFlightItem, Positions, Stage, Step, T, Watch
 
 # Seconds after which a batch that is not full is launched: several times what a device takes for a batch, so that
 # batches are full while items come, and still too short for a person to notice.
@@ -57,8 +58,15 @@ class Flow(Generic[T]):
     ) -> None:
         self._source, self._done, self.stop = source, done, stop
         self.failures, self.watch, self.worker = failures or Failures(), watch, worker
-        self._segments = segments_of(stages, linger, self.failures.memory)
-        self.rings = [segment.ring for segment in self._segments if segment.ring]
+        # Segments are the steps between batched stages; ring n comes after segment n.
+        self._segments: list[list[Step[T]]] = [[]]
+        self.rings: list[Ring[T]] = []
+        for stage in stages:
+            if isinstance(stage, BatchedStage):
+                self.rings.append(Ring(stage, linger, self.failures.memory))
+                self._segments.append([])
+            else:
+                self._segments[-1].append(stage)
         self._threads = threads
         self.limit = threads + sum(ring.slots * ring.stage.model.batch for ring in self.rings)
         self.changed = threading.Condition()
@@ -96,7 +104,7 @@ class Flow(Generic[T]):
             job()
         except BaseException as error:  # SystemExit and the like from an extension, or a bug of the runner
             wrapped = error if isinstance(error, Exception) else RuntimeError(f"{name} was ended by {error!r}")
-            self.die(wrapped)
+            self.end(wrapped, dead=True)
 
     # The pool.
 
@@ -130,8 +138,7 @@ class Flow(Generic[T]):
         for segment in range(len(self._segments) - 1, -1, -1):
             if self._ready[segment]:
                 return self._ready[segment].popleft(), None
-            ring = self._segments[segment - 1].ring if segment else None
-            if ring is not None and (found := self._row(segment - 1, ring)) is not None:
+            if segment and (found := self._row(segment - 1)) is not None:
                 return found
         if self.stop.is_set() or self._positions.count() >= self.limit:
             return None
@@ -142,23 +149,23 @@ class Flow(Generic[T]):
         self._positions.enter()
         return InFlightItem(Finished(taken)), None
 
-    def _row(self, segment: int, ring: Ring[T]) -> Work[T] | None:
-        """Choose an item that waits for the ring after a segment; after `stop` none that waits for the first ring."""
-        if segment == 0 and self.stop.is_set():
+    def _row(self, n: int) -> Work[T] | None:
+        """Choose an item that waits for ring `n`; after `stop` none that waits for the first ring."""
+        ring = self.rings[n]
+        if n == 0 and self.stop.is_set():
             for item, _ in ring.waiting:
                 self.leave(item)
             ring.waiting.clear()
         found = ring.take_waiting(time.monotonic())
         if found is not None and found[1] is not None:
-            self._positions.move(found[0], segment + 1)
+            self._positions.move(found[0], n + 1)
             self._seal()
         return found
 
     def _fill(self, item: InFlightItem[T], batch: Batch[T], row: int) -> None:
-        ring = self._ring_before(item)
-        stage = ring.stage
-        with self._timed(item, f"{stage.name}.fill", stage.name, len(ring.waiting)):
-            stage.model.fill(batch.slot, row, *stage.inputs(item.finished.item))
+        ring = self.rings[item.segment - 1]
+        with self._timed(item, f"{ring.stage.name}.fill", ring.stage.name, len(ring.waiting)):
+            ring.stage.model.fill(batch.slot, row, *ring.stage.inputs(item.finished.item))
         with self.changed:
             ring.filled(batch, row, failed=item.finished.error is not None)
             self.changed.notify_all()
@@ -171,10 +178,10 @@ class Flow(Generic[T]):
         if item.place is not None and done.error is None:
             self._read(item, *item.place)
         while done.error is None:
-            segment = self._segments[item.segment]
-            if not all(self._step(item, step) for step in segment.steps) or segment.ring is None:
+            succeeded = all(self._step(item, step) for step in self._segments[item.segment])
+            if not succeeded or item.segment == len(self.rings):
                 break
-            if self._queued(item, segment.ring):
+            if self._queued(item, self.rings[item.segment]):
                 return
         self._finish(item)
 
@@ -205,11 +212,10 @@ class Flow(Generic[T]):
         return item.finished.error is None
 
     def _read(self, item: InFlightItem[T], batch: Batch[T], row: int) -> None:
-        ring = self._ring_before(item)
-        stage = ring.stage
-        item.finished.spend(stage.name, item.took)
-        with self._timed(item, f"{stage.name}.after", stage.name, len(self._ready[item.segment])):
-            stage.store(item.finished.item, stage.model.read(batch.slot, row))
+        ring = self.rings[item.segment - 1]
+        item.finished.spend(ring.stage.name, item.took)
+        with self._timed(item, f"{ring.stage.name}.after", ring.stage.name, len(self._ready[item.segment])):
+            ring.stage.store(item.finished.item, ring.stage.model.read(batch.slot, row))
         item.place = None
         with self.changed:
             batch.unread -= 1
@@ -221,15 +227,14 @@ class Flow(Generic[T]):
         """Pass on an item that needs no more work."""
         error = item.finished.error
         if isinstance(error, self.failures.broken):
-            self.die(error)
+            self.end(error, dead=True)
             return
         try:
             if isinstance(error, self.failures.fatal):
-                self._fail(error)
-            else:
-                self._done(item.finished)
-        except Exception as fault:  # `done` itself failed: its result cannot be recorded
-            self._fail(fault)
+                raise error
+            self._done(item.finished)
+        except Exception as fault:
+            self.end(fault)
         with self.changed:
             self.leave(item)
 
@@ -246,12 +251,7 @@ class Flow(Generic[T]):
         if self.watch:
             self.watch(Event(event, self.worker, threading.current_thread().name, start, end, 1, waiting))
 
-    def _ring_before(self, item: InFlightItem[T]) -> Ring[T]:
-        ring = self._segments[item.segment - 1].ring
-        assert ring is not None
-        return ring
-
-    # For the devices, under the lock.
+    # For the devices.
 
     def read_next(self, item: InFlightItem[T]) -> None:
         """Queue an item that comes from a device: its result is to be read, or its error passed on."""
@@ -277,23 +277,15 @@ class Flow(Generic[T]):
 
     def _seal(self) -> None:
         """Seal the batches that no further item can reach."""
-        if not (self.stop.is_set() or self._source.ended()):
-            return
-        for n, ring in enumerate(self.rings):
-            if not self._positions.may_reach(n):
-                ring.seal(0.0, everything=True)
+        if self.stop.is_set() or self._source.ended():
+            for n, ring in enumerate(self.rings):
+                if not self._positions.may_reach(n):
+                    ring.seal(0.0, everything=True)
 
-    # Ends of the run.
-
-    def _fail(self, error: Exception) -> None:
-        """End the run after draining."""
+    def end(self, error: Exception, dead: bool = False) -> None:
+        """End the run with an error: after draining, or, if `dead`, immediately, without the items in flight."""
         with self.changed:
             self._error = self._error or error
+            self.dead = self.dead or dead
             self.stop.set()
             self.changed.notify_all()
-
-    def die(self, error: Exception) -> None:
-        """End the run immediately; the items in flight are lost."""
-        with self.changed:
-            self.dead = True
-            self._fail(error)

@@ -6,12 +6,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from fgfast.runner.messages import WorkerSpec
 
 T = TypeVar("T")
 R = TypeVar("R")
+Out = TypeVar("Out", covariant=True)
 
 # An item is quarantined when a worker crashes with it alone, and, where there are several workers, a second one does:
 # the first device may be to blame. Being killed from outside (by the out-of-memory killer, by a person) says less about
@@ -24,6 +25,16 @@ BATCH = 256
 _BATCH_SECONDS = 0.5
 # `Outbox.put` blocks while this many results wait: back-pressure from the disk.
 MOST_WAITING = 4 * BATCH
+
+
+class Source(Protocol[Out]):
+    """The source of a flow's items."""
+
+    def take(self) -> Out | None:
+        """Return the next item, or None if there is none at present. Must not block; called under the flow's lock."""
+
+    def ended(self) -> bool:
+        """Whether there will never be another item."""
 
 
 class Items(Generic[T]):

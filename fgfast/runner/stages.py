@@ -12,18 +12,7 @@ if TYPE_CHECKING:
     from fgfast.runner.batching import Batch
 
 T = TypeVar("T")
-Out = TypeVar("Out", covariant=True)
 Item = TypeVar("Item", contravariant=True)
-
-
-class Source(Protocol[Out]):
-    """The source of a flow's items."""
-
-    def take(self) -> Out | None:
-        """Return the next item, or None if there is none at present. Must not block; called under the flow's lock."""
-
-    def ended(self) -> bool:
-        """Whether there will never be another item."""
 
 
 class Step(Protocol[Item]):

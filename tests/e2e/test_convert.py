@@ -387,7 +387,7 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     trees = []
     for workers in (1, 4):
         out = tmp_path / f"out{workers}"
-        fgfast.convert("dogs", out, root=source, workers=workers)
+        fgfast.convert("dogs", out, root=source, cpu_threads=workers)
         trees.append({k: v for k, v in files_below(out).items() if not k.startswith("fgfast/") or "masks" in k})
     assert trees[0] == trees[1]
     assert len(trees[0]) > 8
