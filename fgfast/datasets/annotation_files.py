@@ -199,11 +199,6 @@ def write_bytes(target: Path, content: bytes, sync: bool = True) -> Path:
     return target
 
 
-def write_text(target: Path, text: str) -> Path:
-    """Write a whole file as UTF-8, with the line endings of `text`."""
-    return write_bytes(target, text.encode())
-
-
 def line_ending(path: Path) -> str:
     """Return the line ending of a text file: Windows' where it occurs."""
     return "\r\n" if b"\r\n" in read_bytes(path) else "\n"
@@ -216,7 +211,7 @@ def write_csv(source: Path, target: Path, rows: Iterable[Mapping[str, Any]]) -> 
     writer = csv.DictWriter(text, columns, lineterminator=line_ending(source))
     writer.writeheader()
     writer.writerows(rows)
-    return write_text(target, text.getvalue())
+    return write_bytes(target, text.getvalue().encode())
 
 
 def _open(source: Path) -> IO[bytes]:

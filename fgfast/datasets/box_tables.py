@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,8 +22,8 @@ from fgfast.datasets.annotation_files import (
     read_csv,
     read_lines,
     safe_key,
+    write_bytes,
     write_csv,
-    write_text,
 )
 from fgfast.datasets.layout import ImagePlacement, ImagePlacements
 from fgfast.errors import DatasetError
@@ -49,10 +49,6 @@ class TableRow:
     key: str
     fields: dict[str, Any]
     boxes: tuple[Box, ...]
-
-    def joined(self, other: TableRow) -> TableRow:
-        """Return this line with the boxes of another line about the same image added."""
-        return replace(self, boxes=self.boxes + other.boxes)
 
 
 def read_table(root: Path, table: str) -> list[TableRow]:
@@ -164,4 +160,4 @@ def rewrite_table(root: Path, table: str, target: Path, placements: ImagePlaceme
     if table.endswith(".csv"):
         return write_csv(root / table, target, rows)
     ending = line_ending(root / table)
-    return write_text(target, "".join(json.dumps(row, ensure_ascii=False) + ending for row in rows))
+    return write_bytes(target, "".join(json.dumps(row, ensure_ascii=False) + ending for row in rows).encode())

@@ -83,13 +83,9 @@ class Cub(Dataset):
     title = "CUB-200-2011"
     how_to_get = "`fgfast datasets --download cub` fetches it (1.2 GB) from CaltechDATA."
     expected = "images.txt and image_class_labels.txt"
+    markers = ("images.txt", "image_class_labels.txt")
     usual_folders = ("CUB_200_2011", "CUB-200-2011", "cub", "CUB")
     subject = ("bird",)
-
-    @classmethod
-    def recognises(cls, path: Path) -> bool:
-        """Whether images.txt and image_class_labels.txt exist."""
-        return (path / "images.txt").is_file() and (path / "image_class_labels.txt").is_file()
 
     @classmethod
     def count(cls, root: Path) -> int | None:

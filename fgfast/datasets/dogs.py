@@ -12,7 +12,7 @@ from fgfast.datasets.annotation_files import boxes_from, copy_file, safe_key, un
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.datasets.voc_files import read_voc, rewrite_voc
-from fgfast.records import Float32, Sample, no_boxes
+from fgfast.records import Sample, no_boxes
 
 # The archives unpack to the first folder; Kaggle's copy has the second.
 _IMAGES = ("Images", "images/Images")
@@ -81,15 +81,11 @@ class Dogs(Dataset):
         samples = []
         for path, image, split in listed:
             key = safe_key(path, image, below=images)
-            boxes = cls._boxes((root / annotations / image).with_suffix(""))
+            voc = (root / annotations / image).with_suffix("")
+            boxes = boxes_from(voc, read_voc(voc)) if voc.is_file() else no_boxes()
             samples.append(Sample(key, root / key, Path(image).parent.name, split, boxes))
         classes = tuple(sorted({sample.label for sample in samples}))
         return cls(root, classes, unique_samples(root, samples), images, annotations)
-
-    @staticmethod
-    def _boxes(path: Path) -> Float32:
-        """Read the boxes of all dogs of one image; an image without a VOC file has none."""
-        return boxes_from(path, read_voc(path)) if path.is_file() else no_boxes()
 
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists, and one VOC file per image that is present."""

@@ -34,13 +34,9 @@ class Flowers(Dataset):
     title = "Oxford Flowers-102"
     how_to_get = "`fgfast datasets --download flowers` fetches it (350 MB) from Oxford."
     expected = "setid.mat and imagelabels.mat"
+    markers = ("setid.mat", "imagelabels.mat")
     usual_folders = ("flowers-102", "flowers102", "flowers", "oxford-flowers-102")
     subject = ("flower",)
-
-    @classmethod
-    def recognises(cls, path: Path) -> bool:
-        """Whether both MATLAB files exist."""
-        return (path / "setid.mat").is_file() and (path / "imagelabels.mat").is_file()
 
     @classmethod
     def count(cls, root: Path) -> int | None:

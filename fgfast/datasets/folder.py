@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from fgfast.datasets.annotation_files import boxes_from, copy_file
@@ -108,7 +108,8 @@ class Folder(Dataset):
         rows: dict[str, TableRow] = {}
         for table in tables:
             for row in read_table(root, table):
-                rows[row.key] = row if row.key not in rows else rows[row.key].joined(row)
+                first = rows.get(row.key)
+                rows[row.key] = replace(first, boxes=first.boxes + row.boxes) if first else row
         listed = {key for key in rows if PurePosixPath(key).suffix.lower() in SUFFIXES}
         samples = []
         for key in sorted({*images, *listed}):

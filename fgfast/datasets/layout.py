@@ -55,6 +55,7 @@ class Dataset(ABC):
         title: its full name.
         how_to_get: sentences that tell a person how to obtain it.
         expected: the file or folder that identifies the layout, for the error message when it is absent.
+        markers: the files that a folder of this layout has, where these suffice to recognise it.
         usual_folders: folder names to search for; the first is the one that the usual loaders expect.
         subject: the subject of its images, in the words of a detector's vocabulary; empty where unknown.
         turn_exif: whether the EXIF orientation is applied to its images; False for annotated data sets.
@@ -69,6 +70,7 @@ class Dataset(ABC):
     title: ClassVar[str]
     how_to_get: ClassVar[str]
     expected: ClassVar[str]
+    markers: ClassVar[tuple[str, ...]] = ()
     usual_folders: ClassVar[tuple[str, ...]]
     subject: ClassVar[tuple[str, ...]]
     turn_exif: ClassVar[bool] = False
@@ -80,9 +82,9 @@ class Dataset(ABC):
         return self.usual_folders[0]
 
     @classmethod
-    @abstractmethod
     def recognises(cls, path: Path) -> bool:
         """Whether `path` itself has this layout, judged by a few file names only."""
+        return bool(cls.markers) and all((path / name).is_file() for name in cls.markers)
 
     @classmethod
     def count(cls, root: Path) -> int | None:

@@ -155,8 +155,6 @@ def mask_in_twin(outcome: Outcome) -> Bool:
     """Return a written image's mask in the frame of the twin's image, (h, w) bool."""
     assert outcome.size is not None and outcome.twin_size is not None and outcome.rle is not None
     bits = ops.rle_decode(outcome.rle, outcome.size.height, outcome.size.width)
-    if outcome.offset == (0, 0) and outcome.twin_size == outcome.size:
-        return bits
     (x, y), (height, width) = outcome.offset, outcome.twin_size
     framed = np.zeros((height, width), np.bool_)
     inside = bits[max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)]

@@ -77,9 +77,8 @@ class CpuDecoder:
     def __call__(self, files: Sequence[bytes], names: Sequence[str], turn_exif: bool) -> list[Image | SampleError]:
         """Decode files as `Decoder.__call__` describes."""
         turns = [turn_exif] * len(files)
-        if self._pool is None or len(files) < 2:
-            return list(map(_outcome, files, names, turns))
-        return list(self._pool.map(_outcome, files, names, turns))
+        each = map if self._pool is None or len(files) < 2 else self._pool.map
+        return list(each(_outcome, files, names, turns))
 
     def close(self) -> None:
         """Stop the threads."""

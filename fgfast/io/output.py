@@ -30,7 +30,7 @@ MODES: tuple[str, ...] = get_args(Mode)
 _BEFORE_THE_LEDGER = ("lock", "lock.owner", "ledger.sqlite", "ledger.sqlite-journal")
 
 
-class Output:
+class Output(contextlib.AbstractContextManager["Output"]):
     """An output folder, locked for one run; a context manager.
 
     Attributes:
@@ -186,9 +186,6 @@ class Output:
                 f"{self.out} holds a run made with other settings:\n  {lines}\n"
                 "Use the same settings to resume it, --overwrite to start from scratch, or another --out"
             )
-
-    def __enter__(self) -> Output:
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self._held.close()

@@ -81,9 +81,10 @@ class ConvertJob:
             stages += detect_stages(self.settings, self.detector, self.subject, spec.device)
         if segments:
             stages += segment_stages(self.settings, self.segmenter, spec.device)
+            cut = Cut(self.settings.fill, self.background, self.settings.crop, self.settings.pad)
             suffix = FORMAT_SUFFIXES.get(self.settings.format)
             write = Write(self.images, self.masks, self.settings.masks, suffix, self.settings.quality)
-            stages += [cut_stage(self.settings, self.background), write]
+            stages += [cut, write]
         facts: dict[str, Any] = {"process": os.getpid(), "device": spec.device}
         models = {s.name: s for s in stages if isinstance(s, BatchedStage) and s.name in ("detect", "encode")}
         for stage in models.values():
@@ -122,11 +123,18 @@ class ConvertJob:
 
 
 def detect_stages(settings: Settings, detector: Method, subject: tuple[str, ...], device: str) -> list[Stage[Work]]:
-    """Create the stages from the image to the prompt."""
+    """Create the stages from the image to the prompt.
+
+    Raises:
+        UsageError: a model is to detect, and neither the data set nor the settings name the subject.
+    """
     build = methods.resolve(detector.build)
     if not detector.is_model:
         return [Detect(build(methods.ModelSpec(detector.name), ""))]
-    model = build(settings.spec(detector.name, device), words_to_find(settings, subject))
+    words = settings.vocabulary or ",".join(subject)
+    if not words:
+        raise UsageError('name the subject: --vocabulary "bird,car", lvis, or a file with one name per line')
+    model = build(settings.spec(detector.name, device), words)
     return [detect_stage(model), ChoosePrompt(right_words(settings, subject))]
 
 
@@ -142,18 +150,6 @@ def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
     return frozenset(plain(word) for word in subject)
 
 
-def words_to_find(settings: Settings, subject: Sequence[str]) -> str:
-    """Return the words that a detector looks for.
-
-    Raises:
-        UsageError: neither the data set nor the settings name the subject.
-    """
-    words = settings.vocabulary or ",".join(subject)
-    if not words:
-        raise UsageError('name the subject: --vocabulary "bird,car", lvis, or a file with one name per line')
-    return words
-
-
 def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[Stage[Work]]:
     """Create the stages from the prompt to the mask."""
     build = methods.resolve(segmenter.build)
@@ -161,11 +157,6 @@ def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[S
         return [MaskSubject(build(methods.ModelSpec(segmenter.name)), segmenter.flagged)]
     model = build(settings.spec(segmenter.name, device))
     return [encode_stage(model), FinishMask(model.finish)]
-
-
-def cut_stage(settings: Settings, background: UInt8 | None) -> Cut:
-    """Create the stage from the mask to the cut-out."""
-    return Cut(settings.fill, background, settings.crop, settings.pad)
 
 
 def _inputs(stage: BatchedStage[Work], height: int, width: int) -> tuple[Any, ...]:

@@ -14,8 +14,9 @@ from fgfast.errors import UsageError
 from fgfast.io.decode import decode, read_bytes
 from fgfast.ops.geometry import clip_box
 from fgfast.pipeline.choices import choose_segmenter
-from fgfast.pipeline.job import cut_stage, detect_stages, segment_stages
+from fgfast.pipeline.job import detect_stages, segment_stages
 from fgfast.pipeline.plan import load_background
+from fgfast.pipeline.stages import Cut
 from fgfast.pipeline.work import Work
 from fgfast.records import Cutout, Image, Sample
 from fgfast.runner import run_item
@@ -66,7 +67,7 @@ def cut_out(
     stages = [
         *detect_stages(settings, detector, (), "cpu"),
         *segment_stages(settings, segmenter, settings.places[0]),
-        cut_stage(settings, load_background(settings.fill)),
+        Cut(settings.fill, load_background(settings.fill), settings.crop, settings.pad),
     ]
     work = Work(0, sample, "image", image=stored)
     run_item(stages, work)

@@ -62,11 +62,7 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class Detect:
-    """Image -> Detections -> Prompt.
-
-    Attributes:
-        detector: the detector.
-    """
+    """Image -> Detections -> Prompt."""
 
     detector: Detector
     name: str = "detect"

@@ -13,8 +13,8 @@ from fgfast.errors import DeviceMemoryError
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.placement import Cost, DevicePlacement, best, replicate, split
 from fgfast.pipeline.plan import Plan
-from fgfast.pipeline.work import FAILURES, Result, Work, quarantined
-from fgfast.runner import Handoff, Supervisor, Watch, WorkerSpec, run
+from fgfast.pipeline.work import FAILURES, Result, Work, quarantined, result_of
+from fgfast.runner import Supervisor, Watch, WorkerSpec, run
 
 Collect = Callable[[list[Result]], None]
 
@@ -60,16 +60,10 @@ def _in_process(
 ) -> Callable[[Iterable[Work], Collect], None]:
     device = job.settings.places[0]
     runtime = job.open(WorkerSpec(device, device, (0, job.phases)))
-
-    def result_of(finished: Any) -> Result:
-        result = runtime.result_of(finished)
-        assert not isinstance(result, Handoff)
-        return result
-
     return lambda items, collect: run(
         items,
         runtime.stages,
-        result_of,
+        result_of,  # not the runtime's own: with all phases in one process, nothing is handed off
         collect,
         threads=runtime.threads,
         stop=stop,

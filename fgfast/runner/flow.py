@@ -18,7 +18,7 @@ from typing import Generic
 from fgfast.runner.batching import Batch, Ring, Work
 from fgfast.runner.device import Device
 from fgfast.runner.queues import Source
-from fgfast.runner.stages import BatchedStage, Event, Failures, Finished, InFlightItem, Positions, Stage, Step, T, Watch
+from fgfast.runner.stages import BatchedStage, Event, Failures, Finished, InFlightItem, Stage, Step, T, Watch
 
 # Seconds after which a batch that is not full is launched: several times what a device takes for a batch, so that
 # batches are full while items come, and still too short for a person to notice.
@@ -71,7 +71,7 @@ class Flow(Generic[T]):
         self.limit = threads + sum(ring.slots * ring.stage.model.batch for ring in self.rings)
         self.changed = threading.Condition()
         self._ready: list[deque[InFlightItem[T]]] = [deque() for _ in self._segments]
-        self._positions = Positions(len(self._segments))
+        self._in_flight = [0] * len(self._segments)  # items per segment
         self._error: Exception | None = None
         self.dead = False
 
@@ -140,13 +140,13 @@ class Flow(Generic[T]):
                 return self._ready[segment].popleft(), None
             if segment and (found := self._row(segment - 1)) is not None:
                 return found
-        if self.stop.is_set() or self._positions.count() >= self.limit:
+        if self.stop.is_set() or sum(self._in_flight) >= self.limit:
             return None
         taken = self._source.take()
         if taken is None:
             self._seal()
             return None
-        self._positions.enter()
+        self._in_flight[0] += 1
         return InFlightItem(Finished(taken)), None
 
     def _row(self, n: int) -> Work[T] | None:
@@ -158,8 +158,7 @@ class Flow(Generic[T]):
             ring.waiting.clear()
         found = ring.take_waiting(time.monotonic())
         if found is not None and found[1] is not None:
-            self._positions.move(found[0], n + 1)
-            self._seal()
+            self._move(found[0], n + 1)
         return found
 
     def _fill(self, item: InFlightItem[T], batch: Batch[T], row: int) -> None:
@@ -200,8 +199,7 @@ class Flow(Generic[T]):
                 ring.waiting.append((item, bucket))
                 self.changed.notify_all()
             else:
-                self._positions.move(item, item.segment + 1)
-                self._seal()
+                self._move(item, item.segment + 1)
         return wanted
 
     def _step(self, item: InFlightItem[T], step: Step[T]) -> bool:
@@ -260,26 +258,32 @@ class Flow(Generic[T]):
 
     def retry(self, item: InFlightItem[T], ring: int, bucket: Hashable) -> None:
         """Queue an item for a ring once more, before all others."""
-        self._positions.move(item, ring)
+        self._move(item, ring)
         self.rings[ring].waiting.appendleft((item, bucket))
-        self._seal()
         self.changed.notify_all()
 
     def leave(self, item: InFlightItem[T]) -> None:
         """Drop an item, which is no longer in flight."""
-        self._positions.leave(item)
+        self._in_flight[item.segment] -= 1
         self._seal()
         self.changed.notify_all()
 
     def over(self) -> bool:
         """Whether nothing is in flight and nothing will be."""
-        return self.dead or (not self._positions.count() and (self.stop.is_set() or self._source.ended()))
+        return self.dead or (not any(self._in_flight) and (self.stop.is_set() or self._source.ended()))
+
+    def _move(self, item: InFlightItem[T], segment: int) -> None:
+        """Move an item to a later segment, or back to an earlier one."""
+        self._in_flight[item.segment] -= 1
+        item.segment = segment
+        self._in_flight[segment] += 1
+        self._seal()
 
     def _seal(self) -> None:
         """Seal the batches that no further item can reach."""
         if self.stop.is_set() or self._source.ended():
             for n, ring in enumerate(self.rings):
-                if not self._positions.may_reach(n):
+                if not any(self._in_flight[: n + 1]):
                     ring.seal(0.0, everything=True)
 
     def end(self, error: Exception, dead: bool = False) -> None:

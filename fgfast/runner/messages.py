@@ -209,8 +209,7 @@ class InFlightTable:
         self.path = path
         self._table = mmap.mmap(handle, 0)
         os.close(handle)
-        self._entries = len(self._table) // _ENTRY.size
-        self._free = list(range(self._entries - 1, -1, -1))
+        self._free = list(range(len(self._table) // _ENTRY.size - 1, -1, -1))
         self._place: dict[int, int] = {}
         self._lock = threading.Lock()
 

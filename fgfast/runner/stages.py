@@ -141,39 +141,6 @@ class InFlightItem(Generic[T]):
     took: float = 0.0
 
 
-class Positions:
-    """The number of items in each segment. Every change of an item's segment goes through it, under the flow's lock.
-
-    Args:
-        segments: number of segments; ring `n` comes after segment `n`.
-    """
-
-    def __init__(self, segments: int) -> None:
-        self._at = [0] * segments
-
-    def count(self) -> int:
-        """Count the items in flight."""
-        return sum(self._at)
-
-    def enter(self) -> None:
-        """Count a new item in the first segment."""
-        self._at[0] += 1
-
-    def move(self, item: InFlightItem[Any], segment: int) -> None:
-        """Move an item to a later segment, or back to an earlier one."""
-        self._at[item.segment] -= 1
-        item.segment = segment
-        self._at[segment] += 1
-
-    def leave(self, item: InFlightItem[Any]) -> None:
-        """Stop counting an item."""
-        self._at[item.segment] -= 1
-
-    def may_reach(self, ring: int) -> bool:
-        """Whether any item in flight may still reach a ring."""
-        return any(self._at[: ring + 1])
-
-
 @dataclass(frozen=True, slots=True)
 class Event:
     """One piece of work of one stage, for measurements.

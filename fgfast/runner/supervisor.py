@@ -33,7 +33,7 @@ DEADLINE = 300.0
 _TICK, _LOOK = 0.1, 1.0
 
 
-class Supervisor(Generic[T, R]):
+class Supervisor(contextlib.AbstractContextManager["Supervisor[T, R]"], Generic[T, R]):
     """Worker processes for a job; a context manager, which ends them.
 
     Args:
@@ -66,9 +66,6 @@ class Supervisor(Generic[T, R]):
         self._stopping = False
         self.crashes = 0
 
-    def __enter__(self) -> Supervisor[T, R]:
-        return self
-
     def __exit__(self, *exc: object) -> None:
         for handle in self.handles:
             handle.close()
@@ -81,7 +78,7 @@ class Supervisor(Generic[T, R]):
             WorkerLostError: a worker crashed while it opened the job.
         """
         for handle in self.handles:
-            self._start(handle)
+            handle.start(self._job, self._watch is not None, self._inbox)
         while any(handle.state == "opening" for handle in self.handles) and not stop.is_set():
             try:
                 handle, turn, message = self._inbox.get(timeout=_TICK)
@@ -262,7 +259,7 @@ class Supervisor(Generic[T, R]):
         if crash.last:
             self._lost(handle)
         else:
-            self._start(handle)
+            handle.start(self._job, self._watch is not None, self._inbox)
         for task in crash.in_flight:
             task.crashed(handle.spec.name, crash.single, crash.killed)
             if task.hopeless(c.spec for c in self._living()):
@@ -288,7 +285,4 @@ class Supervisor(Generic[T, R]):
             other.kill()
             other.wait()
             other.spec, other.single = WorkerSpec(other.spec.name, other.spec.device, (0, self._job.phases)), False
-            self._start(other)
-
-    def _start(self, handle: WorkerHandle[T]) -> None:
-        handle.start(self._job, self._watch is not None, self._inbox)
+            other.start(self._job, self._watch is not None, self._inbox)

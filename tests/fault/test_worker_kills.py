@@ -93,7 +93,7 @@ def test_killing_workers_again_and_again_loses_nothing(devices: str, wanted: int
             killer.start()
 
     try:
-        report = run(plan, progress=progress, workers=2)
+        report = run(plan, progress=progress, cpu_threads=2)
     finally:
         over.set()
         killer.join()
