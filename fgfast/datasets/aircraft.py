@@ -83,7 +83,7 @@ class Aircraft(Dataset):
 
     @staticmethod
     def _entries(data: Path, kind: str) -> list[tuple[str, tuple[Path, int, str, str]]]:
-        """Return (split, entry) of all lists. trainval repeats train and val, and stands in where they are absent."""
+        """Return (split, entry) of all lists. trainval repeats train and val, and replaces them where absent."""
         train, val, both, test = (_labelled(data, kind, s) for s in ("train", "val", "trainval", "test"))
         if not (train or val or both or test):
             raise DatasetError(data / f"images_{kind}_train.txt", f"all lists of {kind} labels are empty or missing")

@@ -116,7 +116,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _images(images: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
-    """Yield COCO images, numbered from `first`; formatting by hand takes a third of the time of `json.dumps`."""
+    """Yield COCO images, numbered from `first`; formatting them here takes a third of the time of `json.dumps`."""
     for number, (outcome, _) in enumerate(images, first):
         assert outcome.twin is not None and outcome.twin_size is not None
         height, width = outcome.twin_size

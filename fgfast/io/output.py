@@ -57,11 +57,11 @@ class Output(contextlib.AbstractContextManager["Output"]):
         """Refuse a folder that must not be written to, before anything is changed.
 
         Raises:
-            OutputRefusedError: the output lies inside the data set, contains it, is a file, or holds foreign files.
+            OutputRefusedError: the output is inside the data set, contains it, is a file, or holds foreign files.
         """
         out, source = self.out.resolve(), source.resolve()
         if out == source or source in out.parents:
-            raise OutputRefusedError(f"the output {out} lies inside the data set {source}: choose a folder outside it")
+            raise OutputRefusedError(f"the output {out} is inside the data set {source}: choose a folder outside it")
         if out in source.parents:
             raise OutputRefusedError(f"the output {out} contains the data set {source}: choose another folder")
         if self.twin.name.lower() == self.ours.name:

@@ -39,12 +39,12 @@ def choose_prompt(
     annotated = _usable(sample.boxes, size)
     if not boxes and annotated:
         box = max(annotated.values(), key=_area)
-        prompt = Prompt(np.array(box, np.float32), "nothing was detected; the annotated box stands in")
+        prompt = Prompt(np.array(box, np.float32), "nothing was detected; the annotated box is used instead")
         return prompt, "not detected", ()
     if not boxes:
         count = len(detections.boxes)
         found = f"none of {count} boxes is inside the image" if count else "no box was found"
-        prompt = Prompt(center_box(size, sample.banner_rows), f"{found}; the centre of the image stands in")
+        prompt = Prompt(center_box(size, sample.banner_rows), f"{found}; the centre of the image is used instead")
         return prompt, "no box", ()
 
     def rank(n: int) -> tuple[bool, bool, float, float, int]:

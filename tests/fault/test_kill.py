@@ -107,7 +107,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path: Path) -
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run_cleanly(number: signal.Signals, code: int, tmp_path: Path) -> None:
     source = many_birds(tmp_path)
-    process = start(source, tmp_path / "out", "--workers", "1")
+    process = start(source, tmp_path / "out", "--cpu-threads", "1")
     twin = tmp_path / "out" / "CUB_200_2011" / "images"
     deadline = time.monotonic() + 60
     while not list(twin.rglob("*.jpg")):
@@ -144,7 +144,7 @@ def test_a_second_run_in_the_same_folder_is_kept_out(tmp_path: Path) -> None:
 
 def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     source = many_birds(tmp_path)
-    process = start(source, tmp_path / "out", "--workers", "1")
+    process = start(source, tmp_path / "out", "--cpu-threads", "1")
     assert process.stderr is not None
     ledger = tmp_path / "out" / "fgfast" / "ledger.sqlite"
     deadline = time.monotonic() + 60
