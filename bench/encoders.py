@@ -22,8 +22,8 @@ from fgfast.bench.images import noise_image
 from fgfast.bench.result import Result, Row, envelope, text_of
 from fgfast.bench.text import table
 from fgfast.bench.timing import in_turns, threads
-from fgfast.io.png import deflater
-from fgfast.io.write import encode, encode_mask
+from fgfast.io.png import deflater, encode_bilevel
+from fgfast.io.write import encode
 from fgfast.records import Bool, UInt8
 
 Encode = Callable[[Any], bytes]
@@ -143,7 +143,7 @@ ENCODERS: dict[str, dict[str, Encode]] = {
         "Pillow": _PNG,
     },
     "mask": {
-        "fgfast": encode_mask,
+        "fgfast": encode_bilevel,
         "OpenCV": partial(_opencv, ".png", (cv2.IMWRITE_PNG_BILEVEL, 1)),
         "Pillow": _PNG,
     },

@@ -4,8 +4,8 @@ Everything that names a method reads this table: the checks of Settings, `--help
 "auto", the job, doctor and the docs. A new method is one entry (CONTRIBUTING.md). Builders are dotted names, imported
 when a method is used:
 
-    detector's build(spec, words)   -> a model on slots that gives Detections; or, where it needs no backend, an object
-                                       with `detect(sample, image)`
+    detector's build(spec, words)   -> a model on slots that gives Detections; or, where it needs no backend, a function
+                                       (sample, image) -> Detections
     segmenter's build(spec)         -> a model on slots with `finish(read, height, width)`; or, where it needs no
                                        backend, a function (pixels, box, banner_rows) -> Mask
     graphs(spec)                    -> the exported graphs that a run of the model loads

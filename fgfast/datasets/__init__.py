@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements, Layout, locate
+from fgfast.datasets.layout import Dataset, locate
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
 
 __all__ = [
     "Dataset",
     "Finding",
-    "ImagePlacement",
-    "ImagePlacements",
     "find",
     "layout_named",
     "names",
@@ -41,7 +39,7 @@ _CLASSES = {
     "flowers": "Flowers",
     "folder": "Folder",
 }
-# The layout that recognises any folder; every other layout is tried before it.
+# The layout that recognises any folder.
 _ANY = "folder"
 
 
@@ -69,12 +67,12 @@ def names() -> tuple[str, ...]:
     return tuple(_CLASSES)
 
 
-def layout_named(name: str) -> type[Layout]:
+def layout_named(name: str) -> type[Dataset]:
     """Return the adapter of that name; raise UnknownNameError where there is none."""
     if name not in _CLASSES:
         raise UnknownNameError("data set", name, _CLASSES)
     module = importlib.import_module(f"fgfast.datasets.{name}")
-    return cast("type[Layout]", getattr(module, _CLASSES[name]))
+    return cast("type[Dataset]", getattr(module, _CLASSES[name]))
 
 
 def search_folders() -> tuple[Path, ...]:
@@ -124,13 +122,9 @@ def open_dataset(
         raise UnknownNameError("data set", name, _CLASSES)
     if root is not None:
         raise UsageError(f"{name!r} is already a folder; omit --root {root}, or give a name to --dataset.")
-    return _layout_at(path).open(path, labels)
-
-
-def _layout_at(path: Path) -> type[Layout]:
-    """Return the layout that `path` itself has."""
-    layouts = [layout_named(name) for name in _CLASSES if name != _ANY]
-    return next((layout for layout in layouts if layout.recognises(path)), layout_named(_ANY))
+    # The layout of any folder comes last in the table, and recognises every folder.
+    layouts = (layout_named(known) for known in _CLASSES)
+    return next(layout for layout in layouts if layout.recognises(path)).open(path, labels)
 
 
 def survey(search: Sequence[Path] | None = None) -> list[Finding]:

@@ -1,40 +1,33 @@
-"""FGVC-Aircraft: id lists for three kinds of labels, boxes, and a credit banner at the bottom of every image."""
+"""FGVC-Aircraft: id lists for three kinds of labels, boxes, and a credit banner at the bottom of every image.
+
+https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from fgfast.datasets.annotation_files import (
-    Box,
+    box_from_pixels,
     boxes_from,
     copy_file,
     fields_of,
-    make_folders,
-    numbers_of,
+    keep_lines,
     pixels_from_box,
     read_lines,
     rewrite_lines,
     safe_key,
-    unchanged,
     unique_samples,
 )
-from fgfast.datasets.layout import ImagePlacement, ImagePlacements, root_of
-from fgfast.errors import DatasetError, UnknownNameError
-from fgfast.records import Sample, no_boxes
+from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
+from fgfast.errors import DatasetError
+from fgfast.records import Float32, Sample, no_boxes
 
 # Kind of labels -> file of class names; loaders number the classes by its lines.
 KINDS = {"variant": "variants.txt", "family": "families.txt", "manufacturer": "manufacturers.txt"}
 # Height of the credit banner in pixels; the data set's README.md, "the bottom 20 rows".
 BANNER_ROWS = 20
-
-
-def _corners(path: Path, number: int, fields: list[str]) -> Box:
-    """Convert the file's xmin ymin xmax ymax, 1-based inclusive, to x0 y0 x1 y1."""
-    xmin, ymin, xmax, ymax = numbers_of(path, number, fields)
-    return xmin - 1, ymin - 1, xmax, ymax
+_BOX_FIELDS = ("id", "xmin", "ymin", "xmax", "ymax")
 
 
 def _labelled(data: Path, kind: str, split: str) -> list[tuple[Path, int, str, str]]:
@@ -49,27 +42,20 @@ def _labelled(data: Path, kind: str, split: str) -> list[tuple[Path, int, str, s
     return entries
 
 
-@dataclass(frozen=True, eq=False)
-class Aircraft:
-    """FGVC-Aircraft; fgfast.datasets.layout.Layout describes the fields.
+class Aircraft(Dataset):
+    """FGVC-Aircraft.
 
     Loaders find an image as `<id>.jpg`, because the lists hold ids without a suffix: a twin in another format needs a
     loader that knows its suffix.
     """
 
-    root: Path
-    classes: tuple[str, ...]
-    samples: tuple[Sample, ...]
-
-    name: ClassVar[str] = "aircraft"
-    folder: ClassVar[str] = "fgvc-aircraft-2013b"
-    title: ClassVar[str] = "FGVC-Aircraft"
-    homepage: ClassVar[str] = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/"
-    how_to_get: ClassVar[str] = "`fgfast datasets --download aircraft` fetches it (2.8 GB) from Oxford."
-    expected: ClassVar[str] = "data/images_variant_*.txt"
-    usual_folders: ClassVar[tuple[str, ...]] = ("fgvc-aircraft-2013b", "fgvc_aircraft", "aircraft")
-    subject: ClassVar[tuple[str, ...]] = ("airplane",)
-    turn_exif: ClassVar[bool] = False
+    name = "aircraft"
+    title = "FGVC-Aircraft"
+    how_to_get = "`fgfast datasets --download aircraft` fetches it (2.8 GB) from Oxford."
+    expected = "data/images_variant_*.txt"
+    usual_folders = ("fgvc-aircraft-2013b", "fgvc_aircraft", "aircraft")
+    subject = ("airplane",)
+    label_lists = tuple(KINDS)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -83,13 +69,8 @@ class Aircraft:
         return len({ident for entries in lists for _, _, ident, _ in entries})
 
     @classmethod
-    def open(cls, root: Path, labels: str | None = None) -> Aircraft:
-        """Read the lists of one kind of labels: variant (default), family or manufacturer."""
-        kind = "variant" if labels is None else labels
-        if kind not in KINDS:
-            raise UnknownNameError("FGVC-Aircraft label", kind, KINDS)
-        root = root_of(cls, root)
-        data = root / "data"
+    def _read(cls, root: Path, labels: str | None) -> Aircraft:
+        data, kind = root / "data", labels or "variant"
         classes = tuple(text for _, text in read_lines(data / KINDS[kind]))
         boxes = cls._boxes(data / "images_box.txt")
         samples = []
@@ -97,13 +78,12 @@ class Aircraft:
             if label not in classes:
                 raise DatasetError(path, f"{kind} {label!r} is not in {KINDS[kind]}", number)
             key = safe_key(path, f"{ident}.jpg", number, "data/images")
-            found = boxes_from(data / "images_box.txt", [boxes[ident]]) if ident in boxes else no_boxes()
-            samples.append(Sample(key, root / key, label, split, found, BANNER_ROWS))
+            samples.append(Sample(key, root / key, label, split, boxes.get(ident, no_boxes()), BANNER_ROWS))
         return cls(root, classes, unique_samples(data / f"images_{kind}_*.txt", samples))
 
     @staticmethod
     def _entries(data: Path, kind: str) -> list[tuple[str, tuple[Path, int, str, str]]]:
-        """Return (split, entry) of all lists. trainval repeats train and val, and stands in where they are absent."""
+        """Return (split, entry) of all lists. trainval repeats train and val, and replaces them where absent."""
         train, val, both, test = (_labelled(data, kind, s) for s in ("train", "val", "trainval", "test"))
         if not (train or val or both or test):
             raise DatasetError(data / f"images_{kind}_train.txt", f"all lists of {kind} labels are empty or missing")
@@ -113,25 +93,18 @@ class Aircraft:
         return [(split, entry) for split, entries in lists for entry in entries]
 
     @staticmethod
-    def _boxes(path: Path) -> dict[str, Box]:
-        """Map each id to its box, x0 y0 x1 y1."""
+    def _boxes(path: Path) -> dict[str, Float32]:
+        """Map each id to its box, (1, 4) float32."""
         boxes = {}
         for number, text in read_lines(path) if path.is_file() else ():
-            ident, *fields = fields_of(path, number, text, ("id", "xmin", "ymin", "xmax", "ymax"))
-            boxes[ident] = _corners(path, number, fields)
+            ident, *fields = fields_of(path, number, text, _BOX_FIELDS)
+            boxes[ident] = boxes_from(path, [box_from_pixels(path, number, fields)], number)
         return boxes
 
-    def write_annotations(
-        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
-    ) -> list[Path]:
+    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write all text files of data/, for all kinds of labels; class lists are copied whole."""
-        make_folders(out, self.samples, selected)
-        same = unchanged(self.samples, placements)
+        same = self._unchanged(placements)
         placed = {Path(key).stem: placement for key, placement in placements.items()}
-
-        def edit(text: str, number: int) -> str | None:
-            return text if text.split(None, 1)[0] in placed else None
-
         written = []
         for source in sorted([*(self.root / "data").glob("*.txt"), *self.root.glob("README*")]):
             target = out / source.relative_to(self.root)
@@ -140,13 +113,13 @@ class Aircraft:
             elif source.name == "images_box.txt":
                 written.append(rewrite_lines(source, target, lambda text, n: self._box_line(text, n, placed)))
             else:
-                written.append(rewrite_lines(source, target, edit))
+                written.append(rewrite_lines(source, target, keep_lines(placed)))
         return written
 
     def _box_line(self, text: str, number: int, placed: dict[str, ImagePlacement]) -> str | None:
         path = self.root / "data/images_box.txt"
-        ident, *fields = fields_of(path, number, text, ("id", "xmin", "ymin", "xmax", "ymax"))
+        ident, *fields = fields_of(path, number, text, _BOX_FIELDS)
         placement = placed.get(ident)
         if placement is None or not placement.moved:
             return None if placement is None else text
-        return " ".join((ident, *map(str, pixels_from_box(_corners(path, number, fields), placement))))
+        return " ".join((ident, *map(str, pixels_from_box(box_from_pixels(path, number, fields), placement))))

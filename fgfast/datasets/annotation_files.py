@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
-from fgfast.datasets.layout import ImagePlacement, ImagePlacements
+from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, OutputFailedError
 from fgfast.records import Float32, Sample, no_boxes
 
@@ -33,14 +35,30 @@ def read_bytes(path: Path) -> bytes:
         raise DatasetError(path, f"cannot be read: {error.strerror}") from error
 
 
-def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Return (line number from 1, text) of each line that is not blank, without BOM and Windows line endings."""
+def _read_text(path: Path) -> str:
     try:
-        text = read_bytes(path).decode("utf-8-sig")
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DatasetError(path, f"not UTF-8 text: {error.reason} at byte {error.start}") from None
-    stripped = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Return (line number from 1, text) of each line that is not blank, without BOM and Windows line endings."""
+    stripped = ((number, line.strip()) for number, line in enumerate(_read_text(path).split("\n"), 1))
     return [(number, line) for number, line in stripped if line]
+
+
+def read_csv(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, column -> value) per row of a CSV file that has at least the columns `needed`."""
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
+    columns = list(reader.fieldnames or ())
+    for name in needed:
+        if name not in columns:
+            raise DatasetError(path, f"expected a column {name!r}; found: {', '.join(columns) or 'none'}", 1)
+    for row in reader:
+        if None in row or None in row.values():
+            raise DatasetError(path, f"expected {len(columns)} columns", reader.line_num)
+        yield reader.line_num, row
 
 
 def fields_of(path: Path, number: int, text: str, names: Sequence[str]) -> list[str]:
@@ -104,6 +122,12 @@ def unique_samples(path: Path, samples: Iterable[Sample]) -> tuple[Sample, ...]:
     return tuple(seen.values())
 
 
+def box_from_pixels(path: Path, number: int | None, texts: Iterable[object]) -> Box:
+    """Convert xmin ymin xmax ymax, 1-based pixels with both ends inclusive, to x0 y0 x1 y1."""
+    xmin, ymin, xmax, ymax = numbers_of(path, number, texts)
+    return xmin - 1, ymin - 1, xmax, ymax
+
+
 def boxes_from(path: Path, boxes: Iterable[Box], number: int | None = None) -> Float32:
     """Return boxes as (N, 4) float32 x0 y0 x1 y1 in pixels of the stored image.
 
@@ -127,7 +151,7 @@ def move_box(box: Box, placement: ImagePlacement) -> Box:
 
 
 def pixels_from_box(box: Box, placement: ImagePlacement) -> tuple[int, int, int, int]:
-    """Return a box, moved into the twin's image, as 1-based inclusive pixels xmin ymin xmax ymax.
+    """Return a box, moved into the twin's image, in the form that `box_from_pixels` takes.
 
     Such a box cannot be empty: a box outside the image becomes its nearest pixel.
     """
@@ -140,21 +164,6 @@ def pixels_from_box(box: Box, placement: ImagePlacement) -> tuple[int, int, int,
 def number_text(value: float) -> str:
     """Format a coordinate, rounded to a ten-thousandth of a pixel: 60.0, 12.25."""
     return str(round(float(value), 4))
-
-
-def unchanged(samples: Iterable[Sample], placements: ImagePlacements) -> bool:
-    """Whether every sample is unchanged in the twin, so that annotation files can be copied."""
-    return all((p := placements.get(s.key)) is not None and p.same_as(s.key) for s in samples)
-
-
-def make_folders(out: Path, samples: Iterable[Sample], selected: Collection[str] | None) -> None:
-    """Create the folders of the selected images, including those that failed."""
-    wanted = None if selected is None else set(selected)
-    for folder in sorted({s.key.rpartition("/")[0] for s in samples if wanted is None or s.key in wanted}):
-        try:
-            (out / folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputFailedError(f"cannot create the folder {out / folder}: {error.strerror}") from error
 
 
 @contextmanager
@@ -190,18 +199,31 @@ def write_bytes(target: Path, content: bytes, sync: bool = True) -> Path:
     return target
 
 
-def write_text(target: Path, text: str) -> Path:
-    """Write a whole file as UTF-8, with the line endings of `text`."""
-    return write_bytes(target, text.encode())
+def line_ending(path: Path) -> str:
+    """Return the line ending of a text file: Windows' where it occurs."""
+    return "\r\n" if b"\r\n" in read_bytes(path) else "\n"
+
+
+def write_csv(source: Path, target: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write rows with the columns and the line endings of the file `source`."""
+    columns = next(csv.reader(io.StringIO(_read_text(source), newline="")))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator=line_ending(source))
+    writer.writeheader()
+    writer.writerows(rows)
+    return write_bytes(target, text.getvalue().encode())
+
+
+def _open(source: Path) -> IO[bytes]:
+    try:
+        return source.open("rb")
+    except OSError as error:
+        raise DatasetError(source, f"cannot be read: {error.strerror}") from error
 
 
 def copy_file(source: Path, target: Path, sync: bool = True) -> Path:
     """Copy a file byte for byte."""
-    try:
-        original = source.open("rb")
-    except OSError as error:
-        raise DatasetError(source, f"cannot be read: {error.strerror}") from error
-    with original, replacing(target, sync) as file:
+    with _open(source) as original, replacing(target, sync) as file:
         shutil.copyfileobj(original, file, 1 << 20)
     return target
 
@@ -215,11 +237,7 @@ def rewrite_lines(source: Path, target: Path, edit: Callable[[str, int], str | N
         edit: takes a line's text and number; returns the new text, or None to drop the line. Lines with unchanged text
             keep their bytes, and so do blank lines, line endings and a BOM.
     """
-    try:
-        lines = source.open("rb")
-    except OSError as error:
-        raise DatasetError(source, f"cannot be read: {error.strerror}") from error
-    with lines, replacing(target) as file:
+    with _open(source) as lines, replacing(target) as file:
         for number, line in enumerate(lines, 1):
             if number == 1 and line.startswith(BOM):
                 file.write(BOM)
@@ -231,3 +249,8 @@ def rewrite_lines(source: Path, target: Path, edit: Callable[[str, int], str | N
                 ending = line[len(body) :]
                 file.write(line if new == text else new.encode("utf-8", "surrogateescape") + ending)
     return target
+
+
+def keep_lines(ids: Collection[str]) -> Callable[[str, int], str | None]:
+    """Return an edit for `rewrite_lines` that keeps the lines whose first field is one of `ids`."""
+    return lambda text, number: text if text.split(None, 1)[0] in ids else None

@@ -7,23 +7,23 @@ boxes.csv has the columns path,x0,y0,x1,y1; an image may have several lines. The
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fgfast.datasets.annotation_files import (
     Box,
+    line_ending,
     move_box,
     number_text,
     numbers_of,
-    read_bytes,
+    read_csv,
     read_lines,
     safe_key,
-    write_text,
+    write_bytes,
+    write_csv,
 )
 from fgfast.datasets.layout import ImagePlacement, ImagePlacements
 from fgfast.errors import DatasetError
@@ -50,17 +50,14 @@ class TableRow:
     fields: dict[str, Any]
     boxes: tuple[Box, ...]
 
-    def joined(self, other: TableRow) -> TableRow:
-        """Return this line with the boxes of another line about the same image added."""
-        return replace(self, boxes=self.boxes + other.boxes)
-
 
 def read_table(root: Path, table: str) -> list[TableRow]:
     """Read the lines of a table; `table` is a path relative to `root`."""
     path, below = root / table, str(PurePosixPath(table).parent)
     column = _name_column(table)
+    needed = ("path", *CORNERS) if column == "path" else (column,)
     rows = []
-    for number, fields in _json_lines(path) if table.endswith(".jsonl") else _csv_lines(path, column):
+    for number, fields in _json_lines(path) if table.endswith(".jsonl") else read_csv(path, needed):
         name = fields.get(column)
         if not isinstance(name, str):
             raise DatasetError(path, f"expected a path in {column!r}, got {name!r}", number)
@@ -82,23 +79,6 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(fields, dict):
             raise DatasetError(path, f"expected a JSON object, got {text[:80]!r}", number)
         yield number, fields
-
-
-def _csv_lines(path: Path, column: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(path, f"not UTF-8 text: {error.reason} at byte {error.start}") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = list(reader.fieldnames or ())
-    needed = (column, *CORNERS) if column == "path" else (column,)
-    for name in needed:
-        if name not in columns:
-            raise DatasetError(path, f"expected a column {name!r}; found: {', '.join(columns) or 'none'}", 1)
-    for fields in reader:
-        if None in fields or None in fields.values():
-            raise DatasetError(path, f"expected {len(columns)} columns", reader.line_num)
-        yield reader.line_num, fields
 
 
 def _decoded(value: Any) -> Any:
@@ -177,13 +157,7 @@ def rewrite_table(root: Path, table: str, target: Path, placements: ImagePlaceme
     rows = [
         _placed(row, placements[row.key], column, below) for row in read_table(root, table) if row.key in placements
     ]
-    content = read_bytes(root / table)
-    ending = "\r\n" if b"\r\n" in content else "\n"
-    if table.endswith(".jsonl"):
-        return write_text(target, "".join(json.dumps(row, ensure_ascii=False) + ending for row in rows))
-    columns = next(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator=ending)
-    writer.writeheader()
-    writer.writerows(rows)
-    return write_text(target, text.getvalue())
+    if table.endswith(".csv"):
+        return write_csv(root / table, target, rows)
+    ending = line_ending(root / table)
+    return write_bytes(target, "".join(json.dumps(row, ensure_ascii=False) + ending for row in rows).encode())

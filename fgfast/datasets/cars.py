@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from fgfast.datasets.annotation_files import (
-    Box,
+    box_from_pixels,
     boxes_from,
     copy_file,
-    make_folders,
-    numbers_of,
     pixels_from_box,
     safe_key,
     unique_samples,
 )
-from fgfast.datasets.layout import ImagePlacements, refuse_labels, root_of
+from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
@@ -29,11 +25,7 @@ from fgfast.records import Sample
 CORNERS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 # Folders of the .mat files: those of torchvision's layout, then those of Kaggle's copies.
 _DEVKITS = ("devkit", "", "car_devkit/devkit", "car_devkit", "devkit/devkit")
-_MATS = {
-    "cars_train_annos.mat": "train",
-    "cars_test_annos_withlabels.mat": "test",
-    "cars_test_annos.mat": "test",
-}
+_MATS = {"cars_train_annos.mat": "train", "cars_test_annos_withlabels.mat": "test", "cars_test_annos.mat": "test"}
 _OLDER = "cars_annos.mat"
 
 
@@ -51,11 +43,6 @@ def _records(path: Path) -> list[dict[str, Any]]:
     return [{field: record[field] for field in fields} for record in annotations.ravel() if fields]
 
 
-def _corners(path: Path, values: list[Any]) -> Box:
-    xmin, ymin, xmax, ymax = numbers_of(path, None, values)
-    return xmin - 1, ymin - 1, xmax, ymax
-
-
 def _class_names(path: Path) -> tuple[str, ...]:
     return tuple(str(name) for name in np.atleast_1d(read_mat(path, "class_names")["class_names"]).ravel())
 
@@ -67,46 +54,29 @@ def _keys_by_name(root: Path, folder: str) -> tuple[str, dict[str, str]]:
         Their folder, and file name -> key for copies with class folders.
     """
     below = f"{folder}/{folder}" if (root / folder / folder).is_dir() else folder
-    if not (root / below).is_dir():
-        return below, {}
-    classes = sorted(entry.name for entry in os.scandir(root / below) if entry.is_dir())
-    files = ((name, entry.name) for name in classes for entry in os.scandir(root / below / name))
-    return below, {file: f"{below}/{name}/{file}" for name, file in files}
+    files = sorted((root / below).glob("*/*"))
+    return below, {file.name: f"{below}/{file.parent.name}/{file.name}" for file in files}
 
 
 @dataclass(frozen=True, eq=False)
-class Cars:
-    """Stanford Cars; fgfast.datasets.layout.Layout describes the fields.
+class Cars(Dataset):
+    """Stanford Cars.
 
     Attributes:
         lists: .mat file with annotations -> the keys of its entries, in order.
     """
 
-    root: Path
-    classes: tuple[str, ...]
-    samples: tuple[Sample, ...]
     lists: dict[Path, list[str]]
 
-    name: ClassVar[str] = "cars"
-    folder: ClassVar[str] = "stanford_cars"
-    title: ClassVar[str] = "Stanford Cars"
-    homepage: ClassVar[str] = "https://ai.stanford.edu/~jkrause/cars/car_dataset.html"
-    how_to_get: ClassVar[str] = (
+    name = "cars"
+    title = "Stanford Cars"
+    how_to_get = (
         "Its homepage is gone; https://github.com/pytorch/vision/issues/7545 explains how to assemble "
         "stanford_cars/{cars_train,cars_test,devkit} and cars_test_annos_withlabels.mat from copies."
     )
-    expected: ClassVar[str] = "devkit/cars_train_annos.mat or cars_annos.mat"
-    usual_folders: ClassVar[tuple[str, ...]] = ("stanford_cars", "stanford-cars", "StanfordCars", "cars")
-    subject: ClassVar[tuple[str, ...]] = (
-        "car",
-        "truck",
-        "van",
-        "pickup truck",
-        "minivan",
-        "jeep",
-        "convertible",
-    )
-    turn_exif: ClassVar[bool] = False
+    expected = "devkit/cars_train_annos.mat or cars_annos.mat"
+    usual_folders = ("stanford_cars", "stanford-cars", "StanfordCars", "cars")
+    subject = ("car", "truck", "van", "pickup truck", "minivan", "jeep", "convertible")
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -115,15 +85,7 @@ class Cars:
         return any((path / name).is_dir() for name in folders) or any(_find(path, n) for n in (*_MATS, _OLDER))
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
-        """Return None: thousands of MATLAB structs would have to be read."""
-        return None
-
-    @classmethod
-    def open(cls, root: Path, labels: str | None = None) -> Cars:
-        """Read the MATLAB files of either layout."""
-        refuse_labels(cls, labels)
-        root = root_of(cls, root)
+    def _read(cls, root: Path, labels: str | None) -> Cars:
         split_folders = any((root / name).is_dir() for name in ("cars_train", "cars_test"))
         older = root / _OLDER
         if older.is_file() and ((root / "car_ims").is_dir() or not split_folders):
@@ -137,7 +99,7 @@ class Cars:
         for name, split in _MATS.items():
             path = _find(root, name)
             if path is not None:
-                found = cls._read(root, path, split, classes)
+                found = cls._read_list(root, path, split, classes)
                 lists[path] = [sample.key for sample in found]
                 for sample in unique_samples(path, found):
                     samples.setdefault(sample.key, sample)
@@ -148,16 +110,13 @@ class Cars:
     def _refuse_missing(root: Path, lists: dict[Path, list[str]]) -> None:
         """Raise DatasetError where a split has images but no annotations."""
         there = {_MATS[path.name] for path in lists}
-        for split, name in (
-            ("train", "devkit/cars_train_annos.mat"),
-            ("test", "cars_test_annos_withlabels.mat"),
-        ):
+        for split, name in (("train", "devkit/cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
             if split not in there and (root / f"cars_{split}").is_dir():
                 problem = f"this file is missing; without it the images in cars_{split} have no boxes"
                 raise DatasetError(root / name, f"{problem} (devkit/cars_test_annos.mat has boxes without labels)")
 
     @classmethod
-    def _read(cls, root: Path, path: Path, split: str, classes: tuple[str, ...]) -> list[Sample]:
+    def _read_list(cls, root: Path, path: Path, split: str, classes: tuple[str, ...]) -> list[Sample]:
         """Read the entries of one list; those of cars_test_annos.mat have no class."""
         below, keys = _keys_by_name(root, f"cars_{split}")
         samples = []
@@ -184,14 +143,11 @@ class Cars:
         number = int(record["class"]) if "class" in record else 0
         if "class" in record and not 1 <= number <= len(classes):
             raise DatasetError(path, f"class of {key} must be 1 to {len(classes)}, not {number}")
-        boxes = boxes_from(path, [_corners(path, [record[corner] for corner in CORNERS])])
+        boxes = boxes_from(path, [box_from_pixels(path, None, [record[corner] for corner in CORNERS])])
         return Sample(key, root / key, classes[number - 1] if number else "", split, boxes)
 
-    def write_annotations(
-        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
-    ) -> list[Path]:
+    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists, and copy the other files of the devkit."""
-        make_folders(out, self.samples, selected)
         written = [self._write_list(path, out / path.relative_to(self.root), placements) for path in self.lists]
         folders = {self.root / "devkit", *(path.parent for path in self.lists)}
         others = {path for folder in folders for path in folder.glob("*") if path.is_file()} - set(self.lists)
@@ -219,7 +175,7 @@ class Cars:
                 new = placement.key if field == "relative_im_path" else PurePosixPath(placement.key).name
                 record[field] = np.array([new])
             if placement.moved:
-                box = _corners(source, [np.ravel(record[corner])[0] for corner in CORNERS])
+                box = box_from_pixels(source, None, [np.ravel(record[corner])[0] for corner in CORNERS])
                 for corner, pixel in zip(CORNERS, pixels_from_box(box, placement), strict=True):
                     record[corner] = np.array([[pixel]], np.uint16)
         return write_mat(target, {**variables, "annotations": rows.reshape(1, -1)})

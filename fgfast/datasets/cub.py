@@ -1,29 +1,29 @@
-"""CUB-200-2011: text files with one line per image, linked by image ids."""
+"""CUB-200-2011: text files with one line per image, linked by image ids.
+
+https://www.vision.caltech.edu/datasets/cub_200_2011/
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 from fgfast.datasets.annotation_files import (
     Box,
     boxes_from,
     copy_file,
     fields_of,
-    make_folders,
+    keep_lines,
     move_box,
     number_text,
     numbers_of,
     read_lines,
     rewrite_lines,
     safe_key,
-    unchanged,
     unique_samples,
 )
-from fgfast.datasets.layout import ImagePlacement, ImagePlacements, refuse_labels, root_of
+from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
 from fgfast.errors import DatasetError
 from fgfast.records import Float32, Sample, no_boxes
 
@@ -70,32 +70,22 @@ def _box(root: Path, boxes: dict[str, tuple[int, str]], ident: str) -> Float32:
 
 
 @dataclass(frozen=True, eq=False)
-class Cub:
-    """CUB-200-2011; fgfast.datasets.layout.Layout describes the fields.
+class Cub(Dataset):
+    """CUB-200-2011.
 
     Attributes:
         ids: image id of the data set -> key.
     """
 
-    root: Path
-    classes: tuple[str, ...]
-    samples: tuple[Sample, ...]
     ids: dict[str, str]
 
-    name: ClassVar[str] = "cub"
-    folder: ClassVar[str] = "CUB_200_2011"
-    title: ClassVar[str] = "CUB-200-2011"
-    homepage: ClassVar[str] = "https://www.vision.caltech.edu/datasets/cub_200_2011/"
-    how_to_get: ClassVar[str] = "`fgfast datasets --download cub` fetches it (1.2 GB) from CaltechDATA."
-    expected: ClassVar[str] = "images.txt and image_class_labels.txt"
-    usual_folders: ClassVar[tuple[str, ...]] = ("CUB_200_2011", "CUB-200-2011", "cub", "CUB")
-    subject: ClassVar[tuple[str, ...]] = ("bird",)
-    turn_exif: ClassVar[bool] = False
-
-    @classmethod
-    def recognises(cls, path: Path) -> bool:
-        """Whether images.txt and image_class_labels.txt exist."""
-        return (path / "images.txt").is_file() and (path / "image_class_labels.txt").is_file()
+    name = "cub"
+    title = "CUB-200-2011"
+    how_to_get = "`fgfast datasets --download cub` fetches it (1.2 GB) from CaltechDATA."
+    expected = "images.txt and image_class_labels.txt"
+    markers = ("images.txt", "image_class_labels.txt")
+    usual_folders = ("CUB_200_2011", "CUB-200-2011", "cub", "CUB")
+    subject = ("bird",)
 
     @classmethod
     def count(cls, root: Path) -> int | None:
@@ -103,10 +93,8 @@ class Cub:
         return len(read_lines(root / "images.txt"))
 
     @classmethod
-    def open(cls, root: Path, labels: str | None = None) -> Cub:
+    def _read(cls, root: Path, labels: str | None) -> Cub:
         """Read the lists; boxes and splits may be absent."""
-        refuse_labels(cls, labels)
-        root = root_of(cls, root)
         names = {ident: name for ident, (_, name) in _table(root / "classes.txt").items()}
         class_of = _table(root / "image_class_labels.txt")
         boxes, splits = _optional(root / "bounding_boxes.txt"), _optional(root / "train_test_split.txt")
@@ -132,18 +120,11 @@ class Cub:
             raise DatasetError(path, f"expected 1 (train) or 0 (test) for image id {ident}, got {flag!r}", number)
         return "train" if flag == "1" else "test"
 
-    def write_annotations(
-        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
-    ) -> list[Path]:
+    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists; ids keep their numbers."""
-        make_folders(out, self.samples, selected)
-        same = unchanged(self.samples, placements)
+        same = self._unchanged(placements)
         placed = {ident: placements[key] for ident, key in self.ids.items() if key in placements}
-
-        def by_id(text: str, number: int) -> str | None:
-            return text if text.split(None, 1)[0] in placed else None
-
-        edits = {self.root / name: by_id for name in _BY_ID}
+        edits = {self.root / name: keep_lines(placed) for name in _BY_ID}
         edits[self.root / "images.txt"] = lambda text, number: self._image_line(text, placed)
         edits[self.root / "bounding_boxes.txt"] = lambda text, number: self._box_line(text, number, placed)
         for name in ("part_locs.txt", "part_click_locs.txt"):
@@ -165,9 +146,8 @@ class Cub:
         return text if placement.key == self.ids[ident] else f"{ident} {placement.key.removeprefix('images/')}"
 
     def _box_line(self, text: str, number: int, placed: dict[str, ImagePlacement]) -> str | None:
-        ident, *fields = fields_of(
-            path := self.root / "bounding_boxes.txt", number, text, ("id", "x", "y", "width", "height")
-        )
+        path = self.root / "bounding_boxes.txt"
+        ident, *fields = fields_of(path, number, text, ("id", "x", "y", "width", "height"))
         placement = placed.get(ident)
         if placement is None or not placement.moved:
             return None if placement is None else text

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from fgfast.datasets.annotation_files import boxes_from, copy_file, make_folders, safe_key, unique_samples
-from fgfast.datasets.layout import ImagePlacements, refuse_labels, root_of
+from fgfast.datasets.annotation_files import boxes_from, copy_file, safe_key, unique_samples
+from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.datasets.voc_files import read_voc, rewrite_voc
-from fgfast.records import Float32, Sample, no_boxes
+from fgfast.records import Sample, no_boxes
 
 # The archives unpack to the first folder; Kaggle's copy has the second.
 _IMAGES = ("Images", "images/Images")
@@ -36,33 +34,31 @@ def _names(variables: dict[str, Any]) -> list[str]:
 
 def _walk(folder: Path) -> list[str]:
     """Return the images of the class folders, `<class>/<file>.jpg`, sorted."""
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    inside = ((name, entry.name) for name in classes for entry in os.scandir(folder / name))
-    return sorted(f"{name}/{file}" for name, file in inside if file.lower().endswith((".jpg", ".jpeg")))
+    images = (path for path in folder.glob("*/*") if path.name.lower().endswith((".jpg", ".jpeg")))
+    return sorted(f"{path.parent.name}/{path.name}" for path in images)
 
 
 @dataclass(frozen=True, eq=False)
-class Dogs:
-    """Stanford Dogs; fgfast.datasets.layout.Layout describes the fields. A label is its folder's name."""
+class Dogs(Dataset):
+    """Stanford Dogs. A label is its folder's name.
 
-    root: Path
-    classes: tuple[str, ...]
-    samples: tuple[Sample, ...]
+    Attributes:
+        images: the folder of the images, relative to the root.
+        annotations: the folder of the VOC files, relative to the root.
+    """
+
     images: str
     annotations: str
 
-    name: ClassVar[str] = "dogs"
-    folder: ClassVar[str] = "StanfordDogs"
-    title: ClassVar[str] = "Stanford Dogs"
-    homepage: ClassVar[str] = "http://vision.stanford.edu/aditya86/ImageNetDogs/"
-    how_to_get: ClassVar[str] = (
+    name = "dogs"
+    title = "Stanford Dogs"
+    how_to_get = (
         "Get images.tar, annotation.tar and lists.tar from http://vision.stanford.edu/aditya86/ImageNetDogs/ "
         "and unpack them into one folder."
     )
-    expected: ClassVar[str] = "Images/ with folders like n02085620-Chihuahua"
-    usual_folders: ClassVar[tuple[str, ...]] = ("StanfordDogs", "stanford_dogs", "stanford-dogs", "dogs")
-    subject: ClassVar[tuple[str, ...]] = ("dog",)
-    turn_exif: ClassVar[bool] = False
+    expected = "Images/ with folders like n02085620-Chihuahua"
+    usual_folders = ("StanfordDogs", "stanford_dogs", "stanford-dogs", "dogs")
+    subject = ("dog",)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -72,15 +68,8 @@ class Dogs:
         return any(any((path / folder).glob("n[0-9]*-*/")) for folder in _IMAGES)
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
-        """Return None: MATLAB cells would have to be read."""
-        return None
-
-    @classmethod
-    def open(cls, root: Path, labels: str | None = None) -> Dogs:
+    def _read(cls, root: Path, labels: str | None) -> Dogs:
         """Read the lists, or the class folders where lists are absent, and every VOC file."""
-        refuse_labels(cls, labels)
-        root = root_of(cls, root)
         images, annotations = _first(root, _IMAGES), _first(root, _ANNOTATIONS)
         listed = []
         for name, split in _LISTS.items():
@@ -92,21 +81,14 @@ class Dogs:
         samples = []
         for path, image, split in listed:
             key = safe_key(path, image, below=images)
-            boxes = cls._boxes((root / annotations / image).with_suffix(""))
+            voc = (root / annotations / image).with_suffix("")
+            boxes = boxes_from(voc, read_voc(voc)) if voc.is_file() else no_boxes()
             samples.append(Sample(key, root / key, Path(image).parent.name, split, boxes))
         classes = tuple(sorted({sample.label for sample in samples}))
         return cls(root, classes, unique_samples(root, samples), images, annotations)
 
-    @staticmethod
-    def _boxes(path: Path) -> Float32:
-        """Read the boxes of all dogs of one image; an image without a VOC file has none."""
-        return boxes_from(path, read_voc(path)) if path.is_file() else no_boxes()
-
-    def write_annotations(
-        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
-    ) -> list[Path]:
+    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists, and one VOC file per image that is present."""
-        make_folders(out, self.samples, selected)
         written = [self._write_list(name, out, placements) for name in _BY_ROW if (self.root / name).is_file()]
         for sample in self.samples:
             placement = placements.get(sample.key)

@@ -17,19 +17,14 @@ from fgfast.transfer import Progress, Remote, fetch
 
 @dataclass(frozen=True, slots=True)
 class Resource(Remote):
-    """One file of a data set.
+    """One file of a data set: an archive, or a file that is copied to the data set's folder.
 
     Attributes:
-        below: where an archive is unpacked: "." is the data set's folder, ".." its parent, for archives that contain
-            that folder.
+        below: the folder to unpack an archive into: "." is the data set's folder, ".." its parent, for archives that
+            contain that folder.
     """
 
     below: str = "."
-
-    @property
-    def is_archive(self) -> bool:
-        """Whether the file is unpacked; other files are copied to the data set's folder."""
-        return self.file.endswith((".tgz", ".tar.gz"))
 
 
 _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data"
@@ -106,8 +101,8 @@ def download(name: str, into: Path, progress: Progress | None = None) -> Path:
 
 def _place(resource: Resource, file: Path, folder: Path) -> None:
     """Unpack an archive into the data set's new folder, or copy the file there."""
-    if resource.is_archive:
-        unpack(file, folder.parent if resource.below == ".." else folder / resource.below)
+    if resource.file.endswith((".tgz", ".tar.gz")):
+        unpack(file, folder.parent if resource.below == ".." else folder)
     else:
         shutil.copyfile(file, folder / file.name)
 

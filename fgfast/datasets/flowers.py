@@ -1,16 +1,16 @@
-"""Oxford Flowers-102: numbered images; two MATLAB files give label and split by number."""
+"""Oxford Flowers-102: numbered images; two MATLAB files give label and split by number.
+
+https://www.robots.ox.ac.uk/~vgg/data/flowers/102/
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
-from fgfast.datasets.annotation_files import copy_file, make_folders, unique_samples
-from fgfast.datasets.layout import ImagePlacements, refuse_labels, root_of
+from fgfast.datasets.annotation_files import copy_file, unique_samples
+from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
@@ -23,32 +23,20 @@ def _key(ident: int) -> str:
     return f"jpg/image_{ident:05d}.jpg"
 
 
-@dataclass(frozen=True, eq=False)
-class Flowers:
-    """Flowers-102; fgfast.datasets.layout.Layout describes the fields.
+class Flowers(Dataset):
+    """Flowers-102.
 
     Classes are the numbers "1", "2", ..., because the data do not contain their names. torchvision finds images as
     `image_%05d.jpg` and checks the MD5 of setid.mat: it loads a twin only where no image is missing.
     """
 
-    root: Path
-    classes: tuple[str, ...]
-    samples: tuple[Sample, ...]
-
-    name: ClassVar[str] = "flowers"
-    folder: ClassVar[str] = "flowers-102"
-    title: ClassVar[str] = "Oxford Flowers-102"
-    homepage: ClassVar[str] = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
-    how_to_get: ClassVar[str] = "`fgfast datasets --download flowers` fetches it (350 MB) from Oxford."
-    expected: ClassVar[str] = "setid.mat and imagelabels.mat"
-    usual_folders: ClassVar[tuple[str, ...]] = ("flowers-102", "flowers102", "flowers", "oxford-flowers-102")
-    subject: ClassVar[tuple[str, ...]] = ("flower",)
-    turn_exif: ClassVar[bool] = False
-
-    @classmethod
-    def recognises(cls, path: Path) -> bool:
-        """Whether both MATLAB files exist."""
-        return (path / "setid.mat").is_file() and (path / "imagelabels.mat").is_file()
+    name = "flowers"
+    title = "Oxford Flowers-102"
+    how_to_get = "`fgfast datasets --download flowers` fetches it (350 MB) from Oxford."
+    expected = "setid.mat and imagelabels.mat"
+    markers = ("setid.mat", "imagelabels.mat")
+    usual_folders = ("flowers-102", "flowers102", "flowers", "oxford-flowers-102")
+    subject = ("flower",)
 
     @classmethod
     def count(cls, root: Path) -> int | None:
@@ -57,10 +45,8 @@ class Flowers:
         return sum(int(np.size(sets[variable])) for variable in SPLITS)
 
     @classmethod
-    def open(cls, root: Path, labels: str | None = None) -> Flowers:
+    def _read(cls, root: Path, labels: str | None) -> Flowers:
         """Read both MATLAB files; the samples are in the order train, val, test, each as in setid.mat."""
-        refuse_labels(cls, labels)
-        root = root_of(cls, root)
         numbers = np.atleast_1d(read_mat(root / "imagelabels.mat", "labels")["labels"]).astype(int)
         sets = read_mat(root / "setid.mat", *SPLITS)
         samples = []
@@ -74,11 +60,8 @@ class Flowers:
         classes = tuple(str(number) for number in range(1, int(numbers.max(initial=0)) + 1))
         return cls(root, classes, unique_samples(root / "setid.mat", samples))
 
-    def write_annotations(
-        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
-    ) -> list[Path]:
-        """Write both MATLAB files: imagelabels.mat whole, as it goes by position, setid.mat without missing images."""
-        make_folders(out, self.samples, selected)
+    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
+        """Write imagelabels.mat whole, because it is indexed by image id, and setid.mat without missing images."""
         written = [copy_file(self.root / "imagelabels.mat", out / "imagelabels.mat")]
         source, target = self.root / "setid.mat", out / "setid.mat"
         if all(sample.key in placements for sample in self.samples):

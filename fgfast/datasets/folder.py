@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
 
-from fgfast.datasets.annotation_files import boxes_from, copy_file, make_folders, unchanged
+from fgfast.datasets.annotation_files import boxes_from, copy_file
 from fgfast.datasets.box_tables import FILES, TableRow, read_table, rewrite_table
-from fgfast.datasets.layout import ImagePlacements, refuse_labels
+from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.errors import DatasetError, UsageError
 from fgfast.records import Sample, no_boxes
 
@@ -63,29 +61,29 @@ def _place(key: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Folder:
-    """A folder of images; fgfast.datasets.layout.Layout describes the other fields.
+class Folder(Dataset):
+    """A folder of images.
 
     Attributes:
         ignored: number of files that are neither images nor lists of boxes.
         tables: the lists of boxes, relative to the root.
     """
 
-    root: Path
-    folder: str
-    classes: tuple[str, ...]
-    samples: tuple[Sample, ...]
     ignored: int
     tables: tuple[str, ...]
 
-    name: ClassVar[str] = "folder"
-    title: ClassVar[str] = "a folder of images"
-    homepage: ClassVar[str] = ""
-    how_to_get: ClassVar[str] = "Give your own folder of images: --dataset PATH, or --dataset folder --root PATH."
-    expected: ClassVar[str] = "an image"
-    usual_folders: ClassVar[tuple[str, ...]] = ()
-    subject: ClassVar[tuple[str, ...]] = ()
-    turn_exif: ClassVar[bool] = True
+    name = "folder"
+    title = "a folder of images"
+    how_to_get = "Give your own folder of images: --dataset PATH, or --dataset folder --root PATH."
+    expected = "an image"
+    usual_folders = ()
+    subject = ()
+    turn_exif = True
+
+    @property
+    def folder(self) -> str:
+        """The folder's own name."""
+        return self.root.resolve().name or "folder"
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -93,16 +91,15 @@ class Folder:
         return path.is_dir()
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
-        """Return None: the whole tree would have to be walked."""
-        return None
-
-    @classmethod
-    def open(cls, root: Path, labels: str | None = None) -> Folder:
-        """Walk the tree and read the lists of boxes; the samples are sorted by key."""
-        refuse_labels(cls, labels)
+    def open(cls, root: Path, labels: str | None = None) -> Dataset:
+        """Read the folder at `root`, which is not searched for elsewhere; see `Dataset.open`."""
         if not root.is_dir():
             raise UsageError(f"{root.absolute()} is not a folder. {cls.how_to_get}")
+        return super().open(root, labels)
+
+    @classmethod
+    def _read(cls, root: Path, labels: str | None) -> Folder:
+        """Walk the tree and read the lists of boxes; the samples are sorted by key."""
         try:
             images, others = _walk(root)
         except OSError as error:
@@ -111,7 +108,8 @@ class Folder:
         rows: dict[str, TableRow] = {}
         for table in tables:
             for row in read_table(root, table):
-                rows[row.key] = row if row.key not in rows else rows[row.key].joined(row)
+                first = rows.get(row.key)
+                rows[row.key] = replace(first, boxes=first.boxes + row.boxes) if first else row
         listed = {key for key in rows if PurePosixPath(key).suffix.lower() in SUFFIXES}
         samples = []
         for key in sorted({*images, *listed}):
@@ -125,15 +123,11 @@ class Folder:
                 f"<split>/<class>/<file>, <class>/<file> or <file> with one of {' '.join(sorted(SUFFIXES))}."
             )
         classes = tuple(sorted({sample.label for sample in samples if sample.label}))
-        name = root.resolve().name or "folder"
-        return cls(root, name, classes, tuple(samples), len(others) - len(tables), tables)
+        return cls(root, classes, tuple(samples), len(others) - len(tables), tables)
 
-    def write_annotations(
-        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
-    ) -> list[Path]:
-        """Create the class folders and write the lists of boxes."""
-        make_folders(out, self.samples, selected)
-        if unchanged(self.samples, placements):
+    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
+        """Write the lists of boxes."""
+        if self._unchanged(placements):
             return [copy_file(self.root / table, out / table) for table in self.tables]
         return [rewrite_table(self.root, table, out / table, placements) for table in self.tables]
 

@@ -1,13 +1,14 @@
-"""The protocol of the data-set adapters, which read samples and write the twin's annotation files."""
+"""The base class of the data-set adapters, which read samples and write the twin's annotation files."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
-from fgfast.errors import UsageError
+from fgfast.errors import OutputFailedError, UnknownNameError, UsageError
 from fgfast.records import Sample, Size
 
 
@@ -42,41 +43,78 @@ class ImagePlacement:
 ImagePlacements = Mapping[str, ImagePlacement]
 
 
-class Dataset(Protocol):
-    """One data set on disk; its attributes do not change after it was opened."""
+@dataclass(frozen=True, eq=False)
+class Dataset(ABC):
+    """One data set on disk. Its class holds what is known before a data set is opened.
+
+    Attributes:
+        root: the data set's folder on disk; keys are relative to it.
+        classes: class names in the data set's own order.
+        samples: all images in the data set's own order; keys are unique. An image may be absent on disk.
+        name: the data set's name for `--dataset`.
+        title: its full name.
+        how_to_get: sentences that tell a person how to obtain it.
+        expected: the file or folder that identifies the layout, for the error message when it is absent.
+        markers: the files that a folder of this layout has, where these suffice to recognise it.
+        usual_folders: folder names to search for; the first is the one that the usual loaders expect.
+        subject: the subject of its images, in the words of a detector's vocabulary; empty where unknown.
+        turn_exif: whether the EXIF orientation is applied to its images; False for annotated data sets.
+        label_lists: the label lists to choose from, the default first; empty where there is only one.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
 
     name: ClassVar[str]
-    """The data set's name for `--dataset`."""
+    title: ClassVar[str]
+    how_to_get: ClassVar[str]
+    expected: ClassVar[str]
+    markers: ClassVar[tuple[str, ...]] = ()
+    usual_folders: ClassVar[tuple[str, ...]]
+    subject: ClassVar[tuple[str, ...]]
+    turn_exif: ClassVar[bool] = False
+    label_lists: ClassVar[tuple[str, ...]] = ()
 
     @property
     def folder(self) -> str:
         """The folder name that the usual loaders expect; the twin is written to OUT/<folder>."""
-        ...
+        return self.usual_folders[0]
 
-    @property
-    def root(self) -> Path:
-        """The data set's folder on disk; keys are relative to it."""
-        ...
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether `path` itself has this layout, judged by a few file names only."""
+        return bool(cls.markers) and all((path / name).is_file() for name in cls.markers)
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the data set's own order."""
-        ...
+    @classmethod
+    def count(cls, root: Path) -> int | None:
+        """Count the listed images; None where counting is slow."""
+        return None
 
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        """All images in the data set's own order; keys are unique. An image may be absent on disk."""
-        ...
+    @classmethod
+    def open(cls, root: Path, labels: str | None = None) -> Dataset:
+        """Read the annotations.
 
-    @property
-    def subject(self) -> tuple[str, ...]:
-        """The subject of its images, in the words of a detector's vocabulary; empty where unknown."""
-        ...
+        Args:
+            root: the data set's own folder, or its parent.
+            labels: the label list to use; only FGVC-Aircraft has several.
 
-    @property
-    def turn_exif(self) -> bool:
-        """Whether the EXIF orientation is applied to its images; False for annotated data sets."""
-        ...
+        Raises:
+            UsageError: the folder does not have this layout, or there is no such label list.
+        """
+        if labels is not None and not cls.label_lists:
+            raise UsageError(
+                f"{cls.title} has one set of labels; {labels!r} cannot be chosen. Omit --labels "
+                "(only aircraft has several: variant, family, manufacturer)."
+            )
+        if labels is not None and labels not in cls.label_lists:
+            raise UnknownNameError(f"{cls.title} label", labels, cls.label_lists)
+        return cls._read(_root_of(cls, root), labels)
+
+    @classmethod
+    @abstractmethod
+    def _read(cls, root: Path, labels: str | None) -> Dataset:
+        """Read the annotations in the data set's own folder."""
 
     def write_annotations(
         self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
@@ -96,48 +134,24 @@ class Dataset(Protocol):
         Returns:
             The files written.
         """
-        ...
+        wanted = None if selected is None else set(selected)
+        for folder in sorted({s.key.rpartition("/")[0] for s in self.samples if wanted is None or s.key in wanted}):
+            try:
+                (out / folder).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputFailedError(f"cannot create the folder {out / folder}: {error.strerror}") from error
+        return self._write(out, placements)
+
+    @abstractmethod
+    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
+        """Write the annotation files into the existing folders of the twin; return them."""
+
+    def _unchanged(self, placements: ImagePlacements) -> bool:
+        """Whether every sample is unchanged in the twin, so that annotation files can be copied."""
+        return all((p := placements.get(s.key)) is not None and p.same_as(s.key) for s in self.samples)
 
 
-class Layout(Dataset, Protocol):
-    """The class of an adapter, with the facts that are known before a data set is opened.
-
-    Attributes:
-        title: the data set's full name.
-        homepage: the data set's address; empty where there is none.
-        how_to_get: sentences that tell a person how to obtain the data set.
-        expected: the file or folder that identifies the layout, for the error message when it is absent.
-        usual_folders: folder names to search for, the most usual first.
-    """
-
-    title: ClassVar[str]
-    homepage: ClassVar[str]
-    how_to_get: ClassVar[str]
-    expected: ClassVar[str]
-    usual_folders: ClassVar[tuple[str, ...]]
-
-    @classmethod
-    def recognises(cls, path: Path) -> bool:
-        """Whether `path` itself has this layout, judged by a few file names only."""
-        ...
-
-    @classmethod
-    def count(cls, root: Path) -> int | None:
-        """Count the listed images; None where counting is slow."""
-        ...
-
-    @classmethod
-    def open(cls, root: Path, labels: str | None = None) -> Dataset:
-        """Read the annotations.
-
-        Args:
-            root: the data set's own folder, or its parent.
-            labels: the label list to use; only FGVC-Aircraft has several.
-        """
-        ...
-
-
-def locate(layout: type[Layout], path: Path) -> Path | None:
+def locate(layout: type[Dataset], path: Path) -> Path | None:
     """Return the folder with this layout: `path` itself or one of the usual folders in it; None where none has it.
 
     Copies from Kaggle are nested (`stanford_cars/stanford_cars`), so usual folders are searched one level deeper.
@@ -147,7 +161,7 @@ def locate(layout: type[Layout], path: Path) -> Path | None:
     return next((folder for folder in (path, *inner, *nested) if layout.recognises(folder)), None)
 
 
-def root_of(layout: type[Layout], path: Path) -> Path:
+def _root_of(layout: type[Dataset], path: Path) -> Path:
     """Return the folder with this layout at or in `path`; raise UsageError where there is none."""
     found = locate(layout, path)
     if found is None:
@@ -158,12 +172,3 @@ def root_of(layout: type[Layout], path: Path) -> Path:
             f"Give the folder that holds {layout.expected}. {layout.how_to_get}"
         )
     return found
-
-
-def refuse_labels(layout: type[Layout], labels: str | None) -> None:
-    """Raise UsageError where `labels` is given for a data set with a single label list."""
-    if labels is not None:
-        raise UsageError(
-            f"{layout.title} has one set of labels; {labels!r} cannot be chosen. Omit --labels "
-            "(only aircraft has several: variant, family, manufacturer)."
-        )

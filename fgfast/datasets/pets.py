@@ -1,29 +1,28 @@
-"""Oxford-IIIT Pet: id lists, one trimap per image, and VOC files with boxes of heads."""
+"""Oxford-IIIT Pet: id lists, one trimap per image, and VOC files with boxes of heads.
+
+https://www.robots.ox.ac.uk/~vgg/data/pets/
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from fgfast.datasets.annotation_files import (
     Box,
     boxes_from,
     copy_file,
     fields_of,
-    make_folders,
+    keep_lines,
     numbers_of,
     read_lines,
     rewrite_lines,
     safe_key,
-    unchanged,
     unique_samples,
     write_bytes,
 )
-from fgfast.datasets.layout import ImagePlacement, ImagePlacements, refuse_labels, root_of
+from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
 from fgfast.datasets.voc_files import rewrite_voc
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
@@ -69,26 +68,18 @@ def breed_of(ident: str) -> str:
     return " ".join(part.title() for part in ident.rsplit("_", 1)[0].split("_"))
 
 
-@dataclass(frozen=True, eq=False)
-class Pets:
-    """Oxford-IIIT Pet; fgfast.datasets.layout.Layout describes the fields.
+class Pets(Dataset):
+    """Oxford-IIIT Pet.
 
     A sample's box is the bounding box of its trimap; the VOC boxes enclose the head only and are not used.
     """
 
-    root: Path
-    classes: tuple[str, ...]
-    samples: tuple[Sample, ...]
-
-    name: ClassVar[str] = "pets"
-    folder: ClassVar[str] = "oxford-iiit-pet"
-    title: ClassVar[str] = "Oxford-IIIT Pet"
-    homepage: ClassVar[str] = "https://www.robots.ox.ac.uk/~vgg/data/pets/"
-    how_to_get: ClassVar[str] = "`fgfast datasets --download pets` fetches it (800 MB) from Oxford."
-    expected: ClassVar[str] = "annotations/trainval.txt or annotations/test.txt"
-    usual_folders: ClassVar[tuple[str, ...]] = ("oxford-iiit-pet", "oxford_iiit_pet", "pets")
-    subject: ClassVar[tuple[str, ...]] = ("cat", "dog")
-    turn_exif: ClassVar[bool] = False
+    name = "pets"
+    title = "Oxford-IIIT Pet"
+    how_to_get = "`fgfast datasets --download pets` fetches it (800 MB) from Oxford."
+    expected = "annotations/trainval.txt or annotations/test.txt"
+    usual_folders = ("oxford-iiit-pet", "oxford_iiit_pet", "pets")
+    subject = ("cat", "dog")
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -102,10 +93,8 @@ class Pets:
         return sum(len(read_lines(path)) for path in lists if path.is_file())
 
     @classmethod
-    def open(cls, root: Path, labels: str | None = None) -> Pets:
+    def _read(cls, root: Path, labels: str | None) -> Pets:
         """Read trainval.txt, test.txt and the trimaps of their images."""
-        refuse_labels(cls, labels)
-        root = root_of(cls, root)
         entries, order = [], {}
         for name, split in LISTS.items():
             path = root / f"annotations/{name}.txt"
@@ -126,16 +115,13 @@ class Pets:
         classes = tuple(sorted(order, key=lambda breed: order[breed]))
         return cls(root, classes, unique_samples(root / "annotations", samples))
 
-    def write_annotations(
-        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
-    ) -> list[Path]:
+    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists, and the trimap and VOC file, where the data set has them, of each image that is present."""
-        make_folders(out, self.samples, selected)
-        same = unchanged(self.samples, placements)
-        placed = {Path(key).stem for key in placements}
+        same = self._unchanged(placements)
+        keep = keep_lines({Path(key).stem for key in placements})
 
         def edit(text: str, number: int) -> str | None:
-            return text if text.startswith("#") or text.split(None, 1)[0] in placed else None
+            return text if text.startswith("#") else keep(text, number)
 
         written = []
         for name in ("README", "list.txt", "trainval.txt", "test.txt"):

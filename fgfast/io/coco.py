@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -44,15 +44,6 @@ def check_parquet() -> None:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
         raise MissingExtraError("pyarrow", "parquet", "masks in one Parquet file (--masks rle)") from None
-
-
-def write_instances(
-    path: Path, outcomes: Iterable[Outcome], labels: Mapping[str, str], classes: Sequence[str], source: str
-) -> None:
-    """Write all outcomes through `instances`."""
-    with instances(path, labels, classes, source) as add:
-        for outcome in outcomes:
-            add(outcome)
 
 
 @contextlib.contextmanager
@@ -125,7 +116,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _images(images: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
-    """Yield COCO images, numbered from `first`; formatting by hand takes a third of the time of `json.dumps`."""
+    """Yield COCO images, numbered from `first`; formatting them here takes a third of the time of `json.dumps`."""
     for number, (outcome, _) in enumerate(images, first):
         assert outcome.twin is not None and outcome.twin_size is not None
         height, width = outcome.twin_size
@@ -164,21 +155,12 @@ def mask_in_twin(outcome: Outcome) -> Bool:
     """Return a written image's mask in the frame of the twin's image, (h, w) bool."""
     assert outcome.size is not None and outcome.twin_size is not None and outcome.rle is not None
     bits = ops.rle_decode(outcome.rle, outcome.size.height, outcome.size.width)
-    if outcome.offset == (0, 0) and outcome.twin_size == outcome.size:
-        return bits
     (x, y), (height, width) = outcome.offset, outcome.twin_size
     framed = np.zeros((height, width), np.bool_)
     inside = bits[max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)]
     top, left = max(0, -y), max(0, -x)
     framed[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
     return framed
-
-
-def write_parquet(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write all outcomes through `parquet`."""
-    with parquet(path) as add:
-        for outcome in outcomes:
-            add(outcome)
 
 
 @contextlib.contextmanager

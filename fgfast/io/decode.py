@@ -70,7 +70,7 @@ def decode(data: bytes, name: str, turn_exif: bool) -> Image:
 
 
 def may_be_turned(data: bytes) -> bool:
-    """Whether a JPEG may have an orientation: in EXIF or in XMP, which both stand in its first segments."""
+    """Whether a JPEG may have an orientation: in EXIF or XMP, which are in its first segments."""
     head = data[:65536]
     return b"Exif\x00" in head or b"tiff:Orientation" in head
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Protocol
 
-from fgfast.config import DECODERS as DECODERS  # re-exported
+from fgfast.config import DECODERS
 from fgfast.errors import MissingExtraError, SampleError, UnknownNameError, UsageError
 from fgfast.io.batched import BatchedDecoder
 from fgfast.io.decode import decode
@@ -77,9 +77,8 @@ class CpuDecoder:
     def __call__(self, files: Sequence[bytes], names: Sequence[str], turn_exif: bool) -> list[Image | SampleError]:
         """Decode files as `Decoder.__call__` describes."""
         turns = [turn_exif] * len(files)
-        if self._pool is None or len(files) < 2:
-            return list(map(_outcome, files, names, turns))
-        return list(self._pool.map(_outcome, files, names, turns))
+        each = map if self._pool is None or len(files) < 2 else self._pool.map
+        return list(each(_outcome, files, names, turns))
 
     def close(self) -> None:
         """Stop the threads."""

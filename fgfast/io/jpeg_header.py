@@ -43,7 +43,7 @@ class PlainJpeg:
         width: pixels per row, as stored.
         height: rows, as stored.
         end: bytes of the file up to and including the end marker; later bytes are not part of the image.
-        orientation: EXIF orientation 1..8; None where it may stand in XMP, which only Pillow reads.
+        orientation: EXIF orientation 1..8; None where XMP may contain it, which only Pillow reads.
     """
 
     width: int
@@ -150,16 +150,16 @@ class _Walk:
             marker = data[at + 1]
             if marker == _EOI:
                 return at + 2
-            behind = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-            if behind < at + 4 or behind > len(data) or (scanned and marker not in (_DHT, _SOS)):
+            after = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            if after < at + 4 or after > len(data) or (scanned and marker not in (_DHT, _SOS)):
                 raise _OddError
-            body = data[at + 4 : behind]
+            body = data[at + 4 : after]
             if marker == _SOS:
-                at = self._scan(body, behind)
+                at = self._scan(body, after)
                 scanned = True
             else:
                 self._segment(marker, body)
-                at = behind
+                at = after
 
     def whole_frame(self) -> _Frame:
         """Return the frame; raise _OddError where coefficients are incomplete or colours are not Y Cb Cr."""

@@ -47,6 +47,8 @@ _SCHEMA = (
     quality     REAL,
     seconds     TEXT NOT NULL         -- JSON: stage -> seconds
 )""",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {_SCHEMA_VERSION}",
 )
 
 _COLUMNS = (
@@ -57,7 +59,7 @@ _COLUMNS = (
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
-class Ledger:
+class Ledger(contextlib.AbstractContextManager["Ledger"]):
     """The ledger of one output folder; a context manager."""
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +80,8 @@ class Ledger:
             ) from error
         if application == 0 and version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
             with self._transaction():
-                self._create()
+                for statement in _SCHEMA:
+                    self._db.execute(statement)
         elif application != _APPLICATION_ID:
             raise OutputRefusedError(f"{path} is a SQLite file, but not a ledger of fgfast; choose another --out")
         elif version != _SCHEMA_VERSION:
@@ -86,17 +89,6 @@ class Ledger:
                 f"{path} has ledger version {version}, but this fgfast reads only version {_SCHEMA_VERSION}; choose "
                 "another --out, or delete this output and convert again"
             )
-
-    def _create(self) -> None:
-        for statement in (
-            *_SCHEMA,
-            f"PRAGMA application_id = {_APPLICATION_ID}",
-            f"PRAGMA user_version = {_SCHEMA_VERSION}",
-        ):
-            self._db.execute(statement)
-
-    def __enter__(self) -> Ledger:
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
@@ -206,7 +198,7 @@ def _reasons(text: str) -> tuple[str, ...]:
     return tuple(json.loads(text))
 
 
-class OutputLock:
+class OutputLock(contextlib.AbstractContextManager["OutputLock"]):
     """A lock on an output folder, for one run. The system releases it when the process dies, however it dies."""
 
     def __init__(self, path: Path) -> None:
@@ -227,9 +219,6 @@ class OutputLock:
                 f"another run (process {owner}) is writing to {path.parent.parent}: wait, or choose another --out"
             ) from None
         self._note.write_text(f"{os.getpid()} on {socket.gethostname()}\n")
-
-    def __enter__(self) -> OutputLock:
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self._note.unlink(missing_ok=True)

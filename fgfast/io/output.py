@@ -16,13 +16,12 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, get_args
 
 from fgfast.config import differences
 from fgfast.errors import OutputFailedError, OutputRefusedError, SettingsDifferError, UsageError
 from fgfast.io.ledger import Ledger, OutputLock
-from fgfast.io.write import sweep_temp_files
+from fgfast.io.write import sweep_temp_files, sync_folders
 
 Mode = Literal["auto", "resume", "overwrite"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -31,7 +30,7 @@ MODES: tuple[str, ...] = get_args(Mode)
 _BEFORE_THE_LEDGER = ("lock", "lock.owner", "ledger.sqlite", "ledger.sqlite-journal")
 
 
-class Output:
+class Output(contextlib.AbstractContextManager["Output"]):
     """An output folder, locked for one run; a context manager.
 
     Attributes:
@@ -58,11 +57,11 @@ class Output:
         """Refuse a folder that must not be written to, before anything is changed.
 
         Raises:
-            OutputRefusedError: the output lies inside the data set, contains it, is a file, or holds foreign files.
+            OutputRefusedError: the output is inside the data set, contains it, is a file, or holds foreign files.
         """
         out, source = self.out.resolve(), source.resolve()
         if out == source or source in out.parents:
-            raise OutputRefusedError(f"the output {out} lies inside the data set {source}: choose a folder outside it")
+            raise OutputRefusedError(f"the output {out} is inside the data set {source}: choose a folder outside it")
         if out in source.parents:
             raise OutputRefusedError(f"the output {out} contains the data set {source}: choose another folder")
         if self.twin.name.lower() == self.ours.name:
@@ -134,6 +133,28 @@ class Output:
         self.ledger.close()
         self.ledger_path.unlink()
 
+    def make_folders(self, images: Iterable[str], masks: Iterable[str]) -> None:
+        """Create all folders in advance, so that a file's name is durable once its own folder is synced.
+
+        Args:
+            images: keys of the images in the twin.
+            masks: paths of the masks in the masks folder.
+
+        Raises:
+            OutputRefusedError: a link leads out of the output.
+            OutputFailedError: the disk is full, read-only or failing.
+        """
+        folders = {(self.twin / key).parent for key in images} | {(self.masks / path).parent for path in masks}
+        out = self.out.resolve()
+        try:
+            for folder in sorted(folders):
+                folder.mkdir(parents=True, exist_ok=True)
+                if not folder.resolve().is_relative_to(out):
+                    raise OutputRefusedError(f"{folder} leads out of {out} by a link: choose another folder")
+            sync_folders(path for f in folders for path in (f, *f.parents) if self.out in (path, *path.parents))
+        except OSError as error:
+            raise OutputFailedError(f"cannot create the folders of {self.out}: {error.strerror or error}") from error
+
     def recorded(self) -> dict[str, Any] | None:
         """Return the fingerprint of the run in this folder, or None where there is no run to resume."""
         if not self.ledger_path.is_file():
@@ -166,12 +187,7 @@ class Output:
                 "Use the same settings to resume it, --overwrite to start from scratch, or another --out"
             )
 
-    def __enter__(self) -> Output:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._held.close()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import fgfast
 from fgfast import ops
+from fgfast.io.ledger import Ledger
 from fgfast.io.png import deflater
 from fgfast.io.write import write_file
 from fgfast.machine import machine
@@ -55,6 +56,19 @@ def write_run_json(
     }
     write_file(path, (json.dumps(facts, indent=2, ensure_ascii=True) + "\n").encode())
     return facts
+
+
+def add_run(ledger: Ledger, processed: int, seconds: float) -> dict[str, float]:
+    """Add a run to those that made the twin, unless it processed nothing; return their number and their sums."""
+    runs: list[dict[str, float]] = ledger.meta("runs") or []
+    if processed:
+        runs.append({"processed": processed, "seconds": round(seconds, 3)})
+        ledger.set_meta({"runs": runs})
+    return {
+        "runs": len(runs),
+        "processed": sum(run["processed"] for run in runs),
+        "seconds": round(sum(run["seconds"] for run in runs), 3),
+    }
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from html import escape
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fgfast.io.decode import FORMATS, decode, read_bytes
-from fgfast.io.summary import FAILED_ROWS, GALLERY, Summary, share_of
+from fgfast.io.summary import FAILED_ROWS, Summary, share_of
 from fgfast.io.write import write_file
 from fgfast.records import STATUSES, Outcome, Sample, Status
 
@@ -42,27 +42,6 @@ THUMB_BYTES = 5_000_000
 THUMB_QUALITIES = (80, 60, 35, 10)
 CLASS_ROWS = 1000
 """Most rows in the table of classes; the page shows the total, the ledger has the rest."""
-
-
-def write_report(
-    path: Path,
-    *,
-    facts: Mapping[str, Any],
-    total: int,
-    outcomes: Callable[[Sequence[Status]], Iterator[Outcome]],
-    samples: Mapping[str, Sample],
-    twin: Path,
-    turn_exif: bool,
-    gallery: int = GALLERY,
-) -> None:
-    """Summarise a ledger and write its page; the other arguments are those of `write_page`.
-
-    Args:
-        outcomes: yields the ledger's outcomes of the given statuses, in the data set's order.
-        gallery: number of images to show.
-    """
-    summary = Summary(outcomes(STATUSES), samples, gallery)
-    write_page(path, summary, facts=facts, total=total, samples=samples, twin=twin, turn_exif=turn_exif)
 
 
 def write_page(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from fgfast.records import STATUSES, Outcome, Sample, Status
@@ -56,27 +56,24 @@ class Summary:
         classes: class name -> status -> number of outcomes.
     """
 
-    def __init__(self, outcomes: Iterable[Outcome], samples: Mapping[str, Sample], gallery: int = GALLERY) -> None:
-        """Read a stream once; `add` takes further outcomes.
+    def __init__(self, samples: Mapping[str, Sample], gallery: int = GALLERY) -> None:
+        """Start an empty summary; `add` takes the outcomes, in the data set's order.
 
         Args:
-            outcomes: in the data set's order.
             samples: key -> sample.
             gallery: number of images to show.
         """
         self.counts: Counter[Status] = Counter()
         self.reasons: dict[Status, Counter[str]] = {status: Counter() for status in STATUSES}
-        self.classes: dict[str, Counter[Status]] = {}
+        self.classes: dict[str, Counter[Status]] = defaultdict(Counter)
         self.seconds: Counter[str] = Counter()
-        self.some_seconds: dict[str, Spread[float]] = {}
+        self.some_seconds: dict[str, Spread[float]] = defaultdict(lambda: Spread(SOME))
         self.shares: dict[Status, list[int]] = {"done": [0] * BINS, "flagged": [0] * BINS}
         self.some_shares: Spread[float] = Spread(SOME)
         self.unwritten: dict[Status, list[Outcome]] = {"failed": [], "skipped": []}
         self._done: Spread[tuple[int, Outcome]] = Spread(gallery)
-        self._flagged: dict[tuple[str, ...], Spread[tuple[int, Outcome]]] = {}
+        self._flagged: dict[tuple[str, ...], Spread[tuple[int, Outcome]]] = defaultdict(lambda: Spread(gallery))
         self._gallery, self._samples, self._position = gallery, samples, 0
-        for outcome in outcomes:
-            self.add(outcome)
 
     def add(self, outcome: Outcome) -> None:
         """Add the stream's next outcome."""
@@ -89,12 +86,8 @@ class Summary:
         self.counts[o.status] += 1
         if o.reasons:
             self.reasons[o.status].update(o.reasons)
-        if label not in self.classes:
-            self.classes[label] = Counter()
         self.classes[label][o.status] += 1
         for name, seconds in o.seconds.items():
-            if name not in self.some_seconds:
-                self.some_seconds[name] = Spread(SOME)
             self.seconds[name] += seconds  # type: ignore[assignment]  # Counter counts in floats too
             self.some_seconds[name].add(seconds)
         share = share_of(o)
@@ -106,8 +99,6 @@ class Summary:
         if o.status == "done":
             self._done.add((position, o))
         elif o.status == "flagged":
-            if o.reasons not in self._flagged:
-                self._flagged[o.reasons] = Spread(self._gallery)
             self._flagged[o.reasons].add((position, o))
         elif len(self.unwritten[o.status]) < FAILED_ROWS:
             self.unwritten[o.status].append(o)

@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from fgfast.errors import ImageRefusedError, OutputFailedError
-from fgfast.io.png import encode_bilevel, encode_png
-from fgfast.records import Bool, UInt8
+from fgfast.io.png import encode_png
+from fgfast.records import UInt8
 
 # Temporary files carry this prefix and suffix; a resumed run deletes those that a killed one left.
 _TEMP_PREFIX, _TEMP_SUFFIX = ".fgfast-", ".part"
@@ -63,11 +63,6 @@ def encode(pixels: UInt8, suffix: str, quality: int) -> bytes:
         options = {"lossless": True} if quality == 100 else {"quality": quality}
     pillow.fromarray(pixels).save(buffer, _PILLOW_FORMATS[suffix], **options)
     return buffer.getvalue()
-
-
-def encode_mask(bits: Bool) -> bytes:
-    """Encode an (H, W) bool mask as a PNG with one bit per pixel; white is subject."""
-    return encode_bilevel(bits)
 
 
 def _encode_jpeg(pixels: UInt8, quality: int) -> bytes:

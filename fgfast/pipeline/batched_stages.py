@@ -1,4 +1,4 @@
-"""What is done to a batch of images: decode where a library does it, detect, encode. Each is a model on slots."""
+"""The stages that process a batch of images, each by a model on slots: decode (by a library), detect, encode."""
 
 from __future__ import annotations
 
@@ -16,17 +16,12 @@ from fgfast.runner import BatchedStage, SlotModel
 
 
 def detect_stage(model: SlotModel) -> BatchedStage[Work]:
-    """Images -> Detections, of those that have no prompt yet; one that comes from another process has."""
+    """Image -> Detections, for works without a prompt; those from another process have one."""
 
     def store(work: Work, found: Detections) -> None:
         work.detections = found
 
-    return BatchedStage("detect", model, _image, store, lambda work: work.prompt is None)
-
-
-def _image(work: Work) -> tuple[Image]:
-    assert work.image is not None
-    return (work.image,)
+    return BatchedStage("detect", model, lambda work: (work.image,), store, lambda work: work.prompt is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +29,7 @@ class ChoosePrompt:
     """Detections -> Prompt.
 
     Attributes:
-        right: names that count as the subject, see `choose_prompt`.
+        right: names that count as the subject; see `choose_prompt`.
     """
 
     right: frozenset[str]
@@ -46,17 +41,16 @@ class ChoosePrompt:
 
 
 def encode_stage(model: SlotModel) -> BatchedStage[Work]:
-    """Images, Prompts -> low-resolution logits: SAM's image encoder and mask decoder."""
+    """Image, Prompt -> low-resolution logits, by SAM's image encoder and mask decoder."""
+
+    def inputs(work: Work) -> tuple[Image, Float32]:
+        assert work.image is not None and work.prompt is not None
+        return work.image, work.prompt.box
 
     def store(work: Work, found: Any) -> None:
         work.low_res = found
 
-    return BatchedStage("encode", model, _image_and_box, store)
-
-
-def _image_and_box(work: Work) -> tuple[Image, Float32]:
-    assert work.image is not None and work.prompt is not None
-    return work.image, work.prompt.box
+    return BatchedStage("encode", model, inputs, store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +58,7 @@ class FinishMask:
     """Low-resolution logits -> Mask at full size, on the CPU.
 
     Attributes:
-        finish: (logits as read, height, width) -> something with `bits` (H, W) bool and `quality`.
+        finish: (logits as read, height, width) -> an object with `bits`, (H, W) bool, and `quality`.
     """
 
     finish: Callable[[Any, int, int], Any]
@@ -72,7 +66,7 @@ class FinishMask:
 
     def __call__(self, work: Work) -> None:
         assert work.image is not None
-        height, width = work.image.pixels.shape[:2]
+        height, width = work.image.size
         made = self.finish(work.low_res, height, width)
         work.low_res = None
         if work.sample.banner_rows:
@@ -91,13 +85,12 @@ class _Files:
 
 @dataclass(frozen=True, slots=True)
 class DecoderModel:
-    """A decoder of many files at once, on slots. A file that cannot be decoded is an error of its own and spoils no
-    batch.
+    """A decoder of many files at once; see `fgfast.runner.SlotModel`. A file that cannot be decoded fails alone.
 
     Attributes:
-        decoder: decodes.
+        decoder: the decoder.
         turn_exif: see `fgfast.io.decode.decode`.
-        device: its own, for it computes beside the models.
+        device: a name of its own, because it computes beside the models.
     """
 
     decoder: Decoder
@@ -107,19 +100,19 @@ class DecoderModel:
 
     @property
     def batch(self) -> int:
-        """The most files per call, as the decoder says."""
+        """The decoder's preferred number of files per call."""
         return self.decoder.batch
 
     def bucket(self, work: Work) -> str:
-        """One bucket: all files can share a batch."""
+        """Return the same bucket for all files: any of them can share a batch."""
         return ""
 
     def rows(self, bucket: str) -> int:
-        """The same for every bucket."""
-        return self.decoder.batch
+        """Return `batch`."""
+        return self.batch
 
     def slot(self, bucket: str) -> _Files:
-        """Room for the contents of files."""
+        """Create room for the contents of `batch` files."""
         return _Files([b""] * self.batch, [""] * self.batch)
 
     def fill(self, slot: _Files, row: int, work: Work) -> None:
@@ -127,25 +120,25 @@ class DecoderModel:
         slot.files[row], slot.names[row] = read_bytes(work.sample.path), work.sample.key
 
     def launch(self, slot: _Files, rows: int) -> None:
-        """Decode."""
+        """Decode the files, and wait for the images."""
         slot.images = self.decoder(slot.files[:rows], slot.names[:rows], self.turn_exif)
 
     def wait(self, slot: _Files) -> None:
-        """Nothing is left to wait for."""
+        """Do nothing: `launch` has waited."""
 
     def read(self, slot: _Files, row: int) -> Image:
-        """The image; raises the error of one that cannot be decoded."""
+        """Return the image, or raise its error."""
         image = slot.images[row]
         if isinstance(image, SampleError):
             raise image
         return image
 
     def shrink(self) -> None:
-        """The decoder takes any number of files: smaller batches are all there is to do."""
+        """Do nothing: there are no fixed shapes, and smaller batches suffice."""
 
 
 def decode_stage(model: DecoderModel) -> BatchedStage[Work]:
-    """Files -> Images."""
+    """File -> Image."""
 
     def store(work: Work, image: Image) -> None:
         work.image = image

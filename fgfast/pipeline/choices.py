@@ -1,4 +1,4 @@
-"""Which detector, segmenter, devices, precision and backend a run uses, and why: every "auto" is replaced here."""
+"""The choice of detector, segmenter, devices, precision and backend: replaces every "auto", with reasons."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fgfast.models.files import weights
 
 
 def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[Settings, list[str]]:
-    """Replace every "auto" by what will be used, with one sentence of reason each.
+    """Replace every "auto" by a choice; return the settings and one sentence of reason per choice.
 
     Args:
-        dataset: what is to be converted.
-        settings: as given.
-        measure: whether to time backends where it is not known yet which one is faster.
+        dataset: the data set to convert.
+        settings: the settings as given.
+        measure: whether to time backends where the faster one is not known yet.
     """
     reasons: list[str] = []
     settings = replace(settings, detector=_chosen("detector", settings.detector, dataset, reasons))
@@ -33,19 +33,19 @@ def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[
         if check := methods.method(name).check:
             methods.resolve(check)()
     if settings.models and methods.seed_of(settings.model_weights) is not None:
-        reasons.append(f"weights {settings.model_weights}: random, for trying out; masks and boxes mean nothing")
+        reasons.append(f"weights {settings.model_weights}: random, for testing; masks and boxes are meaningless")
     settings = choose_devices(settings, reasons, measure) if settings.models else _only_cpus(settings, reasons)
     return _choose_decoder(settings, reasons), reasons
 
 
 def choose_segmenter(settings: Settings) -> Settings:
-    """The same settings with segmenter, device and precision chosen, for one image whose box is known."""
+    """Choose segmenter, device and precision for one image whose box is known; return the settings."""
     settings = replace(settings, detector="annotations", segmenter=_chosen("segmenter", settings.segmenter, None, []))
     return choose_devices(settings, []) if settings.models else replace(settings, devices="cpu")
 
 
 def choose_devices(settings: Settings, reasons: list[str], measure: bool = True) -> Settings:
-    """The same settings with devices, precision and backend chosen for their models."""
+    """Choose devices, precision and backend for the models; return the settings."""
     from fgfast.models.serving import devices
     from fgfast.models.serving.backend import choose_backend
 
@@ -59,14 +59,14 @@ def choose_devices(settings: Settings, reasons: list[str], measure: bool = True)
     ]
     backend, why = found[0]
     if any(other != backend for other, _ in found):
-        backend, why = "torch", "the one that all devices have"
+        backend, why = "torch", "the only one available on all devices"
     reasons.append(f"backend {backend}: {why}")
     threads = (settings.model_threads or available_cores()) if "cpu" in places else None
     return replace(settings, backend=backend, model_threads=threads)
 
 
 def _chosen(kind: Kind, asked: str, dataset: Dataset | None, reasons: list[str]) -> str:
-    """The name of the method that is asked for; for "auto", the first of the table that can be used here."""
+    """Return the name of the requested method; for "auto", of the first in the table that is usable here."""
     if asked != "auto":
         name = methods.method(asked).name
         reasons.append(f"{kind} {name}: as asked")
@@ -79,7 +79,7 @@ def _chosen(kind: Kind, asked: str, dataset: Dataset | None, reasons: list[str])
         if usable:
             if not method.is_model and missing:
                 pull = " ".join(m.weights for m in missing)
-                why = why or f"`fgfast models pull {pull}` brings {missing[0].summary}, whose weights are not here"
+                why = why or f"the weights of {missing[0].summary} are not here; `fgfast models pull {pull}` gets them"
             reasons.append(f"{kind} {method.name}: {why}")
             return method.name
         if method.is_model:
@@ -88,10 +88,10 @@ def _chosen(kind: Kind, asked: str, dataset: Dataset | None, reasons: list[str])
 
 
 def _usable(method: Method, dataset: Dataset | None) -> tuple[bool, str]:
-    """Whether "auto" may take a method, and why."""
+    """Return whether "auto" may choose a method, and why."""
     if method.is_model:
         here = importlib.util.find_spec("torch") is not None and weights.find(method.weights) is not None
-        if method.kind == "detector":  # which needs words to look for
+        if method.kind == "detector":  # it needs words to look for
             here = here and dataset is not None and bool(dataset.subject) and weights.find("lvis") is not None
         return here, "its weights are here"
     if method.annotated:
@@ -104,12 +104,12 @@ def _usable(method: Method, dataset: Dataset | None) -> tuple[bool, str]:
 
 
 def _boxes(dataset: Dataset) -> int:
-    """How many samples have boxes."""
+    """Count the samples that have boxes."""
     return sum(len(sample.boxes) > 0 for sample in dataset.samples)
 
 
 def _only_cpus(settings: Settings, reasons: list[str]) -> Settings:
-    """Where no model runs, a GPU has nothing to do but decoding."""
+    """Replace the devices where no model runs: a GPU can only decode."""
     for device in settings.places:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
             raise UsageError(f"there is no device {device!r}; devices are called cpu, cuda:0, cuda:1, ...")
@@ -121,8 +121,9 @@ def _only_cpus(settings: Settings, reasons: list[str]) -> Settings:
 
 
 def _choose_decoder(settings: Settings, reasons: list[str]) -> Settings:
-    """Where no GPU takes part, the CPU's own decoder is the fastest, and the reference of all others. On a GPU the
-    choice is made when a run begins, see fgfast.pipeline.decoder_choice.
+    """Replace "auto" where no GPU is used: the CPU's decoder is the fastest there, and the reference of all others.
+
+    With a GPU the choice is made when a run starts; see fgfast.pipeline.decoder_choice.
     """
     if settings.decoder != "auto":
         for device in dict.fromkeys(settings.places):
@@ -131,13 +132,13 @@ def _choose_decoder(settings: Settings, reasons: list[str]) -> Settings:
         reasons.append(f"decoder {settings.decoder}: as asked")
         return settings
     if any(available(device)[0] in ON_GPU for device in settings.places):
-        reasons.append("decoder auto: chosen when the run begins")
+        reasons.append("decoder auto: chosen when the run starts")
         return settings
     return replace(settings, decoder="cpu")
 
 
 def weights_used(settings: Settings) -> dict[str, str]:
-    """Model -> what its weights are, for run.json and for the comparison before a run is resumed."""
+    """Map each model to the identity of its weights, for run.json and for the check before a run is resumed."""
     from fgfast.models.files.graph_files import identity
 
     return {method.name: identity(method.name, settings.model_weights) for method in settings.models}

@@ -1,8 +1,8 @@
-"""Which decoder a run uses where several are there: the fastest whose pixels are right.
+"""The choice of a decoder where several are available: the fastest with correct pixels.
 
-Whether a decoder is right and faster than the CPU's is asked once per machine and version of the packages, on a sample
-of the data set, and remembered: rates and pixels, no models, seconds. `fgfast bench decoders` compares masks, too; its
-verdict overrules.
+Pixels and rates are compared with the CPU decoder's once per machine and package versions, on a sample of the data set;
+that takes seconds, needs no models, and is cached. `fgfast bench decoders` also compares masks; its verdict has
+precedence.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from fgfast.machine import available_cores
 from fgfast.models.files import measured
 from fgfast.pipeline.plan import Plan
 from fgfast.records import Sample, UInt8
-from fgfast.runner import Failures, Finished, Stage, Supervisor, WorkerSpec, run_item
+from fgfast.runner import Failures, Finished, Supervisor, WorkerSpec
 
-# So many images of the data set are decoded by all and compared: a second's work for a GPU.
+# Number of images of the data set that all decoders decode for the comparison: a second's work for a GPU.
 _IMAGES = 16
-# A decoder must be so much faster than the CPU's before its other pixels are worth having.
+# A decoder must be faster than the CPU's by this factor to justify its different pixels.
 _GAIN = 1.1
-# The most that a right decoder's pixels are off on average over an image, in grey levels. Other roundings and another
-# interpolation of chroma stay below one level on photographs; channels in another order, a limited range of values or a
-# turned image are off by five and more.
+# Largest mean difference of a correct decoder's pixels over an image, in grey levels. Different rounding and chroma
+# interpolation stay below one level on photographs; swapped channels, a limited range of values or a rotated image
+# differ by five or more.
 MEAN_LEVELS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How a decoder compares with the CPU's on a sample.
+    """The comparison of a decoder with the CPU's on a sample.
 
     Attributes:
-        decoder: its name.
-        images: how many were compared.
-        mean_levels: the mean difference of the pixels of the image that is furthest off, in grey levels.
+        decoder: the decoder's name.
+        images: number of images compared.
+        mean_levels: the mean difference of the pixels of the worst image, in grey levels.
         largest_levels: the largest difference of any channel of any pixel, in grey levels.
         rate: images per second.
-        cpu_rate: images per second of the CPU's decoder in the same turns.
-        refused: why it could not be tried; empty where it was.
+        cpu_rate: images per second of the CPU's decoder, measured in turns with it.
+        refused: the reason why it could not be tried; empty where it was.
     """
 
     decoder: str
@@ -62,16 +62,16 @@ class Parity:
 
     @property
     def right(self) -> bool:
-        """Whether its pixels are right."""
+        """Whether its pixels are correct."""
         return not self.refused and self.images > 0 and self.mean_levels <= MEAN_LEVELS
 
     @property
     def faster(self) -> bool:
-        """Whether it is enough faster than the CPU's decoder."""
+        """Whether it is sufficiently faster than the CPU's decoder."""
         return self.rate >= _GAIN * self.cpu_rate
 
     def sentence(self) -> str:
-        """The finding, for run.json and the console."""
+        """Return the finding, for run.json and the console."""
         if self.refused:
             return f"{self.decoder} cannot be used: {self.refused}"
         return (
@@ -82,7 +82,7 @@ class Parity:
 
 
 def check_pixels(ours: Sequence[UInt8], theirs: Sequence[UInt8]) -> tuple[float, int]:
-    """The parity check of a decoder's pixels with the CPU decoder's, of the same images, (H, W, 3) uint8 each.
+    """Compare a decoder's pixels with the CPU decoder's, for the same images, (H, W, 3) uint8 each.
 
     Returns:
         The largest mean difference of an image, and the largest difference of any channel of any pixel, in grey levels.
@@ -104,13 +104,13 @@ def check_pixels(ours: Sequence[UInt8], theirs: Sequence[UInt8]) -> tuple[float,
 def choose_decoder(
     plan: Plan, output: Output, mode: Mode, *, in_process: bool, deadline: float, on_message: Callable[[str], None]
 ) -> Plan:
-    """A plan whose decoder is chosen: that of the run that is resumed, else the fastest that is right here."""
+    """Return the plan with a decoder: that of the run to resume, or else the fastest with correct pixels here."""
     if plan.settings.decoder != "auto":
         return plan
     device = next(device for device in plan.settings.places if available(device)[0] in ON_GPU)
     before = None if mode == "overwrite" else output.recorded()
     if before is not None and before.get("decoder") in available(device):
-        name, reason = before["decoder"], "the one of the run that is resumed"
+        name, reason = before["decoder"], "that of the resumed run"
     else:
         name, reason = fastest(findings(plan, device, in_process, deadline), device, plan.settings.segmenter)
     reason = f"decoder {name}: {reason}"
@@ -124,33 +124,33 @@ def choose_decoder(
 
 
 def fastest(found: Sequence[Parity], device: str, segmenter: str) -> tuple[str, str]:
-    """The decoder to take, and why in a sentence."""
+    """Return the decoder to use, and the reason."""
     reasons = [parity.sentence() for parity in found]
     for parity in sorted(found, key=lambda parity: -parity.rate):
         verdict = measured.recall(verdict_key(parity.decoder, device, segmenter))
         if verdict is not None:
-            reasons.append(f"`fgfast bench decoders` found {parity.decoder} {'right' if verdict else 'wrong'} by masks")
+            reasons.append(f"`fgfast bench decoders` found {parity.decoder}'s masks {'right' if verdict else 'wrong'}")
         if parity.faster and (parity.right if verdict is None else verdict):
             return parity.decoder, "; ".join(reasons)
     return "cpu", "; ".join(reasons) or "no image of a sample of the data set can be decoded"
 
 
 def verdict_key(name: str, device: str, segmenter: str) -> str:
-    """Where `fgfast bench decoders` keeps its verdict on a decoder, see fgfast.models.files.measured.
+    """Return the key of the verdict of `fgfast bench decoders` on a decoder in fgfast.models.files.measured.
 
-    A verdict is about one segmenter: what changes the masks of one may leave those of another.
+    A verdict concerns one segmenter: pixels that change the masks of one may not change those of another.
     """
     return measured.key_of(f"decoder {name} by masks of {segmenter}", device)
 
 
 def findings(plan: Plan, device: str, in_process: bool, deadline: float) -> list[Parity]:
-    """What is known of a GPU's decoders on this machine; found out now if nothing is."""
+    """Return the cached findings about a GPU's decoders on this machine, or find them now."""
     key = measured.key_of("decoders by pixels", device)
     known = measured.recall(key)
     if known is None:
         samples = plan.selected
-        trial = Trial(samples[:: max(1, len(samples) // _IMAGES)][:_IMAGES], plan.dataset.turn_exif)
-        known = [asdict(parity) for parity in _tried(trial, WorkerSpec(device, device), in_process, deadline)]
+        trial = Trial(samples[:: max(1, len(samples) // _IMAGES)][:_IMAGES], plan.dataset.turn_exif, device)
+        known = [asdict(parity) for parity in _tried(trial, in_process, deadline)]
         if any(not parity["refused"] for parity in known):
             measured.remember(key, known)
     return [Parity(**parity) for parity in known]
@@ -158,61 +158,54 @@ def findings(plan: Plan, device: str, in_process: bool, deadline: float) -> list
 
 @dataclass(slots=True)
 class Trial:
-    """What is to be found out, and what was.
+    """The item of a `TrialJob`.
 
     Attributes:
-        samples: whose images are decoded.
+        samples: the samples whose images are decoded.
         turn_exif: see `fgfast.io.decode.decode`.
-        found: one entry per decoder.
+        device: the GPU.
+        found: the findings, one per decoder.
     """
 
     samples: Sequence[Sample]
     turn_exif: bool
+    device: str
     found: list[Parity] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class TrialJob:
-    """Tries decoders in a worker process of its own, which takes the GPU's memory with it when it ends."""
+    """Tries decoders in a worker process, whose end frees the GPU's memory; the job, its runtime and its only stage."""
 
+    name: str = "decode"
     phases: int = 1
-
-    def open(self, spec: WorkerSpec) -> TrialRuntime:
-        """Nothing is loaded yet."""
-        return TrialRuntime([_TryDecoders(spec.device)])
-
-
-@dataclass(frozen=True, slots=True)
-class TrialRuntime:
-    """A TrialJob, opened; see `fgfast.runner.JobRuntime`."""
-
-    stages: list[Stage[Trial]]
     threads: int = 1
     failures: Failures = field(default_factory=Failures)
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def stages(self) -> list[TrialJob]:
+        """This job."""
+        return [self]
+
+    def open(self, spec: WorkerSpec) -> TrialJob:
+        """Return this job: it loads nothing in advance."""
+        return self
+
+    def __call__(self, trial: Trial) -> None:
+        trial.found = try_decoders(trial.samples, trial.turn_exif, trial.device)
+
     def result_of(self, finished: Finished[Trial]) -> list[Parity]:
-        """What was found; nothing where the trial failed."""
+        """Return the findings; none where the trial failed."""
         return [] if finished.error is not None else finished.item.found
 
 
-@dataclass(frozen=True, slots=True)
-class _TryDecoders:
-    """The one stage of the trial."""
-
-    device: str
-    name: str = "decode"
-
-    def __call__(self, trial: Trial) -> None:
-        trial.found = try_decoders(trial.samples, trial.turn_exif, self.device)
-
-
-def _tried(trial: Trial, spec: WorkerSpec, in_process: bool, deadline: float) -> list[Parity]:
+def _tried(trial: Trial, in_process: bool, deadline: float) -> list[Parity]:
     if in_process:
-        run_item(TrialJob().open(spec).stages, trial)
-        return trial.found
+        return try_decoders(trial.samples, trial.turn_exif, trial.device)
     found: list[list[Parity]] = []
     stop = threading.Event()
+    spec = WorkerSpec(trial.device, trial.device)
     with Supervisor(TrialJob(), [spec], lambda trial, reason, detail: [], deadline=deadline) as supervisor:
         supervisor.open(stop)
         supervisor.run([trial], found.extend, stop)
@@ -220,7 +213,7 @@ def _tried(trial: Trial, spec: WorkerSpec, in_process: bool, deadline: float) ->
 
 
 def try_decoders(samples: Sequence[Sample], turn_exif: bool, device: str) -> list[Parity]:
-    """Pixels and rates of the decoders that a GPU has, beside the CPU's."""
+    """Compare the pixels and rates of a GPU's decoders with the CPU's."""
     files: dict[str, bytes] = {}
     pixels: dict[str, UInt8] = {}
     for sample in samples:
@@ -250,12 +243,12 @@ def _parity(theirs: Decoder, files: dict[str, bytes], pixels: dict[str, UInt8], 
 
 
 def rates(decoders: Sequence[Decoder], files: Sequence[bytes], rounds: int = 3) -> dict[str, float]:
-    """Images per second of each decoder, by name: medians of rounds in which each has its turn.
+    """Return each decoder's images per second, by name: medians of rounds in which they take turns.
 
     Args:
-        decoders: with different names.
-        files: contents of images; each decoder gets them in batches of the size that it prefers.
-        rounds: timed rounds. One before them is not timed, so that what is made at first use exists.
+        decoders: decoders with different names.
+        files: contents of image files; each decoder gets them in batches of its preferred size.
+        rounds: number of timed rounds, after one that is not timed and creates what is needed at first use.
     """
     names = [f"{n}" for n in range(len(files))]
     found: dict[str, list[float]] = {each.name: [] for each in decoders}

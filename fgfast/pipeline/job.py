@@ -1,4 +1,4 @@
-"""What a worker process does: the stages that the settings ask for, on one device."""
+"""The job of a worker process: the stages of the settings, on one device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fgfast import methods
+from fgfast import methods, ops
 from fgfast.config import Settings
 from fgfast.errors import UsageError
 from fgfast.io.decoders import decoder
@@ -26,10 +26,10 @@ from fgfast.pipeline.batched_stages import (
 )
 from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write
 from fgfast.pipeline.work import FAILURES, ConvertRuntime, Work
-from fgfast.records import Float32, Image, UInt8
+from fgfast.records import Float32, Image, UInt8, plain
 from fgfast.runner import BatchedStage, Stage, WorkerSpec, warm_up
 
-# (height, width) in pixels: the commonest of the data sets that this is made for; and a box in it.
+# (height, width) in pixels, the most common size in the supported data sets; and a box in it.
 _SIZE, _BOX = (375, 500), (100, 75, 300, 300)
 
 
@@ -38,14 +38,14 @@ class ConvertJob:
     """Makes cut-outs. It is pickled and opened in each worker process.
 
     Attributes:
-        settings: with every "auto" replaced.
+        settings: the settings, with every "auto" replaced.
         detector, segmenter: their entries in the table of methods.
-        subject: what the images show, in the data set's words.
+        subject: the subject of the images, in the data set's words.
         turn_exif: see `fgfast.io.decode.decode`.
         images: folder of the twin.
         masks: folder of the masks.
-        background: pixels of the background's image, (H, W, 3) uint8 RGB, where there is one.
-        threads: of each worker's pool.
+        background: pixels of the background's image, (H, W, 3) uint8 RGB, if there is one.
+        threads: number of threads in each worker's pool.
         measure: whether to time the models when the job is opened.
     """
 
@@ -66,13 +66,14 @@ class ConvertJob:
         return 2 if self.detector.is_model and self.segmenter.is_model else 1
 
     def open(self, spec: WorkerSpec) -> ConvertRuntime:
-        """Load models and make stages.
+        """Load the models and create the stages.
 
         Raises:
             ModelNotCachedError: a model's weights are not on this machine.
             MissingExtraError: a package is not installed.
-            UsageError: nothing says what the images show.
+            UsageError: the subject of the images is not known.
         """
+        ops.implementation()  # resolved now, so that a broken one raises here and not once per image
         self._set_threads(spec.device)
         detects, segments = (self.phases == 1 or phase in range(*spec.phases) for phase in (0, 1))
         stages = [self._decode(spec.device)]
@@ -80,7 +81,10 @@ class ConvertJob:
             stages += detect_stages(self.settings, self.detector, self.subject, spec.device)
         if segments:
             stages += segment_stages(self.settings, self.segmenter, spec.device)
-            stages += [cut_stage(self.settings, self.background), self._write()]
+            cut = Cut(self.settings.fill, self.background, self.settings.crop, self.settings.pad)
+            suffix = FORMAT_SUFFIXES.get(self.settings.format)
+            write = Write(self.images, self.masks, self.settings.masks, suffix, self.settings.quality)
+            stages += [cut, write]
         facts: dict[str, Any] = {"process": os.getpid(), "device": spec.device}
         models = {s.name: s for s in stages if isinstance(s, BatchedStage) and s.name in ("detect", "encode")}
         for stage in models.values():
@@ -90,7 +94,7 @@ class ConvertJob:
         return ConvertRuntime(stages, self.threads, segments, facts)
 
     def _set_threads(self, device: str) -> None:
-        """The pool's threads are for what is done to one image; the models' are torch's own."""
+        """Set the threads of OpenCV, which runs in the pool's threads, and of the models, which have torch's."""
         import cv2
 
         cv2.setNumThreads(1)
@@ -105,13 +109,8 @@ class ConvertJob:
             return Decode(self.turn_exif)
         return decode_stage(DecoderModel(decoder(name, device, self.threads), self.turn_exif, f"{device} decoder"))
 
-    def _write(self) -> Write:
-        settings = self.settings
-        suffix = FORMAT_SUFFIXES.get(settings.format)
-        return Write(self.images, self.masks, settings.masks, suffix, settings.quality)
-
     def _seconds(self, stage: BatchedStage[Work]) -> float:
-        """Seconds per image of a model in full batches, measured once on each machine."""
+        """Return a model's seconds per image in full batches, measured once per machine."""
         from fgfast.models.serving.speed import remembered, seconds_per_image
 
         settings, model = self.settings, stage.model
@@ -124,44 +123,35 @@ class ConvertJob:
 
 
 def detect_stages(settings: Settings, detector: Method, subject: tuple[str, ...], device: str) -> list[Stage[Work]]:
-    """From the image to the prompt."""
+    """Create the stages from the image to the prompt.
+
+    Raises:
+        UsageError: a model is to detect, and neither the data set nor the settings name the subject.
+    """
     build = methods.resolve(detector.build)
-    spec = settings.spec(detector.name, device) if detector.is_model else methods.ModelSpec(detector.name)
     if not detector.is_model:
-        return [Detect(build(spec, ""))]
-    model = build(spec, words_to_find(settings, subject))
+        return [Detect(build(methods.ModelSpec(detector.name), ""))]
+    words = settings.vocabulary or ",".join(subject)
+    if not words:
+        raise UsageError('name the subject: --vocabulary "bird,car", lvis, or a file with one name per line')
+    model = build(settings.spec(detector.name, device), words)
     return [detect_stage(model), ChoosePrompt(right_words(settings, subject))]
 
 
 def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
-    """The names that count as the subject, as `plain` writes them; empty where every name does.
+    """Return the names that count as the subject, in the form of `plain`; empty where every name does.
 
-    The data set says what its images show; a vocabulary of one's own says it instead, unless it is all of LVIS.
+    They are the data set's words for its subject, or the user's own vocabulary, unless that is all of LVIS.
     """
     from fgfast.models.vocabulary import read_names
-    from fgfast.records import plain
 
-    if not methods.method(settings.detector).is_model:
-        return frozenset()
     if settings.vocabulary and settings.vocabulary != "lvis":
         return frozenset(plain(name) for name in read_names(settings.vocabulary))
     return frozenset(plain(word) for word in subject)
 
 
-def words_to_find(settings: Settings, subject: Sequence[str]) -> str:
-    """What a detector that is a model looks for.
-
-    Raises:
-        UsageError: neither the data set nor the vocabulary says it.
-    """
-    words = settings.vocabulary or ",".join(subject)
-    if not words:
-        raise UsageError('say what the images show: --vocabulary "bird,car", lvis, or a file with one name per line')
-    return words
-
-
 def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[Stage[Work]]:
-    """From the prompt to the mask."""
+    """Create the stages from the prompt to the mask."""
     build = methods.resolve(segmenter.build)
     if not segmenter.is_model:
         return [MaskSubject(build(methods.ModelSpec(segmenter.name)), segmenter.flagged)]
@@ -169,21 +159,17 @@ def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[S
     return [encode_stage(model), FinishMask(model.finish)]
 
 
-def cut_stage(settings: Settings, background: UInt8 | None) -> Cut:
-    """From the mask to the cut-out."""
-    return Cut(settings.fill, background, settings.crop, settings.pad)
-
-
 def _inputs(stage: BatchedStage[Work], height: int, width: int) -> tuple[Any, ...]:
-    """What a model gets of a grey image."""
+    """Return a model's inputs for a grey image."""
     image = Image(np.full((height, width, 3), 127, np.uint8))
     box: Float32 = np.array(_BOX, np.float32)
     return (image,) if stage.name == "detect" else (image, box)
 
 
 def _try_out(stage: BatchedStage[Work]) -> None:
-    """Let a GPU compute one batch of each orientation: what is compiled or recorded at first use is so now, and a
-    device that fails does so before it has begun any image. A CPU has nothing to prepare.
+    """Compute one batch per orientation on a GPU; a CPU has nothing to prepare.
+
+    Everything compiled or recorded at first use exists afterwards, and a failing device fails before the first image.
     """
     if stage.model.device.startswith("cuda"):
         for size in (_SIZE, _SIZE[::-1]):

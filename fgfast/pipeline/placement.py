@@ -1,4 +1,4 @@
-"""Which device does what: the workers of a run, and the arithmetic that chooses between the two ways."""
+"""The workers of a run: whether every device does all phases (replicate) or some detect and others segment (split)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import product
 from fgfast.errors import UsageError
 from fgfast.runner import WorkerSpec
 
-# Phases of the job: up to the prompt, and from there.
+# Phases of the job: up to the prompt, and from the prompt on.
 DETECTING, SEGMENTING = (0, 1), (1, 2)
 
 
@@ -19,8 +19,8 @@ class Cost:
     """Seconds per image of both models on one device.
 
     Attributes:
-        detect: of the detector.
-        segment: of SAM's encoder and decoder.
+        detect: the detector's.
+        segment: those of SAM's encoder and decoder.
     """
 
     detect: float
@@ -29,12 +29,12 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class DevicePlacement:
-    """Which worker does which phases where.
+    """The phases and the device of each worker.
 
     Attributes:
         name: "replicate" or "split".
         specs: the workers.
-        reason: why, in a sentence.
+        reason: the reason for the choice, in a sentence.
     """
 
     name: str
@@ -43,20 +43,18 @@ class DevicePlacement:
 
 
 def replicate(devices: Sequence[str], phases: int, reason: str) -> DevicePlacement:
-    """Every device does all phases of the job."""
+    """Let every device do all phases of the job."""
     return DevicePlacement("replicate", tuple(WorkerSpec(n, d, (0, phases)) for n, d in _named(devices)), reason)
 
 
 def split(devices: Sequence[str], costs: Sequence[Cost], reason: str) -> DevicePlacement:
-    """Some devices detect and the others segment, so that the rate is highest.
+    """Let some devices detect and the others segment, in the split with the highest rate.
 
     Raises:
-        UsageError: there is one device only.
+        UsageError: there is only one device.
     """
     if len(devices) < 2:
-        raise UsageError(
-            f"--placement split needs two devices or more, and there is {', '.join(devices)}: see --devices"
-        )
+        raise UsageError(f"--placement split needs two devices or more, not only {', '.join(devices)}: see --devices")
     roles = max(_splits(len(devices)), key=lambda roles: _split_rate(roles, costs))
     specs = [
         WorkerSpec(name, device, DETECTING if detects else SEGMENTING)
@@ -66,7 +64,7 @@ def split(devices: Sequence[str], costs: Sequence[Cost], reason: str) -> DeviceP
 
 
 def best(devices: Sequence[str], costs: Sequence[Cost]) -> DevicePlacement:
-    """The placement of the higher rate, and the figures that say so."""
+    """Return the placement with the higher rate; its reason states the figures."""
     together = sum(1 / (cost.detect + cost.segment) for cost in costs)
     apart = max(_split_rate(roles, costs) for roles in _splits(len(devices)))
     figures = ", ".join(
@@ -80,21 +78,21 @@ def best(devices: Sequence[str], costs: Sequence[Cost]) -> DevicePlacement:
 
 
 def _splits(count: int) -> list[tuple[bool, ...]]:
-    """Every way of letting some detect and the others segment. Beyond eight devices, of those in a row only."""
+    """Return every split into detecting (True) and segmenting devices; of more than eight, only the first n detect."""
     if count <= 8:
         return [roles for roles in product((True, False), repeat=count) if 0 < sum(roles) < count]
     return [tuple(n < first for n in range(count)) for first in range(1, count)]
 
 
 def _split_rate(roles: Sequence[bool], costs: Sequence[Cost]) -> float:
-    """Images a second: of the two kinds the slower."""
+    """Return images per second, which the slower of the two groups limits."""
     detecting = sum(1 / c.detect for c, detects in zip(costs, roles, strict=True) if detects)
     segmenting = sum(1 / c.segment for c, detects in zip(costs, roles, strict=True) if not detects)
     return min(detecting, segmenting)
 
 
 def _named(devices: Sequence[str]) -> list[tuple[str, str]]:
-    """A unique name for each: "cpu", "cpu#2"."""
+    """Pair each device with a unique name: "cpu", "cpu#2"."""
     seen: Counter[str] = Counter()
     named = []
     for device in devices:

@@ -1,9 +1,9 @@
-"""What a run is going to do, before it does anything: data set, methods, selection, names."""
+"""The plan of a run: data set, methods, selection, names; made before anything is written."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,17 @@ _LOADERS_THAT_APPEND_JPG = ("aircraft", "pets", "flowers")
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a run is going to do, before it does anything.
+    """The plan of a run.
 
     Attributes:
         dataset: the opened data set.
         out: the output folder.
-        settings: with every "auto" replaced by what was chosen.
-        reasons: one sentence for each choice that was made.
-        positions: places of the selected samples in the data set's order.
+        settings: the settings, with every "auto" replaced by a choice.
+        reasons: one sentence per choice.
+        positions: positions of the selected samples in the data set's order.
         twins: key -> key in the twin, for all samples of the data set.
         mask_names: key -> path of its mask in the masks folder.
-        fingerprint: everything that changes the result; a run is resumed only with the same.
+        fingerprint: everything that changes the result; a run is resumed only with the same fingerprint.
     """
 
     dataset: Dataset
@@ -65,9 +65,9 @@ def make_plan(
     selection: Selection | None = None,
     measure: bool = True,
 ) -> Plan:
-    """Find the data set, choose methods, and check the output folder, without touching anything. See `convert`.
+    """Find the data set, choose the methods, and check the output folder, without writing to it. See `convert`.
 
-    With `measure`, backends are timed where nobody knows yet which one is faster here, which is remembered.
+    With `measure`, backends are timed where the faster one is not known yet; the result is cached.
     """
     opened = open_dataset(str(dataset), None if root is None else Path(root), labels)
     settings, selection = settings or Settings(), selection or Selection()
@@ -77,7 +77,7 @@ def make_plan(
         raise UsageError(
             f"a transparent background cannot be kept in format {settings.format!r}: choose format png or webp"
         )
-    load_background(settings.fill)  # an image that cannot be used is found out now
+    load_background(settings.fill)  # an unusable image must raise before the run
     if (opened.root / "fgfast" / "run.json").is_file():
         raise UsageError(f"{opened.root} is an output of fgfast, not a data set: give the twin inside it")
     settings, reasons = choose_methods(opened, settings, measure)
@@ -108,7 +108,7 @@ def make_plan(
 
 
 def load_background(background: Background) -> UInt8 | None:
-    """Pixels of the background's own image, (H, W, 3) uint8 RGB; None for other kinds of background."""
+    """Read the background's image, (H, W, 3) uint8 RGB; None for other kinds of background."""
     if background.path is None:
         return None
     try:
@@ -118,14 +118,14 @@ def load_background(background: Background) -> UInt8 | None:
 
 
 def names(keys: list[str], format: str, keep_names: bool) -> tuple[dict[str, str], dict[str, str]]:
-    """key -> key in the twin, and key -> path of its mask in the masks folder."""
+    """Return key -> key in the twin, and key -> path of its mask in the masks folder."""
     twins = {key: key for key in keys} if keep_names else twin_names(keys, FORMAT_SUFFIXES.get(format))
     masks = twin_names(twins.values(), ".png")
     return twins, {key: masks[twin] for key, twin in twins.items()}
 
 
 def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[Settings, list[str]]:
-    """Replace "auto" by a method; say why, and what else is worth knowing, in a sentence each."""
+    """Replace every "auto" by a choice; return the settings, and the reasons and further notes, one sentence each."""
     settings, reasons = choose(dataset, settings, measure)
     which = ops.implementation()
     reasons.append(f"ops {which}: {'compiled' if which == 'native' else 'NumPy; the native ops are not installed'}")
@@ -133,12 +133,12 @@ def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -
     if appended and not settings.keep_names:
         reasons.append("names end in the new suffix, but torchvision's loader looks for .jpg: see --keep-names")
     if ignored := getattr(dataset, "ignored", 0):
-        reasons.append(f"{ignored:,} files are passed over: not images by their names, or names that are not UTF-8")
+        reasons.append(f"{ignored:,} files are ignored: their names are not those of images, or are not UTF-8")
     return settings, reasons
 
 
 def select(dataset: Dataset, selection: Selection) -> tuple[int, ...]:
-    """Places of the selected samples in the data set's order."""
+    """Return the positions of the selected samples in the data set's order."""
     samples = dataset.samples
     splits = _known("split", selection.splits, {s.split for s in samples})
     classes = _known("class", selection.classes, set(dataset.classes))
@@ -154,23 +154,22 @@ def select(dataset: Dataset, selection: Selection) -> tuple[int, ...]:
 
 
 def _known(kind: str, asked: Iterable[str], known: set[str]) -> set[str]:
-    """The names asked for, each checked. One may be several, separated by commas, unless a name has that comma."""
+    """Return the requested names, checked; a text with commas holds several, unless it is a name itself."""
     names: set[str] = set()
     for text in asked:
         names |= {text} if text in known else {part.strip() for part in text.split(",")}
     if names and not known - {""}:
-        raise UsageError(f"the data set has no {kind} to choose by; asked for: {', '.join(sorted(names))}")
+        raise UsageError(f"the data set has no {kind} to select by; requested: {', '.join(sorted(names))}")
     for name in sorted(names - known):
         raise UnknownNameError(kind, name, known - {""})
     return names
 
 
-def _digest(dataset: Dataset, positions: Iterable[int]) -> str:
-    """How many samples are selected, and a hash over everything of them that changes the result."""
-    digest, count = hashlib.sha256(), 0
+def _digest(dataset: Dataset, positions: Sequence[int]) -> str:
+    """Return the number of selected samples, and a hash of everything in them that changes the result."""
+    digest = hashlib.sha256()
     for n in positions:
-        count += 1
         sample = dataset.samples[n]
         digest.update(f"{n}\0{sample.key}\0{sample.banner_rows}\0".encode("utf-8", "surrogatepass"))
         digest.update(sample.boxes.tobytes())
-    return f"{count} with sha256 {digest.hexdigest()[:16]}"
+    return f"{len(positions)} with sha256 {digest.hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""Which of the boxes found prompts the segmenter: a rule that can be read."""
+"""The choice of the box that prompts the segmenter, by fixed rules."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from fgfast.records import Detections, Float32, OtherBox, Prompt, Sample, Size, 
 
 Corners = tuple[float, float, float, float]
 
-# Boxes thinner than this after clipping to the image prompt nothing.
+# Boxes thinner than this, in pixels, after clipping to the image are not used.
 _MIN_BOX_SIDE = 1.0
-# From this overlap on a detection agrees with an annotated box (the usual threshold of PASCAL VOC).
+# IoU from which a detection agrees with an annotated box (the usual threshold of PASCAL VOC).
 _AGREEMENT = 0.5
-# So many boxes that were not chosen are kept for review.
+# Number of boxes that were not chosen but are kept for review.
 _RUNNERS_UP = 5
-# The stand-in where there is no usable box: the image less a tenth on every side. Photographers centre.
+# Without a usable box the image less a tenth on every side is used, because photographs are usually centred.
 _CENTER_MARGIN = 0.1
 
 
 def center_box(size: Size, banner_rows: int = 0) -> Float32:
-    """The image less its banner and a tenth on every side: (4,) float32."""
+    """Return the image less its banner and a tenth on every side, (4,) float32."""
     width, height = size.width, max(1, size.height - banner_rows)
     x, y = width * _CENTER_MARGIN, height * _CENTER_MARGIN
     return np.array([x, y, width - x, height - y], np.float32)
@@ -28,26 +28,23 @@ def center_box(size: Size, banner_rows: int = 0) -> Float32:
 def choose_prompt(
     detections: Detections, sample: Sample, size: Size, right: frozenset[str] = frozenset()
 ) -> tuple[Prompt, str, tuple[OtherBox, ...]]:
-    """The one box handed to the segmenter, a flag ("" for none), and the runners-up.
+    """Choose the segmenter's box; return the prompt, a flag ("" for none), and the runners-up.
 
-    Right names come before others (`right` holds them as `fgfast.records.plain` writes them; empty: all are
-    right), boxes that agree with an annotated one before those that do not, higher scores before lower, larger boxes
-    before smaller, earlier ones before later. Where nothing usable was found the largest annotated box stands in,
-    flagged "not detected", and without one the centre of the image, flagged "no box".
+    Right names precede others (`right` holds them in the form of `fgfast.records.plain`; empty: all are right), boxes
+    that agree with an annotated one precede those that do not, higher scores precede lower ones, larger boxes smaller
+    ones, earlier ones later ones. If no box is usable, the largest annotated one is used, flagged "not detected";
+    without one, the centre of the image, flagged "no box".
     """
     boxes = _usable(detections.boxes, size)
     annotated = _usable(sample.boxes, size)
     if not boxes and annotated:
         box = max(annotated.values(), key=_area)
-        return (
-            Prompt(np.array(box, np.float32), "nothing was detected; the annotated box stands in"),
-            "not detected",
-            (),
-        )
+        prompt = Prompt(np.array(box, np.float32), "nothing was detected; the annotated box is used instead")
+        return prompt, "not detected", ()
     if not boxes:
         count = len(detections.boxes)
-        found = f"none of {count} boxes lies inside the image" if count else "no box was found"
-        prompt = Prompt(center_box(size, sample.banner_rows), f"{found}; the centre of the image stands in")
+        found = f"none of {count} boxes is inside the image" if count else "no box was found"
+        prompt = Prompt(center_box(size, sample.banner_rows), f"{found}; the centre of the image is used instead")
         return prompt, "no box", ()
 
     def rank(n: int) -> tuple[bool, bool, float, float, int]:
@@ -65,7 +62,10 @@ def choose_prompt(
 
 
 def _usable(boxes: Float32, size: Size) -> dict[int, Corners]:
-    """Number -> box clipped to the image, of those that are not too thin. Plain numbers: NumPy is slow on so few."""
+    """Clip boxes to the image; return number -> box of those that are not too thin.
+
+    The coordinates are plain floats, because NumPy is slow on so few.
+    """
     height, width = map(float, size)
     clipped = {
         n: (max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height))

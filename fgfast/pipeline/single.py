@@ -1,4 +1,4 @@
-"""One image in, its cut-out out."""
+"""The cut-out of one image, without a data set."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from fgfast.errors import UsageError
 from fgfast.io.decode import decode, read_bytes
 from fgfast.ops.geometry import clip_box
 from fgfast.pipeline.choices import choose_segmenter
-from fgfast.pipeline.job import cut_stage, detect_stages, segment_stages
+from fgfast.pipeline.job import detect_stages, segment_stages
 from fgfast.pipeline.plan import load_background
+from fgfast.pipeline.stages import Cut
 from fgfast.pipeline.work import Work
 from fgfast.records import Cutout, Image, Sample
 from fgfast.runner import run_item
@@ -35,12 +36,12 @@ def cut_out(
 
     Args:
         image: a path, the bytes of an image file, a Pillow image, or an array (H, W, 3) uint8 RGB or (H, W) grey.
-        box: x0 y0 x1 y1 around the subject in pixels; without one the middle of the image is taken.
-        settings: segmenter, background and crop; what concerns files is not used.
-        turn_exif: turn an image file as its EXIF orientation says; the box then counts in the turned image.
+        box: x0 y0 x1 y1 around the subject in pixels; None takes the middle of the image.
+        settings: segmenter, background and crop; settings about files are ignored.
+        turn_exif: apply the EXIF orientation of an image file; the box is then in pixels of the turned image.
 
     Returns:
-        The cut-out with its mask; `flags` says what is doubtful about it.
+        The cut-out with its mask; `flags` holds the reasons to doubt it.
 
     Raises:
         SampleError: the image is missing, too large or damaged.
@@ -61,12 +62,12 @@ def cut_out(
         x0, y0, x1, y1 = clip_box(sample.boxes[0], stored.size)
         if min(x1 - x0, y1 - y0) < 1:
             height, width = stored.size
-            raise UsageError(f"box {box!r} has no pixel inside the image of {width}x{height}; it counts in pixels")
+            raise UsageError(f"box {box!r} has no pixel inside the image of {width}x{height}; it is in pixels")
     detector, segmenter = methods.method("center" if box is None else "annotations"), methods.method(settings.segmenter)
     stages = [
         *detect_stages(settings, detector, (), "cpu"),
         *segment_stages(settings, segmenter, settings.places[0]),
-        cut_stage(settings, load_background(settings.fill)),
+        Cut(settings.fill, load_background(settings.fill), settings.crop, settings.pad),
     ]
     work = Work(0, sample, "image", image=stored)
     run_item(stages, work)

@@ -1,18 +1,18 @@
-"""What is done to one image: decode, detect, mask, cut, write. Each stage reads and fills one `Work`."""
+"""The stages that process one image: decode, detect, mask, cut, write. Each reads and fills one `Work`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 import numpy as np
 
 from fgfast import ops
 from fgfast.config import Background, CropName, MaskFormat
 from fgfast.io.decode import decode, read_bytes
-from fgfast.io.write import encode, encode_mask, write_temp
+from fgfast.io.png import encode_bilevel
+from fgfast.io.write import encode, write_temp
 from fgfast.methods import ModelSpec
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.ops.flags import flags
@@ -25,36 +25,28 @@ Segmenter = Callable[[UInt8, Float32, int], Mask]
 """(pixels (H, W, 3) uint8 RGB, box (4,) float32, banner rows) -> mask at the same size."""
 
 
-class Detector(Protocol):
-    """Finds boxes of the subject in one image."""
-
-    def detect(self, sample: Sample, image: Image) -> Detections: ...
-
-
-class Annotations:
-    """The data set's own boxes."""
-
-    def detect(self, sample: Sample, image: Image) -> Detections:
-        count = len(sample.boxes)
-        return Detections(sample.boxes, np.ones(count, np.float32), ("annotated box",) * count)
-
-
-class Center:
-    """The middle of the image, for images of one centred subject."""
-
-    def detect(self, sample: Sample, image: Image) -> Detections:
-        box = center_box(image.size, sample.banner_rows)
-        return Detections(box[None], np.ones(1, np.float32), ("centre of the image",))
+Detector = Callable[[Sample, Image], Detections]
+"""Finds boxes of the subject in one image."""
 
 
 def annotations_detector(spec: ModelSpec, words: str) -> Detector:
-    """Builder of the method "annotations"."""
-    return Annotations()
+    """Build the method "annotations": the data set's own boxes."""
+
+    def detect(sample: Sample, image: Image) -> Detections:
+        count = len(sample.boxes)
+        return Detections(sample.boxes, np.ones(count, np.float32), ("annotated box",) * count)
+
+    return detect
 
 
 def center_detector(spec: ModelSpec, words: str) -> Detector:
-    """Builder of the method "center"."""
-    return Center()
+    """Build the method "center": the middle of the image, for images of one centred subject."""
+
+    def detect(sample: Sample, image: Image) -> Detections:
+        box = center_box(image.size, sample.banner_rows)
+        return Detections(box[None], np.ones(1, np.float32), ("centre of the image",))
+
+    return detect
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +62,14 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class Detect:
-    """Image -> Detections -> Prompt.
-
-    Attributes:
-        detector: finds boxes.
-    """
+    """Image -> Detections -> Prompt."""
 
     detector: Detector
     name: str = "detect"
 
     def __call__(self, work: Work) -> None:
         assert work.image is not None
-        work.detections = self.detector.detect(work.sample, work.image)
+        work.detections = self.detector(work.sample, work.image)
         set_prompt(work)
 
 
@@ -90,7 +78,7 @@ def set_prompt(work: Work, right: frozenset[str] = frozenset()) -> None:
 
     Args:
         work: the sample.
-        right: names that count as the subject, see `choose_prompt`.
+        right: names that count as the subject; see `choose_prompt`.
     """
     assert work.image is not None and work.detections is not None
     work.prompt, flag, work.others = choose_prompt(work.detections, work.sample, work.image.size, right)
@@ -104,7 +92,7 @@ class MaskSubject:
 
     Attributes:
         segment: the segmenter.
-        flagged: whether its masks are examined for reasons to doubt them.
+        flagged: whether its masks are checked for reasons to doubt them.
     """
 
     segment: Segmenter
@@ -117,9 +105,7 @@ class MaskSubject:
 
 
 def set_mask(work: Work, mask: Mask, flagged: bool = True) -> None:
-    """Take a mask, and flag it where there are reasons to doubt it. Its box replaces an empty one, so that no image is
-    lost.
-    """
+    """Store a mask, and its flags if `flagged`; an empty mask is replaced by its box, so that no image is lost."""
     assert work.image is not None and work.prompt is not None
     box, banner = work.prompt.box, work.sample.banner_rows
     if flagged:
@@ -130,12 +116,12 @@ def set_mask(work: Work, mask: Mask, flagged: bool = True) -> None:
 
 
 def box_segmenter(spec: ModelSpec) -> Segmenter:
-    """Builder of the method "box"."""
+    """Build the method "box"."""
     return lambda pixels, box, banner: Mask(box_mask(pixels, box, banner))
 
 
 def box_mask(pixels: UInt8, box: Float32, banner_rows: int) -> Bool:
-    """The box itself as a mask, (H, W) bool: the segmenter "box", and the stand-in for an empty mask."""
+    """Return the box as a mask, (H, W) bool: the segmenter "box", and the replacement of an empty mask."""
     height, width = pixels.shape[:2]
     bits = np.zeros((height, width), np.bool_)
     x0, y0 = np.floor(box[:2]).astype(int)
@@ -151,8 +137,8 @@ class Cut:
     """Image, Mask -> Cutout.
 
     Attributes:
-        background: what takes the background's place.
-        background_image: pixels of the background image where there is one.
+        background: the new background.
+        background_image: its pixels, (H, W, 3) uint8 RGB, if it is an image.
         crop, pad: see `fgfast.config.Settings`.
     """
 
@@ -168,7 +154,7 @@ class Cut:
         height, width = work.image.size
         window = (0, 0, width, height)
         if self.crop != "none":
-            scene = Size(max(1, height - work.sample.banner_rows), width)  # a crop does not take the banner in
+            scene = Size(max(1, height - work.sample.banner_rows), width)  # a crop excludes the banner
             window = crop_window(work.prompt.box, scene, self.crop, self.pad)
         if self.background.kind == "transparent":
             cut = ops.composite(pixels, bits, np.zeros(3, np.uint8), window, alpha=True)
@@ -186,13 +172,13 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Cutout -> files of the twin, still under temporary names.
+    """Cutout -> files of the twin, under temporary names until they are committed.
 
     Attributes:
         images: folder of the twin; keys are relative to it.
         masks: folder of the masks.
-        mask_format: "png" writes a file a mask; "rle" and "none" do not.
-        suffix: the format as a suffix, or None to go by the twin's name.
+        mask_format: "png" writes one file per mask; "rle" and "none" do not.
+        suffix: the format as a suffix, or None for that of the twin's name.
         quality: see `fgfast.io.write.encode`.
     """
 
@@ -210,5 +196,5 @@ class Write:
         work.temp_files.append((write_temp(path, encode(work.cutout.pixels, suffix, self.quality)), path))
         if self.mask_format == "png":
             mask = self.masks / work.mask_name
-            work.temp_files.append((write_temp(mask, encode_mask(work.mask.bits)), mask))
+            work.temp_files.append((write_temp(mask, encode_bilevel(work.mask.bits)), mask))
         work.rle = ops.rle_encode(work.mask.bits)

@@ -1,4 +1,4 @@
-"""One sample on its way through the stages of an opened job, and the result that is kept of it."""
+"""One sample in flight through the stages of an opened job, and its result."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from fgfast.runner import Failures, Finished, Handoff, Stage
 
 log = logging.getLogger("fgfast")
 
-
-# What a stage's exception means beyond the failure of an image.
+# The exceptions that mean more than the failure of an image.
 FAILURES = Failures(fatal=(OutputFailedError,), memory=(DeviceMemoryError,), broken=(DeviceFailedError,))
 
 
 @dataclass(slots=True)
 class Work:
-    """One sample on its way. The stages fill it from top to bottom.
+    """One sample in flight. The stages fill the fields from top to bottom.
 
     Attributes:
-        position: the sample's place in the data set.
+        position: the sample's position in the data set.
         sample: the sample.
         twin: key of its image in the twin.
         mask_name: POSIX path of its mask inside the masks folder.
-        low_res: what the segmenter's model gave, before it is a mask.
-        temp_files: files written so far, under their temporary and their own names.
+        low_res: the output of the segmenter's model, before it becomes a mask.
+        temp_files: the files written so far, as temporary path and final path.
         seconds: stage -> seconds spent in an earlier phase of the job, in another process.
     """
 
@@ -52,7 +51,7 @@ class Work:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def packed(self, seconds: Mapping[str, float]) -> Work:
-        """This work for another process: what was found, without pixels, with the time it took."""
+        """Return this work for another process: its prompt without pixels, and the time spent."""
         self.image = self.detections = None
         self.seconds = _sum(self.seconds, seconds)
         return self
@@ -60,12 +59,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What is kept of a finished work: its outcome, and where its files are.
+    """The result of a finished work: its outcome, and its files.
 
     Attributes:
-        position: the sample's place in the data set.
-        outcome: how it ended.
-        temp_files: its files under their temporary and their own names, to be committed before the outcome is recorded.
+        position: the sample's position in the data set.
+        outcome: the outcome.
+        temp_files: temporary path and final path of each file, to be committed before the outcome is recorded.
     """
 
     position: int
@@ -74,10 +73,10 @@ class Result:
 
 
 def result_of(finished: Finished[Work]) -> Result:
-    """The result of a finished work, without its pixels."""
+    """Return the result of a finished work, without its pixels."""
     work, error = finished.item, finished.error
     seconds = _sum(work.seconds, finished.seconds)
-    # As text: Python keeps the parts of every Path that is made, and the parent makes none per image this way.
+    # As text, because Python interns the parts of every Path, and the parent would create some per image.
     temp_files = tuple((str(temp), str(path)) for temp, path in work.temp_files)
     if error is None:
         return Result(work.position, _success(work, seconds), temp_files)
@@ -86,7 +85,7 @@ def result_of(finished: Finished[Work]) -> Result:
         reason, detail = error.reason, error.detail
         log.info("%s: %s (stage %s)", work.sample.key, detail, finished.stage)
     elif isinstance(error, DeviceMemoryError):
-        reason, detail = "out of memory", f"{work.sample.key}: {error}; scale it down, or take a smaller model"
+        reason, detail = "out of memory", f"{work.sample.key}: {error}; scale it down, or use a smaller model"
         log.warning("%s", detail)
     else:
         log.error("%s: internal error in stage %s", work.sample.key, finished.stage, exc_info=error)
@@ -109,7 +108,7 @@ class ConvertRuntime:
     """A ConvertJob of fgfast.pipeline.job, opened; see `fgfast.runner.JobRuntime`.
 
     Attributes:
-        last: whether the images are written here.
+        last: whether this process writes the images.
     """
 
     stages: list[Stage[Work]]
@@ -119,16 +118,16 @@ class ConvertRuntime:
     failures: Failures = FAILURES
 
     def result_of(self, finished: Finished[Work]) -> Result | Handoff[Work]:
-        """What is kept of an image, or the image for the worker that segments."""
+        """Return the result of an image, or the image for the worker that segments."""
         if finished.error is None and not self.last:
             return Handoff(finished.item.packed(finished.seconds))
         return result_of(finished)
 
 
 def quarantined(work: Work, reason: str, detail: str) -> Result:
-    """The result of a work whose worker processes crash with it."""
+    """Return the result of a work that crashes its worker processes."""
     log.warning("%s: %s", work.sample.key, detail)
-    detail = f"{work.sample.key}: {detail}; look at this image, then start the same command again"
+    detail = f"{work.sample.key}: {detail}; check this image, then run the same command again"
     outcome = Outcome(key=work.sample.key, status="failed", stage="worker", reasons=(reason,), detail=detail)
     return Result(work.position, outcome, ())
 
@@ -138,10 +137,8 @@ def _sum(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, f
 
 
 def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:
-    assert work.image is not None
-    assert work.prompt is not None
-    assert work.mask is not None
-    assert work.cutout is not None
+    assert work.image is not None and work.prompt is not None
+    assert work.mask is not None and work.cutout is not None
     return Outcome(
         key=work.sample.key,
         status="flagged" if work.flags else "done",

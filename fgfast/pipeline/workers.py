@@ -1,4 +1,4 @@
-"""What does the work of a plan: worker processes on devices, or this very process."""
+"""The workers of a plan: worker processes on devices, or this process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fgfast.errors import DeviceMemoryError
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.placement import Cost, DevicePlacement, best, replicate, split
 from fgfast.pipeline.plan import Plan
-from fgfast.pipeline.work import FAILURES, Result, Work, quarantined
-from fgfast.runner import Handoff, Supervisor, Watch, WorkerSpec, run
+from fgfast.pipeline.work import FAILURES, Result, Work, quarantined, result_of
+from fgfast.runner import Supervisor, Watch, WorkerSpec, run
 
 Collect = Callable[[list[Result]], None]
 
@@ -24,9 +24,9 @@ class Workers:
     """Workers that are ready.
 
     Attributes:
-        work: has all work done, and hands results to the collector, in the calling thread.
-        messages: sentences about which device does what.
-        crashes: how many worker processes have crashed so far; what they had begun to write is left behind.
+        work: processes all works, and passes results to the collector in the calling thread.
+        messages: sentences about the placement.
+        crashes: counts the worker processes that have crashed so far; they may leave temporary files behind.
     """
 
     work: Callable[[Iterable[Work], Collect], None]
@@ -38,21 +38,20 @@ class Workers:
 def start(
     job: ConvertJob, plan: Plan, stop: threading.Event, *, in_process: bool, deadline: float, watch: Watch | None
 ) -> Iterator[Workers]:
-    """Start workers and wait until their models are loaded; leaving the context ends them.
+    """Start workers and wait until their models are loaded; the end of the context ends them.
 
     Raises:
-        UsageError: a model is missing, or the placement is not possible.
+        UsageError: a model is missing, or the placement is impossible.
         DeviceMemoryError: the models do not fit on a device.
-        WorkerLostError: a worker process crashed while it loaded them.
+        WorkerLostError: a worker process crashed while it loaded the models.
     """
     if in_process:
         yield Workers(_in_process(job, stop, watch), ("placement: in this process",), lambda: 0)
         return
     with contextlib.ExitStack() as stack:
         placement, supervisor = _placed(job, plan, stop, stack, deadline, watch)
-        # With one device there is nothing to report.
-        several = len(placement.specs) > 1
-        messages = (f"placement {placement.name}: {placement.reason}",) if several else ()
+        message = f"placement {placement.name}: {placement.reason}"
+        messages = (message,) if len(placement.specs) > 1 else ()
         yield Workers(partial(supervisor.run, stop=stop), messages, lambda: supervisor.crashes)
 
 
@@ -61,16 +60,10 @@ def _in_process(
 ) -> Callable[[Iterable[Work], Collect], None]:
     device = job.settings.places[0]
     runtime = job.open(WorkerSpec(device, device, (0, job.phases)))
-
-    def result_of(finished: Any) -> Result:
-        result = runtime.result_of(finished)
-        assert not isinstance(result, Handoff)
-        return result
-
     return lambda items, collect: run(
         items,
         runtime.stages,
-        result_of,
+        result_of,  # not the runtime's own: with all phases in one process, nothing is handed off
         collect,
         threads=runtime.threads,
         stop=stop,
@@ -88,9 +81,9 @@ def _placed(
     deadline: float,
     watch: Watch | None,
 ) -> tuple[DevicePlacement, Supervisor[Work, Result]]:
-    """The placement that the settings ask for, opened; with "auto" the one that the measured times ask for."""
+    """Start the workers of the requested placement; "auto" chooses it by the measured times."""
     devices, asked = plan.settings.places, plan.settings.placement
-    # How a split shares out devices that have not been timed: by the models' arithmetic.
+    # Without measured times, a split is chosen by the models' multiply-accumulates.
     guesses = [Cost(job.detector.gmac or 1.0, job.segmenter.gmac or 1.0)] * len(devices)
 
     def opened(placement: DevicePlacement, what: ConvertJob) -> tuple[Supervisor[Work, Result], list[dict[str, Any]]]:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Device(Generic[T]):
     """The two threads of a device.
 
-    Of the flow they use its lock and its signs (`changed`, `stop`, `dead`, `over`, `die`) and hand items back to it
-    (`read_next`, `retry`, `leave`); where items are is the flow's to know.
+    They use the flow's lock and state (`changed`, `stop`, `dead`, `over`, `end`) and hand items back to the flow
+    (`read_next`, `retry`, `leave`), which alone tracks where items are.
     """
 
     def __init__(self, flow: Flow[T], name: str) -> None:
@@ -28,7 +28,7 @@ class Device(Generic[T]):
         self._ended = False
 
     def launch_all(self) -> None:
-        """Launch what is ready until the flow is over: one of the two threads."""
+        """Launch ready batches until the flow is over: one of the two threads."""
         flow = self._flow
         try:
             while True:
@@ -40,7 +40,7 @@ class Device(Generic[T]):
                     n, ring, batch = found
                     launched = (n, ring, batch, time.monotonic(), len(ring.ready) + len(ring.waiting))
                 if len(batch.rows) > ring.stage.model.rows(batch.bucket):
-                    self._split(n, ring, batch)  # shapes became smaller since it was begun
+                    self._split(n, ring, batch)  # shapes have become smaller since it was started
                 elif (error := self._launch(ring, batch)) is None:
                     with flow.changed:
                         self._launched.append(launched)
@@ -54,7 +54,7 @@ class Device(Generic[T]):
                 flow.changed.notify_all()
 
     def _pick(self) -> tuple[int, Ring[T], Batch[T]] | None:
-        """The next batch to launch. Under the lock."""
+        """Choose the next batch to launch. Under the lock."""
         flow, now = self._flow, time.monotonic()
         for _, ring in self._rings:
             ring.seal(now, everything=False)
@@ -68,7 +68,7 @@ class Device(Generic[T]):
         return None
 
     def _give_back(self) -> None:
-        """Give back what has not begun; batches further on that nothing more can come to are ready then."""
+        """Give back the batches of the first ring, which have not started; later ones may be ready then."""
         for n, ring in self._rings:
             while n == 0 and ring.ready:
                 batch = ring.ready.popleft()
@@ -81,7 +81,7 @@ class Device(Generic[T]):
         return max(0.0, min(due) - time.monotonic()) + 1e-4 if due else None
 
     def _launch(self, ring: Ring[T], batch: Batch[T]) -> Exception | None:
-        """Launch a batch; what it raised. Where memory was short, the model goes on with smaller shapes."""
+        """Launch a batch; return what it raised. Where memory was short, the model shrinks its shapes."""
         model = ring.stage.model
         try:
             model.launch(batch.slot, len(batch.rows))
@@ -96,7 +96,7 @@ class Device(Generic[T]):
         return None
 
     def wait_all(self) -> None:
-        """Wait for what was launched until the flow is over: the other thread."""
+        """Wait for launched batches until the flow is over: the other thread."""
         flow, last = self._flow, 0.0
         while True:
             with flow.changed:
@@ -133,20 +133,20 @@ class Device(Generic[T]):
                     self._flow.read_next(item)
 
     def _split(self, n: int, ring: Ring[T], batch: Batch[T]) -> None:
-        """Give the items of a batch rows of their own choice again."""
+        """Free a batch and queue its items again, before all others."""
         with self._flow.changed:
             ring.release(batch)
             for item in reversed(batch.items):
                 self._flow.retry(item, n, batch.bucket)
 
     def _failed(self, n: int, ring: Ring[T], batch: Batch[T], error: Exception) -> None:
-        """A batch failed: it is halved where memory was short, else each item is tried alone where there were several.
+        """Halve a batch where memory was short; otherwise retry each of its items alone where there were several.
 
-        A lone item is tried again, too, where the model has gone on with smaller shapes: it is less work then.
+        A single item is retried, too, where the model has shrunk its shapes: it may fit then.
         """
         flow, items = self._flow, batch.items
         if isinstance(error, flow.failures.broken):
-            flow.die(error)
+            flow.end(error, dead=True)
             return
         short = isinstance(error, flow.failures.memory)
         with flow.changed:

@@ -1,14 +1,14 @@
-"""A run within this process: for a debugger, for tests, and what each worker process does within itself."""
+"""Runs within this process: of many items, for a debugger and for tests; of one item or batch in the calling thread."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
 from fgfast.runner.flow import LINGER, Flow
-from fgfast.runner.outbox import Outbox
-from fgfast.runner.stages import Failures, Finished, Stage, T, Watch
+from fgfast.runner.queues import Items, Outbox
+from fgfast.runner.stages import BatchedStage, Failures, Finished, SlotModel, Stage, T, Watch
 
 R = TypeVar("R")
 
@@ -26,24 +26,24 @@ def run(
     worker: str = "",
     linger: float = LINGER,
 ) -> None:
-    """Carry every item through all stages; return when all are collected.
+    """Run every item through all stages; return when all are collected.
 
     Args:
         items: taken one at a time as threads become free.
         stages: in order.
-        result_of: called in a thread of the pool; turns a finished item into what is kept of it. Results wait for the
-            collector by the hundred, so they must not hold what is large.
+        result_of: turns a finished item into the result to keep; called in a thread of the pool. Hundreds of results
+            wait for the collector, so they must not hold anything large.
         collect: called in this thread with the results, in the order in which they finish.
-        threads: of the pool.
+        threads: number of threads in the pool.
         stop: when set, no further item is taken; those in flight are finished and collected, except those that have
             not reached a device yet.
-        failures: which exceptions mean what. The first fatal one is raised here after draining.
+        failures: the meaning of exceptions. The first fatal one is raised here after draining.
         watch: called with each piece of work.
         worker: name of this process, for `watch`.
         linger: see fgfast.runner.flow.
     """
     outbox: Outbox[R] = Outbox()
-    source = _Items(items)
+    source = Items(items)
     flow = Flow(
         stages,
         source,
@@ -55,53 +55,62 @@ def run(
         worker=worker,
         linger=linger,
     )
-    errors: list[BaseException] = []
 
     def work() -> None:
-        try:
-            flow.run()
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            outbox.close()
+        flow.run()
+        if source.error is not None:
+            raise source.error
 
-    thread = threading.Thread(target=work, name="fgfast-flow", daemon=True)
-    thread.start()
-    try:
-        for batch in outbox.batches():
-            collect(batch)
-    except BaseException:
+    def end() -> None:
         stop.set()
-        outbox.abandon()
         flow.wake()
-        raise
-    finally:
-        thread.join()
-    for error in (*errors, source.error):
-        if error is not None:
-            raise error
+
+    outbox.collect(work, collect, end, "fgfast-flow")
 
 
-class _Items(Generic[T]):
-    """An iterable as a source; remembers what it raised."""
+def run_item(stages: Sequence[Stage[T]], item: T) -> None:
+    """Run one item through stages; the first exception ends it."""
+    for stage in stages:
+        if not isinstance(stage, BatchedStage):
+            stage(item)
+        elif stage.wants(item):
+            (result,) = run_batch(stage.model, [stage.inputs(item)])
+            stage.store(item, result)
 
-    def __init__(self, items: Iterable[T]) -> None:
-        self._items = iter(items)
-        self._ended = False
-        self.error: Exception | None = None
 
-    def take(self) -> T | None:
-        """The next item; see Source."""
-        if self._ended:
-            return None
-        try:
-            return next(self._items)
-        except StopIteration:
-            self._ended = True
-        except Exception as error:
-            self._ended, self.error = True, error
-        return None
+def run_batch(model: SlotModel, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Compute inputs as one batch; return their results in the order of the rows."""
+    slot = filled_slot(model, rows)
+    compute(model, slot, len(rows))
+    return [model.read(slot, row) for row in range(len(rows))]
 
-    def ended(self) -> bool:
-        """Whether the iterable is at its end; see Source."""
-        return self._ended
+
+def filled_slot(model: SlotModel, rows: Sequence[tuple[Any, ...]]) -> Any:
+    """Return a new slot whose first rows hold these inputs, which share a bucket and fit into its rows."""
+    slot = model.slot(model.bucket(*rows[0]))
+    for row, inputs in enumerate(rows):
+        model.fill(slot, row, *inputs)
+    return slot
+
+
+def compute(model: SlotModel, slot: Any, rows: int) -> None:
+    """Launch the first `rows` rows of a slot and wait for them."""
+    model.launch(slot, rows)
+    model.wait(slot)
+
+
+def warm_up(model: SlotModel, inputs: tuple[Any, ...], memory: tuple[type[Exception], ...]) -> None:
+    """Compute one full batch of the same inputs, so that everything compiled or recorded at first use exists.
+
+    Where the device has not enough memory, the model continues with smaller shapes, as in a run.
+
+    Args:
+        model: the model.
+        inputs: the inputs of each row.
+        memory: exceptions that mean that the device has not enough memory.
+    """
+    rows = model.rows(model.bucket(*inputs))
+    try:
+        run_batch(model, [inputs] * rows)
+    except memory:
+        model.shrink()

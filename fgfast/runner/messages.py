@@ -1,20 +1,20 @@
-"""What parent and worker processes tell each other: pickled tuples over the worker's standard input and output, and
-the in-flight table, which outlives the worker.
+"""The protocol between the parent and its worker processes: pickled tuples over the worker's standard input and output,
+and the in-flight table, which outlives the worker.
 
 Parent to worker:
     ("open", job, spec, watched, table)
-                                    load what is needed; the first message. `table`: file of the in-flight table
-    ("work", [(ticket, item)])      to be done
-    ("end",)                        no more work comes; finish what there is
-    ("stop",)                       finish what is in flight on a device, forget the rest
+                                    open the job; the first message. `table`: path of the in-flight table
+    ("work", [(ticket, item)])      process these items
+    ("end",)                        no more work will come; finish what is left
+    ("stop",)                       finish what is in flight on a device, drop the rest
 
 Worker to parent:
-    ("opened", window, facts)       ready; takes so many items at a time
-    ("refused", error)              cannot open
+    ("opened", window, facts)       ready; takes up to `window` items at a time
+    ("refused", error)              the job could not be opened
     ("results", [(ticket, handed_off, value)], [event])
     ("log", level, text)
-    ("failed", error)               nothing more can be done at all; what was in flight is finished
-    ("broken", text)                this process is beyond repair
+    ("failed", error)               a fatal error; the items in flight were finished
+    ("broken", text)                the process can no longer be used
     ("ended",)                      the last message
 """
 
@@ -43,49 +43,44 @@ Result = TypeVar("Result", covariant=True)
 
 Message = tuple[Any, ...]
 
-# Exit status of a worker that its device has left in no state to go on; EX_SOFTWARE of sysexits.h.
+# Exit status of a worker whose device no longer works; EX_SOFTWARE of sysexits.h.
 EXIT_BROKEN = 70
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended.
+    """The end of a process.
 
     Attributes:
-        signal: the number of the signal that ended it; None where none did.
-        code: its exit status; None where a signal ended it. Both are None of a process that does not end.
+        status: the exit status, or minus the number of the signal that ended it; None if the process does not end.
     """
 
-    signal: int | None = None
-    code: int | None = None
+    status: int | None
 
     @property
     def killed(self) -> bool:
         """Whether it was killed from outside, or by its parent: SIGKILL."""
-        return self.signal is not None and self.signal == getattr(signal, "SIGKILL", None)
-
-    @property
-    def broken(self) -> bool:
-        """Whether its device left it in no state to go on."""
-        return self.code == EXIT_BROKEN
+        return hasattr(signal, "SIGKILL") and self.status == -signal.SIGKILL
 
     def __str__(self) -> str:
-        if self.signal is not None:
-            try:
-                return f"signal {signal.Signals(self.signal).name}"
-            except ValueError:
-                return f"signal {self.signal}"
-        return "does not end, even when killed" if self.code is None else f"exit status {self.code}"
+        if self.status is None:
+            return "does not end, even when killed"
+        if self.status >= 0:
+            return f"exit status {self.status}"
+        try:
+            return f"signal {signal.Signals(-self.status).name}"
+        except ValueError:
+            return f"signal {-self.status}"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What one worker process is for.
+    """The device and the phases of one worker process.
 
     Attributes:
-        name: unique: "cpu", "cuda:0", "cpu#2".
-        device: what it works on.
-        phases: the first phase of the job that it does, and the one behind its last.
+        name: its unique name: "cpu", "cuda:0", "cpu#2".
+        device: the device that it uses.
+        phases: the first phase of the job that it does, and the one after its last.
     """
 
     name: str
@@ -95,7 +90,7 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Handoff(Generic[T]):
-    """What a runtime keeps of an item that is through with a phase and goes on to the next, maybe elsewhere."""
+    """The result of an item that has finished a phase and continues with the next, possibly in another process."""
 
     item: T
 
@@ -104,10 +99,10 @@ class JobRuntime(Protocol[Item, Result]):
     """A job, opened in a worker process.
 
     Attributes:
-        stages: of its phases, in order.
-        threads: of the pool.
-        failures: which exceptions mean what.
-        facts: about it, for the parent; plain values.
+        stages: the stages of its phases, in order.
+        threads: number of threads in the pool.
+        failures: the meaning of exceptions.
+        facts: plain values about it, for the parent.
     """
 
     @property
@@ -123,25 +118,25 @@ class JobRuntime(Protocol[Item, Result]):
     def facts(self) -> dict[str, Any]: ...
 
     def result_of(self, finished: Finished[Item]) -> Result | Handoff[Item]:
-        """What is kept of a finished item; called in a thread of the pool."""
+        """Return the result to keep of a finished item; called in a thread of the pool."""
 
 
 class Job(Protocol[Item, Result]):
-    """Something to be done to items. It is pickled, and opened in the worker process.
+    """The work to do on items. It is pickled, and opened in the worker process.
 
     Attributes:
-        phases: into how many it can be split over devices.
+        phases: number of phases that different devices can do.
     """
 
     @property
     def phases(self) -> int: ...
 
     def open(self, spec: WorkerSpec) -> JobRuntime[Item, Result]:
-        """Load what is needed; whatever device there is must have been tried when this returns."""
+        """Load the models; a device that does not work must raise here, not at the first item."""
 
 
 class Channel:
-    """One end of the line. Any thread may send; one thread receives."""
+    """One end of the connection. Any thread may send; one thread receives."""
 
     def __init__(self, reading: BinaryIO, writing: BinaryIO) -> None:
         self._reading, self._writing = reading, writing
@@ -151,7 +146,7 @@ class Channel:
         """Send a message.
 
         Raises:
-            OSError: nobody is at the other end.
+            OSError: the other end is closed.
         """
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         with self._lock:
@@ -159,7 +154,7 @@ class Channel:
             self._writing.flush()
 
     def receive(self) -> Message | None:
-        """The next message; None when the other end is gone."""
+        """Return the next message, or None once the other end is closed."""
         try:
             message: Message = pickle.load(self._reading)
         except (EOFError, OSError, ValueError, pickle.UnpicklingError):
@@ -174,37 +169,37 @@ class Channel:
 
 
 def portable(error: BaseException) -> Exception:
-    """The error itself where it survives pickling, else its text."""
+    """Return the error itself if it survives pickling, otherwise its text."""
     try:
         copy = pickle.loads(pickle.dumps(error))
         if isinstance(copy, Exception) and str(copy) == str(error):
             return copy
-    except Exception:  # some library's exception cannot be made again from its arguments
+    except Exception:  # some libraries' exceptions cannot be recreated from their arguments
         pass
     return RuntimeError(f"{type(error).__name__}: {error}")
 
 
-# A ticket, which is never zero, and the time.monotonic() since which it is in flight, one clock for all processes.
+# A ticket, which is never zero, and the time.monotonic() since which it is in flight; all processes share that clock.
 _ENTRY, _TICKET, _SINCE = struct.Struct("=qd"), struct.Struct("=q"), struct.Struct("=d")
 
 
 class InFlightTable:
-    """Which items a worker process has begun, in memory that outlives it, for its parent to read.
+    """The items that a worker process has started, in shared memory, which its parent reads after a crash.
 
     A message per item would cost more than a small item does.
 
     Args:
-        path: of its file; None makes one.
-        entries: the most items at a time; what exceeds them is not noted.
+        path: its file; None creates one.
+        entries: the most items at a time; further ones are not recorded.
     """
 
     def __init__(self, path: str | None = None, entries: int = 4096) -> None:
         self._own = path is None
         if path is None:
-            # Memory where the system has a place for it; nothing here need outlive the machine.
+            # A file system in memory, where there is one; the table need not survive a reboot.
             folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
             handle, path = tempfile.mkstemp(prefix="fgfast-", suffix=".in-flight", dir=folder)
-            allocate = getattr(os, "posix_fallocate", None)  # a full disk is an error now, and no signal later
+            allocate = getattr(os, "posix_fallocate", None)  # a full disk raises here, instead of SIGBUS later
             if allocate is not None:
                 allocate(handle, 0, entries * _ENTRY.size)
             else:
@@ -214,22 +209,21 @@ class InFlightTable:
         self.path = path
         self._table = mmap.mmap(handle, 0)
         os.close(handle)
-        self._entries = len(self._table) // _ENTRY.size
-        self._free = list(range(self._entries - 1, -1, -1))
+        self._free = list(range(len(self._table) // _ENTRY.size - 1, -1, -1))
         self._place: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def begin(self, ticket: int) -> None:
-        """Note, before anything is done to it, that an item is in flight."""
+        """Record that an item is in flight, before anything is done to it."""
         with self._lock:
             if self._free:
                 place = self._place[ticket] = self._free.pop()
-                # The time first: a reader must not see a ticket without it.
+                # The time comes first: a reader must not see a ticket without it.
                 _SINCE.pack_into(self._table, place * _ENTRY.size + _TICKET.size, time.monotonic())
                 _TICKET.pack_into(self._table, place * _ENTRY.size, ticket)
 
     def end(self, ticket: int) -> None:
-        """Note that nothing more will be done to an item."""
+        """Record that an item is no longer in flight."""
         with self._lock:
             place = self._place.pop(ticket, None)
             if place is not None:
@@ -237,16 +231,16 @@ class InFlightTable:
                 self._free.append(place)
 
     def read(self) -> dict[int, float]:
-        """Ticket -> since when."""
+        """Return ticket -> time.monotonic() since which it is in flight."""
         return {ticket: since for ticket, since in _ENTRY.iter_unpack(self._table[:]) if ticket}
 
     def unlink(self) -> None:
-        """Remove the file once both sides have it open; where that is impossible, the maker's `close` does it."""
+        """Remove the file once both sides have it open; where that is impossible, its creator's `close` does it."""
         with contextlib.suppress(OSError):
             Path(self.path).unlink()
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._table.close()
         if self._own:
             self.unlink()

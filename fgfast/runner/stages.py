@@ -1,5 +1,5 @@
 """What the runner runs: steps for one item on a thread of the pool, batched stages for many items on a device, and the
-items on their way between them.
+items in flight between them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Item = TypeVar("Item", contravariant=True)
 
 
 class Step(Protocol[Item]):
-    """Work on one item. Several threads call it at once; it writes its result into the item."""
+    """Work on one item. Several threads call it concurrently; it writes its result into the item."""
 
     @property
     def name(self) -> str: ...
@@ -27,14 +27,14 @@ class Step(Protocol[Item]):
 class SlotModel(Protocol):
     """A model that computes batches on a device, in slots.
 
-    A slot holds the buffers of one batch and whatever queue the device has for it. The model makes slots; the runner
-    keeps a ring of them and hands each around: threads of the pool fill its rows, the device's own thread launches it,
-    and when the device is through, threads of the pool read its rows. `inputs` is what the model takes per row.
+    A slot holds the buffers of one batch, and its queue on the device where there is one. The model creates slots; the
+    runner keeps a ring of them: threads of the pool fill a slot's rows, the device's own thread launches it, and once
+    the device has finished, threads of the pool read its rows. `inputs` is what the model takes per row.
 
     Attributes:
-        device: what it occupies; models on one device take turns.
+        device: the device that it occupies; models on one device take turns.
         batch: the most rows of any slot.
-        depth: how many batches may be queued on the device at a time; 1 where launching means computing.
+        depth: the most batches queued on the device at a time; 1 where launching means computing.
     """
 
     @property
@@ -47,57 +47,53 @@ class SlotModel(Protocol):
     def depth(self) -> int: ...
 
     def bucket(self, *inputs: Any) -> Any:
-        """The bucket of these inputs, hashable; inputs of one bucket can share a batch. Any thread; quick."""
+        """Return the bucket of these inputs, hashable; inputs of one bucket can share a batch. Any thread; quick."""
 
     def rows(self, bucket: Any, /) -> int:
-        """How many rows a batch of this bucket may have now, at most `batch`."""
+        """Return the most rows of a batch of this bucket at present, at most `batch`."""
 
     def slot(self, bucket: Any, /) -> Any:
-        """A new slot with all its buffers, which is used again and again."""
+        """Create a slot with all its buffers, to be reused for many batches."""
 
     def fill(self, slot: Any, row: int, /, *inputs: Any) -> None:
-        """Write inputs into a row. Any thread; several rows at once."""
+        """Write inputs into a row. Any thread; several rows concurrently."""
 
     def launch(self, slot: Any, rows: int, /) -> None:
-        """Queue the first `rows` rows on the device. A row may hold what an earlier batch left there."""
+        """Queue the first `rows` rows on the device. A row may still hold the inputs of an earlier batch."""
 
     def wait(self, slot: Any, /) -> None:
-        """Return when the results of the slot can be read."""
+        """Block until the results of the slot can be read."""
 
     def read(self, slot: Any, row: int, /) -> Any:
-        """The result of a row. Any thread."""
+        """Return the result of a row. Any thread."""
 
     def shrink(self) -> None:
-        """A batch did not fit into the device's memory: where shapes are fixed, go on with smaller ones.
+        """Use smaller shapes, where shapes are fixed, because a batch did not fit into the device's memory.
 
-        The thread that launches calls it.
+        The thread that launches batches calls it.
         """
-
-
-def _always(item: Any) -> bool:
-    return True
 
 
 @dataclass(frozen=True, slots=True)
 class BatchedStage(Generic[T]):
-    """A stage that a model on slots carries out.
+    """A stage that a model on slots computes.
 
     Attributes:
         name: the stage's name.
-        model: what computes it.
-        inputs: item -> what the model takes per row.
+        model: the model.
+        inputs: item -> the model's inputs for its row.
         store: writes the result of a row into its item.
-        wants: whether the stage has anything to do with an item; it passes by what it does not want.
+        wants: whether the stage applies to an item; other items skip it.
     """
 
     name: str
     model: SlotModel
     inputs: Callable[[T], tuple[Any, ...]]
     store: Callable[[T, Any], None]
-    wants: Callable[[T], bool] = _always
+    wants: Callable[[T], bool] = lambda item: True
 
     def bucket(self, item: T) -> Hashable:
-        """The bucket of an item; items of one bucket can share a batch."""
+        """Return the bucket of an item; items of one bucket can share a batch."""
         found: Hashable = self.model.bucket(*self.inputs(item))
         return found
 
@@ -112,8 +108,8 @@ class Finished(Generic[T]):
     Attributes:
         item: the item.
         stage: name of the last stage it entered.
-        error: what that stage raised, or None when all went well.
-        seconds: stage name -> seconds spent; of a batch, the item's share.
+        error: what that stage raised, or None.
+        seconds: stage name -> seconds spent; for a batch, the item's share.
     """
 
     item: T
@@ -128,14 +124,14 @@ class Finished(Generic[T]):
 
 @dataclass(slots=True, eq=False)
 class InFlightItem(Generic[T]):
-    """An item on its way.
+    """An item in flight.
 
     Attributes:
-        finished: what will be handed out.
-        segment: number of the segment whose steps come next; segments lie between batched stages.
-        alone: it was in a batch that failed, and shares no batch any more.
+        finished: the record to pass on when the item is finished.
+        segment: number of the segment whose steps come next; batched stages separate the segments.
+        alone: it was in a batch that failed, and no longer shares a batch.
         place: batch and row whose result has not been read yet.
-        took: seconds of its share of that batch.
+        took: its share of that batch's time, in seconds.
     """
 
     finished: Finished[T]
@@ -145,50 +141,17 @@ class InFlightItem(Generic[T]):
     took: float = 0.0
 
 
-class Positions:
-    """How many items are in which segment. Every change of an item's segment goes through it, under the flow's lock.
-
-    Args:
-        segments: how many there are; ring `n` lies behind segment `n`.
-    """
-
-    def __init__(self, segments: int) -> None:
-        self._at = [0] * segments
-
-    def count(self) -> int:
-        """How many items are in flight."""
-        return sum(self._at)
-
-    def enter(self) -> None:
-        """A new item is in the first segment."""
-        self._at[0] += 1
-
-    def move(self, item: InFlightItem[Any], segment: int) -> None:
-        """An item goes on to a segment, or back to one."""
-        self._at[item.segment] -= 1
-        item.segment = segment
-        self._at[segment] += 1
-
-    def leave(self, item: InFlightItem[Any]) -> None:
-        """An item is in flight no more."""
-        self._at[item.segment] -= 1
-
-    def may_reach(self, ring: int) -> bool:
-        """Whether any item in flight may still come to a ring."""
-        return any(self._at[: ring + 1])
-
-
 @dataclass(frozen=True, slots=True)
 class Event:
     """One piece of work of one stage, for measurements.
 
     Attributes:
-        stage: its name; "NAME.fill" prepares a batched one, "NAME.after" reads its results.
+        stage: the stage's name; "NAME.fill" prepares a batched one, "NAME.after" reads its results.
         worker: the worker process, "cpu", "cuda:0"; empty for the parent's own work.
         thread: "pool-0", ..., or "device".
         start, end: seconds of time.monotonic(), one clock for all processes of a machine.
-        items: items in it.
-        waiting: items that waited for this stage when it began.
+        items: number of items.
+        waiting: number of items that waited for this stage at `start`.
     """
 
     stage: str
@@ -205,12 +168,12 @@ Watch = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Which exceptions mean more than that an item failed.
+    """The exceptions that mean more than the failure of one item.
 
     Attributes:
-        fatal: nothing more can be done at all (the disk is full): the run ends after draining.
-        memory: a batch was too large for its device: it is halved.
-        broken: the device or the process is beyond repair: a worker process ends, and its in-flight items are retried.
+        fatal: no item can be finished any more (the disk is full): the run ends after draining.
+        memory: a batch is too large for its device: it is halved.
+        broken: the device or the process no longer works: a worker process ends, and its in-flight items are retried.
     """
 
     fatal: tuple[type[Exception], ...] = ()

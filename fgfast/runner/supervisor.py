@@ -1,9 +1,9 @@
-"""A run in worker processes: what a crash, a hang or a broken device cannot take with it.
+"""A run in worker processes, which survives crashes, hangs and broken devices.
 
-The parent gives each worker items ahead of its work; the worker's in-flight table says which of them it has begun.
-When its process crashes, a new one takes over; what had not begun goes back into the queue, and what had is tried
-again, each item alone (see `fgfast.runner.tasks`). An item that fails so, too, is handed to `quarantine`, and the run
-goes on. A worker that is lost (see `fgfast.runner.worker_handle`) leaves its queue to the others.
+The parent gives each worker items ahead of its work; the worker's in-flight table shows which of them it has started.
+When its process crashes, a new one replaces it; items that had not been started return to the queue, and the others
+are retried, each one alone (see `fgfast.runner.queues`). An item that crashes its worker again is passed to
+`quarantine`, and the run continues. A lost worker (see `fgfast.runner.worker_handle`) leaves its items to the others.
 """
 
 from __future__ import annotations
@@ -14,40 +14,38 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from fgfast.errors import WorkerLostError
 from fgfast.runner.messages import Job, WorkerSpec
-from fgfast.runner.outbox import Outbox
+from fgfast.runner.queues import Outbox, Task, Tasks
 from fgfast.runner.stages import Watch
-from fgfast.runner.tasks import Task, Tasks
 from fgfast.runner.worker_handle import Crash, Inbox, WorkerHandle
 
 T = TypeVar("T")
 R = TypeVar("R")
 log = logging.getLogger("fgfast")
 
-# Seconds after which a worker that has not answered for an item is taken to hang; slow machines get more, see
+# Seconds without a result for an item after which a worker counts as hanging; slow machines get more, see
 # WorkerHandle.overdue.
 DEADLINE = 300.0
-# The parent looks for `stop` and for hangs so often, in seconds.
+# Seconds between two looks at `stop`, and between two searches for hangs.
 _TICK, _LOOK = 0.1, 1.0
 
 
-class Supervisor(Generic[T, R]):
-    """Worker processes for a job. Use as a context manager: leaving it ends them.
+class Supervisor(contextlib.AbstractContextManager["Supervisor[T, R]"], Generic[T, R]):
+    """Worker processes for a job; a context manager, which ends them.
 
     Args:
-        job: what they do.
+        job: the job.
         specs: the workers.
-        quarantine: makes a result of an item that crashes its workers, of a word and a sentence about why.
-        deadline: seconds, see DEADLINE.
-        watch: called with each piece of work, in the parent.
+        quarantine: makes the result of an item that crashes its workers, from the reason in a word and in a sentence.
+        deadline: seconds; see DEADLINE.
+        watch: called in the parent with each piece of work.
 
     Attributes:
         handles: the workers' handles.
-        crashes: processes that crashed while there was work.
+        crashes: number of processes that crashed while there was work.
     """
 
     def __init__(
@@ -68,24 +66,19 @@ class Supervisor(Generic[T, R]):
         self._stopping = False
         self.crashes = 0
 
-    def __enter__(self) -> Supervisor[T, R]:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         for handle in self.handles:
             handle.close()
 
     def open(self, stop: threading.Event) -> list[dict[str, Any]]:
-        """Start all workers and wait until each is ready, or `stop` is set; what each reported about its job.
+        """Start all workers and wait until each is ready, or `stop` is set; return the facts that each reported.
 
         Raises:
-            Exception: what the job raised on opening, in any of them.
-            WorkerLostError: one crashed while it opened.
+            Exception: what opening the job raised in any of them.
+            WorkerLostError: a worker crashed while it opened the job.
         """
         for handle in self.handles:
-            self._start(handle)
+            handle.start(self._job, self._watch is not None, self._inbox)
         while any(handle.state == "opening" for handle in self.handles) and not stop.is_set():
             try:
                 handle, turn, message = self._inbox.get(timeout=_TICK)
@@ -102,45 +95,24 @@ class Supervisor(Generic[T, R]):
         return [handle.facts for handle in self.handles]
 
     def run(self, items: Iterable[T], collect: Callable[[list[R]], None], stop: threading.Event) -> None:
-        """Have every item done; return when all are collected.
+        """Process every item; return when all results are collected.
 
         Args:
             items: taken as workers become free.
-            collect: called in this thread with results, in the order in which they come.
-            stop: when set, no further item is taken; what is in flight on a device is finished and collected.
+            collect: called in this thread with results, in the order in which they arrive.
+            stop: when set, no further item is taken; items in flight on a device are finished and collected.
 
         Raises:
             Exception: what a worker, `items` or `collect` raised, after draining.
             WorkerLostError: no worker is left.
         """
         self._tasks = Tasks(items, self._job.phases)
-        thread = threading.Thread(target=self._guarded, args=(stop,), name="fgfast-dispatch", daemon=True)
-        thread.start()
-        try:
-            for batch in self._outbox.batches():
-                collect(batch)
-        except BaseException:
-            stop.set()
-            self._outbox.abandon()
-            raise
-        finally:
-            thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _guarded(self, stop: threading.Event) -> None:
-        try:
-            self._dispatch(stop)
-        except Exception as error:
-            self._error = self._error or error
-            stop.set()
-        finally:
-            self._outbox.close()
+        self._outbox.collect(lambda: self._dispatch(stop), collect, stop.set, "fgfast-dispatch")
 
     def _dispatch(self, stop: threading.Event) -> None:
         looked = 0.0
         while True:
-            self._error = self._error or self._tasks.error
+            self._error = self._error or self._tasks.items.error
             if self._error is not None:
                 stop.set()
             if stop.is_set():
@@ -155,12 +127,14 @@ class Supervisor(Generic[T, R]):
             if now - looked > _LOOK and self._inbox.empty():
                 looked = now
                 self._look_for_hangs(now)
+        if self._error is not None:
+            raise self._error
         if not stop.is_set() and not self._nothing_left():
             why = "; ".join(f"{handle.spec.name}: {handle.why}" for handle in self.handles)
             raise WorkerLostError("all workers", f"are lost ({why})")
 
     def _stop_workers(self) -> None:
-        """Once: workers finish what is in flight, except those that only start."""
+        """Let workers finish the items in flight, once; kill those that are still starting."""
         if self._stopping:
             return
         self._stopping = True
@@ -177,14 +151,14 @@ class Supervisor(Generic[T, R]):
         return self._tasks.ended() and not any(handle.given for handle in self.handles)
 
     @staticmethod
-    def _leave(handle: WorkerHandle[T], word: str) -> None:
+    def _leave(handle: WorkerHandle[T], message: str) -> None:
         handle.state = "leaving"
-        handle.send(word)
+        handle.send(message)
 
     # Giving.
 
     def _give(self) -> None:
-        """Give every worker what it may have; where nothing is left, end them all."""
+        """Give every worker as many tasks as it may have; end all workers when nothing is left."""
         for handle in self.handles:
             self._feed(handle)
         if not self._nothing_left():
@@ -215,8 +189,8 @@ class Supervisor(Generic[T, R]):
             handle.give(tasks)
 
     def _serves_alone(self, handle: WorkerHandle[T], task: Task[T]) -> bool:
-        """A task to be tried alone waits for a worker that has not had it alone, if there is one; and of these for one
-        that has nothing else to do, or the first.
+        """Whether this worker is to try a task alone: one that has not tried it before, if there is any; of those, one
+        that is idle, or else the first.
         """
         able = [c for c in self._living() if task.fits(c.spec)]
         able = [c for c in able if c.spec.name not in task.alone] or able
@@ -228,7 +202,7 @@ class Supervisor(Generic[T, R]):
 
     def _receive(self, handle: WorkerHandle[T], turn: int, message: tuple[Any, ...] | None) -> None:
         if turn != handle.turn:
-            return  # of an earlier process
+            return  # a message from an earlier process
         if message is None:
             self._crashed(handle)
             return
@@ -269,7 +243,7 @@ class Supervisor(Generic[T, R]):
         for handle in self.handles:
             if handle.overdue(self._deadline, now):
                 handle.hung = True
-                log.warning("%s does not answer; it is ended and started again", handle.spec.name)
+                log.warning("%s does not respond; it is killed and restarted", handle.spec.name)
                 handle.kill()
 
     def _crashed(self, handle: WorkerHandle[T]) -> None:
@@ -280,12 +254,12 @@ class Supervisor(Generic[T, R]):
             return
         self.crashes += 1
         crash = handle.crashed()
-        log.warning("%s crashed (%s)%s", handle.spec.name, handle.why, "" if crash.last else "; it is started again")
+        log.warning("%s crashed (%s)%s", handle.spec.name, handle.why, "" if crash.last else "; it is restarted")
         self._tasks.put_back(crash.queued)
         if crash.last:
             self._lost(handle)
         else:
-            self._start(handle)
+            handle.start(self._job, self._watch is not None, self._inbox)
         for task in crash.in_flight:
             task.crashed(handle.spec.name, crash.single, crash.killed)
             if task.hopeless(c.spec for c in self._living()):
@@ -294,24 +268,21 @@ class Supervisor(Generic[T, R]):
                 self._tasks.alone.append(task)
 
     def _quarantined(self, task: Task[T], crash: Crash[T]) -> None:
-        what = f"it gave no answer for {self._deadline:g} s" if crash.reason == "hang" else crash.detail
-        detail = f"its worker process crashed {task.crashes} times, the last time with nothing else to do ({what})"
+        what = f"it did not respond for {self._deadline:g} s" if crash.reason == "hang" else crash.detail
+        detail = f"its worker process crashed {task.crashes} times, the last time with no other item in flight ({what})"
         self._outbox.put(self._quarantine(task.item, crash.reason, detail))
 
     def _lost(self, handle: WorkerHandle[T]) -> None:
-        """A worker is lost: the others take its queue, and where none does a phase of the job, all of the job."""
-        log.error("%s is lost (%s); the others go on", handle.spec.name, handle.why)
+        """Continue without a worker; if no other does one of its phases, the others take over all phases."""
+        log.error("%s is lost (%s); the others continue", handle.spec.name, handle.why)
         others = self._living()
         covered = {phase for other in others for phase in range(*other.spec.phases)}
         if len(covered) == self._job.phases:
             return
         for other in others:
-            log.warning("%s takes over all of the work", other.spec.name)
-            self._tasks.put_back(other.take_back())  # none of them is to blame
+            log.warning("%s takes over all phases of the work", other.spec.name)
+            self._tasks.put_back(other.take_back())  # none of these items is to blame
             other.kill()
             other.wait()
             other.spec, other.single = WorkerSpec(other.spec.name, other.spec.device, (0, self._job.phases)), False
-            self._start(other)
-
-    def _start(self, handle: WorkerHandle[T]) -> None:
-        handle.start(self._job, self._watch is not None, self._inbox)
+            other.start(self._job, self._watch is not None, self._inbox)

@@ -1,6 +1,6 @@
-"""A worker process: it opens a job, does what it is given, and notes in its in-flight table what it begins.
+"""A worker process: it opens a job, processes the items it is given, and records them in its in-flight table.
 
-It ends when its parent does: reading from a parent that is gone gives nothing, and Linux is asked to end it at once.
+It ends with its parent: its standard input is closed then, and Linux kills it immediately (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from fgfast.runner.flow import Flow
 from fgfast.runner.messages import EXIT_BROKEN, Channel, Handoff, InFlightTable, JobRuntime, portable
 from fgfast.runner.stages import BatchedStage, Event, Finished
 
-# Results that come within so many seconds go to the parent together: a message costs it some 50 us.
+# Results that come within this many seconds go to the parent together: a message costs it about 50 us.
 _GATHER = 0.005
-# Threads of the pool give up Python's lock after so many seconds where a device waits for the thread that launches;
-# elsewhere Python's own 5 ms cost less.
+# Threads release the GIL after this many seconds where a device waits for the thread that launches batches; elsewhere
+# Python's default of 5 ms costs less.
 _SWITCH = 0.001
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     """Run until the parent ends it."""
     channel = _channel()
     _end_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent's to answer, who lets this process finish what it has
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent handles them and lets this process finish its items
         signal.signal(number, signal.SIG_IGN)
     _send_logs(channel)
     first = channel.receive()
@@ -44,11 +44,11 @@ def main() -> None:
         channel.send("refused", portable(error))
         os._exit(1)
     status = Worker(channel, runtime, spec.name, watched, table).run()
-    os._exit(status)  # threads of libraries may hang; nothing is left to do
+    os._exit(status)  # without waiting for threads of libraries, which may hang
 
 
 def _channel() -> Channel:
-    """Standard input and output as they are, and everything that prints goes to standard error."""
+    """Return the channel over standard input and output; redirect everything that prints to standard error."""
     writing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return Channel(sys.stdin.buffer, writing)
@@ -64,7 +64,7 @@ def _end_with_parent() -> None:
 
 
 class _ToParent(logging.Handler):
-    """Log records of this process, given to the parent's logging."""
+    """Passes this process's log records to the parent's logging."""
 
     def __init__(self, channel: Channel) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ class Worker:
     """A job in this process.
 
     Args:
-        channel: to the parent.
-        runtime: the job, opened.
+        channel: the channel to the parent.
+        runtime: the opened job.
         name: the worker's name.
-        watched: whether the parent wants each piece of work reported.
-        table: where to note what is in flight.
+        watched: whether to report each piece of work to the parent.
+        table: the in-flight table.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Worker:
         )
 
     def run(self) -> int:
-        """Work until told to end. Returns the exit status."""
+        """Work until the parent ends it; return the exit status."""
         self._channel.send("opened", self.flow.limit, self._runtime.facts)
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         try:
@@ -151,7 +151,7 @@ class Worker:
 
 
 class _Inbox:
-    """Items from the parent, as a source."""
+    """The items from the parent; a `Source`."""
 
     def __init__(self, table: InFlightTable) -> None:
         self._table = table
@@ -166,7 +166,7 @@ class _Inbox:
         self._over = True
 
     def take(self) -> Any | None:
-        """The next item; see Source."""
+        """Return the next item; see `Source`."""
         if not self._waiting:
             return None
         ticket, item = self._waiting.popleft()
@@ -175,18 +175,18 @@ class _Inbox:
         return item
 
     def ended(self) -> bool:
-        """Whether the parent has ended the work and all of it was taken; see Source."""
+        """Whether the parent has ended the work and all of it was taken; see `Source`."""
         return self._over and not self._waiting
 
     def done_with(self, item: Any) -> int:
-        """The ticket of an item to which nothing more is done."""
+        """Record that an item is finished; return its ticket."""
         ticket = self._tickets.pop(id(item))
         self._table.end(ticket)
         return ticket
 
 
 class _Results:
-    """Results and events on their way to the parent, several per message."""
+    """Sends results and events to the parent, several per message."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -206,7 +206,7 @@ class _Results:
             self._events.append(event)
 
     def flush(self) -> None:
-        """Send what there is. One at a time, so that nothing is sent twice or out of order."""
+        """Send what is waiting, under the lock, so that nothing is sent twice or out of order."""
         with self._lock:
             results, self._results = self._results, []
             events, self._events = self._events, []
@@ -223,6 +223,6 @@ class _Results:
                 self.flush()
             except OSError:
                 os._exit(0)  # the parent is gone
-            except BaseException as error:  # a result that cannot be sent would be lost unnoticed
+            except BaseException as error:  # a result that cannot be sent must not be lost silently
                 self._channel.send("failed", portable(error))
                 os._exit(1)

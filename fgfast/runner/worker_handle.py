@@ -1,4 +1,4 @@
-"""The parent's handle of one worker process: the process itself, what it was given, and how often it crashed."""
+"""The parent's handle of one worker: its process, the tasks it was given, and its crashes."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from fgfast.runner.messages import Channel, Exit, InFlightTable, Message, WorkerSpec
-from fgfast.runner.tasks import Task
+from fgfast.runner.messages import EXIT_BROKEN, Channel, Exit, InFlightTable, Message, WorkerSpec
+from fgfast.runner.queues import Task
 
 T = TypeVar("T")
 log = logging.getLogger("fgfast")
 
-# What `python -c` runs: the parent's import path before anything is imported, so that both see the same modules,
-# whatever lies in the current folder.
+# The code that `python -c` runs. It adopts the parent's import path before it imports anything, so that both see the
+# same modules, whatever is in the current folder.
 _START = "import sys; sys.path[:] = sys.argv[1].split(chr(10)); from fgfast.runner.worker import main; main()"
-# The C library's allocator (mallopt(3)) would give the memory of every image back to the system and get it anew, a
-# tenth of the time of a run without models. 32 MiB is the largest block that it may keep, 256 MiB what it may hold.
+# By default the C library's allocator (mallopt(3)) returns the memory of every image to the system and requests it
+# again, which takes a tenth of the time of a run without models. It may keep blocks of up to 32 MiB, 256 MiB in total.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
-# A worker gets no Ctrl-C, not even before it can refuse it.
+# A worker gets no Ctrl-C, not even before it can ignore it.
 _APART: dict[str, Any] = (
     {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
     if sys.platform == "win32"
     else {"start_new_session": True}
 )
-# Seconds after which a worker process that replaces another must have opened, or three times what the first took.
+# Seconds within which a process that replaces another must have opened, or three times what the first one took.
 _OPENING = 600.0
-# Seconds a process has for leaving once it has been told to.
+# Seconds that a process has for ending.
 _LEAVE = 10.0
-# A worker is lost when its processes cannot open so many times in a row; or are killed from outside so often while they
-# do, which may be chance; or report a broken device so often, or crash so often, without finishing anything.
+# A worker is lost after this many processes in a row that fail to open; that are killed from outside while they open,
+# which may be chance; that report a broken device, or crash, before they finish anything.
 _OPENINGS, _KILLED_OPENING, _BROKEN, _CRASHES = 3, 10, 5, 20
 
 State = Literal["opening", "open", "leaving", "gone", "lost"]
@@ -47,15 +47,15 @@ Inbox = queue.SimpleQueue[tuple["WorkerHandle[Any]", int, Message | None]]
 
 @dataclass(frozen=True, slots=True)
 class Crash(Generic[T]):
-    """What is known of a process that crashed.
+    """A process that crashed.
 
     Attributes:
         reason: "crash", "hang" or "device failed".
-        detail: for a person: how it ended, or what it reported of its device.
+        detail: its exit status, or its report about its device, for a person.
         killed: it was killed from outside.
-        single: it had one task only, to be done alone.
-        in_flight: tasks that it worked on.
-        queued: tasks that it had been given besides.
+        single: it had only one task, which was to be tried alone.
+        in_flight: the tasks that it had started.
+        queued: its other tasks.
         last: the worker is lost.
     """
 
@@ -70,24 +70,25 @@ class Crash(Generic[T]):
 
 @dataclass(slots=True, eq=False)
 class WorkerHandle(Generic[T]):
-    """A worker and the process that it is at present.
+    """A worker and its current process.
 
     Attributes:
         spec: name, device, phases.
-        state: of the process.
-        given: ticket -> task, everything sent and not answered.
-        window: tasks it may have at a time.
-        single: it has one task that is to be done alone.
-        facts: what the opened job reported.
-        crashes: of its processes since one of them finished anything.
-        broken: of these, how many reported a broken device.
-        openings: that failed since one did not.
-        killed_opening: processes that were killed from outside while they opened, since one was not.
+        state: the state of the process.
+        given: ticket -> task that was sent and has no result yet.
+        window: the most tasks at a time.
+        single: its only task is to be tried alone.
+        facts: the facts that the opened job reported.
+        crashes: number of crashes since a process finished any item.
+        broken: how many of these reported a broken device.
+        openings: number of failures to open since a process last opened.
+        killed_opening: number of processes killed from outside while they opened, since a process last opened.
         slow: seconds that the first opening took.
-        why: what its last process reported, or how it ended.
-        turn: number of its process; messages of earlier ones do not count.
-        pace: seconds per item, of late.
-        hung: its process was ended because it gave no answer.
+        why: the last process's report, or its exit status.
+        turn: number of the current process; messages of earlier ones are ignored.
+        pace: recent seconds per item.
+        last: time.monotonic() of the last sign of life.
+        hung: the process was killed because it did not respond.
     """
 
     spec: WorkerSpec
@@ -111,7 +112,7 @@ class WorkerHandle(Generic[T]):
     table: InFlightTable | None = None
 
     def start(self, job: Any, watched: bool, inbox: Inbox) -> None:
-        """Start a process; its messages arrive in `inbox` with this handle and the turn."""
+        """Start a process; its messages arrive in `inbox`, with this handle and the turn."""
         environment = {**_KEEP_MEMORY, **os.environ, "PYTHONSAFEPATH": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-c", _START, "\n".join(str(path) for path in sys.path)],
@@ -134,26 +135,26 @@ class WorkerHandle(Generic[T]):
         self.send("open", job, self.spec, watched, self.table.path)
 
     def send(self, *message: Any) -> None:
-        """Send a message; the receiving thread notices a process that is gone."""
+        """Send a message; ignore a closed channel, because the receiving thread detects the end of the process."""
         assert self.channel is not None
         try:
             self.channel.send(*message)
         except OSError:
-            log.debug("%s does not listen any more", self.spec.name)
+            log.debug("%s no longer receives messages", self.spec.name)
 
     def opened(self, window: int, facts: dict[str, Any]) -> None:
-        """The process is ready, and takes so many items at a time."""
+        """Record that the process is ready for up to `window` items at a time."""
         self.slow = self.slow or time.monotonic() - self.last
-        # Ahead of its work by as much again, and by what comes and goes in one message.
+        # Twice as many, so that it never waits for the parent, and about as many more as a message holds.
         self.state, self.window, self.facts = "open", 2 * window + 16, facts
         self.openings, self.killed_opening, self.last = 0, 0, time.monotonic()
 
     def in_flight(self) -> dict[int, float]:
-        """Tickets that the process works on, and since when (time.monotonic())."""
+        """Return ticket -> time.monotonic() since which the process works on it."""
         return {} if self.table is None else self.table.read()
 
     def close(self) -> None:
-        """End the process, if there is one, and give everything back."""
+        """End the process, if there is one, and release its resources."""
         self.kill()
         if self.process is not None:
             self.wait()
@@ -169,18 +170,18 @@ class WorkerHandle(Generic[T]):
         self.send("work", [(task.ticket, task.item) for task in tasks])
 
     def take_back(self) -> list[Task[T]]:
-        """Its tasks, which it has no more."""
+        """Remove and return its tasks."""
         tasks = list(self.given.values())
         self.given.clear()
         return tasks
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Kill the process."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
 
     def wait(self) -> Exit:
-        """Wait for a process that is ending; how it ended."""
+        """Wait for a process that is ending; kill it if it takes too long."""
         assert self.process is not None and self.channel is not None
         status: int | None = None
         for _ in range(2):
@@ -190,14 +191,14 @@ class WorkerHandle(Generic[T]):
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.channel.close()
-        if status is None:
-            return Exit()
-        return Exit(signal=-status) if status < 0 else Exit(code=status)
+        return Exit(status)
 
     def crashed(self) -> Crash[T]:
-        """The process is gone and was not told to go: what is known of it. The worker has none then."""
+        """Describe the crash of the process, and count it; the worker has no process afterwards."""
         ended, opening = self.wait(), self.state == "opening"
-        reason: Reason = "hang" if self.hung else "device failed" if self.why and ended.broken else "crash"
+        reason: Reason = (
+            "hang" if self.hung else "device failed" if self.why and ended.status == EXIT_BROKEN else "crash"
+        )
         killed = ended.killed and not self.hung
         self.crashes += 1
         self.broken += reason == "device failed"
@@ -218,13 +219,13 @@ class WorkerHandle(Generic[T]):
         return Crash(reason, detail, killed, single, in_flight, queued, last)
 
     def answered(self, tasks: int, now: float) -> None:
-        """Note the pace: seconds per item, so that slow work is not taken for a hang."""
+        """Record results, and with them the pace, so that slow work is not mistaken for a hang."""
         seconds = (now - self.last) / max(1, tasks)
         self.pace = seconds if not self.pace else 0.8 * self.pace + 0.2 * seconds
         self.last, self.crashes, self.broken = now, 0, 0
 
     def overdue(self, deadline: float, now: float) -> bool:
-        """Whether something has been in flight for so long that the process must hang."""
+        """Whether an item has been in flight for so long that the process must be hanging."""
         if self.hung:
             return False
         if self.state == "opening":
@@ -239,8 +240,8 @@ def _receive(handle: WorkerHandle[Any], turn: int, channel: Channel, inbox: Inbo
     try:
         while (message := channel.receive()) is not None:
             inbox.put((handle, turn, message))
-    except Exception:  # what came cannot be read, and neither can what follows
-        log.exception("a message of %s cannot be read; its process is ended", handle.spec.name)
+    except Exception:  # neither this message nor those after it can be read
+        log.exception("a message from %s cannot be read; its process is killed", handle.spec.name)
         handle.kill()
     finally:
         inbox.put((handle, turn, None))

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from reports import write_report
 
-from fgfast.io.report import write_report
 from fgfast.records import Outcome, Sample, Status
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -55,13 +55,14 @@ def test_what_takes_its_worker_with_it_twice_is_quarantined_and_nothing_else(
     assert others[10] == "ValueError: item 10 cannot be done"
     word, why = {
         "segfault": ("crash", "signal SIGSEGV"),
-        "hang": ("hang", "it gave no answer for 1 s"),
+        "hang": ("hang", "it did not respond for 1 s"),
         "break": ("device failed", "DeviceBrokenError: CUDA error: an illegal memory access was encountered"),
     }[act]
     # With others, alone in one worker, and then alone on another where there is one.
     times = len(specs) + 1
     assert others[77] == (
-        f"quarantined: {word}: its worker process crashed {times} times, the last time with nothing else to do ({why})"
+        f"quarantined: {word}: its worker process crashed {times} times, "
+        f"the last time with no other item in flight ({why})"
     )
 
 

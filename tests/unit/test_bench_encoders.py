@@ -9,8 +9,8 @@ from encoders import ENCODERS, cut_out, decoded, measure
 
 from fgfast.bench.result import rows_of, text_of
 from fgfast.bench.text import table
-from fgfast.io.png import deflater
-from fgfast.io.write import encode, encode_mask
+from fgfast.io.png import deflater, encode_bilevel
+from fgfast.io.write import encode
 
 
 @pytest.fixture(autouse=True)
@@ -48,4 +48,4 @@ def test_cut_outs_are_black_around_the_subject() -> None:
     assert 0.33 < bits.mean() < 0.41
     assert pixels[~bits].max() == 0
     assert pixels[bits].std() > 20
-    np.testing.assert_array_equal(decoded(encode_mask(bits)), bits)
+    np.testing.assert_array_equal(decoded(encode_bilevel(bits)), bits)

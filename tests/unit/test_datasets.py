@@ -189,7 +189,7 @@ def test_the_survey_counts_what_is_there(tmp_path: Path) -> None:
     assert found["pets"].images is None
 
 
-def test_each_layout_has_the_parts_of_its_protocol() -> None:
+def test_each_layout_declares_its_facts() -> None:
     for name in datasets.names():
         layout = datasets.layout_named(name)
         assert layout.name == name

@@ -114,7 +114,7 @@ def test_the_fastest_that_is_right_is_used(found: list[Parity], chosen: str) -> 
 def test_the_verdict_of_the_bench_overrules() -> None:
     measured.remember(decoder_choice.verdict_key("dali", "cuda:0", "grabcut"), False)
     name, reason = fastest([FAST, SLOW], "cuda:0", "grabcut")
-    assert name == "nvjpeg" and "found dali wrong by masks" in reason
+    assert name == "nvjpeg" and "found dali's masks wrong" in reason
     measured.remember(decoder_choice.verdict_key("dali", "cuda:0", "grabcut"), True)
     assert fastest([OFF], "cuda:0", "grabcut")[0] == "dali"
     assert fastest([OFF], "cuda:0", "sam_vit_l")[0] == "cpu"  # a verdict is about one segmenter
@@ -162,17 +162,16 @@ def test_a_machine_is_asked_once_and_a_run_that_is_resumed_keeps_its_decoder(
     assert plan.settings.decoder == plan.fingerprint["decoder"] == "nvjpeg"
     assert messages == list(plan.reasons) == [f"decoder nvjpeg: {SLOW.sentence()}"]
     plan = chosen({"decoder": "dali"}, "auto", messages)
-    assert plan.settings.decoder == "dali" and messages[-1] == "decoder dali: the one of the run that is resumed"
+    assert plan.settings.decoder == "dali" and messages[-1] == "decoder dali: that of the resumed run"
     assert chosen({"decoder": "dali"}, "overwrite", messages).settings.decoder == "nvjpeg"
     assert chosen({"decoder": "gone"}, "auto", messages).settings.decoder == "nvjpeg"
     assert asked == [1]
 
 
 def test_the_trial_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
-    trial = decoder_choice.Trial(samples(tmp_path), False)
-    spec = decoder_choice.WorkerSpec("cpu", "cpu")
-    assert decoder_choice._tried(trial, spec, False, 60.0) == []  # a CPU has no decoder to try
-    assert decoder_choice._tried(trial, spec, True, 60.0) == []
+    trial = decoder_choice.Trial(samples(tmp_path), False, "cpu")
+    assert decoder_choice._tried(trial, False, 60.0) == []  # a CPU has no decoder to try
+    assert decoder_choice._tried(trial, True, 60.0) == []
 
 
 class Slow:

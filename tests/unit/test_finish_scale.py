@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reports import write_report
 
 from fgfast import ops
 from fgfast.errors import OutputFailedError
 from fgfast.io import coco, summary
 from fgfast.io.ledger import Ledger
-from fgfast.io.report import write_page, write_report
+from fgfast.io.report import write_page
 from fgfast.io.summary import Summary
 from fgfast.ops.geometry import mask_box
 from fgfast.records import STATUSES, Outcome, Sample, Size, Status
@@ -25,6 +27,12 @@ from fgfast.records import STATUSES, Outcome, Sample, Size, Status
 CLASSES = [f"class {n}" for n in range(7)]
 WRITTEN: tuple[Status, Status] = ("done", "flagged")
 WIDTH, HEIGHT = 60, 45
+
+
+def fill(file: AbstractContextManager[coco.Add], outcomes: Iterable[Outcome]) -> None:
+    with file as add:
+        for o in outcomes:
+            add(o)
 
 
 @cache
@@ -116,7 +124,7 @@ def instances_at_once(outcomes: list[Outcome], names: dict[str, str]) -> bytes:
 @pytest.mark.parametrize("count", [0, 1, 255, 264, 1000])
 def test_instances_are_what_json_writes_of_the_whole(count: int, crop: bool, tmp_path: Path) -> None:
     names = labels(count)
-    coco.write_instances(tmp_path / "a.json", written(run(count, crop)), names, CLASSES, "cub")
+    fill(coco.instances(tmp_path / "a.json", names, CLASSES, "cub"), written(run(count, crop)))
     assert (tmp_path / "a.json").read_bytes() == instances_at_once(list(written(run(count, crop))), names)
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
@@ -125,7 +133,7 @@ def test_instances_are_what_json_writes_of_the_whole(count: int, crop: bool, tmp
 def test_parquet_is_what_arrow_writes_of_rows(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(coco, "_PARQUET_ROWS", 32)
-    coco.write_parquet(tmp_path / "masks.parquet", written(run(count)))
+    fill(coco.parquet(tmp_path / "masks.parquet"), written(run(count)))
     table = pq.read_table(tmp_path / "masks.parquet")
     rows = [
         {
@@ -162,10 +170,10 @@ def test_one_reading_of_the_ledger_serves_all(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.record(enumerate(run(count, crop=True)))
         names = labels(count)
-        coco.write_instances(tmp_path / "each.json", ledger.outcomes(WRITTEN), names, CLASSES, "cub")
-        coco.write_parquet(tmp_path / "each.parquet", ledger.outcomes(WRITTEN))
+        fill(coco.instances(tmp_path / "each.json", names, CLASSES, "cub"), ledger.outcomes(WRITTEN))
+        fill(coco.parquet(tmp_path / "each.parquet"), ledger.outcomes(WRITTEN))
         write_report(tmp_path / "each.html", outcomes=ledger.outcomes, **more)
-        seen = Summary((), known)
+        seen = Summary(known)
         with (
             coco.instances(tmp_path / "once.json", names, CLASSES, "cub") as add_instance,
             coco.parquet(tmp_path / "once.parquet") as add_row,
@@ -184,7 +192,7 @@ def test_one_reading_of_the_ledger_serves_all(tmp_path: Path) -> None:
 
 
 def write_all(ledger: Ledger, folder: Path, names: dict[str, str], known: dict[str, Sample]) -> None:
-    seen = Summary((), known, gallery=12)
+    seen = Summary(known, gallery=12)
     with (
         coco.instances(folder / "instances.json", names, CLASSES, "cub") as add_instance,
         coco.parquet(folder / "masks.parquet") as add_row,
@@ -234,9 +242,9 @@ def test_an_interrupted_file_leaves_the_old_one(error: BaseException, name: str,
 
     def write() -> None:
         if path.suffix == ".json":
-            coco.write_instances(path, broken(), labels(300), CLASSES, "cub")
+            fill(coco.instances(path, labels(300), CLASSES, "cub"), broken())
         else:
-            coco.write_parquet(path, broken())
+            fill(coco.parquet(path), broken())
 
     with pytest.raises(OutputFailedError if isinstance(error, OSError) else KeyboardInterrupt) as raised:
         write()

@@ -53,7 +53,7 @@ def test_a_split_gives_the_detector_as_many_devices_as_it_needs() -> None:
 
 
 def test_one_device_cannot_be_split() -> None:
-    with pytest.raises(UsageError, match="needs two devices or more, and there is cuda:0"):
+    with pytest.raises(UsageError, match="needs two devices or more, not only cuda:0"):
         split(["cuda:0"], [Cost(1, 1)], "as asked")
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from reports import summary_of, write_report
 
-from fgfast.io.report import THUMB_BYTES, THUMB_COUNT, data_uri, write_report
-from fgfast.io.summary import Spread, Summary
+from fgfast.io.report import THUMB_BYTES, THUMB_COUNT, data_uri
+from fgfast.io.summary import Spread
 from fgfast.records import Outcome, Sample, Size, Status
 
 HOSTILE = "</script><script>alert(1)</script><img src=\"https://evil.example/x\" onerror='x'>&{{title}}.jpg"
@@ -201,10 +202,10 @@ def mixed_run(count: int) -> list[Outcome]:
 
 def test_the_gallery_is_the_same_every_time_and_holds_flagged_ones_of_every_reason() -> None:
     run = mixed_run(5000)
-    first, again = ([o.key for o in Summary(iter(run), {}, 60).chosen()] for _ in range(2))
+    first, again = ([o.key for o in summary_of(iter(run), {}, 60).chosen()] for _ in range(2))
     assert first == again
     assert len(set(first)) == len(first) == 60
-    chosen = Summary(iter(run), {}, 60).chosen()
+    chosen = summary_of(iter(run), {}, 60).chosen()
     assert [o.status for o in chosen] == ["flagged"] * 40 + ["done"] * 20
     for reasons in REASONS:
         assert sum(o.reasons == reasons for o in chosen) >= 13
@@ -218,7 +219,7 @@ def test_the_gallery_is_the_same_every_time_and_holds_flagged_ones_of_every_reas
 def test_the_gallery_is_filled_with_what_there_is(flagged: int, done: int, shown: int) -> None:
     run = [outcome(f"f{n}", "flagged", REASONS[n % 3]) for n in range(flagged)]
     run += [outcome(f"d{n}", "done") for n in range(done)]
-    assert len(Summary(run, {}, 30).chosen()) == shown
+    assert len(summary_of(run, {}, 30).chosen()) == shown
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 1000, 12345])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from fgfast.errors import ImageBrokenError
+from fgfast.methods import ModelSpec
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.pipeline.prompt import choose_prompt
-from fgfast.pipeline.stages import Annotations, Center, Detect, MaskSubject, box_mask
+from fgfast.pipeline.stages import Detect, MaskSubject, annotations_detector, box_mask, center_detector
 from fgfast.pipeline.work import Work, result_of
 from fgfast.records import Detections, Image, Mask, Sample, Size
 from fgfast.runner import Finished
@@ -89,7 +90,7 @@ def work(**sample: object) -> Work:
 
 def test_an_empty_mask_is_replaced_by_its_box_and_flagged() -> None:
     item = work(boxes=np.array([[5, 6, 20, 21]], np.float32))
-    Detect(Annotations())(item)
+    Detect(annotations_detector(ModelSpec("annotations"), ""))(item)
     MaskSubject(lambda pixels, box, banner: Mask(np.zeros(pixels.shape[:2], np.bool_)), flagged=True)(item)
     assert item.flags == ["empty"]
     assert item.mask is not None
@@ -98,7 +99,7 @@ def test_an_empty_mask_is_replaced_by_its_box_and_flagged() -> None:
 
 def test_a_box_is_not_flagged_for_hugging_itself() -> None:
     item = work()
-    Detect(Center())(item)
+    Detect(center_detector(ModelSpec("center"), ""))(item)
     MaskSubject(lambda pixels, box, banner: Mask(box_mask(pixels, box, banner)), flagged=False)(item)
     assert item.flags == []
 

@@ -12,10 +12,10 @@ from PIL import Image as pillow
 
 from fgfast.errors import ImageRefusedError, OutputFailedError
 from fgfast.io import write
+from fgfast.io.png import encode_bilevel
 from fgfast.io.write import (
     commit,
     encode,
-    encode_mask,
     sweep_temp_files,
     sync_folders,
     twin_names,
@@ -71,7 +71,7 @@ def test_jpeg_does_not_ring_far_from_the_subject() -> None:
 
 def test_masks_are_black_and_white() -> None:
     bits = np.random.default_rng(2).random((31, 17)) > 0.5
-    image = read(encode_mask(bits))
+    image = read(encode_bilevel(bits))
     assert image.mode == "1"
     np.testing.assert_array_equal(np.asarray(image), bits)
 
