@@ -14,25 +14,38 @@ import fgfast
 from fgfast.pipeline import run
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.plan import Plan
+from fgfast.pipeline.run import Report
 from fgfast.runner import Finished, WorkerSpec
 
 _ROOT = Path(fgfast.__path__[-1])
 
 
 class Trace:
-    """Notes files while it is `on`."""
+    """Collects the files whose functions are called while it is `on`.
+
+    What a session calls is the network, in whichever backend computes it, and is left out.
+    """
 
     def __init__(self) -> None:
         self.on = False
         self.files: set[str] = set()
+        self._thread = threading.local()
 
     def __call__(self, frame: Any, event: str, argument: Any) -> None:
-        name = frame.f_code.co_filename
-        if self.on and event == "call" and name.startswith(str(_ROOT)):
-            self.files.add(Path(name).relative_to(_ROOT).as_posix())
+        if event not in ("call", "return") or not frame.f_code.co_filename.startswith(str(_ROOT)):
+            return
+        file = Path(frame.f_code.co_filename).relative_to(_ROOT).as_posix()
+        session = getattr(self._thread, "session", None)
+        if event == "call" and session is None:
+            if self.on:
+                self.files.add(file)
+            if file == "backends/torch.py" and frame.f_code.co_name == "run":
+                self._thread.session = frame
+        elif event == "return" and session is frame:
+            self._thread.session = None
 
     def install(self) -> None:
-        """From now on, in this thread and in those that it starts."""
+        """Trace this thread and those that it starts."""
         threading.setprofile(self)
         sys.setprofile(self)
 
@@ -54,7 +67,7 @@ class TracedRuntime:
 
 @dataclass
 class TracedJob:
-    """A ConvertJob that writes the files that an image passes in its worker process."""
+    """A ConvertJob that also writes the list of files that an image passes in its worker process."""
 
     job: ConvertJob
     file: Path
@@ -92,8 +105,8 @@ def _without() -> Iterator[None]:
         sys.setprofile(None)
 
 
-def files_of_one_image(plan: Plan, folder: Path, monkeypatch: Any) -> list[str]:
-    """The files that the one image of a plan passes, from the plan's sample to its row in the ledger."""
+def run_and_trace(plan: Plan, folder: Path, monkeypatch: Any) -> tuple[Report, list[str]]:
+    """Run a plan of one image; return its report, and the files that the image passes from sample to ledger row."""
     trace, made, todo = Trace(), run.convert_job, run.todo
     monkeypatch.setattr(run, "convert_job", lambda *given: TracedJob(made(*given), folder / "worker.txt"))
 
@@ -111,4 +124,4 @@ def files_of_one_image(plan: Plan, folder: Path, monkeypatch: Any) -> list[str]:
         trace.install()
         report = run.run(plan, cpu_threads=1)
     assert report.counts["failed"] == 0 and report.total == 1
-    return sorted(trace.files | set((folder / "worker.txt").read_text().splitlines()))
+    return report, sorted(trace.files | set((folder / "worker.txt").read_text().splitlines()))

@@ -111,7 +111,7 @@ def test_a_signal_ends_the_run_cleanly(number: signal.Signals, code: int, tmp_pa
     twin = tmp_path / "out" / "CUB_200_2011" / "images"
     deadline = time.monotonic() + 60
     while not list(twin.rglob("*.jpg")):
-        assert time.monotonic() < deadline
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
     process.send_signal(number)
     output, errors = process.communicate(timeout=60)
@@ -149,7 +149,7 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     ledger = tmp_path / "out" / "fgfast" / "ledger.sqlite"
     deadline = time.monotonic() + 60
     while not ledger.is_file():
-        assert time.monotonic() < deadline
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
