@@ -21,7 +21,7 @@ import numpy as np
 
 from fgfast.bench.stamp import stamp
 from fgfast.bench.text import columns
-from fgfast.models.grabcut import GrabCut
+from fgfast.models.grabcut import segment
 from fgfast.records import Bool, Float32, UInt8
 
 Segmenter = Callable[[UInt8, Float32], Bool]
@@ -112,7 +112,7 @@ def plain_grabcut(pixels: UInt8, box: Float32) -> Bool:
     return mask
 
 
-SEGMENTERS: dict[str, Segmenter] = {"fgfast": GrabCut().segment, "plain": plain_grabcut, "box": box_alone}
+SEGMENTERS: dict[str, Segmenter] = {"fgfast": segment, "plain": plain_grabcut, "box": box_alone}
 
 
 def measure(root: Path, segmenters: dict[str, Segmenter] | None = None) -> dict[str, dict[str, Any]]:
@@ -127,12 +127,12 @@ def measure(root: Path, segmenters: dict[str, Segmenter] | None = None) -> dict[
     """
     figures: dict[str, dict[str, Any]] = {}
     for photo in photos(root):
-        for name, segment in (segmenters or SEGMENTERS).items():
+        for name, segmenter in (segmenters or SEGMENTERS).items():
             entry = figures.setdefault(photo.group, {}).setdefault(name, {"iou": {}, "seconds": []})
             mask = np.zeros(photo.truth.shape, np.bool_)
             for box in photo.boxes:
                 began = time.thread_time()
-                mask |= segment(photo.pixels, box)
+                mask |= segmenter(photo.pixels, box)
                 entry["seconds"].append(time.thread_time() - began)
             entry["iou"][photo.name] = iou(mask, photo.truth)
     for entry in (entry for group in figures.values() for entry in group.values()):

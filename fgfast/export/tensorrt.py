@@ -21,12 +21,13 @@ from filelock import FileLock
 from torch import Tensor
 
 from fgfast.backends import tensorrt_engine as files
+from fgfast.backends.manifest import Manifest
 from fgfast.backends.tensorrt import TensorRtSession
 from fgfast.backends.tensorrt_engine import SPANS, Span
 from fgfast.errors import GraphError, OutputFailedError
 from fgfast.export import check
 from fgfast.export.tensorrt_build import Progress, build
-from fgfast.graphs import Contract, Manifest
+from fgfast.graphs import Contract
 from fgfast.io.write import write_file
 from fgfast.models.files.graph_files import Exported
 from fgfast.tolerances import Tolerance

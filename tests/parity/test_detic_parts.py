@@ -32,17 +32,17 @@ def test_unused_parts_of_a_checkpoint_may_be_there_or_not(weights: dict[str, Ten
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"backbone.top_block.p6.bias": None}, "missing backbone.top_block.p6.bias"),
-        ({"backbone.top_block.p8.bias": torch.zeros(64)}, "unknown backbone.top_block.p8.bias"),
+        ({"backbone.top_block.p6.bias": None}, "backbone.top_block.p6.bias is missing"),
+        ({"backbone.top_block.p8.bias": torch.zeros(64)}, "backbone.top_block.p8.bias is unknown"),
         ({"backbone.top_block.p6.bias": torch.zeros(65)}, r"p6.bias is \(65,\), not \(64,\)"),
-        ({"roi_heads.mask_head.other.weight": torch.zeros(1)}, "unknown roi_heads.mask_head.other.weight"),
+        ({"roi_heads.mask_head.other.weight": torch.zeros(1)}, "roi_heads.mask_head.other.weight is unknown"),
         (
             {
                 "backbone.bottom_up.layers.0.blocks.0.attn.relative_position_index": torch.zeros(
                     49, 49, dtype=torch.int64
                 )
             },
-            "holds other numbers",
+            "contains other numbers",
         ),
     ],
 )

@@ -18,12 +18,13 @@ import unit.fake_tensorrt as fake  # noqa: E402
 
 from fgfast.backends import tensorrt as backend  # noqa: E402
 from fgfast.backends import tensorrt_engine as files  # noqa: E402
+from fgfast.backends.manifest import Manifest  # noqa: E402
 from fgfast.backends.tensorrt_engine import Span  # noqa: E402
 from fgfast.doctor import two_layers  # noqa: E402
 from fgfast.errors import GraphError, MissingExtraError, ParityError, UsageError  # noqa: E402
 from fgfast.export import tensorrt as export  # noqa: E402
 from fgfast.export import tensorrt_build  # noqa: E402
-from fgfast.graphs import Contract, Manifest, Port  # noqa: E402
+from fgfast.graphs import Contract, Port  # noqa: E402
 from fgfast.tolerances import Tolerance  # noqa: E402
 from fgfast.transfer import digest_of  # noqa: E402
 
@@ -318,7 +319,7 @@ def test_what_is_not_aligned_is_copied(house: House, monkeypatch: pytest.MonkeyP
 def test_sizes_outside_the_profile_are_an_error(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.install(monkeypatch, fake.make())
     session = house.session(house.engine(spans={"batch": Span(1, 2, 3)}))
-    with pytest.raises(GraphError, match=r"x has shape \(4, 64\), and the engine was built for \(1, 64\) to \(3, 64\)"):
+    with pytest.raises(GraphError, match=r"x has shape \(4, 64\), but the engine was built for \(1, 64\) to \(3, 64\)"):
         session.run({"x": torch.zeros(4, 64)})
     assert session.run(house.inputs)["y"].shape == (3, 32)
 
@@ -326,7 +327,7 @@ def test_sizes_outside_the_profile_are_an_error(house: House, monkeypatch: pytes
 def test_inputs_elsewhere_are_an_error(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.install(monkeypatch, fake.make())
     session = house.session(house.engine())
-    with pytest.raises(GraphError, match="x is on meta, and must be on cpu"):
+    with pytest.raises(GraphError, match="x is on meta but must be on cpu"):
         session.run({"x": torch.zeros(3, 64, device="meta")})
 
 

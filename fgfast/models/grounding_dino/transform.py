@@ -1,4 +1,4 @@
-"""How large Grounding DINO sees an image: what transformers' image processor does, without its detours. No torch."""
+"""Sizes of resized images for Grounding DINO, equal to those of transformers' image processor. No torch here."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Edges:
     """The edges of resized images, in pixels.
 
     Attributes:
-        shorter: what the shorter edge becomes,
-        longest: unless the longer one would exceed this.
+        shorter: length of the shorter edge, unless the longer one would exceed `longest`.
+        longest: maximum length of the longer edge.
     """
 
     shorter: int
     longest: int
 
     def resized_size(self, height: int, width: int) -> Size:
-        """The size after resizing, with the order of operations of transformers' get_size_with_aspect_ratio.
+        """Return the size after resizing, by the same operations as transformers' get_size_with_aspect_ratio.
 
-        There the shorter edge is rounded and the longer cut off, so that ratios change by up to a pixel.
+        They round the shorter edge and truncate the longer one, so that ratios change by up to a pixel.
         """
         low, high = float(min(height, width)), float(max(height, width))
         exact: float = self.shorter
@@ -42,10 +42,10 @@ class Edges:
 
 
 def edges_of(image_processor: Any) -> Edges:
-    """What transformers' GroundingDinoImageProcessorPil makes of images.
+    """Return the edges of transformers' GroundingDinoImageProcessorPil.
 
     Raises:
-        UsageError: something else than a bilinear resizing by the edges.
+        UsageError: it does not resize bilinearly by the edges.
     """
     size, filtered = image_processor.size, int(image_processor.resample)
     try:
