@@ -10,7 +10,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from fgfast.backends.session import described, empty, zeros
+from fgfast.backends.session import described, empty
 from fgfast.errors import GraphError, UsageError
 from fgfast.graphs import Contract
 
@@ -73,10 +73,6 @@ class OnnxRuntimeSession:
         wanted = self._providers[0][0]
         if self._session.get_providers()[0] != wanted:
             raise UsageError(f"ONNX Runtime has {wanted} but could not start it; run `fgfast doctor` for details")
-
-    def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
-        """Run once on zeros, which chooses kernels and allocates memory; see Session.prepare."""
-        self.run(zeros(self.contract, sizes or {}, self.device))
 
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
         """Run once; see Session.run."""

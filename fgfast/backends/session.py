@@ -28,13 +28,6 @@ class Session(Protocol):
     backend: str
     device: torch.device
 
-    def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
-        """Compile, allocate and record in advance, which the first run would do otherwise.
-
-        Args:
-            sizes: value of each free size of the contract; may be omitted where there are none.
-        """
-
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
         """Run once.
 

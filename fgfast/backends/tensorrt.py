@@ -90,9 +90,12 @@ class TensorRtSession:
                     raise GraphError(f"{path}: {port.name} is {kind} but must be {port.dtype}; export it again")
 
     def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
-        """Run once, which allocates all memory; record the run where shapes are fixed. See Session.prepare.
+        """Run once, which allocates all memory; record the run where shapes are fixed.
 
         An engine that cannot be recorded runs without a recording, and the reason is logged.
+
+        Args:
+            sizes: value of each free size of the contract; may be omitted where there are none.
         """
         with torch.cuda.device(self.device):
             inputs = zeros(self.contract, sizes or {}, self.device)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fgfast.backends.session import described, zeros
+from fgfast.backends.session import described
 from fgfast.errors import GraphError
 from fgfast.graphs import Contract
 from fgfast.transfer import cache_folder
@@ -73,16 +72,11 @@ class TorchSession:
         self._recordings: dict[tuple[tuple[str, int], ...], _Recording] = {}
 
     @torch.inference_mode()
-    def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
-        """Run once, which compiles and records for these sizes; see Session.prepare."""
-        self.run(zeros(self.contract, sizes or {}, self.device))
-
-    @torch.inference_mode()
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
         """Run once; see Session.run."""
         sizes = self.contract.bind(described(inputs))
         given = [inputs[port.name] for port in self.contract.inputs]
-        with torch.cuda.stream(stream) if stream is not None else nullcontext():
+        with torch.cuda.stream(stream):
             if "recorded" in self.form:
                 outputs = self._recording(tuple(sorted(sizes.items())), given).replay(given)
             else:

@@ -176,7 +176,7 @@ class TestGroundingDino:
         """Sizes and bytes, of images of all shapes, at the small model's edges and at the published ones'."""
         pytest.importorskip("transformers")
         from fgfast.models.grounding_dino import small
-        from fgfast.models.grounding_dino.transform import edges_of
+        from fgfast.models.grounding_dino.transform import edges_of, resized_size
 
         generator = np.random.default_rng(0)
         sizes = [(800, 1000), (500, 375), (375, 500), (333, 500), (9, 100), (640, 640), (1333, 800), (128, 90)]
@@ -190,8 +190,8 @@ class TestGroundingDino:
                 plain = {"do_pad": False, "do_rescale": False, "do_normalize": False, "return_tensors": "np"}
                 wanted = processor(images=[image], input_data_format="channels_last", **plain)["pixel_values"][0]
                 wanted = wanted.transpose(1, 2, 0)
-                assert edges.resized_size(height, width) == wanted.shape[:2]
-                np.testing.assert_array_equal(resized(image, edges.resized_size(height, width)), wanted)
+                assert resized_size(height, width, *edges) == wanted.shape[:2]
+                np.testing.assert_array_equal(resized(image, resized_size(height, width, *edges)), wanted)
 
     @pytest.mark.parametrize(
         ("attribute", "value", "message"),

@@ -21,6 +21,7 @@ from parity.in_slots import alone
 
 from fgfast import graphs
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
+from fgfast.backends.session import zeros
 from fgfast.backends.torch import TorchSession
 from fgfast.errors import GraphError, ParityError, UsageError
 from fgfast.export import grounding_dino as exporting
@@ -148,7 +149,8 @@ def test_the_backend_is_chosen(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp32")], "auto")[0] == "onnxruntime"
     with pytest.raises(UsageError, match="fgfast export grounding_dino_tiny --precision fp16"):
         backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp16")], "onnxruntime")
-    sessions.canvases(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime")).session(CANVAS, 1).prepare({"text": 5})
+    session = sessions.canvases(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime")).session(CANVAS, 1)
+    session.run(zeros(session.contract, {"text": 5}, session.device))
 
 
 def test_canvases_that_do_not_hold_every_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:

@@ -95,9 +95,9 @@ def test_inputs_that_break_the_contract_are_refused(cache: Path, make_session: s
         session.run({**inputs, "boxes": inputs["boxes"].double()})
     with pytest.raises(GraphError, match=r"boxes is float32 .*must be .*'pairs': 2"):
         session.run({**inputs, "image_index": inputs["image_index"][:2], "boxes": inputs["boxes"]})
-    session.prepare({"images": 1, "pairs": 2})
+    session.run(zeros(session.contract, {"images": 1, "pairs": 2}, session.device))
     with pytest.raises(GraphError, match=r"the sizes \['images', 'pairs'\] must be given"):
-        session.prepare()
+        zeros(session.contract, {}, session.device)
 
 
 def test_outputs_belong_to_the_caller(cache: Path) -> None:

@@ -134,7 +134,7 @@ def test_pull_fetches_checks_and_converts(mirror: Mirror, cache: Path, monkeypat
     assert told[-1][:2] == (file, len(mirror.files[file]))
     assert len(mirror.asked) == 2  # resumed
     found = finding("sam_vit_b")
-    assert found.cached and found.verified and found.converted
+    assert found.path and found.verified and found.converted
     assert weights.verify("sam_vit_b") == found
     weights.pull("sam_vit_b")
     assert len(mirror.asked) == 2
@@ -213,7 +213,7 @@ def test_absent_weights_say_what_to_type(monkeypatch: pytest.MonkeyPatch, mirror
             with pytest.raises(OfflineError, match=variable):
                 weights.pull(name)
     assert mirror.asked == []
-    assert not any(found.cached or found.verified for found in weights.status())
+    assert not any(found.path or found.verified for found in weights.status())
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

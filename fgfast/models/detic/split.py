@@ -37,10 +37,6 @@ class SplitDetic:
         self._first = TorchSession(BackboneGraph(model), first, device, form)
         self._second = TorchSession(HeadsGraph(model), second, device, form)
 
-    def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
-        self._first.prepare()
-        self._second.prepare(sizes)
-
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
         self.contract.bind(described(inputs))

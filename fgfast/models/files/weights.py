@@ -119,11 +119,6 @@ class Finding:
     digest: str
     converted: bool = False
 
-    @property
-    def cached(self) -> bool:
-        """Whether the model is on this machine."""
-        return self.path is not None
-
 
 def names() -> tuple[str, ...]:
     """Return the names of the models that can be pulled."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fgfast.errors import UsageError
 from fgfast.models.grounding_dino.prompt import prompt_text, tokens_of
-from fgfast.models.grounding_dino.transform import Edges, edges_of
+from fgfast.models.grounding_dino.transform import edges_of, resized_size
 from fgfast.models.serving.batches import CanvasDetector, ImageSlot
 from fgfast.models.serving.canvases import Canvases
 from fgfast.records import Detections, Size
@@ -60,12 +60,12 @@ class GroundingDinoDetector(CanvasDetector):
         self.prompt = prompt_text(self.phrases)
         self.box_threshold, self.text_threshold = box_threshold, text_threshold
         self._processor = image_processor
-        self._edges: Edges = edges_of(image_processor)
+        self._edges = edges_of(image_processor)
         self.tokens: Tensor = tokenizer(self.prompt, return_tensors="pt")["input_ids"][0]
         self._tokens_of = tokens_of(self.phrases, self.tokens.tolist())
 
     def resized_size(self, height: int, width: int) -> Size:
-        return self._edges.resized_size(height, width)
+        return resized_size(height, width, *self._edges)
 
     @torch.inference_mode()
     def read(self, slot: ImageSlot, row: int) -> Detections:
