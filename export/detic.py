@@ -6,9 +6,7 @@ python export/detic.py --split
 
 from __future__ import annotations
 
-import sys
-
 from fgfast.export.command import main
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, model="detic"))
+    main(__doc__, model="detic")

@@ -5,9 +5,7 @@ python export/grounding_dino.py --model grounding_dino_base --canvas 800x1088 --
 
 from __future__ import annotations
 
-import sys
-
 from fgfast.export.command import main
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, model="grounding_dino_tiny"))
+    main(__doc__, model="grounding_dino_tiny")

@@ -8,9 +8,7 @@ of the encoder it belongs to.
 
 from __future__ import annotations
 
-import sys
-
 from fgfast.export.command import main
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, model="sam_vit_l", graphs=("sam_mask_decoder",)))
+    main(__doc__, model="sam_vit_l", graphs=("sam_mask_decoder",))

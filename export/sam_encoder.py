@@ -5,9 +5,7 @@ python export/sam_encoder.py --model sam_vit_l --precision bf16 --backend tensor
 
 from __future__ import annotations
 
-import sys
-
 from fgfast.export.command import main
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, model="sam_vit_l", graphs=("sam_image_encoder",)))
+    main(__doc__, model="sam_vit_l", graphs=("sam_image_encoder",))

@@ -1,4 +1,4 @@
-"""Frozen settings: what to make, with which methods. What a run was made with is compared before it is resumed."""
+"""Frozen settings: what to make, and with which methods. A run is only resumed with the settings that it began with."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ PlacementName = Literal["auto", "replicate", "split"]
 DecoderName = Literal["auto", "cpu", "dali", "dali_cpu", "nvjpeg"]
 DECODERS: tuple[str, ...] = get_args(DecoderName)
 
-# ImageNet's channel means (0.485, 0.456, 0.406; torchvision's and timm's preprocessing) in 8 bits: after the usual
-# normalisation such a background is zero.
+# ImageNet's channel means (0.485, 0.456, 0.406 in torchvision and timm) in 8 bits, which normalisation maps to zero.
 IMAGENET_MEAN = (124, 116, 104)
 
 _NAMED_COLOURS = {"black": (0, 0, 0), "white": (255, 255, 255), "mean": IMAGENET_MEAN}
@@ -30,14 +29,13 @@ _NAMED_COLOURS = {"black": (0, 0, 0), "white": (255, 255, 255), "mean": IMAGENET
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What takes the background's place.
+    """What replaces the background.
 
     Attributes:
-        kind: "colour", "transparent", "blur" (the image itself, blurred) or "image" (another image, scaled to
-            cover).
+        kind: "colour", "transparent", "blur" (the image itself, blurred) or "image" (another image, scaled to cover).
         colour: R, G, B in 0..255; used by "colour".
         path: file of the other image; used by "image".
-        digest: SHA-256 of that file, so that a resumed run notices that it changed.
+        digest: SHA-256 of that file, by which a resumed run detects that it changed.
     """
 
     kind: BackgroundKind = "colour"
@@ -54,10 +52,8 @@ class Background:
         """
         if text in _NAMED_COLOURS:
             return cls(colour=_NAMED_COLOURS[text])
-        if text == "transparent":
-            return cls("transparent")
-        if text == "blur":
-            return cls("blur")
+        if text in ("transparent", "blur"):
+            return cls(cast(BackgroundKind, text))
         if "," in text and not Path(text).exists():
             return cls(colour=_parse_colour(text))
         path = Path(text).expanduser()
@@ -69,7 +65,7 @@ class Background:
         return cls("image", path=path.absolute(), digest=hashlib.sha256(path.read_bytes()).hexdigest())
 
     def describe(self) -> str:
-        """The background in one word, or its colour as R,G,B, as it stands in run.json."""
+        """The background in one word, or its colour as R,G,B, as stored in run.json."""
         if self.kind == "colour":
             names = {colour: name for name, colour in _NAMED_COLOURS.items()}
             return names.get(self.colour, ",".join(map(str, self.colour)))
@@ -90,21 +86,18 @@ def _as_background(value: object) -> Background:
 
 def _as_devices(value: object) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) and name.strip() for name in names):
-        raise UsageError(f"devices must be names between commas, as cuda:0,cuda:1 or cpu, not {value!r}")
-    devices = tuple(name.strip() for name in names)
-    if not devices or ("auto" in devices and len(devices) > 1):
-        raise UsageError(f"devices must be auto or names of devices, not {value!r}")
+    listed = isinstance(names, (tuple, list)) and all(isinstance(name, str) for name in names)
+    devices = tuple(name.strip() for name in names) if listed else ()  # type: ignore[attr-defined]
+    if not devices or not all(devices) or ("auto" in devices and len(devices) > 1):
+        raise UsageError(f"devices must be auto, or names separated by commas such as cuda:0,cuda:1, not {value!r}")
     return devices
 
 
 def _parse_colour(text: str) -> tuple[int, int, int]:
-    try:
-        red, green, blue = (int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"background colour {text!r} must be three numbers R,G,B, for example 124,116,104") from None
-    if not all(0 <= value <= 255 for value in (red, green, blue)):
-        raise UsageError(f"background colour {text!r} must have values from 0 to 255")
+    values = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")]
+    if len(values) != 3 or not all(0 <= value <= 255 for value in values):
+        raise UsageError(f"background colour {text!r} must be R,G,B with values from 0 to 255, for example 124,116,104")
+    red, green, blue = values
     return red, green, blue
 
 
@@ -115,7 +108,7 @@ class Selection:
     Attributes:
         splits: names of splits.
         classes: class names.
-        limit: at most so many samples, taken evenly over the data set's order; None means no limit.
+        limit: at most this many samples, spread evenly over the data set; None means no limit.
     """
 
     splits: tuple[str, ...] = ()
@@ -124,7 +117,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         for name in ("splits", "classes"):
-            if isinstance(value := getattr(self, name), str):  # one name, not its letters
+            if isinstance(value := getattr(self, name), str):  # one name, not its characters
                 object.__setattr__(self, name, (value,))
         if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 1):
             raise UsageError(f"limit must be a whole number of at least 1, not {self.limit!r}")
@@ -132,35 +125,27 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is known of one setting, once for its check, the command line and the docs.
+    """The description of one setting, for its check, the command line and the docs.
 
     Attributes:
-        help: a sentence that says what it does.
-        choices: the values it may have, where they are names; called when they are needed.
-        noun: what an unknown name is called in an error message; by default the setting's name.
+        help: a sentence that says what the setting does.
+        choices: returns the allowed values, where they are names.
         least, most: bounds of a number.
         unset: the default in words, where it is None.
-        result: whether results depend on it, so that a run is only resumed with the same.
+        result: whether results depend on it, so that a run is only resumed with the same value.
     """
 
     help: str
     choices: Callable[[], Sequence[str]] | None = None
-    noun: str = ""
     least: float | None = None
     most: float | None = None
     unset: str = ""
     result: bool = True
 
     def check(self, name: str, value: object, whole: bool) -> None:
-        """Raise UsageError unless a value is allowed.
-
-        Args:
-            name: of the setting.
-            value: to be checked; None where the setting is left out.
-            whole: whether it must be a whole number.
-        """
+        """Raise UsageError unless the value of the setting `name` is allowed; `whole` allows whole numbers only."""
         if self.choices is not None and value not in self.choices():
-            raise UnknownNameError(self.noun or name, str(value), self.choices())
+            raise UnknownNameError(name, str(value), self.choices())
         if self.least is None or value is None:
             return
         fits = isinstance(value, int) if whole else isinstance(value, (int, float))
@@ -179,77 +164,74 @@ class Settings:
 
     detector: str = _set(
         "auto",
-        "Selects what finds the subject's box. auto takes Detic where its weights are cached, else the data set's own "
+        "Selects what finds the subject's box. auto takes Detic if its weights are cached, else the data set's own "
         "boxes, else the middle of the image.",
         choices=partial(methods.names, "detector"),
     )
     segmenter: str = _set(
         "auto",
-        "Selects what turns the box into a mask. auto takes SAM ViT-L where its weights are cached, else GrabCut.",
+        "Selects what turns the box into a mask. auto takes SAM ViT-L if its weights are cached, else GrabCut.",
         choices=partial(methods.names, "segmenter"),
     )
     vocabulary: str | None = _set(
         None,
-        "Names what a model looks for: words between commas, a file with one name per line, or lvis.",
+        "Names what a model looks for: words separated by commas, a file with one name per line, or lvis.",
         unset="what the data set shows",
     )
     model_weights: str = _set(
         "cached",
-        "Loads the models' weights from the cache (cached), from a file, or at random (random:SEED, for trying out).",
+        "Takes the models' weights from the cache (cached), from a file, or at random (random:SEED, for testing).",
     )
     precision: str = _set(
         "auto",
-        "Sets the precision of the models' matrix products. auto takes bf16 where it is computed natively.",
+        "Sets the precision of the models' matrix products. auto takes bf16 if the device computes it natively.",
         choices=lambda: ("auto", *methods.PRECISIONS),
     )
     devices: str | tuple[str, ...] = _set(
         "auto",
-        "Runs one worker process per device named, between commas: cpu, cuda:0, ... auto takes every GPU, else the "
-        "CPU.",
+        "Runs one worker process per device, separated by commas: cpu, cuda:0, ... auto takes every GPU, else the CPU.",
         result=False,
     )
     placement: PlacementName = _set(
         "auto",
-        "Places two models on several devices: replicate runs both on each, split runs one here and one there, auto "
-        "takes the faster way by measured times.",
+        "Runs both models on every device (replicate) or each on its own (split). auto measures and takes the faster.",
         choices=lambda: get_args(PlacementName),
         result=False,
     )
     batch: int | None = _set(
         None,
-        "Limits the images per batch of a model; fewer are taken where the memory does not suffice.",
+        "Limits the images per batch of a model; batches are smaller where memory is short.",
         least=1,
         unset="by device",
         result=False,
     )
     model_threads: int | None = _set(
         None,
-        "Sets the threads that a model on a CPU computes with; results depend on it in their last digits.",
+        "Sets the number of threads of a model on a CPU, which changes the last digits of results.",
         least=1,
         unset="one per core",
     )
     decoder: DecoderName = _set(
         "auto",
-        "Selects what decodes image files. auto takes the fastest whose pixels are right on a sample of the data set.",
+        "Selects what decodes images. auto takes the fastest whose pixels are right on a sample of the data set.",
         choices=lambda: DECODERS,
     )
     backend: str = _set(
         "auto",
         "Selects what computes the models; onnxruntime and tensorrt run graphs made by fgfast export. auto takes the "
-        "fastest that is installed, exported and checked here.",
+        "fastest that is installed, exported and checked on this machine.",
         choices=lambda: ("auto", *methods.BACKENDS),
     )
     background: Background | str | Path | tuple[int, int, int] = _set(
         Background(),
-        "Puts this in the background's place: black, white, mean (ImageNet's), R,G,B, transparent, blur, or an image "
-        "file.",
+        "Replaces the background by black, white, mean (ImageNet's), R,G,B, transparent, blur, or an image file.",
     )
     format: FormatName = _set(
         "same",
-        "Writes images in this format; same goes by each file's own name.",
+        "Writes images in this format; same keeps the format of each file's name.",
         choices=lambda: get_args(FormatName),
     )
-    keep_names: bool = _set(False, "Keeps every file name although the format changes.")
+    keep_names: bool = _set(False, "Keeps every file name even if the format changes.")
     quality: int = _set(95, "Sets the JPEG and WebP quality; WebP at 100 is lossless.", least=1, most=100)
     crop: CropName = _set(
         "none", "Crops images to the box, or to a square around it.", choices=lambda: get_args(CropName)
@@ -259,9 +241,8 @@ class Settings:
     )
     masks: MaskFormat = _set(
         "png",
-        "Keeps masks as PNG files, as run lengths in one Parquet file (rle), or not at all.",
+        "Stores masks as PNG files (png), as run lengths in one Parquet file (rle), or not at all (none).",
         choices=lambda: get_args(MaskFormat),
-        noun="mask format",
     )
 
     def __post_init__(self) -> None:
@@ -275,34 +256,31 @@ class Settings:
             raise UsageError("keep-names has no effect with format 'same': names do not change then")
 
     def spec(self, name: str, device: str) -> ModelSpec:
-        """A model of these settings on a device, once every "auto" is replaced."""
+        """A model of these settings on a device; precision and backend must not be "auto"."""
         assert self.precision != "auto" and self.backend != "auto"
         precision, backend = cast(Precision, self.precision), cast(BackendName, self.backend)
         return ModelSpec(name, self.model_weights, precision, device, backend, self.batch)
 
     @property
     def models(self) -> tuple[methods.Method, ...]:
-        """The detector and the segmenter, of these those that are models."""
-        found = (methods.find(self.detector), methods.find(self.segmenter))
-        return tuple(method for method in found if method is not None and method.is_model)
+        """The detector and the segmenter, where they are models."""
+        return tuple(m for m in map(methods.find, (self.detector, self.segmenter)) if m is not None and m.is_model)
 
     @property
     def fill(self) -> Background:
-        """The background, read."""
-        assert isinstance(self.background, Background)
-        return self.background
+        """The background, parsed."""
+        return cast(Background, self.background)
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The devices, read."""
-        assert isinstance(self.devices, tuple)
-        return self.devices
+        """The names of the devices, parsed."""
+        return cast("tuple[str, ...]", self.devices)
 
     def describe(self) -> dict[str, Any]:
-        """What changes the result, as plain values, for run.json and for the comparison before a run is resumed.
+        """The settings that results depend on, as plain values, for run.json and the comparison before a resume.
 
-        Of devices only their kind does: a run may go on with more of them, or fewer. Batches change last digits; on a
-        GPU they depend on its memory anyway, so that only those of a CPU are compared.
+        Of devices only the kind counts: a run may be resumed with more or fewer. Batches change last digits; on a GPU
+        they depend on its memory anyway, so only a CPU's batch counts.
         """
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["setting"].result}
         plain["device"] = "+".join(sorted({device.partition(":")[0] for device in self.places}))
@@ -318,5 +296,4 @@ Settings.__doc__ = f"{Settings.__doc__}\n\n    Attributes:\n" + "".join(
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """One line "name: old -> new" for each setting that differs."""
-    names = sorted(old.keys() | new.keys())
-    return [f"{n}: {old.get(n)!r} -> {new.get(n)!r}" for n in names if old.get(n) != new.get(n)]
+    return [f"{n}: {old.get(n)!r} -> {new.get(n)!r}" for n in sorted(old | new) if old.get(n) != new.get(n)]

@@ -1,4 +1,4 @@
-"""The table of methods: detectors and segmenters by name, what each needs, and who builds it. Data only.
+"""The table of methods: detectors and segmenters by name, what each needs, and what builds it. Data only.
 
 Everything that names a method reads this table: the checks of Settings, `--help`, `fgfast models`, the choice of
 "auto", the job, doctor and the docs. A new method is one entry (CONTRIBUTING.md). Builders are dotted names, imported
@@ -34,12 +34,12 @@ class ModelSpec:
 
     Attributes:
         name: "sam_vit_l", "detic", ...
-        weights: "cached" (the official ones, on this machine), "random:SEED" (for trying out), or a file.
+        weights: "cached" (the official ones, on this machine), "random:SEED" (for testing), or a file.
         precision: of the matrix products.
-        device: where it runs, in torch's names.
+        device: where it runs, as torch names it.
         backend: what computes it.
-        batch: images per call; None takes as many as suit the device. Of exported graphs, whose shapes are fixed, the
-            largest that is full then, else the smallest there is.
+        batch: images per call; None takes as many as suit the device. Exported graphs have fixed shapes: of these, the
+            largest that such a batch fills is taken, else the smallest.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Method:
         kind: "detector" or "segmenter".
         summary: what it is, in a phrase.
         build: dotted name of its builder, "module:function"; see above.
-        backends: what can compute it; empty for a method that is no neural network and works on the CPU, per image.
+        backends: what can compute it; empty for a method that is not a neural network and works on the CPU, per image.
         graphs: dotted name of the function that finds its exported graphs.
         timed: dotted name of the function that gives the session to be timed.
         extra: the extra of fgfast that brings its packages; empty where it needs none.
@@ -73,7 +73,7 @@ class Method:
         source: where it comes from.
         gmac: multiply-accumulates per image of 4:3, in 1e9; of SAM, its encoder's; 0 where they were not counted.
         aliases: other names for it.
-        automatic: whether "auto" may choose it; the first in the table that can be used wins.
+        automatic: whether "auto" may choose it; it takes the first usable one in the table.
         annotated: whether a detector gives the data set's own boxes, and so needs some.
         flagged: whether a segmenter's masks are examined for reasons to doubt them.
         check: dotted name of a function that raises unless the method can be used here; empty where none is needed.
@@ -199,7 +199,7 @@ def methods(kind: Kind) -> tuple[Method, ...]:
 
 
 def names(kind: Kind) -> tuple[str, ...]:
-    """What a setting of a kind may be: "auto", every name and every alias."""
+    """The allowed values of a setting of a kind: "auto", every name and every alias."""
     return ("auto", *(name for method in methods(kind) for name in (method.name, *method.aliases)))
 
 
@@ -209,7 +209,7 @@ def models() -> tuple[Method, ...]:
 
 
 def find(name: str) -> Method | None:
-    """The method of a name or an alias; None for any other name, "auto" among them."""
+    """The method of a name or an alias; None for any other name, including "auto"."""
     return next((method for method in METHODS if name in (method.name, *method.aliases)), None)
 
 
@@ -217,7 +217,7 @@ def method(name: str) -> Method:
     """The method of a name or an alias.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: no method has this name.
     """
     if (found := find(name)) is None:
         raise UnknownNameError("method", name, [m.name for m in METHODS])
@@ -225,7 +225,7 @@ def method(name: str) -> Method:
 
 
 def resolve(dotted: str) -> Any:
-    """The function that "module:function" names, imported now."""
+    """Import and return the function that "module:function" names."""
     module, _, function = dotted.partition(":")
     return getattr(importlib.import_module(module), function)
 
@@ -234,7 +234,7 @@ def seed_of(weights: str | Path) -> int | None:
     """The seed of "random:SEED"; None for any other weights.
 
     Raises:
-        UsageError: no whole number stands behind "random:".
+        UsageError: "random:" is not followed by a whole number.
     """
     kind, colon, seed = str(weights).partition(":")
     if kind != "random" or not colon:

@@ -1,4 +1,4 @@
-"""The command line, a module a command. Imports little until a command runs, so that help answers at once."""
+"""The command line, one module per command. Little is imported until a command runs, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from fgfast.cli.convert import convert
 from fgfast.cli.cut import cut
 from fgfast.cli.datasets import datasets
 from fgfast.cli.doctor import doctor
-from fgfast.cli.export import export
 from fgfast.cli.frame import Commands, verbose_option
 from fgfast.cli.models import models
+from fgfast.export.command import export
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, "--version", prog_name="fgfast")
 @verbose_option
 def main() -> None:
-    """Foreground-only twins of image-classification data sets."""
+    """Make foreground-only twins of image-classification data sets."""
 
 
 for _command in (bench, convert, cut, datasets, doctor, export, models):

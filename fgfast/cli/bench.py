@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fgfast.cli.frame import Commands, choices
+from fgfast.cli.frame import Commands
 from fgfast.cli.settings import settings_options
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ Option = Callable[[F], F]
 
 
 def _options(*given: Option[F]) -> Option[F]:
-    """Give a command several options, which its help lists in this order."""
+    """Add several options to a command; its help lists them in this order."""
 
     def decorated(command: F) -> F:
         for option in reversed(given):
@@ -37,26 +37,26 @@ def _count(name: str, default: int | None = None, least: int = 1, *, help: str) 
     return click.option(name, type=click.IntRange(least), default=default, show_default=default is not None, help=help)
 
 
-def _name(name: str, default: str, known: tuple[str, ...] = (), *, help: str) -> Option[Any]:
-    return click.option(name, default=default, show_default=True, help=help, shell_complete=choices(known))
+def _device(default: str, help: str) -> Option[Any]:
+    return click.option("--device", default=default, show_default=True, help=help)
 
 
 _OUTPUTS = (
-    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-    _path(
-        "--compare", "old", help="Compare with an earlier result (--json, --save) and say what got worse than noise."
-    ),
+    click.option("--json", "as_json", is_flag=True, help="Prints the result as JSON."),
+    _path("--compare", "old", help="Compares with an earlier result (--json, --save); lists what got worse."),
     click.option(
-        "--save", is_flag=True, help="Also write bench/results/NAME-COMMIT.json; outside a clone, into this folder."
+        "--save", is_flag=True, help="Also writes bench/results/NAME-COMMIT.json; outside a clone, into this folder."
     ),
 )
-_PLOT = _path("--plot", help="Also draw the result as a figure into a .png, .svg or .pdf file.")
-_TRACE = _path("--trace", help="Also write the run as a Chrome trace, for ui.perfetto.dev or chrome://tracing.")
-_DIR = _path("--dir", "folder", help="The folder to work in, whose disk is measured.  [default: the current folder]")
-_WEIGHTS = click.option("--model-weights", help="The weights: cached, random:SEED, or a file.  [default: random:N]")
-_NULL = click.option("--null", is_flag=True, help="Leave the models out: the boxes are given and serve as masks.")
-_ROUNDS = "The number of rounds; medians are quoted."
-_IMAGES = "The number of images.  [default: 24; 2000 with --null]"
+_PLOT = _path("--plot", help="Also draws the result as a figure into a .png, .svg or .pdf file.")
+_TRACE = _path("--trace", help="Also writes the run as a Chrome trace, for ui.perfetto.dev or chrome://tracing.")
+_DIR = _path("--dir", "folder", help="Works in this folder and measures its disk.  [default: the current folder]")
+_WEIGHTS = click.option(
+    "--model-weights", help="Takes the weights from the cache (cached), random:SEED, or a file.  [default: random:N]"
+)
+_NULL = click.option("--null", is_flag=True, help="Leaves the models out: the data set's boxes serve as masks.")
+_ROUNDS = "Measures this many rounds and reports the medians."
+_IMAGES = "Measures on this many images.  [default: 24; 2000 with --null]"
 _JOB = (
     settings_options(
         ("segmenter", "detector", "model_weights", "precision", "batch", "model_threads", "decoder"),
@@ -64,7 +64,7 @@ _JOB = (
         detector="detic",
         model_weights="random:0",
     ),
-    _count("--cpu-threads", help="The threads for everything but the models.  [default: as convert chooses]"),
+    _count("--cpu-threads", help="Sets the threads for everything but the models.  [default: as convert chooses]"),
 )
 
 
@@ -72,7 +72,7 @@ _JOB = (
 @_options(_WEIGHTS, _DIR, *_OUTPUTS, _PLOT, _TRACE)
 @click.pass_context
 def bench(ctx: click.Context, /, model_weights: str | None, folder: Path | None, **output: Any) -> None:
-    """Measure this machine. Without a command, measure all of it in a few minutes and give a verdict."""
+    """Measure this machine. Without a command, measure everything in a few minutes and print a verdict."""
     if ctx.invoked_subcommand is not None:
         for name in ("model_weights", "folder", *output):
             if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
@@ -89,7 +89,7 @@ def bench(ctx: click.Context, /, model_weights: str | None, folder: Path | None,
 @click.argument("ops", nargs=-1)
 @_options(
     _count("--rounds", 7, help=_ROUNDS),
-    click.option("--short", is_flag=True, help="Measure on small images only."),
+    click.option("--short", is_flag=True, help="Measures on small images only."),
     *_OUTPUTS,
     _PLOT,
 )
@@ -108,7 +108,7 @@ def bench_ops(ops: tuple[str, ...], rounds: int, short: bool, **output: Any) -> 
 @_options(
     _count("--rounds", 5, help=_ROUNDS),
     _WEIGHTS,
-    _name("--device", "auto", help="The device of all contenders: auto, cpu, cuda:0, ..."),
+    _device("auto", "Runs all contenders on this device: auto, cpu, cuda:0, ..."),
     *_OUTPUTS,
 )
 def bench_models(model: str, rounds: int, model_weights: str | None, device: str, **output: Any) -> None:
@@ -136,9 +136,9 @@ def bench_models(model: str, rounds: int, model_weights: str | None, device: str
 
 @bench.command("io")
 @_options(
-    _count("--images", 2000, 8, help="The number of images per round."),
+    _count("--images", 2000, 8, help="Measures on this many images per round."),
     _count("--rounds", 5, help=_ROUNDS),
-    _count("--cpu-threads", help="The threads of fgfast.  [default: one per core]"),
+    _count("--cpu-threads", help="Sets the threads of fgfast.  [default: one per core]"),
     _DIR,
     *_OUTPUTS,
 )
@@ -152,14 +152,14 @@ def bench_io(images: int, rounds: int, cpu_threads: int | None, folder: Path | N
 
 @bench.command("decoders")
 @_options(
-    _path("--folder", help="The folder of JPEGs to decode.  [default: random images and sample photographs]"),
-    _name("--device", "cpu", help="The device: cpu, cuda:0, ..."),
+    _path("--folder", help="Decodes the JPEGs in this folder.  [default: random images and sample photographs]"),
+    _device("cpu", "Decodes on this device: cpu, cuda:0, ..."),
     _count("--rounds", 5, help=_ROUNDS),
     settings_options(("segmenter", "model_weights"), segmenter="grabcut"),
     *_OUTPUTS,
 )
 def bench_decoders(folder: Path | None, device: str, as_json: bool, old: Path | None, save: bool, **given: Any) -> None:
-    """Measure the decoders of JPEGs: rates, pixels, and whether their pixels give the same masks."""
+    """Measure the JPEG decoders: rates, pixels, and whether their pixels give the same masks."""
     from fgfast.bench.decoders import measure
 
     where = _folder(folder) if folder else None
@@ -171,8 +171,8 @@ def bench_decoders(folder: Path | None, device: str, as_json: bool, old: Path | 
     _NULL,
     _count("--images", help=_IMAGES),
     _count("--rounds", 1, help=_ROUNDS),
-    _count("--references", 2, 0, help="The number of images that the references do as well."),
-    click.option("--devices", help="The devices, one per worker process, between commas: cpu, cuda:0, ..."),
+    _count("--references", 2, 0, help="Runs the references on this many images, too."),
+    click.option("--devices", help="Runs one worker process per device, separated by commas: cpu, cuda:0, ..."),
     settings_options(("placement",)),
     *_JOB,
     _DIR,
@@ -190,7 +190,7 @@ def bench_pipeline(
     folder: Path | None,
     **options: Any,
 ) -> None:
-    """Measure the whole job from files to files: stages, devices, memory, arithmetic floor, reference."""
+    """Measure a whole run from files to files: stages, devices, memory, arithmetic floor, reference."""
     from fgfast.bench import job, pipeline
 
     what, output = _job(null, options)
@@ -206,7 +206,9 @@ def bench_pipeline(
 @bench.command("scaling")
 @_options(
     click.option(
-        "--devices", multiple=True, help="A list such as cuda:0,cuda:1; repeatable.  [default: all of this machine]"
+        "--devices",
+        multiple=True,
+        help="Measures on these devices, such as cuda:0,cuda:1; repeatable.  [default: all]",
     ),
     _NULL,
     _count("--images", help=_IMAGES),
@@ -219,7 +221,7 @@ def bench_pipeline(
 def bench_scaling(
     devices: tuple[str, ...], null: bool, images: int | None, rounds: int, folder: Path | None, **options: Any
 ) -> None:
-    """Measure one job on one device and on several, in both placements; the twins must be the same bytes."""
+    """Measure one run on one device and on several, in both placements; the twins must have the same bytes."""
     from fgfast.bench import scaling
 
     what, output = _job(null, options)
@@ -238,7 +240,7 @@ def _folder(folder: Path | None) -> Path:
 
 
 def _job(null: bool, options: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
-    """The job that the options ask for, and the options that are left."""
+    """The job that the options describe, and the remaining options."""
     from fgfast.bench import job
 
     names = ("segmenter", "detector", "model_weights", "precision", "batch", "model_threads", "decoder", "cpu_threads")
@@ -255,7 +257,7 @@ def _report(
     plot: Path | None = None,
     trace: Path | None = None,
 ) -> None:
-    """Measure, and output the result as asked. Whatever cannot be used is refused before anything is measured."""
+    """Measure, then print, save, compare or draw the result. Unusable options are refused before that."""
     from fgfast.bench import compare, result, text
     from fgfast.bench import plot as figures
     from fgfast.bench import trace as traces
@@ -272,7 +274,7 @@ def _report(
     try:
         found = measure()
     except AssertionError as error:
-        raise click.ClickException(f"nothing is quoted, because the results are wrong: {error}") from error
+        raise click.ClickException(f"nothing is reported, because the results are wrong: {error}") from error
     found["notes"] += [busy] if busy else []
     comparison = compare.compare(before, found) if before else None
     if trace:

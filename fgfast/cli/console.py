@@ -1,104 +1,119 @@
-"""What a person sees while a run goes on and when it ends."""
+"""What a person sees during a run and at its end."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
 
 if TYPE_CHECKING:
     from fgfast.pipeline.plan import Plan
-    from fgfast.pipeline.run import Report
+    from fgfast.pipeline.run import Progress, Report
     from fgfast.records import Status
 
 # Without a terminal a line now and then is enough for a log.
 _PLAIN_SECONDS = 10.0
+_BAD: tuple[Status, ...] = ("flagged", "failed")
 
 
-class Display(Protocol):
-    """Shows counts as they come. Use as a context manager."""
+@contextmanager
+def progress(quiet: bool) -> Iterator[Progress | None]:
+    """Show counts on standard error: as a bar on a terminal, as plain lines elsewhere, not at all when quiet."""
+    if quiet or not sys.stderr.isatty():
+        yield None if quiet else _plain_progress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __enter__(self) -> Display: ...
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
+        bar.add_task("", total=None, note="starting")
+        (task,) = bar.tasks
 
-    def __exit__(self, *exc: object) -> None: ...
+        def update(counts: dict[Status, int], total: int) -> None:
+            parts = [f"{task.speed:.1f}/s"] if task.speed else []
+            parts += [f"{counts[status]:,} {status}" for status in _BAD if counts.get(status)]
+            bar.update(task.id, completed=sum(counts.values()), total=total, note="  ".join(parts))
 
-    def __call__(self, counts: dict[Status, int], total: int) -> None: ...
-
-
-def display(quiet: bool) -> Display:
-    """A progress bar on a terminal, plain lines elsewhere, nothing when quiet. Always on standard error."""
-    if quiet:
-        return _Nothing()
-    return _Bar() if sys.stderr.isatty() else _Lines()
-
-
-class _Nothing:
-    def __enter__(self) -> _Nothing:
-        return self
-
-    def __exit__(self, *exc: object) -> None: ...
-
-    def __call__(self, counts: dict[Status, int], total: int) -> None: ...
+        yield update
 
 
-class _Lines(_Nothing):
-    def __init__(self) -> None:
-        self._start = self._last = time.monotonic()
-        self._first: int | None = None
+def _plain_progress() -> Progress:
+    due, start, first = _every(_PLAIN_SECONDS), time.monotonic(), None
 
-    def __call__(self, counts: dict[Status, int], total: int) -> None:
-        done, now = sum(counts.values()), time.monotonic()
-        if self._first is None:
-            self._first = done
-        if now - self._last < _PLAIN_SECONDS and done < total:
+    def update(counts: dict[Status, int], total: int) -> None:
+        nonlocal first
+        done = sum(counts.values())
+        if first is None:  # images of an earlier run do not count for the rate
+            first = done
+        if done < total and not due():
             return
-        self._last = now
-        rate = (done - self._first) / max(now - self._start, 1e-9)
-        left = f", {duration((total - done) / rate)} left" if rate > 0 and done < total else ""
-        note(f"{done:,} of {total:,}" + (f" ({rate:.1f}/s{left})" if rate > 0 else ""))
+        rate = (done - first) / max(time.monotonic() - start, 1e-9)
+        left = f", {duration((total - done) / rate)} left" if rate and done < total else ""
+        note(f"{done:,} of {total:,}" + (f" ({rate:.1f}/s{left})" if rate else ""))
+
+    return update
 
 
-class _Bar(_Nothing):
-    """A bar with rate and time left (rich)."""
+def _every(seconds: float) -> Callable[[], bool]:
+    """A function that returns True when so many seconds have passed since it last did, or since it was made."""
+    last = time.monotonic()
 
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    def due() -> bool:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < seconds:
+            return False
+        last = now
+        return True
 
-        columns = (
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, console=Console(stderr=True))
-        self._task = self._progress.add_task("", total=None, note="starting")
-        self._start: tuple[float, int] | None = None
+    return due
 
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._progress.stop()
+@contextmanager
+def transfer() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show downloads: call it with a file's name, the bytes so far, and the bytes in all or None."""
+    if not sys.stderr.isatty():
+        yield _plain_transfer()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-    def __call__(self, counts: dict[Status, int], total: int) -> None:
-        done, now = sum(counts.values()), time.monotonic()
-        self._start = self._start or (now, done)
-        rate = (done - self._start[1]) / max(now - self._start[0], 1e-9)
-        text = f"{rate:.1f}/s" if rate else ""
-        for status in ("flagged", "failed"):
-            if counts.get(status):
-                text += f"  {counts[status]:,} {status}"
-        self._progress.update(self._task, completed=done, total=total, note=text)
+    columns = (TextColumn("fetching {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(name: str, so_far: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=None)
+            bar.update(tasks[name], completed=so_far, total=total)
+
+        yield update
+
+
+def _plain_transfer() -> Callable[[str, int, int | None], None]:
+    due = _every(_PLAIN_SECONDS)
+
+    def update(name: str, so_far: int, total: int | None) -> None:
+        if due() or so_far == total:
+            share = f" of {total / 1e6:,.1f} MB ({so_far / total:.0%})" if total else ""
+            note(f"fetching {name}: {so_far / 1e6:,.1f} MB{share}")
+
+    return update
 
 
 def note(text: str) -> None:
-    """A line for a person, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line on standard error."""
+    click.echo(text, err=True)
 
 
 def duration(seconds: float) -> str:
@@ -112,11 +127,9 @@ def duration(seconds: float) -> str:
 
 
 def describe_plan(plan: Plan) -> str:
-    """What is going to be done, in a few lines."""
+    """What a run will do, in a few lines."""
     dataset, samples = plan.dataset, plan.selected
-    splits: dict[str, int] = {}
-    for sample in samples:
-        splits[sample.split or "all"] = splits.get(sample.split or "all", 0) + 1
+    splits = Counter(sample.split or "all" for sample in samples)
     parts = ", ".join(f"{name} {count:,}" for name, count in splits.items())
     lines = [
         f"{dataset.name}: {len(samples):,} of {len(dataset.samples):,} images ({parts}) from {dataset.root}",
@@ -129,7 +142,7 @@ def describe_plan(plan: Plan) -> str:
 
 
 def plan_json(plan: Plan) -> str:
-    """The same for machines."""
+    """The plan as JSON."""
     content = {
         "dataset": plan.dataset.name,
         "root": str(plan.dataset.root),
@@ -143,7 +156,7 @@ def plan_json(plan: Plan) -> str:
 
 
 def summary(report: Report) -> str:
-    """What happened, where it is, what to do next."""
+    """The counts of a run, the paths of its results, and what to do next."""
     counts = report.counts
     worked = sum(counts.values()) - report.resumed
     lines = [
@@ -171,16 +184,16 @@ def _reasons(reasons: Mapping[str, int]) -> str:
 
 def _next(report: Report) -> str:
     if report.stopped:
-        return "start the same command again to go on where it stopped"
+        return "run the same command again to resume"
     if report.counts["failed"]:
-        return "mend or replace the failed images (named in the report), then start the same command again"
+        return "repair or replace the failed images (named in the report), then run the same command again"
     if report.counts["flagged"]:
         return "open the report and look at the flagged images first"
     return "load the twin with the data set's usual loader"
 
 
 def report_json(report: Report) -> str:
-    """The report for machines."""
+    """The report as JSON."""
     content: dict[str, Any] = {
         "out": str(report.out),
         "twin": str(report.twin),
@@ -200,7 +213,7 @@ def report_json(report: Report) -> str:
 class Interruption:
     """The first SIGINT or SIGTERM asks the run to end cleanly; the second ends the process at once.
 
-    Ending at once is safe as well: what the ledger holds is on disk, and the rest is done again.
+    Ending at once is safe as well: whatever is in the ledger is on disk, and the rest is done again.
 
     Attributes:
         stop: set by the first signal.
@@ -212,46 +225,16 @@ class Interruption:
         self.exit_code: int | None = None
 
     def __enter__(self) -> Interruption:
-        import signal
-
         self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *exc: object) -> None:
-        import signal
-
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: object) -> None:
         if self.stop.is_set():
-            import os
-
             os._exit(128 + number)
         self.exit_code = 128 + number
         self.stop.set()
-        note("\nstopping: images under way are finished first; once more to end at once")
-
-
-class Transfer:
-    """Shows a download: `transfer(file name, bytes so far, bytes in all or None)`. Use as a context manager."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-
-    def __enter__(self) -> Transfer:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if sys.stderr.isatty() and self._last:
-            note("")
-
-    def __call__(self, name: str, so_far: int, total: int | None) -> None:
-        now, complete = time.monotonic(), so_far == total
-        pause = 0.2 if sys.stderr.isatty() else _PLAIN_SECONDS
-        if now - self._last < pause and not complete:
-            return
-        self._last = now
-        share = f" of {total / 1e6:,.1f} MB ({so_far / total:.0%})" if total else ""
-        line = f"fetching {name}: {so_far / 1e6:,.1f} MB{share}"
-        print(line, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+        note("\nstopping: images in progress are finished first; press again to end at once")

@@ -12,7 +12,7 @@ from fgfast.cli.datasets import fetch
 from fgfast.cli.frame import EXIT_SOME_FAILED, dataset_names, verbose_option
 from fgfast.cli.settings import settings_of, settings_options
 
-# fgfast.runner.DEADLINE, without importing it for --help; a test holds them equal.
+# fgfast.runner.DEADLINE, without its slow import for --help; a test keeps them equal.
 DEADLINE = 300.0
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     shell_complete=dataset_names,
     help="Names the data set: cub, cars, aircraft, waterbirds, pets, dogs, flowers, folder, or the path of a folder.",
 )
-@click.option("--root", type=click.Path(path_type=Path), help="Names the data set's folder, else it is looked for.")
+@click.option("--root", type=click.Path(path_type=Path), help="Names the data set's folder, instead of a search.")
 @click.option("--out", type=click.Path(path_type=Path), show_default="NAME_fg", help="Names the output folder.")
 @click.option("--labels", help="Selects a labelling (aircraft: variant, family, manufacturer).")
 @click.option("--split", "splits", multiple=True, help="Selects splits, separated by commas.")
 @click.option("--classes", multiple=True, help="Selects classes, separated by commas.")
-@click.option("--limit", type=click.IntRange(1), help="Selects so many images, spread evenly over the data set.")
+@click.option("--limit", type=click.IntRange(1), help="Selects this many images, spread evenly over the data set.")
 @settings_options()
 @click.option(
     "--cpu-threads",
@@ -45,20 +45,20 @@ if TYPE_CHECKING:
     default=DEADLINE,
     show_default=True,
     type=click.FloatRange(min=1.0),
-    help="Ends a worker process that gives no answer for an image after so many seconds.",
+    help="Ends a worker process that takes more than this many seconds for an image.",
 )
-@click.option("--in-process", is_flag=True, help="Does all work in this process, for debuggers.")
+@click.option("--in-process", is_flag=True, help="Does all work in this process, for debugging.")
 @click.option("--resume", is_flag=True, help="Insists on resuming an earlier run.")
-@click.option("--overwrite", is_flag=True, help="Deletes an earlier run's results and begins anew.")
-@click.option("--download", is_flag=True, help="Fetches the data set first where it is not found.")
-@click.option("--dry-run", is_flag=True, help="Prints what would be done, and touches nothing.")
+@click.option("--overwrite", is_flag=True, help="Deletes an earlier run's results and starts again.")
+@click.option("--download", is_flag=True, help="Downloads the data set first if it is not found.")
+@click.option("--dry-run", is_flag=True, help="Prints what would be done, and changes nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Prints the result as JSON.")
 @verbose_option
 def convert(**options: Any) -> None:
     """Make the foreground-only twin of a data set.
 
-    The twin keeps names, sizes and layout, so that the data set's usual loader reads it. Started again, a run goes on
-    where it stopped. Exit codes: 0 all done, 3 some images failed, 2 wrong usage, 1 another error, 130 or 143
+    The twin keeps names, sizes and layout, so that the data set's usual loader reads it. The same command resumes a
+    run that was stopped. Exit codes: 0 all done, 3 some images failed, 2 wrong usage, 1 another error, 130 or 143
     stopped.
     """
     from fgfast.cli import console
@@ -77,7 +77,7 @@ def convert(**options: Any) -> None:
         return
     if not options["as_json"]:
         console.note(console.describe_plan(plan))
-    with console.Interruption() as interruption, console.display(options["as_json"]) as progress:
+    with console.Interruption() as interruption, console.progress(options["as_json"]) as progress:
         report = pipeline.run(
             plan,
             mode=mode,

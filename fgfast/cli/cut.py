@@ -60,5 +60,5 @@ def cut(image: Path, box: tuple[float, ...] | None, out: Path | None, **options:
         sys.exit(EXIT_SOME_FAILED)
     write_file(out, encode(cutout.pixels, suffix, 95))
     share = cutout.mask.bits.mean()
-    doubt = f"; look at it: {', '.join(cutout.flags)}" if cutout.flags else ""
+    doubt = f"; check it: {', '.join(cutout.flags)}" if cutout.flags else ""
     click.echo(f"{out}: {share:.0%} of the image is subject{doubt}")

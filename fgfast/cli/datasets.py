@@ -10,17 +10,17 @@ from fgfast.cli.frame import dataset_names
 
 
 def fetch(name: str, root: Path | None) -> Path | None:
-    """Download the data set unless it is found; return the root to open."""
+    """Return the root of the data set, which is downloaded unless it is found."""
     from fgfast import datasets
-    from fgfast.cli.console import Transfer
+    from fgfast.cli.console import transfer
     from fgfast.datasets.download import download
     from fgfast.errors import DatasetNotFoundError
 
     try:
         return datasets.find(name, None if root is None else [root])
     except DatasetNotFoundError:
-        with Transfer() as transfer:
-            return download(name, root or datasets.search_folders()[0], transfer)
+        with transfer() as progress:
+            return download(name, root or datasets.search_folders()[0], progress)
 
 
 @click.command()
@@ -28,14 +28,15 @@ def fetch(name: str, root: Path | None) -> Path | None:
     "--download",
     metavar="NAME",
     shell_complete=dataset_names,
-    help="Download this data set from its official address.",
+    help="Downloads this data set from its official address.",
 )
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
-    help="Search, or download to, this folder.  [default: FGFAST_DATA, ./data, current folder]",
+    show_default="FGFAST_DATA, ./data, current folder",
+    help="Searches, or downloads to, this folder.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Prints the list as JSON.")
 def datasets(download: str | None, root: Path | None, as_json: bool) -> None:
     """List the known data sets and where each was found."""
     import json
@@ -48,12 +49,7 @@ def datasets(download: str | None, root: Path | None, as_json: bool) -> None:
     found = survey(None if root is None else [root])
     if as_json:
         rows = [
-            {
-                "name": f.name,
-                "title": f.title,
-                "path": str(f.path) if f.path else None,
-                "images": f.images,
-            }
+            {"name": f.name, "title": f.title, "path": str(f.path) if f.path else None, "images": f.images}
             for f in found
         ]
         click.echo(json.dumps(rows, indent=2))

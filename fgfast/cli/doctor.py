@@ -10,8 +10,8 @@ from fgfast.cli.frame import verbose_option
 
 
 @click.command()
-@click.option("--verify", is_flag=True, help="Check everything as well, which may take minutes.")
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@click.option("--verify", is_flag=True, help="Also checks everything, which may take minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Prints the facts as JSON.")
 @verbose_option
 def doctor(verify: bool, as_json: bool) -> None:
     """Report what this machine has, what fgfast would use of it, and what would improve it.
@@ -25,21 +25,16 @@ def doctor(verify: bool, as_json: bool) -> None:
 
     from fgfast.doctor import checks, examine, text
 
-    facts = examine()
-    if not as_json:
-        click.echo(text.report(facts))
-    found = []
+    facts, found = examine(), []
+    echo = click.echo if not as_json else lambda line: None
+    echo(text.report(facts))
     if verify:
-        if not as_json:
-            click.echo("\nChecks")
+        echo("\nChecks")
         for check in checks.run(facts):
             found.append(check)
-            if not as_json:
-                click.echo(text.check_line(check))
-        if not as_json:
-            click.echo(f"  {text.checks_summary(found)}")
+            echo(text.check_line(check))
+        echo(f"  {text.checks_summary(found)}")
     if as_json:
-        click.echo(
-            json.dumps({**facts, "checks": [dataclasses.asdict(c) for c in found] if verify else None}, indent=2)
-        )
+        results = [dataclasses.asdict(check) for check in found] if verify else None
+        click.echo(json.dumps({**facts, "checks": results}, indent=2))
     sys.exit(any(check.state == "failed" for check in found))

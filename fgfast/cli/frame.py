@@ -1,4 +1,4 @@
-"""What all commands share: suggestions for misspelt names, errors as exit codes, -v, completion of names."""
+"""Shared by all commands: suggestions for misspelt names, errors as exit codes, -v, completion of names."""
 
 from __future__ import annotations
 
@@ -30,34 +30,30 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except FgfastError as error:
+        except (FgfastError, OSError) as error:  # OSError: a folder that may not be read, a disk that fails
             logging.getLogger("fgfast").debug("where it happened", exc_info=error)
             click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code)
+            ctx.exit(error.exit_code if isinstance(error, FgfastError) else 1)
         except KeyboardInterrupt:
             click.echo("stopped", err=True)
             ctx.exit(130)
-        except OSError as error:  # a folder that may not be read, a disk that fails
-            logging.getLogger("fgfast").debug("where it happened", exc_info=error)
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(1)
 
 
 def _log(ctx: click.Context, param: click.Parameter, verbose: int) -> int:
-    """Set up logging; -v may stand before the command or behind it."""
+    """Set up logging; -v may be given before the command or after it."""
     if verbose or (param.name == "verbose" and ctx.parent is None):
         level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
         text = "%(levelname)s %(name)s: %(message)s"
         logging.basicConfig(level=level, format=text, stream=sys.stderr, force=True)
         logging.captureWarnings(True)
-        # Pillow warns of odd metadata in images that are fine; what fails has its own outcome.
+        # Pillow warns about odd metadata in valid images; an image that fails has its own outcome.
         for name in ("py.warnings", "PIL"):
             logging.getLogger(name).setLevel(logging.WARNING if verbose else logging.CRITICAL)
     return verbose
 
 
 verbose_option = click.option(
-    "-v", "--verbose", count=True, callback=_log, expose_value=False, help="Say more; twice for still more."
+    "-v", "--verbose", count=True, callback=_log, expose_value=False, help="Logs more; twice for debugging."
 )
 
 
@@ -68,5 +64,5 @@ def dataset_names(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 
 def choices(names: tuple[str, ...]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Completion by these names. What is typed is checked later, with a better message than the shell's."""
+    """Completion by these names. The value is checked later, with a better message than click's."""
     return lambda ctx, param, incomplete: [name for name in names if name.startswith(incomplete)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fgfast.cli.frame import Commands
+from fgfast.methods import METHODS
 
 
 def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -18,49 +19,54 @@ name_argument = click.argument("names", nargs=-1, required=True, shell_complete=
 
 @click.group(cls=Commands)
 def models() -> None:
-    """Weights of the models: what is here, fetch, verify."""
+    """List, fetch and verify the weights of the models."""
 
 
 @models.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Prints the list as JSON.")
 def list_(as_json: bool) -> None:
-    """List the models and what is on this machine."""
+    """List the models, their licences, and which of them are on this machine."""
     import dataclasses
     import json
 
     from fgfast.models.files import weights
 
     found = weights.status()
+    licences = {method.weights: method.licence for method in METHODS if method.weights}
     if as_json:
-        rows = [{**dataclasses.asdict(f), "path": str(f.path) if f.path else None} for f in found]
+        rows = [
+            {**dataclasses.asdict(f), "path": str(f.path) if f.path else None, "licence": licences.get(f.name)}
+            for f in found
+        ]
         click.echo(json.dumps(rows, indent=2))
         return
     for f in found:
         size = f"{f.size / 1e6:,.0f} MB" if f.size else "size unknown"
-        state = "not here" if f.path is None else "verified" if f.verified else "here, not verified"
-        click.echo(f"{f.name:<20} {f.title:<28} {size:>12}  {state}")
-    click.echo(f"\nKept in {weights.folder()} (FGFAST_CACHE); the hub's in its own cache (HF_HOME)")
+        state = "not cached" if f.path is None else "verified" if f.verified else "cached, not verified"
+        click.echo(f"{f.name:<20} {f.title:<28} {size:>12}  {licences.get(f.name, ''):<11} {state}")
+    click.echo(f"\nStored in {weights.folder()} (FGFAST_CACHE); models of the Hugging Face hub in its cache (HF_HOME)")
     click.echo("The paper's pipeline: fgfast models pull detic sam_vit_l")
 
 
 @models.command()
 @name_argument
 def pull(names: tuple[str, ...]) -> None:
-    """Fetch weights from their official addresses, check and convert them."""
-    from fgfast.cli.console import Transfer
+    """Fetch weights from their official addresses, verify and convert them."""
+    from fgfast.cli.console import transfer
     from fgfast.models.files import weights
 
     for name in names:
         weights.model(name)
     for name in names:
-        with Transfer() as transfer:
-            click.echo(weights.pull(name, transfer))
+        with transfer() as progress:
+            path = weights.pull(name, progress)
+        click.echo(path)
 
 
 @models.command()
 @name_argument
 def verify(names: tuple[str, ...]) -> None:
-    """Hash the files of models again and compare."""
+    """Hash the files of models again and compare the digests."""
     from fgfast.models.files import weights
 
     for name in names:
@@ -68,10 +74,10 @@ def verify(names: tuple[str, ...]) -> None:
         click.echo(f"{found.name}: {'verified' if found.verified else 'not verified'} ({found.digest} digest)")
 
 
-@models.command()
+@models.command("path")
 @click.argument("name", shell_complete=_names)
-def path(name: str) -> None:
-    """Print where a model's file lies."""
+def path_(name: str) -> None:
+    """Print the path of a model's file."""
     from fgfast.models.files import weights
 
     click.echo(weights.path(name))

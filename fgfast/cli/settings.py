@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar
 
@@ -14,15 +14,14 @@ from fgfast.config import Background, Setting, Settings
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def settings_options(names: Iterable[str] = (), **defaults: Any) -> Callable[[F], F]:
-    """Options for these settings, in the order of Settings; for all of them where none are named.
+def settings_options(names: Sequence[str] = (), **defaults: Any) -> Callable[[F], F]:
+    """Options for these settings, in the order of Settings; by default for all of them.
 
     Args:
         names: of settings.
-        defaults: setting -> another default than Settings has.
+        defaults: setting -> default that replaces that of Settings.
     """
-    wanted = tuple(names)
-    chosen = [f for f in fields(Settings) if not wanted or f.name in wanted]
+    chosen = [f for f in fields(Settings) if not names or f.name in names]
 
     def decorate(command: F) -> F:
         for f in reversed(chosen):
@@ -53,10 +52,10 @@ def _option(f: Field[Any], default: Any) -> Callable[[F], F]:
 
 
 def settings_of(options: dict[str, Any], **more: Any) -> Settings:
-    """The settings that options name; those that are absent keep their defaults.
+    """The settings that the options of a command give; those that are absent keep their defaults.
 
     Args:
-        options: name -> value, of a command; its other options are passed over.
+        options: name -> value; options that are not settings are ignored.
         more: settings that are not options.
     """
     given = {f.name: options[f.name] for f in fields(Settings) if f.name in options}

@@ -1,8 +1,8 @@
-"""What this machine has, what fgfast uses of it, and whether that works: facts for a person and for a bug report.
+"""Facts for a person and for bug reports: what this machine has, what fgfast uses of it, and whether that works.
 
     examine() gathers everything;  fgfast.doctor.text formats it;  fgfast.doctor.checks runs it
 
-Nothing here raises: what is broken is reported on a line of its own.
+examine() does not raise: a broken topic is reported as such.
 """
 
 from __future__ import annotations

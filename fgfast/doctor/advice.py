@@ -1,4 +1,4 @@
-"""What `fgfast convert` would use on this machine, why, and what would improve it."""
+"""What `fgfast convert` would use on this machine and why, and what would improve it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ import numpy as np
 from fgfast.config import Settings
 from fgfast.datasets.layout import Dataset
 from fgfast.doctor.findings import attempted
+from fgfast.methods import METHODS
 from fgfast.records import Sample
 
 # Free bytes below which the cache's disk is reported: the weights of Detic and SAM ViT-L with their copies need them.
-_LITTLE_ROOM = 8 << 30
+_LITTLE_SPACE = 8 << 30
+# The models that convert prefers.
+_MODELS = tuple(method for method in METHODS if method.is_model and method.automatic)
+# The commits that fgfast is compared with; neither repository is on PyPI.
+_ORIGINAL = {"detectron2": "02b5c4e2", "Detic": "436cda2a"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class _Example:
 
 
 def choices() -> dict[str, dict[str, Any]]:
-    """Kind of data set -> what convert chooses for it, and why."""
+    """Kind of data set -> the methods that convert chooses for it, and the reasons."""
     box = np.array([[0, 0, 1, 1]], np.float32)
     examples = {
         "with boxes": _Example("cub", ("bird",), (Sample("a.jpg", Path("a.jpg"), boxes=box),)),
@@ -39,16 +44,16 @@ def choices() -> dict[str, dict[str, Any]]:
 
 
 def _choice(example: _Example) -> dict[str, Any]:
-    from fgfast.pipeline import choices as methods
+    from fgfast.pipeline.choices import choose
 
-    settings, reasons = methods.choose(cast(Dataset, example), Settings(), measure=False)
+    settings, reasons = choose(cast(Dataset, example), Settings(), measure=False)
     plain = [reason.replace(" for 1 of 1 images", "") for reason in reasons]
     return {"detector": settings.detector, "segmenter": settings.segmenter, "reasons": plain}
 
 
 def steps(facts: dict[str, Any]) -> list[dict[str, str]]:
-    """What would improve fgfast on this machine, the most useful first: the reason, and the command to type."""
-    found = [*_repairs(facts), *_models(facts), *_speed(facts)]
+    """What would improve fgfast on this machine, the most useful first: the reason and the command."""
+    found = [*_repairs(facts), *_models(facts), *_speed(facts), *_references(facts)]
     return [{"reason": reason, "command": command} for reason, command in found]
 
 
@@ -79,8 +84,8 @@ def _repairs(facts: dict[str, Any]) -> list[tuple[str, str]]:
             )
         )
     for place in facts["disk"] if isinstance(facts["disk"], list) else ():
-        if place["name"] == "cache" and place["free"] < _LITTLE_ROOM:
-            found.append((f"{place['path']} has little room for weights", "export FGFAST_CACHE=/a/larger/disk"))
+        if place["name"] == "cache" and place["free"] < _LITTLE_SPACE:
+            found.append((f"{place['path']} has little space for weights", "export FGFAST_CACHE=/a/larger/disk"))
     return found
 
 
@@ -88,41 +93,41 @@ def _models(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Commands that give better masks and boxes."""
     found = []
     if importlib.util.find_spec("torch") is None:
-        found.append(("the models need PyTorch", 'pip install "fgfast[models]"'))
+        found.append(("the models need PyTorch", f'pip install "fgfast[{_MODELS[0].extra}]"'))
     stored = {row["name"]: row["path"] for row in facts["weights"]} if isinstance(facts["weights"], list) else {}
-    lacking = [name for name in ("detic", "sam_vit_l") if name in stored and not stored[name]]
+    lacking = [model for model in _MODELS if not stored.get(model.weights, "unknown")]
     if lacking:
-        better = {"sam_vit_l": "SAM gives better masks than GrabCut", "detic": "Detic gives boxes"}
-        reason = " and ".join(better[name] for name in reversed(lacking))
-        found.append((reason, f"fgfast models pull {' '.join(lacking)}"))
+        better = {"segmenter": "gives better masks than GrabCut", "detector": "gives boxes"}
+        reasons = [f"{model.name} ({model.licence}) {better[model.kind]}" for model in lacking]
+        command = f"fgfast models pull {' '.join(model.weights for model in lacking)}"
+        found.append((" and ".join(reasons), command))
     return found
 
 
 def _speed(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Commands that make the models faster."""
     found = []
-    gpus = facts["gpus"]
+    gpus, packages = facts["gpus"], facts["packages"]
     seen = gpus.get("driver", {}).get("found") or []
     usable = gpus.get("torch", {}).get("found") or []
     if seen and not usable and importlib.util.find_spec("torch"):
         built = gpus["torch"].get("cuda") or "no CUDA"
         found.append((f"torch cannot use {seen[0]['name']} (built for {built})", "pip install --force-reinstall torch"))
-    packages = facts["packages"]
-    if usable and not packages.get("tensorrt", {}).get("version"):
+    tensorrt = bool(usable and packages.get("tensorrt", {}).get("version"))
+    if usable and not tensorrt:
         found.append(("TensorRT is the fastest way to run the models on this GPU", 'pip install "fgfast[gpu]"'))
+    if not usable and _computes_bf16():
+        # convert takes bf16 here, and ONNX Runtime runs graphs in bf16 on GPUs only.
+        return found
     stored = {row["name"] for row in facts["weights"] if row["path"]} if isinstance(facts["weights"], list) else set()
     rows = facts["graphs"] if isinstance(facts["graphs"], list) else []
     exported = {(row.get("model"), row["kind"]) for row in rows}
-    # On a CPU that computes bf16, convert takes bf16, and ONNX Runtime runs graphs in bf16 on GPUs only.
-    idle = not usable and _computes_bf16()
-    tensorrt = bool(usable and packages.get("tensorrt", {}).get("version"))
-    for name in ("detic", "sam_vit_l"):
-        if name in stored and not idle and (name, "engine" if tensorrt else "onnx") not in exported:
-            lacks = [p for p in ("onnx", "onnxscript", "onnxruntime") if not packages.get(p, {}).get("version")]
-            command = 'pip install "fgfast[export]" && ' if lacks else ""
-            command += f"fgfast export {name}{' --backend tensorrt' if tensorrt else ''}"
-            what = "a TensorRT engine" if tensorrt else "an exported graph"
-            found.append((f"{name} may run faster as {what}", command))
+    lacks = any(not packages.get(p, {}).get("version") for p in ("onnx", "onnxscript", "onnxruntime"))
+    what, kind, option = ("a TensorRT engine", "engine", " --backend tensorrt") if tensorrt else ("a graph", "onnx", "")
+    for model in _MODELS:
+        if model.weights in stored and (model.name, kind) not in exported:
+            install = 'pip install "fgfast[export]" && ' if lacks else ""
+            found.append((f"{model.name} may run faster as {what}", f"{install}fgfast export {model.name}{option}"))
     return found
 
 
@@ -133,3 +138,15 @@ def _computes_bf16() -> bool:
     from fgfast.models.serving.devices import choose_precision
 
     return choose_precision("auto", "cpu")[0] == "bf16"
+
+
+def _references(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The commands that fetch the original Detic, where detectron2 is known to be absent."""
+    if facts["packages"].get("detectron2", {"version": "unknown"})["version"]:
+        return []
+    command = " && ".join(
+        f"git clone --recurse-submodules https://github.com/facebookresearch/{name} && git -C {name} checkout {commit}"
+        for name, commit in _ORIGINAL.items()
+    )
+    reason = "only benches and tests against the original Detic need detectron2, which is not on PyPI (docs/models.md)"
+    return [(reason, command)]

@@ -1,4 +1,4 @@
-"""Checks of the backends: ONNX Runtime's providers, TensorRT, and the graphs that were exported on this machine."""
+"""Checks of ONNX Runtime's providers, of TensorRT, and of the exported graphs in the cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fgfast.graphs import Contract
 
 # Largest difference allowed in a product of 64 float32 numbers; TensorFloat-32 would be off by 1e-2.
 _LARGEST = 1e-4
-# Free sizes that graphs are run with; engines are built for them, too.
+# The values of free sizes that graphs are run with, within the spans that engines are built for.
 _SIZES = {"batch": 1, "images": 1, "pairs": 2, "classes": 3, "text": 4}
 # BERT's token ids of "[CLS] bird . [SEP]", for graphs that read text.
 _TOKENS = (101, 4743, 1012, 102)
@@ -42,7 +42,7 @@ def onnxruntime(provider: str) -> str:
 
 
 def tensorrt() -> str:
-    """Take the two layers through every step that a model takes: build, parity check, recording, loading."""
+    """Run the two layers through every step of a model: build, parity check, recording, loading."""
     _needs("tensorrt", "torch")
     from fgfast.backends import tensorrt as backend
 
@@ -50,6 +50,7 @@ def tensorrt() -> str:
     device = _gpu()
     import torch
 
+    from fgfast.export import check
     from fgfast.export import tensorrt as export
     from fgfast.tolerances import Tolerance
     from fgfast.transfer import digest_of
@@ -62,8 +63,12 @@ def tensorrt() -> str:
         with _folder() as folder:
             path, contract = two_layers.write(Path(folder), rows)
             manifest = Manifest(contract, "two_layers", "random:0", "fp32", 20, {}, {path.name: digest_of(path)})
-            cases = [("two layers", {"x": x})]
-            engine = export.engine(path, contract, manifest, _reference, cases, tolerances, device)
+
+            def parity(run: check.Run, how: str, contract: Contract = contract) -> list[dict[str, Any]]:
+                cases = [(f"two layers{how}", {"x": x})]
+                return check.compare(contract, run, _reference, cases, tolerances)
+
+            engine = export.engine(path, manifest, parity, device)
             session = backend.TensorRtSession(engine, contract, device)
             session.prepare({"batch": len(x)})
             y = session.run({"x": x.to(session.device)})["y"].cpu()
@@ -104,7 +109,7 @@ def exported(file: Path) -> str:
 
 
 def random_inputs(contract: Contract) -> dict[str, Any]:
-    """Random inputs of a graph's shapes and dtypes, tensors on the CPU. The outputs they give have no meaning."""
+    """Random inputs with a graph's shapes and dtypes, tensors on the CPU. The outputs have no meaning."""
     import torch
 
     numbers = np.random.default_rng(0)
@@ -138,7 +143,7 @@ def _run(session: Any, inputs: Mapping[str, Any], where: str) -> str:
     seconds = time.perf_counter() - start
     session.close()
     for name, tensor in outputs.items():
-        # Stability is NaN where there is no mask, which random embeddings may well give.
+        # Stability is NaN where there is no mask, as random embeddings may yield.
         if name != "stability" and bool(tensor.isnan().all()):
             raise GraphError(f"{name} is NaN everywhere; export the model again")
     return f"the files match their manifest; one run takes {seconds:.2g} s in {where}"
@@ -184,5 +189,5 @@ def _reference(inputs: Mapping[str, Any]) -> dict[str, Any]:
 def _difference(found: Any, expected: Any) -> float:
     largest = float((found.double() - expected).abs().max())
     if not largest <= _LARGEST:
-        raise GraphError(f"two layers are off by {largest:.2g}; {_LARGEST} would be allowed")
+        raise GraphError(f"two layers are off by {largest:.2g}; {_LARGEST} is allowed")
     return largest

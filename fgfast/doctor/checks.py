@@ -1,4 +1,4 @@
-"""Does what is installed here work? Each check ends as one line: ok, failed or skipped, with the reason."""
+"""Checks whether what is installed works. Each check ends as one line: ok, failed or skipped, with the reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PRODUCT = 1e-4
 
 
 def run(facts: dict[str, Any]) -> Iterator[Check]:
-    """Check everything that `fgfast.doctor.examine` found, one thing after the other."""
+    """Run the checks of everything that `fgfast.doctor.examine` found, one by one."""
     for name, attempt in _attempts(facts):
         start = time.perf_counter()
         try:
@@ -77,9 +77,9 @@ def _native() -> str:
     bits = numbers.random((64, 48)) < 0.5
     background = np.array([1, 2, 3], np.uint8)
     if not np.array_equal(native.composite(pixels, bits, background), reference.composite(pixels, bits, background)):
-        raise NotWorking("the native ops make other images than the reference; reinstall fgfast")
+        raise NotWorking("the native ops give other images than the reference; reinstall fgfast")
     if native.rle_encode(bits) != reference.rle_encode(bits):
-        raise NotWorking("the native ops make other run-length codes than the reference; reinstall fgfast")
+        raise NotWorking("the native ops give other run-length codes than the reference; reinstall fgfast")
     return "the native ops give the same bytes as the NumPy reference"
 
 
@@ -93,7 +93,7 @@ def _matmul(device: str) -> str:
     found = torch.from_numpy(a).float().to(device) @ torch.from_numpy(b).float().to(device)
     largest = float(np.abs(found.cpu().numpy() - a @ b).max())
     if not largest <= _PRODUCT:
-        raise NotWorking(f"a matrix product is off by {largest:.2g}; {_PRODUCT} would be allowed")
+        raise NotWorking(f"a matrix product is off by {largest:.2g}; {_PRODUCT} is allowed")
     return f"a matrix product is off by {largest:.1g}"
 
 

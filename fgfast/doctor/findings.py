@@ -1,4 +1,4 @@
-"""What the doctor finds: the result of a check, and facts that could not be gathered."""
+"""Results of checks, and facts that could not be gathered."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class NotWorking(Exception):  # noqa: N818 - one_line prints it without its name
     """Something that is installed does not work; the message says how it fails and what to do."""
 
 
-class Skipped(Exception):  # noqa: N818 - it is no error
+class Skipped(Exception):  # noqa: N818 - it is not an error
     """There is nothing to check; the message says why."""
 
 
 def attempted(gather: Callable[[], Any]) -> Any:
-    """What `gather` returns, or {"error": reason}: a broken package must not hide the other topics."""
+    """Return what `gather` returns, or {"error": reason}: a broken package must not hide the other topics."""
     try:
         return gather()
     except Exception as error:

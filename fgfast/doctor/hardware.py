@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from fgfast.doctor.findings import attempted
 from fgfast.machine import available_cores, processor_name
 
@@ -39,7 +41,7 @@ def machine() -> dict[str, Any]:
 
 
 def _quota() -> float | None:
-    """How many cores' worth of time the control group grants; None where it sets no limit."""
+    """The control group's limit of CPU time, in cores; None where it sets no limit."""
     for folder in _control_groups():
         limit = _read(str(folder / "cpu.max")).split()
         if not limit:
@@ -50,22 +52,17 @@ def _quota() -> float | None:
 
 
 def _memory() -> dict[str, int | None]:
-    info = dict(re.findall(r"^(\w+):\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE))
-    total = int(info["MemTotal"]) << 10 if "MemTotal" in info else None
-    if total is None and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    free = int(info["MemAvailable"]) << 10 if "MemAvailable" in info else None
-    limits = [
-        int(text)
+    memory = psutil.virtual_memory()
+    texts = [
+        _read(str(folder / name)).strip()
         for folder in _control_groups()
         for name in ("memory.max", "memory.limit_in_bytes")
-        if (text := _read(str(folder / name)).strip()).isdigit()
     ]
-    limit = min(limits, default=None)
+    limits = [int(text) for text in texts if text.isdigit() and int(text) < memory.total]
     return {
-        "memory": total,
-        "memory_available": free,
-        "memory_limit": limit if limit is not None and total is not None and limit < total else None,
+        "memory": memory.total,
+        "memory_available": memory.available,
+        "memory_limit": min(limits, default=None),
     }
 
 
@@ -90,7 +87,7 @@ def gpus() -> dict[str, Any]:
 
 
 def _driver() -> dict[str, Any]:
-    """The GPUs that nvidia-smi lists, which comes with the driver."""
+    """The GPUs that nvidia-smi lists, and the driver's version."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return {"found": [], "version": None, "cuda": None}

@@ -48,7 +48,7 @@ _VARIABLES = (
 
 
 def fgfast() -> dict[str, Any]:
-    """fgfast's version and path, Python's, and which implementation of the ops works."""
+    """The versions and paths of fgfast and Python, and which implementation of the ops is used."""
     import fgfast as package
     from fgfast import ops
 
@@ -63,7 +63,7 @@ def fgfast() -> dict[str, Any]:
 
 
 def packages() -> dict[str, dict[str, Any]]:
-    """Package -> its version, or None where it is not installed; duplicates under other names; what it can do."""
+    """Package -> its version (None if not installed), its names if it is installed twice, and its capabilities."""
     found: dict[str, dict[str, Any]] = {}
     for module, names in PACKAGES.items():
         versions = {name: version for name in names if (version := _version(name))}
@@ -109,7 +109,7 @@ def _guided_filter() -> bool:
 
 
 def environment() -> dict[str, str]:
-    """The variables that are set and matter, without values that could hold a password."""
+    """The relevant variables that are set, without values that could hold a password."""
     found = {}
     for name in sorted(os.environ):
         if name.startswith("FGFAST_") or name in _VARIABLES:

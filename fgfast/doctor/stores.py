@@ -1,4 +1,4 @@
-"""What fgfast stores on this machine: weights, graphs and engines; and how much room the disk has."""
+"""What fgfast stores on this machine: weights, graphs and engines; and the free disk space."""
 
 from __future__ import annotations
 
@@ -16,14 +16,8 @@ def weights() -> list[dict[str, Any]]:
     from fgfast.models.files import weights as models
 
     return [
-        {
-            "name": found.name,
-            "title": found.title,
-            "size": found.size,
-            "path": str(found.path) if found.path else None,
-            "verified": found.verified,
-        }
-        for found in models.status()
+        {"name": f.name, "title": f.title, "size": f.size, "path": f.path and str(f.path), "verified": f.verified}
+        for f in models.status()
     ]
 
 
@@ -68,12 +62,10 @@ def _graph(file: Path) -> dict[str, Any]:
 
 
 def disk() -> list[dict[str, Any]]:
-    """The room for the cache and for the working folder, in bytes; a folder may not exist yet."""
+    """The disk space for the cache and for the working folder, in bytes; a folder may not exist yet."""
     found = []
     for name, folder in (("cache", cache_folder()), ("here", Path.cwd())):
-        existing = folder.absolute()
-        while not existing.exists():
-            existing = existing.parent
-        usage = shutil.disk_usage(existing)
+        path = folder.absolute()
+        usage = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists()))
         found.append({"name": name, "path": str(folder), "free": usage.free, "total": usage.total})
     return found

@@ -3,200 +3,170 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fgfast.doctor.findings import Check
 
-_WIDTH, _LABEL = 100, 14
+_WIDTH, _LABEL = 100, 22
+
+# A label and its text, which is wrapped; or a line that is not, such as a command to copy.
+Row = tuple[str, str] | str
 
 
-def report(facts: dict[str, Any]) -> str:
+def report(facts: Mapping[str, Any]) -> str:
     """Everything that `fgfast.doctor.examine` found, topic by topic."""
-    parts = (_head, _gpus, _packages, _weights, _graphs, _rest, _convert, _next)
-    return "\n\n".join("\n".join(part(facts)) for part in parts)
+    lines: list[str] = []
+    for title, topics in _SECTIONS.items():
+        lines += ["", title]
+        for topic, rows_of in topics.items():
+            found = facts[topic]
+            broken = isinstance(found, dict) and "error" in found
+            rows = [("", f"unknown: {found['error']}")] if broken else rows_of(found)
+            lines += [row if isinstance(row, str) else _wrapped(*row) for row in rows]
+    return "\n".join(lines[1:])
 
 
 def check_line(check: Check) -> str:
-    """The line of one check."""
+    """One check in a line: state, name, detail, and seconds where it took long."""
     took = f" ({check.seconds:.1f} s)" if check.seconds >= 1 else ""
     detail = f": {check.detail}" if check.detail else ""
-    return _wrapped(f"  {check.state:<9} {check.name}{detail}{took}", 12)
+    return _wrapped(check.state, f"{check.name}{detail}{took}", 12)
 
 
 def checks_summary(found: list[Check]) -> str:
-    """How many checks ended in each state."""
+    """The number of checks that ended in each state."""
     counts = {state: sum(c.state == state for c in found) for state in ("ok", "failed", "skipped")}
     return ", ".join(f"{count} {state}" for state, count in counts.items())
 
 
-def _head(facts: dict[str, Any]) -> Iterator[str]:
-    own, machine = facts["fgfast"], facts["machine"]
-    if "error" in own:
-        yield _broken("fgfast", own)
-    else:
-        yield _row(f"fgfast {own['version']}", own["path"], indent="")
-        yield _row("Python", f"{own['python']}  {own['interpreter']}")
-        ops = own["ops"] if isinstance(own["ops"], str) else own["ops"]["error"]
-        yield _row("ops", ops if own["native"] else f"{ops}; fgfast._native is not installed")
-    if "error" in machine:
-        yield _broken("machine", machine)
-        return
-    yield _row("system", machine["system"])
+def _fgfast(own: dict[str, Any]) -> Iterator[Row]:
+    yield f"fgfast {own['version']}", own["path"]
+    yield "Python", f"{own['python']} {own['interpreter']}"
+    ops = own["ops"] if isinstance(own["ops"], str) else own["ops"]["error"]
+    yield "ops", ops if own["native"] else f"{ops}; fgfast._native is not installed"
+
+
+def _machine(machine: dict[str, Any]) -> Iterator[Row]:
+    yield "system", machine["system"]
     cores = f"{machine['cores_available']} of {machine['cores']} cores"
     if machine["cores_quota"] is not None:
-        cores += f", time of {machine['cores_quota']:g} granted by the control group"
-    yield _row("processor", f"{machine['processor']}; {cores}")
+        cores += f", limited to the CPU time of {machine['cores_quota']:g} by the control group"
+    yield "processor", f"{machine['processor']}; {cores}"
     if machine["instructions"]:
-        yield _row("", " ".join(machine["instructions"]))
+        yield "instructions", " ".join(machine["instructions"])
     limit = f", limited to {_gigabytes(machine['memory_limit'])}" if machine["memory_limit"] else ""
-    free = f"{_gigabytes(machine['memory_available'])} free of " if machine["memory_available"] else ""
-    yield _row("memory", f"{free}{_gigabytes(machine['memory'])}{limit}")
+    yield "memory", f"{_gigabytes(machine['memory_available'])} free of {_gigabytes(machine['memory'])}{limit}"
 
 
-def _gpus(facts: dict[str, Any]) -> Iterator[str]:
-    yield "GPUs"
-    gpus = facts["gpus"]
-    if "error" in gpus:
-        yield _broken("", gpus)
-        return
-    driver, torch = gpus["driver"], gpus["torch"]
-    seen = driver.get("found") or []
+def _gpus(gpus: dict[str, Any]) -> Iterator[Row]:
+    driver, torch, nvjpeg = gpus["driver"], gpus["torch"], gpus["nvjpeg"]
     usable = torch.get("found") or []
-    for n, gpu in enumerate(usable or seen):
+    for n, gpu in enumerate(usable or driver.get("found") or []):
         free = f"{_gigabytes(gpu['memory_free'])} free of " if gpu["memory_free"] is not None else ""
-        yield _row(
-            f"cuda:{n}" if usable else "",
-            f"{gpu['name']}, {free}{_gigabytes(gpu['memory'])}, compute capability {gpu['capability']}",
-        )
+        memory = f"{free}{_gigabytes(gpu['memory'])}"
+        yield f"cuda:{n}" if usable else "", f"{gpu['name']}, {memory}, compute capability {gpu['capability']}"
     if "error" in driver:
-        yield _row("driver", driver["error"])
+        yield "driver", driver["error"]
     elif driver["version"]:
-        yield _row("driver", f"{driver['version']}, up to CUDA {driver['cuda']}")
+        yield "driver", f"{driver['version']}, up to CUDA {driver['cuda']}"
     else:
-        yield _row("driver", "not found (nvidia-smi is not installed)")
+        yield "driver", "not found (nvidia-smi is not installed)"
     if "error" in torch:
-        yield _row("torch", torch["error"])
+        yield "torch", torch["error"]
     else:
         built = f"built for CUDA {torch['cuda']}" if torch["cuda"] else "built without CUDA"
-        yield _row("torch", f"{built}, sees {len(usable)} GPU{'s' * (len(usable) != 1)}")
-    nvjpeg = gpus["nvjpeg"]
-    yield _row("nvJPEG", nvjpeg["error"] if isinstance(nvjpeg, dict) else nvjpeg or "not found")
+        yield "torch", f"{built}, sees {len(usable)} GPU{'s' * (len(usable) != 1)}"
+    yield "nvJPEG", nvjpeg["error"] if isinstance(nvjpeg, dict) else nvjpeg or "not found"
 
 
-def _packages(facts: dict[str, Any]) -> Iterator[str]:
-    yield "Packages"
-    packages = facts["packages"]
-    if "error" in packages:
-        yield _broken("", packages)
-        return
+def _packages(packages: dict[str, dict[str, Any]]) -> Iterator[Row]:
     installed = {name: found for name, found in packages.items() if found["version"]}
-    yield _list(f"{name} {found['version']}" for name, found in installed.items())
-    if absent := [name for name in packages if name not in installed]:
-        yield _list(absent, "not installed: ")
+    yield "installed", ", ".join(f"{name} {found['version']}" for name, found in installed.items())
+    yield from _listed("not installed", (name for name in packages if name not in installed))
     for name, found in installed.items():
         if duplicates := found.get("duplicates"):
-            yield _list((f"{n} {v}" for n, v in duplicates.items()), f"{name} is installed more than once: ")
+            yield name, "is installed more than once: " + ", ".join(f"{n} {v}" for n, v in duplicates.items())
     providers = packages.get("onnxruntime", {}).get("providers")
-    if providers:
-        names = [providers["error"]] if isinstance(providers, dict) else providers
-        yield _list((name.removesuffix("ExecutionProvider") for name in names), "ONNX Runtime's providers: ")
+    if isinstance(providers, dict):
+        yield "onnxruntime", providers["error"]
+    else:
+        yield from _listed("onnxruntime runs on", (p.removesuffix("ExecutionProvider") for p in providers or ()))
     filters = packages.get("cv2", {}).get("guided_filter")
     if isinstance(filters, dict):
-        yield _row("cv2", filters["error"])
+        yield "cv2", filters["error"]
 
 
-def _weights(facts: dict[str, Any]) -> Iterator[str]:
-    yield "Weights"
-    rows = facts["weights"]
-    if isinstance(rows, dict):
-        yield _broken("", rows)
-        return
+def _weights(rows: list[dict[str, Any]]) -> Iterator[Row]:
     for row in rows:
         if row["path"]:
-            size = f"{row['size'] / 1e6:,.0f} MB" if row["size"] else ""
-            yield f"  {row['name']:<20} {size:>9}  {'verified' if row['verified'] else 'not verified'}"
-    if absent := [row["name"] for row in rows if not row["path"]]:
-        yield _list(absent, "not downloaded: ")
+            size = f"{row['size'] / 1e6:,.0f} MB, " if row["size"] else ""
+            yield row["name"], f"{size}{'verified' if row['verified'] else 'not verified'}"
+    yield from _listed("not downloaded", (row["name"] for row in rows if not row["path"]))
 
 
-def _graphs(facts: dict[str, Any]) -> Iterator[str]:
-    yield "Graphs and engines"
-    rows = facts["graphs"]
-    if isinstance(rows, dict):
-        yield _broken("", rows)
-        return
+def _graphs(rows: list[dict[str, Any]]) -> Iterator[Row]:
     for row in rows:
-        facts_of_row = row.get("error") or f"{row['precision']}, {row['size'] / 1e6:,.0f} MB"
-        yield f"  {row['path']}"  # in one piece, like a command
-        yield _wrapped(f"    {facts_of_row}")
+        yield f"  {row['path']}"
+        yield "", row.get("error") or f"{row['precision']}, {row['size'] / 1e6:,.0f} MB"
     if not rows:
         yield "  none"
 
 
-def _rest(facts: dict[str, Any]) -> Iterator[str]:
-    yield "Disk and environment"
-    rows = facts["disk"]
-    for row in rows if isinstance(rows, list) else ():
-        yield _row(row["name"], f"{_gigabytes(row['free'])} free in {row['path']}")
-    if isinstance(rows, dict):
-        yield _broken("disk", rows)
-    for name, value in facts["environment"].items():
-        yield _wrapped(f"  {name}={value}")
+def _disk(rows: list[dict[str, Any]]) -> Iterator[Row]:
+    for row in rows:
+        yield row["name"], f"{_gigabytes(row['free'])} free in {row['path']}"
 
 
-def _convert(facts: dict[str, Any]) -> Iterator[str]:
-    yield "What fgfast convert would use here"
-    chosen = facts["convert"]
-    if "error" in chosen:
-        yield _broken("", chosen)
-        return
+def _environment(variables: dict[str, str]) -> Iterator[Row]:
+    for name, value in variables.items():
+        yield "", f"{name}={value}"
+
+
+def _convert(chosen: dict[str, Any]) -> Iterator[Row]:
     for kind, choice in chosen.items():
         yield f"  for a data set {kind}"
         for reason in [choice["error"]] if "error" in choice else choice["reasons"]:
-            yield _wrapped(f"    {reason}", 6)
+            yield "", reason
 
 
-def _next(facts: dict[str, Any]) -> Iterator[str]:
-    yield "What would improve it"
-    steps = facts["next"]
-    if isinstance(steps, dict):
-        yield _broken("", steps)
-        return
+def _next(steps: list[dict[str, str]]) -> Iterator[Row]:
     for step in steps:
-        yield _wrapped(f"  {step['reason']}:", 4)
-        yield f"    {step['command']}"  # in one piece, so that it can be copied
+        yield "", f"{step['reason']}:"
+        yield f"    {step['command']}"
     if not steps:
         yield "  nothing known"
 
 
-def _row(label: str, text: str, indent: str = "  ") -> str:
-    start = f"{indent}{label:<{_LABEL - len(indent)}}"
-    if not start.endswith(" "):
-        start += "  "
-    return _wrapped(start + text, _LABEL)
+_SECTIONS: dict[str, dict[str, Callable[[Any], Iterable[Row]]]] = {
+    "This machine": {"fgfast": _fgfast, "machine": _machine},
+    "GPUs": {"gpus": _gpus},
+    "Packages": {"packages": _packages},
+    "Weights": {"weights": _weights},
+    "Graphs and engines": {"graphs": _graphs},
+    "Disk and environment": {"disk": _disk, "environment": _environment},
+    "What fgfast convert would use here": {"convert": _convert},
+    "What would improve it": {"next": _next},
+}
 
 
-def _list(items: Iterable[str], start: str = "") -> str:
-    # Names and versions stay together.
-    text = ", ".join(item.replace(" ", "\0") for item in items)
-    return _wrapped(f"  {start}{text}", 4).replace("\0", " ")
+def _listed(label: str, items: Iterable[str]) -> Iterator[Row]:
+    """A row with the items, or none where there are no items."""
+    if text := ", ".join(items):
+        yield label, text
 
 
-def _wrapped(text: str, indent: int = 4) -> str:
-    start = text[: len(text) - len(text.lstrip())]
-    fold = textwrap.TextWrapper(
+def _wrapped(label: str, text: str, indent: int = _LABEL) -> str:
+    """A label and its text, which is indented by 4 columns where it has no label. Words are not broken."""
+    start = f"  {label}".ljust(indent - 1) + " " if label else "    "
+    return textwrap.fill(
+        text,
         _WIDTH,
         initial_indent=start,
-        subsequent_indent=" " * indent,
+        subsequent_indent=" " * (indent if label else 6),
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return fold.fill(text.lstrip())
-
-
-def _broken(label: str, topic: dict[str, Any]) -> str:
-    return _row(label, f"unknown: {topic['error']}")
 
 
 def _gigabytes(size: int | None) -> str:

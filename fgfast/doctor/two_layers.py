@@ -32,21 +32,21 @@ def write(folder: Path, rows: int | str = "batch") -> tuple[Path, Contract]:
         Skipped: onnx is not installed.
     """
     try:
-        import onnx
+        import onnx.parser
     except ModuleNotFoundError:
         raise Skipped('writing a graph needs onnx: pip install "fgfast[export]"') from None
-    contract = two_layers(rows)
-    make, real, (w, b) = onnx.helper, onnx.TensorProto.FLOAT, parameters()
-    graph = make.make_graph(
-        [make.make_node("Gemm", ["x", "w", "b"], ["z"]), make.make_node("Relu", ["z"], ["y"])],
-        contract.graph,
-        [make.make_tensor_value_info("x", real, (rows, 64))],
-        [make.make_tensor_value_info("y", real, (rows, 32))],
-        [onnx.numpy_helper.from_array(w, "w"), onnx.numpy_helper.from_array(b, "b")],
-    )
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["": 20]>
+        two_layers (float[{rows}, 64] x) => (float[{rows}, 32] y) {{
+            z = Gemm (x, w, b)
+            y = Relu (z)
+        }}
+    """)
+    for name, values in zip("wb", parameters(), strict=True):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
     path = folder / f"two_layers-{rows}.onnx"
-    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 20)], ir_version=10), str(path))
-    return path, contract
+    onnx.save(model, str(path))
+    return path, two_layers(rows)
 
 
 def parameters() -> tuple[Any, Any]:

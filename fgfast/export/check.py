@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,7 @@ Compare = Callable[[Contract, Run, Run, Cases, Mapping[str, Tolerance]], list[di
 
 
 def compare(
-    contract: Contract,
-    exported: Run,
-    reference: Run,
-    cases: Iterable[tuple[str, Mapping[str, Tensor]]],
-    tolerances: Mapping[str, Tolerance],
+    contract: Contract, exported: Run, reference: Run, cases: Cases, tolerances: Mapping[str, Tolerance]
 ) -> list[dict[str, Any]]:
     """Run both on every case and compare every output within its tolerance.
 
@@ -46,20 +41,32 @@ def compare(
     Raises:
         ParityError: an output is off; the message names the case, the output, the difference and what is allowed.
     """
-    measured: list[dict[str, Any]] = []
+    measured = []
     for case, inputs in cases:
-        ours, theirs = exported(inputs), reference(inputs)
-        for port in contract.outputs:
-            a, b = (x[port.name].detach().cpu().double().numpy() for x in (ours, theirs))
-            where = f"{contract.graph}, {case}: {port.name}"
-            if a.shape != b.shape:
-                raise ParityError(f"{where} has shape {a.shape}; PyTorch gives {b.shape}")
-            finite = np.isfinite(b)
-            if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-                raise ParityError(f"{where} differs from PyTorch where PyTorch gives no finite number")
-            record = {"case": case, "output": port.name, **amount(a[finite] - b[finite])}
-            hold(record, tolerances[port.kind], where)
-            measured.append(record)
+        measured += compare_outputs(contract, case, exported(inputs), reference(inputs), tolerances)
+    return measured
+
+
+def compare_outputs(
+    contract: Contract,
+    case: str,
+    ours: Mapping[str, Tensor],
+    theirs: Mapping[str, Tensor],
+    tolerances: Mapping[str, Tolerance],
+) -> list[dict[str, Any]]:
+    """Compare the outputs of one case with PyTorch's; see `compare`."""
+    measured = []
+    for port in contract.outputs:
+        a, b = (x[port.name].detach().cpu().double().numpy() for x in (ours, theirs))
+        where = f"{contract.graph}, {case}: {port.name}"
+        if a.shape != b.shape:
+            raise ParityError(f"{where} has shape {a.shape}; PyTorch gives {b.shape}")
+        finite = np.isfinite(b)
+        if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+            raise ParityError(f"{where} differs from PyTorch where PyTorch gives no finite number")
+        difference = amount(a[finite] - b[finite])
+        hold(difference, tolerances[port.kind], where)
+        measured.append({"case": case, "output": port.name, **difference})
     return measured
 
 
@@ -70,27 +77,21 @@ def amount(difference: NDArray[np.float64]) -> dict[str, float]:
     return {"largest": float(largest), "rms": float(rms)}
 
 
-def hold(record: dict[str, Any], allowed: Tolerance, where: str) -> None:
-    """Raise ParityError if the differences of `record` exceed what is allowed, or are NaN.
+def hold(difference: Mapping[str, float], allowed: Tolerance, where: str) -> None:
+    """Raise ParityError if a difference, from `amount`, exceeds what is allowed, or is NaN.
 
-    Tolerance.check would not do: python -O leaves its assertions out.
+    Unlike the assertions of Tolerance.check, this also holds under python -O.
     """
     for name, limit in (("largest", allowed.largest), ("rms", allowed.rms)):
-        if not record[name] <= limit:
-            off = f"{where} is off by {record[name]:.3g} ({name} difference)"
-            raise ParityError(f"{off}; {limit:.3g} would be allowed: {allowed.reason}")
+        if not difference[name] <= limit:
+            off = f"{where} is off by {difference[name]:.3g} ({name} difference)"
+            raise ParityError(f"{off}; {limit:.3g} is allowed: {allowed.reason}")
 
 
 def smooth_noise(generator: np.random.Generator, height: int, width: int) -> Tensor:
-    """Draw a random image (height, width, 3) uint8: blotches and ever finer grain."""
+    """Draw a random image (height, width, 3) uint8: noise of three scales, the coarsest strongest."""
     colours = torch.full((1, 3, height, width), 128.0)
     for points, contrast in ((4, 60), (24, 30), (96, 12)):
         noise = torch.from_numpy(generator.standard_normal((1, 3, points, points), np.float32))
         colours += contrast * functional.interpolate(noise, (height, width), mode="bicubic")
     return colours[0].permute(1, 2, 0).clamp(0, 255).to(torch.uint8)
-
-
-def delete(*paths: Path) -> None:
-    """Remove files that failed the check, where they exist."""
-    for path in paths:
-        path.unlink(missing_ok=True)

@@ -1,80 +1,135 @@
-"""The arguments and the output of `python -m fgfast.export` and of the scripts in export/."""
+"""`fgfast export`; the same command runs as `python -m fgfast.export` and, per family, as the scripts in export/."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
 
 from fgfast.errors import FgfastError
-from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, HELP, check_installed, family_of, parse_canvases
-from fgfast.methods import ModelSpec
-from fgfast.records import Size
+from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, check_installed, family_of, parse_canvases
+from fgfast.methods import PRECISIONS, ModelSpec
+
+if TYPE_CHECKING:
+    from fgfast.records import Size
 
 
-def main(description: str | None, model: str | None = None, graphs: Sequence[str] = ()) -> int:
-    """Read the arguments, export, and print the paths of the files.
+def _canvases(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[Size]:
+    try:
+        return parse_canvases(",".join(texts)) if texts else []
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in EXPORTABLE if name.startswith(incomplete)]
+
+
+@click.command(
+    help=f"""Write a model as ONNX, and as a TensorRT engine if asked, and compare it with PyTorch.
+
+    MODEL is one of {", ".join(EXPORTABLE)}. A graph that differs from PyTorch is deleted. Export a model once;
+    afterwards `fgfast convert` uses whichever backend is fastest on this machine.
+    """
+)
+@click.argument("model", shell_complete=_models)
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", *PRECISIONS]),
+    help="Computes the matrix products in this precision; auto is bf16 on a GPU that has it, else fp32.",
+)
+@click.option(
+    "--batch",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Makes graphs that take this many images per call.",
+)
+@click.option(
+    "--canvas",
+    "canvases",
+    multiple=True,
+    callback=_canvases,
+    metavar="HEIGHTxWIDTH",
+    help="Makes a detector's graph for padded images of this size in pixels, multiples of 32, several between commas; "
+    "by default for two sizes that hold every image.",
+)
+@click.option(
+    "--split", is_flag=True, help="Writes Detic as two graphs, between which the caller suppresses proposals."
+)
+@click.option(
+    "--backend",
+    default="onnx",
+    show_default=True,
+    type=click.Choice(["onnx", "tensorrt"]),
+    help="Writes ONNX files (onnx), or also builds the engines for this machine's first GPU (tensorrt).",
+)
+@click.option(
+    "--model-weights",
+    default="cached",
+    show_default=True,
+    help="Takes the weights from the cache (cached), at random (random:SEED), or from a file.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Writes the graphs into this folder; by default into the one where fgfast convert finds them.",
+)
+def export(
+    model: str,
+    precision: str,
+    batch: int,
+    backend: str,
+    model_weights: str,
+    out: Path | None,
+    canvases: Sequence[Size] = (),
+    split: bool = False,
+    graphs: Sequence[str] = (),
+) -> None:
+    """The help is above, because it lists the models; only scripts pass `graphs`, see `main`."""
+    check_installed()
+    from fgfast.export import make
+
+    paths = make.export(
+        ModelSpec(model, model_weights, make.choose_precision(precision), batch=batch),
+        canvases=canvases,
+        graphs=DETIC_SPLIT if split else graphs,
+        backend=backend,
+        out=out,
+        on_message=partial(click.echo, err=True),
+    )
+    click.echo("\n".join(map(str, paths)))
+
+
+def main(description: str | None = None, model: str | None = None, graphs: Sequence[str] = ()) -> NoReturn:
+    """Run the command outside fgfast's command line.
 
     Args:
-        description: what --help prints first.
-        model: of a script for one family of models: the default of its option --model. None makes the model an
-            argument that must be given and may be any.
+        description: what --help prints first, with its line breaks; None keeps that of `fgfast export`.
+        model: of a script for one family of models: the default of its option --model, which replaces the argument
+            MODEL. None allows any model.
         graphs: names of fgfast.graphs to write; empty takes those that `fgfast convert` loads.
-
-    Returns:
-        The exit code.
     """
-    given = _parser(description, model).parse_args()
+    command: click.Command = export
+    if model is not None:
+        family = family_of(model)
+        names = ", ".join(name for name in EXPORTABLE if name.startswith(family))
+        absent = {"detic": ("model",), "grounding_dino": ("model", "split"), "sam": ("model", "split", "canvases")}
+        chosen = click.Option(["--model"], default=model, show_default=True, help=f"Exports this model: {names}.")
+        options = [option for option in export.params if option.name not in absent[family]]
+        assert export.callback is not None
+        callback = partial(export.callback, graphs=graphs)
+        command = click.Command(None, params=[chosen, *options], callback=callback)
+    if description:
+        command.help = "\b\n" + description.strip().replace("\n\n", "\n\n\b\n")
     try:
-        check_installed()
-        from fgfast.export import make
-
-        spec = ModelSpec(given.model, given.model_weights, make.choose_precision(given.precision), batch=given.batch)
-        paths = make.export(
-            spec,
-            canvases=given.canvas,
-            graphs=DETIC_SPLIT if given.split else graphs,
-            backend=given.backend,
-            out=given.out,
-            on_message=lambda line: print(line, file=sys.stderr),
-        )
+        command.main(help_option_names=["-h", "--help"], max_content_width=110)
     except FgfastError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(*paths, sep="\n")
-    return 0
-
-
-def _parser(description: str | None, model: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=None if model else "python -m fgfast.export",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    parser.set_defaults(model=model, canvas=[], split=False)
-    parser.add_argument("-h", "--help", action="help", help="Print this text and exit.")
-    family = family_of(model) if model else ""
-    names = [name for name in EXPORTABLE if name.startswith(family)]
-    if model is None:
-        parser.add_argument("model", help=f"The model is one of {', '.join(names)}.")
-    elif len(names) > 1:
-        parser.add_argument("--model", help=f"The model is one of {', '.join(names)}; the default is {model}.")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help=HELP["precision"])
-    parser.add_argument("--batch", type=int, default=1, help=HELP["batch"])
-    parser.add_argument("--backend", default="onnx", choices=("onnx", "tensorrt"), help=HELP["backend"])
-    parser.add_argument("--model-weights", default="cached", help=HELP["model_weights"])
-    parser.add_argument("--out", type=Path, help=HELP["out"])
-    if family != "sam":
-        parser.add_argument("--canvas", type=_canvases, metavar="HEIGHTxWIDTH", help=HELP["canvas"])
-    if family in ("", "detic"):
-        parser.add_argument("--split", action="store_true", help=HELP["split"])
-    return parser
-
-
-def _canvases(text: str) -> list[Size]:
-    try:
-        return parse_canvases(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

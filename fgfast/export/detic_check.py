@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
 from fgfast.errors import ParityError
 from fgfast.export import check
@@ -31,7 +30,7 @@ def compare(
     contract: Contract,
     exported: check.Run,
     reference: check.Run,
-    cases: Iterable[tuple[str, Mapping[str, Tensor]]],
+    cases: check.Cases,
     tolerances: Mapping[str, Tolerance],
     rounded: check.Run | None = None,
 ) -> list[dict[str, Any]]:
@@ -52,21 +51,19 @@ def compare(
     Raises:
         ParityError: an output is off, or too many boxes are lost.
     """
-    measured: list[dict[str, Any]] = []
+    measured = []
+    boxes = next(name for name in _SETS if any(port.name == name for port in contract.outputs))
+    both = (boxes, _SETS[boxes])
+    others = replace(contract, outputs=tuple(port for port in contract.outputs if port.name not in both))
+    # In half precision the heads' inputs may be further off than their outputs.
+    early = boxes == "candidates" and "proposal_scores" in tolerances
+    kinds = ("boxes_px", "proposal_scores" if early else "scores", "lost")
     for case, inputs in cases:
         ours, theirs = exported(inputs), reference(inputs)
         floor = rounded(inputs) if rounded else None
-        boxes = next(name for name in _SETS if any(port.name == name for port in contract.outputs))
-        others = tuple(port for port in contract.outputs if port.name not in (boxes, _SETS[boxes]))
-        measured += check.compare(
-            replace(contract, outputs=others), _given(ours), _given(theirs), [(case, inputs)], tolerances
-        )
-        # In half precision the heads' inputs may be further off than their outputs.
-        early = boxes == "candidates" and "proposal_scores" in tolerances
-        kinds = ("boxes_px", "proposal_scores" if early else "scores", "lost")
+        measured += check.compare_outputs(others, case, ours, theirs, tolerances)
         for row in range(len(theirs[boxes])):
             where = f"{contract.graph}, {case}, image {row}"
-            both = (boxes, _SETS[boxes])
             graph, torch = ([x[name][row].double().numpy() for name in both] for x in (ours, theirs))
             bounds = tuple(tolerances[kind] for kind in kinds)
             if floor is not None:
@@ -75,10 +72,6 @@ def compare(
             for name, record in zip(both, _sets(graph, torch, bounds, where), strict=True):
                 measured.append({"case": f"{case}, image {row}", "output": name, **record})
     return measured
-
-
-def _given(outputs: Mapping[str, Tensor]) -> check.Run:
-    return lambda _: outputs
 
 
 def _over_floor(bounds: tuple[Tolerance, ...], alone: Sequence[Array], theirs: Sequence[Array]) -> Tolerance:
@@ -106,7 +99,7 @@ def _sets(
     if lost > allowed.largest:
         raise ParityError(
             f"{where}: {lost:.2%} of the boxes have no partner within {of_boxes.largest} px and {of_scores.largest} in "
-            f"score; {allowed.largest:.2%} would be allowed: {allowed.reason}"
+            f"score; {allowed.largest:.2%} is allowed: {allowed.reason}"
         )
     off_boxes, off_scores = check.amount(apart), check.amount(worse)
     check.hold(off_boxes, of_boxes, f"{where}: boxes")

@@ -1,32 +1,22 @@
-"""The models that fgfast exports, and the graphs of each: the one list that commands, help texts and errors read."""
+"""The models that fgfast exports, and the graphs of each, for the command, its help and its errors."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fgfast import methods
 from fgfast.errors import MissingExtraError, UnknownNameError
-from fgfast.records import Size
+
+if TYPE_CHECKING:
+    from fgfast.records import Size
 
 EXPORTABLE = tuple(method.name for method in methods.models())
 
 DETIC_SPLIT = ("detic_backbone", "detic_heads")
 """Detic as two graphs, between which the caller suppresses proposals; `fgfast convert` does not load them."""
-
-HELP = {
-    "precision": "The matrix products are computed in this precision: fp32, bf16 or fp16; auto is bf16 on a GPU that "
-    "has it, else fp32.",
-    "batch": "The graph takes this many images per call.",
-    "canvas": "A detector's graph is made for padded images of this size in pixels, multiples of 32, several between "
-    "commas; by default for two sizes that hold every image.",
-    "split": "Detic is written as two graphs, between which the caller suppresses proposals.",
-    "backend": "onnx writes ONNX files; tensorrt also builds the engines for this machine's first GPU.",
-    "model_weights": "The weights are those in the cache (cached), random ones (random:SEED), or those of a file.",
-    "out": "The graphs are written into this folder; by default into the one where fgfast convert finds them.",
-}
-"""What each option of the commands does."""
 
 # Family -> the graphs that `fgfast convert` loads.
 _GRAPHS = {
@@ -70,8 +60,10 @@ def parse_canvases(text: str) -> list[Size]:
     """Parse "800x1216,1216x800" into sizes in pixels.
 
     Raises:
-        ValueError: a part is no size, or a side is no multiple of 32.
+        ValueError: a part is not a size, or a side is not a multiple of 32.
     """
+    from fgfast.records import Size  # which imports NumPy, and --help must not
+
     found = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)x(\d+)", part.strip())

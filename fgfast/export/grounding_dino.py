@@ -7,14 +7,13 @@ own network, which is given each image alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from onnxscript import opset20 as op
-from torch import Tensor, nn
+from torch import Tensor
 
 from fgfast import graphs
 from fgfast.export import grounding_dino_check
@@ -31,53 +30,10 @@ from fgfast.tolerances import DETIC_BF16, DETIC_FP16, DETIC_FP32
 
 # Detic's tolerances: it is another detector behind a Swin, with logits and boxes in fractions of the image.
 TOLERANCES = {"fp32": DETIC_FP32, "fp16": DETIC_FP16, "bf16": DETIC_BF16}
-# (name, fractions of the canvas's height and width, tokens per phrase): the first image of each case; none is traced.
+# (name, fractions of the canvas's height and width, tokens per phrase) of the first image of each case: images that
+# fill the canvas and images that do not, and prompts of other lengths than the traced one.
 _CASES = (("filled", (1.0, 1.0), (3,)), ("wide", (0.57, 1.0), (2, 4, 1)), ("small", (0.35, 0.28), (1, 1, 5, 2, 2)))
 _TRACED_PHRASES = (2, 1, 3)
-
-
-def graph(model: Any, contract: Contract, precision: Precision = "fp32") -> nn.Module:
-    """The module that is traced; it has the contract's inputs and outputs, and shares the model's weights.
-
-    Args:
-        model: transformers' GroundingDinoForObjectDetection on the CPU in float32; not changed.
-        contract: from `contract`.
-        precision: of linear layers and convolutions.
-    """
-    _, height, width, _ = (int(n) for n in contract.inputs[0].shape)
-    return CanvasGraph(model, Size(height, width), precision).eval()
-
-
-def contract(model: Any, canvas: Size, batch: int = 1) -> Contract:
-    """The contract of `graph`.
-
-    Args:
-        model: decides the number of queries.
-        canvas: (height, width) in pixels, multiples of 32 and at least 128.
-        batch: images per call.
-    """
-    return graphs.grounding_dino(canvas, batch, model.config.num_queries)
-
-
-def example(contract: Contract, words: int) -> tuple[Tensor, ...]:
-    """The inputs that are traced, in the contract's order; `words` is that of `cases`."""
-    inputs = _inputs(contract, np.random.default_rng(99), (1.0, 1.0), _TRACED_PHRASES, words)
-    return tuple(inputs[port.name] for port in contract.inputs)
-
-
-def cases(contract: Contract, words: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Inputs for the parity check: random images that fill the canvas and that do not, noise where a graph must not
-    look, and prompts of other lengths than the traced one.
-
-    Args:
-        contract: from `contract`.
-        words: size of the tokenizer's vocabulary.
-
-    Yields:
-        (name, inputs).
-    """
-    for seed, (name, parts, phrases) in enumerate(_CASES):
-        yield name, _inputs(contract, np.random.default_rng(seed), parts, phrases, words)
 
 
 def parts(spec: ModelSpec, canvases: Sequence[Size]) -> Iterator[Part]:
@@ -87,38 +43,39 @@ def parts(spec: ModelSpec, canvases: Sequence[Size]) -> Iterator[Part]:
         spec: of a Grounding DINO; the precision is that of linear layers and convolutions.
         canvases: in pixels; empty takes those that hold every image.
     """
-    made = network(spec.name, spec.weights).requires_grad_(False).eval()
+    model = network(spec.name, spec.weights).requires_grad_(False).eval()
     for canvas in canvases or largest(processors(spec.name, spec.weights)[1]):
-        yield part(made, contract(made, canvas, spec.batch or 1), spec.precision)
+        yield part(model, canvas, spec.batch or 1, spec.precision)
 
 
-def part(model: Any, contract: Contract, precision: Precision = "fp32") -> Part:
-    """One graph of a model; the arguments are those of `graph`."""
+def part(model: Any, canvas: Size, batch: int = 1, precision: Precision = "fp32") -> Part:
+    """One graph of a model.
+
+    Args:
+        model: transformers' GroundingDinoForObjectDetection on the CPU in float32; its weights are shared, and it is
+            not changed.
+        canvas: (height, width) in pixels, multiples of 32 and at least 128.
+        batch: images per call.
+        precision: of linear layers and convolutions.
+    """
+    contract = graphs.grounding_dino(canvas, batch, model.config.num_queries)
     words = model.config.text_config.vocab_size
     reference = ImageGraph(model)
+    example = _inputs(contract, np.random.default_rng(99), (1.0, 1.0), _TRACED_PHRASES, words)
     return Part(
         contract,
-        graph(model, contract, precision),
+        CanvasGraph(model, canvas, precision).eval(),
         reference,
-        example(contract, words),
-        lambda: cases(contract, words),
+        tuple(example.values()),
+        lambda: _cases(contract, words),
         TOLERANCES[precision],
-        compare=partial(grounding_dino_check.compare, reference),
-        translations=translations(),
+        partial(grounding_dino_check.compare, reference),
     )
 
 
-def translations() -> Mapping[Any, Callable[..., Any]]:
-    """Operator of PyTorch -> function that builds what it becomes in ONNX.
-
-    TensorRT takes GridSample's mode "linear" for nearest if it is written, and for linear if it is not.
-    """
-    return {torch.ops.aten.grid_sampler.default: _grid_sample}
-
-
-def _grid_sample(x: Any, grid: Any, mode: int, padding: int, align_corners: bool) -> Any:
-    assert (mode, padding, align_corners) == (0, 0, False)
-    return op.GridSample(x, grid, align_corners=0, mode=None, padding_mode="zeros")
+def _cases(contract: Contract, words: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    for seed, (name, parts, phrases) in enumerate(_CASES):
+        yield name, _inputs(contract, np.random.default_rng(seed), parts, phrases, words)
 
 
 def _inputs(
@@ -128,7 +85,10 @@ def _inputs(
     phrases: Sequence[int],
     words: int,
 ) -> dict[str, Tensor]:
-    """Random inputs by name; each image of a batch is a little smaller than the one before."""
+    """Random inputs in the contract's order, with noise in the padding; `words` is the tokenizer's vocabulary size.
+
+    Each image of a batch is a little smaller than the one before.
+    """
     batch, height, width = (int(n) for n in contract.inputs[0].shape[:3])
     pixels = torch.from_numpy(generator.integers(0, 256, (batch, height, width, 3), np.uint8))
     sizes = torch.empty(batch, 2, dtype=torch.int64)

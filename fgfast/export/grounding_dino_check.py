@@ -1,4 +1,4 @@
-"""The parity check of Grounding DINO's graph: transformers' own network is made to begin at the same cells.
+"""The parity check of Grounding DINO's graph: transformers' own network is made to start from the same cells.
 
 The network keeps the 900 cells of the encoder that score best, in order, and the first of them gets the first of 900
 learned queries. Where two scores differ by less than rounding, two right implementations exchange two queries, and
@@ -8,7 +8,7 @@ must be the best ones within the tolerance of scores, and transformers' network 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ def compare(
     contract: Contract,
     exported: check.Run,
     reference: check.Run,
-    cases: Iterable[tuple[str, Mapping[str, Tensor]]],
+    cases: check.Cases,
     tolerances: Mapping[str, Tolerance],
 ) -> list[dict[str, Any]]:
     """Run both on every image of every case and compare every output within its tolerance.
@@ -62,8 +62,7 @@ def compare(
                 logits, boxes, _ = network(**alone)
             measured.append({"case": where, "output": "cells", **_excess(chosen, contract, where, tolerances)})
             mine = {name: tensor[row : row + 1] for name, tensor in ours.items()}
-            theirs = {"logits": logits, "boxes": boxes}
-            measured += check.compare(numbers, _given(mine), _given(theirs), [(where, alone)], tolerances)
+            measured += check.compare_outputs(numbers, where, mine, {"logits": logits, "boxes": boxes}, tolerances)
     return measured
 
 
@@ -104,7 +103,7 @@ class _Chosen(TorchFunctionMode):
 
 
 def _excess(chosen: _Chosen, contract: Contract, where: str, tolerances: Mapping[str, Tolerance]) -> dict[str, float]:
-    """How far the chosen cells' scores are from the best scores, rank by rank."""
+    """The differences of the chosen cells' scores from the best scores, rank by rank."""
     where = f"{contract.graph}, {where}: cells"
     if (chosen.cells < 0).any() or len(chosen.cells.unique()) != len(chosen.cells):
         raise ParityError(f"{where} beyond the image were chosen, or one of them twice")
@@ -112,7 +111,3 @@ def _excess(chosen: _Chosen, contract: Contract, where: str, tolerances: Mapping
     record = check.amount((chosen.scores[chosen.cells] - best).double().numpy())
     check.hold(record, tolerances["stages"], where)
     return record
-
-
-def _given(outputs: Mapping[str, Tensor]) -> check.Run:
-    return lambda _: outputs

@@ -1,7 +1,7 @@
-"""Which int64 numbers of a graph may have any size and are calculated with.
+"""Finds the arithmetic on int64 numbers of any size in a graph.
 
 A number is bounded if it is a constant, a size, a position, a bool or an int32, if it was clamped with Clip, or if it
-is made of bounded numbers. Numbers that enter the graph are not bounded, nor are computed floating-point numbers.
+is computed from bounded numbers. Inputs of the graph are not bounded, nor are computed floating-point numbers.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from onnx import TensorProto
 from fgfast.export.typed_graph import TypedGraph, input_name, node_name
 
 _WIDE_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT64})
-# Sums, products and what is made of them can leave the range of int32.
+# Their results can exceed the range of int32.
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Mod", "CumSum", "ReduceSum", "ReduceMean", "ReduceL2"})
 # Their int64 outputs are sizes and positions, bounded by the tensors they count.
 _COUNTING = frozenset({"Shape", "NonMaxSuppression"})
-# They pass floating-point numbers on as they are, or rounded.
+# They pass on floating-point numbers unchanged or rounded.
 _PASSING = frozenset(
     [
         *("Cast", "Ceil", "Concat", "Expand", "Floor", "Gather", "GatherElements", "Max", "Min", "Reshape"),
@@ -30,8 +30,8 @@ def unbounded(graph: TypedGraph, data: Mapping[str, tuple[int, ...] | None]) -> 
     """Name of a node that calculates with an int64 of any size -> name of that value.
 
     Args:
-        graph: whose nodes stand in the order in which they run.
-        data: operator -> positions of its inputs that carry data, None for all; other operators are passed over.
+        graph: its nodes are in the order in which they run.
+        data: operator -> positions of its inputs that carry data, None for all; other operators are ignored.
     """
     bounded, found = set(graph.constants), {}
     for node in graph.nodes:

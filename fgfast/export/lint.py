@@ -1,13 +1,13 @@
-"""Does TensorRT take this graph? The answer needs no TensorRT, which most machines that export do not have.
+"""Checks whether TensorRT supports a graph, without TensorRT, which most machines that export do not have.
 
-The table has the operators of fgfast's own graphs and the types that TensorRT takes for each; lint_checks.py holds what
-else TensorRT asks of them. Any other operator is a breach.
+The table has the operators of fgfast's own graphs and the types that TensorRT supports for each; lint_checks.py has its
+other restrictions. Any other operator is a breach.
 
 The graphs were surveyed on 2026-11-30 as torch 2.13 and onnxscript 0.7.2 export and optimise them, in fp32, bf16 and
 fp16: SAM's encoder (tiny256 and ViT-B, for a fixed and for any batch) and decoder (one mask and three); Detic's
-detector, backbone and heads, pooled densely and, except in bf16, by RoiAlign (nano at 128 x 160, Swin-B at 800 x 1344);
-Grounding DINO (the small random one at 224 x 256, and one of the size of grounding_dino_tiny at 800 x 1344). A test
-exports small ones and finds every row of the table in them.
+detector, backbone and heads (nano at 128 x 160, Swin-B at 800 x 1344); Grounding DINO (the small random one at
+224 x 256, and one of the size of grounding_dino_tiny at 800 x 1344). A test exports small ones and finds every row of
+the table in them.
 
 The facts about TensorRT come from (read on 2026-11-22):
 
@@ -15,15 +15,15 @@ The facts about TensorRT come from (read on 2026-11-22):
   The list of 11.1 (7c51a63a) has the same rows for these operators; a reprint of that of 11.2 adds GridSample of
   volumes and in bfloat16, which are not used.
 * onnx/onnx-tensorrt, onnxOpImporters.cpp of 10.1 (96e78110) and of a copy that has TensorScatter (10.15 or newer), and
-  onnxOpCheckers.cpp of 10.1: where an importer silently does something else than ONNX says (GridSample, RoiAlign,
-  Gemm), and where it takes more than the list says (Clip of integers).
+  onnxOpCheckers.cpp of 10.1: where an importer silently deviates from ONNX (GridSample, Gemm), and where it supports
+  more than the list says (Clip of integers).
 * NVIDIA/TensorRT, include/NvInfer.h and NvInferRuntimeBase.h of 11.1 (a892d222): uint8, the boxes that NMS looks
   at, masks of attention.
 * https://docs.nvidia.com/deeplearning/tensorrt/latest/_static/operators/TopK.html: k up to 3840, the last four axes.
 
-The lint is stricter than TensorRT in two things. double is refused, because TensorRT narrows it. Arithmetic on int64
-data is refused, because importers and plugins narrow int64 to int32 in places: an int64 may be calculated with when it
-is a constant, a size, a position, or clamped (int64_ranges.py).
+The lint is stricter than TensorRT in two respects. double is refused, because TensorRT narrows it. Arithmetic on int64
+data is refused, because importers and plugins narrow int64 to int32 in places; allowed operands are constants, sizes,
+positions and clamped numbers (int64_ranges.py).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fgfast.export.lint_checks import CHECKS, named, type_name
 from fgfast.export.typed_graph import TypedGraph, attribute, input_name, node_name
 
 TENSORRT = "10.15"
-"""The oldest version of TensorRT that the lint speaks for."""
+"""The oldest version of TensorRT that the lint is valid for."""
 OPSETS = range(9, 25)
 
 _FP = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
@@ -52,12 +52,12 @@ _UINT8 = TensorProto.UINT8
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """Something that TensorRT would refuse or compute otherwise.
+    """Something that TensorRT would refuse or compute differently.
 
     Attributes:
         node: name of the node, input or initializer.
         operator: "Resize", say; or "input", "initializer", "model".
-        message: what was found, what would be allowed, and what to do.
+        message: what was found, what is allowed, and what to do.
     """
 
     node: str
@@ -67,12 +67,12 @@ class Breach:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What TensorRT takes for an operator.
+    """What TensorRT supports for an operator.
 
     Attributes:
         types: element types.
-        data: positions of the inputs that carry the data and must all have one type; None means all inputs. What else
-            an operator takes (axes, shapes, indices) has types of its own, which ONNX's checker holds.
+        data: positions of the inputs that carry the data and must all have one type; None means all inputs. The types
+            of other inputs (axes, shapes, indices) are verified by ONNX's checker.
     """
 
     types: frozenset[int]
@@ -97,19 +97,19 @@ TABLE: dict[str, Row] = {
     **_rows(_BOOL, None, "And Or"),
     # Some inputs are data.
     **_rows(_FLOATS, (0, 1, 2), "Attention"),
-    **_rows(_FP, (0, 1), "GridSample NonMaxSuppression RoiAlign"),
+    **_rows(_FP, (0, 1), "GridSample NonMaxSuppression"),
     **_rows(_ALL, (1, 2), "Where"),
 }
 
 
 def lint(model: onnx.ModelProto) -> list[Breach]:
-    """Find everything in a graph that TensorRT would refuse, or compute otherwise than ONNX says.
+    """Find everything in a graph that TensorRT would refuse, or compute differently from ONNX.
 
     Args:
-        model: may be loaded without its external data; is not changed. Shapes are inferred here.
+        model: may be loaded without its external data; it is not changed.
 
     Returns:
-        First the breaches of the model and its tensors, then those of the nodes in order; empty for a good graph.
+        The breaches of the model and its tensors, then those of the nodes in order; empty for a valid graph.
     """
     breaches = list(_of_opsets(model))
     try:
@@ -160,7 +160,7 @@ def _origin(graph: TypedGraph, name: str) -> tuple[str, str]:
 
 
 def _uint8(graph: TypedGraph, name: str) -> Iterator[str]:
-    """uint8 may enter the graph, and is cast to a floating-point type before anything else happens to it."""
+    """uint8 may enter the graph if a Cast to a floating-point type is all that reads it."""
     if name not in graph.inputs:
         yield f"{name} is uint8 inside the graph, and is allowed only as an input. Cast it to another type"
         return
@@ -175,7 +175,7 @@ def _of_node(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
         operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         yield (
             f"operator {operator} is not among those fgfast's graphs use; look it up in onnx-tensorrt's "
-            "docs/operators.md, then add a row to fgfast/export/lint.py or write the model otherwise"
+            "docs/operators.md, then add a row to fgfast/export/lint.py or change the model"
         )
         return
     yield from _of_types(graph, node)

@@ -1,4 +1,4 @@
-"""What TensorRT asks of an operator beyond the types of its inputs; the sources are named in fgfast.export.lint."""
+"""TensorRT's restrictions on operators beyond the types of their inputs; fgfast.export.lint names the sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fgfast.export.typed_graph import TypedGraph, attribute, input_name
 
 TOPK_MOST = 3840
 NMS_MOST = 5000
-"""Pairs of box and class, best scores first, that INMSLayer looks at in each image."""
+"""Pairs of box and class, best scores first, that INMSLayer considers per image."""
 
 # Each check yields messages: what was found, what is allowed, what to do.
 Check = Callable[[TypedGraph, NodeProto], Iterator[str]]
@@ -55,7 +55,7 @@ def _attention(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
 
 
 def _constant_input(position: int, label: str) -> Check:
-    """An input that must be a constant of the file."""
+    """A check that an input is a constant of the file."""
 
     def check(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
         name = input_name(node, position)
@@ -123,24 +123,6 @@ def _resize(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
         yield f"axes are {axes} with scales; only all axes in order are allowed. Give sizes, or scales for all axes"
 
 
-def _roi_align(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
-    ratio = attribute(node, "sampling_ratio", None)
-    if ratio is None:
-        yield "sampling_ratio is not written; ONNX then takes 0 and TensorRT 1. Write it"
-    elif ratio < 0:
-        yield f"sampling_ratio is {ratio}, and must be 0 (as many as the box asks for) or more"
-    for label, default, allowed in (
-        ("mode", "avg", ("avg", "max")),
-        ("coordinate_transformation_mode", "half_pixel", ("half_pixel", "output_half_pixel")),
-    ):
-        value = attribute(node, label, default)
-        if value not in allowed:
-            yield f"{label} is {value!r}; allowed are {', '.join(allowed)}"
-    shape = graph.shapes.get(node.input[1])
-    if shape is not None and (len(shape) != 2 or shape[1] != 4):
-        yield f"the boxes have shape {_shape(shape)}, and must have (any, 4). Slice or reshape them with constants"
-
-
 def _squeeze(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
     shape = graph.shapes.get(node.input[0])
     if not input_name(node, 1) and (shape is None or None in shape):
@@ -176,7 +158,6 @@ CHECKS: dict[str, Check] = {
     "NonMaxSuppression": _non_max_suppression,
     **dict.fromkeys(("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _constant_input(1, "axes")),
     "Resize": _resize,
-    "RoiAlign": _roi_align,
     "Squeeze": _squeeze,
     "TopK": _topk,
     "Unsqueeze": _constant_input(1, "axes"),

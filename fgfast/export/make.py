@@ -1,4 +1,4 @@
-"""`fgfast export`: trace a graph, compare it with PyTorch, write its manifest; a graph that differs is deleted."""
+"""Exports models: traces each graph, compares it with PyTorch, writes its manifest; a graph that differs is deleted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from filelock import FileLock
 import fgfast
 from fgfast.backends.manifest import Manifest
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
-from fgfast.backends.torch import TorchSession
 from fgfast.errors import UsageError
-from fgfast.export import check, trace, widen
+from fgfast.export import trace, widen
 from fgfast.export.exportable import family_of, graphs_of
 from fgfast.export.part import Part
 from fgfast.machine import machine
@@ -63,14 +62,14 @@ def export(
         graphs: names of fgfast.graphs to write; empty takes those that `fgfast convert` loads.
         backend: "onnx", or "tensorrt" to build the engines for the first GPU, too.
         out: the folder of all graphs; None takes the cache, where `fgfast convert` looks for them.
-        on_message: called with a sentence about each step.
+        on_message: called with a line about each step.
 
     Returns:
         The ONNX files and the engines.
 
     Raises:
         UnknownNameError: the model is unknown, or has no such graph.
-        ParityError: a graph computes something else than PyTorch; it was deleted.
+        ParityError: a graph differs from PyTorch; it was deleted.
         GraphError: a graph is not valid.
         The errors of build_sam and build_detic.
     """
@@ -101,7 +100,7 @@ def check_tensorrt() -> None:
 
 
 def parts(spec: ModelSpec, canvases: Sequence[Size], graphs: Sequence[str]) -> Iterator[Part]:
-    """The graphs of a model, made one after the other; `graphs` comes from graphs_of."""
+    """Build the graphs of a model one by one; `graphs` comes from graphs_of."""
     family = family_of(spec.name)
     if family == "sam":
         if canvases:
@@ -124,11 +123,7 @@ def _engine(part: Part, path: Path, on_message: OnMessage) -> Path:
     from fgfast.export import tensorrt
 
     on_message(f"{path.name}: TensorRT builds the engine, which takes minutes")
-    reference = TorchSession(part.reference, part.contract)
-    manifest = Manifest.read(path.with_suffix(".json"))
-    built = tensorrt.engine(
-        path, part.contract, manifest, reference.run, part.cases(), part.tolerances, compare=part.compare
-    )
+    built = tensorrt.engine(path, Manifest.read(path.with_suffix(".json")), part.parity)
     on_message(f"{built}: agrees with PyTorch")
     return built
 
@@ -143,9 +138,10 @@ def _write(part: Part, folder: Path, spec: ModelSpec, identity: str, on_message:
     try:
         start = time.perf_counter()
         path = work / final.name
-        trace.trace(part.graph, contract, part.example, path, part.translations, part.opset)
+        trace.trace(part.graph, contract, part.example, path)
         traced = time.perf_counter() - start
-        on_message(f"{final.name}: written in {traced:.0f} s, {_megabytes(work):,.0f} MB; comparing it with PyTorch")
+        megabytes = sum(file.stat().st_size for file in work.iterdir()) / 1e6
+        on_message(f"{final.name}: written in {traced:.0f} s, {megabytes:,.0f} MB; comparing it with PyTorch")
         measured = _compare(part, path, spec.precision)
         worst = ", ".join(f"{name} {value:.1g}" for name, value in _worst(measured).items())
         data = _name_weights(path)
@@ -154,7 +150,7 @@ def _write(part: Part, folder: Path, spec: ModelSpec, identity: str, on_message:
             model=spec.name,
             weights=identity,
             precision=spec.precision,
-            opset=part.opset,
+            opset=trace.OPSET,
             code=_versions(),
             files={file.name: digest_of(file) for file in (path, *data)},
             tolerances={p.name: _limits(part.tolerances[p.kind]) for p in contract.outputs},
@@ -176,22 +172,18 @@ def _write(part: Part, folder: Path, spec: ModelSpec, identity: str, on_message:
 
 def _compare(part: Part, path: Path, precision: str) -> list[dict[str, Any]]:
     """Run the file in ONNX Runtime on the CPU and compare it with the reference."""
-    runnable = path
     if precision == "bf16":
         # ONNX Runtime has no bfloat16 on the CPU: the same roundings are carried out in float32.
-        runnable = widen.widen(path, path.with_name("widened.onnx"))
-    session = OnnxRuntimeSession(runnable, part.contract)
-    reference = TorchSession(part.reference, part.contract)
+        path = widen.widen(path, path.with_name("widened.onnx"))
+    session = OnnxRuntimeSession(path, part.contract)
     try:
-        return part.compare(part.contract, session.run, reference.run, part.cases(), part.tolerances)
+        return part.parity(session.run)
     finally:
         session.close()
-        if runnable != path:
-            check.delete(*path.parent.glob("widened.onnx*"))
 
 
 def _name_weights(path: Path) -> list[Path]:
-    """Name the file of weights by its digest, so that the graphs of several canvases share one file."""
+    """Name the file of weights after its digest, so that the graphs of several canvases share one file."""
     model = onnx.load_model(str(path), load_external_data=False)
     outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     places = {entry.value for t in outside for entry in t.external_data if entry.key == "location"}
@@ -209,12 +201,14 @@ def _name_weights(path: Path) -> list[Path]:
 
 
 def _remove_old_weights(folder: Path) -> None:
-    """Remove files of weights that no graph in the folder refers to, and what killed exports left behind."""
+    """Remove files of weights that no graph in the folder uses, and working folders of killed exports."""
     with FileLock(folder / ".lock"):
         beside = (path.with_suffix(".json") for path in folder.glob("*.onnx"))
         manifests = [Manifest.read(path) for path in beside if path.is_file()]
         used = {name for manifest in manifests for name in manifest.files}
-        check.delete(*(path for path in folder.glob("weights-*.bin") if path.name not in used))
+        for path in folder.glob("weights-*.bin"):
+            if path.name not in used:
+                path.unlink()
         for work in folder.glob(".*.part"):
             if time.time() - work.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(work, ignore_errors=True)
@@ -224,8 +218,7 @@ def _worst(measured: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Output -> its largest difference over all cases."""
     worst: dict[str, float] = {}
     for record in measured:
-        if "output" in record:
-            worst[record["output"]] = max(worst.get(record["output"], 0.0), record["largest"])
+        worst[record["output"]] = max(worst.get(record["output"], 0.0), record["largest"])
     return worst
 
 
@@ -238,7 +231,3 @@ def _versions() -> dict[str, str]:
     """The versions of fgfast and of the packages that write graphs."""
     packages = {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
     return {"fgfast": fgfast.__version__, **packages}
-
-
-def _megabytes(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.iterdir()) / 1e6

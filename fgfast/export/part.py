@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from fgfast.export import check, trace
+from fgfast.backends.torch import TorchSession
+from fgfast.export import check
 from fgfast.graphs import Contract
 from fgfast.tolerances import Tolerance
 
@@ -19,14 +20,12 @@ class Part:
 
     Attributes:
         contract: what goes in and comes out.
-        graph: what is traced.
+        graph: the module to trace; it has the contract's inputs and outputs.
         reference: PyTorch in float32, which the exported graph is compared with.
-        example: the inputs that are traced.
-        cases: makes the inputs that both are compared on.
+        example: the inputs to trace with, in the contract's order.
+        cases: yields the inputs that both are compared on, none of which is traced.
         tolerances: rows of fgfast.tolerances.
-        compare: check.compare, or one that accepts outputs in another order.
-        translations: fgfast's own PyTorch operators -> functions that build what they become in ONNX.
-        opset: of ONNX.
+        compare: check.compare, or a function that accepts outputs in another order.
     """
 
     contract: Contract
@@ -36,5 +35,14 @@ class Part:
     cases: Callable[[], check.Cases]
     tolerances: Mapping[str, Tolerance]
     compare: check.Compare = check.compare
-    translations: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
-    opset: int = trace.OPSET
+
+    def parity(self, run: check.Run, how: str = "") -> list[dict[str, Any]]:
+        """Compare the exported graph with PyTorch on every case; see check.compare.
+
+        Args:
+            run: runs the exported graph.
+            how: appended to the names of the cases.
+        """
+        reference = TorchSession(self.reference, self.contract)
+        cases = ((name + how, inputs) for name, inputs in self.cases())
+        return self.compare(self.contract, run, reference.run, cases, self.tolerances)

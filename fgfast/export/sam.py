@@ -2,45 +2,111 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fgfast.export import sam_decoder, sam_encoder
+import numpy as np
+import torch
+from torch import Tensor
+
+from fgfast import graphs
+from fgfast.export.check import smooth_noise
 from fgfast.export.part import Part
-from fgfast.methods import ModelSpec
+from fgfast.methods import ModelSpec, Precision
+from fgfast.models.sam.architecture import CHANNELS
 from fgfast.models.sam.build import build_sam
-from fgfast.models.sam.graph import ImageEncoderGraph
+from fgfast.models.sam.exported import ExportedEncoder
+from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
+from fgfast.models.sam.model import Sam
 from fgfast.tolerances import SAM_BF16, SAM_FP16, SAM_FP32
 
 TOLERANCES = {"fp32": SAM_FP32, "fp16": SAM_FP16, "bf16": SAM_BF16}
+# Height and width of the encoder's cases as fractions of the side, one of them 1. None of them is traced.
+_SHAPES = {"landscape": (0.66, 1.0), "portrait": (1.0, 0.37)}
+# (images, boxes) of the decoder's cases: one of each, which a tracer may take for a constant, and more. None of them is
+# traced.
+_COUNTS = ((1, 1), (1, 5), (3, 7))
+_TRACED_COUNTS = (2, 3)
 
 
-def parts(spec: ModelSpec, graphs: Sequence[str]) -> Iterator[Part]:
+def parts(spec: ModelSpec, names: Sequence[str]) -> Iterator[Part]:
     """The graphs that `fgfast export sam_vit_l` writes.
 
     Args:
         spec: of a SAM; the precision and the batch are the encoder's.
-        graphs: "sam_image_encoder", "sam_mask_decoder" or both.
+        names: "sam_image_encoder", "sam_mask_decoder" or both.
     """
     exact = build_sam(replace(spec, precision="fp32"))
-    if "sam_image_encoder" in graphs:
+    if "sam_image_encoder" in names:
         sam = exact if spec.precision == "fp32" else build_sam(spec)
-        encoder = sam_encoder.contract(sam, spec.batch or 1)
-        yield Part(
-            encoder,
-            sam_encoder.graph(sam),
-            ImageEncoderGraph(exact),
-            sam_encoder.example(encoder),
-            lambda: sam_encoder.cases(encoder),
-            TOLERANCES[spec.precision],
-        )
-    if "sam_mask_decoder" in graphs:
-        decoder = sam_decoder.contract(exact)
-        yield Part(
-            decoder,
-            sam_decoder.graph(exact),
-            sam_decoder.graph(exact),
-            sam_decoder.example(decoder),
-            lambda: sam_decoder.cases(decoder),
-            SAM_FP32,
-        )
+        yield encoder(sam, exact, spec.precision, spec.batch or 1)
+    if "sam_mask_decoder" in names:
+        yield decoder(exact)
+
+
+def encoder(sam: Sam, exact: Sam, precision: Precision = "fp32", batch: int | str = 1) -> Part:
+    """The image encoder.
+
+    Args:
+        sam: on the CPU; shared, not copied.
+        exact: the same model in float32, for the parity check.
+        precision: of `sam`.
+        batch: images per call, or a word where their number may vary; then the cases have 1 and 3 images.
+    """
+    whole = ImageEncoderGraph(sam)
+    whole.encoder = ExportedEncoder(sam.image_encoder)
+    side = sam.architecture.side
+    traced = batch if isinstance(batch, int) else 2
+    pixels, sizes = torch.zeros(traced, side, side, 3, dtype=torch.uint8), torch.tensor([[side, side]] * traced)
+    return Part(
+        graphs.sam_image_encoder(side, batch),
+        whole,
+        ImageEncoderGraph(exact),
+        (pixels, sizes),
+        lambda: _images(side, batch),
+        TOLERANCES[precision],
+    )
+
+
+def _images(side: int, batch: int | str) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Random images of other aspect ratios, with noise in the padding, which must not affect the result."""
+    for seed, (name, parts) in enumerate(_SHAPES.items()):
+        count = batch if isinstance(batch, int) else 1 + 2 * seed
+        generator = np.random.default_rng(seed)
+        pixels = torch.from_numpy(generator.integers(0, 256, (count, side, side, 3), np.uint8))
+        sizes = torch.empty(count, 2, dtype=torch.int64)
+        for n in range(count):
+            # Each image of a batch is a little smaller than the one before.
+            height, width = (math.ceil(side * part * (1 - n / 16)) for part in parts)
+            pixels[n, :height, :width] = smooth_noise(generator, height, width)
+            sizes[n] = torch.tensor([height, width])
+        yield name, {"pixels": pixels, "sizes": sizes}
+
+
+def decoder(sam: Sam, multimask: bool = False) -> Part:
+    """The prompt encoder and the mask decoder. The numbers of boxes and images may vary from call to call.
+
+    Args:
+        sam: on the CPU; shared, not copied.
+        multimask: three masks per box instead of one.
+    """
+    contract = graphs.sam_mask_decoder(sam.architecture.side, masks=3 if multimask else 1)
+    graph = MaskDecoderGraph(sam, multimask)
+    example = tuple(_prompts(sam, *_TRACED_COUNTS, seed=0).values())
+    return Part(contract, graph, graph, example, lambda: _cases(sam), SAM_FP32)
+
+
+def _cases(sam: Sam) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    for seed, (images, pairs) in enumerate(_COUNTS, start=1):
+        yield f"{pairs} boxes in {images} images", _prompts(sam, images, pairs, seed)
+
+
+def _prompts(sam: Sam, images: int, pairs: int, seed: int) -> dict[str, Tensor]:
+    """Random embeddings of order 1, as the encoder's are, and boxes from a few pixels to the whole square."""
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(images, CHANNELS, sam.architecture.grid, sam.architecture.grid, generator=generator)
+    index = torch.randint(images, (pairs,), generator=generator)
+    # Two draws for each corner coordinate, in order: x0 < x1, y0 < y1.
+    corners = torch.rand(pairs, 2, 2, generator=generator).sort(1).values * sam.architecture.side
+    return {"embeddings": embeddings, "image_index": index, "boxes": corners.flatten(1)}

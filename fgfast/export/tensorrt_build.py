@@ -1,9 +1,8 @@
-"""How a TensorRT engine is built: parser, shapes, memory, timings, progress. fgfast.export.tensorrt checks it."""
+"""Builds a TensorRT engine: parser, shapes, memory, timings. fgfast.export.tensorrt checks it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,17 @@ from fgfast.transfer import cache_folder
 
 log = logging.getLogger("fgfast")
 
-# Called with the phase that TensorRT is in, the steps done, and their number.
-Progress = Callable[[str, int, int], None]
 # The fraction of the free GPU memory that one layer may use while it works.
 _WORKSPACE_SHARE = 0.5
 
 
-def build(
-    graph: Path,
-    contract: Contract,
-    device: str | torch.device = "cuda:0",
-    *,
-    spans: Mapping[str, Span] = SPANS,
-    memory: int | None = None,
-    progress: Progress | None = None,
-) -> bytes:
+def build(graph: Path, contract: Contract, device: str | torch.device = "cuda:0") -> bytes:
     """Build the serialized engine of an ONNX file, without a parity check.
 
     Args:
-        graph, contract, device, spans, memory, progress: see fgfast.export.tensorrt.engine.
+        graph: the ONNX file.
+        contract: of the graph; its free sizes may vary within SPANS.
+        device: the GPU.
 
     Raises:
         GraphError: TensorRT does not take the file, or cannot build it; the message has TensorRT's reasons.
@@ -44,7 +35,6 @@ def build(
     trt, gpu = files.load(), files.gpu_of(device)
     logger = files.messages(trt)
     logger.errors.clear()
-    monitor = _monitor(trt, progress) if progress and hasattr(trt, "IProgressMonitor") else None
     with torch.cuda.device(gpu):
         builder = trt.Builder(logger)
         # From TensorRT 11 on every network is strongly typed, and the flag is deprecated.
@@ -55,28 +45,24 @@ def build(
         config = builder.create_builder_config()
         # TensorFloat-32 has three digits fewer than float32, and is on by default.
         config.clear_flag(trt.BuilderFlag.TF32)
-        limit = memory or int(torch.cuda.mem_get_info(gpu)[0] * _WORKSPACE_SHARE)
+        limit = int(torch.cuda.mem_get_info(gpu)[0] * _WORKSPACE_SHARE)
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
         if contract.free:
-            config.add_optimization_profile(_profile(builder, contract, spans))
-        if monitor is not None:
-            config.progress_monitor = monitor
+            config.add_optimization_profile(_profile(builder, contract))
         timings = cache_folder() / "graphs" / f"timings-{files.gpu_name(gpu)}-trt{trt.__version__}.cache"
         _attach_timings(config, timings)
         content = builder.build_serialized_network(network, config)
-        if monitor is not None and monitor.stopped is not None:
-            raise monitor.stopped
         if content is None:
             raise GraphError(
                 f"TensorRT {trt.__version__} cannot build {graph.name} with {limit / 2**30:.1f} GiB of workspace: "
-                f"{logger.take()}. Give it more memory, or use another backend"
+                f"{logger.take()}. Free GPU memory, or use another backend"
             )
         _keep_timings(config, timings)
     return bytes(content)
 
 
 def _parse(trt: Any, network: Any, logger: Any, graph: Path) -> None:
-    """Parse the ONNX file, whose weights may lie beside it."""
+    """Parse the ONNX file; its weights may be stored beside it."""
     parser = trt.OnnxParser(network, logger)
     if parser.parse_from_file(str(graph)):
         return
@@ -103,15 +89,15 @@ def _allow_split_attention(trt: Any, network: Any) -> None:
             layer.attention.decomposable = True
 
 
-def _profile(builder: Any, contract: Contract, spans: Mapping[str, Span]) -> Any:
+def _profile(builder: Any, contract: Contract) -> Any:
     """The profile of the shapes that the engine is built for."""
-    missing = [name for name in contract.free if name not in spans]
+    missing = [name for name in contract.free if name not in SPANS]
     if missing:
-        raise GraphError(f"{contract.graph}: no span is given for the sizes {missing}, only for {sorted(spans)}")
+        raise GraphError(f"{contract.graph}: no span is given for the sizes {missing}, only for {sorted(SPANS)}")
     profile = builder.create_optimization_profile()
     for port in contract.inputs:
         low, usual, high = (
-            tuple(spans[d][n] if isinstance(d, str) else d for d in port.shape) for n in range(len(Span._fields))
+            tuple(SPANS[d][n] if isinstance(d, str) else d for d in port.shape) for n in range(len(Span._fields))
         )
         profile.set_shape(port.name, low, usual, high)
     return profile
@@ -137,34 +123,3 @@ def _keep_timings(config: Any, file: Path) -> None:
         write_file(file, bytes(timings.serialize()))
     except OutputFailedError as error:
         log.warning("%s", error)
-
-
-def _monitor(trt: Any, progress: Progress) -> Any:
-    """Pass TensorRT's progress on. An exception of `progress` stops the build, and is raised when it has ended."""
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.steps: dict[str, int] = {}
-            self.stopped: BaseException | None = None
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self.steps[phase_name] = num_steps
-            self._report(phase_name, 0)
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            self._report(phase_name, step + 1)
-            return self.stopped is None
-
-        def phase_finish(self, phase_name: str) -> None:
-            self._report(phase_name, self.steps.get(phase_name, 0))
-            self.steps.pop(phase_name, None)
-
-        def _report(self, phase: str, done: int) -> None:
-            if self.stopped is None:
-                try:
-                    progress(phase, done, self.steps.get(phase, done))
-                except BaseException as error:  # Ctrl-C above all, which must not pass through TensorRT
-                    self.stopped = error
-
-    return Monitor()

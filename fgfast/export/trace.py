@@ -1,10 +1,10 @@
-"""From a module of fgfast.models to an ONNX file that fits its contract, ONNX's checker and TensorRT's operators."""
+"""From a module of fgfast.models to an ONNX file that passes its contract, ONNX's checker and the TensorRT lint."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from fgfast.errors import GraphError
 from fgfast.export.lint import lint
+from fgfast.export.translations import TRANSLATIONS
 from fgfast.graphs import Contract, Port
 
 # The first opset in which attention is a single operator, as GELU (20) and LayerNormalization (17) are.
 OPSET = 23
-# Initializers from this size on are stored beside the graph. Weights are that large; indices and biases of windows are
-# not, so that the graphs of several canvases can share one file of weights.
+# Initializers of this size and above are stored beside the graph. Weights are that large; indices and biases of windows
+# are not, so the graphs of several canvases can share one file of weights.
 _OUTSIDE_BYTES = 1 << 16
 # Constants of up to this many elements are computed (the exporter stops at 8192, below the decoder's reordered
 # weights); of equal constants with up to _SAME elements (indices of windows) one is kept.
@@ -40,14 +41,7 @@ _ELEMENT = {
 }
 
 
-def trace(
-    graph: nn.Module,
-    contract: Contract,
-    example: tuple[Tensor, ...],
-    path: Path,
-    translations: Mapping[Any, Callable[..., Any]] | None = None,
-    opset: int = OPSET,
-) -> Path:
+def trace(graph: nn.Module, contract: Contract, example: tuple[Tensor, ...], path: Path) -> Path:
     """Write a graph as ONNX.
 
     Args:
@@ -55,8 +49,6 @@ def trace(
         contract: gives names and shapes; sizes that may vary become dimensions of that name.
         example: inputs of the right shapes; sizes that may vary must be above 1 and differ from one another.
         path: of the file; its weights are written beside it, into the same name with ".data".
-        translations: fgfast's own PyTorch operators -> functions that build what they become in ONNX.
-        opset: of ONNX.
 
     Returns:
         The path of the file with the weights, which is not written where all weights are small.
@@ -73,11 +65,11 @@ def trace(
                 graph.eval(),
                 example,
                 dynamo=True,
-                opset_version=opset,
+                opset_version=OPSET,
                 input_names=[port.name for port in contract.inputs],
                 output_names=[port.name for port in contract.outputs],
                 dynamic_shapes=_dynamic(contract),
-                custom_translation_table=dict(translations or {}),
+                custom_translation_table=dict(TRANSLATIONS),
                 optimize=False,
                 verbose=False,
             )
@@ -98,10 +90,10 @@ def trace(
 
 
 def inspect(path: Path, contract: Contract) -> None:
-    """Check a file against its contract, onnx.checker with shape inference, and what TensorRT takes.
+    """Check a file against its contract, onnx.checker with shape inference, and the TensorRT lint.
 
     Raises:
-        GraphError: the file breaks one of them; the message says where.
+        GraphError: the file fails one of them; the message says where.
     """
     try:
         onnx.checker.check_model(str(path), full_check=True)
@@ -173,7 +165,7 @@ def _dynamic(contract: Contract) -> tuple[dict[int, Any], ...] | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the progress and the warnings of the exporter, which tell the user nothing."""
+    """Suppress the progress and the warnings of the exporter, which do not concern the user."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""An ONNX graph with what shape inference finds out about its values, for the lint."""
+"""An ONNX graph with the inferred shapes and types of its values, for the lint."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
-# Initializers from this size on are never looked into, wherever they lie.
+# Initializers of this size and above are never read, wherever they are stored.
 _INLINE_BYTES = 1 << 16
 
 
 class TypedGraph:
-    """A graph with what is known about its values. It is not changed once it is made.
+    """A graph with what is known about its values; read-only.
 
     Args:
-        model: the model; it may be loaded without its external data, and is not changed.
+        model: may be loaded without its external data; it is not changed.
 
     Attributes:
         nodes: in the file's order.
@@ -24,7 +24,7 @@ class TypedGraph:
         types: element type of every tensor, by name.
         shapes: sizes of every tensor whose rank is known, by name; None for a size that is not known.
         constants: initializers, by name.
-        makers: the node that makes a value, by the value's name.
+        makers: the node that computes a value, by the value's name.
 
     Raises:
         onnx.shape_inference.InferenceError: shapes or types contradict each other.

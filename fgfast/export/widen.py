@@ -1,4 +1,4 @@
-"""Half-precision graphs for machines without half-precision kernels: the same roundings, carried out in float32.
+"""Half-precision graphs for machines without half-precision kernels: the same roundings, computed in float32.
 
 The result is for parity checks only and is never deployed. ONNX Runtime's CPU provider has no kernels for bfloat16 and
 few for float16, but it casts to and from both. `widen` rewrites a graph so that each half tensor becomes float32 and
@@ -19,7 +19,7 @@ import onnx_ir as ir
 from fgfast.errors import GraphError
 
 _HALVES = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16)
-# Operators that only move, repeat or choose numbers give nothing that needs rounding.
+# Operators that only move, repeat or select numbers: their results need no rounding.
 _MOVERS = frozenset(
     [
         *("Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements"),

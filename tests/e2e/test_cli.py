@@ -13,6 +13,8 @@ from command import fgfast
 from layouts import BUILDERS, SUBJECT, make_image
 from PIL import Image as pillow
 
+from fgfast import methods
+
 
 def test_help_answers_at_once() -> None:
     times = []
@@ -122,6 +124,14 @@ def test_datasets_lists_what_was_found(tmp_path: Path) -> None:
     assert "not found" in next(line for line in done.stdout.splitlines() if line.startswith("cub"))
     rows = json.loads(fgfast("datasets", "--json", cwd=tmp_path).stdout)
     assert {row["name"] for row in rows} == set(BUILDERS)
+
+
+def test_models_list_names_the_licence_of_each_method() -> None:
+    lines = {line.split()[0]: line for line in fgfast("models", "list").stdout.splitlines() if line}
+    rows = {row["name"]: row for row in json.loads(fgfast("models", "list", "--json").stdout)}
+    for method in methods.models():
+        assert f" {method.licence} " in lines[method.weights]
+        assert rows[method.weights]["licence"] == method.licence
 
 
 def test_cut_writes_one_image(tmp_path: Path) -> None:

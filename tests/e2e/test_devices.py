@@ -85,9 +85,9 @@ def test_the_command_s_deadline_is_the_runner_s() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"devices": ""}, "devices must be names between commas"),
-        ({"devices": "auto,cpu"}, "devices must be auto or names"),
-        ({"devices": ("cpu", "")}, "devices must be names between commas"),
+        ({"devices": ""}, "devices must be auto, or names separated by commas"),
+        ({"devices": "auto,cpu"}, "devices must be auto, or names separated by commas"),
+        ({"devices": ("cpu", "")}, "devices must be auto, or names separated by commas"),
         ({"batch": 0}, "batch must be a whole number of at least 1, not 0"),
         ({"threads": -1}, "threads must be a whole number of at least 1, not -1"),
         ({"placement": "both"}, "no placement named 'both'"),

@@ -56,14 +56,13 @@ def session(
 ) -> OnnxRuntimeSession:
     """A graph, exported and loaded; in bfloat16, which ONNX Runtime lacks on the CPU, as widened."""
     network = detic(folder, model, precision)
-    contract = detic_export.contract(network, name, canvas, batch)
-    part = detic_export.part(network, detic(folder, model), contract)
+    part = detic_export.part(network, detic(folder, model), name, canvas, batch)
     with tempfile.TemporaryDirectory() as work:
         path = Path(work) / "graph.onnx"
-        trace.trace(part.graph, contract, part.example, path, part.translations, part.opset)
+        trace.trace(part.graph, part.contract, part.example, path)
         if precision == "bf16":
             path = widen.widen(path, Path(work) / "widened.onnx")
-        return OnnxRuntimeSession(path, contract)
+        return OnnxRuntimeSession(path, part.contract)
 
 
 def photographs(case: Case, photos: tuple[str, ...], canvas: tuple[int, int] | None) -> dict[str, Tensor]:

@@ -174,32 +174,30 @@ def test_what_cannot_be_exported_is_refused(network: Any) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_half_precision(network: Any, precision: Precision) -> None:
     """Within the half rows of transformers in float32, where both begin at the same cells."""
-    contract = exporting.contract(network, (128, 224))
-    part = exporting.part(network, contract, precision)
-    run = TorchSession(part.graph, contract).run
-    measured = part.compare(contract, run, run, part.cases(), part.tolerances)
+    part = exporting.part(network, (128, 224), precision=precision)
+    run = TorchSession(part.graph, part.contract).run
+    measured = part.compare(part.contract, run, run, part.cases(), part.tolerances)
     boxes = [record["largest"] for record in measured if record["output"] == "boxes"]
     assert 1e-6 < max(boxes) < 1e-3  # rounding the boxes themselves would cost 2e-3 (bf16)
 
 
 def test_the_check_finds_what_is_wrong(network: Any) -> None:
     """A graph that begins at other cells, and one whose boxes are off."""
-    contract = exporting.contract(network, (128, 128))
-    part = exporting.part(network, contract)
-    right = TorchSession(part.graph, contract).run
+    part = exporting.part(network, (128, 128))
+    right = TorchSession(part.graph, part.contract).run
 
     def spoilt(name: str, by: Any) -> Any:
         return lambda inputs: {n: by(x) if n == name else x for n, x in right(inputs).items()}
 
     cases = list(part.cases())[:1]
-    compared = part.compare(contract, right, right, cases, DETIC_FP32)
+    compared = part.compare(part.contract, right, right, cases, DETIC_FP32)
     assert {record["output"] for record in compared} == {"cells", "logits", "boxes"}
     with pytest.raises(ParityError, match=r"cells.* is off by"):
-        part.compare(contract, spoilt("cells", lambda x: x.flip(1)), right, cases, DETIC_FP32)
+        part.compare(part.contract, spoilt("cells", lambda x: x.flip(1)), right, cases, DETIC_FP32)
     with pytest.raises(ParityError, match="one of them twice"):
-        part.compare(contract, spoilt("cells", lambda x: x * 0), right, cases, DETIC_FP32)
+        part.compare(part.contract, spoilt("cells", lambda x: x * 0), right, cases, DETIC_FP32)
     with pytest.raises(ParityError, match="boxes is off by"):
-        part.compare(contract, spoilt("boxes", lambda x: x + 1e-3), right, cases, DETIC_FP32)
+        part.compare(part.contract, spoilt("boxes", lambda x: x + 1e-3), right, cases, DETIC_FP32)
 
 
 def test_cells_are_renumbered() -> None:
@@ -213,18 +211,17 @@ def test_cells_are_renumbered() -> None:
 def test_the_sizes_of_the_tiny_model(tmp_path: Path) -> None:
     """At the sizes of grounding_dino_tiny with random weights: minutes, and 8 GB."""
     network = full_size_tiny()
-    contract = exporting.contract(network, (800, 1344))
-    part = exporting.part(network, contract)
+    part = exporting.part(network, (800, 1344))
     start = time.perf_counter()
     path = tmp_path / "graph.onnx"
-    trace(part.graph, contract, part.example, path, part.translations, part.opset)
+    trace(part.graph, part.contract, part.example, path)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"\nexported in {seconds:.0f} s, peak {peak:.1f} GB, graph {path.stat().st_size / 1e6:.1f} MB")
-    session = OnnxRuntimeSession(path, contract)
-    for record in part.compare(contract, session.run, session.run, part.cases(), part.tolerances):
+    session = OnnxRuntimeSession(path, part.contract)
+    for record in part.compare(part.contract, session.run, session.run, part.cases(), part.tolerances):
         print(record)
-    assert contract == graphs.grounding_dino((800, 1344))
+    assert part.contract == graphs.grounding_dino((800, 1344))
 
 
 def full_size_tiny() -> Any:

@@ -32,8 +32,9 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 from fgfast.backends.onnxruntime import OnnxRuntimeSession  # noqa: E402
-from fgfast.export import sam_decoder, sam_encoder  # noqa: E402
+from fgfast.export import sam as exporting  # noqa: E402
 from fgfast.export.check import compare  # noqa: E402
+from fgfast.export.part import Part  # noqa: E402
 from fgfast.export.trace import trace  # noqa: E402
 from fgfast.export.widen import widen  # noqa: E402
 
@@ -95,18 +96,18 @@ def sam(golden: Golden, precision: Precision = "fp32") -> Sam:
 
 
 @functools.cache
-def exported(folder: Path, golden: Golden, precision: Precision, batch: int | str = 1) -> tuple[Path, Contract]:
-    """The encoder's file and contract; each takes seconds to make, which is why they are kept."""
+def exported(folder: Path, golden: Golden, precision: Precision, batch: int | str = 1) -> tuple[Path, Part]:
+    """The encoder's file and part; each takes seconds to make, which is why they are kept."""
     model, path = sam(golden, precision), folder / f"{golden}-{precision}-{batch}.onnx"
-    contract = sam_encoder.contract(model, batch)
-    trace(sam_encoder.graph(model), contract, sam_encoder.example(contract), path)
-    return path, contract
+    part = exporting.encoder(model, model, precision, batch)
+    trace(part.graph, part.contract, part.example, path)
+    return path, part
 
 
 @functools.lru_cache(maxsize=1)
 def encoder(folder: Path, golden: Golden, precision: Precision, widened: bool) -> OnnxRuntimeSession:
-    path, contract = exported(folder, golden, precision)
-    return OnnxRuntimeSession(widen(path, folder / "widened.onnx") if widened else path, contract)
+    path, part = exported(folder, golden, precision)
+    return OnnxRuntimeSession(widen(path, folder / "widened.onnx") if widened else path, part.contract)
 
 
 @functools.lru_cache(maxsize=4)
@@ -114,9 +115,9 @@ def decoder(folder: Path, side: int, multimask: bool) -> OnnxRuntimeSession:
     """Prompt encoder and mask decoder have the same weights in all fixtures (README): one for each size is enough."""
     golden = TINY if side == TINY_SIDE else Golden(FULL, "sam_tiny1024")
     model, path = sam(golden), folder / f"decoder{side}{multimask}.onnx"
-    contract = sam_decoder.contract(model, multimask)
-    trace(sam_decoder.graph(model, multimask), contract, sam_decoder.example(contract), path)
-    return OnnxRuntimeSession(path, contract)
+    part = exporting.decoder(model, multimask)
+    trace(part.graph, part.contract, part.example, path)
+    return OnnxRuntimeSession(path, part.contract)
 
 
 def decoded(folder: Path, embeddings: Tensor, boxes: Tensor, size: tuple[int, int], call: str) -> dict[str, Tensor]:
@@ -195,10 +196,10 @@ def by_torch(contract: Contract, graph: torch.nn.Module) -> Any:
 @pytest.mark.parametrize("batch", [1, 2, "batch"])
 def test_encoder_against_torch(batch: int | str, folder: Path) -> None:
     """Images that were not traced, as many as the contract says; where it leaves that open, one and three."""
-    path, contract = exported(folder, TINY, "fp32", batch)
-    session = OnnxRuntimeSession(path, contract)
-    reference = by_torch(contract, ImageEncoderGraph(sam(TINY)))
-    measured = compare(contract, session.run, reference, sam_encoder.cases(contract), SAM_FP32)
+    path, part = exported(folder, TINY, "fp32", batch)
+    session = OnnxRuntimeSession(path, part.contract)
+    reference = by_torch(part.contract, ImageEncoderGraph(sam(TINY)))
+    measured = compare(part.contract, session.run, reference, part.cases(), SAM_FP32)
     assert [record["case"] for record in measured] == ["landscape", "portrait"]
 
 
@@ -207,20 +208,20 @@ def test_decoder_against_torch(multimask: bool, folder: Path) -> None:
     """One box in one image, several boxes, several images."""
     session = decoder(folder, TINY_SIDE, multimask)
     reference = by_torch(session.contract, MaskDecoderGraph(sam(TINY), multimask))
-    measured = compare(session.contract, session.run, reference, sam_decoder.cases(session.contract), SAM_FP32)
+    cases = exporting.decoder(sam(TINY), multimask).cases()
+    measured = compare(session.contract, session.run, reference, cases, SAM_FP32)
     assert len(measured) == 9
 
 
 def test_another_function_is_refused(folder: Path) -> None:
     """Relative positions mirrored, which changes no shape."""
     model = Sam.build("tiny256", TINY.weights())
-    reference = by_torch(sam_encoder.contract(model), ImageEncoderGraph(sam(TINY)))
     for block in model.image_encoder.blocks:
         block.attn.rel_pos_h = torch.nn.Parameter(block.attn.rel_pos_h.flip(0), requires_grad=False)
-    contract = sam_encoder.contract(model)
-    mirrored = by_torch(contract, sam_encoder.graph(model))
+    part = exporting.encoder(model, model)
+    mirrored, reference = by_torch(part.contract, part.graph), by_torch(part.contract, ImageEncoderGraph(sam(TINY)))
     with pytest.raises(ParityError, match="sam_image_encoder, landscape: embeddings is off by"):
-        compare(contract, mirrored, reference, sam_encoder.cases(contract), SAM_FP32)
+        compare(part.contract, mirrored, reference, part.cases(), SAM_FP32)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

@@ -46,7 +46,6 @@ def make(version: str = "10.16.1.11", *, fault: str = "") -> types.ModuleType:
     trt.__version__, trt.calls, trt.fault = version, [], fault
     trt.__spec__ = ModuleSpec("tensorrt", None)
     trt.ILogger = type("ILogger", (), {**Severity.__members__, "Severity": Severity, "__init__": lambda self: None})
-    trt.IProgressMonitor = type("IProgressMonitor", (), {"__init__": lambda self: None})
     trt.DataType = DataType
     trt.TensorIOMode = enum.Enum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
     trt.NetworkDefinitionCreationFlag = enum.IntEnum("NetworkDefinitionCreationFlag", {"STRONGLY_TYPED": 1})
@@ -79,12 +78,6 @@ class Builder:
     def build_serialized_network(self, network: Any, config: Config) -> bytes | None:
         self.trt.calls.append(("build", config))
         self.trt.calls.append(("layers", [network.get_layer(n) for n in range(network.num_layers)]))
-        monitor = config.progress_monitor
-        if monitor is not None:
-            monitor.phase_start("Building Engine", None, 2)
-            if not all(monitor.step_complete("Building Engine", step) for step in range(2)):
-                return None
-            monitor.phase_finish("Building Engine")
         if self.trt.fault == "build":
             self.logger.log(Severity.ERROR, "no implementation")
             return None
@@ -143,7 +136,6 @@ class Config:
     def __init__(self, trt: Any) -> None:
         self.trt, self.timings = trt, Timings(b"")
         self.profiles: list[Profile] = []
-        self.progress_monitor: Any = None
 
     def clear_flag(self, flag: Any) -> None:
         self.trt.calls.append(("clear_flag", flag))

@@ -113,9 +113,17 @@ def test_what_is_better_comes_with_the_command() -> None:
     assert commands[0].startswith("pip uninstall -y opencv-python ")
     assert any(c.startswith("pip install --force-reinstall --no-deps") for c in commands)
     assert "fgfast models pull detic" in commands
+    assert "detic (Apache-2.0) gives boxes" in {step["reason"] for step in advice.steps(facts)}
     assert 'pip install "fgfast[gpu]"' in commands
     assert 'pip install "fgfast[export]" && fgfast export sam_vit_l' in commands
     assert "export FGFAST_CACHE=/a/larger/disk" in commands
+    assert not any("detectron2" in command for command in commands)
+    facts["packages"]["detectron2"] = {"version": None}
+    last = advice.steps(facts)[-1]
+    assert "docs/models.md" in last["reason"]
+    assert (
+        "git -C detectron2 checkout 02b5c4e" in last["command"] and "git -C Detic checkout 436cda2" in last["command"]
+    )
     facts["packages"]["onnxruntime"] = {"version": "1", "duplicates": {"onnxruntime": "1", "onnxruntime-gpu": "1"}}
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in advice.steps(facts)[1]["command"]
     facts["packages"] = {name: {"version": "1"} for name in ("tensorrt", "onnx", "onnxscript", "onnxruntime")}

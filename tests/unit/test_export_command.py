@@ -27,11 +27,11 @@ def run(*command: Any) -> subprocess.CompletedProcess[str]:
 def test_help_is_sentences(command: list[Any]) -> None:
     done = run(*command, "--help")
     assert done.returncode == 0, done.stderr
-    _, _, options = done.stdout.partition("options:\n")
+    _, _, options = done.stdout.partition("Options:\n")
     texts = [" ".join(text.split()) for text in re.split(r"^  -", options, flags=re.MULTILINE)[1:]]
     assert {"--precision", "--backend", "--out"} <= set(re.findall(r"--\w+", options))
     for text in texts:
-        assert re.search(r" [A-Za-z][\w']+ .*\.$", text), text
+        assert re.search(r" [A-Z][\w']+ .*\.( \[default: .*\])?$", text), text
 
 
 def test_scripts_are_short_and_have_the_models_of_one_family() -> None:

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
 from fgfast.export import detic, trace
-from fgfast.export.detic_ops import pool_clipped, suppress, translations
+from fgfast.export.translations import suppress
 from fgfast.graphs import Contract, Port
-from fgfast.models.detic import roi
 from fgfast.models.detic.config import NANO
 from fgfast.models.detic.grid import WindowGrid
 from fgfast.models.detic.model import Detic
@@ -27,18 +26,11 @@ class Suppress(nn.Module):
         return suppress(boxes, scores, 0.5, LIMIT)
 
 
-class Pool(nn.Module):
-    def forward(self, p3: Tensor, p4: Tensor, p5: Tensor, boxes: Tensor, valid: Tensor) -> Tensor:
-        return pool_clipped([p3, p4, p5], boxes, roi.levels_of(boxes), valid)
-
-
-def in_onnx(
-    graph: nn.Module, inputs: dict[str, Tensor], output: Tensor, folder: Path, opset: int
-) -> OnnxRuntimeSession:
+def in_onnx(graph: nn.Module, inputs: dict[str, Tensor], output: Tensor, folder: Path) -> OnnxRuntimeSession:
     ports = tuple(Port(name, trace.dtype_name(x), tuple(x.shape), "") for name, x in inputs.items())
     contract = Contract("test", ports, (Port("out", trace.dtype_name(output), tuple(output.shape), ""),))
     path = folder / "graph.onnx"
-    trace.trace(graph, contract, tuple(inputs.values()), path, translations(), opset)
+    trace.trace(graph, contract, tuple(inputs.values()), path)
     return OnnxRuntimeSession(path, contract)
 
 
@@ -61,7 +53,7 @@ CROWDS = [(0, BOXES, 2000.0), (1, BOXES, 60.0), (2, 20, 2000.0), (3, 1, 50.0), (
 def suppressing(tmp_path_factory: pytest.TempPathFactory) -> OnnxRuntimeSession:
     inputs = crowd(9, BOXES, 300.0)
     folder = tmp_path_factory.mktemp("suppress")
-    return in_onnx(Suppress(), inputs, torch.zeros(LIMIT, dtype=torch.int64), folder, trace.OPSET)
+    return in_onnx(Suppress(), inputs, torch.zeros(LIMIT, dtype=torch.int64), folder)
 
 
 @pytest.mark.parametrize(("seed", "alive", "spread"), CROWDS)
@@ -72,39 +64,6 @@ def test_suppression_of_fixed_size(suppressing: OnnxRuntimeSession, seed: int, a
     expected = [*kept.tolist(), *[BOXES] * (LIMIT - len(kept))]
     assert suppress(inputs["boxes"], inputs["scores"], 0.5, LIMIT).tolist() == expected
     assert suppressing.run(inputs)["out"].tolist() == expected
-
-
-def clipped_boxes(generator: torch.Generator, sizes: Tensor, count: int) -> Tensor:
-    """(B, count, 4) boxes within images of (B, 2) = (h, w); some without extent, some up to every edge."""
-    edges = sizes.flip(1).float()[:, None]
-    corners = torch.rand(len(sizes), count, 2, 2, generator=generator) * 1.5 - 0.25
-    low, high = corners.amin(2), corners.amax(2)
-    boxes = torch.cat([low, high], -1).clamp(0, 1) * torch.cat([edges, edges], -1)
-    boxes[:, -1] = torch.cat([torch.zeros_like(edges), edges], -1)[:, 0]
-    boxes[:, -2, 2:] = boxes[:, -2, :2]
-    return boxes
-
-
-def test_roi_align_of_boxes_within_the_image(tmp_path: Path) -> None:
-    generator = torch.Generator().manual_seed(0)
-    # The first image fills the canvas, the second does not: its edges must be held, not blended with the padding.
-    sizes, height, width = torch.tensor([[640, 800], [330, 470]]), 640, 800
-    valid = (sizes + 31) // 32 * 32
-    maps = []
-    for stride in (8, 16, 32):
-        level = torch.randn(2, 8, height // stride, width // stride, generator=generator)
-        for row, (h, w) in zip(level, (valid // stride).tolist(), strict=True):
-            row[:, h:] = 0
-            row[:, :, w:] = 0
-        maps.append(level)
-    boxes = clipped_boxes(generator, sizes, 40)
-    levels = roi.levels_of(boxes)
-    assert set(levels.flatten().tolist()) == {3, 4, 5}
-    expected = roi.pool(maps, boxes, levels, valid)
-    inputs = dict(zip(("p3", "p4", "p5", "boxes", "valid"), [*maps, boxes, valid.float()], strict=True))
-    torch.testing.assert_close(Pool()(*inputs.values()), expected, rtol=0, atol=1e-4)
-    session = in_onnx(Pool(), inputs, expected, tmp_path, detic.OPSETS["roialign"])
-    torch.testing.assert_close(session.run(inputs)["out"], expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("shift", [0, 3])
@@ -136,22 +95,22 @@ def _window(cell: Tensor, shift: int, count: int) -> Tensor:
 def test_the_exported_form_is_the_model_and_leaves_it_alone() -> None:
     torch.manual_seed(0)
     model = Detic(NANO)
-    contract = detic.contract(model, "detic_detector", (128, 160), 2)
-    form = detic.graph(model, contract)
-    inputs = dict(detic.cases(contract))["wide"]
-    boxes, scores = form(*inputs.values())
+    part = detic.part(model, model, "detic_detector", (128, 160), 2)
+    inputs = dict(part.cases())["wide"]
+    boxes, scores = part.graph(*inputs.values())
     expected, expected_scores = detic.GRAPHS["detic_detector"](model)(*inputs.values())
     torch.testing.assert_close(boxes, expected, rtol=1e-5, atol=1e-3)
     torch.testing.assert_close(scores, expected_scores, rtol=0, atol=1e-5)
     assert model.proposal_generator.suppress is nms
     assert not model.backbone.bottom_up.as_grid
     weights = {x.data_ptr() for x in model.parameters()}
-    assert {x.data_ptr() for x in form.parameters()} == weights
+    assert {x.data_ptr() for x in part.graph.parameters()} == weights
 
 
 def test_cases_are_not_what_was_traced() -> None:
-    contract = detic.contract(Detic(NANO), "detic_heads", (128, 160))
-    traced = dict(zip((port.name for port in contract.inputs), detic.example(contract), strict=True))
-    for _, inputs in detic.cases(contract):
+    nano = Detic(NANO)
+    part = detic.part(nano, nano, "detic_heads", (128, 160))
+    traced = dict(zip((port.name for port in part.contract.inputs), part.example, strict=True))
+    for _, inputs in part.cases():
         assert inputs["vocabulary"].shape != traced["vocabulary"].shape
-        contract.bind({name: (trace.dtype_name(x), x.shape) for name, x in inputs.items()})
+        part.contract.bind({name: (trace.dtype_name(x), x.shape) for name, x in inputs.items()})

@@ -50,7 +50,6 @@ def f32(*shape: int | str) -> tuple[int, Sequence[int | str]]:
 HEADS = f32(1, 2, "n", 8)
 QKV = {"q": HEADS, "k": HEADS, "v": HEADS}
 IMAGE = {"x": f32(1, 3, 32, 32)}
-ROI = {**IMAGE, "rois": f32("n", 4), "index": (I64, ["n"])}
 BOXES = {"boxes": f32(1, 100, 4), "scores": f32(1, 20, 100)}
 SCALES = {"roi": np.zeros(0, np.float32), "scales": np.float32([1, 1, 2, 2])}
 ROW = {"x": f32("n", 8)}
@@ -175,16 +174,6 @@ PAIRS: dict[str, tuple[Any, Any, str]] = {
         one("Resize", IMAGE, SCALES, axes=[0, 1, 2, 3]),
         one("Resize", IMAGE, {**SCALES, "scales": np.float32([2, 2])}, axes=[2, 3]),
         "axes are [2, 3]",
-    ),
-    "aligned regions": (
-        one("RoiAlign", ROI, sampling_ratio=0, output_height=7, output_width=7),
-        one("RoiAlign", ROI, output_height=7, output_width=7),
-        "sampling_ratio is not written",
-    ),
-    "boxes of regions": (
-        one("RoiAlign", ROI, sampling_ratio=2),
-        one("RoiAlign", {**ROI, "rois": f32("n", "m")}, sampling_ratio=2),
-        "boxes have shape (?, ?)",
     ),
     "squeezing": (one("Squeeze", {"x": f32(1, 8)}), one("Squeeze", {"x": f32("n", 8)}), "no axes for shape (?, 8)"),
     "squeezing some axes": (
@@ -416,12 +405,12 @@ def test_every_row_is_met_by_an_exported_graph(tmp_path: Path) -> None:
     torchvision_shim.declare()
     nano, network = Detic(NANO), small.network(0).requires_grad_(False).eval()
     parts = (
-        detic.part(nano, nano, detic.contract(nano, "detic_detector", (128, 160)), "roialign"),
-        grounding_dino.part(network, grounding_dino.contract(network, (224, 256)), "fp16"),
+        detic.part(nano, nano, "detic_detector", (128, 160)),
+        grounding_dino.part(network, (224, 256), precision="fp16"),
     )
     met = set()
     for part in parts:
         path = tmp_path / f"{part.contract.graph}.onnx"
-        trace.trace(part.graph, part.contract, part.example, path, part.translations, part.opset)
+        trace.trace(part.graph, part.contract, part.example, path)
         met |= {node.op_type for node in onnx.load_model(path, load_external_data=False).graph.node}
     assert met == set(TABLE)

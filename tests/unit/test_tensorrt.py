@@ -24,6 +24,7 @@ from fgfast.doctor import two_layers  # noqa: E402
 from fgfast.errors import GraphError, MissingExtraError, ParityError, UsageError  # noqa: E402
 from fgfast.export import tensorrt as export  # noqa: E402
 from fgfast.export import tensorrt_build  # noqa: E402
+from fgfast.export.check import Run, compare  # noqa: E402
 from fgfast.graphs import Contract, Port  # noqa: E402
 from fgfast.tolerances import Tolerance  # noqa: E402
 from fgfast.transfer import digest_of  # noqa: E402
@@ -34,8 +35,8 @@ TOLERANCES = {"numbers": Tolerance(1e-4, 1e-4, "sums of 64 float32 numbers")}
 class House:
     """A graph in a folder, and the ways to an engine of it."""
 
-    def __init__(self, folder: Path, free: bool = True) -> None:
-        made: tuple[Path, Contract] = two_layers.write(folder, "batch" if free else 3)
+    def __init__(self, folder: Path, rows: int | str = "batch") -> None:
+        made: tuple[Path, Contract] = two_layers.write(folder, rows)
         self.graph, self.contract = made
         self.inputs = {"x": torch.randn(3, 64, generator=torch.Generator().manual_seed(0))}
 
@@ -43,11 +44,15 @@ class House:
         w, b = (torch.from_numpy(n) for n in two_layers.parameters())
         return {"y": torch.relu(inputs["x"] @ w + b)}
 
-    def engine(self, **more: Any) -> Path:
+    def parity(self, run: Run, how: str) -> list[dict[str, Any]]:
+        return compare(self.contract, run, self.reference, [(f"random{how}", self.inputs)], TOLERANCES)
+
+    def manifest(self) -> Manifest:
         digests = {file.name: digest_of(file) for file in (self.graph, *self.graph.parent.glob("*.data"))}
-        manifest = Manifest(self.contract, "two_layers", "random:0", "fp32", 20, {"fgfast": "0"}, digests)
-        cases = [("random", self.inputs)]
-        return export.engine(self.graph, self.contract, manifest, self.reference, cases, TOLERANCES, **more)
+        return Manifest(self.contract, "two_layers", "random:0", "fp32", 20, {"fgfast": "0"}, digests)
+
+    def engine(self) -> Path:
+        return export.engine(self.graph, self.manifest(), self.parity)
 
     def session(self, path: Path) -> backend.TensorRtSession:
         return backend.TensorRtSession(path, self.contract)
@@ -85,21 +90,21 @@ def test_networks_are_strongly_typed(house: House, monkeypatch: pytest.MonkeyPat
 def test_free_sizes_become_a_profile(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     trt: Any = fake.make()
     fake.install(monkeypatch, trt)
-    house.engine(spans={"batch": Span(2, 3, 5)})
+    house.engine()
     (config,) = _calls(trt, "build")
-    assert [profile.shapes for profile in config.profiles] == [{"x": ((2, 64), (3, 64), (5, 64))}]
+    assert [profile.shapes for profile in config.profiles] == [{"x": ((1, 64), (4, 64), (8, 64))}]
 
 
-def test_a_free_size_without_a_span_is_an_error(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_free_size_without_a_span_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.install(monkeypatch, fake.make())
-    with pytest.raises(GraphError, match="no span is given for the sizes \\['batch'\\]"):
-        house.engine(spans={})
+    with pytest.raises(GraphError, match="no span is given for the sizes \\['rows'\\]"):
+        House(tmp_path, "rows").engine()
 
 
 def test_fixed_shapes_need_no_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trt: Any = fake.make()
     fake.install(monkeypatch, trt)
-    House(tmp_path, free=False).engine()
+    House(tmp_path, rows=3).engine()
     assert not _calls(trt, "build")[0].profiles
 
 
@@ -153,7 +158,7 @@ def test_another_version_or_graph_is_built_anew_and_the_old_engine_goes(
     onnx.save(model, str(house.graph))
     third = house.engine()
     assert third.is_file() and not second.exists()
-    assert house.engine(spans={"batch": Span(1, 2, 3)}) != third
+    assert files.engine_path(house.graph, house.manifest(), spans={"batch": Span(1, 2, 3)}) != third
     assert len(list(tmp_path.glob("*.engine"))) == 1
 
 
@@ -192,7 +197,7 @@ def test_a_graph_that_is_not_its_manifests_is_not_built(house: House, monkeypatc
     fake.install(monkeypatch, trt)
     manifest = Manifest(house.contract, "two_layers", "random:0", "fp32", 20, {}, {house.graph.name: "0" * 64})
     with pytest.raises(GraphError, match="is not the file that was checked"):
-        export.engine(house.graph, house.contract, manifest, house.reference, [], TOLERANCES)
+        export.engine(house.graph, manifest, house.parity)
     assert not trt.calls
 
 
@@ -272,19 +277,6 @@ def test_an_engine_that_computes_something_else_is_deleted(
     assert not [*tmp_path.glob("*.engine"), *tmp_path.glob("*.json"), *tmp_path.glob(".*.part")]
 
 
-def test_progress_is_reported_and_can_stop_the_build(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake.install(monkeypatch, fake.make())
-    steps: list[tuple[str, int, int]] = []
-    house.engine(progress=lambda *step: steps.append(step))
-    assert steps == [("Building Engine", n, 2) for n in (0, 1, 2, 2)]
-
-    def stop(phase: str, done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        tensorrt_build.build(house.graph, house.contract, progress=stop)
-
-
 def test_inputs_and_outputs_are_bound_where_they_lie(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     trt: Any = fake.make()
     caller = fake.install(monkeypatch, trt)
@@ -318,9 +310,9 @@ def test_what_is_not_aligned_is_copied(house: House, monkeypatch: pytest.MonkeyP
 
 def test_sizes_outside_the_profile_are_an_error(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.install(monkeypatch, fake.make())
-    session = house.session(house.engine(spans={"batch": Span(1, 2, 3)}))
-    with pytest.raises(GraphError, match=r"x has shape \(4, 64\), but the engine was built for \(1, 64\) to \(3, 64\)"):
-        session.run({"x": torch.zeros(4, 64)})
+    session = house.session(house.engine())
+    with pytest.raises(GraphError, match=r"x has shape \(9, 64\), but the engine was built for \(1, 64\) to \(8, 64\)"):
+        session.run({"x": torch.zeros(9, 64)})
     assert session.run(house.inputs)["y"].shape == (3, 32)
 
 
@@ -334,7 +326,7 @@ def test_inputs_elsewhere_are_an_error(house: House, monkeypatch: pytest.MonkeyP
 def test_fixed_shapes_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trt: Any = fake.make()
     fake.install(monkeypatch, trt)
-    house = House(tmp_path, free=False)
+    house = House(tmp_path, rows=3)
     session = house.session(house.engine())
     session.prepare()
     assert session.recorded
@@ -350,7 +342,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.install(monkeypatch, fake.make(), capture=False)
-    house = House(tmp_path, free=False)
+    house = House(tmp_path, rows=3)
     session = house.session(house.engine())
     session.prepare()
     assert "is not recorded as a CUDA graph" in caplog.text and not session.recorded
