@@ -12,11 +12,11 @@ from torch import Tensor
 
 from fgfast.backends import tensorrt_engine
 from fgfast.backends.session import described, empty, zeros
-from fgfast.backends.tensorrt_engine import available, version
+from fgfast.backends.tensorrt_engine import version
 from fgfast.errors import GraphError
 from fgfast.graphs import Contract
 
-__all__ = ["TensorRtSession", "available", "version"]
+__all__ = ["TensorRtSession", "version"]
 
 log = logging.getLogger("fgfast")
 

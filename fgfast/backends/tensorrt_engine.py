@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -73,15 +72,6 @@ def major(trt: Any) -> int:
     return int(str(trt.__version__).partition(".")[0])
 
 
-def available() -> bool:
-    """Return whether engines can be built and run on this machine: TensorRT loads, and torch sees a GPU."""
-    try:
-        load()
-    except (MissingExtraError, GraphError):
-        return False
-    return bool(torch.cuda.is_available())
-
-
 def gpu_of(device: str | torch.device) -> torch.device:
     """Return the GPU with its number; "cuda" becomes the current one.
 
@@ -130,22 +120,19 @@ def gpu_name(device: str | torch.device) -> str:
     return f"{plain}-sm{large}{small}"
 
 
-def engine_path(
-    graph: Path, manifest: Manifest, device: str | torch.device = "cuda:0", spans: Mapping[str, Span] = SPANS
-) -> Path:
+def engine_path(graph: Path, manifest: Manifest, device: str | torch.device = "cuda:0") -> Path:
     """Return the path of an ONNX file's engine for one GPU; its name contains the GPU, TensorRT's version and a hash.
 
     Args:
         graph: the ONNX file.
         manifest: of the ONNX file.
         device: the GPU.
-        spans: of the free sizes.
 
     Raises:
         MissingExtraError, GraphError: TensorRT is not installed, or cannot be loaded.
         UsageError: the device is not a GPU.
     """
-    used = {name: spans.get(name) for name in manifest.contract.free}
+    used = {name: SPANS.get(name) for name in manifest.contract.free}
     source = json.dumps([manifest.files, manifest.contract.signature(), used], sort_keys=True)
     digest = hashlib.sha256(source.encode()).hexdigest()
     return graph.with_name(f"{engine_prefix(graph, device)}{version()}-{digest[:16]}.engine")

@@ -254,8 +254,7 @@ def _cut(pixels: UInt8, box: Box) -> Bool:
     cut, colour = np.zeros_like(never), np.zeros_like(place)
     for _ in range(CUT_ROUNDS):
         colour = _colour_odds(bins, probability)
-        odds = colour + FADE * place + WALK_FADE * walk
-        cut = _minimum_cut(odds, colours, never)
+        cut = _minimum_cut(colour + FADE * place + WALK_FADE * walk, colours, never)
         probability = np.where(never, 0, np.where(cut, SURE, 1 - SURE)).astype(np.float32)
     if cut.all() or not cut.any() or colour[cut].mean() - colour[~cut].mean() < EVIDENCE:
         return np.zeros_like(never)

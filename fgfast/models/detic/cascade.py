@@ -93,9 +93,8 @@ class Cascade(nn.Module):
         width = config.box_features
         self.box_head = nn.ModuleList(BoxHead(config.pyramid_channels, width) for _ in STAGE_WEIGHTS)
         self.box_predictor = nn.ModuleList(BoxPredictor(width) for _ in STAGE_WEIGHTS)
-        # May be replaced by a native implementation or an exportable operator of the same signature. The second is
-        # for stages 1 and 2, whose boxes end inside the image.
-        self.pool, self.pool_clipped = pool, pool
+        # May be replaced by an exportable operator of the same signature.
+        self.pool = pool
 
     def forward(self, maps: list[Tensor], boxes: Tensor, sizes: Tensor, valid: Tensor | None) -> list[StageResult]:
         """Run all three stages.
@@ -117,7 +116,7 @@ class Cascade(nn.Module):
     def stage(self, number: int, maps: list[Tensor], boxes: Tensor, valid: Tensor | None) -> StageResult:
         """Run one stage on the boxes that it pools; for the arguments see forward."""
         level = levels_of(boxes)
-        pooled = (self.pool_clipped if number else self.pool)(maps, boxes, level, valid)
+        pooled = self.pool(maps, boxes, level, valid)
         # The boxes of all images in rows: each linear layer is one product, also in a graph.
         features = self.box_head[number](pooled.flatten(0, 1))
         found = features, *self.box_predictor[number](features)

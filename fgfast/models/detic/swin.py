@@ -27,11 +27,7 @@ class Attention(nn.Module):
 
     Args:
         channels: of the tokens.
-        shift: of the windows, 0 or 3; decides the masks.
-
-    Attributes:
-        fused: use PyTorch's attention, whose softmax is float32 inside; False spells it out with a float32 softmax,
-            for graphs whose runtime would take a decomposed softmax in half precision.
+        shift: of the windows, 0 or 3; determines the masks.
     """
 
     relative_position_index: Tensor
@@ -41,7 +37,6 @@ class Attention(nn.Module):
     def __init__(self, channels: int, shift: int) -> None:
         super().__init__()
         self.heads = channels // HEAD_CHANNELS
-        self.fused = True
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, self.heads))
@@ -72,11 +67,7 @@ class Attention(nn.Module):
         """
         qkv = self.qkv(x).view(-1, SLOTS, 3, self.heads, HEAD_CHANNELS).permute(2, 0, 3, 1, 4)
         q, k, v = qkv[0], qkv[1], qkv[2]
-        if self.fused:
-            out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        else:
-            logits = (q * HEAD_CHANNELS**-0.5) @ k.transpose(-2, -1)
-            out = torch.softmax(logits.float() + bias, -1).to(v.dtype) @ v
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         return out.transpose(1, 2).reshape(x.shape)
 
 

@@ -121,15 +121,9 @@ def _axis(size: int, shift: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def kind_masks(shift: int) -> Tensor:
     """(4, 49, 49) float32, added to the attention logits in each kind of window."""
-    if not shift:
-        return torch.zeros(KINDS, SLOTS, SLOTS)
-    low = torch.arange(WINDOW) >= WINDOW - shift
-    masks = []
-    for kind in range(KINDS):
-        row = low * (kind >= 2)
-        column = low * (kind % 2 == 1)
-        masks.append(apart((2 * row[:, None] + 1 * column[None, :]).reshape(1, SLOTS))[0])
-    return torch.stack(masks)
+    wrapped = (torch.arange(WINDOW) >= WINDOW - shift).long()
+    kinds = [(kind // 2 * 2 * wrapped[:, None] + kind % 2 * wrapped).flatten() for kind in range(KINDS)]
+    return apart(torch.stack(kinds))
 
 
 def apart(region: Tensor) -> Tensor:

@@ -22,7 +22,25 @@ def network(name: str, weights: str | Path) -> Any:
     _check(name)
     if (seed := seed_of(weights)) is not None:
         return small.network(seed)
-    return _network(_folder(name, weights))
+    folder = _folder(name, weights)
+    (kind,) = classes("GroundingDinoForObjectDetection")
+    try:
+        model, report = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            weights_only=True,
+            dtype=package("torch").float32,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(folder, f"cannot be loaded as Grounding DINO: {error}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise WeightsError(
+            folder / "model.safetensors",
+            f"lacks {len(missing)} weights, the first are {missing[:3]}; use the file of a Grounding DINO",
+        )
+    return model
 
 
 def processors(name: str, weights: str | Path) -> tuple[Any, Any]:
@@ -53,24 +71,3 @@ def _folder(name: str, weights: str | Path) -> Path:
     if absent := [file for file in NEEDED if not (folder / file).is_file()]:
         raise UsageError(f"{folder} is not a Grounding DINO checkpoint: it lacks {', '.join(absent)}")
     return folder
-
-
-def _network(folder: Path) -> Any:
-    (kind,) = classes("GroundingDinoForObjectDetection")
-    try:
-        model, report = kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            weights_only=True,
-            dtype=package("torch").float32,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(folder, f"cannot be loaded as Grounding DINO: {error}") from error
-    if missing := sorted(report["missing_keys"]):
-        raise WeightsError(
-            folder / "model.safetensors",
-            f"lacks {len(missing)} weights, the first are {missing[:3]}; use the file of a Grounding DINO",
-        )
-    return model

@@ -37,11 +37,6 @@ class Architecture:
         """Side of the square of image tokens."""
         return self.side // PATCH
 
-    @property
-    def low_res(self) -> int:
-        """Side of the square of low-resolution logits: four per image token."""
-        return 4 * self.grid
-
 
 # segment-anything, build_sam.py; the tiny ones are for tests and have no checkpoint.
 ARCHITECTURES = MappingProxyType(

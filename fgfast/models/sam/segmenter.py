@@ -58,6 +58,7 @@ class SamSegmenter:
 
     Attributes:
         device: "cpu", "cuda:0".
+        depth: batches queued on the device at a time.
         batch: images per slot.
     """
 
@@ -68,15 +69,10 @@ class SamSegmenter:
         side = encoder.contract.inputs[0].shape[1]
         assert isinstance(side, int)
         self.side = side
-        self.device = str(encoder.device)
+        self.device, self.depth = str(encoder.device), depth_of(str(encoder.device))
         self.batch = self._fixed_batch() or batch
         self._smaller = smaller
         self._compute = ComputeStream(encoder.device)
-
-    @property
-    def depth(self) -> int:
-        """Batches queued on the device at a time; see fgfast.models.serving.batches.depth_of."""
-        return depth_of(self.device)
 
     finish = staticmethod(finish)
 

@@ -111,6 +111,7 @@ class CanvasDetector(ABC):
     Attributes:
         canvases: as above.
         device: "cpu", "cuda:0".
+        depth: batches queued on the device at a time.
     """
 
     # Outputs of the graph that are read.
@@ -119,17 +120,13 @@ class CanvasDetector(ABC):
     def __init__(self, canvases: Canvases) -> None:
         self.canvases = canvases
         self.device = str(torch.device(canvases.device))
+        self.depth = depth_of(self.device)
         self._compute = ComputeStream(canvases.device)
 
     @property
     def batch(self) -> int:
         """The largest number of images per slot."""
         return self.canvases.batch
-
-    @property
-    def depth(self) -> int:
-        """Batches queued on the device at a time; see depth_of."""
-        return depth_of(self.device)
 
     @abstractmethod
     def resized_size(self, height: int, width: int) -> Size:

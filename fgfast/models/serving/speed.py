@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
+import timeit
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -36,15 +36,13 @@ def seconds_of(session: Session, rounds: int = _ROUNDS, batch: int = 1) -> float
     inputs = zeros(session.contract, sizes, session.device)
     if "sizes" in inputs:
         inputs["sizes"] += torch.tensor(inputs["pixels"].shape[1:3], device=session.device)
-    times = []
-    for turn in range(rounds + 1):
-        start = time.perf_counter()
+
+    def run() -> None:
         session.run(inputs)
         if session.device.type == "cuda":
             torch.cuda.synchronize(session.device)
-        if turn:
-            times.append(time.perf_counter() - start)
-    return min(times)
+
+    return min(timeit.repeat(run, number=1, repeat=rounds + 1)[1:])
 
 
 def fastest_form(key: str, make: Callable[[str], Session], device: str, batch: int = 1) -> str:
@@ -114,9 +112,4 @@ def seconds_per_image(model: SlotModel, inputs: tuple[Any, ...], rounds: int = _
     """
     rows = model.rows(model.bucket(*inputs))
     slot = filled_slot(model, [inputs] * rows)
-    times = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        compute(model, slot, rows)
-        times.append(time.perf_counter() - start)
-    return min(times[1:]) / rows
+    return min(timeit.repeat(lambda: compute(model, slot, rows), number=1, repeat=rounds + 1)[1:]) / rows
