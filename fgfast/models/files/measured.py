@@ -9,7 +9,6 @@ import importlib.metadata
 import importlib.util
 import json
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import fgfast
@@ -17,6 +16,7 @@ from fgfast import ops
 from fgfast.machine import available_cores, processor_name
 from fgfast.transfer import cache_folder, replacing
 
+_FILE = "measured.json"
 _PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "nvidia-dali-cuda130", "torchvision")
 
 
@@ -47,7 +47,7 @@ def recall(key: str) -> Any:
 
 def remember(key: str, value: Any) -> None:
     """Store a plain value. In a folder that is not writable nothing is stored, and the value is measured every time."""
-    file = _file()
+    file = cache_folder() / _FILE
     known = {**_read(), key: value}  # another process may have stored other values meanwhile
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -55,13 +55,9 @@ def remember(key: str, value: Any) -> None:
             part.write_text(json.dumps(known, indent=1))
 
 
-def _file() -> Path:
-    return cache_folder() / "measured.json"
-
-
 def _read() -> dict[str, Any]:
     try:
-        content = json.loads(_file().read_text())
+        content = json.loads((cache_folder() / _FILE).read_text())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -172,12 +172,8 @@ class CanvasGraph(nn.Module):
         net = self.model.model
         kinds = torch.zeros_like(input_ids)
         states = net.text_backbone(input_ids, together[:, None], kinds, positions, return_dict=True).last_hidden_state
-        return {
-            "features": net.text_projection(states),
-            "tokens": tokens,
-            "together": together,
-            "positions": positions,
-        }
+        features = net.text_projection(states)
+        return {"features": features, "tokens": tokens, "together": together, "positions": positions}
 
     def _choose(
         self, vision: Tensor, words: Tensor, tokens: Tensor, valid: Tensor, seen: Tensor
