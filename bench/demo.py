@@ -1,25 +1,37 @@
 """Turns two small data sets of real photographs into foreground-only copies, to show what fgfast does.
 
 `make demo` runs it. The photographs come out of the installed wheels of scikit-image and scikit-learn; one image is
-drawn here, because the README must not show anybody else's.
+drawn here, because the README must not show anyone else's.
 """
 
 from __future__ import annotations
 
-import argparse
+import math
 import subprocess
 import sys
 from pathlib import Path
 
-from drawn import BIRD_BOX, drawn_bird
-from PIL import Image, ImageDraw
+import click
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from fgfast.bench.images import THINGS, VEHICLES, variations
+from fgfast.bench.images import THINGS, VEHICLES, noise_image, variations
+
+Point = tuple[float, float]
 
 # The images of FGVC-Aircraft end in a credit line of 20 rows.
 _BANNER_ROWS = 20
 # The split of each of the four variations of a photograph.
 _SPLITS = ("train", "val", "test", "test")
+# The longer edge at which the before-after images show an image, and the gap between pairs, in pixels.
+_CELL, _GAP = 320, 12
+# The width and height of the drawn bird's image, and the box around the bird: x0 y0 x1 y1, in pixels.
+_BIRD_SIZE = (600, 400)
+_BIRD_BOX = (140.0, 62.0, 520.0, 330.0)
+# The amplitude of the drawing's noise falls with this power of the frequency.
+_GRAIN = 1.3
+# The bird is drawn at this multiple of its size and scaled down, which smooths its edges.
+_FINE = 3
 
 
 def convert(folder: Path) -> int:
@@ -86,7 +98,7 @@ def build_cub(root: Path) -> None:
     """Write the other photographs and the drawn bird below `root` in the layout of CUB-200-2011."""
     lists: dict[str, list[str]] = {name: [] for name in ("images", "labels", "split", "boxes", "parts")}
     classes = [photo.names[0] for photo in THINGS] + ["007.Drawn_Bird"]
-    sources = [(photo.open(), photo.box) for photo in THINGS] + [(drawn_bird(), BIRD_BOX)]
+    sources = [(photo.open(), photo.box) for photo in THINGS] + [(drawn_bird(), _BIRD_BOX)]
     ident = 0
     for number, (name, (image, box)) in enumerate(zip(classes, sources, strict=True)):
         for n, (variation, (x0, y0, x1, y1)) in enumerate(variations(image, box)):
@@ -118,51 +130,94 @@ def _pair(data: Path, folder: Path, layout: str, name: str, key: str) -> tuple[P
     return data / layout / key, folder / f"{name}_fg" / layout / key
 
 
-def sheet(pairs: list[tuple[Path, Path]], path: Path, columns: int, cell: int = 320, gap: int = 12) -> None:
-    """Write a PNG that shows images beside their cut-outs.
-
-    Args:
-        pairs: the files of each image and of its cut-out.
-        path: the file to write.
-        columns: pairs per row.
-        cell: the longer edge at which each image is shown, in pixels.
-        gap: pixels between pairs.
-    """
+def sheet(pairs: list[tuple[Path, Path]], path: Path, columns: int) -> None:
+    """Write a PNG of pairs, the files of an image and of its cut-out, `columns` of them per row."""
     cells = []
     for pair in pairs:
         both = [Image.open(file).convert("RGB") for file in pair]
         for image in both:
-            image.thumbnail((cell, cell), Image.Resampling.LANCZOS)
+            image.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
         framed = Image.new("RGB", (both[0].width * 2 + 4, both[0].height), "white")
         framed.paste(both[0], (0, 0))
         framed.paste(both[1], (both[0].width + 4, 0))
         cells.append(framed)
     rows = [cells[n : n + columns] for n in range(0, len(cells), columns)]
-    width = max(sum(c.width + gap for c in row) for row in rows) + gap
+    width = max(sum(c.width + _GAP for c in row) for row in rows) + _GAP
     heights = [max(c.height for c in row) for row in rows]
-    canvas = Image.new("RGB", (width, sum(heights) + gap * (len(rows) + 1)), (236, 236, 236))
-    y = gap
+    canvas = Image.new("RGB", (width, sum(heights) + _GAP * (len(rows) + 1)), (236, 236, 236))
+    y = _GAP
     for row, height in zip(rows, heights, strict=True):
-        x = gap
+        x = _GAP
         for framed in row:
             canvas.paste(framed, (x, y))
-            x += framed.width + gap
-        y += height + gap
+            x += framed.width + _GAP
+        y += height + _GAP
     canvas.save(path)
 
 
-def main() -> int:
-    """Read the command line and convert."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "folder",
-        nargs="?",
-        type=Path,
-        default=Path("demo"),
-        help="The folder that the data sets, their twins and the before-after images are written to (default: demo).",
+def drawn_bird() -> Image.Image:
+    """Draw a blue bird on a branch before blurred leaves, as RGB."""
+    generator = np.random.default_rng(7)
+    width, height = (side * _FINE for side in _BIRD_SIZE)
+    leaves = (
+        Image.fromarray(noise_image(generator, height // 4, width // 4, _GRAIN)).convert("L").resize((width, height))
     )
-    return convert(parser.parse_args().folder)
+    scene = Image.merge("RGB", [leaves.point(lambda v, k=k: int(30 + v * k)) for k in (0.45, 0.7, 0.3)])
+    draw = ImageDraw.Draw(scene)
+    for _ in range(60):
+        x, y, r = generator.uniform(0, width), generator.uniform(0, height), generator.uniform(30, 130)
+        green = int(generator.uniform(90, 190))
+        draw.ellipse((x - r, y - r * 0.7, x + r, y + r * 0.7), fill=(green * 2 // 3, green, green // 3))
+    scene = scene.filter(ImageFilter.GaussianBlur(10 * _FINE))
+    draw = ImageDraw.Draw(scene)
+    _stroke(draw, [(-20, 352), (200, 338), (420, 346), (640, 318)], 17, (84, 60, 44))
+    _bird(draw)
+    texture = Image.fromarray(noise_image(generator, height, width, _GRAIN)).point(lambda v: int(118 + v * 0.16))
+    textured = ImageChops.multiply(scene, texture).point(lambda v: min(255, int(v * 1.85)))
+    return textured.resize(_BIRD_SIZE, Image.Resampling.LANCZOS)
+
+
+def _scaled(points: list[Point]) -> list[Point]:
+    return [(x * _FINE, y * _FINE) for x, y in points]
+
+
+def _stroke(draw: ImageDraw.ImageDraw, points: list[Point], width: float, colour: tuple[int, ...]) -> None:
+    draw.line(_scaled(points), fill=colour, width=int(width * _FINE), joint="curve")
+
+
+def _egg(x: float, y: float, a: float, b: float, turn: float) -> list[Point]:
+    """The points of an ellipse around (x, y) with half axes a and b, turned by `turn` degrees."""
+    c, s = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+    angles = [2 * math.pi * n / 120 for n in range(120)]
+    return [
+        (x + a * math.cos(t) * c - b * math.sin(t) * s, y + a * math.cos(t) * s + b * math.sin(t) * c) for t in angles
+    ]
+
+
+def _bird(draw: ImageDraw.ImageDraw) -> None:
+    def fill(points: list[Point], colour: tuple[int, ...]) -> None:
+        draw.polygon(_scaled(points), fill=colour)
+
+    for x in (318, 348):
+        _stroke(draw, [(x, 290), (x + 4, 336)], 6, (58, 46, 44))
+    fill([(250, 220), (148, 300), (142, 322), (176, 326), (290, 262)], (30, 62, 128))  # tail
+    fill(_egg(330, 218, 112, 76, -24), (46, 98, 186))  # body
+    fill(_egg(366, 236, 72, 56, -38), (232, 140, 76))  # breast
+    fill(_egg(440, 122, 56, 54, 0), (52, 108, 200))  # head
+    fill([(484, 104), (519, 124), (486, 142)], (52, 46, 44))  # beak
+    fill(_egg(292, 214, 92, 42, -30), (28, 60, 134))  # wing
+    for n in range(4):
+        _stroke(draw, [(226 + 12 * n, 262 - 2 * n), (318 + 8 * n, 182 + 9 * n)], 3, (70, 120, 206))
+    fill(_egg(458, 112, 11, 11, 0), (18, 18, 22))  # eye
+    fill(_egg(462, 108, 3.4, 3.4, 0), (244, 244, 240))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default="demo")
+def main(folder: Path) -> None:
+    """Write two small data sets, their foreground-only copies and before-after images below FOLDER (default: demo)."""
+    sys.exit(convert(folder))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -13,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
+
 from fgfast.bench.stamp import stamp
 from fgfast.machine import available_cores
 from fgfast.records import Size
@@ -20,7 +21,7 @@ from fgfast.records import Size
 MODELS = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "detic")
 _WEIGHTS = "random:1"
 _ROUNDS = 3
-# The one canvas of Detic that is exported: that of an image of 3:2, height and width in pixels.
+# The only canvas that Detic is exported for, height and width in pixels: that of a 3:2 image.
 _CANVAS = Size(800, 1216)
 
 
@@ -68,7 +69,7 @@ def export(model: str, folder: Path) -> tuple[float, float]:
 
 
 def differences(where: Path) -> dict[str, float]:
-    """The largest difference from PyTorch that the check found, for each output of all graphs in a folder."""
+    """Return the largest difference from PyTorch that the check found for each output of the graphs in a folder."""
     worst: dict[str, float] = {}
     for manifest in where.glob("*.json"):
         for record in json.loads(manifest.read_text())["measured"]:
@@ -99,11 +100,11 @@ def compare(model: str, where: Path) -> dict[str, float]:
     return {name: round(min(values), 3) for name, values in found.items()}
 
 
-def main() -> None:
-    """Read the command line, measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", choices=MODELS, help="The model to export.")
-    print(json.dumps(measure(parser.parse_args().model), indent=2))
+@click.command()
+@click.argument("model", type=click.Choice(MODELS))
+def main(model: str) -> None:
+    """Measure what exporting a model costs and gains: seconds, peak memory, and ONNX Runtime beside PyTorch."""
+    click.echo(json.dumps(measure(model), indent=2))
 
 
 if __name__ == "__main__":

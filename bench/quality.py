@@ -7,7 +7,6 @@ A folder holds sets: <set>/images, <set>/masks (PNG: 255 subject, 0 background, 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import statistics
@@ -17,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
+from fgfast.bench.masks import iou
 from fgfast.bench.stamp import stamp
 from fgfast.bench.text import columns
 from fgfast.models.grabcut import segment
@@ -26,7 +27,7 @@ from fgfast.records import Bool, Float32, UInt8
 
 Segmenter = Callable[[UInt8, Float32], Bool]
 
-IGNORED = 128
+SUBJECT, IGNORED = 255, 128
 PLAIN_SIDE = 400  # px; the usual working size of plain GrabCut
 PLAIN_ROUNDS = 5  # the usual number of rounds of GrabCut
 
@@ -36,8 +37,8 @@ class Photo:
     """An image with its ground truth.
 
     Attributes:
-        group: the set, and the kind of its boxes where it has two.
-        name: the file of the image, below the set's folder.
+        group: the set, and the kind of its boxes if it has two.
+        name: the path of the image below the set's folder.
         pixels: (H, W, 3) uint8 RGB.
         truth: (H, W) uint8: 255 subject, 0 background, 128 ignored.
         boxes: (N, 4) float32 x0 y0 x1 y1 in pixels.
@@ -51,7 +52,7 @@ class Photo:
 
 
 def photos(root: Path) -> Iterator[Photo]:
-    """Yield the images of every set under `root`; boxes of two kinds (loose, tight) make two groups."""
+    """Yield the images of every set below `root`; two kinds of boxes (loose, tight) make two groups."""
     import cv2
 
     for table in sorted(root.glob("*/boxes.csv")):
@@ -69,20 +70,13 @@ def photos(root: Path) -> Iterator[Photo]:
 
 
 def _read(path: Path, mode: int) -> UInt8:
-    """Read an image file, as RGB where it has colours."""
+    """Read an image file, as RGB unless it is grey."""
     import cv2
 
     pixels = cv2.imread(str(path), mode)
     if pixels is None:
         raise ValueError(f"{path} is named in boxes.csv and cannot be read as an image")
     return np.ascontiguousarray(pixels[..., ::-1] if pixels.ndim == 3 else pixels, np.uint8)
-
-
-def iou(mask: Bool, truth: UInt8) -> float:
-    """Intersection over union of a mask (H, W) bool and the truth (H, W) uint8, without the ignored pixels."""
-    subject, counts = truth == 255, truth != IGNORED
-    union = int(((mask | subject) & counts).sum())
-    return int((mask & subject & counts).sum()) / union if union else 1.0
 
 
 def box_alone(pixels: UInt8, box: Float32) -> Bool:
@@ -115,26 +109,23 @@ def plain_grabcut(pixels: UInt8, box: Float32) -> Bool:
 SEGMENTERS: dict[str, Segmenter] = {"fgfast": segment, "plain": plain_grabcut, "box": box_alone}
 
 
-def measure(root: Path, segmenters: dict[str, Segmenter] | None = None) -> dict[str, dict[str, Any]]:
-    """Segment every image with every segmenter.
-
-    Args:
-        root: the folder that holds the sets.
-        segmenters: by name; by default `SEGMENTERS`.
+def measure(root: Path) -> dict[str, dict[str, Any]]:
+    """Segment every image of every set below `root` with every segmenter.
 
     Returns:
         group -> segmenter -> mean IoU, IoU of each image, median and longest CPU seconds per box.
     """
     figures: dict[str, dict[str, Any]] = {}
     for photo in photos(root):
-        for name, segmenter in (segmenters or SEGMENTERS).items():
+        for name, segmenter in SEGMENTERS.items():
             entry = figures.setdefault(photo.group, {}).setdefault(name, {"iou": {}, "seconds": []})
             mask = np.zeros(photo.truth.shape, np.bool_)
             for box in photo.boxes:
                 began = time.thread_time()
                 mask |= segmenter(photo.pixels, box)
                 entry["seconds"].append(time.thread_time() - began)
-            entry["iou"][photo.name] = iou(mask, photo.truth)
+            counts = photo.truth != IGNORED
+            entry["iou"][photo.name] = iou(mask & counts, photo.truth == SUBJECT)
     for entry in (entry for group in figures.values() for entry in group.values()):
         seconds = entry.pop("seconds")
         entry["mean_iou"] = statistics.fmean(entry["iou"].values())
@@ -142,27 +133,28 @@ def measure(root: Path, segmenters: dict[str, Segmenter] | None = None) -> dict[
     return figures
 
 
-def main() -> None:
-    """Read the command line, measure and print."""
+@click.command()
+@click.argument("root", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--json", "file", metavar="FILE", type=click.Path(path_type=Path), help="Also write the figures to this file."
+)
+def main(root: Path, file: Path | None) -> None:
+    """Measure the masks of GrabCut against the ground truth in DIR, which holds sets, each with a boxes.csv."""
     import cv2
 
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("root", type=Path, metavar="DIR", help="The folder that holds sets, each with a boxes.csv.")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="Write the figures to this file as well.")
-    options = parser.parse_args()
-    cv2.setNumThreads(1)  # the CPU time of the calling thread is then all there is
-    figures = measure(options.root)
+    cv2.setNumThreads(1)  # so that the CPU time of the calling thread is the whole CPU time
+    figures = measure(root)
     if not figures:
-        raise SystemExit(f"no <set>/boxes.csv under {options.root}: name a folder that has some")
+        raise click.UsageError(f"there is no <set>/boxes.csv under {root}; name a folder that has some")
     rows = [
         (group, f"{len(e['iou'])}", name, f"{e['mean_iou']:.3f}", f"{e['median_s']:.3f}", f"{e['max_s']:.3f}")
         for group, entries in figures.items()
         for name, e in entries.items()
     ]
-    print(columns(("set", "images", "method", "mean IoU", "median s", "max s"), rows))
-    print("Seconds are CPU time per box.")
-    if options.json:
-        options.json.write_text(json.dumps({"bench": "quality", "sets": figures, **stamp()}, indent=1) + "\n")
+    click.echo(columns(("set", "images", "method", "mean IoU", "median s", "max s"), rows))
+    click.echo("Seconds are CPU time per box.")
+    if file:
+        file.write_text(json.dumps({"bench": "quality", "sets": figures, **stamp()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

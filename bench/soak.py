@@ -1,8 +1,7 @@
-"""Converts many images without a model and watches that the memory and the rate stay where they were."""
+"""Converts many images without a model and checks that memory and rate stay the same."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -10,6 +9,8 @@ import time
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
+
+import click
 
 from fgfast.bench.io import make_images
 from fgfast.bench.memory import memory_mib
@@ -19,20 +20,20 @@ from fgfast.pipeline.plan import make_plan
 from fgfast.pipeline.run import run
 from fgfast.records import Status
 
-# Memory counts from this image on: by then all buffers and caches exist.
+# Memory counts from this image on: by then all buffers and caches have been allocated.
 _FIRST = 5000
-# The images between two looks at the memory.
+# The number of images between two samples of the memory.
 _EVERY = 5000
 _FILES = 24
 
 
-class Look(NamedTuple):
-    """What was seen during the run.
+class Sampled(NamedTuple):
+    """The state of a run at one moment.
 
     Attributes:
-        done: images that were finished.
+        done: the number of finished images.
         mib: memory of all processes, in MiB.
-        at: when it was, in seconds of a monotonic clock.
+        at: seconds of a monotonic clock.
     """
 
     done: int
@@ -41,11 +42,11 @@ class Look(NamedTuple):
 
 
 def measure(*, images: int, folder: Path) -> Result:
-    """Convert many images and watch the memory of all processes.
+    """Convert many images and sample the memory of all processes.
 
     Args:
         images: how many images; the same 24 files appear under that many names.
-        folder: the folder to work in, which needs room for as many cut-outs.
+        folder: the folder to work in; the cut-outs need room there.
 
     Returns:
         The memory after 5,000 images and at the end, and the rates.
@@ -54,32 +55,32 @@ def measure(*, images: int, folder: Path) -> Result:
         source = Path(scratch) / "images"
         make_images(source / "class", _FILES)
         _multiply(source / "class", images)
-        looks: list[Look] = []
+        samples: list[Sampled] = []
 
-        def look(counts: dict[Status, int], total: int) -> None:
+        def sample(counts: dict[Status, int], total: int) -> None:
             done = sum(counts.values())
-            before = looks[-1].done if looks else 0
+            before = samples[-1].done if samples else 0
             if done // _EVERY > before // _EVERY or (done == total and done > before):
-                looks.append(Look(done, memory_mib(), time.perf_counter()))
+                samples.append(Sampled(done, memory_mib(), time.perf_counter()))
 
         plan = make_plan(source, Path(scratch) / "out", settings=Settings(segmenter="box", detector="center"))
-        report = run(plan, progress=look)
+        report = run(plan, progress=sample)
         assert report.counts["failed"] == 0, report
-    return _result(looks, report.rate, images)
+    return _result(samples, report.rate, images)
 
 
 def _multiply(folder: Path, images: int) -> None:
-    """Give the files of a folder more names, until there are `images`; links take no room."""
+    """Link the files of a folder to more names, until there are `images` of them."""
     files = sorted(folder.glob("*.jpg"))
     for n in range(len(files), images):
         os.link(files[n % len(files)], folder / f"{n:06d}.jpg")
 
 
-def _result(looks: list[Look], rate: float, images: int) -> Result:
-    first = next(look for look in looks if look.done >= _FIRST)
-    # The workers have ended by the look at the last image.
-    last = looks[-1] if looks[-1].done < images else looks[-2]
-    rates = [(after.done - before.done) / (after.at - before.at) for before, after in pairwise(looks)]
+def _result(samples: list[Sampled], rate: float, images: int) -> Result:
+    first = next(sample for sample in samples if sample.done >= _FIRST)
+    # The workers have ended by the time of the last image.
+    last = samples[-1] if samples[-1].done < images else samples[-2]
+    rates = [(after.done - before.done) / (after.at - before.at) for before, after in pairwise(samples)]
     rows = [
         Row("rate", rate, "images/s", "higher"),
         Row("rate, first look", rates[0], "images/s", "higher"),
@@ -91,21 +92,22 @@ def _result(looks: list[Look], rate: float, images: int) -> Result:
     return envelope("soak", rows, title=f"{images:,} images without models", rounds=1, images=images)
 
 
-def main() -> None:
-    """Read the command line, measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--images", type=int, default=100_000, help="The number of images to convert (default: 100000)."
-    )
-    parser.add_argument(
-        "--dir", type=Path, default=Path(), help="The folder, and so the disk, to work on (default: the current one)."
-    )
-    parser.add_argument("--save", action="store_true", help="Write the result into bench/results as well.")
-    options = parser.parse_args()
-    result = measure(images=options.images, folder=options.dir)
-    print(json.dumps(result, indent=2))
-    if options.save:
-        print(save(result))
+@click.command()
+@click.option("--images", default=100_000, show_default=True, help="The number of images to convert.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=".",
+    help="The folder, and so the disk, to work on.  [default: the current folder]",
+)
+@click.option("--save", "saves", is_flag=True, help="Also write the result into bench/results.")
+def main(images: int, folder: Path, saves: bool) -> None:
+    """Convert many images without a model and check that memory and rate stay the same."""
+    result = measure(images=images, folder=folder)
+    click.echo(json.dumps(result, indent=2))
+    if saves:
+        click.echo(save(result))
 
 
 if __name__ == "__main__":

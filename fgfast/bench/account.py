@@ -1,9 +1,10 @@
-"""Turns runs of a job into rows and into the series of the roofline. Nothing here runs or measures anything."""
+"""Turns runs of a job into rows and the series of the roofline plot. Nothing here runs or measures anything."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from fgfast.bench import events
@@ -14,14 +15,14 @@ from fgfast.records import Size
 
 
 class Spent(NamedTuple):
-    """What the forward of a model took on its device.
+    """The cost of a model's forward on its device.
 
     Attributes:
         model: "detic", "sam_vit_b", ...
         ms: milliseconds per image.
         batch: the mean number of images per batch.
         gmac: multiply-accumulates per image, in 1e9.
-        floor_ms: the milliseconds that they take at least on one device.
+        floor_ms: the least milliseconds that they take on one device.
     """
 
     model: str
@@ -44,7 +45,7 @@ class Gap(NamedTuple):
 
 
 def end_to_end(runs: Sequence[Ran]) -> list[Row]:
-    """The rows of the whole job, with a round per run."""
+    """Return the rows of the whole job, with a round per run."""
     group = "end to end"
     rows = [
         Row.of("rate", [run.rate for run in runs], "images/s", "higher", group),
@@ -67,41 +68,39 @@ def end_to_end(runs: Sequence[Ran]) -> list[Row]:
 
 
 def of_stages(runs: Sequence[Ran]) -> list[Row]:
-    """The rows of each stage: milliseconds per image over all threads, images per batch, images that waited for it."""
+    """Return the rows of each stage: milliseconds per image over all threads, images per batch, images waiting."""
     found: dict[str, list[events.Cost]] = {}
     for run in runs:
         for cost in events.costs(run.events):
             found.setdefault(cost.stage, []).append(cost)
-    rows = [Row.of(stage, [c.ms for c in own], "ms", "lower", "work per image") for stage, own in found.items()]
+    rows = []
     for stage, own in found.items():
+        rows.append(Row.of(stage, [cost.ms for cost in own], "ms", "lower", "work per image"))
         if own[-1].pieces != own[-1].items:
-            together = [cost.items / cost.pieces for cost in own]
-            rows.append(Row.of(stage, together, "images", "", "images at once"))
-    for stage, own in found.items():
-        if any(cost.most_waiting for cost in own):
-            waiting = [cost.mean_waiting for cost in own]
+            rows.append(Row.of(stage, [cost.items / cost.pieces for cost in own], "images", "", "images at once"))
+        waiting = [cost.mean_waiting for cost in own]
+        if any(waiting):
             rows.append(Row.of(stage, waiting, "images", "", "waiting for it, on average"))
     return rows
 
 
 def of_devices(runs: Sequence[Ran]) -> list[Row]:
-    """The rows of each worker: the percentage of the time in which its device computes a model."""
+    """Return the rows of each worker: the percentage of the time in which its device computes a model."""
     shares: dict[str, list[float]] = {}
     for run in runs:
-        for worker, share in events.busy(run.events).items():
-            shares.setdefault(worker, []).append(100 * share)
-        for worker, share in events.busy(run.events, events.steady(run.events)).items():
-            shares.setdefault(f"{worker}, once under way", []).append(100 * share)
+        for suffix, within in (("", None), (", once under way", events.steady(run.events))):
+            for worker, share in events.busy(run.events, within).items():
+                shares.setdefault(worker + suffix, []).append(100 * share)
     return [Row.of(name, values, "%", "higher", "device busy with models") for name, values in shares.items()]
 
 
 def devices(ran: Ran) -> list[str]:
-    """The devices that computed models, each once: the names of the workers without their numbers."""
+    """Return the devices that computed models, each once: the names of the workers without their numbers."""
     return sorted({worker.partition("#")[0] for worker in events.busy(ran.events)})
 
 
 def spent(ran: Ran, what: Job, roofs: Sequence[Roof], sizes: Sequence[Size]) -> list[Spent]:
-    """What the forward of each model took, beside its floor on the average device.
+    """Return the cost of each model's forward beside its floor on the average device.
 
     Args:
         ran: the run.
@@ -121,25 +120,26 @@ def spent(ran: Ran, what: Job, roofs: Sequence[Roof], sizes: Sequence[Size]) -> 
 
 
 def of_floor(ran: Ran, models: Sequence[Spent], roofs: Sequence[Roof]) -> list[Row]:
-    """The rows of the arithmetic floor: each model against it on its device, the job against it on all devices."""
+    """Return the rows of the arithmetic floor: each model's on its device, the job's on all devices."""
+    group = "arithmetic floor"
     rows = []
     for roof in roofs:
         name = f"fastest product, {roof.device}, {roof.precision}"
-        rows.append(Row(name, roof.flops / 1e9, "GFLOP/s", "higher", "arithmetic floor"))
+        rows.append(Row(name, roof.flops / 1e9, "GFLOP/s", "higher", group))
     for own in models:
-        rows.append(Row(f"{own.model}: multiply-accumulates", own.gmac, "GMAC", "", "arithmetic floor"))
-        rows.append(Row(f"{own.model}: floor", own.floor_ms, "ms", "lower", "arithmetic floor"))
-        rows.append(Row(f"{own.model}: forward", own.ms, "ms", "lower", "arithmetic floor"))
-        rows.append(Row(f"{own.model}: forward / floor", own.ms / own.floor_ms, "times", "lower", "arithmetic floor"))
+        rows.append(Row(f"{own.model}: multiply-accumulates", own.gmac, "GMAC", "", group))
+        rows.append(Row(f"{own.model}: floor", own.floor_ms, "ms", "lower", group))
+        rows.append(Row(f"{own.model}: forward", own.ms, "ms", "lower", group))
+        rows.append(Row(f"{own.model}: forward / floor", own.ms / own.floor_ms, "times", "lower", group))
     if models:
         floor = sum(own.floor_ms for own in models) / len(roofs)
-        rows.append(Row("all models: floor", floor, "ms", "lower", "arithmetic floor"))
-        rows.append(Row("wall time / floor", 1e3 / ran.rate / floor, "times", "lower", "arithmetic floor"))
+        rows.append(Row("all models: floor", floor, "ms", "lower", group))
+        rows.append(Row("wall time / floor", 1e3 / ran.rate / floor, "times", "lower", group))
     return rows
 
 
 def gaps(ran: Ran, models: Sequence[Spent]) -> list[Gap]:
-    """What device time beyond the floor is spent on, the largest gap first."""
+    """Return what device time beyond the floor is spent on, the largest gap first."""
     workers = max(1, len(events.busy(ran.events)))
     found = [Gap(f"{own.model}'s forward", own.ms - own.floor_ms) for own in models]
     idle = events.outside_forward(ran.events) * workers * 1e3 / ran.rate
@@ -148,22 +148,19 @@ def gaps(ran: Ran, models: Sequence[Spent]) -> list[Gap]:
 
 
 def roofline(models: Sequence[Spent], roofs: Sequence[Roof], bytes_of: dict[str, float]) -> dict[str, Any]:
-    """The series of the roofline: the roofs of the devices, and where the models and the products lie.
+    """Return the series of the roofline plot: the roofs of the devices, and the points of the models and products.
 
     Args:
-        models: what the forward of each took.
+        models: the cost of each model's forward.
         roofs: the roof of each device.
-        bytes_of: model -> the bytes that it moves at least per image.
+        bytes_of: model -> the least bytes that it moves per image.
     """
-    points = [
-        {"name": own.model, "intensity": 2e9 * own.gmac / bytes_of[own.model], "flops": 2e12 * own.gmac / own.ms}
-        for own in models
-    ]
     return {
         "precision": roofs[0].precision,
         "roofs": [{"device": r.device, "flops": r.flops, "bandwidth": r.bandwidth} for r in roofs],
-        "models": points,
-        "products": [
-            {"name": p.name, "intensity": p.intensity, "flops": p.flops} for r in roofs[:1] for p in r.products
+        "models": [
+            {"name": own.model, "intensity": 2e9 * own.gmac / bytes_of[own.model], "flops": 2e12 * own.gmac / own.ms}
+            for own in models
         ],
+        "products": [asdict(product) for product in roofs[0].products],
     }

@@ -1,4 +1,4 @@
-"""Compares a result with an earlier one, row by row: old, new, ratio, and what got worse than noise."""
+"""Compares a result with an earlier one, row by row: old, new, ratio, and what got worse by more than noise."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, Literal
 from fgfast.bench.result import Result, Row, name_of, rows_of
 from fgfast.errors import UsageError
 
-# The noise of a row is half the range of its rounds, as a fraction of the figure. That of a single round is unknown and
-# counts as this much, by which two runs of one bench on a shared machine easily differ.
+# The noise of a row is half the range of its rounds, as a fraction of the figure. For a single round it is unknown and
+# taken as this much, by which two runs of one bench on a shared machine easily differ.
 _UNKNOWN = 0.1
-# The noise is never less than this: clocks and caches differ by as much from start to start.
+# The noise is at least this: clocks and caches differ by as much between two starts of a program.
 _LEAST = 0.03
 
 Verdict = Literal["worse", "better", ""]
@@ -27,9 +27,9 @@ class Change:
     Attributes:
         row: the new row.
         old: the old figure.
-        noise: by how much the two may differ without a reason, as a fraction of the old figure.
+        noise: by how much the two may differ by chance, as a fraction of the old figure.
         verdict: "worse" or "better" where they differ by more than the noise; "" where they do not, and where neither
-            way is better.
+            direction is better.
     """
 
     row: Row
@@ -39,18 +39,18 @@ class Change:
 
     @property
     def ratio(self) -> float:
-        """The new figure over the old one; NaN where the old one is 0."""
+        """The new figure over the old one; NaN if the old one is 0."""
         return self.row.value / self.old if self.old else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How two results compare.
+    """The differences between two results.
 
     Attributes:
         changes: the rows that both have, in the order of the new result.
-        only_old, only_new: keys of rows that only one of the results has.
-        differences: what else differs, in sentences: machine, versions.
+        only_old, only_new: keys of the rows that only one of the results has.
+        differences: other differences in sentences: machine, versions, inputs.
         old: the old result in words.
     """
 
@@ -62,7 +62,7 @@ class Comparison:
 
     @property
     def worse(self) -> tuple[Change, ...]:
-        """The rows that got worse than noise."""
+        """The rows that got worse by more than noise."""
         return tuple(change for change in self.changes if change.verdict == "worse")
 
     def plain(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def read(path: Path, name: str) -> Result:
         name: the name of the bench that is about to run.
 
     Raises:
-        UsageError: the file is no result, or the result of another bench.
+        UsageError: the file is not a result, or it is that of another bench.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -118,15 +118,13 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Comparison:
 def _change(old: Row, new: Row) -> Change:
     noise = max(_LEAST, sum(_UNKNOWN / 2 if row.spread is None else row.spread for row in (old, new)))
     verdict: Verdict = ""
-    if new.better and old.value and abs(new.value - old.value) > noise * abs(old.value):
+    if new.better and abs(new.value - old.value) > noise * abs(old.value):
         verdict = "better" if (new.value > old.value) == (new.better == "higher") else "worse"
-    elif new.better and not old.value and new.value:
-        verdict = "better" if (new.value > 0) == (new.better == "higher") else "worse"
     return Change(new, old.value, noise, verdict)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between the machines, the packages and the inputs of two results, in sentences."""
+    """Describe the differences between the machines, packages and inputs of two results, in sentences."""
     found = []
     for name in ("processor", "cores", "gpus"):
         theirs, ours = (result.get("machine", {}).get(name) for result in (old, new))

@@ -1,7 +1,7 @@
-"""Measures the decoders of JPEGs: images per second, how far their pixels are off, and whether the masks are the same.
+"""Measures the JPEG decoders: images per second, differences between their pixels, and whether the masks agree.
 
-Pixels are compared before anything is timed. All decoders take turns on the same files, which are in memory. The
-verdict on a decoder is about masks, because masks are what the pixels are for.
+Pixels are compared before anything is timed. All decoders take turns on the same files, which are in memory. A
+decoder is judged by the masks that its pixels give, because masks are what the pixels are for.
 """
 
 from __future__ import annotations
@@ -12,20 +12,18 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
 
-from fgfast import ops
-from fgfast.bench.images import noise_image
+from fgfast.bench.images import largest_difference, noise_image
 from fgfast.bench.io import make_images
 from fgfast.bench.masks import MaskParity, compared_masks, decode_all, prompted, segmenter_of
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.bench.timing import in_turns, threads
 from fgfast.errors import FgfastError, UsageError
-from fgfast.io.decode import decode, read_bytes
+from fgfast.io.decode import read_bytes
 from fgfast.io.decoders import Decoder, available, decoder
 from fgfast.io.write import encode
 from fgfast.machine import available_cores
@@ -35,16 +33,13 @@ from fgfast.pipeline.decoder_choice import verdict_key
 from fgfast.records import UInt8
 from fgfast.tolerances import DECODER_MASK_IOU
 
-# Height and width of the larger random images, the size of a camera's.
+# Height and width of the larger random images, as large as those of a camera.
 _LARGE = (2000, 3000)
 _QUALITY = 95
-# Images per turn: one thread takes about a tenth of a second for those of each size.
+# Images per turn: one thread decodes those of either size in about a tenth of a second.
 _IMAGES, _LARGE_IMAGES = 96, 8
-# The decoders that are libjpeg-turbo with exact transforms must agree to the bit; the others need not.
+# Decoders that use libjpeg-turbo with exact transforms must agree to the bit; the others need not.
 _EXACT = ("pillow", "opencv", "cpu", "dali_cpu")
-# The images of a folder that are resized, and the pixels along an edge in which DALI's filter reaches over it.
-_RESIZED = 8
-_BORDER = 2
 
 Decode = Callable[[Sequence[bytes]], Sequence[UInt8]]
 
@@ -57,13 +52,13 @@ def measure(
     segmenter: str = "grabcut",
     model_weights: str = "cached",
 ) -> Result:
-    """Compare the pixels of all installed decoders, time them, and compare the masks that their pixels give.
+    """Compare the pixels of all installed decoders, time the decoders, and compare the masks that their pixels give.
 
     Args:
-        rounds: how often each decoder has its turn; medians are quoted.
-        folder: the folder of the JPEGs; None takes random images of two sizes, and the sample photographs for masks.
+        rounds: how often each decoder is timed; medians are quoted.
+        folder: the folder of JPEGs; None uses random images of two sizes, and the sample photographs for masks.
         device: "cuda:N" adds the decoders of the GPU.
-        segmenter: the segmenter of the masks, as `fgfast convert` names it.
+        segmenter: the segmenter that makes the masks, as `fgfast convert` names it.
         model_weights: the weights of the segmenter: "cached", "random:SEED" or a file.
 
     Returns:
@@ -87,16 +82,10 @@ def measure(
                 for name, spent in seconds.items():
                     rows.append(Row.of(name, [len(files) / s for s in spent], "images/s", "higher", group))
         parities = compared_masks(ours, prompted(folder), segment)
-    if "dali_cpu" in available("cpu") and find_spec("torch"):
-        for group, files in sets.items():
-            images = [decode(data, group, turn_exif=False).pixels for data in files[: _RESIZED if folder else 1]]
-            # Random images are smooth, which would flatter DALI; white noise is the worst case.
-            rows += _resizing(group, images if folder else [_white_noise(*images[0].shape)])
     for parity in parities:
         rows.append(Row(f"{parity.decoder}: worst mask IoU", parity.worst_iou, "", "higher", f"masks by {segmenter}"))
         rows.append(Row(f"{parity.decoder}: mean mask IoU", parity.mean_iou, "", "higher", f"masks by {segmenter}"))
-    if seed_of(model_weights) is None:  # random weights say nothing of the masks that a run makes
-        for parity in parities:
+        if seed_of(model_weights) is None:  # masks from random weights are not those of a real run
             measured.remember(verdict_key(parity.decoder, device, segmenter), parity.right)
     notes += [
         f"{len(files)} files of {statistics.fmean(map(len, files)) / 1000:.0f} kB: {group}"
@@ -128,7 +117,7 @@ def images_of(folder: Path) -> list[bytes]:
     """Read the first JPEGs of a folder.
 
     Raises:
-        UsageError: it has none.
+        UsageError: the folder holds no JPEG.
     """
     found = [read_bytes(path) for path in sorted(folder.rglob("*.jpg"))[:_IMAGES]]
     if not found:
@@ -137,7 +126,7 @@ def images_of(folder: Path) -> list[bytes]:
 
 
 def random_images() -> dict[str, list[bytes]]:
-    """Make JPEGs of coloured noise, some of CUB's commonest size and some of a camera's."""
+    """Make JPEGs of coloured noise in two sizes: the commonest of CUB and that of a camera."""
     with tempfile.TemporaryDirectory(prefix="fgfast-bench-") as scratch:
         make_images(Path(scratch) / "class", _IMAGES)
         small = images_of(Path(scratch))
@@ -147,10 +136,10 @@ def random_images() -> dict[str, list[bytes]]:
 
 
 def usable(stack: ExitStack, device: str) -> tuple[dict[str, list[Decoder]], list[str]]:
-    """Make the installed decoders of a device, each for one thread and for all cores.
+    """Create the installed decoders of a device, each with one thread and with one thread per core.
 
     Args:
-        stack: it closes the decoders.
+        stack: closes the decoders.
         device: "cpu" or "cuda:N".
 
     Returns:
@@ -167,7 +156,7 @@ def usable(stack: ExitStack, device: str) -> tuple[dict[str, list[Decoder]], lis
 
 
 def contenders(ours: Mapping[str, Sequence[Decoder]]) -> dict[str, Decode]:
-    """All that are timed, by name: Pillow and OpenCV on one thread, our decoders on one and on all cores."""
+    """Return what is timed, by name: Pillow and OpenCV on one thread, fgfast on one thread and on all cores."""
     found: dict[str, Decode] = {"pillow, 1 thread": _pillow, "opencv, 1 thread": _opencv}
     for name, own in ours.items():
         for count, each in zip(sorted({1, available_cores()}), own, strict=True):
@@ -193,51 +182,8 @@ def _compared(group: str, files: Sequence[bytes], ways: Mapping[str, Decode]) ->
     wanted = decode_all(decoder("cpu"), files)
     rows = []
     for name, way in ways.items():
-        worst = max(_difference(*pair) for pair in zip(way(files), wanted, strict=True))
+        worst = max(largest_difference(*pair) for pair in zip(way(files), wanted, strict=True))
         if worst and name.partition(",")[0] in _EXACT:
-            raise AssertionError(f"{name} differs from the CPU decoder by {worst} grey levels on {group}")
+            raise AssertionError(f"{name} differs from the CPU decoder by {worst:g} grey levels on {group}")
         rows.append(Row(f"{name}: largest difference", worst, "grey levels", "lower", group))
     return rows
-
-
-def _difference(ours: UInt8, theirs: UInt8) -> int:
-    return int(np.abs(ours.astype(np.int16) - theirs).max(initial=0))
-
-
-def _resizing(group: str, images: Sequence[UInt8]) -> list[Row]:
-    """The rows of how far DALI's triangular filter is from Pillow's, in whole images and away from their borders."""
-    from fgfast.models.detic.transform import resized_size as for_detic
-    from fgfast.models.sam.transform import resized_size as for_sam
-
-    within = (slice(_BORDER, -_BORDER),) * 2
-    worst: dict[str, int] = {}
-    for pixels in images:
-        height, width = pixels.shape[:2]
-        sizes = {"1024": for_sam(height, width, 1024), "800/1333": for_detic(height, width, 800, 1333)}
-        for name, size in sizes.items():
-            theirs, ours = dali_resized(pixels, size), ops.resize(pixels, size)
-            for place, found in (
-                ("largest difference", _difference(theirs, ours)),
-                ("largest difference off the border", _difference(theirs[within], ours[within])),
-            ):
-                key = f"dali resize to {name}: {place}"
-                worst[key] = max(worst.get(key, 0), found)
-    return [Row(name, found, "grey levels", "lower", group) for name, found in worst.items()]
-
-
-def _white_noise(*shape: int) -> UInt8:
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-
-
-def dali_resized(pixels: UInt8, size: tuple[int, int]) -> UInt8:
-    """Resize (H, W, 3) uint8 to (*size, 3) uint8 by DALI on the CPU, bilinear, averaging where it shrinks."""
-    from nvidia.dali import Pipeline, fn, types
-
-    pipeline = Pipeline(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
-    with pipeline:
-        image = fn.external_source(name="image", layout="HWC", ndim=3, dtype=types.UINT8)
-        interpolation = {"interp_type": types.INTERP_LINEAR, "antialias": True, "dtype": types.UINT8}
-        pipeline.set_outputs(fn.resize(image, size=[float(n) for n in size], **interpolation))
-    pipeline.build()
-    pipeline.feed_input("image", [pixels])
-    return np.array(pipeline.run()[0].at(0))

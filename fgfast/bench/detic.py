@@ -1,7 +1,8 @@
-"""Measures Detic Swin-B from one image of 800x1200 to detections: fgfast in float32 and bfloat16, beside a reference.
+"""Measures Detic Swin-B from one image of 1200x800 to detections: fgfast in float32 and bfloat16, beside a reference.
 
-The reference is the original Detic on detectron2 where both are installed (docs/models.md), without its masks, which
-fgfast leaves to SAM. Else it is the specification written out plainly, see plain_detic.py. The weights are random.
+The reference is the original Detic on detectron2 if both are installed (docs/models.md), without its masks, which
+fgfast leaves to SAM. Otherwise it is a plain implementation of the specification, see plain_detic.py. The weights are
+random.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from fgfast.bench.plain_detic import PlainGraph, plain_swin
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.methods import ModelSpec, Precision
 from fgfast.models.detic.build import build_detic
-from fgfast.models.detic.config import SWIN_B, DeticConfig
+from fgfast.models.detic.config import SWIN_B
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.sessions import LARGEST, detic_in_torch
@@ -38,52 +39,41 @@ from fgfast.records import Image, Size, UInt8
 from fgfast.runner import run_batch
 from fgfast.tolerances import DETIC_BOX_SHARE, DETIC_FP32
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-# Height and width: the size that Detic resizes an image of 2:3 to, so that resizing changes nothing.
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+# Height and width: the size that Detic resizes a 2:3 image to, so that resizing changes nothing.
 _SIZE = (800, 1200)
 _CLASSES = 1203
 MODEL_WEIGHTS = "random:0"
-# Boxes that are further apart are different ones (README of the golden fixtures).
+# Boxes farther apart than this are different ones (README of the golden fixtures).
 _MATCH_PX = 2.0
-
-# The names of the rows.
-_NAMES = {
-    "original_fp32": "the original, fp32",
-    "plain_fp32": "as specified, eager, fp32",
-    "fgfast_fp32": "fgfast fp32",
-    "fgfast_bf16": "fgfast bf16",
-}
 
 _Detect = Callable[[UInt8], Detected]
 _Maps = Callable[[Tensor], Tensor]
 
 
 class Reference(NamedTuple):
-    """The Detic that fgfast's is compared with.
+    """The implementation of Detic that fgfast's is compared with.
 
     Attributes:
-        key: "original_fp32" or "plain_fp32".
-        named: the reference in words.
+        row: the name of its rows.
+        named: the reference and its versions in words.
         detect: image (H, W, 3) uint8 RGB to detections.
         swin3: images (B, 3, H, W) float32, normalised, to the last map of the backbone.
     """
 
-    key: str
+    row: str
     named: str
     detect: _Detect
     swin3: _Maps
 
 
-def measure(
-    *, rounds: int, config: DeticConfig = SWIN_B, model_weights: str = MODEL_WEIGHTS, device: str = "cpu"
-) -> Result:
+def measure(*, rounds: int, model_weights: str = MODEL_WEIGHTS, device: str = "cpu") -> Result:
     """Compare the three forms on the same image, then time them in turns.
 
     Args:
         rounds: how often each form is timed; medians are quoted.
-        config: the sizes of the model.
         model_weights: "cached", "random:SEED" or a file; the same for all forms.
-        device: the device of all forms, as torch names it.
+        device: the device of all forms, in torch's notation.
 
     Returns:
         The name of the reference, the seconds of each form, their ratios to the reference, and differences from it.
@@ -95,65 +85,62 @@ def measure(
     generator = np.random.default_rng(0)
     image = noise_image(generator, *_SIZE)
     words = torch.from_numpy(generator.standard_normal((_CLASSES, EMBEDDING), dtype=np.float32))
-    models = {name: build_detic(_spec(config, model_weights, name, device)) for name in PRECISIONS}
-    theirs = reference(words, model_weights, device, config)
-    forms: dict[str, _Detect] = {theirs.key: theirs.detect}
+    models = {name: build_detic(ModelSpec("detic", model_weights, name, device)) for name in _PRECISIONS}
+    theirs = reference(words, model_weights, device)
+    forms: dict[str, _Detect] = {theirs.row: theirs.detect}
     for name, model in models.items():
         fastest = fastest_form(f"detic {name}", partial(_session, model), device)
-        forms[f"fgfast_{name}"] = _detector(detic_in_torch(model, fastest), config, words)
+        forms[f"fgfast {name}"] = _detector(detic_in_torch(model, fastest), words)
     differences = compare_maps(theirs.swin3, models, _normalised(image).to(device))
-    agreement = compare(theirs.detect(image), {name: forms[f"fgfast_{name}"](image) for name in models})
+    agreement = compare(theirs.detect(image), {name: forms[f"fgfast {name}"](image) for name in models})
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     processor: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(rounds):
         for key, form in forms.items():
             start, used = time.perf_counter(), time.process_time()
-            form(image)  # detections lie on the CPU, so that a GPU has finished
+            form(image)  # detections are on the CPU, so the GPU has finished
             seconds[key].append(time.perf_counter() - start)
             processor[key].append(time.process_time() - used)
-    facts: dict[str, Any] = {
-        "model": config.name,
-        "image": f"{_SIZE[1]}x{_SIZE[0]}, image to detections",
-        "reference": theirs.named,
-        "model_weights": model_weights,
-        "device": device,
-        "largest_difference_of_swin3": differences,
-        "detections": agreement,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-    notes = [f"{facts['image']}. Reference: {theirs.named}. The weights of all are {model_weights}."]
-    title = f"Detic {config.name} beside its reference, on {device}"
-    return envelope("detic", _rows(seconds, processor, agreement), title=title, rounds=rounds, notes=notes, **facts)
+    what = f"{_SIZE[1]}x{_SIZE[0]}, image to detections"
+    return envelope(
+        "detic",
+        _rows(seconds, processor, agreement),
+        title=f"Detic {SWIN_B.name} beside its reference, on {device}",
+        rounds=rounds,
+        notes=[f"{what}. Reference: {theirs.named}. All use the weights {model_weights}."],
+        model=SWIN_B.name,
+        image=what,
+        reference=theirs.named,
+        model_weights=model_weights,
+        device=device,
+        largest_difference_of_swin3=differences,
+        detections=agreement,
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+    )
 
 
-def _spec(config: DeticConfig, weights: str, precision: Precision = "fp32", device: str = "cpu") -> ModelSpec:
-    name = "detic" if config == SWIN_B else f"detic_{config.name}"
-    return ModelSpec(name, weights, precision, device)
-
-
-def reference(words: Tensor, weights: str, device: str = "cpu", config: DeticConfig = SWIN_B) -> Reference:
-    """Load the original where it is installed, else the plain form.
+def reference(words: Tensor, weights: str, device: str) -> Reference:
+    """Load the original if it is installed, otherwise the plain form.
 
     Args:
         words: (C, 512) float32 embeddings, unnormalised.
         weights: "cached", "random:SEED" or a file.
-        device: the device that it computes on, as torch names it.
-        config: the sizes of the model.
+        device: the device that it computes on, in torch's notation.
     """
     lacking = original_detic.missing()
-    model = build_detic(_spec(config, weights))
+    model = build_detic(ModelSpec("detic", weights))
     if lacking is None:
-        original = Original(config, model.state_dict(), words, Selection(), device=device)
+        original = Original(SWIN_B, model.state_dict(), words, Selection(), device=device)
         maps: _Maps = lambda images: original.model.backbone.bottom_up(images)["swin3"]  # noqa: E731
-        return Reference("original_fp32", original_detic.named(), original, maps)
+        return Reference("the original, fp32", original_detic.named(), original, maps)
     graph = PlainGraph(model.to(memory_format=torch.contiguous_format).to(device))
     canvases = AnyCanvas(
         lambda canvas, count: TorchSession(graph, graphs.detic_detector(canvas, count), model.device), device=device
     )
     swin = graph.model.backbone.bottom_up
     named = f"as specified, eager; not the original: {lacking}"
-    return Reference("plain_fp32", named, _detector(canvases, config, words), lambda p: plain_swin(swin, p)[-1])
+    return Reference("as specified, eager, fp32", named, _detector(canvases, words), lambda p: plain_swin(swin, p)[-1])
 
 
 def _normalised(image: UInt8) -> Tensor:
@@ -166,13 +153,13 @@ def _normalised(image: UInt8) -> Tensor:
 
 
 def _session(model: Detic, form: str) -> Session:
-    """The session of the largest canvas, in one of PyTorch's forms."""
+    """Return the session of the largest canvas, in one of PyTorch's forms."""
     return detic_in_torch(model, form).session(LARGEST, 1)
 
 
-def _detector(canvases: Canvases, config: DeticConfig, words: Tensor) -> _Detect:
-    """Make fgfast's function from image to detections, which runs the graph given."""
-    detector = DeticDetector(canvases, config, [str(n) for n in range(len(words))], words, Selection())
+def _detector(canvases: Canvases, words: Tensor) -> _Detect:
+    """Return fgfast's function from image to detections, which runs the given graph."""
+    detector = DeticDetector(canvases, SWIN_B, [str(n) for n in range(len(words))], words, Selection())
 
     def detect(image: UInt8) -> Detected:
         (found,) = run_batch(detector, [(Image(image),)])
@@ -183,7 +170,7 @@ def _detector(canvases: Canvases, config: DeticConfig, words: Tensor) -> _Detect
 
 @torch.inference_mode()
 def compare_maps(swin3: _Maps, models: dict[str, Detic], images: Tensor) -> dict[str, float]:
-    """The largest difference of each model's swin3 from the reference's; raises where float32 exceeds its tolerance."""
+    """Return each model's largest difference from the reference's swin3; raise if float32 exceeds its tolerance."""
     theirs, largest = swin3(images), {}
     for name, model in models.items():
         difference = (model.backbone.bottom_up(images, None)[-1] - theirs).double().flatten().cpu().numpy()
@@ -194,7 +181,7 @@ def compare_maps(swin3: _Maps, models: dict[str, Detic], images: Tensor) -> dict
 
 
 def compare(theirs: Detected, found: dict[str, Detected]) -> dict[str, Any]:
-    """Compare detections with the reference's as sets: how many are found and lost, how far the others are off."""
+    """Compare detections with the reference's as sets: how many are found and lost, how far off the others are."""
     result: dict[str, Any] = {"reference": len(theirs.boxes)}
     for name, ours in found.items():
         apart = np.abs(theirs.boxes[:, None].astype(np.float64) - ours.boxes[None]).max(2)
@@ -205,7 +192,7 @@ def compare(theirs: Detected, found: dict[str, Detected]) -> dict[str, Any]:
         if name == "fp32":
             extent = (theirs.boxes[:, 2:] - theirs.boxes[:, :2]).max(1, keepdims=True)[there]
             if not there.all() or len(ours.boxes) != len(theirs.boxes):
-                raise AssertionError(f"{len(ours.boxes)} detections, {there.sum()} of them the {len(there)} expected")
+                raise AssertionError(f"{len(ours.boxes)} detections, among them {there.sum()} of {len(there)} expected")
             DETIC_FP32["boxes_px"].check((boxes - DETIC_BOX_SHARE * extent).clip(0).flatten(), "detections")
             DETIC_FP32["scores"].check(scores, "detections")
         result[name] = {
@@ -218,14 +205,14 @@ def compare(theirs: Detected, found: dict[str, Detected]) -> dict[str, Any]:
 
 
 def _rows(seconds: dict[str, list[float]], processor: dict[str, list[float]], found: dict[str, Any]) -> list[Row]:
-    """The rows of all forms, the reference first."""
+    """Return the rows of all forms, the reference first."""
     theirs, *others = seconds
-    rows = [Row.of(_NAMES[form], values, "s", "lower", "seconds per image") for form, values in seconds.items()]
+    rows = [Row.of(form, values, "s", "lower", "seconds per image") for form, values in seconds.items()]
     for form in others:
         ratios = [other / own for other, own in zip(seconds[theirs], seconds[form], strict=True)]
-        rows.append(Row.of(_NAMES[form], ratios, "times", "higher", "faster than the reference"))
+        rows.append(Row.of(form, ratios, "times", "higher", "faster than the reference"))
     # The CPU time of all threads can be compared where other processes share the cores.
-    rows += [Row.of(_NAMES[form], used, "s", "lower", "processor time per image") for form, used in processor.items()]
+    rows += [Row.of(form, used, "s", "lower", "processor time per image") for form, used in processor.items()]
     for name in ("fp32", "bf16"):
         rows.append(Row(f"fgfast {name}", found[name]["lost"], "", "lower", f"detections lost of {found['reference']}"))
         rows.append(Row(f"fgfast {name}", found[name]["largest_px"], "px", "lower", "boxes are off by at most"))

@@ -1,4 +1,4 @@
-"""What follows from the events of a run: cost of stages, busy devices, pace. Pure functions of the runner's events."""
+"""Derives figures from the events of a run: cost of stages, busy devices, pace. All functions are pure."""
 
 from __future__ import annotations
 
@@ -24,13 +24,10 @@ DEVICE = "device"
 Interval: TypeAlias = tuple[float, float]
 """Start and end in seconds."""
 
-worker_of = attrgetter("worker")
-"""The worker process of an event, "cpu", "cuda:0"; empty for the parent process."""
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a stage cost in all.
+    """The total cost of a stage.
 
     Attributes:
         stage: the name of the stage.
@@ -39,7 +36,6 @@ class Cost:
         pieces: the number of pieces of work, each an image or a batch.
         device: whether it is the forward of a model.
         mean_waiting: the mean number of images that waited when a piece began.
-        most_waiting: the largest such number.
     """
 
     stage: str
@@ -48,7 +44,6 @@ class Cost:
     pieces: int
     device: bool
     mean_waiting: float
-    most_waiting: int
 
     @property
     def ms(self) -> float:
@@ -62,7 +57,7 @@ def is_forward(event: Event) -> bool:
 
 
 def tidy(events: Iterable[Event]) -> tuple[Event, ...]:
-    """Make what the CPU does in the stage of a model a stage of its own, "X.choose"."""
+    """Turn the CPU's work in the stage of a model into a stage of its own, "X.choose"."""
     found = list(events)
     models = {e.stage for e in found if is_forward(e)}
     return tuple(
@@ -71,19 +66,17 @@ def tidy(events: Iterable[Event]) -> tuple[Event, ...]:
 
 
 def order_of(stage: str) -> tuple[int, str]:
-    """The key that sorts stages in the order in which an image passes them; unknown ones come last."""
+    """Return the key that sorts stages in the order in which an image passes them; unknown ones come last."""
     return (STAGES.index(stage) if stage in STAGES else len(STAGES)), stage
 
 
 def span(events: Sequence[Event]) -> Interval:
-    """From the start of the first event to the end of the last; (0, 0) without events."""
-    if not events:
-        return 0.0, 0.0
-    return min(e.start for e in events), max(e.end for e in events)
+    """Return the start of the first event and the end of the last; (0, 0) without events."""
+    return min((e.start for e in events), default=0.0), max((e.end for e in events), default=0.0)
 
 
 def union(intervals: Iterable[Interval]) -> list[Interval]:
-    """Disjoint intervals in order that cover the same time."""
+    """Return ordered, disjoint intervals that cover the same time."""
     merged: list[Interval] = []
     for start, end in sorted(intervals):
         if merged and start <= merged[-1][1]:
@@ -94,7 +87,7 @@ def union(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def costs(events: Iterable[Event]) -> list[Cost]:
-    """The cost of each stage, in the order in which an image passes them."""
+    """Return the cost of each stage, in the order in which an image passes them."""
     found = []
     ordered = sorted(events, key=lambda e: (order_of(e.stage), e.start))
     for stage, group in groupby(ordered, key=attrgetter("stage")):
@@ -107,14 +100,13 @@ def costs(events: Iterable[Event]) -> list[Cost]:
                 pieces=len(own),
                 device=any(is_forward(e) for e in own),
                 mean_waiting=sum(e.waiting for e in own) / len(own),
-                most_waiting=max(e.waiting for e in own),
             )
         )
     return found
 
 
 def busy(events: Sequence[Event], within: Interval | None = None) -> dict[str, float]:
-    """The fraction of the time in which the device of each worker computes the forward of a model.
+    """Return the fraction of the time in which each worker's device computes the forward of a model.
 
     Args:
         events: the events of the whole run.
@@ -128,44 +120,44 @@ def busy(events: Sequence[Event], within: Interval | None = None) -> dict[str, f
     forwards = defaultdict(list)
     for e in events:
         if is_forward(e):
-            forwards[worker_of(e)].append((max(e.start, first), max(min(e.end, last), max(e.start, first))))
+            forwards[e.worker].append((max(e.start, first), max(min(e.end, last), max(e.start, first))))
     lengths = {name: sum(end - start for start, end in union(own)) for name, own in sorted(forwards.items())}
     return {name: length / wall if wall > 0 else 0.0 for name, length in lengths.items()}
 
 
 def outside_forward(events: Sequence[Event], within: Interval | None = None) -> float:
-    """The fraction of the time outside the models' forward, averaged over the workers that have one; 1 without any."""
+    """Return the fraction of the time outside the models' forward, averaged over workers with models; 1 without any."""
     shares = busy(events, within)
     return 1 - sum(shares.values()) / len(shares) if shares else 1.0
 
 
 def steady(events: Sequence[Event]) -> Interval:
-    """From the start of the first forward to the end of the last; without models the whole time.
+    """Return the start of the first forward and the end of the last; without models those of the run.
 
     This leaves out what happens once per run: decoding the first images and writing the last ones.
     """
-    return span([e for e in events if is_forward(e)]) if has_models(events) else span(events)
+    return span([e for e in events if is_forward(e)] or events)
 
 
 def has_models(events: Iterable[Event]) -> bool:
-    """Whether the forward of a model is among the events."""
+    """Whether the events include the forward of a model."""
     return any(is_forward(e) for e in events)
 
 
 def pace(events: Sequence[Event]) -> float:
-    """Images per second once the run is under way: those of the last model, else of the last stage of the workers.
+    """Return the images per second once the run is under way, of the last model or else of the workers' last stage.
 
-    The first piece of work of each worker only starts its clock; the images that came after it count, until the last
-    piece ends. The pace is 0 where no worker has a second piece.
+    The first piece of work of each worker only starts its clock; the images after it count, until the last piece ends.
+    The pace is 0 if no worker has a second piece.
     """
     models = has_models(events)
-    able = [e for e in events if worker_of(e) and (is_forward(e) or not models)]
+    able = [e for e in events if e.worker and (is_forward(e) or not models)]
     if not able:
         return 0.0
     last = max((e.stage for e in able), key=order_of)
     rate = 0.0
-    own = sorted((e for e in able if e.stage == last), key=lambda e: (worker_of(e), e.end))
-    for _, group in groupby(own, key=worker_of):
+    own = sorted((e for e in able if e.stage == last), key=lambda e: (e.worker, e.end))
+    for _, group in groupby(own, key=attrgetter("worker")):
         first, *others = group
         if others and others[-1].end > first.end:
             rate += sum(e.items for e in others) / (others[-1].end - first.end)
@@ -179,6 +171,6 @@ def by_thread(events: Iterable[Event]) -> Iterator[tuple[str, str, list[Event]]]
     """
     grouped = defaultdict(list)
     for e in sorted(events, key=attrgetter("start")):
-        grouped[worker_of(e), e.thread].append(e)
+        grouped[e.worker, e.thread].append(e)
     for worker, thread in sorted(grouped, key=lambda key: (not key[0], key[0], key[1] != DEVICE, key[1])):
         yield worker, thread, grouped[worker, thread]

@@ -1,44 +1,47 @@
-"""The images that benches measure with: coloured noise, and photographs that other packages bring along.
+"""The images of the benches: coloured noise, and sample photographs that other packages ship.
 
-The photographs come out of the installed wheels of scikit-image and scikit-learn. The box around each subject was set
-by hand.
+The photographs come from the installed wheels of scikit-image and scikit-learn. The box around each subject was set
+manually.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fgfast.errors import MissingExtraError
-from fgfast.records import UInt8
+from fgfast.ops.geometry import clip_box
+from fgfast.records import Float32, Size, UInt8
 
 Box = tuple[float, float, float, float]
 """x0 y0 x1 y1."""
 
 EDGE = 500
-"""The longer edge of a sample image in pixels, the same as of most images of CUB-200-2011."""
+"""The longer edge of a sample image in pixels, as in most images of CUB-200-2011."""
 # The amplitude of noise falls with this power of the frequency. JPEGs at quality 95 then have 0.51 bytes per pixel and
 # their cut-outs 0.23; 31 photographs of CUB-200-2011 have 0.52 and 0.24.
 _SPECTRUM = 1.5
-# The margin that the zoomed variation has around the box, as a fraction of the box's sides.
+# The margin around the box in the zoomed variation, as a fraction of the box's sides.
 _ZOOM_MARGIN = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Photograph:
-    """A photograph that a wheel brings along, and where its subject is.
+    """A photograph that a wheel ships, and the place of its subject.
 
     Attributes:
         package: "skimage" or "sklearn".
         file: the name of the file in that package.
         names: the class name; for the aircraft layout the variant, the family and the manufacturer.
-        box: x0 y0 x1 y1 around the subject, in pixels, set by hand.
+        box: x0 y0 x1 y1 around the subject, in pixels.
     """
 
     package: str
@@ -50,7 +53,7 @@ class Photograph:
         """Read the photograph as RGB.
 
         Raises:
-            MissingExtraError: the package that brings it is not installed.
+            MissingExtraError: the package that ships it is not installed.
         """
         try:
             package = importlib.import_module(self.package)
@@ -77,7 +80,7 @@ THINGS = (
 
 
 def variations(image: Image.Image, box: Box) -> Iterator[tuple[Image.Image, Box]]:
-    """Yield four images of one subject and its box in each: as it is, mirrored, zoomed in, smaller and darker."""
+    """Yield four images of one subject and its box in each: unchanged, mirrored, zoomed in, smaller and darker."""
     width, height = image.size
     x0, y0, x1, y1 = box
     yield image, box
@@ -92,47 +95,68 @@ def variations(image: Image.Image, box: Box) -> Iterator[tuple[Image.Image, Box]
 
 
 class Subject(NamedTuple):
-    """An image to measure with.
+    """A sample image.
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
-        box: x0 y0 x1 y1 around the subject, as fractions of the image's width and height.
+        box: (4,) float32 x0 y0 x1 y1 around the subject, in pixels.
     """
 
     pixels: UInt8
-    box: Box
+    box: Float32
 
 
 def samples() -> tuple[list[Subject], str]:
-    """Make the sample images, and say in words what they are.
+    """Make the sample images, and describe them in words.
 
-    The photographs are taken in all their variations. Coloured noise takes their place where a wheel is missing.
+    They are all variations of the photographs, or coloured noise if a wheel is missing.
     """
     try:
         return _photographs(), "sample photographs of scikit-image and scikit-learn"
     except MissingExtraError:
         generator = np.random.default_rng(0)
         sizes = ((375, 500), (500, 375), (333, 500), (500, 500))
-        noise = [Subject(noise_image(generator, *size), (0.2, 0.2, 0.8, 0.8)) for size in sizes]
-        return noise, "coloured noise (scikit-image and scikit-learn, which bring photographs, are not installed)"
+        boxes = [np.array([0.2 * w, 0.2 * h, 0.8 * w, 0.8 * h], np.float32) for h, w in sizes]
+        noise = [Subject(noise_image(generator, *size), box) for size, box in zip(sizes, boxes, strict=True)]
+        return noise, "coloured noise (scikit-image and scikit-learn, which ship photographs, are not installed)"
 
 
 def _photographs() -> list[Subject]:
     found = []
     for photograph in THINGS + VEHICLES:
-        for image, (x0, y0, x1, y1) in variations(photograph.open(), photograph.box):
+        for image, box in variations(photograph.open(), photograph.box):
             scale = EDGE / max(image.size)
             size = round(image.width * scale), round(image.height * scale)
             pixels = np.ascontiguousarray(image.resize(size, Image.Resampling.LANCZOS))
-            corners = (x0 / image.width, y0 / image.height, x1 / image.width, y1 / image.height)
-            x0, y0, x1, y1 = (min(1.0, max(0.0, corner)) for corner in corners)
-            found.append(Subject(pixels, (x0, y0, x1, y1)))
-    # The step of 7 makes neighbours differ in photograph and shape, as in a shuffled data set.
+            corners = np.array(box) * np.tile(np.divide(size, image.size), 2)
+            found.append(Subject(pixels, clip_box(corners.astype(np.float32), Size(*size[::-1]))))
+    # With a step of 7 neighbours differ in photograph and shape, as in a shuffled data set.
     return [found[n * 7 % len(found)] for n in range(len(found))]
 
 
+def write_images(folder: Path, files: Sequence[tuple[bytes, Box | Float32]], count: int) -> list[Path]:
+    """Write `count` images into a new folder, and their boxes into boxes.csv beside it.
+
+    Args:
+        folder: the folder to create.
+        files: content and box of each different JPEG, x0 y0 x1 y1 in pixels; they are repeated in turns.
+        count: the number of images.
+
+    Returns:
+        The path of each image.
+    """
+    folder.mkdir(parents=True)
+    rows, paths = ["path,x0,y0,x1,y1"], []
+    for n, (content, box) in zip(range(count), cycle(files), strict=False):
+        paths.append(folder / f"{n:06d}.jpg")
+        paths[-1].write_bytes(content)
+        rows.append(f"{folder.name}/{n:06d}.jpg," + ",".join(f"{edge:.1f}" for edge in box))
+    (folder.parent / "boxes.csv").write_text("\n".join(rows) + "\n")
+    return paths
+
+
 def noise_image(generator: np.random.Generator, height: int, width: int, spectrum: float = _SPECTRUM) -> UInt8:
-    """(height, width, 3) uint8 of coloured noise, whose amplitude falls with the power `spectrum` of the frequency."""
+    """Make coloured noise, (height, width, 3) uint8; its amplitude falls with the frequency to the power `spectrum`."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     falloff = np.maximum(frequency, 1 / max(height, width)) ** spectrum
     waves = np.fft.fft2(generator.standard_normal((3, height, width))) / falloff
@@ -140,3 +164,8 @@ def noise_image(generator: np.random.Generator, height: int, width: int, spectru
     planes = (planes - planes.mean((1, 2), keepdims=True)) / planes.std((1, 2), keepdims=True)
     mixed = 0.8 * planes[:1] + 0.35 * planes
     return np.ascontiguousarray(np.clip(mixed * 50 + 120, 0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def largest_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Return the largest difference between the elements of two arrays of one shape; 0 for empty ones."""
+    return float(np.abs(np.subtract(a, b, dtype=np.float64)).max(initial=0))

@@ -1,4 +1,4 @@
-"""A whole conversion to be measured: images on disk, a job on devices, and what a run of it gave."""
+"""A whole conversion to be measured: images on disk, a job on devices, and the figures of a run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import hashlib
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fgfast import methods
 from fgfast.bench.events import span, tidy
-from fgfast.bench.images import EDGE, samples
+from fgfast.bench.images import EDGE, samples, write_images
 from fgfast.bench.memory import PeakMemory
 from fgfast.config import Settings
 from fgfast.io.ledger import Ledger
@@ -39,7 +40,7 @@ class Job:
         segmenter, detector: as `fgfast convert` names them.
         model_weights: "cached", "random:SEED" or a file.
         precision: "auto", "fp32", "bf16", "fp16".
-        devices: "cpu", "cuda:0", ..., one for each worker process; () leaves the choice to fgfast.
+        devices: "cpu", "cuda:0", ..., one per worker process; () leaves the choice to fgfast.
         placement: "auto", "replicate" or "split".
         batch: images per batch of a model; None leaves it to fgfast.
         model_threads: threads of a model on a CPU; None leaves it to fgfast.
@@ -69,9 +70,9 @@ class Job:
         """The job in words, without the devices."""
         if not self.models:
             return "null models"
-        parts = [" + ".join(self.models)]
-        parts += [f"batch {self.batch}"] if self.batch else []
-        return ", ".join([*parts, *([] if self.precision == "auto" else [self.precision])])
+        batch = f"batch {self.batch}" if self.batch else ""
+        precision = "" if self.precision == "auto" else self.precision
+        return ", ".join(filter(None, [" + ".join(self.models), batch, precision]))
 
 
 def null(cpu_threads: int | None = None) -> Job:
@@ -98,13 +99,13 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a run of a job gave.
+    """The result of a run of a job.
 
     Attributes:
         plan: the plan, its settings with every choice made.
         messages: sentences about choices that were made later.
         report: the report of the run.
-        events: the pieces of work with their times; empty where the run reported none.
+        events: the pieces of work with their times; empty if the run reported none.
         seconds: wall time of the call, which includes loading the models and writing the report.
         peak_mib, gpu_mib: peak memory of all processes and of each GPU, in MiB.
         out: the output folder.
@@ -121,7 +122,7 @@ class Ran:
 
     @property
     def wall(self) -> float:
-        """Seconds from the first event to the last; those of the report where there is no event."""
+        """Seconds from the first event to the last; those of the report if there is no event."""
         first, last = span(self.events)
         return last - first if self.events else self.report.seconds
 
@@ -132,41 +133,24 @@ class Ran:
 
 
 def make_images(folder: Path, count: int) -> Images:
-    """Write `count` JPEGs, the sample images in turns, and boxes.csv, which gives the box around each subject."""
+    """Write `count` JPEGs, the sample images in turns, and boxes.csv, which holds the box around each subject."""
     subjects, about = samples()
-    different = [(encode(subject.pixels, ".jpg", _QUALITY), subject) for subject in subjects]
-    (folder / "images").mkdir(parents=True)
-    rows, files, sizes = ["path,x0,y0,x1,y1"], [], []
-    for n in range(count):
-        content, (pixels, box) = different[n % len(different)]
-        height, width, _ = pixels.shape
-        file = folder / "images" / f"{n:06d}.jpg"
-        file.write_bytes(content)
-        corners = (part * side for part, side in zip(box, (width, height) * 2, strict=True))
-        rows.append(f"images/{file.name}," + ",".join(f"{corner:.1f}" for corner in corners))
-        files.append(file)
-        sizes.append(Size(height, width))
-    (folder / "boxes.csv").write_text("\n".join(rows) + "\n")
-    average = sum(len(content) for content, _ in different) / len(different) / 1000
-    about = f"{len(different)} {about}, longer edge {EDGE} pixels, JPEG of {average:.0f} kB on average; repeated"
-    return Images(folder, tuple(files), tuple(sizes), about)
+    contents = [encode(subject.pixels, ".jpg", _QUALITY) for subject in subjects]
+    sizes = [Size(*subject.pixels.shape[:2]) for subject in subjects]
+    boxes = [subject.box for subject in subjects]
+    files = write_images(folder / "images", list(zip(contents, boxes, strict=True)), count)
+    average = sum(map(len, contents)) / len(contents) / 1000
+    about = f"{len(contents)} {about}, longer edge {EDGE} pixels, JPEG of {average:.0f} kB on average; repeated"
+    return Images(folder, tuple(files), tuple(islice(cycle(sizes), count)), about)
 
 
 def settings_of(job: Job) -> Settings:
-    """The settings of a conversion that does the job."""
-    given: Any = {
-        "segmenter": job.segmenter,
-        "detector": job.detector,
-        "vocabulary": _VOCABULARY if methods.method(job.detector).is_model else None,
-        "model_weights": job.model_weights,
-        "precision": job.precision,
-        "devices": job.devices or "auto",
-        "placement": job.placement,
-        "batch": job.batch,
-        "model_threads": job.model_threads,
-        "decoder": job.decoder,
-    }
-    return Settings(**given, masks="png")
+    """Return the settings of a conversion that does the job."""
+    given = asdict(job) | {"devices": job.devices or "auto", "masks": "png"}
+    del given["cpu_threads"]
+    if methods.method(job.detector).is_model:
+        given["vocabulary"] = _VOCABULARY
+    return Settings(**given)
 
 
 def run(job: Job, images: Images, out: Path) -> Ran:
@@ -175,7 +159,7 @@ def run(job: Job, images: Images, out: Path) -> Ran:
     Args:
         job: the methods and devices.
         images: the data set.
-        out: the output folder; what is in it is removed first.
+        out: the output folder; it is emptied first.
 
     Raises:
         AssertionError: an image failed.
@@ -194,19 +178,21 @@ def run(job: Job, images: Images, out: Path) -> Ran:
 
 
 def outcomes(out: Path) -> dict[str, Outcome]:
-    """Key -> outcome of each image of an output folder."""
+    """Return key -> outcome of each image of an output folder."""
     with Ledger(out / "fgfast" / "ledger.sqlite") as ledger:
         return {outcome.key: outcome for outcome in ledger.outcomes()}
 
 
 def digests(out: Path) -> dict[str, str]:
-    """Path -> SHA-256 of each image and mask of an output folder, none of which may depend on the devices."""
-    files = (file for file in sorted(out.rglob("*")) if file.is_file())
-    named = ((file.relative_to(out), file) for file in files)
-    kept = [(name, file) for name, file in named if name.parts[0] != "fgfast" or name.parts[1] == "masks"]
-    return {name.as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for name, file in kept}
+    """Return path -> SHA-256 of each image and mask of an output folder; none may depend on the devices."""
+    files = {file.relative_to(out).as_posix(): file for file in sorted(out.rglob("*")) if file.is_file()}
+    return {
+        name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for name, file in files.items()
+        if not name.startswith("fgfast/") or name.startswith("fgfast/masks/")
+    }
 
 
 def on(job: Job, devices: Sequence[str], placement: str) -> Job:
-    """The same job on other devices."""
+    """Return the same job on other devices."""
     return replace(job, devices=tuple(devices), placement=placement)

@@ -1,4 +1,4 @@
-"""Compares masks: their overlap, and whether a decoder's pixels give the masks that the CPU decoder's pixels give."""
+"""Compares masks: their overlap, and whether a decoder's pixels give the same masks as the CPU decoder's."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from fgfast.records import Bool, Float32, Image, Prompt, Sample, UInt8
 from fgfast.runner import run_item
 from fgfast.tolerances import DECODER_MASK_IOU
 
-# The images whose masks are compared: as many as there are sample photographs in all variations.
+# The number of images whose masks are compared: that of the sample photographs in all variations.
 _MASKED = 40
-# The sample photographs are encoded for the masks as most data sets are, with colours at half the resolution: decoders
-# differ most in how they enlarge colours.
+# The sample photographs are encoded as most data sets are, with chroma at half the resolution: decoders differ most in
+# how they upsample it.
 _PHOTOGRAPH: dict[str, Any] = {"format": "JPEG", "quality": 90, "subsampling": 2}
 
 Segment = Callable[[UInt8, Float32], Bool]
@@ -36,12 +36,9 @@ Segment = Callable[[UInt8, Float32], Bool]
 
 
 def iou(a: Bool, b: Bool, both_empty: float = 1.0) -> float:
-    """Intersection over union of two masks (H, W) bool.
+    """Return the intersection over union of two masks (H, W) bool.
 
-    Args:
-        a: the one mask.
-        b: the other mask.
-        both_empty: the result where both are empty: 1 counts them as equal, 0 as no evidence.
+    Where both are empty it is `both_empty`: 1 counts them as equal, 0 as no evidence.
 
     Raises:
         ValueError: the masks differ in size.
@@ -54,12 +51,12 @@ def iou(a: Bool, b: Bool, both_empty: float = 1.0) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MaskParity:
-    """How the masks that images get under a decoder compare with those that they get under the CPU decoder.
+    """How the masks made from a decoder's pixels compare with those made from the CPU decoder's.
 
     Attributes:
         decoder: the name of the decoder.
         images: the number of images that were compared.
-        worst_iou: the least IoU of the two masks of an image.
+        worst_iou: the lowest IoU of the two masks of an image.
         mean_iou: the mean IoU.
     """
 
@@ -75,10 +72,10 @@ class MaskParity:
 
 
 def compare_masks(decoder: str, ours: Sequence[Bool], theirs: Sequence[Bool]) -> MaskParity:
-    """Compare the masks that the same images get under two decoders.
+    """Compare the masks of the same images under two decoders.
 
     Args:
-        decoder: the name of the decoder on trial.
+        decoder: the name of the decoder under test.
         ours: the masks from its pixels, (H, W) bool per image.
         theirs: the masks from the CPU decoder's pixels, in the same order.
 
@@ -104,9 +101,9 @@ class Prompted(NamedTuple):
 
 
 def prompted(folder: Path | None) -> list[Prompted]:
-    """The files whose masks are compared: some of a folder, spread evenly over it, else the sample photographs.
+    """Return the files whose masks are compared: some of a folder, evenly spaced, or the sample photographs.
 
-    The prompt of a photograph is the box around its subject; that of a file in a folder is the middle of the image.
+    A photograph is prompted by the box around its subject, a file of a folder by the middle of the image.
     """
     found = []
     if folder:
@@ -118,13 +115,12 @@ def prompted(folder: Path | None) -> list[Prompted]:
     for pixels, box in samples()[0]:
         file = io.BytesIO()
         Pillow.fromarray(pixels).save(file, **_PHOTOGRAPH)
-        height, width, _ = pixels.shape
-        found.append(Prompted(file.getvalue(), np.array(box, np.float32) * np.array([width, height] * 2, np.float32)))
+        found.append(Prompted(file.getvalue(), box))
     return found
 
 
 def segmenter_of(name: str, model_weights: str, device: str) -> Segment:
-    """Load a segmenter as `fgfast convert` would on that device.
+    """Load a segmenter as `fgfast convert` does on that device.
 
     Raises:
         UsageError: there is no segmenter of that name, or its weights or packages are missing.
@@ -144,7 +140,7 @@ def segmenter_of(name: str, model_weights: str, device: str) -> Segment:
 def compared_masks(
     ours: Mapping[str, Sequence[Decoder]], files: Sequence[Prompted], segment: Segment
 ) -> list[MaskParity]:
-    """Compare the masks under each decoder but the CPU's with those under the CPU decoder.
+    """Compare the masks under every other decoder with those under the CPU decoder.
 
     Args:
         ours: name -> decoders; the first one of each decodes.
@@ -156,13 +152,13 @@ def compared_masks(
         return [segment(mine, file.box) for mine, file in zip(pixels, files, strict=True)]
 
     contents = [file.data for file in files]
-    on_trial = {name: own[0] for name, own in ours.items() if name != "cpu"}
-    theirs = masks(decode_all(decoder("cpu"), contents)) if on_trial else []
-    return [compare_masks(name, masks(decode_all(each, contents)), theirs) for name, each in on_trial.items()]
+    others = {name: own[0] for name, own in ours.items() if name != "cpu"}
+    theirs = masks(decode_all(decoder("cpu"), contents)) if others else []
+    return [compare_masks(name, masks(decode_all(each, contents)), theirs) for name, each in others.items()]
 
 
 def decode_all(ours: Decoder, files: Sequence[bytes]) -> list[UInt8]:
-    """Decode files in the batches that a decoder prefers; raise the error of the first file that it cannot decode."""
+    """Decode files in batches of the decoder's preferred size; raise the error of the first file that fails."""
     found: list[UInt8] = []
     for at in range(0, len(files), ours.batch):
         batch = files[at : at + ours.batch]

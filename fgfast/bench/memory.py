@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
 
-from fgfast.bench.stamp import ask_gpus
+from fgfast.bench.stamp import query_gpus
 
 # Seconds between two samples. A peak lasts as long as a batch, and one sample takes about a millisecond.
 _INTERVAL = 0.1
-# nvidia-smi itself takes a tenth of a second.
+# nvidia-smi alone takes a tenth of a second.
 _GPU_INTERVAL = 2.0
 
 
@@ -27,13 +28,12 @@ class PeakMemory:
         self.mib = 0.0
         self.gpu_mib: list[float] = []
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._sample, daemon=True)]
 
     def __enter__(self) -> PeakMemory:
         self._before = gpu_memory()
-        if self._before:
-            self.gpu_mib = [0.0] * len(self._before)
-            self._threads.append(threading.Thread(target=self._sample_gpus, daemon=True))
+        self.gpu_mib = [0.0] * len(self._before)
+        samplers = [(self._sample, _INTERVAL)] + ([(self._sample_gpus, _GPU_INTERVAL)] if self._before else [])
+        self._threads = [threading.Thread(target=self._repeat, args=how, daemon=True) for how in samplers]
         for thread in self._threads:
             thread.start()
         return self
@@ -43,33 +43,32 @@ class PeakMemory:
         for thread in self._threads:
             thread.join()
 
+    def _repeat(self, sample: Callable[[], None], interval: float) -> None:
+        sample()
+        while not self._stop.wait(interval):
+            sample()
+
     def _sample(self) -> None:
-        while True:
-            self.mib = max(self.mib, memory_mib())
-            if self._stop.wait(_INTERVAL):
-                return
+        self.mib = max(self.mib, memory_mib())
 
     def _sample_gpus(self) -> None:
-        while True:
-            used = zip(gpu_memory(), self._before, strict=False)
-            self.gpu_mib = [max(peak, now - before) for peak, (now, before) in zip(self.gpu_mib, used, strict=False)]
-            if self._stop.wait(_GPU_INTERVAL):
-                return
+        used = zip(self.gpu_mib, gpu_memory(), self._before, strict=False)
+        self.gpu_mib = [max(peak, now - before) for peak, now, before in used]
 
 
 def gpu_memory() -> list[float]:
-    """MiB in use on each GPU, by any process."""
-    return [float(row[0].split()[0]) for row in ask_gpus("memory.used")]
+    """Return the MiB in use on each GPU, by any process."""
+    return [float(row[0].split()[0]) for row in query_gpus("memory.used")]
 
 
 def memory_mib() -> float:
-    """MiB that this process and its descendants have for themselves, plus the largest part that one of them shares."""
+    """Return the MiB private to this process and its descendants, plus the largest part that one of them shares."""
     root = psutil.Process()
     own, shared = 0, 0
     for process in (root, *root.children(recursive=True)):
-        with suppress(psutil.Error):  # it may have ended
+        with suppress(psutil.Error):  # the process may have ended
             memory = process.memory_info()
-            part = getattr(memory, "shared", 0)  # Linux alone counts it
+            part = getattr(memory, "shared", 0)  # reported by Linux only
             own += memory.rss - part
             shared = max(shared, part)
     return (own + shared) / 2**20

@@ -1,8 +1,8 @@
 """Measures SAM from image to mask beside the predictor of segment-anything: results first, then times and memory.
 
-Each contender lives in a process of its own, so that its peak memory is its own. They take turns image by image, so
-that other load on the machine affects all of them alike. The weights are random, because the arithmetic does not depend
-on them.
+Each contender runs in a process of its own, whose peak memory is therefore its own. Contenders take turns image by
+image, so that other load on the machine affects all of them alike. The weights are random, because the arithmetic does
+not depend on them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from multiprocessing.connection import Connection
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,39 +32,33 @@ from fgfast.runner import run_batch
 from fgfast.tolerances import SAM_FLIPPED, SAM_HALF_MASK_IOU
 
 ORIGINAL, PLAIN = "segment-anything", "fgfast eager fp32"
-"""The references: the package where it is installed, else our own float32 in eager PyTorch, neither compiled nor
+"""The references: the package if it is installed, otherwise fgfast's own float32 in eager PyTorch, neither compiled nor
 exported."""
 Segment = Callable[[UInt8, Float32], Bool]
 """(pixels (H, W, 3) uint8 RGB, box (1, 4) float32 in pixels) -> mask (H, W)."""
-# Height and width of the images, the commonest size of CUB, and the box in the middle as fractions of them.
+# Height and width of the images, the commonest size of CUB, and the box as fractions of them.
 _SIZE = (375, 500)
 _BOX = (0.2, 0.15, 0.85, 0.9)
+_PRECISIONS = ("fp32", "bf16")
 MODEL_WEIGHTS = "random:1"
 
 
 def named() -> str:
-    """The reference of this machine."""
+    """Return the reference that is available on this machine."""
     return ORIGINAL if importlib.util.find_spec("segment_anything") is not None else PLAIN
 
 
 def measure_sam(
-    name: str = "vit_b",
-    *,
-    rounds: int = 5,
-    precisions: Sequence[str] = ("fp32", "bf16"),
-    images: int = 2,
-    model_weights: str = MODEL_WEIGHTS,
-    device: str = "cpu",
+    name: str, *, rounds: int, images: int = 2, model_weights: str = MODEL_WEIGHTS, device: str = "cpu"
 ) -> Result:
     """Time segment-anything (float32, as shipped) and fgfast in turns on the same images, boxes and weights.
 
     Args:
         name: the SAM, "vit_b", "vit_l" or "vit_h".
         rounds: how often each contender is timed on each image; medians are quoted.
-        precisions: the precisions of fgfast.
         images: the number of different images.
         model_weights: "cached", "random:SEED" or a file; the same for all contenders.
-        device: the device of all contenders, as torch names it.
+        device: the device of all contenders, in torch's notation.
 
     Returns:
         Agreement, seconds, ratios and peak memory.
@@ -71,77 +66,68 @@ def measure_sam(
     Raises:
         AssertionError: results differ by more than the precision allows; then nothing is timed.
     """
-    contenders = {who: _Contender(who, name, model_weights, device) for who in (named(), *precisions)}
     generator = np.random.default_rng(0)
     height, width = _SIZE
     arrays = [noise_image(generator, height, width) for _ in range(images)]
     box = np.array([_BOX], np.float32) * np.array([width, height] * 2, np.float32)
-    try:
+    with ExitStack() as stack:
+        everyone = (named(), *_PRECISIONS)
+        contenders = {who: stack.enter_context(_Contender(who, name, model_weights, device)) for who in everyone}
         agreement = _compare({who: [c.segment(i, box)[0] for i in arrays] for who, c in contenders.items()})
         seconds: dict[str, list[float]] = {who: [] for who in contenders}
         for image in arrays * rounds:
             for who, contender in contenders.items():
                 seconds[who].append(contender.segment(image, box)[1])
         peaks = {who: contender.peak() for who, contender in contenders.items()}
-    finally:
-        for contender in contenders.values():
-            contender.close()
-    facts: dict[str, Any] = {
-        "model": name,
-        "image": f"{width}x{height}, one box, image to mask",
-        "agreement": agreement,
-    }
-    facts |= {"model_weights": model_weights, "device": device, "cores": available_cores()}
+    what = f"{width}x{height}, one box, image to mask"
     return envelope(
         "sam",
         _rows(agreement, seconds, peaks),
         title=f"SAM {name} beside {named()}, on {device}",
         rounds=rounds,
-        notes=[f"{facts['image']}; {named()} in float32; the weights of all are {model_weights}."],
-        **facts,
+        notes=[f"{what}; {named()} in float32; all use the weights {model_weights}."],
+        model=name,
+        image=what,
+        agreement=agreement,
+        model_weights=model_weights,
+        device=device,
+        cores=available_cores(),
     )
 
 
 class _Contender:
-    """A process with one model, which answers images with masks."""
+    """A model in a process of its own, which loads it on first use."""
 
     def __init__(self, who: str, name: str, weights: str, device: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, who, name, weights, device), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._wanted = who, name, weights, device
+        self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+    def __enter__(self) -> _Contender:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.shutdown()
 
     def segment(self, image: UInt8, box: Float32) -> tuple[Bool, float]:
         """Segment an image (H, W, 3) with its (1, 4) box in pixels; return the mask (H, W) bool and the seconds."""
-        self._pipe.send((image, box))
-        mask, seconds = self._pipe.recv()
-        return mask, seconds
+        return self._process.submit(_segment, self._wanted, image, box).result()
 
     def peak(self) -> float:
-        """Peak memory in MiB: that of the GPU where the model computes on one, else the resident memory."""
-        self._pipe.send(None)
-        return float(self._pipe.recv())
-
-    def close(self) -> None:
-        self._pipe.close()
-        self._process.join()
+        """Return the peak memory in MiB: that of the GPU if the model runs on one, otherwise the resident memory."""
+        return self._process.submit(_peak, self._wanted[-1]).result()
 
 
-def _serve(pipe: Connection, who: str, name: str, weights: str, device: str) -> None:
+def _segment(wanted: tuple[str, str, str, str], image: UInt8, box: Float32) -> tuple[Bool, float]:
+    segment = _loaded(*wanted)
+    start = time.perf_counter()
+    mask = segment(image, box)
+    return mask, time.perf_counter() - start
+
+
+@cache
+def _loaded(who: str, name: str, weights: str, device: str) -> Segment:
     theirs = who in (ORIGINAL, PLAIN)
-    segment = reference(name, weights, device) if theirs else _ours(name, who, weights, device)
-    while True:
-        try:
-            request = pipe.recv()
-        except EOFError:
-            return
-        if request is None:
-            pipe.send(_peak(device))
-            continue
-        start = time.perf_counter()
-        mask = segment(*request)
-        pipe.send((mask, time.perf_counter() - start))
+    return reference(name, weights, device) if theirs else _ours(name, who, weights, device)
 
 
 def _peak(device: str) -> float:
@@ -149,17 +135,17 @@ def _peak(device: str) -> float:
         import torch
 
         return torch.cuda.max_memory_allocated(device) / 2**20
-    # Linux counts in KiB.
+    # In KiB on Linux.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def reference(name: str, weights: str, device: str) -> Segment:
-    """Load the reference; return its function from image and box to mask. segment-anything's predictor is as shipped.
+    """Load the reference; return its function from image and box to mask.
 
     Args:
         name: the SAM, "vit_b", "vit_l" or "vit_h".
         weights: "cached", "random:SEED" or a file.
-        device: the device that it computes on, as torch names it.
+        device: the device that it computes on, in torch's notation.
     """
     from fgfast.models.sam.build import build_sam, sam_state
 
@@ -167,7 +153,7 @@ def reference(name: str, weights: str, device: str) -> Segment:
     if named() == PLAIN:
         from fgfast.models.sam.sessions import sam_in_torch
 
-        return partial(_segment, sam_in_torch(build_sam(spec)))
+        return partial(_mask_by, sam_in_torch(build_sam(spec)))
     _declare_torchvision_operators()
     package: Any = importlib.import_module("segment_anything")
     model = package.sam_model_registry[name]()
@@ -185,11 +171,11 @@ def reference(name: str, weights: str, device: str) -> Segment:
 def _ours(name: str, precision: Any, weights: str, device: str) -> Segment:
     from fgfast.models.sam.sessions import segmenter
 
-    return partial(_segment, segmenter(ModelSpec(f"sam_{name}", weights, precision, device, batch=1)))
+    return partial(_mask_by, segmenter(ModelSpec(f"sam_{name}", weights, precision, device, batch=1)))
 
 
-def _segment(model: Any, image: UInt8, box: Float32) -> Bool:
-    """Segment one image by fgfast's SAM."""
+def _mask_by(model: Any, image: UInt8, box: Float32) -> Bool:
+    """Segment one image with fgfast's SAM."""
     import torch
 
     (low_res,) = run_batch(model, [(Image(image), box[0])])
@@ -198,7 +184,7 @@ def _segment(model: Any, image: UInt8, box: Float32) -> Bool:
 
 
 def _declare_torchvision_operators() -> None:
-    """Run the tests' shim, in a source tree, so that torchvision's wheel imports beside another build of torch."""
+    """Run the shim of the tests, if this is a source tree; it lets torchvision import beside another build of torch."""
     path = Path(__file__).resolve().parents[2] / "tests" / "torchvision_shim.py"
     spec = importlib.util.spec_from_file_location("torchvision_shim", path)
     if path.exists() and spec is not None and spec.loader is not None:
@@ -209,7 +195,7 @@ def _declare_torchvision_operators() -> None:
 
 
 def _compare(masks: dict[str, list[Bool]]) -> dict[str, dict[str, float]]:
-    """Compare the masks of all contenders with those of the first one; raise where they differ too much."""
+    """Compare the masks of all contenders with those of the first one; raise if they differ too much."""
     agreement = {}
     first, *others = masks
     for who in others:
@@ -235,5 +221,5 @@ def _rows(
         ratios = [theirs / ours for theirs, ours in zip(seconds[first], seconds[who], strict=True)]
         rows.append(Row.of(names[who], ratios, "times", "higher", "faster than the reference"))
     rows += [Row(names[who], round(peaks[who]), "MiB", "lower", "peak memory") for who in names]
-    overlaps = {who: agreement[who]["mask_iou"] for who in others}
-    return rows + [Row(names[who], o, "", "higher", "mask IoU with the reference") for who, o in overlaps.items()]
+    group = "mask IoU with the reference"
+    return rows + [Row(names[who], agreement[who]["mask_iou"], "", "higher", group) for who in others]

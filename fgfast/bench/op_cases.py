@@ -1,13 +1,13 @@
 """What `fgfast bench ops` times: the inputs of each op, and everything that can compute it.
 
-The inputs are random and resemble what the stages meet. A contender that is known to compute something else is there
-for its time and is marked; how far it is off is measured, too.
+The inputs are random and resemble those of the stages. A contender that is known to compute something else is there
+only for its time; its distance from the others is measured, too.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.bench.images import noise_image
+from fgfast.bench.images import largest_difference, noise_image
 from fgfast.models.detic.config import SWIN_B
 from fgfast.ops import reference
 from fgfast.records import Bool, Float32, UInt8
@@ -26,23 +26,8 @@ SIZES = ((375, 500), (768, 1024))
 _SIDE = 1024  # the side of SAM's square, in pixels
 _SHORT = (800, 1067)  # the size that Detic resizes an image of 3:4 to
 _BOXES = 3000  # the candidates of three full levels of Detic's pyramid
-# The largest difference of attention: sums of float32 in another order, as in tests/engine/test_attention.py.
+# The largest difference of attention, which sums float32 in another order, as in tests/engine/test_attention.py.
 _CLOSE = 2e-5
-
-
-@dataclass(frozen=True)
-class Contender:
-    """Something that computes an op.
-
-    Attributes:
-        name: its name.
-        call: computes the op.
-        same: whether the result must be that of the NumPy reference; else the distance is only measured.
-    """
-
-    name: str
-    call: Callable[[], Any]
-    same: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,19 +38,21 @@ class Case:
         op: the name of the op.
         what: the input in words.
         threads: the threads that each contender may use; 1 for ops without threads.
-        contenders: all that compute it; the others are compared with the first one.
-        distance: how far two results are apart.
+        contenders: name -> function that computes it; the others are compared with the first one.
+        distance: the distance of two results.
         unit: the unit of the distance; "" where the results must be equal to the bit.
         allowed: the largest distance of contenders that compute the same.
+        others: the contenders that compute something else; their distance is only measured.
     """
 
     op: str
     what: str
     threads: int
-    contenders: tuple[Contender, ...]
+    contenders: Mapping[str, Callable[[], Any]]
     distance: Callable[[Any, Any], float]
     unit: str = ""
     allowed: float = 0.0
+    others: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -74,7 +61,7 @@ class Case:
 
 
 def cases(op: str, threads: int, sizes: tuple[tuple[int, int], ...] = SIZES) -> Iterator[Case]:
-    """Yield the cases of an op; ops without threads have cases for one thread only.
+    """Yield the cases of an op. Ops without threads have cases for one thread only.
 
     Args:
         op: one of OPS.
@@ -86,9 +73,9 @@ def cases(op: str, threads: int, sizes: tuple[tuple[int, int], ...] = SIZES) -> 
     yield from OPS[op](native, torch, threads, sizes)
 
 
-def _contenders(calls: Mapping[str, Any], others: Sequence[str] = ()) -> tuple[Contender, ...]:
-    """The contenders that are installed, by name; those named in `others` compute something else."""
-    return tuple(Contender(name, call, name not in others) for name, call in calls.items() if call)
+def _installed(calls: Mapping[str, Any]) -> dict[str, Callable[[], Any]]:
+    """Return the contenders that are installed."""
+    return {name: call for name, call in calls.items() if call}
 
 
 def mask_post(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
@@ -101,7 +88,7 @@ def mask_post(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Cas
             TORCH: torch and partial(torch.mask_post, logits, size, _SIDE),
         }
         what = f"{count} mask{'s' if count > 1 else ''} of {_named(size)}"
-        yield Case("mask_post", what, threads, _contenders(calls), _bits_apart)
+        yield Case("mask_post", what, threads, _installed(calls), _bits_apart)
 
 
 def composite(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
@@ -128,7 +115,7 @@ def composite(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Cas
             "OpenCV": partial(by_opencv, pixels, bits),
             "Pillow": partial(by_pillow, pixels, bits),
         }
-        yield Case("composite", _named(size), 1, _contenders(calls), _bits_apart)
+        yield Case("composite", _named(size), 1, _installed(calls), _bits_apart)
 
 
 def rle_encode(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
@@ -145,7 +132,7 @@ def rle_encode(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Ca
             NATIVE: native and partial(native.rle_encode, bits),
             "pycocotools": coco and partial(by_coco, bits),
         }
-        yield Case("rle_encode", _named(size), 1, _contenders(calls), lambda a, b: float(a != b))
+        yield Case("rle_encode", _named(size), 1, _installed(calls), lambda a, b: float(a != b))
 
 
 def resize(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
@@ -162,7 +149,9 @@ def resize(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
             TORCH: torch and partial(torch.resize, pixels, target),
         }
         what = f"{_named(size)} to {_named(target)}"
-        yield Case("resize", what, threads, _contenders(calls, ("OpenCV", TORCH)), _levels_apart, "grey levels")
+        yield Case(
+            "resize", what, threads, _installed(calls), largest_difference, "grey levels", others=("OpenCV", TORCH)
+        )
 
 
 def nms(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
@@ -174,16 +163,16 @@ def nms(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
         NUMPY: partial(reference.nms, *arguments),
         NATIVE: native and partial(native.nms, *arguments),
         TORCH: torch and partial(torch.nms, *arguments),
-        "torchvision": torch and torch.torchvision_nms() and partial(torch.by_torchvision, *arguments),
+        "torchvision": torch and (suppress := torch.torchvision_nms()) and partial(suppress, *arguments),
     }
-    yield Case("nms", f"{_BOXES} boxes, the best {SWIN_B.proposals}", 1, _contenders(calls), _bits_apart)
+    yield Case("nms", f"{_BOXES} boxes, the best {SWIN_B.proposals}", 1, _installed(calls), _bits_apart)
 
 
 def attention(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
     """Compute a layer of SAM ViT-B in float32: within windows, and over the whole image.
 
-    The NumPy reference is left out of the latter, because it would make arrays of gigabytes. On processors without
-    AVX-512 there is no native op.
+    The NumPy reference is left out of the latter, because it would need gigabytes. Without AVX-512 there is no native
+    op.
     """
     native = native and native.attends(64) and native
     for what, window in (("windows of ViT-B", 14), ("whole image of ViT-B", 64)):
@@ -193,9 +182,9 @@ def attention(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Cas
             NATIVE: native and partial(native.attention, **arguments, threads=threads),
             TORCH: torch and partial(torch.attention, **arguments),
         }
-        found = _contenders(calls)
+        found = _installed(calls)
         if len(found) > 1:
-            yield Case("attention", what, threads, found, _floats_apart, "", _CLOSE)
+            yield Case("attention", what, threads, found, largest_difference, "", _CLOSE)
 
 
 OPS: Mapping[str, Callable[..., Iterator[Case]]] = {
@@ -219,7 +208,7 @@ def _named(size: tuple[int, int]) -> str:
 
 
 def _resized(size: tuple[int, int]) -> tuple[int, int]:
-    """The size (h, w) whose longer edge is the side of SAM's square."""
+    """Return the size (h, w) whose longer edge is the side of SAM's square."""
     scale = _SIDE / max(size)
     return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
 
@@ -229,7 +218,7 @@ def _image(size: tuple[int, int]) -> UInt8:
 
 
 def _logits(count: int) -> Float32:
-    """(1, count, 256, 256) float32: blobs with a rough edge, like those of SAM's decoder."""
+    """Make logits (1, count, 256, 256) float32: blobs with a rough edge, like those of SAM's decoder."""
     y, x = np.mgrid[:256, :256].astype(np.float32) / 256 - 0.5
     rough = 0.3 * np.random.default_rng(2).standard_normal((count, 256, 256), np.float32)
     shapes = [6 - (30 + 8 * n) * (x * x + y * y) + np.sin((20 + n) * x) * np.cos(14 * y) for n in range(count)]
@@ -242,7 +231,7 @@ def _mask(size: tuple[int, int]) -> Bool:
 
 
 def _boxes() -> tuple[Float32, Float32]:
-    """Boxes in heaps, like those of a proposal head: (N, 4) float32 in pixels, and (N,) float32 scores."""
+    """Make clustered boxes, like those of a proposal head: (N, 4) float32 in pixels, and (N,) float32 scores."""
     rng = np.random.default_rng(3)
     centres = rng.uniform(0, 1000, (60, 2))[rng.integers(0, 60, _BOXES)] + rng.normal(0, 6, (_BOXES, 2))
     sides = np.exp(rng.normal(4.5, 0.15, (_BOXES, 2)))
@@ -251,7 +240,7 @@ def _boxes() -> tuple[Float32, Float32]:
 
 
 def _attention(window: int) -> dict[str, Any]:
-    """Random arguments of `attention` for 64x64 tokens and 12 heads of 64 channels."""
+    """Make random arguments of `attention` for 64x64 tokens and 12 heads of 64 channels."""
     rng, grid, heads, size = np.random.default_rng(4), 64, 12, 64
     padded = -(-grid // window) * window
     places = np.full((padded, padded), grid * grid, np.int64)
@@ -266,14 +255,6 @@ def _attention(window: int) -> dict[str, Any]:
 
 
 def _bits_apart(a: Any, b: Any) -> float:
-    """0 where two arrays, or all arrays of two tuples, are equal to the bit (NaN equals itself), else 1."""
+    """Return 0 if two arrays, or all arrays of two tuples, are equal to the bit (NaN equals itself), otherwise 1."""
     pairs = zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]
     return float(not all(x.dtype == y.dtype and np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in pairs))
-
-
-def _levels_apart(a: UInt8, b: UInt8) -> float:
-    return float(np.abs(a.astype(int) - b.astype(int)).max())
-
-
-def _floats_apart(a: Float32, b: Float32) -> float:
-    return float(np.abs(a - b).max())

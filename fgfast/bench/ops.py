@@ -1,4 +1,4 @@
-"""Measures the native ops beside the NumPy reference and libraries that do the same, in turns; results come first."""
+"""Measures the native ops beside the NumPy reference and other libraries, in turns, after comparing the results."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from fgfast.bench.timing import in_turns, threads
 from fgfast.errors import UnknownNameError
 from fgfast.machine import available_cores
 
-# The NumPy reference is there to be right: where it takes longer than this many seconds, it has only one turn.
+# Where the NumPy reference takes longer than this many seconds, it is timed only once.
 _PATIENCE = 0.2
-FASTER = "native is faster than"
-"""How the name of a row begins that compares the native op with another contender."""
+# The prefix of rows that compare the native op with another contender.
+_FASTER = "native is faster than"
 
 
 def measure(*, rounds: int = 7, only: Sequence[str] = (), short: bool = False) -> Result:
     """Time every op with one thread and, where it has threads, with all cores.
 
     Args:
-        rounds: how often each contender has its turn; medians are quoted.
+        rounds: how often each contender is timed; medians are quoted.
         only: the names of ops; all by default.
         short: measure on the smaller images only.
 
     Returns:
-        Milliseconds of each contender, and how many times as fast as each rival the native op is. That ratio is of the
-        fastest rounds of both, because other load on the machine only adds time, most of all to those that wait for
-        several threads.
+        Milliseconds of each contender, and how many times as fast as each rival the native op is. That ratio is that of
+        the fastest rounds of both, because other load on the machine only adds time, most of all to contenders that
+        wait for several threads.
 
     Raises:
         AssertionError: the result of a contender differs; then its op is not timed.
@@ -45,7 +45,7 @@ def measure(*, rounds: int = 7, only: Sequence[str] = (), short: bool = False) -
                 rows += _measured(case, rounds)
     notes = [
         "Results were compared before they were timed: they are equal to the bit, those of attention to 2e-5.",
-        "OpenCV and PyTorch resize by other filters than Pillow, with whose pixels the models were trained: only their "
+        "OpenCV and PyTorch resize with other filters than Pillow, on whose pixels the models were trained: only their "
         "times can be compared.",
     ]
     if not find_spec("fgfast._native"):
@@ -53,7 +53,7 @@ def measure(*, rounds: int = 7, only: Sequence[str] = (), short: bool = False) -
     if not find_spec("torch"):
         notes.append("PyTorch is not installed and was left out.")
     title = "Native ops beside other libraries"
-    headline = [f"mask_post, {n} of 500x375, 1 thread: {FASTER} {TORCH}" for n in ("1 mask", "3 masks")]
+    headline = [f"mask_post, {n} of 500x375, 1 thread: {_FASTER} {TORCH}" for n in ("1 mask", "3 masks")]
     return envelope("ops", rows, title=title, rounds=rounds, notes=notes, headline=headline, plots=_plots(rows))
 
 
@@ -61,12 +61,12 @@ def _plots(rows: Sequence[Row]) -> dict[str, Any]:
     """The bars of the native op over its fastest rival with the same results, of each case."""
     least: dict[str, Row] = {}
     for row in rows:
-        rival = row.name.removeprefix(FASTER).strip()
-        if not row.name.startswith(FASTER) or rival == NUMPY or (row.group.startswith("resize") and rival != "Pillow"):
+        rival = row.name.removeprefix(_FASTER).strip()
+        if not row.name.startswith(_FASTER) or rival == NUMPY or (row.group.startswith("resize") and rival != "Pillow"):
             continue
         if row.group not in least or row.value < least[row.group].value:
             least[row.group] = row
-    values = [(f"{group}: {row.name.removeprefix(FASTER).strip()}", row.value) for group, row in least.items()]
+    values = [(f"{group}: {row.name.removeprefix(_FASTER).strip()}", row.value) for group, row in least.items()]
     title = "Native op beside the fastest other one with the same results"
     return {"bars": {"title": title, "unit": "times as fast", "values": values, "log": True}} if values else {}
 
@@ -76,7 +76,7 @@ def _measured(case: Case, rounds: int) -> list[Row]:
     distances = compare(case)
     rows: list[Row] = []
     with threads(case.threads):
-        calls = {c.name: c.call for c in case.contenders}
+        calls = dict(case.contenders)
         seconds = {}
         if NUMPY in calls:
             seconds = in_turns({NUMPY: calls[NUMPY]}, 1, least=0)
@@ -88,9 +88,9 @@ def _measured(case: Case, rounds: int) -> list[Row]:
     ours = seconds.get(NATIVE)
     for name, values in seconds.items():
         if ours and name != NATIVE:
-            # The NumPy reference may have had one turn only.
+            # The NumPy reference may have been timed only once.
             ratios = tuple(theirs / own for theirs, own in zip(values, ours, strict=False))
-            rows.append(Row(f"{FASTER} {name}", min(values) / min(ours), "times", "higher", case.title, ratios))
+            rows.append(Row(f"{_FASTER} {name}", min(values) / min(ours), "times", "higher", case.title, ratios))
     for name, distance in distances.items():
         rows.append(Row(f"{name} is off by", distance, case.unit, "", case.title))
     return rows
@@ -100,19 +100,16 @@ def compare(case: Case) -> dict[str, float]:
     """Compare the results of all contenders with that of the first one.
 
     Returns:
-        Name -> distance, of the contenders that are known to compute something else.
+        Name -> distance for the contenders that are known to compute something else.
 
     Raises:
         AssertionError: another contender differs by more than is allowed.
     """
-    first, *others = case.contenders
+    first, *rest = case.contenders
     with threads(case.threads):
-        wanted = first.call()
-        found = {}
-        for other in others:
-            distance = case.distance(other.call(), wanted)
-            if not other.same:
-                found[other.name] = distance
-            elif not distance <= case.allowed:
-                raise AssertionError(f"{case.title}: {other.name} differs from {first.name} by {distance:.3g}")
-    return found
+        wanted = case.contenders[first]()
+        distances = {name: case.distance(case.contenders[name](), wanted) for name in rest}
+    for name, distance in distances.items():
+        if name not in case.others and not distance <= case.allowed:
+            raise AssertionError(f"{case.title}: {name} differs from {first} by {distance:.3g}")
+    return {name: distance for name, distance in distances.items() if name in case.others}

@@ -1,6 +1,6 @@
-"""Builds the original Detic by its own code on detectron2, where both are installed; tests and benches compare with it.
+"""Builds the original Detic with its own code on detectron2, as the reference of tests and benches.
 
-Neither is a dependency. docs/models.md, "The original as a reference", says how to install them.
+Neither is a dependency. docs/models.md, "The original as a reference", describes the installation.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,23 +20,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fgfast.bench.stamp import git
 from fgfast.models.detic.config import HEAD_CHANNELS, WINDOW, DeticConfig
 from fgfast.models.detic.transform import Selection
 from fgfast.records import UInt8
 
-# The variable that names the clone of Detic, which is no package; its submodule CenterNet2 lies within.
+# The environment variable that holds the path of the clone of Detic, which is not a package, with its submodule
+# CenterNet2.
 REPOSITORY = "FGFAST_DETIC_REPO"
 CONFIG = "configs/Detic_LI21k_CLIP_SwinB_896b32_4x_ft4x_max-size.yaml"
-HOW = 'docs/models.md, "The original as a reference", says how to install it'
-# The names of our sizes in the original's table; other sizes are added to it.
+HOW = 'docs/models.md, "The original as a reference", describes the installation'
+# fgfast's sizes and their names in the original's table; other sizes are added to that table.
 _SIZES = {"swinb": "B-22k", "swint": "T"}
-# What the original has and random weights lack: masks, the vocabulary that it begins with, and constants.
+# What the original has and random weights lack: masks, the initial vocabulary, and constants.
 _NOT_GIVEN = ("roi_heads.mask_head.", "cls_score.zs_weight", "attn.relative_position_index")
 
 
 class Detected(NamedTuple):
-    """Detections of one image, descending: boxes (N, 4) float32 in its pixels, scores (N,) float32, classes (N,)
-    int64, rows of the vocabulary.
+    """Detections of one image, in descending order.
+
+    Attributes:
+        boxes: (N, 4) float32, in pixels of the image.
+        scores: (N,) float32.
+        classes: (N,) int64, rows of the vocabulary.
     """
 
     boxes: NDArray[np.float32]
@@ -46,19 +51,19 @@ class Detected(NamedTuple):
 
 
 def missing() -> str | None:
-    """Say what keeps the original from running here; None where nothing does."""
+    """Return why the original cannot run here, or None if it can."""
     spec = importlib.util.find_spec("detectron2")
-    # A mere folder of that name, such as the clone's own, is a package without a file.
+    # A folder of that name, such as the clone itself, is a namespace package without a file.
     if spec is None or spec.origin is None:
         return "detectron2 is not installed"
     if not os.environ.get(REPOSITORY):
-        return f"{REPOSITORY} does not say where a clone of Detic lies"
+        return f"{REPOSITORY} does not hold the path of a clone of Detic"
     for part in (CONFIG, "third_party/CenterNet2/centernet/config.py"):
         if not (_repository() / part).is_file():
-            return f"{REPOSITORY} names {_repository()}, where {part} is not (a clone needs --recurse-submodules)"
+            return f"{REPOSITORY} is {_repository()}, which lacks {part} (clone with --recurse-submodules)"
     try:
         _modules()
-        # Raises where torchvision lacks its compiled operators, as beside a torch that it was not built for.
+        # Raises if torchvision lacks its compiled operators, as it does beside a torch that it was not built for.
         importlib.import_module("torchvision.ops").nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
     except (ImportError, RuntimeError) as error:
         return f"the original Detic does not load: {error}".partition("\n")[0].partition(". ")[0]
@@ -66,7 +71,7 @@ def missing() -> str | None:
 
 
 def named() -> str:
-    """The original and its versions, for a result."""
+    """Return the original and its versions in words."""
     detectron2, torchvision = _import("detectron2"), _import("torchvision")
     version = f"{detectron2.__version__}{_commit(Path(detectron2.__file__).parents[1])}"
     return f"Detic{_commit(_repository())}, detectron2 {version}, torchvision {torchvision.__version__}"
@@ -80,9 +85,7 @@ class Original:
         state: the weights, named as those of fgfast's Detic; the mask head keeps its initial weights.
         embeddings: (C, 512) float32, the vocabulary, unnormalised.
         selection: what counts as a detection.
-        masks: whether masks of the detections are computed too, as the original does by default. The boxes are the
-            same.
-        device: the device that it computes on, as torch names it.
+        device: the device that it computes on, in torch's notation.
 
     Raises:
         ValueError: the weights do not fit the original's model.
@@ -94,17 +97,16 @@ class Original:
         state: Mapping[str, Tensor],
         embeddings: Tensor,
         selection: Selection,
-        masks: bool = False,
         device: str = "cpu",
     ) -> None:
         with _quietly():
             self.predictor = _import("detectron2.engine.defaults").DefaultPredictor(_config(config, selection, device))
             self.model: Any = self.predictor.model
-            self.model.roi_heads.mask_on = masks
+            self.model.roi_heads.mask_on = False  # the boxes are the same without masks
             found = self.model.load_state_dict(dict(state), strict=False)
             lacking = [key for key in found.missing_keys if not any(part in key for part in _NOT_GIVEN)]
             if lacking or found.unexpected_keys:
-                raise ValueError(f"the original lacks {lacking} and does not know {found.unexpected_keys}")
+                raise ValueError(f"the weights lack {lacking} and have unexpected {found.unexpected_keys}")
             self.set_vocabulary(embeddings)
 
     def set_vocabulary(self, embeddings: Tensor) -> None:
@@ -113,7 +115,7 @@ class Original:
         _import("detic.modeling.utils").reset_cls_test(self.model, rows, rows.shape[1])
 
     def set_selection(self, threshold: float, one_class: bool) -> None:
-        """Replace the threshold of the score, and choose between one class per proposal and all."""
+        """Replace the score threshold, and choose between one class per proposal and all."""
         self.model.roi_heads.one_class_per_proposal = one_class
         for predictor in self.model.roi_heads.box_predictor:
             predictor.test_score_thresh = threshold
@@ -127,7 +129,7 @@ class Original:
 
 
 def _config(config: DeticConfig, selection: Selection, device: str) -> Any:
-    """The config of Detic for this size, set up as its demo does."""
+    """Return the config of Detic for this size, as its demo sets it up."""
     repository, cfg = _repository(), _import("detectron2.config").get_cfg()
     _import("centernet.config").add_centernet_config(cfg)
     _import("detic.config").add_detic_config(cfg)
@@ -183,12 +185,6 @@ def _repository() -> Path:
 
 
 def _commit(folder: Path) -> str:
-    """The commit of a clone as " (1234567)"; "" for any other folder."""
-    if not (folder / ".git").exists():
-        return ""
-    command = ["git", "-C", str(folder), "rev-parse", "--short=7", "HEAD"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return f" ({found})"
+    """Return the commit of a clone as " (1234567)"; "" for any other folder."""
+    found = git(folder, "rev-parse", "--short=7", "HEAD") if (folder / ".git").exists() else None
+    return f" ({found})" if found else ""

@@ -1,7 +1,7 @@
 """Measures the whole job, from files to files: cost of stages, load of devices, distance from the floor.
 
 The references do the same job on the same images, one image after the other; results are compared before anything is
-quoted. The events of fgfast's runner separate the stages.
+quoted. The costs of the stages follow from the events of fgfast's runner.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from fgfast.bench.job import Images, Job, Ran
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.bench.roofline import Roof
 
-# The bytes that an image moves besides the weights: SAM's square and its embeddings, Detic's canvas and its pyramid,
-# roughly.
+# The approximate bytes that an image moves besides the weights: SAM's square and its embeddings, Detic's canvas and its
+# pyramid.
 _BYTES = 8e6
 _HEADLINE = (
     "end to end: rate",
@@ -38,24 +38,25 @@ def measure(what: Job, *, images: int, folder: Path, rounds: int = 1, references
         images: the number of images.
         folder: the folder to work in; its disk is measured.
         rounds: runs of the job; medians are quoted, and "plots" belong to the last run.
-        references: the number of images that the references do before the job; 0 leaves the references out.
+        references: the number of images that the references process before the job; 0 leaves the references out.
 
     Returns:
         Rows of the whole job, of each stage, of each device, of the floor and of the reference.
 
     Raises:
-        AssertionError: float32 computes something else than the reference, or an image failed.
+        AssertionError: float32 differs from the reference, or an image failed.
     """
     with tempfile.TemporaryDirectory(prefix="fgfast-bench-", dir=folder) as scratch:
         source = job.make_images(Path(scratch) / "source", images)
         theirs, notes = _references(what, source, min(references, images), Path(scratch))
         runs = [job.run(what, source, Path(scratch) / "out") for _ in range(rounds)]
         ran = runs[-1]
-        same = reference.compare(theirs, ran, ran.plan.settings.precision == "fp32") if theirs else []
+        against = reference.compare(theirs, ran, ran.plan.settings.precision == "fp32") if theirs else []
+        against += _against(theirs, runs) if theirs else []
     rows = account.end_to_end(runs) + account.of_devices(runs) + account.of_stages(runs)
     roofs = roofs_of(what, ran)
     models = account.spent(ran, what, roofs, source.sizes) if roofs else []
-    rows += account.of_floor(ran, models, roofs) + same + _against(theirs, runs)
+    rows += account.of_floor(ran, models, roofs) + against
     plots: dict[str, Any] = {"events": ran.events}
     if models:
         plots["roofline"] = account.roofline(models, roofs, {own.model: _bytes(own, roofs[0]) for own in models})
@@ -75,7 +76,7 @@ def measure(what: Job, *, images: int, folder: Path, rounds: int = 1, references
 
 
 def roofs_of(what: Job, ran: Ran) -> list[Roof]:
-    """Measure what each device that computed models does at most."""
+    """Measure the peak performance of each device that computed models."""
     batches = [cost.items / cost.pieces for cost in events.costs(ran.events) if cost.device]
     batch = max(1, round(statistics.fmean(batches))) if batches else 1
     precision = ran.plan.settings.precision
@@ -83,26 +84,20 @@ def roofs_of(what: Job, ran: Ran) -> list[Roof]:
 
 
 def _references(what: Job, source: Images, count: int, scratch: Path) -> tuple[list[reference.Answer], list[str]]:
-    """Let the references do the first images; return their answers, and notes about them."""
+    """Run the references on the first images; return their answers, and notes about them."""
     if not count or not what.models:
         return [], []
     if why := reference.lacking(what):
         return [], [f"Without reference: {why}."]
-    answers, named = reference.answers(what, source, count, scratch / "reference", _device(what))
+    from fgfast.models.serving.devices import choose_device
+
+    device = what.devices[0] if what.devices else choose_device("auto")
+    answers, named = reference.answers(what, source, count, scratch / "reference", device)
     return answers, [f"Reference: {named}; float32, one image after the other, not durable."]
 
 
-def _device(what: Job) -> str:
-    """The device of the reference: the first one of the job."""
-    from fgfast.models.serving.devices import choose_device
-
-    return what.devices[0] if what.devices else choose_device("auto")
-
-
 def _against(theirs: Sequence[reference.Answer], runs: Sequence[Ran]) -> list[Row]:
-    """The rows that compare the wall time per image of the reference with ours."""
-    if not theirs:
-        return []
+    """Return the rows that compare the reference's wall time per image with fgfast's."""
     seconds = [answer.seconds for answer in theirs]
     ratios = [statistics.median(seconds) * run.rate for run in runs]
     return [
@@ -112,7 +107,7 @@ def _against(theirs: Sequence[reference.Answer], runs: Sequence[Ran]) -> list[Ro
 
 
 def _bytes(own: account.Spent, roof: Roof) -> float:
-    """The bytes that a model moves at least per image: its weights once per batch, its inputs and outputs."""
+    """Return the least bytes that a model moves per image: its weights once per batch, its inputs and outputs."""
     return roofline.parameters(own.model) * (4 if roof.precision == "fp32" else 2) / own.batch + _BYTES
 
 

@@ -1,8 +1,8 @@
-"""Detic Swin-B as specified, written out plainly: the reference where the original is not installed.
+"""A plain implementation of Detic Swin-B as specified: the reference if the original is not installed.
 
-It computes the same function from the same weights as the original's sources do: it pads, rolls, cuts into windows,
-adds bias and mask to explicit attention, runs whole maps at once, convolves in the default memory layout, and computes
-the two predictions separately. Proposals, pooling and selection are those of fgfast.
+It computes the same function from the same weights in the same way as the original: it pads, rolls, partitions into
+windows, adds bias and mask to explicit attention, runs whole maps at once, convolves in the default memory layout, and
+computes the two predictions separately. Proposals, pooling and selection are those of fgfast.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from fgfast.models.detic.canvas import PYRAMID_STRIDES
 from fgfast.models.detic.cascade import Refined, combine
 from fgfast.models.detic.config import WINDOW
 from fgfast.models.detic.graph import DetectorGraph
-from fgfast.models.detic.model import Detic
 from fgfast.models.detic.proposals import Candidates, CenterNetHead, level_candidates
 from fgfast.models.detic.swin import Block, Swin
 
@@ -23,24 +22,19 @@ from fgfast.models.detic.swin import Block, Swin
 class PlainGraph(DetectorGraph):
     """The graph of the detector as specified, for one image on its own canvas."""
 
-    def forward(self, pixels: Tensor, sizes: Tensor, vocabulary: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor, sizes: Tensor, vocabulary: Tensor) -> Refined:
         """Arguments and result are those of DetectorGraph."""
-        boxes, scores = plain(self.model, self.images(pixels, sizes), sizes, vocabulary)
-        return boxes, scores
-
-
-def plain(model: Detic, images: Tensor, sizes: Tensor, words: Tensor) -> Refined:
-    """The whole model as specified. Arguments and result are those of Detic.forward."""
-    maps = [m.contiguous() for m in plain_swin(model.backbone.bottom_up, images)]
-    pyramid = model.backbone.from_backbone(maps, None)
-    head, found = model.proposal_generator.centernet_head, []
-    for n, level in enumerate(pyramid):
-        heat, distances = plain_head(head, level, n)
-        found.append(level_candidates(heat, distances, PYRAMID_STRIDES[n], None, model.config))
-    boxes, scores = (torch.cat(list(column), 1) for column in zip(*found, strict=True))
-    proposals = model.proposal_generator.best(Candidates(boxes, scores))
-    stages = model.roi_heads(pyramid[:3], proposals.boxes, sizes, None)
-    return combine(stages, proposals.scores, words)
+        model = self.model
+        maps = [m.contiguous() for m in plain_swin(model.backbone.bottom_up, self.images(pixels, sizes).contiguous())]
+        pyramid = model.backbone.from_backbone(maps, None)
+        head, found = model.proposal_generator.centernet_head, []
+        for n, level in enumerate(pyramid):
+            heat, distances = plain_head(head, level, n)
+            found.append(level_candidates(heat, distances, PYRAMID_STRIDES[n], None, model.config))
+        boxes, scores = (torch.cat(list(column), 1) for column in zip(*found, strict=True))
+        proposals = model.proposal_generator.best(Candidates(boxes, scores))
+        stages = model.roi_heads(pyramid[:3], proposals.boxes, sizes, None)
+        return combine(stages, proposals.scores, vocabulary)
 
 
 def plain_head(head: CenterNetHead, x: Tensor, level: int) -> tuple[Tensor, Tensor]:
@@ -88,14 +82,14 @@ def plain_block(block: Block, x: Tensor, shift: int, mask: Tensor) -> Tensor:
 
 
 def windows(x: Tensor) -> Tensor:
-    """Cut (1, H, W, C), H and W multiples of 7, into (windows, 7, 7, C)."""
+    """Partition (1, H, W, C), H and W multiples of 7, into (windows, 7, 7, C)."""
     _, height, width, channels = x.shape
     grid = x.view(height // WINDOW, WINDOW, width // WINDOW, WINDOW, channels)
     return grid.permute(0, 2, 1, 3, 4).reshape(-1, WINDOW, WINDOW, channels)
 
 
 def shift_mask(height: int, width: int, device: torch.device) -> Tensor:
-    """The mask (windows, 49, 49) float32: -100 between regions of the rolled, padded map, else 0."""
+    """Return the mask (windows, 49, 49) float32: -100 between regions of the rolled, padded map, 0 within them."""
     regions = torch.zeros(1, -(-height // WINDOW) * WINDOW, -(-width // WINDOW) * WINDOW, 1, device=device)
     cuts = (slice(0, -WINDOW), slice(-WINDOW, -(WINDOW // 2)), slice(-(WINDOW // 2), None))
     for number, (row, column) in enumerate((r, c) for r in cuts for c in cuts):

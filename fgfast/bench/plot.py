@@ -1,4 +1,4 @@
-"""Draws one figure of a result: the run over time, the cost of each stage, the roofline, bars. matplotlib draws it."""
+"""Draws a result as one figure with matplotlib: the run over time, the cost of each stage, the roofline, bars."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf")
 _WIDTH, _ROW, _FRAME = 12.0, 0.24, 1.1  # inches: of the figure, per row of a panel, around a panel
 _ROOFLINE = 4.2  # inches
-# What the CPU does before and after the forward of a model has a paler colour than the forward.
+# The CPU's work before and after the forward of a model has a paler colour than the forward.
 _COLOURS = {
     "decode": "#7a6bb5",
     "detect.fill": "#9cc3e6",

@@ -1,20 +1,19 @@
-"""Does the whole job with the references, one image after the other; fgfast's pipeline is compared with it.
+"""Does the whole job with the references, one image after the other, for comparison with fgfast's pipeline.
 
-Pillow decodes, Detic finds boxes (the original where it is installed, else our eager float32, see fgfast.bench.detic),
-fgfast's rule chooses one of them, segment-anything makes the mask (or, where it is not installed, our eager float32),
-Pillow writes image and mask. The references compute in float32, as shipped, without batches, syncs and a ledger. They
-live in a process of their own, which ends before fgfast is timed.
+Pillow decodes, Detic finds boxes (the original if it is installed, otherwise as specified, see fgfast.bench.detic),
+fgfast's rule chooses one of them, segment-anything makes the mask (or, if it is not installed, fgfast's eager float32),
+Pillow writes image and mask. The references compute in float32, as shipped, without batches, syncs or a ledger. They
+run in a process of their own, which ends before fgfast is timed.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,17 +21,18 @@ from fgfast import ops
 from fgfast.bench.job import Images, Job, Ran, outcomes, settings_of
 from fgfast.bench.masks import iou
 from fgfast.bench.result import Row
+from fgfast.ops import geometry
 from fgfast.records import Bool, Detections, Float32, Sample, Size, UInt8
 
-# Two boxes handed to SAM count as the same from this IoU: half precision moves corners by pixels.
+# Two prompts of SAM count as the same from this IoU on: half precision moves corners by pixels.
 _SAME_BOX = 0.9
-# The least IoU of masks with the same box in float32. In half precision the IoU is quoted and has no bound.
+# The least IoU of masks with the same box in float32. In half precision the IoU is only quoted.
 _SAME_MASK = 0.99
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the reference made of one image.
+    """The reference's result for one image.
 
     Attributes:
         box: (4,) float32 x0 y0 x1 y1 in pixels, the prompt of SAM.
@@ -46,7 +46,7 @@ class Answer:
 
 
 def lacking(job: Job) -> str | None:
-    """Say what keeps the reference from doing the job here; None where nothing does."""
+    """Return why no reference can do the job, or None if one can."""
     if not job.models:
         return "a job without models has no reference; see fgfast bench io"
     if job.detector != "detic" or not job.segmenter.startswith("sam_"):
@@ -55,19 +55,12 @@ def lacking(job: Job) -> str | None:
 
 
 def answers(job: Job, images: Images, count: int, out: Path, device: str) -> tuple[list[Answer], str]:
-    """Let the reference do the first `count` images after an untimed one; return its answers and its name in words."""
+    """Run the reference on the first `count` images, after an untimed run; return its answers and its name in words."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
         return alone.submit(_answers, job, images.files[:count], out, device).result()
 
 
 def _answers(job: Job, files: Sequence[Path], out: Path, device: str) -> tuple[list[Answer], str]:
-    convert, named = _loop(job, out, device)
-    convert(files[0])
-    return [convert(file) for file in files], named
-
-
-def _loop(job: Job, out: Path, device: str) -> tuple[Callable[[Path], Answer], str]:
-    """Load the references; return the job for one image, and what does it in words."""
     from PIL import Image
 
     from fgfast.bench import detic, models
@@ -92,27 +85,28 @@ def _loop(job: Job, out: Path, device: str) -> tuple[Callable[[Path], Answer], s
         Image.fromarray(bits).save(out / f"{file.stem}.png")
         return Answer(prompt.box, bits, time.perf_counter() - start)
 
-    return convert, f"{reference.named}; {models.named()}"
+    convert(files[0])
+    return [convert(file) for file in files], f"{reference.named}; {models.named()}"
 
 
 def compare(theirs: list[Answer], ran: Ran, exact: bool) -> list[Row]:
     """Compare the boxes and masks of fgfast with those of the reference; return the rows.
 
     Args:
-        theirs: the answers of the reference to the first images.
+        theirs: the answers of the reference for the first images.
         ran: fgfast's run on the same images.
-        exact: fgfast computed in float32, so that both must agree.
+        exact: whether fgfast computed in float32, so that the two must agree.
 
     Raises:
-        AssertionError: both must agree and do not.
+        AssertionError: the two must agree and do not.
     """
     ours = list(outcomes(ran.out).values())[: len(theirs)]
     boxes, masks = [], []
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.box is not None and mine.rle is not None and mine.size is not None
-        boxes.append(box_overlap(mine.box, other.box))
+        boxes.append(float(geometry.iou(mine.box[None], other.box[None])[0, 0]))
         if boxes[-1] >= _SAME_BOX:
-            bits = ops.rle_decode(mine.rle, mine.size[1], mine.size[0])
+            bits = ops.rle_decode(mine.rle, *mine.size)
             masks.append(iou(bits, other.bits, both_empty=0.0))
     same = sum(share >= _SAME_BOX for share in boxes) / len(boxes)
     worst = min(masks, default=1.0)
@@ -120,11 +114,3 @@ def compare(theirs: list[Answer], ran: Ran, exact: bool) -> list[Row]:
         raise AssertionError(f"float32 is not the reference: {same:.0%} of the boxes the same, mask IoU {worst:.4f}")
     rows = [Row("share of boxes that are the reference's", same, "", "higher", "results")]
     return [*rows, Row("smallest mask IoU where the box is the same", worst, "", "higher", "results")]
-
-
-def box_overlap(a: Float32, b: Float32) -> float:
-    """Intersection over union of two boxes (4,) float32."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    shared = float(np.prod(np.maximum(sides, 0)))
-    areas: Any = sum(float(np.prod(box[2:] - box[:2])) for box in (a, b))
-    return shared / (areas - shared) if areas > shared else 0.0

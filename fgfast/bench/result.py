@@ -1,7 +1,7 @@
-"""What every bench returns: one envelope of rows, so that tables and comparisons are one code each.
+"""The result of every bench: rows in one envelope, which one table and one comparison serve.
 
 A result is a dict of plain values: "bench", "title", "notes" (sentences), "rounds", "rows", the fields of the bench
-itself, and the stamp: commit, machine, versions. "plots", where a bench has it, is for the trace and the figure: it is
+itself, and the stamp: commit, machine, versions. "plots", if a bench has it, is for the trace and the figure: it is
 neither printed nor saved.
 """
 
@@ -22,13 +22,13 @@ from fgfast.machine import available_cores
 Better = Literal["higher", "lower", ""]
 Result = dict[str, Any]
 
-# The digits that are kept of a figure: noise is never below a thousandth.
+# The significant digits of a stored figure; noise is never below a thousandth.
 _DIGITS = 5
-# The root of a clone, or the folder that the installed package lies in.
+# The root of a clone, or the folder that holds the installed package.
 _ROOT = Path(__file__).resolve().parents[2]
-# The load per core from which other processes get in the way: one process on two cores.
+# The load per core above which other processes disturb a measurement: one process on two cores.
 _QUIET = 0.5
-# It stands for the rows while the rest is written.
+# The placeholder of the rows while the rest is formatted.
 _HERE = "the rows"
 
 
@@ -38,11 +38,11 @@ class Row:
 
     Attributes:
         name: what was measured.
-        value: the figure; of several rounds the median.
+        value: the figure; the median of several rounds.
         unit: its unit, "" for a plain number.
-        better: which way is better; "" for facts that are neither, such as a count.
-        group: the rows that belong together; with the name it identifies the row.
-        rounds: the figure of each round, where there were several; the noise follows from them.
+        better: the better direction; "" for facts that have none, such as a count.
+        group: the group of rows; with the name it identifies the row.
+        rounds: the figure of each round, if there were several; the noise follows from them.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Row:
 
     @property
     def spread(self) -> float | None:
-        """Half the range of the rounds as a fraction of the figure; None where it is unknown."""
+        """Half the range of the rounds as a fraction of the figure; None if it is unknown."""
         if len(self.rounds) < 2 or not self.value:
             return None
         return (max(self.rounds) - min(self.rounds)) / 2 / abs(self.value)
@@ -96,9 +96,9 @@ def envelope(
     Args:
         bench: the name of the bench.
         rows: the figures.
-        title: for a person.
-        rounds: how often things were timed.
-        notes: what must be known to read the figures, in sentences.
+        title: the heading for people.
+        rounds: how often everything was timed.
+        notes: what a reader of the figures must know, in sentences.
         headline: keys of the rows that matter most; keys without a row are left out.
         more: fields of the bench itself.
     """
@@ -112,18 +112,18 @@ def envelope(
 
 
 def busy() -> str:
-    """A warning where other processes use the machine now, else ""."""
+    """Return a warning if other processes use the machine now, otherwise ""."""
     load, cores = psutil.getloadavg()[0], available_cores()
     if load <= _QUIET * cores:
         return ""
     return (
-        f"The machine was busy before this began, load {load:.1f} on {cores} cores: times are too long, most of all "
+        f"The machine was busy before the bench began, load {load:.1f} on {cores} cores: times are too long, above all "
         "those of several threads, which wait for one another. Measure again when nothing else runs."
     )
 
 
 def rows_of(result: Mapping[str, Any]) -> list[Row]:
-    """The rows of a result."""
+    """Return the rows of a result."""
     return [
         Row(r["name"], r["value"], r["unit"], r["better"], r.get("group", ""), tuple(r.get("rounds", ())))
         for r in result["rows"]
@@ -131,23 +131,23 @@ def rows_of(result: Mapping[str, Any]) -> list[Row]:
 
 
 def name_of(result: Mapping[str, Any]) -> str:
-    """The name of a result, also in the names of files; results of one name can be compared."""
+    """Return the name of a result, also used in file names; results of one name can be compared."""
     bench = str(result["bench"])
     return f"sam_{result['model']}" if bench == "sam" else bench
 
 
 def text_of(result: Mapping[str, Any]) -> str:
-    """The result as JSON, with a line per row and without "plots"."""
+    """Return the result as JSON, with a line per row and without "plots"."""
     rows = ",\n    ".join(json.dumps(row) for row in result["rows"])
     plain = {name: value for name, value in result.items() if name != "plots"} | {"rows": _HERE}
     return json.dumps(plain, indent=2).replace(json.dumps(_HERE), f"[\n    {rows}\n  ]", 1)
 
 
 def save(result: Mapping[str, Any], root: Path = _ROOT) -> Path:
-    """Write the result into bench/results of the source tree, or into the current folder where `root` is none.
+    """Write the result into bench/results of the source tree, or into the current folder if `root` is no source tree.
 
     Returns:
-        The file, which is named by the bench and the commit.
+        The file, which is named after the bench and the commit.
     """
     folder = root / "bench" / "results" if (root / "pyproject.toml").is_file() else Path.cwd()
     folder.mkdir(parents=True, exist_ok=True)

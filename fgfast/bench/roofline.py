@@ -1,14 +1,14 @@
-"""Measures what a device does at most: its fastest matrix product and its memory bandwidth.
+"""Measures the peak performance of a device: its fastest matrix product and its memory bandwidth.
 
 The products have the shapes of the models' own layers. The floor of a model, the least time that its arithmetic takes,
-is therefore what this device can do with such shapes, not what its vendor prints.
+therefore follows from what this device can do with such shapes, not from its data sheet.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 # The layers whose products are measured: the linear layers of SAM's blocks over all tokens of its square, and those of
 # the third stage of Swin-B, where most of its arithmetic is, on 800x1088 pixels (50 x 68 tokens).
 _SWIN_TOKENS = 50 * 68
-_ROUNDS = 7
-_LEAST = 0.02  # the least seconds of one timing
-_STREAM = 64 * 2**20  # the bytes that are copied to measure memory: several times any cache
+_MIN_SECONDS = 0.15
+_STREAM = 64 * 2**20  # the bytes that are copied to measure memory: several times the size of any cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +33,21 @@ class Product:
 
     Attributes:
         name: the layer that it belongs to.
-        rows, inputs, outputs: its shape.
         flops: operations per second.
-        intensity: operations per byte that must be read or written at least.
+        intensity: operations per byte of its inputs and output.
     """
 
     name: str
-    rows: int
-    inputs: int
-    outputs: int
     flops: float
     intensity: float
 
 
 @dataclass(frozen=True, slots=True)
 class Roof:
-    """What a device does at most, in one precision.
+    """The peak performance of a device in one precision.
 
     Attributes:
-        device: as torch names it.
+        device: the device in torch's notation.
         precision: "fp32", "bf16" or "fp16".
         products: the measured products, one per shape.
         bandwidth: bytes per second that a copy reads and writes.
@@ -69,16 +64,16 @@ class Roof:
         return max(product.flops for product in self.products)
 
     def ms(self, gmac: float) -> float:
-        """The least milliseconds that `gmac` times 1e9 multiply-accumulates take."""
+        """Return the least milliseconds that `gmac` times 1e9 multiply-accumulates take."""
         return 2e12 * gmac / self.flops
 
 
 def gmac_of(model: str, sizes: Sequence[Size] = ()) -> float:
-    """Multiply-accumulates of a model per image, in 1e9, averaged over images; 0 for what is no model of ours.
+    """Return the multiply-accumulates of a model per image, in 1e9, averaged over images; 0 for anything else.
 
     Args:
-        model: "detic", or "sam_vit_b" and its like, which count the encoder and the decoder of one box.
-        sizes: (height, width) of the stored images in pixels, for Detic; none stand for one of 4:3.
+        model: "detic", or a SAM such as "sam_vit_b", which counts the encoder and the decoder for one box.
+        sizes: (height, width) of the stored images in pixels, for Detic; empty for one 4:3 image.
     """
     if model == "detic":
         return statistics.fmean(_detic(*size) for size in sizes) if sizes else DETIC_GMAC[0][1]
@@ -87,14 +82,14 @@ def gmac_of(model: str, sizes: Sequence[Size] = ()) -> float:
 
 
 def _detic(height: int, width: int) -> float:
-    """Detic's figure for an image, by the pixels that it has after resizing, without padding."""
+    """Return Detic's figure for an image, by its pixels after resizing, without padding."""
     scale = min(SWIN_B.shorter_edge / min(height, width), SWIN_B.longest_edge / max(height, width))
     (few, low), (many, high) = DETIC_GMAC
     return low + (height * width * scale**2 - few) * (high - low) / (many - few)
 
 
 def shapes(models: Sequence[str], batch: int = 1) -> dict[str, tuple[int, int, int]]:
-    """Name -> rows, inputs, outputs of the linear layers that do most of the models' arithmetic."""
+    """Return name -> rows, inputs, outputs of the linear layers that do most of the models' arithmetic."""
     found: dict[str, tuple[int, int, int]] = {}
     for model in models:
         if model == "detic":
@@ -112,7 +107,7 @@ def shapes(models: Sequence[str], batch: int = 1) -> dict[str, tuple[int, int, i
 
 
 def parameters(model: str) -> int:
-    """The number of weights of a model: "detic", or "sam_vit_b" and its like."""
+    """Return the number of weights of a model: "detic", or a SAM such as "sam_vit_b"."""
     import torch
 
     from fgfast.models.detic.model import Detic
@@ -123,15 +118,17 @@ def parameters(model: str) -> int:
     return sum(weights.numel() for weights in built.parameters())
 
 
-def measure(models: Sequence[str], device: str, precision: str, batch: int = 1, rounds: int = _ROUNDS) -> Roof:
+def measure(
+    models: Sequence[str], device: str, precision: str, batch: int = 1, min_seconds: float = _MIN_SECONDS
+) -> Roof:
     """Measure a device, with as many threads as torch uses.
 
     Args:
         models: the models whose matrix shapes are measured: "detic", "sam_vit_b", ...
-        device: as torch names it.
+        device: the device in torch's notation.
         precision: "fp32", "bf16" or "fp16".
         batch: images per batch.
-        rounds: timings of each product; the fastest counts.
+        min_seconds: how long each product is timed; the fastest timing counts.
     """
     import torch
 
@@ -140,15 +137,15 @@ def measure(models: Sequence[str], device: str, precision: str, batch: int = 1, 
     for name, (rows, inputs, outputs) in shapes(models, batch).items():
         x = torch.randn(rows, inputs, device=device).to(dtype)
         weight, bias = torch.randn(outputs, inputs, device=device).to(dtype), torch.zeros(outputs, device=device)
-        seconds = _seconds(_product(x, weight, bias.to(dtype)), device, rounds)
+        seconds = _seconds(_product(x, weight, bias.to(dtype)), device, min_seconds)
         moved = (rows * inputs + inputs * outputs + rows * outputs) * x.element_size()
         operations = 2 * rows * inputs * outputs
-        products.append(Product(name, rows, inputs, outputs, operations / seconds, operations / moved))
-    return Roof(device, precision, tuple(products), _bandwidth(device, rounds))
+        products.append(Product(name, operations / seconds, operations / moved))
+    return Roof(device, precision, tuple(products), _bandwidth(device, min_seconds))
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
-    """A linear layer, computed as fgfast's models compute it on this device (fgfast/models/sam/linear.py)."""
+    """Return a linear layer that is computed as in fgfast's models on this device (fgfast/models/sam/linear.py)."""
     import torch
 
     from fgfast.models.sam.linear import linear
@@ -158,30 +155,20 @@ def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
     return torch.inference_mode()(lambda: linear(x, layer))
 
 
-def _bandwidth(device: str, rounds: int) -> float:
+def _bandwidth(device: str, min_seconds: float) -> float:
     import torch
 
     source = torch.ones(_STREAM, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * _STREAM / _seconds(lambda: target.copy_(source), device, rounds)
+    return 2 * _STREAM / _seconds(lambda: target.copy_(source), device, min_seconds)
 
 
-def _seconds(call: Any, device: str, rounds: int) -> float:
-    """Seconds of one call in the fastest round, because a roof is what the device can do."""
+def _seconds(call: Callable[[], Any], device: str, min_seconds: float) -> float:
+    """Return the seconds of one call in the fastest timing, because a roof is what the device can do."""
     import torch
+    from torch.utils.benchmark import Timer
 
-    on_gpu = torch.device(device).type == "cuda"
-
-    def timed(count: int) -> float:
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        for _ in range(count):
-            call()
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        return (time.perf_counter() - start) / count
-
-    timed(2)  # the first calls choose and load kernels
-    count = max(1, round(_LEAST / max(timed(1), 1e-6)))
-    return min(timed(count) for _ in range(rounds))
+    timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+    # The timer synchronizes the current GPU.
+    with torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext():
+        return min(timer.blocked_autorange(min_run_time=min_seconds).times)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fgfast.bench import events, job
 from fgfast.bench.job import Job
@@ -47,7 +47,7 @@ def measure(what: Job, devices: Sequence[str], *, images: int, folder: Path, rou
         ratio of the numbers of different devices.
 
     Raises:
-        AssertionError: the images or masks of a setting are other bytes than those of the first one.
+        AssertionError: the images or masks of a setting differ from those of the first one in any byte.
     """
     settings = settings_of(devices or default())
     split = len(what.models) > 1
@@ -84,12 +84,18 @@ def measure(what: Job, devices: Sequence[str], *, images: int, folder: Path, rou
         headline=[f"{settings[-1].title}: rate", f"{settings[-1].title}: efficiency"],
         images=images,
         image=source.about,
-        plots=_plots(rates),
+        plots={
+            "bars": {
+                "title": "Rate by devices, once under way",
+                "unit": "images per second",
+                "values": [(row.group, row.value) for row in rows if row.name == "rate"],
+            }
+        },
     )
 
 
 def default() -> list[str]:
-    """The lists for this machine: one GPU, several, the first one twice; without GPUs the CPU once and twice."""
+    """Return the lists for this machine: one GPU, several, the first one twice; without GPUs the CPU once and twice."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -100,7 +106,7 @@ def default() -> list[str]:
 
 
 def settings_of(lists: Sequence[str]) -> list[Setting]:
-    """Every list of devices in every placement that makes a difference.
+    """Return every list of devices in every placement that makes a difference.
 
     Raises:
         UsageError: an entry of a list is empty.
@@ -116,7 +122,7 @@ def settings_of(lists: Sequence[str]) -> list[Setting]:
 
 
 def rows_of(rates: dict[Setting, list[float]], busy: dict[Setting, float]) -> list[Row]:
-    """The rows of each setting, compared with the first one round by round."""
+    """Return the rows of each setting, compared with the first one round by round."""
     first, own = next(iter(rates.items()))
     rows = []
     for setting, values in rates.items():
@@ -127,8 +133,3 @@ def rows_of(rates: dict[Setting, list[float]], busy: dict[Setting, float]) -> li
         rows.append(Row.of("efficiency", [100 * t / more for t in times], "%", "higher", setting.title))
         rows.append(Row("devices busy with models, on average", busy[setting], "%", "higher", setting.title))
     return rows
-
-
-def _plots(rates: dict[Setting, list[float]]) -> dict[str, Any]:
-    values = [(setting.title, sorted(rounds)[len(rounds) // 2]) for setting, rounds in rates.items()]
-    return {"bars": {"title": "Rate by devices, once under way", "unit": "images per second", "values": values}}

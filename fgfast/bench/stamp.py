@@ -1,9 +1,8 @@
-"""What stands beside every figure, so that it can be checked: commit, machine, versions."""
+"""Stamps every result with commit, machine and versions, so that it can be checked."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import shutil
 import subprocess
 from contextlib import suppress
 from functools import cache
@@ -15,7 +14,7 @@ import psutil
 from fgfast.io.provenance import versions
 from fgfast.machine import available_cores, machine
 
-# The packages that compute the models and their references, where they are installed.
+# The packages that compute the models and their references, if they are installed.
 _PACKAGES = (
     "torch",
     "torchvision",
@@ -26,15 +25,14 @@ _PACKAGES = (
     "segment-anything",
     "pycocotools",
 )
-# Seconds that nvidia-smi may take: a driver that hangs must not hang the bench.
-_PATIENCE = 10
+# Seconds that nvidia-smi may take: a hanging driver must not hang the bench.
+_TIMEOUT = 10
 
 
 def stamp() -> dict[str, Any]:
-    """Commit, machine and versions, as they stand beside every figure in bench/results.
+    """Return commit, machine and versions, as stored beside every figure in bench/results.
 
-    "load" is the load of the system: the processes that wanted to run in the last 1, 5 and 15 minutes, those of the
-    bench included.
+    "load" is the system's load average over 1, 5 and 15 minutes, which includes the bench itself.
     """
     found: dict[str, Any] = {
         "commit": commit(),
@@ -52,17 +50,15 @@ def stamp() -> dict[str, Any]:
 
 @cache
 def gpus() -> list[str]:
-    """Name, memory and driver of each NVIDIA GPU, as nvidia-smi reports them; none where it is absent."""
-    return [", ".join(row) for row in ask_gpus("name", "memory.total", "driver_version")]
+    """Return name, memory and driver of each NVIDIA GPU, as nvidia-smi reports them; none without nvidia-smi."""
+    return [", ".join(row) for row in query_gpus("name", "memory.total", "driver_version")]
 
 
-def ask_gpus(*fields: str) -> list[list[str]]:
-    """Ask nvidia-smi for some fields; return a row per GPU, and none where it is absent or fails."""
-    if shutil.which("nvidia-smi") is None:
-        return []
+def query_gpus(*fields: str) -> list[list[str]]:
+    """Query fields from nvidia-smi; return a row per GPU, and none if it is absent or fails."""
     command = ["nvidia-smi", "--query-gpu=" + ",".join(fields), "--format=csv,noheader"]
     try:
-        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_PATIENCE).stdout
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TIMEOUT).stdout
     except (OSError, subprocess.SubprocessError):
         return []
     return [[part.strip() for part in line.split(",")] for line in output.splitlines() if line.strip()]
@@ -70,18 +66,21 @@ def ask_gpus(*fields: str) -> list[list[str]]:
 
 @cache
 def commit() -> str:
-    """The commit of the source tree, with "+" where it has changes; "unknown" for an installed package.
+    """Return the commit of the source tree, with "+" if it has changes; "unknown" for an installed package.
 
-    Files in bench/results do not count as changes. Git is asked once per process, because the code that runs was loaded
+    Files in bench/results do not count as changes. Git is queried once per process, because the running code was loaded
     by then.
     """
-    folder = str(Path(__file__).resolve().parent)
-    changed = ["status", "--porcelain", "--", ":/", ":(top,exclude)bench/results"]
+    folder = Path(__file__).resolve().parent
+    head = git(folder, "rev-parse", "--short", "HEAD")
+    changes = git(folder, "status", "--porcelain", "--", ":/", ":(top,exclude)bench/results")
+    return "unknown" if head is None or changes is None else head + ("+" if changes else "")
+
+
+def git(folder: Path, *words: str) -> str | None:
+    """Run a git command in a folder and return its output; None if it fails."""
+    command = ["git", "-C", str(folder), *words]
     try:
-        head, changes = (
-            subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True).stdout.strip()
-            for words in (["rev-parse", "--short", "HEAD"], changed)
-        )
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("+" if changes else "")
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -13,43 +14,36 @@ from rich.table import Table
 from fgfast.bench.compare import Comparison
 from fgfast.bench.result import Row, rows_of
 
-# A table is as wide as its cells; this only keeps rich from wrapping them.
+# Wider than any table, so that rich does not wrap cells.
 _WIDTH = 1000
-# The names that are listed of the rows that only one result has.
+# The number of names that are listed of the rows that only one result has.
 _LISTED = 4
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Write a result: title, machine, verdict, the rows by their groups, notes."""
+    """Format a result: title, machine, verdict, the rows by their groups, notes."""
     parts = [f"{result['title']}\n{where(result)}"]
     parts += ["\n".join(result["verdict"])] if result.get("verdict") else []
-    grid = _grid("left", "right", "left", "left")
-    for n, (group, own) in enumerate(groupby(rows_of(result), key=lambda row: row.group)):
-        if n:
-            grid.add_row()
-        if group:
-            grid.add_row(group)
-        for row in own:
-            grid.add_row(f"  {row.name}", figure(row.value), row.unit, _range(row))
-    return "\n\n".join([*parts, _rendered(grid), "\n".join(result["notes"])]).rstrip()
+    lines: list[Sequence[str]] = []
+    for group, own in groupby(rows_of(result), key=lambda row: row.group):
+        lines += [[]] if lines else []
+        lines += [[group]] if group else []
+        lines += [[f"  {row.name}", figure(row.value), row.unit, _range(row)] for row in own]
+    parts += [_aligned(lines, ("left", "right", "left", "left")), "\n".join(result["notes"])]
+    return "\n\n".join(parts).rstrip()
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table whose first column is text and whose other columns are numbers."""
-    grid = _grid("left", *["right"] * (len(head) - 1), gap=2)
-    for row in (head, *rows):
-        grid.add_row(*row)
-    return _rendered(grid)
+    """Format a table whose first column is text and whose other columns are numbers."""
+    return _aligned([head, *rows], ("left", *["right"] * (len(head) - 1)), gap=2)
 
 
-def _grid(*justified: Any, gap: int = 1) -> Table:
+def _aligned(lines: Iterable[Sequence[str]], justified: Sequence[Any], gap: int = 1) -> str:
     grid = Table.grid(padding=(0, gap))
     for justify in justified:
         grid.add_column(justify=justify, no_wrap=True)
-    return grid
-
-
-def _rendered(grid: Table) -> str:
+    for line in lines:
+        grid.add_row(*line)
     console = Console(file=io.StringIO(), width=_WIDTH, markup=False, emoji=False, highlight=False, color_system=None)
     with console.capture() as capture:
         console.print(grid)
@@ -57,7 +51,7 @@ def _rendered(grid: Table) -> str:
 
 
 def where(result: Mapping[str, Any]) -> str:
-    """Machine, commit and rounds in one line."""
+    """Return machine, commit and rounds in one line."""
     machine = result["machine"]
     parts = [machine["processor"], many(machine["cores"], "core"), *machine.get("gpus", [])]
     parts += [f"commit {result['commit']}", many(result["rounds"], "round")]
@@ -65,7 +59,7 @@ def where(result: Mapping[str, Any]) -> str:
 
 
 def many(count: int, noun: str) -> str:
-    """A count with its noun."""
+    """Return a count with its noun."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
@@ -74,8 +68,8 @@ def _range(row: Row) -> str:
 
 
 def figure(value: float) -> str:
-    """A number with three significant digits and commas between thousands."""
-    if value != value:
+    """Format a number with three significant digits and commas between thousands."""
+    if math.isnan(value):
         return "-"
     if abs(value) >= 100:
         return f"{value:,.0f}"
@@ -88,15 +82,14 @@ def _some(keys: Sequence[str]) -> str:
 
 
 def comparison(found: Comparison) -> str:
-    """Write a comparison: what differs between the machines, old and new of each row, what got worse."""
+    """Format a comparison: differences between the machines, old and new of each row, what got worse."""
     parts = ["\n".join([f"Compared with {found.old}:", *(f"  {sentence}" for sentence in found.differences)])]
-    grid = _grid("left", "right", "right", "right", "left", "left", gap=2)
-    grid.add_row("", "old", "new", "new/old")
+    lines = [["", "old", "new", "new/old"]]
     for change in found.changes:
         row = change.row
         mark = f"{change.verdict} than noise ({change.noise:.0%})" if change.verdict else ""
-        grid.add_row(f"  {row.key}", figure(change.old), figure(row.value), f"{change.ratio:.3f}", row.unit, mark)
-    parts.append(_rendered(grid))
+        lines.append([f"  {row.key}", figure(change.old), figure(row.value), f"{change.ratio:.3f}", row.unit, mark])
+    parts.append(_aligned(lines, ("left", "right", "right", "right", "left", "left"), gap=2))
     for title, keys in (("Only in the old one", found.only_old), ("Only in the new one", found.only_new)):
         parts += [f"{title}: {_some(keys)}"] if keys else []
     worse = len(found.worse)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 # The least seconds of one timing: a hundred thousand times the resolution of the clock, and longer than a time slice of
@@ -14,12 +15,12 @@ _MOST_CALLS = 2000
 
 
 def in_turns(contenders: Mapping[str, Callable[[], Any]], rounds: int, least: float = _LEAST) -> dict[str, list[float]]:
-    """Time each contender in each round; return the seconds of one call. Quick ones are called several times per round.
+    """Time each contender once per round; return its seconds per call in each round.
 
     Args:
         contenders: what to time, by name.
-        rounds: how often each has its turn.
-        least: the least seconds of one timing.
+        rounds: the number of rounds.
+        least: the least seconds of one timing; quick contenders are called several times.
     """
     calls = {}
     for name, call in contenders.items():
@@ -36,23 +37,20 @@ def in_turns(contenders: Mapping[str, Callable[[], Any]], rounds: int, least: fl
     return seconds
 
 
-@contextlib.contextmanager
+@contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let OpenCV and, where it is installed, PyTorch use `count` threads while the block runs."""
+    """Let OpenCV and, if it is installed, PyTorch use `count` threads while the block runs."""
     import cv2
 
-    with contextlib.suppress(ImportError):
+    limits = [(cv2.getNumThreads(), cv2.setNumThreads)]
+    if find_spec("torch"):
         import torch
 
-        before_torch = torch.get_num_threads()
-        torch.set_num_threads(count)
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(count)
+        limits.append((torch.get_num_threads(), torch.set_num_threads))
+    for _, limit in limits:
+        limit(count)
     try:
         yield
     finally:
-        cv2.setNumThreads(before)
-        with contextlib.suppress(ImportError):
-            import torch
-
-            torch.set_num_threads(before_torch)
+        for before, limit in limits:
+            limit(before)

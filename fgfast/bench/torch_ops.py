@@ -1,6 +1,6 @@
 """The ops in PyTorch, as a user of PyTorch alone would write them, for `fgfast bench ops`.
 
-They take and return arrays, as the native ops do; turning arrays into tensors costs nothing.
+They take and return arrays, as the native ops do; converting between arrays and tensors copies nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from fgfast.records import Bool, Float32, UInt8
 def mask_post(logits: Float32, size: tuple[int, int], side: int) -> Masks:
     """Arguments and result are those of fgfast.ops.mask_post.
 
-    The masks lie in the dimension of the batch, for which PyTorch has the faster kernel: with one thread and three
-    masks it is four times as fast as with the masks in the dimension of the channels.
+    The masks are in the batch dimension, for which PyTorch has the faster kernel: with one thread and three masks it is
+    four times as fast as with the masks in the channel dimension.
     """
     count, masks, low, _ = logits.shape
     full = transform.to_stored_size(torch.from_numpy(logits).view(-1, 1, low, low), *size, side)[:, 0]
@@ -60,7 +60,7 @@ def composite(pixels: UInt8, bits: Bool, colour: UInt8) -> UInt8:
 
 @torch.inference_mode()
 def resize(pixels: UInt8, size: tuple[int, int]) -> UInt8:
-    """Resize (H, W, 3) uint8 to (h, w, 3) uint8 by PyTorch's antialiased bilinear filter, which rounds differently."""
+    """Resize (H, W, 3) uint8 to (h, w, 3) uint8 with PyTorch's antialiased bilinear filter. It rounds differently."""
     planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     resized = functional.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
@@ -72,22 +72,22 @@ def nms(boxes: Float32, scores: Float32, threshold: float, limit: int) -> Any:
     return suppression.nms(torch.from_numpy(boxes), torch.from_numpy(scores).double(), threshold, limit).numpy()
 
 
-def torchvision_nms() -> Callable[..., Tensor] | None:
-    """The compiled op of torchvision, or None where it is not installed or does not load beside this torch."""
+def torchvision_nms() -> Callable[..., Any] | None:
+    """Return torchvision's compiled op with the arguments of fgfast.ops.nms, or None if it does not load here.
+
+    The op itself has no limit.
+    """
     try:
-        found: Callable[..., Tensor] = importlib.import_module("torchvision.ops").nms
-        found(torch.zeros(0, 4), torch.zeros(0), 0.5)
+        compiled = importlib.import_module("torchvision.ops").nms
+        compiled(torch.zeros(0, 4), torch.zeros(0), 0.5)
     except (ImportError, RuntimeError, AttributeError):
         return None
-    return found
 
+    @torch.inference_mode()
+    def suppress(boxes: Float32, scores: Float32, threshold: float, limit: int) -> Any:
+        return compiled(torch.from_numpy(boxes), torch.from_numpy(scores), threshold)[:limit].numpy()
 
-@torch.inference_mode()
-def by_torchvision(boxes: Float32, scores: Float32, threshold: float, limit: int) -> Any:
-    """Arguments and result are those of fgfast.ops.nms; torchvision's compiled op itself has no limit."""
-    suppress = torchvision_nms()
-    assert suppress is not None
-    return suppress(torch.from_numpy(boxes), torch.from_numpy(scores), threshold)[:limit].numpy()
+    return suppress
 
 
 @torch.inference_mode()
@@ -99,14 +99,14 @@ def attention(
     token_at: Any,
     padding: tuple[Float32, Float32],
 ) -> Float32:
-    """Arguments and result are those of fgfast.ops.attention; tokens are sorted into windows for fused attention."""
+    """Arguments and result are those of fgfast.ops.attention; tokens are gathered into windows for fused attention."""
     windows, places = token_at.shape
     at = torch.from_numpy(token_at).flatten()
     own = torch.argsort(at)[: q.shape[1]]
     nothing = np.zeros_like(padding[0])
 
     def sorted_in(tokens: Float32, rest: Float32) -> Tensor:
-        """Sort (1, T, H, D) into (windows, H, places, D)."""
+        """Gather (1, T, H, D) into (windows, H, places, D)."""
         rows = torch.cat([torch.from_numpy(tokens)[0], torch.from_numpy(rest)[None]])
         return rows[at].unflatten(0, (windows, places)).transpose(1, 2)
 

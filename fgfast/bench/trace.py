@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgfast.bench.events import by_thread, is_forward, span, worker_of
+from fgfast.bench.events import by_thread, is_forward, span
 
 if TYPE_CHECKING:
     from fgfast.runner import Event
 
 PARENT = "parent process"
-"""What the process without a worker's name is called."""
+"""The name of the process that is not a worker."""
 
 
 def write(path: Path, events: Sequence[Event], title: str) -> None:
@@ -26,41 +26,52 @@ def write(path: Path, events: Sequence[Event], title: str) -> None:
 
 
 def trace(events: Sequence[Event], title: str) -> dict[str, Any]:
-    """The trace of a run as plain values, its events in order of time.
+    """Return the trace of a run as plain values, its events in order of time.
 
     Args:
         events: the events of the run; their clock counts seconds.
         title: the run in words.
     """
     zero, _ = span(events)
+
+    def at(seconds: float) -> float:
+        """Return microseconds from the start of the run, to the nanosecond."""
+        return round(1e6 * (seconds - zero), 3)
+
     names: list[dict[str, Any]] = []
     timed: list[dict[str, Any]] = []
     processes: dict[str, int] = {}
+    queued = {e.stage for e in events if e.waiting}
     rows = 0
     for worker, thread, own in by_thread(events):
         if worker not in processes:
             processes[worker] = len(processes) + 1
             names += _named("process", processes[worker], 0, worker or PARENT)
+        pid = processes[worker]
         for row, pieces in enumerate(_rows(own), 1):
             rows += 1
-            names += _named("thread", processes[worker], rows, (thread or "main") + (f" ({row})" if row > 1 else ""))
-            timed += [_piece(e, processes[worker], rows, zero) for e in pieces]
-    queued = {e.stage for e in events if e.waiting}
-    timed += [_counter(e, processes[worker_of(e)], zero) for e in events if e.stage in queued]
+            names += _named("thread", pid, rows, (thread or "main") + (f" ({row})" if row > 1 else ""))
+            for e in pieces:
+                piece = {"name": e.stage, "cat": "forward" if is_forward(e) else "cpu", "ph": "X", "pid": pid}
+                times = {"ts": at(e.start), "dur": round(at(e.end) - at(e.start), 3)}
+                timed.append(piece | times | {"tid": rows, "args": {"images": e.items, "waiting": e.waiting}})
+                if e.stage in queued:
+                    counter = {"name": f"waiting for {e.stage}", "ph": "C", "pid": pid, "ts": at(e.start)}
+                    timed.append(counter | {"args": {"images": e.waiting}})
     # The counter of a moment comes before the work that begins then.
     timed.sort(key=lambda entry: (entry["ts"], entry["ph"]))
     return {"traceEvents": names + timed, "displayTimeUnit": "ms", "otherData": {"title": title}}
 
 
 def _named(kind: str, process: int, thread: int, name: str) -> Iterator[dict[str, Any]]:
-    """Yield the metadata events that name a process or a thread and keep it in this place."""
+    """Yield the metadata events that name a process or a thread and fix its position."""
     place = {"ph": "M", "pid": process, "tid": thread}
     yield {"name": f"{kind}_name", **place, "args": {"name": name}}
     yield {"name": f"{kind}_sort_index", **place, "args": {"sort_index": thread or process}}
 
 
 def _rows(events: Sequence[Event]) -> list[list[Event]]:
-    """Spread the events of a thread over rows, in which none overlaps another, as the format requires."""
+    """Distribute the events of a thread over rows without overlaps, as the format requires."""
     rows: list[list[Event]] = []
     for e in events:
         free = next((row for row in rows if row[-1].end <= e.start), None)
@@ -69,32 +80,3 @@ def _rows(events: Sequence[Event]) -> list[list[Event]]:
         else:
             free.append(e)
     return rows
-
-
-def _piece(event: Event, process: int, thread: int, zero: float) -> dict[str, Any]:
-    start = _microseconds(event.start - zero)
-    return {
-        "name": event.stage,
-        "cat": "forward" if is_forward(event) else "cpu",
-        "ph": "X",
-        "pid": process,
-        "tid": thread,
-        "ts": start,
-        "dur": round(_microseconds(event.end - zero) - start, 3),
-        "args": {"images": event.items, "waiting": event.waiting},
-    }
-
-
-def _counter(event: Event, process: int, zero: float) -> dict[str, Any]:
-    return {
-        "name": f"waiting for {event.stage}",
-        "ph": "C",
-        "pid": process,
-        "ts": _microseconds(event.start - zero),
-        "args": {"images": event.waiting},
-    }
-
-
-def _microseconds(seconds: float) -> float:
-    """Microseconds, to the nanosecond."""
-    return round(1e6 * seconds, 3)

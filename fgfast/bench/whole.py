@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from fgfast.bench import io, job, ops, pipeline
 from fgfast.bench.job import Job
@@ -15,9 +14,9 @@ from fgfast.bench.roofline import gmac_of
 from fgfast.bench.text import figure
 from fgfast.models.files.checkpoints import import_torch
 
-# The paper (arXiv 2408.01998) quotes so many seconds per image, on two RTX 3090.
+# Seconds per image in the paper (arXiv 2408.01998), on two RTX 3090.
 PAPER_SECONDS = 0.3
-# The images of each part: they take seconds on a GPU, and a minute per part on two cores of a server.
+# The images of each part: seconds on a GPU, a minute per part on two cores of a server.
 _IO_IMAGES = 300
 _IMAGES = {"cpu": 6, "cuda": 400}
 _REFERENCES = {"cpu": 1, "cuda": 4}
@@ -27,13 +26,13 @@ _ROUNDS = {"cpu": 1, "cuda": 5}
 def measure(*, folder: Path, model_weights: str, on_message: Callable[[str], None]) -> Result:
     """Measure ops, files, models beside their references, and the whole job, each briefly.
 
-    The models are those of the paper on a GPU, SAM ViT-L and Detic. On a CPU, where ViT-L takes minutes, ViT-B takes
+    On a GPU the models are those of the paper, SAM ViT-L and Detic. On a CPU, where ViT-L takes minutes, ViT-B takes
     its place.
 
     Args:
         folder: the folder to work in; its disk is measured.
         model_weights: "cached", "random:SEED" or a file.
-        on_message: it is called with a line about each part before that is measured.
+        on_message: is called with a line about each part before it is measured.
 
     Returns:
         All rows, and the verdict as sentences.
@@ -43,7 +42,7 @@ def measure(*, folder: Path, model_weights: str, on_message: Callable[[str], Non
         AssertionError: a result differs from that of the reference.
     """
     import_torch("fgfast bench")
-    from fgfast.bench import models
+    from fgfast.bench import detic, models
     from fgfast.models.serving.devices import choose_device
 
     device = choose_device("auto")
@@ -60,8 +59,8 @@ def measure(*, folder: Path, model_weights: str, on_message: Callable[[str], Non
     on_message("4 of 6: Detic beside its reference")
     # A process of its own frees the memory of the models when it ends.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-        wanted = {"rounds": _ROUNDS[kind], "model_weights": model_weights, "device": device}
-        parts["detic"] = alone.submit(_detic, wanted).result()
+        rounds = _ROUNDS[kind]
+        parts["detic"] = alone.submit(detic.measure, rounds=rounds, model_weights=model_weights, device=device).result()
     on_message("5 of 6: the whole job without models")
     parts["null"] = pipeline.measure(job.null(), images=_IO_IMAGES, folder=folder)
     on_message(f"6 of 6: the whole job with Detic and SAM {name}")
@@ -69,14 +68,8 @@ def measure(*, folder: Path, model_weights: str, on_message: Callable[[str], Non
     return combined(parts, kind, name)
 
 
-def _detic(wanted: dict[str, Any]) -> Result:
-    from fgfast.bench import detic
-
-    return detic.measure(**wanted)
-
-
 def combined(parts: dict[str, Result], kind: str, name: str) -> Result:
-    """Make one result of all parts.
+    """Combine all parts in one result.
 
     Args:
         parts: the results by name: "job", and any of "null", "sam", "detic", "io", "ops".
@@ -121,30 +114,20 @@ def verdict(result: Result, kind: str, name: str) -> list[str]:
     if name != "vit_l":
         found.append(f"This was SAM {name}, which has a third of ViT-L's arithmetic: the figures are not of one job.")
     if kind == "cpu" and floor is not None:
-        found.append(_of_processors(floor / 1e3, name))
+        detic = gmac_of("detic")
+        paper = floor / 1e3 * (detic + gmac_of("sam_vit_l")) / (detic + gmac_of(f"sam_{name}"))
+        could = "could not" if paper > PAPER_SECONDS else "could"
+        found.append(
+            f"This is a processor: the arithmetic of Detic and ViT-L alone takes it {figure(paper)} s per image at its "
+            f"fastest matrix product, so it {could} reach the paper's figure whatever the program does."
+        )
     faster = rows.get("end to end: faster than the reference")
     if faster is not None:
         found.append(f"The references take {figure(faster)} times as long on the same images.")
     if floor is not None:
-        found.append(_of_gap(result["gaps"], seconds, floor / 1e3))
+        largest = result["gaps"][0]
+        found.append(
+            f"The arithmetic floor is {figure(floor / 1e3)} s, {figure(1e3 * seconds / floor)} times less. The largest "
+            f"gap to it: {largest['where']}, {figure(largest['ms'] / 1e3)} s per image."
+        )
     return found
-
-
-def _of_processors(floor: float, name: str) -> str:
-    """Say whether the arithmetic alone would let a processor reach the paper's figure."""
-    detic = gmac_of("detic")
-    scaled = floor * (detic + gmac_of("sam_vit_l")) / (detic + gmac_of(f"sam_{name}"))
-    could = "could not" if scaled > PAPER_SECONDS else "could"
-    return (
-        f"This is a processor: the arithmetic of Detic and ViT-L alone takes it {figure(scaled)} s per image at its "
-        f"fastest matrix product, so it {could} reach the paper's figure whatever the program does."
-    )
-
-
-def _of_gap(gaps: Sequence[dict[str, Any]], seconds: float, floor: float) -> str:
-    """Name the largest gap to the floor."""
-    largest = gaps[0]
-    return (
-        f"The arithmetic floor is {figure(floor)} s, {figure(seconds / floor)} times less. The largest gap to it: "
-        f"{largest['where']}, {figure(largest['ms'] / 1e3)} s per image."
-    )

@@ -2,7 +2,7 @@
 
 The pipeline does not resize. Where a filter reaches over an image's edge, DALI repeats the edge, while Pillow, with
 which the models were trained, drops the rest of the filter. Images shrunk by DALI therefore differ from Pillow's by
-several grey levels on their borders and by one inside (`fgfast.bench.decoders` measures it). `fgfast.ops.resize` is
+several grey levels on their borders and by one inside (docs/performance.md). `fgfast.ops.resize` is
 bit-identical to Pillow.
 """
 

@@ -8,14 +8,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fgfast import ops
 from fgfast.bench import account, memory, reference, roofline, scaling, whole
 from fgfast.bench.job import Job, Ran, null
 from fgfast.bench.result import envelope
 from fgfast.bench.roofline import Product, Roof
 from fgfast.bench.scaling import Setting
 from fgfast.errors import UsageError
+from fgfast.records import Size
 from fgfast.runner import Event
 
 JOB = Job(segmenter="sam_vit_b", detector="detic")
@@ -41,7 +44,7 @@ def worker(name: str, start: float) -> list[Event]:
 ONE = ran(worker("cuda:0", 7.0), 10)
 TWO = ran(worker("cuda:0", 0.0) + worker("cuda:1", 0.0), 20, gpu_mib=(100.0, 200.0))
 # 1e12 multiply-accumulates a second.
-ROOF = Roof("cuda:0", "bf16", (Product("slow", 1, 1, 1, 1e12, 1.0), Product("qkv", 1, 1, 1, 2e12, 100.0)), 1e10)
+ROOF = Roof("cuda:0", "bf16", (Product("slow", 1e12, 1.0), Product("qkv", 2e12, 100.0)), 1e10)
 
 
 def test_end_to_end() -> None:
@@ -136,7 +139,7 @@ def test_a_roof_is_its_fastest_product() -> None:
 
 def test_measuring_a_roof() -> None:
     pytest.importorskip("torch")
-    roof = roofline.measure(["detic"], "cpu", "fp32", rounds=1)
+    roof = roofline.measure(["detic"], "cpu", "fp32", min_seconds=0.01)
     assert len(roof.products) == 4
     assert roof.flops == max(product.flops for product in roof.products) > 1e8
     assert roof.bandwidth > 1e7
@@ -201,6 +204,25 @@ def test_a_job_in_words() -> None:
 )
 def test_jobs_without_reference(what: Job, why: str) -> None:
     assert why in str(reference.lacking(what))
+
+
+@pytest.mark.parametrize(("flipped", "message"), [(0, None), (40, "mask IoU 0.9200")])
+def test_masks_of_the_reference_are_compared(
+    flipped: int, message: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image is not square, and only the first one has an answer."""
+    bits = np.zeros((30, 40), np.bool_)
+    bits[5:25, 10:35] = True
+    theirs = reference.Answer(np.array([10, 5, 35, 25], np.float32), bits.copy(), 1.0)
+    bits.flat[np.flatnonzero(bits)[:flipped]] = False
+    sample = SimpleNamespace(box=theirs.box + np.float32(0.2), rle=ops.rle_encode(bits), size=Size(30, 40))
+    monkeypatch.setattr(reference, "outcomes", lambda out: {"a.jpg": sample, "b.jpg": sample})
+    if message:
+        with pytest.raises(AssertionError, match=message):
+            reference.compare([theirs], ONE, exact=True)
+    rows = {row.name: row.value for row in reference.compare([theirs], ONE, exact=False)}
+    assert rows["share of boxes that are the reference's"] == 1
+    assert rows["smallest mask IoU where the box is the same"] == pytest.approx(1 - flipped / 500)
 
 
 def test_peak_memory_counts_children() -> None:

@@ -135,7 +135,6 @@ def test_the_verdict_is_part_of_the_result(squares: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(decoders, "usable", usable)
     monkeypatch.setattr(decoders, "available_cores", lambda: 1)
     monkeypatch.setattr(decoders, "segmenter_of", lambda *given: bright)
-    monkeypatch.setattr(decoders, "_resizing", lambda *given: [])
     result = decoders.measure(rounds=1, folder=squares, device="cuda:0")
     assert (result["verdicts"], result["device"], result["segmenter"]) == ({"dali": False}, "cuda:0", "grabcut")
     assert result["verdict"][0].startswith("dali is wrong on cuda:0: on 3 images")

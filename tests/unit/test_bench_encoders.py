@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import encoders
 import numpy as np
 import pytest
-from encoders import Encoder, cut_out, decoded, installed, measure, table
+from encoders import ENCODERS, cut_out, decoded, measure
 
+from fgfast.bench.result import rows_of, text_of
+from fgfast.bench.text import table
+from fgfast.io.png import deflater
 from fgfast.io.write import encode, encode_mask
 
 
@@ -17,37 +19,28 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_encoder_is_measured_on_everything_it_can_write() -> None:
-    result = json.loads(json.dumps(measure(rounds=1)))
-    found, _ = installed()
+    result = json.loads(text_of(measure(rounds=1)))
     kinds = {"jpeg": ["jpeg"], "png": ["png rgb", "png rgba"], "mask": ["mask"]}
-    expected = {(size, k, e.name) for size in ("30x20", "40x30") for e in found for key in e.kinds for k in kinds[key]}
-    assert {(row["size"], row["kind"], row["encoder"]) for row in result["rows"]} == expected
-    assert {"fgfast", "opencv", "pillow", "simplejpeg"} <= {e.name for e in found}
-    for row in result["rows"]:
-        assert row["ms"] > 0
-        assert row["bytes"] > 50
-        assert (row["error"] == 0) == (row["kind"] != "jpeg")
+    written = {(kind, name) for key, ways in ENCODERS.items() for name in ways for kind in kinds[key]}
+    expected = {(f"{kind}, {size}", name) for kind, name in written for size in ("30x20", "40x30")}
+    rows = {(row.group, row.name): row.value for row in rows_of(result)}
+    assert {key for key in rows if ": " not in key[1]} == expected
+    assert {"fgfast", "OpenCV", "Pillow", "simplejpeg"} <= {name for _, name in expected}
+    for group, name in expected:
+        assert rows[group, name] > 0
+        assert rows[group, f"{name}: two threads"] > 0
+        assert rows[group, f"{name}: size"] > 50
+        assert (rows[group, f"{name}: mean error"] == 0) == (not group.startswith("jpeg"))
     text = table(result)
     assert "png rgba, 40x30" in text
-    assert result["deflate"] in text
-    assert {row["size"] for row in measure(rounds=1, large=False)["rows"]} == {"30x20"}
+    assert f"fgfast deflates with {deflater()}" in text
+    assert {row.group.partition(", ")[2] for row in rows_of(measure(rounds=1, large=False))} == {"30x20"}
 
 
 def test_an_encoder_that_loses_pixels_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def lossy() -> Iterator[Encoder]:
-        yield Encoder("lossy", "", {"png": lambda pixels: encode(pixels & 0xFE, ".png", 95)})
-
-    monkeypatch.setitem(encoders._MAKERS, "lossy", lossy)
+    monkeypatch.setitem(ENCODERS["png"], "lossy", lambda pixels: encode(pixels & 0xFE, ".png", 95))
     with pytest.raises(AssertionError, match=r"farther from the image.*lossy"):
         measure(rounds=1)
-
-
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent() -> Iterator[Encoder]:
-        raise ImportError("No module named 'fastest'")
-
-    monkeypatch.setitem(encoders._MAKERS, "fastest", absent)
-    assert "fastest: No module named 'fastest'" in installed()[1]
 
 
 def test_cut_outs_are_black_around_the_subject() -> None:

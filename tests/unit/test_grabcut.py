@@ -220,8 +220,9 @@ def test_large_images_cost_little_more() -> None:
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"no photographs with ground truth in {PHOTOS}")
-def test_floors_on_photographs() -> None:
-    figures = quality.measure(PHOTOS, {"fgfast": segment})
+def test_floors_on_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "SEGMENTERS", {"fgfast": segment})
+    figures = quality.measure(PHOTOS)
     means = {group: entries["fgfast"]["mean_iou"] for group, entries in figures.items()}
     assert set(FLOORS) <= set(means)
     assert all(means[group] >= floor for group, floor in FLOORS.items()), means
