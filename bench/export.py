@@ -92,10 +92,7 @@ def compare(model: str, where: Path) -> dict[str, float]:
     graph = "detic_detector" if model == "detic" else "sam_image_encoder"
     spec = ModelSpec(model, _WEIGHTS)
     ours = load(find(graph, where)[0], replace(spec, backend="onnxruntime"))
-    if model == "detic":
-        ((torch, _),) = detic_in_torch(build_detic(spec)).share([_CANVAS])
-    else:
-        torch = segmenter(spec).encoder
+    torch = detic_in_torch(build_detic(spec)).session(_CANVAS, 1) if model == "detic" else segmenter(spec).encoder
     found: dict[str, list[float]] = {"torch": [], "onnxruntime": []}
     for _ in range(_ROUNDS):
         for name, session in zip(found, (torch, ours), strict=True):

@@ -22,7 +22,7 @@ import numpy as np
 from fgfast.bench.masks import iou
 from fgfast.bench.stamp import stamp
 from fgfast.bench.text import columns
-from fgfast.models.grabcut import GrabCut
+from fgfast.models.grabcut import segment
 from fgfast.records import Bool, Float32, UInt8
 
 Segmenter = Callable[[UInt8, Float32], Bool]
@@ -106,7 +106,7 @@ def plain_grabcut(pixels: UInt8, box: Float32) -> Bool:
     return mask
 
 
-SEGMENTERS: dict[str, Segmenter] = {"fgfast": GrabCut().segment, "plain": plain_grabcut, "box": box_alone}
+SEGMENTERS: dict[str, Segmenter] = {"fgfast": segment, "plain": plain_grabcut, "box": box_alone}
 
 
 def measure(root: Path) -> dict[str, dict[str, Any]]:
@@ -117,12 +117,12 @@ def measure(root: Path) -> dict[str, dict[str, Any]]:
     """
     figures: dict[str, dict[str, Any]] = {}
     for photo in photos(root):
-        for name, segment in SEGMENTERS.items():
+        for name, segmenter in SEGMENTERS.items():
             entry = figures.setdefault(photo.group, {}).setdefault(name, {"iou": {}, "seconds": []})
             mask = np.zeros(photo.truth.shape, np.bool_)
             for box in photo.boxes:
                 began = time.thread_time()
-                mask |= segment(photo.pixels, box)
+                mask |= segmenter(photo.pixels, box)
                 entry["seconds"].append(time.thread_time() - began)
             counts = photo.truth != IGNORED
             entry["iou"][photo.name] = iou(mask & counts, photo.truth == SUBJECT)

@@ -1,23 +1,21 @@
-"""The contract of each graph, which says what goes in and comes out; and the manifest that lies beside a graph's file.
+"""The contract of each graph: the names, dtypes and shapes of its inputs and outputs.
 
 A graph is what fgfast runs as one call on a device: `fgfast.models` define it, `fgfast.export` writes it as ONNX or
 TensorRT, and `fgfast.backends` run it. All of them keep to the contract.
 
 Two contracts are equal when a file made for one can stand in for the other: the graph's name, the version, and the
-names, dtypes and shapes of the ports. `Port.meaning` is prose for the reader, and rewording it makes no file wrong; a
+names, dtypes and shapes of the ports. `Port.meaning` is prose for the reader, and rewording it invalidates no file; a
 change of what a port means raises `version` instead. `Port.kind` chooses the row of the tolerance table that the parity
 check applies; a stricter row changes what is accepted from now on, not what an accepted file computes, and the limits
-that a file was held to are in its manifest.
+that a file was held to are in its manifest (fgfast.backends.manifest).
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ParamSpec
 
@@ -27,7 +25,8 @@ from fgfast.errors import GraphError
 _EMBEDDING = 512
 # Channels of SAM's image embedding and the pixels along one edge of a token.
 _SAM_CHANNELS, _SAM_PATCH = 256, 16
-DTYPES = ("uint8", "int64", "float32", "float16", "bfloat16", "bool")
+DTYPE_OF = MappingProxyType({"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"})
+"""Dtype of each precision."""
 
 _Arguments = ParamSpec("_Arguments")
 
@@ -38,11 +37,11 @@ class Port:
 
     Attributes:
         name: of the graph's input or output.
-        dtype: one of DTYPES.
+        dtype: "uint8", "int64", "float32", "float16", "bfloat16" or "bool".
         shape: sizes; a word stands for a size that may vary from call to call, the same word for the same size.
         meaning: what the tensor holds, in which unit and frame; not compared.
-        kind: of an output, the row of fgfast.tolerances that bounds its difference from PyTorch; empty for inputs;
-            not compared.
+        kind: the row of fgfast.tolerances that bounds an output's difference from PyTorch; empty for inputs; not
+            compared.
     """
 
     name: str
@@ -51,17 +50,21 @@ class Port:
     meaning: str = field(default="", compare=False)
     kind: str = field(default="", compare=False)
 
+    def shape_for(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the shape with the value of each free size filled in."""
+        return tuple(sizes[d] if isinstance(d, str) else d for d in self.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What goes into a graph and what comes out.
+    """The inputs and outputs of a graph.
 
     Attributes:
         graph: name, one of GRAPHS.
         inputs: in the order of the call.
         outputs: in the order of the result.
         version: raised whenever a file made for the old contract would be misunderstood.
-        arguments: those that the graph's constructor was called with; not compared, for the ports follow from them.
+        arguments: arguments of the graph's constructor; not compared, because the ports follow from them.
     """
 
     graph: str
@@ -72,11 +75,11 @@ class Contract:
 
     @property
     def free(self) -> tuple[str, ...]:
-        """The names of sizes that may vary, in order of appearance; empty for a graph of fixed shapes."""
+        """Names of the sizes that may vary, in order of appearance; empty for a graph of fixed shapes."""
         return tuple(dict.fromkeys(d for port in self.inputs for d in port.shape if isinstance(d, str)))
 
     def signature(self) -> dict[str, Any]:
-        """What contracts are compared by, as plain values for JSON."""
+        """Return the fields by which contracts are compared, as plain values for JSON."""
         inputs, outputs = (
             [{"name": port.name, "dtype": port.dtype, "shape": list(port.shape)} for port in ports]
             for ports in (self.inputs, self.outputs)
@@ -93,7 +96,7 @@ class Contract:
             The value of each free size.
 
         Raises:
-            GraphError: an input is missing or unknown, or has another dtype or shape; says which are right.
+            GraphError: an input is missing or unknown, or has another dtype or shape; the message gives the right one.
         """
         wanted = {port.name for port in self.inputs}
         if given.keys() != wanted:
@@ -113,21 +116,21 @@ class Contract:
 
 
 def constructor(make: Callable[_Arguments, Contract]) -> Callable[_Arguments, Contract]:
-    """Decorate a function that makes contracts: each notes the arguments it was made from, defaults included."""
+    """Decorate a function that makes contracts, so that each contract keeps the arguments, defaults included."""
     signature = inspect.signature(make)
 
     @functools.wraps(make)
-    def made(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Contract:
+    def wrapped(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Contract:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return replace(make(*args, **kwargs), arguments=bound.arguments)
 
-    return made
+    return wrapped
 
 
 @constructor
 def sam_image_encoder(side: int = 1024, batch: int | str = "batch") -> Contract:
-    """SAM's image encoder with everything that happens to resized images before it.
+    """SAM's image encoder, including the normalisation and padding of resized images.
 
     Args:
         side: of SAM's square input, pixels.
@@ -136,10 +139,7 @@ def sam_image_encoder(side: int = 1024, batch: int | str = "batch") -> Contract:
     grid = side // _SAM_PATCH
     return Contract(
         "sam_image_encoder",
-        (
-            Port("pixels", "uint8", (batch, side, side, 3), "RGB, resized to a longer edge of `side`, at the top left"),
-            Port("sizes", "int64", (batch, 2), "height and width of each resized image; beyond it is padding"),
-        ),
+        _images((side, side), batch),
         (Port("embeddings", "float32", (batch, _SAM_CHANNELS, grid, grid), "image embeddings", "features"),),
     )
 
@@ -161,21 +161,9 @@ def sam_mask_decoder(side: int = 1024, masks: int = 1) -> Contract:
             Port("boxes", "float32", ("pairs", 4), "x0 y0 x1 y1, pixels of the resized image"),
         ),
         (
-            Port(
-                "logits",
-                "float32",
-                ("pairs", masks, 4 * grid, 4 * grid),
-                "over the square, subject > 0",
-                "low_res",
-            ),
+            Port("logits", "float32", ("pairs", masks, 4 * grid, 4 * grid), "over the square, subject > 0", "low_res"),
             Port("quality", "float32", ("pairs", masks), "SAM's estimate of each mask's IoU", "iou"),
-            Port(
-                "stability",
-                "float32",
-                ("pairs", masks),
-                "of these logits at offset 1; NaN for no mask",
-                "stability",
-            ),
+            Port("stability", "float32", ("pairs", masks), "of the logits at offset 1; NaN for no mask", "stability"),
         ),
     )
 
@@ -189,11 +177,8 @@ def detic_detector(canvas: tuple[int, int], batch: int = 1, proposals: int = 256
         batch: images per call.
         proposals: boxes per image.
     """
-    return Contract(
-        "detic_detector",
-        (*_detic_images(canvas, batch), _vocabulary()),
-        _detic_outputs(batch, proposals),
-    )
+    inputs = (*_images(canvas, batch), _vocabulary())
+    return Contract("detic_detector", inputs, _detic_outputs(batch, proposals))
 
 
 @constructor
@@ -213,7 +198,7 @@ def detic_backbone(
     count = sum(min(candidates, h * w) for h, w in sizes)
     return Contract(
         "detic_backbone",
-        _detic_images(canvas, batch),
+        _images(canvas, batch),
         (
             *_maps(canvas, batch, channels, precision),
             Port("candidates", "float32", (batch, count, 4), "x0 y0 x1 y1, pixels of the resized image", "boxes_px"),
@@ -259,17 +244,17 @@ def grounding_dino(canvas: tuple[int, int], batch: int = 1, queries: int = 900, 
     return Contract(
         "grounding_dino",
         (
-            *_detic_images(canvas, batch),
+            *_images(canvas, batch),
             Port("input_ids", "int64", (batch, text), "BERT's tokens of the prompt, [CLS] to [SEP]; 0 is padding"),
         ),
         (
             Port("logits", "float32", (batch, queries, text), "of each query and token; -inf for padding", "stages"),
-            Port("boxes", "float32", (batch, queries, 4), "centre x, centre y, width, height, parts of 1", "scores"),
+            Port("boxes", "float32", (batch, queries, 4), "centre x, centre y, width, height, as fractions", "scores"),
             Port(
                 "cells",
                 "int64",
                 (batch, queries),
-                "where each query begins, best first: cells, row by row and level by level, at strides 8 to 64",
+                "the cell where each query starts, best first; row by row and level by level, at strides 8 to 64",
                 "lost",
             ),
         ),
@@ -284,7 +269,7 @@ GRAPHS = MappingProxyType(
 )
 
 
-def _detic_images(canvas: tuple[int, int], batch: int) -> tuple[Port, Port]:
+def _images(canvas: tuple[int, int], batch: int | str) -> tuple[Port, Port]:
     return (
         Port("pixels", "uint8", (batch, *canvas, 3), "RGB, resized, at the top left of the canvas"),
         Port("sizes", "int64", (batch, 2), "height and width of each resized image; beyond it is padding"),
@@ -303,93 +288,10 @@ def _detic_outputs(batch: int, proposals: int) -> tuple[Port, Port]:
 
 
 def _maps(canvas: tuple[int, int], batch: int, channels: int, precision: str) -> tuple[Port, ...]:
-    dtype = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[precision]
-    return tuple(
-        Port(f"p{n}", dtype, (batch, channels, *_level_size(canvas, 2**n)), f"pyramid at stride {2**n}", "features")
-        for n in (3, 4, 5)
-    )
+    shapes = {n: (batch, channels, *_level_size(canvas, 2**n)) for n in (3, 4, 5)}
+    dtype = DTYPE_OF[precision]
+    return tuple(Port(f"p{n}", dtype, shape, f"pyramid at stride {2**n}", "features") for n, shape in shapes.items())
 
 
 def _level_size(canvas: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-canvas[0] // stride), -(-canvas[1] // stride)
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What the file of a graph is, written beside it as JSON.
-
-    Attributes:
-        contract: what goes in and comes out.
-        model: as the user names it, "sam_vit_l".
-        weights: "sha256 ..." of the checkpoint, or "random:SEED".
-        precision: "fp32", "bf16" or "fp16", of the matrix products.
-        opset: ONNX's.
-        code: fgfast's version and those of the packages that made the file.
-        files: name -> SHA-256, of everything that belongs to the graph; the first is the graph itself.
-        tolerances: output -> largest difference and rms that the parity check allowed.
-        measured: what the parity check found, one record for each thing that was run.
-        outdated: found by `read`: why this fgfast must not use the file, to follow its name; empty for a usable one.
-    """
-
-    contract: Contract
-    model: str
-    weights: str
-    precision: str
-    opset: int
-    code: dict[str, str]
-    files: dict[str, str]
-    tolerances: dict[str, dict[str, float]] = field(default_factory=dict)
-    measured: list[dict[str, Any]] = field(default_factory=list)
-    outdated: str = field(default="", compare=False)
-
-    def to_json(self) -> str:
-        """The manifest as JSON. The contract's prose is left out, so that rewording it changes no file."""
-        facts = asdict(self)
-        facts["contract"] = {"arguments": dict(self.contract.arguments), **self.contract.signature()}
-        del facts["outdated"]
-        return json.dumps(facts, indent=1) + "\n"
-
-    def write(self, path: Path) -> None:
-        """Write the manifest as JSON."""
-        path.write_text(self.to_json(), encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> Manifest:
-        """Read what `write` wrote, and compare the contract with today's.
-
-        Raises:
-            GraphError: the file is not a manifest.
-        """
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            stored = facts.pop("contract")
-            inputs, outputs = (
-                tuple(Port(port["name"], port["dtype"], tuple(port["shape"])) for port in stored[side])
-                for side in ("inputs", "outputs")
-            )
-            arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.get("arguments", {}).items()}
-            contract = Contract(stored["graph"], inputs, outputs, stored["version"], arguments)
-            today, outdated = _today(contract)
-            return cls(today, **{**facts, "outdated": outdated})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise GraphError(f"{path} is not the manifest of a graph ({error}); export the model again") from error
-
-
-def _today(stored: Contract) -> tuple[Contract, str]:
-    """The contract that today's constructor makes from a stored one's arguments, and "" where both are equal; else
-    the stored one, and the reason why its file must not be used.
-    """
-    graph = stored.graph
-    if graph not in GRAPHS:
-        return stored, f"holds a graph {graph!r}, which this fgfast does not have"
-    if not stored.arguments:
-        return stored, f"was exported by an older fgfast, which did not keep the arguments of {graph}'s contract"
-    try:
-        today = GRAPHS[graph](**stored.arguments)
-    except (TypeError, ValueError, KeyError) as error:
-        return stored, f"was exported with arguments that {graph}'s contract does not take ({error})"
-    if today == stored:
-        return today, ""
-    if today.version != stored.version:
-        return stored, f"was exported for version {stored.version} of {graph}'s contract, which now has {today.version}"
-    return stored, f"was exported with other inputs or outputs than {graph}'s contract has now"

@@ -1,4 +1,4 @@
-"""The machine that figures were measured on and images made on."""
+"""The machine: its system, processor and cores."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
-    """The machine, in words."""
+    """Return the system, the processor and the number of cores, for run.json and benchmark results."""
     return {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count()}
 
 
 def processor_name() -> str:
-    """The processor's model name, as far as the system tells it."""
+    """Return the processor's model name, or its architecture where the system gives no name."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(errors="replace").splitlines():
@@ -24,7 +24,7 @@ def processor_name() -> str:
 
 
 def available_cores() -> int:
-    """How many cores this process may use; the default number of workers."""
+    """Return the number of cores that this process may use; the default number of workers."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # absent on macOS and Windows

@@ -1,7 +1,6 @@
 """The tolerances of all parity tests, each with its reason. "README" is that of the golden fixtures.
 
-The float32 entries are README's suggestions for CPU and GPU without TF32 (its noise floor is 5 to 50 times
-lower).
+The float32 entries are README's suggestions for CPU and GPU without TF32 (its noise floor is 5 to 50 times lower).
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 
 
 class Tolerance(NamedTuple):
-    """What a difference may be.
+    """An upper bound of differences.
 
     Attributes:
-        largest: of any element, in the quantity's unit; infinite where only rms counts.
+        largest: of any element, in the quantity's unit; infinite where only rms is bounded.
         rms: root mean square over the stored elements.
-        reason: why this much.
+        reason: for the bounds.
     """
 
     largest: float
@@ -26,7 +25,7 @@ class Tolerance(NamedTuple):
     reason: str
 
     def check(self, difference: NDArray[np.float64], name: str) -> None:
-        """Raise unless the differences are within both bounds and finite."""
+        """Raise AssertionError unless the differences are finite and within both bounds."""
         worst = float(np.abs(difference).max(initial=0))
         rms = float(np.sqrt(np.square(difference).mean())) if len(difference) else 0.0
         assert worst <= self.largest, f"{name}: largest difference {worst:.3g} > {self.largest} ({self.reason})"
@@ -56,11 +55,11 @@ DETIC_FP16 = {
     "lost": Tolerance(0.02, _ANY, "README: 'most' boxes; neighbours with nearly equal scores swap at rank 256"),
 }
 
-# bfloat16 keeps 8 significant bits where float16 keeps 11, so README's bounds, which hold for the largest
-# element of float16, are taken as root mean squares. Rounding the weights alone to bfloat16 and computing in
-# float32 (the reference's own model, nano and swint) gives largest differences of 0.2 in blocks, 0.08 in p3,
-# 0.47 in the heads, and loses up to 23 % of the proposals: no bfloat16 engine can be closer.
-# DETIC_BF16_OVER_FLOOR bounds what the arithmetic adds to that.
+# bfloat16 has 8 significant bits where float16 has 11, so README's bounds, which are for the largest element in
+# float16, are applied to the root mean square. Rounding the weights alone to bfloat16 and computing in float32 (the
+# reference's own model, nano and swint) gives largest differences of 0.2 in blocks, 0.08 in p3, 0.47 in the heads, and
+# loses up to 23 % of the proposals: no bfloat16 engine can be closer. DETIC_BF16_OVER_FLOOR bounds the additional error
+# of the arithmetic.
 DETIC_BF16 = {
     "blocks": Tolerance(_ANY, 0.06, "README's 0.03 for signals of order 1; blocks have a spread of 2.2 to 6.4"),
     "features": Tolerance(_ANY, 0.03, "README: half precision, as rms"),
@@ -94,7 +93,7 @@ SAM_FP16 = {
     "iou": Tolerance(0.01, _ANY, "README: half precision, scores"),
     "stability": Tolerance(0.01, _ANY, "README: half precision, scores"),
 }
-# As for Detic: bfloat16 keeps 8 bits where float16 keeps 11, so README's bounds hold as root mean squares.
+# As for Detic: bfloat16 has 8 bits where float16 has 11, so README's bounds apply to the root mean square.
 SAM_BF16 = {
     **SAM_FP16,
     "blocks": Tolerance(_ANY, 0.06, "README's 0.03 for signals of order 1; blocks have a spread of 2.6 to 7.4"),
@@ -104,6 +103,6 @@ SAM_BF16 = {
 }
 SAM_HALF_MASK_IOU = 0.99  # README: half precision
 
-# The least IoU of the two masks that an image gets from a decoder's pixels and from the CPU decoder's. Masks that
-# differ less are the same to a classifier; people who draw a mask twice differ by some percent.
+# Minimum IoU of the masks from a decoder's pixels and from the CPU decoder's. Masks that differ less are equivalent for
+# a classifier; a person who draws a mask twice differs by some percent.
 DECODER_MASK_IOU = 0.995

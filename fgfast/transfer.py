@@ -1,4 +1,4 @@
-"""Downloads, resumed and checked, and the cache folder, which holds downloaded and computed files."""
+"""Downloads, resumed and checked, and the cache folder for downloaded and computed files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -54,10 +55,9 @@ class Remote:
 
 
 def cache_folder() -> Path:
-    """The folder of weights and of what was computed once: FGFAST_CACHE, else the platform's cache folder.
+    """Return the cache folder, which may not exist yet: FGFAST_CACHE, else fgfast in the platform's cache folder.
 
-    The latter is XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS and LOCALAPPDATA on Windows, each with
-    fgfast in it. The folder may not exist yet.
+    The latter is XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS and LOCALAPPDATA on Windows.
     """
     if chosen := os.environ.get("FGFAST_CACHE"):
         return Path(chosen).expanduser()
@@ -67,8 +67,19 @@ def cache_folder() -> Path:
 
 
 def switched_on(variable: str) -> bool:
-    """Whether an environment variable is set to something other than 0, false, no or off."""
+    """Return whether an environment variable is set to something other than 0, false, no or off."""
     return os.environ.get(variable, "").strip().lower() not in _OFF
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Yield a temporary path beside a file, which replaces the file unless the block raises."""
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def digest_of(path: Path, kind: str = "sha256") -> str:

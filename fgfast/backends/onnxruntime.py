@@ -10,25 +10,17 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from fgfast.backends.session import described, zeros
+from fgfast.backends.session import described, empty
 from fgfast.errors import GraphError, UsageError
 from fgfast.graphs import Contract
 
-# The provider of each kind of device; "tensorrt" must be named.
+# Provider of each type of device; "tensorrt" is used only where it is named.
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-_DTYPES = {
-    "tensor(float)": torch.float32,
-    "tensor(float16)": torch.float16,
-    "tensor(bfloat16)": torch.bfloat16,
-    "tensor(int64)": torch.int64,
-    "tensor(uint8)": torch.uint8,
-    "tensor(bool)": torch.bool,
-}
-# ONNX's element types, by which the binding names dtypes that NumPy lacks.
+# ONNX's element types, because NumPy, whose dtypes the binding takes as well, has no bfloat16.
 _ELEMENT = {
     torch.float32: 1,
     torch.uint8: 2,
@@ -40,14 +32,14 @@ _ELEMENT = {
 
 
 class OnnxRuntimeSession:
-    """One graph in ONNX Runtime. Inputs and outputs are bound where they lie, so that nothing goes through the host.
+    """One graph in ONNX Runtime. Inputs and outputs are bound in place, so that nothing is copied through the host.
 
     Args:
         path: of the ONNX file.
         contract: of the graph.
         device: "cpu" or "cuda:N".
         provider: "cpu", "cuda" or "tensorrt"; None takes the device's.
-        threads: that work on the CPU; None takes one per core.
+        threads: number of CPU threads; None takes one per core.
 
     Raises:
         UsageError: this ONNX Runtime lacks the provider; the message names the package that has it.
@@ -81,33 +73,18 @@ class OnnxRuntimeSession:
         wanted = self._providers[0][0]
         if self._session.get_providers()[0] != wanted:
             raise UsageError(f"ONNX Runtime has {wanted} but could not start it; run `fgfast doctor` for details")
-        self._output_dtypes = {o.name: _DTYPES[o.type] for o in self._session.get_outputs()}
-
-    def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
-        """Run once on zeros, which chooses kernels and fills the arenas; see Session.prepare."""
-        self.run(zeros(self.contract, sizes or {}, self.device))
 
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
         """Run once; see Session.run."""
         sizes = self.contract.bind(described(inputs))
         binding = self._session.io_binding()
-        outputs = {
-            port.name: torch.empty(
-                [sizes[d] if isinstance(d, str) else d for d in port.shape],
-                dtype=self._output_dtypes[port.name],
-                device=self.device,
-            )
-            for port in self.contract.outputs
-        }
-        number = self.device.index or 0
-        # `inputs` and `kept` hold the tensors until the call has returned.
+        outputs = empty(self.contract.outputs, sizes, self.device)
+        # `kept` holds the tensors until the call has returned.
         kept = {name: tensor.contiguous() for name, tensor in inputs.items()}
-        for name, tensor in kept.items():
-            shape = list(tensor.shape)
-            binding.bind_input(name, self.device.type, number, _ELEMENT[tensor.dtype], shape, tensor.data_ptr())
-        for name, tensor in outputs.items():
-            shape = list(tensor.shape)
-            binding.bind_output(name, self.device.type, number, _ELEMENT[tensor.dtype], shape, tensor.data_ptr())
+        for bind, tensors in ((binding.bind_input, kept), (binding.bind_output, outputs)):
+            for name, tensor in tensors.items():
+                place = self.device.type, self.device.index or 0
+                bind(name, *place, _ELEMENT[tensor.dtype], list(tensor.shape), tensor.data_ptr())
         self._queue(binding, stream)
         return outputs
 
@@ -129,13 +106,12 @@ class OnnxRuntimeSession:
 
 
 def available() -> list[str]:
-    """The providers that this ONNX Runtime was built with."""
-    found: list[str] = onnxruntime.get_available_providers()
-    return found
+    """Return the providers that this ONNX Runtime was built with."""
+    return onnxruntime.get_available_providers()
 
 
 def check_provider(kind: str) -> str:
-    """The provider for "cpu", "cuda", "cuda:N" or "tensorrt".
+    """Return the provider for "cpu", "cuda", "cuda:N" or "tensorrt".
 
     Raises:
         UsageError: this ONNX Runtime was built without it.

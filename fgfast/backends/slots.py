@@ -1,4 +1,4 @@
-"""Slots: the buffers of one batch on its way through a device, the stream that computes it, and a device's failures."""
+"""Slots (the buffers of one batch on a device), the stream that computes them, and a device's failures."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from torch import Tensor
 from fgfast.errors import DeviceFailedError, DeviceMemoryError, FgfastError, GraphError
 from fgfast.graphs import Port
 
-# What says that memory is short: PyTorch on CUDA and on the CPU (on Windows as "not enough"), ONNX Runtime's arena, the
+# Messages of a lack of memory: PyTorch on CUDA and on the CPU (on Windows "not enough"), ONNX Runtime's arena, the
 # libraries' status codes, TensorRT, C++.
 _SHORT = re.compile(
     r"out of memory|can't allocate memory|not enough memory|failed to allocate memory"
     r"|ALLOC_FAILED|OutOfMemory|bad_alloc",
     re.IGNORECASE,
 )
-# What says that the device does not work any more: PyTorch and ONNX Runtime ("CUDA failure 700: ..."), TensorRT ("Cuda
-# Runtime (...)"), the libraries.
+# Messages of a device that no longer works: PyTorch and ONNX Runtime ("CUDA failure 700: ..."), TensorRT ("Cuda Runtime
+# (...)"), the libraries.
 _BROKEN = re.compile(
     r"CUDA (error|failure|driver error)|Cuda (Runtime|Driver) \(|device-side assert|\bcu(DNN|BLAS|SOLVER)|CUDNN|CUBLAS",
 )
 # cudaErrorMemoryAllocation (CUDA runtime API, cudaError_t).
 _MEMORY_ALLOCATION = 2
-# Characters of a device's own words that are passed on; some come with a page of advice.
+# Characters of a library's message that are passed on; some come with a page of advice.
 _LONGEST = 300
 
 
 class ComputeStream:
     """The stream on which a model's batches are computed, one after another; on the CPU, the calling thread.
 
-    On a GPU it is one stream, whatever slot a batch lies in; its upload and its download are on the slot's own stream
-    and go on beside other batches' computing. Events put the three in order. So no two batches are in a session at a
-    time, which matters because a CUDA graph works on the same addresses at every replay. And PyTorch's allocator, which
-    keeps what was freed for the stream that it was made on, holds the working memory of one batch and not of each slot.
+    On a GPU all slots share this one stream; uploads and downloads are on the slot's own stream and overlap with the
+    computation of other batches. Events put the three in order. So no two batches are in a session at a time, which
+    matters because a CUDA graph uses the same addresses at every replay. And PyTorch's allocator, which keeps freed
+    memory for the stream it was allocated on, holds the working memory of one batch instead of one per slot.
 
     Args:
         device: "cpu" or "cuda:N".
 
     Attributes:
-        stream: to compute on; None on the CPU.
+        stream: the CUDA stream; None on the CPU.
     """
 
     def __init__(self, device: str | torch.device) -> None:
@@ -52,7 +52,7 @@ class ComputeStream:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Work inside is queued on the stream; what fails is told apart as by `translated`."""
+        """Queue the work inside on the stream; failures are converted as in `translated`."""
         with translated(self.device), torch.cuda.stream(self.stream):
             yield
 
@@ -64,30 +64,29 @@ class ComputeStream:
 
 
 class Slot:
-    """The buffers of one batch, allocated once and used again and again.
+    """The buffers of one batch, allocated once and reused.
 
     A batch is filled into `host`, `upload`ed, computed on its model's stream, `download`ed, waited for, and read from
-    `results`.
-    Nothing but `wait` waits. Between `upload` and the end of `wait` the slot belongs to the device.
+    `results`. Only `wait` blocks. Between `upload` and the end of `wait` the slot belongs to the device.
 
     Args:
         ports: inputs of sessions, whose first size is that of the batch.
-        sizes: the ports' free sizes.
-        compute: the stream that computes it.
+        sizes: value of each free size of the ports.
+        compute: the stream that computes the batch.
 
     Attributes:
         capacity: rows.
         host: input -> (capacity, ...), to be filled; pinned where the device is a GPU.
-        results: output -> (N, ...) on the host, of the last batch; good after `wait` and until the next `upload`.
+        results: output -> (N, ...) on the host, of the last batch; valid after `wait` until the next `upload`.
         stream: of the copies; None on the CPU.
-        event: comes when the results are there; None on the CPU.
+        event: recorded when the results have arrived; None on the CPU.
 
     Raises:
         DeviceMemoryError: there is not enough memory.
     """
 
     def __init__(self, ports: Sequence[Port], sizes: Mapping[str, int], compute: ComputeStream) -> None:
-        shapes = {port.name: [sizes[d] if isinstance(d, str) else d for d in port.shape] for port in ports}
+        shapes = {port.name: port.shape_for(sizes) for port in ports}
         dtypes = {port.name: getattr(torch, port.dtype) for port in ports}
         capacities = {shape[0] for shape in shapes.values()}
         if len(capacities) != 1:
@@ -97,11 +96,11 @@ class Slot:
         self.results: dict[str, Tensor] = {}
         self._landing: dict[str, Tensor] = {}
         self._computed: tuple[Tensor, ...] = ()
-        # Pinned memory belongs to a device's context; without `device` that of cuda:0 would be made for it.
+        # Pinned memory belongs to a device's context; without `device` the context of cuda:0 would be created.
         with translated(compute.device), torch.cuda.device(compute.device if gpu else -1):
             self.host = {n: torch.zeros(s, dtype=dtypes[n], pin_memory=gpu) for n, s in shapes.items()}
             self.stream = torch.cuda.Stream(compute.device) if gpu else None
-            # Blocking: whoever waits sleeps, and leaves its core to those who fill other slots.
+            # Blocking: the waiting thread sleeps and leaves its core to the threads that fill other slots.
             self.event = torch.cuda.Event(blocking=True) if gpu else None
             self._there = self._on_device() if gpu else self.host
 
@@ -109,18 +108,18 @@ class Slot:
         with torch.cuda.stream(self.stream):
             there = {name: torch.empty_like(buffer, device=self.compute.device) for name, buffer in self.host.items()}
         for buffer in there.values():
-            # Made for the slot's stream, read on the other: should the slot go away meanwhile, its memory stays.
+            # Allocated for the slot's stream, read on the other: keeps the memory should the slot be freed meanwhile.
             buffer.record_stream(self.compute.stream)
         return there
 
     def upload(self, rows: int) -> dict[str, Tensor]:
-        """The first `rows` rows of all inputs, where the stream that computes will find them; on the CPU `host` itself.
+        """Queue the first `rows` rows of all inputs to be copied to the device; the compute stream waits for them.
 
         Returns:
-            Input -> (rows, ...) on the device, contiguous.
+            Input -> (rows, ...) on the device, contiguous; on the CPU, `host` itself.
         """
         if not 1 <= rows <= self.capacity:
-            raise ValueError(f"a slot of {self.capacity} rows cannot give {rows}")
+            raise ValueError(f"a slot of {self.capacity} rows cannot upload {rows}")
         if self.stream is not None:
             assert self.compute.stream is not None
             with torch.cuda.stream(self.stream):
@@ -130,9 +129,9 @@ class Slot:
         return {name: buffer[:rows] for name, buffer in self._there.items()}
 
     def download(self, outputs: Mapping[str, Tensor]) -> None:
-        """Queue what was computed to be copied into `results`; on the CPU it is that itself."""
-        # Held until `wait`: made for the stream that computes, they would else be given to its next batch while they
-        # are read on ours. Cheaper than record_stream, after which PyTorch asks for the events again and again.
+        """Queue the outputs to be copied into `results`; on the CPU they become `results` without a copy."""
+        # Held until `wait`: the allocator would otherwise give their memory to the next batch on the compute stream
+        # while this stream reads it. Cheaper than record_stream, after which PyTorch keeps polling events.
         self._computed = tuple(outputs.values())
         if self.stream is None:
             self.results = dict(outputs)
@@ -144,7 +143,7 @@ class Slot:
         self.event.record(self.stream)
 
     def _land(self, name: str, tensor: Tensor) -> Tensor:
-        """Copy an output into its pinned buffer, made for a full batch when it is first needed."""
+        """Copy an output into its pinned buffer, which is allocated for a full batch on first use."""
         buffer = self._landing.get(name)
         fits = buffer is not None and buffer.shape[1:] == tensor.shape[1:] and len(buffer) >= len(tensor)
         if buffer is None or not fits or buffer.dtype != tensor.dtype:
@@ -153,13 +152,13 @@ class Slot:
         return buffer[: len(tensor)].copy_(tensor, non_blocking=True)
 
     def wait(self) -> None:
-        """Until `results` are there.
+        """Block until `results` have arrived.
 
         Raises:
             DeviceFailedError: the device failed while it computed them.
         """
         if self.event is not None:
-            # Whoever waits has a current device of its own, which must not get a context for this.
+            # The waiting thread's current device may be another one, for which no context must be created.
             with translated(self.compute.device), torch.cuda.device(self.compute.device):
                 self.event.synchronize()
         self._computed = ()
@@ -167,38 +166,39 @@ class Slot:
 
 @contextmanager
 def translated(device: str | torch.device) -> Iterator[None]:
-    """What libraries say when a device is short of memory, or broken, as exceptions of ours; anything else as it is.
+    """Convert the libraries' errors of a device that is out of memory or broken; other exceptions pass unchanged.
 
-    After a lack of memory what was allocated on the way is given back, so that a smaller batch finds it.
+    After a lack of memory everything allocated on the way is freed, so that a smaller batch can use it.
 
     Raises:
         DeviceMemoryError: a smaller batch may fit.
         DeviceFailedError: the process must end.
     """
-    told = None
     try:
         yield
     except Exception as error:
         kind = failure_of(error)
         if kind is None:
             raise
-        words = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
+        message = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
         if kind is DeviceFailedError:
-            raise DeviceFailedError(f"{device} failed: {words}; start again in a new process") from error
-        told = f"{device} has not enough memory for the batch: {words}; take a smaller batch, or free memory"
-        _let_go(error)
-    if told is None:
+            raise DeviceFailedError(f"{device} failed: {message}; start again in a new process") from error
+        _release_frames(error)
+    else:
         return
+    # Outside the except clause, where nothing refers to the exception and its frames any more.
     if torch.device(device).type == "cuda":
         torch.cuda.empty_cache()
-    raise DeviceMemoryError(told) from None
+    raise DeviceMemoryError(
+        f"{device} does not have enough memory for the batch: {message}; take a smaller batch, or free memory"
+    ) from None
 
 
 def failure_of(error: Exception) -> type[DeviceMemoryError] | type[DeviceFailedError] | None:
-    """What an exception of a library says about the device; None where it says nothing."""
+    """Return the error class for a library's exception about the device; None for any other exception."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return DeviceMemoryError
-    foreign = type(error).__module__.startswith("onnxruntime")  # whose exceptions share no base class
+    foreign = type(error).__module__.startswith("onnxruntime")  # its exceptions share no base class
     ours = isinstance(error, FgfastError)  # TensorRT's messages come as GraphError
     if not (foreign or isinstance(error, GraphError if ours else RuntimeError)):
         return None
@@ -208,8 +208,8 @@ def failure_of(error: Exception) -> type[DeviceMemoryError] | type[DeviceFailedE
     return DeviceFailedError if isinstance(error, accelerator) or _BROKEN.search(str(error)) else None
 
 
-def _let_go(error: BaseException | None) -> None:
-    """Drop what the frames hold that an exception went through: tensors, which would not be freed before it is."""
+def _release_frames(error: BaseException | None) -> None:
+    """Clear the frames of an exception and its causes, whose tensors would otherwise live as long as it does."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__

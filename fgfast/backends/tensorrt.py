@@ -1,4 +1,4 @@
-"""Graphs as engines of TensorRT 10 and 11. The package tensorrt is loaded when a session is made."""
+"""Graphs as engines of TensorRT 10 and 11. The package tensorrt is imported when a session is made."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from fgfast.backends import tensorrt_engine
-from fgfast.backends.session import described, zeros
-from fgfast.backends.tensorrt_engine import available, version
+from fgfast.backends.session import described, empty, zeros
+from fgfast.backends.tensorrt_engine import version
 from fgfast.errors import GraphError
 from fgfast.graphs import Contract
 
-__all__ = ["TensorRtSession", "available", "version"]
+__all__ = ["TensorRtSession", "version"]
 
 log = logging.getLogger("fgfast")
 
-# Bytes that addresses must be multiples of (NvInferRuntime.h, IExecutionContext::setTensorAddress). torch aligns
-# what it allocates to 512 bytes, but not a slice of it.
+# Addresses must be multiples of this many bytes (NvInferRuntime.h, IExecutionContext::setTensorAddress). torch aligns
+# its allocations to 512 bytes, but not slices of them.
 _ALIGNMENT = 256
-# Names of trt.DataType by those of fgfast.graphs.DTYPES.
+# Names of trt.DataType by those of fgfast.graphs.Port.
 _TYPES = {
     "uint8": "UINT8",
     "int64": "INT64",
@@ -35,22 +35,22 @@ _TYPES = {
 
 
 class TensorRtSession:
-    """One engine. Inputs and outputs are bound where they lie, so that nothing goes through the host.
+    """One engine. Inputs and outputs are bound in place, so that nothing is copied through the host.
 
     All runs are queued on a stream of the session's own, because TensorRT synchronizes the device on the default
     stream and because one execution context has one scratch memory; events order it with the caller's stream. Where
     all shapes are fixed, `prepare` records the run as a CUDA graph, which later runs replay.
 
     Args:
-        path: of the engine; its manifest lies beside it.
+        path: of the engine; its manifest is stored beside it.
         contract: of the graph.
         device: "cuda:N".
-        digest: SHA-256 of an engine whose manifest is not written yet.
+        digest: SHA-256 of an engine whose manifest has not been written yet.
 
     Raises:
         MissingExtraError: TensorRT is not installed.
-        UsageError: the device is no GPU.
-        GraphError: the engine is not to be trusted, or cannot be loaded.
+        UsageError: the device is not a GPU.
+        GraphError: the engine is not trusted, or cannot be loaded.
     """
 
     backend = "tensorrt"
@@ -83,16 +83,19 @@ class TensorRtSession:
         for ports, mode in ((self.contract.inputs, modes.INPUT), (self.contract.outputs, modes.OUTPUT)):
             found = [name for name in names if engine.get_tensor_mode(name) == mode]
             if sorted(found) != sorted(port.name for port in ports):
-                raise GraphError(f"{path} has {found}, and must have {[p.name for p in ports]}; export it again")
+                raise GraphError(f"{path} has {found} but must have {[p.name for p in ports]}; export it again")
             for port in ports:
                 kind = engine.get_tensor_dtype(port.name)
                 if kind != getattr(self._trt.DataType, _TYPES[port.dtype]):
-                    raise GraphError(f"{path}: {port.name} is {kind}, and must be {port.dtype}; export it again")
+                    raise GraphError(f"{path}: {port.name} is {kind} but must be {port.dtype}; export it again")
 
     def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
-        """Run once, after which TensorRT allocates no more; record the run where shapes are fixed. See Session.prepare.
+        """Run once, which allocates all memory; record the run where shapes are fixed.
 
-        An engine that cannot be recorded is run without a recording, and the reason is logged.
+        An engine that cannot be recorded runs without a recording, and the reason is logged.
+
+        Args:
+            sizes: value of each free size of the contract; may be omitted where there are none.
         """
         with torch.cuda.device(self.device):
             inputs = zeros(self.contract, sizes or {}, self.device)
@@ -104,7 +107,7 @@ class TensorRtSession:
                 return
             graph = torch.cuda.CUDAGraph()
             try:
-                # Other threads may allocate meanwhile; only this one must not.
+                # In this capture mode only this thread must not allocate meanwhile.
                 with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                     self._queue()
             except (RuntimeError, GraphError) as error:
@@ -126,11 +129,11 @@ class TensorRtSession:
         sizes = self.contract.bind(described(inputs))
         for name, tensor in inputs.items():
             if tensor.device != self.device:
-                raise GraphError(f"{self.contract.graph}: {name} is on {tensor.device}, and must be on {self.device}")
+                raise GraphError(f"{self.contract.graph}: {name} is on {tensor.device} but must be on {self.device}")
         with torch.cuda.device(self.device):
             caller = stream or torch.cuda.current_stream(self.device)
             with torch.cuda.stream(caller):
-                # On the caller's stream, which waits for ours below, so that the memory is not reused too early.
+                # On the caller's stream, which waits for this session's below, so that the memory is not reused early.
                 given = {name: _aligned(tensor) for name, tensor in inputs.items()}
                 if self._recording:
                     outputs = {name: torch.empty_like(t) for name, t in self._recording.outputs.items()}
@@ -146,15 +149,8 @@ class TensorRtSession:
         return outputs
 
     def _bind(self, inputs: Mapping[str, Tensor], sizes: dict[str, int]) -> dict[str, Tensor]:
-        """Give TensorRT the shapes and addresses of the inputs and of new outputs, which are returned."""
-        outputs = {
-            port.name: torch.empty(
-                [sizes[d] if isinstance(d, str) else d for d in port.shape],
-                dtype=getattr(torch, port.dtype),
-                device=self.device,
-            )
-            for port in self.contract.outputs
-        }
+        """Pass the shapes and addresses of the inputs and of new outputs to TensorRT; return the outputs."""
+        outputs = empty(self.contract.outputs, sizes, self.device)
         if sizes != self._sizes:
             self._sizes = None
             self._reshape(inputs, outputs)
@@ -169,13 +165,13 @@ class TensorRtSession:
             if not self._context.set_input_shape(name, tuple(tensor.shape)):
                 low, _, high = (tuple(shape) for shape in self._engine.get_tensor_profile_shape(name, 0))
                 raise GraphError(
-                    f"{self.contract.graph}: {name} has shape {tuple(tensor.shape)}, and the engine was built for "
-                    f"{low} to {high}; give it less at once, or build it for more"
+                    f"{self.contract.graph}: {name} has shape {tuple(tensor.shape)}, but the engine was built for "
+                    f"{low} to {high}; run a smaller batch, or build the engine for a larger one"
                 )
         for name, tensor in outputs.items():
             found = tuple(self._context.get_tensor_shape(name))
             if found != tuple(tensor.shape):
-                raise GraphError(f"{self.contract.graph}: {name} would be {found}, and must be {tuple(tensor.shape)}")
+                raise GraphError(f"{self.contract.graph}: {name} would be {found} but must be {tuple(tensor.shape)}")
 
     def _queue(self) -> None:
         """Queue one run on the session's stream."""
@@ -186,7 +182,7 @@ class TensorRtSession:
         """Free the memory; see Session.close."""
         if self._context is not None:
             self._stream.synchronize()
-        # A context must go before its engine, an engine before its runtime.
+        # A context must be released before its engine, an engine before its runtime.
         self._recording = None
         self._context = None
         self._engine = None
@@ -194,7 +190,7 @@ class TensorRtSession:
 
 
 class _Recording:
-    """A run as a CUDA graph, and the memory that it reads and writes."""
+    """A run recorded as a CUDA graph, and the memory that it reads and writes."""
 
     def __init__(self, graph: Any, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
         self.graph, self.inputs, self.outputs = graph, inputs, outputs
@@ -209,6 +205,6 @@ class _Recording:
 
 
 def _aligned(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy where TensorRT could not read it in place."""
+    """Return the tensor, or a copy where TensorRT could not read it in place."""
     tensor = tensor.contiguous()
     return tensor if tensor.data_ptr() % _ALIGNMENT == 0 else tensor.clone()

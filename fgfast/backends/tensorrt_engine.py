@@ -1,4 +1,4 @@
-"""The package tensorrt, and engines as files: how they are named, and which of them are trusted."""
+"""The package tensorrt, and engine files: their names, and which of them are trusted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -15,21 +14,22 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fgfast.backends.manifest import Manifest
 from fgfast.errors import GraphError, MissingExtraError, UsageError
-from fgfast.graphs import Contract, Manifest
+from fgfast.graphs import Contract
 
 log = logging.getLogger("fgfast")
 
 
 class Span(NamedTuple):
-    """The range of a free size: its least, its usual (for which kernels are chosen) and its greatest value."""
+    """The range of a free size: its minimum, its usual value, for which kernels are chosen, and its maximum."""
 
     low: int
     usual: int
     high: int
 
 
-# The free sizes of the contracts. A wider span costs memory, which is allocated for the greatest value.
+# The free sizes of the contracts. A wider span costs memory, which is allocated for the maximum.
 # classes: LVIS has 1203 names and a background. text: BERT's tokens, of which there are 256 at most.
 SPANS = MappingProxyType(
     {
@@ -43,11 +43,11 @@ SPANS = MappingProxyType(
 
 
 def load() -> Any:
-    """The package tensorrt.
+    """Import the package tensorrt.
 
     Raises:
         MissingExtraError: it is not installed.
-        GraphError: it is installed and cannot be loaded; the message says why.
+        GraphError: it is installed but cannot be loaded; the message gives the reason.
     """
     try:
         trt: Any = import_module("tensorrt")
@@ -55,7 +55,7 @@ def load() -> Any:
         if (error.name or "").partition(".")[0] != "tensorrt":
             raise GraphError(f"TensorRT cannot be loaded: {error}; reinstall it (pip install tensorrt)") from error
         raise MissingExtraError("tensorrt", "gpu", "running TensorRT engines") from None
-    except Exception as error:  # a library that is missing, or is of another CUDA
+    except Exception as error:  # a library is missing, or was built for another CUDA version
         raise GraphError(f"TensorRT cannot be loaded: {error}; reinstall it (pip install tensorrt)") from error
     if major(trt) < 10:
         raise GraphError(f"TensorRT {trt.__version__} is too old; install 10 or newer (pip install 'tensorrt>=10')")
@@ -63,29 +63,20 @@ def load() -> Any:
 
 
 def version() -> str:
-    """TensorRT's version; it raises the errors of `load`."""
+    """Return TensorRT's version; raises the errors of `load`."""
     return str(load().__version__)
 
 
 def major(trt: Any) -> int:
-    """The first number of TensorRT's version."""
+    """Return TensorRT's major version."""
     return int(str(trt.__version__).partition(".")[0])
 
 
-def available() -> bool:
-    """Whether engines can be built and run on this machine: TensorRT loads, and torch sees a GPU."""
-    try:
-        load()
-    except (MissingExtraError, GraphError):
-        return False
-    return bool(torch.cuda.is_available())
-
-
 def gpu_of(device: str | torch.device) -> torch.device:
-    """The GPU by its number; "cuda" becomes the current one.
+    """Return the GPU with its number; "cuda" becomes the current one.
 
     Raises:
-        UsageError: the device is no GPU, or torch sees none.
+        UsageError: the device is not a GPU, or torch sees none.
     """
     chosen = torch.device(device)
     if chosen.type != "cuda" or not torch.cuda.is_available():
@@ -97,9 +88,9 @@ def gpu_of(device: str | torch.device) -> torch.device:
 
 @cache
 def messages(trt: Any) -> Any:
-    """TensorRT's logger, one per process, as TensorRT requires. `take()` returns the errors since the last call.
+    """Return TensorRT's logger, one per process, as TensorRT requires; `take()` returns the errors since the last call.
 
-    It also registers TensorRT's built-in plugins, which the ONNX parser uses for some operators.
+    The first call also registers TensorRT's built-in plugins, which the ONNX parser uses for some operators.
     """
 
     class Messages(trt.ILogger):  # type: ignore[misc]
@@ -122,41 +113,38 @@ def messages(trt: Any) -> Any:
 
 
 def gpu_name(device: str | torch.device) -> str:
-    """A GPU's name and compute capability, in characters that fit a file's name."""
+    """Return a GPU's name and compute capability in characters that are valid in file names."""
     gpu = gpu_of(device)
     large, small = torch.cuda.get_device_capability(gpu)
     plain = re.sub(r"[^a-z0-9]+", "-", str(torch.cuda.get_device_name(gpu)).lower()).strip("-")
     return f"{plain}-sm{large}{small}"
 
 
-def engine_path(
-    graph: Path, manifest: Manifest, device: str | torch.device = "cuda:0", spans: Mapping[str, Span] = SPANS
-) -> Path:
-    """The path of an ONNX file's engine for one GPU. Its name holds the GPU, TensorRT's version and a hash of the rest.
+def engine_path(graph: Path, manifest: Manifest, device: str | torch.device = "cuda:0") -> Path:
+    """Return the path of an ONNX file's engine for one GPU; its name contains the GPU, TensorRT's version and a hash.
 
     Args:
         graph: the ONNX file.
         manifest: of the ONNX file.
         device: the GPU.
-        spans: of the free sizes.
 
     Raises:
         MissingExtraError, GraphError: TensorRT is not installed, or cannot be loaded.
-        UsageError: the device is no GPU.
+        UsageError: the device is not a GPU.
     """
-    used = {name: spans.get(name) for name in manifest.contract.free}
-    made_of = json.dumps([manifest.files, manifest.contract.signature(), used], sort_keys=True)
-    digest = hashlib.sha256(made_of.encode()).hexdigest()
+    used = {name: SPANS.get(name) for name in manifest.contract.free}
+    source = json.dumps([manifest.files, manifest.contract.signature(), used], sort_keys=True)
+    digest = hashlib.sha256(source.encode()).hexdigest()
     return graph.with_name(f"{engine_prefix(graph, device)}{version()}-{digest[:16]}.engine")
 
 
 def engine_prefix(graph: Path, device: str | torch.device) -> str:
-    """The beginning of the names of all engines of a graph for one GPU."""
+    """Return the prefix of the file names of a graph's engines for one GPU."""
     return f"{graph.stem}-{gpu_name(device)}-trt"
 
 
 def manifest_of(engine: Path) -> Path:
-    """The path of an engine's manifest."""
+    """Return the path of an engine's manifest."""
     return engine.with_suffix(".json")
 
 
@@ -168,11 +156,11 @@ def trusted(path: Path, contract: Contract, digest: str | None = None) -> bytes:
 
     Args:
         path: of the engine.
-        contract: that it must have been built for.
-        digest: SHA-256 that it must have, where there is no manifest yet.
+        contract: the contract that it must have been built for.
+        digest: the SHA-256 that it must have, where there is no manifest yet.
 
     Raises:
-        GraphError: it is not to be trusted, or was built for something else; the message says what to do.
+        GraphError: it is not trusted, or was built for something else; the message says what to do.
     """
     again = "build it again from its ONNX file (fgfast export)"
     try:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fgfast.backends.session import described, zeros
+from fgfast.backends.session import described
 from fgfast.errors import GraphError
 from fgfast.graphs import Contract
 from fgfast.transfer import cache_folder
@@ -20,9 +19,9 @@ from fgfast.transfer import cache_folder
 # "eager" runs the module; "compiled" uses torch.compile; "recorded" replays all kernels as a CUDA graph in one call;
 # "compiled+recorded" does both. On the CPU eager was the fastest: the time is spent in oneDNN and MKL either way.
 FORMS = ("eager", "compiled", "recorded", "compiled+recorded")
-# How many shapes keep a CUDA graph; each holds its own memory.
+# Number of shapes whose CUDA graphs are kept; each holds its own memory.
 _RECORDINGS = 8
-# Runs before a recording: the first chooses algorithms, the second shows that they do not change.
+# Runs before a recording: the first chooses algorithms, the second runs with the chosen ones.
 _WARM_UP = 2
 
 # CUDA allows one recording at a time in a process.
@@ -32,9 +31,9 @@ _Run = Callable[..., Any]
 
 
 def keep_compiled() -> None:
-    """Let torch.compile keep its files in fgfast's cache folder instead of a temporary one.
+    """Make torch.compile store its files in fgfast's cache folder instead of a temporary one.
 
-    A folder that the user named in TORCHINDUCTOR_CACHE_DIR is kept; torch itself writes its default there.
+    A folder that the user set in TORCHINDUCTOR_CACHE_DIR is kept; torch itself writes its default into the variable.
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
@@ -52,7 +51,7 @@ class TorchSession:
         form: one of FORMS.
 
     Raises:
-        GraphError: the form does not exist, or it records and the device is no GPU.
+        GraphError: the form does not exist, or it records and the device is not a GPU.
     """
 
     backend = "torch"
@@ -68,21 +67,16 @@ class TorchSession:
         self._call: _Run = graph
         if "compiled" in form:
             keep_compiled()
-            # Shapes are fixed by the contract, or few, and each gets code of its own.
+            # The contract fixes the shapes, or there are few, and each is compiled separately.
             self._call = _Compiled(graph)
         self._recordings: dict[tuple[tuple[str, int], ...], _Recording] = {}
-
-    @torch.inference_mode()
-    def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
-        """Compile and record for these sizes, or just run once; see Session.prepare."""
-        self.run(zeros(self.contract, sizes or {}, self.device))
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
         """Run once; see Session.run."""
         sizes = self.contract.bind(described(inputs))
         given = [inputs[port.name] for port in self.contract.inputs]
-        with torch.cuda.stream(stream) if stream is not None else nullcontext():
+        with torch.cuda.stream(stream):
             if "recorded" in self.form:
                 outputs = self._recording(tuple(sorted(sizes.items())), given).replay(given)
             else:
@@ -95,7 +89,7 @@ class TorchSession:
         self._call = _closed
 
     def _recording(self, sizes: tuple[tuple[str, int], ...], given: list[Tensor]) -> _Recording:
-        """The recording for these sizes, made on first use in place of the one used longest ago."""
+        """Return the recording for these sizes, made on first use; it replaces the least recently used one."""
         found = self._recordings.pop(sizes, None)
         if found is None:
             if len(self._recordings) == _RECORDINGS:
@@ -125,21 +119,21 @@ class _Recording:
                 for _ in range(_WARM_UP):
                     call(*inputs)
             torch.cuda.current_stream(device).wait_stream(side)
-            # Other threads use the GPU meanwhile, which only this mode of recording allows.
+            # Only this capture mode allows other threads to use the GPU meanwhile.
             with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
                 outputs = _as_tuple(call(*inputs))
         return cls(graph, inputs, outputs)
 
     def replay(self, given: list[Tensor]) -> tuple[Tensor, ...]:
         """Replay the graph on these inputs; the outputs are copied out of its memory."""
-        for ours, theirs in zip(self.inputs, given, strict=True):
-            ours.copy_(theirs, non_blocking=True)
+        for recorded, tensor in zip(self.inputs, given, strict=True):
+            recorded.copy_(tensor, non_blocking=True)
         self.graph.replay()
         return tuple(tensor.clone() for tensor in self.outputs)
 
 
 class _Compiled:
-    """A graph that is compiled at its first call, after one eager run, which fills what the graph caches."""
+    """A graph that is compiled at its first call, after one eager run that fills the graph's own caches."""
 
     def __init__(self, graph: nn.Module) -> None:
         self._graph, self._compiled = graph, torch.compile(graph, fullgraph=True, dynamic=False)

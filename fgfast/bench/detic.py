@@ -30,11 +30,13 @@ from fgfast.models.detic.config import SWIN_B
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.sessions import LARGEST, detic_in_torch
-from fgfast.models.detic.transform import Selection, stack
+from fgfast.models.detic.transform import Selection
 from fgfast.models.detic.vocabulary import EMBEDDING
-from fgfast.models.serving.canvases import AnyCanvas, Canvases
+from fgfast.models.serving.canvases import AnyCanvas, Canvases, canvas_of
+from fgfast.models.serving.pixels import NormalisedImages
 from fgfast.models.serving.speed import fastest_form
-from fgfast.records import Image, UInt8
+from fgfast.records import Image, Size, UInt8
+from fgfast.runner import run_batch
 from fgfast.tolerances import DETIC_BOX_SHARE, DETIC_FP32
 
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -89,7 +91,7 @@ def measure(*, rounds: int, model_weights: str = MODEL_WEIGHTS, device: str = "c
     for name, model in models.items():
         fastest = fastest_form(f"detic {name}", partial(_session, model), device)
         forms[f"fgfast {name}"] = _detector(detic_in_torch(model, fastest), words)
-    differences = compare_maps(theirs.swin3, models, stack([image])[0].to(device))
+    differences = compare_maps(theirs.swin3, models, _normalised(image).to(device))
     agreement = compare(theirs.detect(image), {name: forms[f"fgfast {name}"](image) for name in models})
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     processor: dict[str, list[float]] = {name: [] for name in forms}
@@ -141,6 +143,15 @@ def reference(words: Tensor, weights: str, device: str) -> Reference:
     return Reference("as specified, eager, fp32", named, _detector(canvases, words), lambda p: plain_swin(swin, p)[-1])
 
 
+def _normalised(image: UInt8) -> Tensor:
+    """Pad an image to its canvas and normalise it: (1, 3, H, W) float32."""
+    size = Size(*image.shape[:2])
+    pixels = torch.zeros(1, *canvas_of([size]), 3, dtype=torch.uint8)
+    pixels[0, : size.height, : size.width] = torch.from_numpy(image)
+    normalised: Tensor = NormalisedImages(torch.device("cpu"))(pixels, torch.tensor([size]))
+    return normalised.contiguous()
+
+
 def _session(model: Detic, form: str) -> Session:
     """Return the session of the largest canvas, in one of PyTorch's forms."""
     return detic_in_torch(model, form).session(LARGEST, 1)
@@ -151,8 +162,8 @@ def _detector(canvases: Canvases, words: Tensor) -> _Detect:
     detector = DeticDetector(canvases, SWIN_B, [str(n) for n in range(len(words))], words, Selection())
 
     def detect(image: UInt8) -> Detected:
-        (found,) = detector([Image(image)])
-        return Detected(found.detections.boxes, found.detections.scores, found.classes)
+        (found,) = run_batch(detector, [(Image(image),)])
+        return Detected(found.boxes, found.scores, np.array([int(label) for label in found.labels], np.int64))
 
     return detect
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from fgfast.bench.masks import iou
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.machine import available_cores
 from fgfast.methods import ModelSpec
-from fgfast.records import Bool, Float32, UInt8
+from fgfast.records import Bool, Float32, Image, UInt8
+from fgfast.runner import run_batch
 from fgfast.tolerances import SAM_FLIPPED, SAM_HALF_MASK_IOU
 
 ORIGINAL, PLAIN = "segment-anything", "fgfast eager fp32"
@@ -152,8 +153,7 @@ def reference(name: str, weights: str, device: str) -> Segment:
     if named() == PLAIN:
         from fgfast.models.sam.sessions import sam_in_torch
 
-        plain = sam_in_torch(build_sam(spec))
-        return lambda image, box: plain.segment([image], [box])[0].bits[0, 0]
+        return partial(_mask_by, sam_in_torch(build_sam(spec)))
     _declare_torchvision_operators()
     package: Any = importlib.import_module("segment_anything")
     model = package.sam_model_registry[name]()
@@ -171,8 +171,16 @@ def reference(name: str, weights: str, device: str) -> Segment:
 def _ours(name: str, precision: Any, weights: str, device: str) -> Segment:
     from fgfast.models.sam.sessions import segmenter
 
-    model = segmenter(ModelSpec(f"sam_{name}", weights, precision, device, batch=1))
-    return lambda image, box: model.segment([image], [box])[0].bits[0, 0]
+    return partial(_mask_by, segmenter(ModelSpec(f"sam_{name}", weights, precision, device, batch=1)))
+
+
+def _mask_by(model: Any, image: UInt8, box: Float32) -> Bool:
+    """Segment one image with fgfast's SAM."""
+    import torch
+
+    (low_res,) = run_batch(model, [(Image(image), box[0])])
+    bits: Bool = model.finish(low_res, *image.shape[:2], torch.get_num_threads()).bits
+    return bits
 
 
 def _declare_torchvision_operators() -> None:

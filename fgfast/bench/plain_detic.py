@@ -25,7 +25,7 @@ class PlainGraph(DetectorGraph):
     def forward(self, pixels: Tensor, sizes: Tensor, vocabulary: Tensor) -> Refined:
         """Arguments and result are those of DetectorGraph."""
         model = self.model
-        maps = [m.contiguous() for m in plain_swin(model.backbone.bottom_up, self.images(pixels, sizes))]
+        maps = [m.contiguous() for m in plain_swin(model.backbone.bottom_up, self.images(pixels, sizes).contiguous())]
         pyramid = model.backbone.from_backbone(maps, None)
         head, found = model.proposal_generator.centernet_head, []
         for n, level in enumerate(pyramid):

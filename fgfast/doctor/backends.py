@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from fgfast.backends.manifest import Manifest
 from fgfast.doctor import two_layers
 from fgfast.doctor.findings import Skipped
 from fgfast.errors import GraphError
-from fgfast.graphs import Contract, Manifest
+from fgfast.graphs import Contract
 
 # Largest difference allowed in a product of 64 float32 numbers; TensorFloat-32 would be off by 1e-2.
 _LARGEST = 1e-4

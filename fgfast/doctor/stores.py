@@ -37,8 +37,8 @@ def graphs() -> list[dict[str, Any]]:
 
 
 def _graph(file: Path) -> dict[str, Any]:
+    from fgfast.backends.manifest import Manifest
     from fgfast.errors import GraphError
-    from fgfast.graphs import Manifest
 
     beside = file.with_suffix(".json")
     if not beside.is_file():

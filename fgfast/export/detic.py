@@ -119,7 +119,7 @@ def _exportable(model: Detic) -> Detic:
     form: Detic = copy.deepcopy(model, shared)
     form.backbone.bottom_up.as_grid = True
     form.proposal_generator.suppress = suppress
-    form.roi_heads.pool = form.roi_heads.pool_clipped = _pool
+    form.roi_heads.pool = _pool
     for module in form.modules():
         if isinstance(module, Attention):
             module.frozen_bias = module.position_bias().contiguous()

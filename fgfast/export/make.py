@@ -16,12 +16,12 @@ import torch
 from filelock import FileLock
 
 import fgfast
+from fgfast.backends.manifest import Manifest
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
 from fgfast.errors import UsageError
 from fgfast.export import trace, widen
 from fgfast.export.exportable import family_of, graphs_of
 from fgfast.export.part import Part
-from fgfast.graphs import Manifest
 from fgfast.machine import machine
 from fgfast.methods import ModelSpec, Precision
 from fgfast.models.files import graph_files

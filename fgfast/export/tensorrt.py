@@ -20,11 +20,11 @@ from filelock import FileLock
 from torch import Tensor
 
 from fgfast.backends import tensorrt_engine as files
+from fgfast.backends.manifest import Manifest
 from fgfast.backends.tensorrt import TensorRtSession
 from fgfast.errors import GraphError, OutputFailedError
 from fgfast.export.check import Run
 from fgfast.export.tensorrt_build import build
-from fgfast.graphs import Manifest
 from fgfast.io.write import write_file
 from fgfast.models.files.graph_files import Exported
 

@@ -30,7 +30,7 @@ _OUTSIDE_BYTES = 1 << 16
 # Constants of up to this many elements are computed (the exporter stops at 8192, below the decoder's reordered
 # weights); of equal constants with up to _SAME elements (indices of windows) one is kept.
 _FOLDED, _SAME = 1 << 18, 1 << 14
-# ONNX's element types by the names of fgfast.graphs.DTYPES.
+# ONNX's element types by the names of fgfast.graphs.Port.
 _ELEMENT = {
     "uint8": onnx.TensorProto.UINT8,
     "int64": onnx.TensorProto.INT64,

@@ -1,23 +1,22 @@
-"""GrabCut: the segmenter that needs no weights. A box goes in, the subject's mask comes out.
+"""GrabCut: the segmenter that needs no weights, from a box to the subject's mask.
 
-The idea is Rother, Kolmogorov, Blake, "GrabCut" (2004): colour models of subject and background take turns
-with a minimum cut. Three things differ from cv2.grabCut with a rectangle:
+The idea is Rother, Kolmogorov, Blake, "GrabCut" (2004): colour models of subject and background alternate with a
+minimum cut. Three things differ from cv2.grabCut with a rectangle:
 
-1. Two more cues than colour. Where in its box a subject tends to be (middle yes, corners no), and how many
-   edges lie between a pixel and the box's outside (Wei et al., "Geodesic saliency using background priors",
-   2012). They start the colour models, then fade, but never vanish: else masks collapse or swallow the box.
+1. Two more cues than colour: the place of a pixel in the box (subjects are in the middle, not in the corners), and the
+   number of edges between a pixel and the outside of the box (Wei et al., "Geodesic saliency using background priors",
+   2012). They start the colour models, then fade, but never vanish: otherwise masks collapse or fill the box.
 2. Colour models are smoothed histograms in Lab, not Gaussian mixtures: no k-means, so no random numbers.
-3. The cut is OpenCV's, but of odds of ours (see `_minimum_cut`).
+3. The cut is OpenCV's, but its input is our own odds (see `_minimum_cut`).
 
-The cut is made on the box and its surroundings, shrunk; a guided filter (He et al., 2010) carries its outline
-back to the stored image. The same input gives the same bits on every thread; no global of OpenCV changes.
+The cut is computed on the box and its surroundings, shrunk; a guided filter (He et al., 2010) transfers its outline to
+the stored image. The same input gives the same bits on every thread; no global state of OpenCV changes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,28 +27,42 @@ from fgfast.records import Bool, Float32, Mask, UInt8
 
 Box = tuple[float, float, float, float]
 
-# L in steps of 16; a and b finer, in steps of AB_STEP, as chroma varies less with light.
+# Settings: round numbers chosen on 26 photographs; their neighbours do about as well.
+SIZE = 320  # px, longer side of the crop while it is cut; time grows with its square
+MARGIN = 0.3  # box sizes, surroundings included on each side, which show the background nearby
+SLACK = 0.04  # box sizes by which a subject may exceed its box; annotators are a few per cent off
+SOFT_ROUNDS, CUT_ROUNDS = 4, 2  # colour models from probabilities, then from cuts
+# The place prior is ELLIPSE * (CENTRE - r) nats, where r is the radius of a superellipse of this power.
+ELLIPSE, POWER, CENTRE = 3.0, 2.5, 0.95
+WALK = 3.0  # nats between the average and the most enclosed pixel of a box
+FADE, WALK_FADE = 0.1, 0.3  # what remains of the two priors for cuts; with nothing left, masks collapse
+DATA_WEIGHT = 2.0  # of the odds against the edge term; 1 would be GrabCut's, which cuts thin parts off
+SPECK, HOLE = 0.05, 0.005  # smaller parts are removed, smaller holes filled; fractions of the largest part
+FILTER_SIDE = 640  # px, longer side of the crop for the guided filter; bounds time and memory
+FILTER_RADIUS, FILTER_EPS = 3.0, 400.0  # of the guided filter: px of the working size, squared grey levels (20)
+EVIDENCE = 0.25  # nats by which subject and background colours must differ on average, else the mask is empty
+
+# L in steps of 16; a and b in finer steps of AB_STEP, because chroma varies less with light.
 LAB_BINS = (16, 24, 24)
-AB_STEP = 5.0  # 24 bins of 5 reach +-60; stronger chroma, which is rare, falls into the last bin
-BIN_BLUR = 0.6  # bins; joins neighbours so that a gradient is one colour; 1.5 makes look-alikes one
-COLOUR_LIMIT = 5.0  # nats; one colour alone is never surer than 150 : 1
-PSEUDO_COUNT = 0.05  # pixels; a colour seen nowhere says next to nothing
-OUTSIDE = 3.0  # nats against pixels outside the box but within `slack`
+AB_STEP = 5.0  # 24 bins of 5 cover +-60; stronger chroma, which is rare, is in the last bin
+BIN_BLUR = 0.6  # bins; joins neighbours so that a gradient is one colour; 1.5 joins similar colours
+COLOUR_LIMIT = 5.0  # nats; the odds of one colour never exceed 150 : 1
+PSEUDO_COUNT = 0.05  # pixels; a colour that occurs nowhere is hardly evidence
+OUTSIDE = 3.0  # nats against pixels outside the box but within SLACK
 GEODESIC_SIDE = 160  # px; the walk needs regions, not detail, and takes 7 ms at this size
 EDGE_FLOOR = 4.0  # Lab units; less contrast than this is shading and noise, and free to cross
-STEP_COST = 1.0  # Lab units a pixel walked: deep inside a flat region is less surely background than at its rim
+STEP_COST = 1.0  # Lab units per pixel of a path: deep inside a flat region is less surely background than at its rim
 CORNER = 1.2  # `_ellipse` radius from which the image's frame counts as outside; only corners of boxes have it
-SURE = 0.98  # how far a cut's labels are believed when colours are counted again
-ODDS_LEVELS = 16.0  # grey levels a nat, in the 8 bits the solver reads: +-8 nats
+SURE = 0.98  # probability of a cut's labels when colours are counted again
+ODDS_LEVELS = 16.0  # grey levels per nat, in the 8 bits the solver reads: +-8 nats
 ODDS_VARIANCE = 1e4  # wide enough that the exponentials of the solver's Gaussians stay far from underflow
 COLOUR_VARIANCE = 1e8  # the solver's Gaussians must not see the two colour channels
-MINIMUM_BOX = 2.0  # px; below it there is nothing to tell apart
+MINIMUM_BOX = 2.0  # px; a smaller box gives no evidence
 
 
 def segmenter(spec: ModelSpec) -> Callable[[UInt8, Float32, int], Mask]:
-    """GrabCut as a segmenter: (pixels, box, banner rows) -> mask."""
-    cut = GrabCut()
-    return lambda pixels, box, banner: Mask(cut.segment(pixels, box, banner))
+    """Return GrabCut as a segmenter: (pixels, box, banner rows) -> mask."""
+    return lambda pixels, box, banner: Mask(segment(pixels, box, banner))
 
 
 def check_opencv() -> None:
@@ -65,14 +78,14 @@ def check_opencv() -> None:
 
 
 def opencv_version() -> str:
-    """The version of OpenCV, whose cuts, filters and encoders make the twin."""
+    """Return the version of OpenCV, on whose cuts, filters and encoders the results of a run depend."""
     import cv2
 
     return str(cv2.__version__)
 
 
 def _shrink(pixels: UInt8, side: int) -> UInt8:
-    """`pixels` with a longer side of `side` px at most."""
+    """Shrink an image to a longer side of at most `side` px."""
     import cv2
 
     h, w = pixels.shape[:2]
@@ -84,29 +97,27 @@ def _shrink(pixels: UInt8, side: int) -> UInt8:
 
 
 def _scale(box: Box, old: UInt8, new: UInt8) -> Box:
-    """`box`, in pixels of `old`, in pixels of `new`."""
+    """Convert a box from pixels of `old` to pixels of `new`."""
     sx, sy = new.shape[1] / old.shape[1], new.shape[0] / old.shape[0]
     return box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy
 
 
-def _ellipse(shape: tuple[int, ...], box: Box, power: float) -> Float32:
-    """Distance from the box's centre, float32 of `shape`: 1 amid the box's sides, 1.3 in its corners."""
+def _ellipse(shape: tuple[int, ...], box: Box) -> Float32:
+    """Return the distance from the box's centre, float32 of `shape`: 1 in the middle of a side, 1.3 in a corner."""
     u = np.abs((2 * np.arange(shape[1]) + 1 - box[0] - box[2]) / (box[2] - box[0]))
     v = np.abs((2 * np.arange(shape[0]) + 1 - box[1] - box[3]) / (box[3] - box[1]))
-    radius: Float32 = ((u[None] ** power + v[:, None] ** power) ** (1 / power)).astype(np.float32)
-    return radius
+    return ((u[None] ** POWER + v[:, None] ** POWER) ** (1 / POWER)).astype(np.float32)
 
 
 def _outside(shape: tuple[int, ...], box: Box, slack: float) -> Bool:
-    """Pixels whose centres lie more than `slack` box sizes outside the box; bool of `shape`."""
+    """Return bool of `shape`: pixels whose centres are more than `slack` box sizes outside the box."""
     dx, dy = slack * (box[2] - box[0]), slack * (box[3] - box[1])
     x, y = np.arange(shape[1])[None] + 0.5, np.arange(shape[0])[:, None] + 0.5
-    out: Bool = (x < box[0] - dx) | (x > box[2] + dx) | (y < box[1] - dy) | (y > box[3] + dy)
-    return out
+    return (x < box[0] - dx) | (x > box[2] + dx) | (y < box[1] - dy) | (y > box[3] + dy)
 
 
 def _walk(lab: Float32, start: Bool) -> Float32:
-    """Cost of the cheapest way from each pixel of lab (h, w, 3) to `start`: (h, w) float32, Lab units."""
+    """Return the cost of the cheapest path from each pixel of lab (h, w, 3) to `start`: (h, w) float32, Lab units."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import dijkstra
 
@@ -124,21 +135,19 @@ def _walk(lab: Float32, start: Bool) -> Float32:
         costs.append((np.maximum(edge - EDGE_FLOOR, 0) + STEP_COST * math.hypot(dx, dy)).ravel())
     entries = np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))
     graph = csr_matrix(entries, shape=(h * w + 1, h * w + 1))
-    distance: Float32 = dijkstra(graph, directed=False, indices=outside)[:-1].reshape(h, w).astype(np.float32)
-    return distance
+    return dijkstra(graph, directed=False, indices=outside)[:-1].reshape(h, w).astype(np.float32)
 
 
 def _colour_bins(lab: UInt8) -> NDArray[np.intp]:
-    """Histogram bin of each pixel of lab (H, W, 3) uint8; (H, W)."""
+    """Return the histogram bin of each pixel of lab (H, W, 3) uint8: (H, W)."""
     luma = lab[..., 0].astype(np.intp) * LAB_BINS[0] // 256
     chroma = (lab[..., 1:].astype(np.float32) - 128) / AB_STEP + LAB_BINS[1] / 2
     a, b = np.moveaxis(np.clip(chroma, 0, LAB_BINS[1] - 1).astype(np.intp), 2, 0)
-    bins: NDArray[np.intp] = (luma * LAB_BINS[1] + a) * LAB_BINS[2] + b
-    return bins
+    return (luma * LAB_BINS[1] + a) * LAB_BINS[2] + b
 
 
 def _colour_odds(bins: NDArray[np.intp], subject: Float32) -> Float32:
-    """log p(colour | subject) - log p(colour | background), (H, W) nats, given (H, W) probabilities."""
+    """Return log p(colour | subject) - log p(colour | background), (H, W) nats, given (H, W) probabilities."""
     from scipy.ndimage import gaussian_filter
 
     logs = []
@@ -146,26 +155,24 @@ def _colour_odds(bins: NDArray[np.intp], subject: Float32) -> Float32:
         counts = np.bincount(bins.ravel(), weight.ravel().astype(np.float64), math.prod(LAB_BINS))
         density = gaussian_filter(counts.reshape(LAB_BINS), BIN_BLUR, mode="nearest", truncate=2.5)
         logs.append(np.log((density + PSEUDO_COUNT) / (float(weight.sum(dtype=np.float64)) + 1)))
-    odds: Float32 = np.clip(logs[0] - logs[1], -COLOUR_LIMIT, COLOUR_LIMIT).astype(np.float32).ravel()[bins]
-    return odds
+    return np.clip(logs[0] - logs[1], -COLOUR_LIMIT, COLOUR_LIMIT).astype(np.float32).ravel()[bins]
 
 
 def _principal(pixels: UInt8) -> UInt8:
-    """The two directions in which the colours of pixels (H, W, 3) vary most: (H, W, 2) uint8."""
-    # Whole numbers, and einsum for BLAS: sums do not depend on how many threads BLAS has.
+    """Project pixels (H, W, 3) onto the two directions in which their colours vary most: (H, W, 2) uint8."""
+    # Integers, and einsum instead of BLAS: sums do not depend on the number of BLAS threads.
     flat = pixels.reshape(-1, 3).astype(np.int64)
     total = flat.sum(0)
     _, axes = np.linalg.eigh((len(flat) * (flat.T @ flat) - np.outer(total, total)).astype(np.float64))
     planes = np.einsum("nc,cd->nd", flat - total / len(flat), axes[:, :0:-1]).reshape(*pixels.shape[:2], 2)
-    out: UInt8 = np.clip(planes + 128, 0, 255).astype(np.uint8)
-    return out
+    return np.clip(planes + 128, 0, 255).astype(np.uint8)
 
 
 def _solver_model(sign: int, weight: float) -> NDArray[np.float64]:
-    """A mixture for cv2.grabCut (5 weights, 15 means, 45 covariances): one component, on channel 0 only.
+    """Return a mixture for cv2.grabCut (5 weights, 15 means, 45 covariances): one component, on channel 0 only.
 
-    Two Gaussians of variance v and means 128 +- d differ in log density by 2 d (x - 128) / v: linear in x.
-    With d as chosen here that is `weight` nats for each ODDS_LEVELS grey levels.
+    Two Gaussians of variance v and means 128 +- d differ in log density by 2 d (x - 128) / v: linear in x. With d as
+    chosen here that is `weight` nats per ODDS_LEVELS grey levels.
     """
     model = np.zeros((1, 65))
     model[0, 0] = 1
@@ -174,160 +181,119 @@ def _solver_model(sign: int, weight: float) -> NDArray[np.float64]:
     return model
 
 
-def _minimum_cut(odds: Float32, colours: UInt8, never: Bool, weight: float) -> Bool:
-    """The labelling of least energy: odds (H, W) nats a pixel, and GrabCut's edge term between neighbours.
+def _minimum_cut(odds: Float32, colours: UInt8, never: Bool) -> Bool:
+    """Return the labelling of least energy: odds (H, W) in nats per pixel, and GrabCut's edge term between neighbours.
 
-    cv2.grabCut solves it in its frozen mode: no learning, one cut. It takes no odds, but odds written as a
-    channel of the image, with models made for it, are the same thing; the edge term sees that channel too.
+    cv2.grabCut solves it in its frozen mode: no learning, one cut. It takes no odds, but odds stored as a channel of
+    the image, with models made for it, are equivalent; the edge term includes that channel as well.
     """
     import cv2
 
     channel = np.clip(odds * ODDS_LEVELS + 128, 0, 255).astype(np.uint8)
     labels = np.where(never, cv2.GC_BGD, cv2.GC_PR_BGD).astype(np.uint8)
-    background, subject = _solver_model(-1, weight), _solver_model(1, weight)
+    background, subject = _solver_model(-1, DATA_WEIGHT), _solver_model(1, DATA_WEIGHT)
     cv2.grabCut(np.dstack([channel, colours]), labels, None, background, subject, 1, cv2.GC_EVAL_FREEZE_MODEL)
-    cut: Bool = (labels & 1).astype(np.bool_)
-    return cut
+    return (labels & 1).astype(np.bool_)
 
 
-@dataclass(frozen=True)
-class GrabCut:
-    """Settings. The defaults are round numbers chosen on 26 photographs; their neighbours do about as well.
+def segment(pixels: UInt8, box: Float32, banner_rows: int = 0) -> Bool:
+    """Return the subject's mask, (H, W) bool, at the size of the image.
 
-    Attributes:
-        size: longer side of the crop while it is cut, px; time grows with its square.
-        margin: surroundings taken in on each side, in box sizes: what the background looks like nearby.
-        slack: how far a subject may reach out of its box, in box sizes; annotators are a few per cent off.
-        soft_rounds, cut_rounds: colour models from probabilities, then from cuts.
-        ellipse, power, centre: the place prior is ellipse * (centre - r) nats, r a superellipse's radius.
-        walk: nats between the average and the most enclosed pixel of a box.
-        fade, walk_fade: what is left of the two priors once cuts are made; with nothing left, masks collapse.
-        data_weight: of the odds against the edge term; 1 would be GrabCut's, which cuts thin parts off.
-        speck, hole: parts and holes smaller than this, in parts of the largest part, are removed, filled.
-        filter_side: longer side of the crop for the guided filter, px; bounds time and memory.
-        filter_radius, filter_eps: of the guided filter; px of the working size, squared grey levels (20).
-        evidence: nats by which subject and background colours must differ on average, else the mask is empty.
+    Args:
+        pixels: (H, W, 3) uint8, RGB.
+        box: (4,) float32 x0 y0 x1 y1, pixels; may exceed the image.
+        banner_rows: rows at the bottom that are not part of the scene; they are ignored and never subject.
+
+    The mask is empty without evidence: for a box with less than 2 px inside the image on an axis, or where colours
+    inside and outside do not differ (a uniform image). The caller has to flag that.
     """
+    import cv2
 
-    size: int = 320
-    margin: float = 0.3
-    slack: float = 0.04
-    soft_rounds: int = 4
-    cut_rounds: int = 2
-    ellipse: float = 3.0
-    power: float = 2.5
-    centre: float = 0.95
-    walk: float = 3.0
-    fade: float = 0.1
-    walk_fade: float = 0.3
-    data_weight: float = 2.0
-    speck: float = 0.05
-    hole: float = 0.005
-    filter_side: int = 640
-    filter_radius: float = 3.0
-    filter_eps: float = 400.0
-    evidence: float = 0.25
-
-    def segment(self, pixels: UInt8, box: Float32, banner_rows: int = 0) -> Bool:
-        """The subject's mask, (H, W) bool, at the size of the image.
-
-        Args:
-            pixels: (H, W, 3) uint8, RGB.
-            box: (4,) float32 x0 y0 x1 y1, pixels; may reach out of the image.
-            banner_rows: rows at the bottom that are no part of the scene: never subject, never looked at.
-
-        The mask is empty where there is no evidence: a box with under 2 px inside the image on an axis, or
-        colours that do not tell inside from outside (a uniform image). It is for the caller to flag that.
-        """
-        import cv2
-
-        mask = np.zeros(pixels.shape[:2], np.bool_)
-        scene = pixels[: max(0, len(pixels) - max(0, banner_rows))]
-        height, width = scene.shape[:2]
-        x0, x1 = (float(np.clip(x, 0, width)) for x in box[0::2])
-        y0, y1 = (float(np.clip(y, 0, height)) for y in box[1::2])
-        if not (x1 - x0 >= MINIMUM_BOX and y1 - y0 >= MINIMUM_BOX):  # also when the box is not a number
-            return mask
-        # A slim box still gets surroundings on its long sides: half of what its short sides get.
-        reach = self.margin * max(x1 - x0, y1 - y0) / 2
-        dx, dy = (max(1.0, reach, self.margin * side) for side in (x1 - x0, y1 - y0))
-        left, right = max(0, math.floor(x0 - dx)), min(width, math.ceil(x1 + dx))
-        top, bottom = max(0, math.floor(y0 - dy)), min(height, math.ceil(y1 + dy))
-        crop = np.ascontiguousarray(scene[top:bottom, left:right])
-        inner = (x0 - left, y0 - top, x1 - left, y1 - top)
-        small = _shrink(crop, self.size)
-        cut = self._cut(small, _scale(inner, crop, small))
-        if not cut.any():
-            return mask
-        guide = _shrink(crop, self.filter_side)
-        radius = max(1, round(self.filter_radius * max(guide.shape) / max(small.shape)))
-        soft = cv2.resize(cut.astype(np.float32), guide.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        soft = cv2.ximgproc.guidedFilter(guide, soft, radius, self.filter_eps)
-        soft = cv2.resize(soft, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        mask[top:bottom, left:right] = (soft > 0.5) & ~_outside(crop.shape, inner, self.slack)
+    mask = np.zeros(pixels.shape[:2], np.bool_)
+    scene = pixels[: max(0, len(pixels) - max(0, banner_rows))]
+    height, width = scene.shape[:2]
+    x0, x1 = (float(np.clip(x, 0, width)) for x in box[0::2])
+    y0, y1 = (float(np.clip(y, 0, height)) for y in box[1::2])
+    if not (x1 - x0 >= MINIMUM_BOX and y1 - y0 >= MINIMUM_BOX):  # also when the box is not a number
         return mask
+    # The long sides of a slim box have surroundings as well: at least half of those of its short sides.
+    reach = MARGIN * max(x1 - x0, y1 - y0) / 2
+    dx, dy = (max(1.0, reach, MARGIN * side) for side in (x1 - x0, y1 - y0))
+    left, right = max(0, math.floor(x0 - dx)), min(width, math.ceil(x1 + dx))
+    top, bottom = max(0, math.floor(y0 - dy)), min(height, math.ceil(y1 + dy))
+    crop = np.ascontiguousarray(scene[top:bottom, left:right])
+    inner = (x0 - left, y0 - top, x1 - left, y1 - top)
+    small = _shrink(crop, SIZE)
+    cut = _cut(small, _scale(inner, crop, small))
+    if not cut.any():
+        return mask
+    guide = _shrink(crop, FILTER_SIDE)
+    radius = max(1, round(FILTER_RADIUS * max(guide.shape) / max(small.shape)))
+    soft = cv2.resize(cut.astype(np.float32), guide.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    soft = cv2.ximgproc.guidedFilter(guide, soft, radius, FILTER_EPS)
+    soft = cv2.resize(soft, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    mask[top:bottom, left:right] = (soft > 0.5) & ~_outside(crop.shape, inner, SLACK)
+    return mask
 
-    def _cut(self, pixels: UInt8, box: Box) -> Bool:
-        """The mask at working size: pixels (h, w, 3) uint8, box within them; (h, w) bool."""
-        import cv2
 
-        h, w = pixels.shape[:2]
-        never = _outside(pixels.shape, box, self.slack)
-        place = self.ellipse * (self.centre - _ellipse(pixels.shape, box, self.power))
-        place = np.maximum(place - OUTSIDE * _outside(pixels.shape, box, 0), -2 * OUTSIDE).astype(np.float32)
-        walk = self.walk * self._enclosed(pixels, box)
-        bins = _colour_bins(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.uint8))
-        colours = _principal(pixels)
-        odds = prior = place + walk
-        for _ in range(self.soft_rounds):
-            probability = np.where(never, 0, 1 / (1 + np.exp(-odds))).astype(np.float32)
-            odds = _colour_odds(bins, np.asarray(cv2.blur(probability, (5, 5)), np.float32)) + prior
+def _cut(pixels: UInt8, box: Box) -> Bool:
+    """Return the mask at working size, (h, w) bool, for a box within pixels (h, w, 3) uint8."""
+    import cv2
+
+    never = _outside(pixels.shape, box, SLACK)
+    place = ELLIPSE * (CENTRE - _ellipse(pixels.shape, box))
+    place = np.maximum(place - OUTSIDE * _outside(pixels.shape, box, 0), -2 * OUTSIDE).astype(np.float32)
+    walk = WALK * _enclosed(pixels, box)
+    bins = _colour_bins(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.uint8))
+    colours = _principal(pixels)
+    odds = prior = place + walk
+    for _ in range(SOFT_ROUNDS):
         probability = np.where(never, 0, 1 / (1 + np.exp(-odds))).astype(np.float32)
-        cut = np.zeros((h, w), np.bool_)
-        colour = np.zeros((h, w), np.float32)
-        for _ in range(self.cut_rounds):
-            colour = _colour_odds(bins, probability)
-            odds = colour + self.fade * place + self.walk_fade * walk
-            cut = _minimum_cut(odds, colours, never, self.data_weight)
-            probability = np.where(never, 0, np.where(cut, SURE, 1 - SURE)).astype(np.float32)
-        if cut.all() or not cut.any() or colour[cut].mean() - colour[~cut].mean() < self.evidence:
-            return np.zeros((h, w), np.bool_)
-        return self._tidy(cut)
+        odds = _colour_odds(bins, np.asarray(cv2.blur(probability, (5, 5)), np.float32)) + prior
+    probability = np.where(never, 0, 1 / (1 + np.exp(-odds))).astype(np.float32)
+    cut, colour = np.zeros_like(never), np.zeros_like(place)
+    for _ in range(CUT_ROUNDS):
+        colour = _colour_odds(bins, probability)
+        cut = _minimum_cut(colour + FADE * place + WALK_FADE * walk, colours, never)
+        probability = np.where(never, 0, np.where(cut, SURE, 1 - SURE)).astype(np.float32)
+    if cut.all() or not cut.any() or colour[cut].mean() - colour[~cut].mean() < EVIDENCE:
+        return np.zeros_like(never)
+    return _tidy(cut)
 
-    def _enclosed(self, pixels: UInt8, box: Box) -> Float32:
-        """How well edges shield each pixel from the outside: (h, w) float32, -1 not, 0 average, 1 best."""
-        import cv2
 
-        h, w = pixels.shape[:2]
-        small = _shrink(pixels, GEODESIC_SIDE)
-        inner = _scale(box, pixels, small)
-        never = _outside(small.shape, inner, self.slack)
-        # Where the box reaches the image's border there is no outside: the frame stands in, but only near
-        # the box's corners, since a subject that the border cuts off crosses it in the middle.
-        start = _ellipse(small.shape, inner, self.power) > CORNER
-        start[1:-1, 1:-1] = False
-        start |= never
-        if not start.any() or start.all():
-            return np.zeros((h, w), np.float32)
-        smooth = cv2.bilateralFilter(small, 5, 20, 3)  # 5 px, 20 grey levels: grain goes, edges stay
-        lab = cv2.cvtColor(smooth.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).astype(np.float32)
-        distance = _walk(lab, start)
-        distance = np.minimum(distance / max(float(np.percentile(distance[~never], 95)), 1e-6), 1)
-        mean = float(np.clip(distance[~never].mean(dtype=np.float64), 0.05, 0.95))
-        relative = (distance - mean) / np.where(distance < mean, mean, 1 - mean).astype(np.float32)
-        return np.asarray(cv2.resize(relative, (w, h), interpolation=cv2.INTER_LINEAR), np.float32)
+def _enclosed(pixels: UInt8, box: Box) -> Float32:
+    """Return how well edges enclose each pixel: (h, w) float32, -1 not at all, 0 average, 1 best."""
+    import cv2
 
-    def _tidy(self, cut: Bool) -> Bool:
-        """Without specks and small holes; larger parts stay, since a branch may cut a subject in two."""
-        import cv2
+    small = _shrink(pixels, GEODESIC_SIDE)
+    inner = _scale(box, pixels, small)
+    never = _outside(small.shape, inner, SLACK)
+    # Where the box touches the image's border there is no outside; the frame replaces it, but only near the box's
+    # corners, because a subject that the border cuts off crosses it in the middle.
+    start = _ellipse(small.shape, inner) > CORNER
+    start[1:-1, 1:-1] = False
+    start |= never
+    if not start.any() or start.all():
+        return np.zeros(pixels.shape[:2], np.float32)
+    smooth = cv2.bilateralFilter(small, 5, 20, 3)  # 5 px, 20 grey levels: grain goes, edges stay
+    lab = cv2.cvtColor(smooth.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).astype(np.float32)
+    distance = _walk(lab, start)
+    distance = np.minimum(distance / max(float(np.percentile(distance[~never], 95)), 1e-6), 1)
+    mean = float(np.clip(distance[~never].mean(dtype=np.float64), 0.05, 0.95))
+    relative = (distance - mean) / np.where(distance < mean, mean, 1 - mean).astype(np.float32)
+    return np.asarray(cv2.resize(relative, pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
-        _, parts, stats, _ = cv2.connectedComponentsWithStats(cut.astype(np.uint8), connectivity=8)
-        largest = int(stats[1:, cv2.CC_STAT_AREA].max())
-        keep = stats[:, cv2.CC_STAT_AREA] >= self.speck * largest
-        keep[0] = False
-        kept = keep[parts]
-        _, gaps, stats, _ = cv2.connectedComponentsWithStats((~kept).astype(np.uint8), connectivity=4)
-        fill = stats[:, cv2.CC_STAT_AREA] < self.hole * largest
-        fill[0] = False
-        tidy: Bool = kept | fill[gaps]
-        return tidy
+
+def _tidy(cut: Bool) -> Bool:
+    """Remove specks and fill small holes; larger parts stay, because a branch may divide a subject."""
+    import cv2
+
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(cut.astype(np.uint8), connectivity=8)
+    largest = int(stats[1:, cv2.CC_STAT_AREA].max())
+    keep = stats[:, cv2.CC_STAT_AREA] >= SPECK * largest
+    keep[0] = False
+    kept = keep[parts]
+    _, gaps, stats, _ = cv2.connectedComponentsWithStats((~kept).astype(np.uint8), connectivity=4)
+    fill = stats[:, cv2.CC_STAT_AREA] < HOLE * largest
+    fill[0] = False
+    return kept | fill[gaps]

@@ -1,14 +1,13 @@
-"""Class names and their text embeddings for Detic: LVIS's, a few of them, or anyone's own words.
+"""Class names and their text embeddings for Detic: LVIS's, a selection of them, or any other words.
 
 The 1,203 names of LVIS come with embeddings; a word that is one of them ("bird", "car" for car_(automobile)) needs no
-text encoder. Other words go through CLIP's once, as "a " + word; the result is kept in the cache folder.
+text encoder. Other words are encoded once by CLIP's, as "a " + word, and stored in the cache folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,21 +19,18 @@ from fgfast.errors import MissingExtraError, UsageError, WeightsError
 from fgfast.methods import seed_of
 from fgfast.models.files import hub, weights
 from fgfast.records import Float32, plain
-from fgfast.transfer import cache_folder
+from fgfast.transfer import cache_folder, replacing
 
 # CLIP ViT-B/32's text embedding (Detic's ZEROSHOT_WEIGHT_DIM) and Detic's prompt (detic/predictor.py).
 WIDTH = 512
 PROMPT = "a "
 
-# Names -> (C, 512) float32, CLIP's text embeddings of "a " + name, not normalised.
-Encoder = Callable[[Sequence[str]], Float32]
-
 
 class Vocabulary(NamedTuple):
-    """What a detector looks for.
+    """The classes of a detector.
 
     Attributes:
-        names: C class names, as they will stand in detections.
+        names: C class names, the labels of detections.
         embeddings: (C, 512) float32, text embeddings of "a " + name, not normalised.
     """
 
@@ -42,19 +38,16 @@ class Vocabulary(NamedTuple):
     embeddings: Float32
 
 
-def load_vocabulary(
-    spec: str | Path, model_weights: str | Path = "cached", encoder: Encoder | None = None
-) -> Vocabulary:
-    """Read `lvis`, words between commas, or a file with a name a line (# begins a comment).
+def load_vocabulary(spec: str | Path, model_weights: str | Path = "cached") -> Vocabulary:
+    """Load `lvis`, words separated by commas, or a file with one name per line (# starts a comment).
 
     Args:
-        spec: what to look for.
-        model_weights: with "random:SEED" the embeddings of words are random, too, and nothing need be fetched.
-        encoder: instead of CLIP's text encoder, for words that LVIS does not have.
+        spec: the vocabulary.
+        model_weights: with "random:SEED" the embeddings of words are random as well, and nothing needs to be fetched.
 
     Raises:
-        UsageError: no name, a name twice, a name that LVIS has with several meanings, or no such file.
-        ModelNotCachedError: LVIS's files or the text encoder are not on this machine; says what to type.
+        UsageError: there is no name, a duplicate, a name with several meanings in LVIS, or no such file.
+        ModelNotCachedError: LVIS's files or the text encoder are not on this machine; the message gives the command.
     """
     if spec == "lvis":
         return lvis()
@@ -65,19 +58,19 @@ def load_vocabulary(
     known = lvis()
     rows = {name: row_of(name, known.names) for name in names}
     unknown = [name for name, row in rows.items() if row is None]
-    encoded = encode(unknown, encoder) if unknown else {}
+    encoded = encode(unknown) if unknown else {}
     chosen = [encoded[name] if row is None else known.embeddings[row] for name, row in rows.items()]
     return Vocabulary(names, np.stack(chosen))
 
 
 def read_names(spec: str | Path) -> tuple[str, ...]:
-    """The names of a vocabulary other than LVIS's, each once."""
+    """Return the names of a vocabulary other than LVIS's, without duplicates."""
     file = Path(spec)
     if isinstance(spec, Path) or ("," not in spec and file.is_file()):
         try:
             lines = file.expanduser().read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"vocabulary {file}: {error}; a text file with a name a line was expected") from error
+            raise UsageError(f"vocabulary {file}: {error}; a text file with one name per line was expected") from error
         words: Iterable[str] = (line.partition("#")[0] for line in lines)
     else:
         if "," not in spec and (file.suffix == ".txt" or len(file.parts) > 1):
@@ -85,59 +78,58 @@ def read_names(spec: str | Path) -> tuple[str, ...]:
         words = spec.split(",")
     names = tuple(word.strip() for word in words if word.strip())
     if not names:
-        raise UsageError(f'vocabulary {str(spec)!r} has no names; "lvis", "bird,car" or a file with a name a line')
+        raise UsageError(
+            f'vocabulary {str(spec)!r} has no names; use "lvis", "bird,car" or a file with a name per line'
+        )
     seen: dict[str, str] = {}
     for name in names:
         if (same := seen.setdefault(name.casefold(), name)) is not name:
-            raise UsageError(f"vocabulary {str(spec)!r} names {name!r} twice (first as {same!r})")
+            raise UsageError(f"vocabulary {str(spec)!r} contains {name!r} twice (first as {same!r}); remove one")
     return names
 
 
 def lvis() -> Vocabulary:
-    """LVIS v1's 1,203 names in order of category id, as its files write them, with Detic's embeddings."""
+    """Return LVIS v1's 1,203 names in order of category id, spelled as in its files, with Detic's embeddings."""
     table = weights.path("lvis", "lvis_v1_clip_a+cname.npy")
     info = weights.path("lvis", "lvis_v1_train_cat_info.json")
     embeddings = np.load(table, allow_pickle=False).astype(np.float32)
     categories = sorted(json.loads(info.read_text(encoding="utf-8")), key=lambda category: int(category["id"]))
     names = tuple(str(category["name"]) for category in categories)
     if embeddings.shape != (len(names), WIDTH):
-        raise WeightsError(table, f"has shape {embeddings.shape} for {len(names)} names; ({len(names)}, {WIDTH}) fits")
+        raise WeightsError(table, f"has shape {embeddings.shape} instead of ({len(names)}, {WIDTH})")
     return Vocabulary(names, embeddings)
 
 
 def row_of(word: str, names: Sequence[str]) -> int | None:
-    """Where LVIS has a word: written alike, or alike but for case, underscores and what stands in parentheses.
+    """Return the row of a word in LVIS, ignoring case and underscores and, if necessary, a name's part in parentheses.
 
     Raises:
-        UsageError: several meanings remain ("pan"); says which.
+        UsageError: several names match ("pan"); the message lists them.
     """
-    spoken = word.replace("_", " ").casefold()
-    exact = [row for row, name in enumerate(names) if name.replace("_", " ").casefold() == spoken]
-    rows = exact or [row for row, name in enumerate(names) if plain(name) == spoken]
+    folded = word.replace("_", " ").casefold()
+    exact = [row for row, name in enumerate(names) if name.replace("_", " ").casefold() == folded]
+    rows = exact or [row for row, name in enumerate(names) if plain(name) == folded]
     if len(rows) > 1:
-        raise UsageError(f"{word!r} has several meanings in LVIS; say which: {', '.join(names[row] for row in rows)}")
+        raise UsageError(f"{word!r} has several meanings in LVIS; use one of: {', '.join(names[row] for row in rows)}")
     return rows[0] if rows else None
 
 
-def encode(names: Sequence[str], encoder: Encoder | None = None) -> Mapping[str, Float32]:
-    """Text embeddings of any words, from the cache where they have been computed before."""
+def encode(names: Sequence[str]) -> Mapping[str, Float32]:
+    """Return CLIP's text embeddings of any words, from the cache if they have been computed before."""
     model = hub.CLIP
     file = cache_folder() / "vocabulary" / f"{model.repo.rpartition('/')[2]}-{model.commit[:8]}.npz"
-    cached = _read(file) if encoder is None else {}
+    cached = _read(file)
     missing = [name for name in names if name not in cached]
     if not missing:
         return cached
-    rows = (encoder or clip_encoder())(missing)
+    rows = clip_encoder()(missing)
     if rows.shape != (len(missing), WIDTH):
-        raise WeightsError("text encoder", f"gave {rows.shape} for {len(missing)} names, not (C, {WIDTH})")
-    fresh = {name: np.asarray(row, np.float32) for name, row in zip(missing, rows, strict=True)}
-    if encoder is None:
-        _add(file, fresh)
-    return {**cached, **fresh}
+        raise WeightsError("text encoder", f"returned shape {rows.shape} instead of ({len(missing)}, {WIDTH})")
+    return _add(file, dict(zip(missing, rows, strict=True)))
 
 
-def clip_encoder() -> Encoder:
-    """CLIP ViT-B/32's text encoder, from the Hugging Face cache."""
+def clip_encoder() -> Callable[[Sequence[str]], Float32]:
+    """Return CLIP ViT-B/32's text encoder: C names -> (C, 512) float32 embeddings of "a " + name, not normalised."""
     folder = weights.path("clip_text")
     try:
         import torch
@@ -162,20 +154,21 @@ def _read(file: Path) -> dict[str, Float32]:
         with np.load(file, allow_pickle=False) as content:
             return dict(zip(content["names"].tolist(), content["embeddings"].astype(np.float32), strict=True))
     except (OSError, ValueError, KeyError, EOFError):
-        return {}  # not there, or not whole: computed anew
+        return {}  # absent or incomplete
 
 
-def _add(file: Path, fresh: Mapping[str, Float32]) -> None:
+def _add(file: Path, fresh: Mapping[str, Float32]) -> dict[str, Float32]:
+    """Add embeddings to the cache; return all that it contains then."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
-        kept = {**_read(file), **fresh}
-        part = file.with_name(f"{file.stem}.{os.getpid()}.part.npz")
-        np.savez(part, names=np.array(list(kept)), embeddings=np.stack(list(kept.values())))
-        os.replace(part, file)
+        known = {**_read(file), **fresh}
+        with replacing(file) as part, part.open("wb") as content:
+            np.savez(content, names=np.array(list(known)), embeddings=np.stack(list(known.values())))
+    return known
 
 
 def _random_embedding(name: str, seed: int) -> Float32:
-    """(512,) float32 for a word, the same on every machine; of about the length of CLIP's (10)."""
+    """(512,) float32 for a word, the same on every machine, with about the norm of CLIP's embeddings (10)."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     numbers = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
     return np.asarray(numbers.standard_normal(WIDTH, dtype=np.float32) * np.float32(10 / WIDTH**0.5), np.float32)

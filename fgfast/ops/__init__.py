@@ -1,8 +1,8 @@
-"""Image operations: this face describes each op, checks its arguments, and calls the implementation.
+"""Image operations: this module documents each op, checks its arguments, and calls the implementation.
 
-There are two, which give the same bytes (attention: the same to rounding): the native ops in C++ (fgfast.ops.native)
-and the NumPy reference (fgfast.ops.reference), which works where the native ops are not installed. `implementation()`
-names the one that works; FGFAST_OPS=native or FGFAST_OPS=reference forces one.
+There are two implementations with equal results (of attention: up to rounding): the native ops in C++
+(fgfast.ops.native), and the NumPy reference (fgfast.ops.reference), used where the native ops are not installed.
+`implementation()` returns the name of the one in use; FGFAST_OPS=native or FGFAST_OPS=reference forces one.
 
 Every op raises TypeError or ValueError where an argument has another type, dtype, shape or range than described here.
 """
@@ -73,7 +73,7 @@ class _Implementation(Protocol):
 
 
 def implementation() -> ImplementationName:
-    """The name of the implementation that works in this process; it is printed and stands in run.json."""
+    """Return the name of the implementation used by this process; it is printed and stored in run.json."""
     return _resolve()[0]
 
 
@@ -87,10 +87,10 @@ def composite(
         bits: (H, W) bool; True is subject.
         background: (3,) uint8 colour or (h, w, 3) uint8 image of the window's size. With alpha it is ignored and may
             be None.
-        window: x0 y0 x1 y1 of what to write, in whole pixels of the image; outside the image there is only background.
+        window: x0 y0 x1 y1 of the result, in whole pixels of the image; outside the image there is only background.
             None takes the whole image.
-        alpha: write RGBA instead: alpha is 255 on the subject; elsewhere alpha and colour are 0, so that the
-            background is really gone, not hidden.
+        alpha: return RGBA instead: alpha is 255 on the subject; elsewhere alpha and colour are 0, so that the
+            background is removed, not hidden.
 
     Returns:
         (h, w, 3) uint8 RGB, or (h, w, 4) uint8 RGBA with alpha.
@@ -106,7 +106,7 @@ def rle_encode(bits: Bool) -> bytes:
         bits: (H, W) bool. A mask without pixels is b"0": one run of no zeros.
 
     Returns:
-        The compressed runs of 0s and 1s in turn, 0s first, down the columns.
+        The compressed alternating runs of 0s and 1s, 0s first, down the columns.
     """
     checks.check_bits(bits)
     return _resolve()[1].rle_encode(bits)
@@ -124,16 +124,16 @@ def rle_decode(counts: bytes, height: int, width: int) -> Bool:
         (height, width) bool, C-contiguous.
 
     Raises:
-        ValueError: the string is damaged, or belongs to a mask of another size.
+        ValueError: the string is damaged, or its mask has another size.
     """
     checks.check_counts(counts, height, width)
     return _resolve()[1].rle_decode(counts, height, width)
 
 
 def attends(size: int) -> bool:
-    """Whether a native `attention` for heads of `size` is installed and fits this processor.
+    """Return whether a native `attention` for heads of `size` is installed and supported by this processor.
 
-    Where there is none, PyTorch is the faster way to compute attention; the NumPy reference is only compared with.
+    Where there is none, PyTorch computes attention faster; the NumPy reference is for comparisons only.
     """
     if implementation() != "native":
         return False
@@ -151,18 +151,18 @@ def attention(
     padding: tuple[Float32, Float32],
     threads: int = 1,
 ) -> Float32:
-    """Compute attention within square windows of S x S places, with decomposed relative positions, as SAM has it.
+    """Compute SAM's attention within square windows of S x S places, with decomposed relative positions.
 
     Args:
         q: (B, T, H, D) float32, queries of B images with T tokens and H heads, unscaled.
         k: (B, T, H, D) float32, keys.
         v: (B, T, H, D) float32, values.
-        rel_pos: for rows and for columns, (2S - 1, D) float32: row "query's - key's + S - 1" is what the query is
-            multiplied with for this distance.
+        rel_pos: for rows and for columns, (2S - 1, D) float32: row "query's - key's + S - 1" is the factor of the query
+            for this distance.
         token_at: (W, S * S) int64, the token at each place of each window, by rows; T means padding, which is a key
             but not a query. Every token has exactly one place.
         padding: key and value at places without a token, (H, D) float32 each.
-        threads: at most this many work; the reference uses one.
+        threads: maximum number of threads; the reference uses one.
 
     Returns:
         (B, T, H, D) float32: softmax(q.k / sqrt(D) + q.rel_pos_h + q.rel_pos_w) v over the places of a window.
@@ -170,14 +170,14 @@ def attention(
     checks.check_attention(q, k, v, rel_pos, token_at, padding, threads)
     name, functions = _resolve()
     if name == "native" and not attends(q.shape[3]):
-        raise ValueError(f"attention needs AVX-512 and heads of a multiple of 16, not {q.shape[3]}: ask ops.attends")
+        raise ValueError(f"attention needs AVX-512 and heads of a multiple of 16, not {q.shape[3]}: see ops.attends")
     return functions.attention(q, k, v, rel_pos, token_at, padding, threads)
 
 
 def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1) -> Masks:
-    """Turn SAM's logits into masks at full size, by SAM's own two bilinear steps, and measure each mask.
+    """Convert SAM's logits to masks at full size, by SAM's own two bilinear steps, and measure each mask.
 
-    The logits are enlarged to the square, cut to the resized image, and resized to the stored size; both steps work
+    The logits are enlarged to the square, cropped to the resized image, and resized to the stored size; both steps are
     without antialiasing (align_corners=False).
 
     Args:
@@ -185,7 +185,7 @@ def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], 
         size: (H, W) of the stored image, in pixels.
         resized: (h, w) of the resized image, the square's upper left part, in pixels.
         side: of the square, in pixels.
-        threads: at most this many work; the reference uses one.
+        threads: maximum number of threads; the reference uses one.
     """
     checks.check_mask_post(logits, size, resized, side, threads)
     return _resolve()[1].mask_post(logits, size, resized, side, threads)
@@ -198,9 +198,9 @@ def nms(boxes: Float32, scores: Float32, threshold: float, limit: int, classes: 
         boxes: (N, 4) float32, x0 y0 x1 y1, any unit.
         scores: (N,) float32; of equal scores the earlier comes first, NaN before all.
         threshold: a box is suppressed by a kept one of its class with an IoU above this; all in float32, each
-            operation rounded, as PyTorch computes it. The IoU of two empty boxes, NaN, is not above anything.
-        limit: most boxes to keep.
-        classes: (N,) int64; boxes of different classes do not meet. None: all are of one class.
+            operation rounded, as in PyTorch. The IoU of two empty boxes is NaN, which is above no threshold.
+        limit: maximum number of boxes to keep.
+        classes: (N,) int64; boxes of different classes do not suppress each other. None: one class.
 
     Returns:
         (K,) int64, K <= limit, the kept boxes in descending order of score.
@@ -210,17 +210,17 @@ def nms(boxes: Float32, scores: Float32, threshold: float, limit: int, classes: 
 
 
 def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8:
-    """Resize an image as the installed Pillow does with BILINEAR, which averages where it shrinks.
+    """Resize an image like the installed Pillow with BILINEAR, which averages where it shrinks.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
         size: (h, w) in pixels, at least 1 and at most 2**20 each.
-        out: (h, w, 3) uint8 to write into, perhaps a part of a larger image, its pixels side by side in memory; it
-            shares none with `pixels`. None makes a new one.
-        threads: at most this many work; the reference uses one.
+        out: (h, w, 3) uint8 to write into, possibly a part of a larger image, with adjacent pixels contiguous in memory
+            and not overlapping `pixels`. None allocates a new one.
+        threads: maximum number of threads; the reference uses one.
 
     Returns:
-        (h, w, 3) uint8: `out`, or the new one.
+        (h, w, 3) uint8: `out`, or the new image.
     """
     checks.check_resize(pixels, size, out, threads)
     return _resolve()[1].resize(pixels, size, out, threads)
@@ -228,7 +228,7 @@ def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threa
 
 @cache
 def _resolve() -> tuple[ImplementationName, _Implementation]:
-    """Choose the implementation at the first call. An absent module means the reference; a broken one is an error."""
+    """Choose the implementation at the first call: the reference if fgfast._native is absent; a broken one raises."""
     wanted = os.environ.get("FGFAST_OPS", "")
     if wanted not in ("", "native", "reference"):
         raise UnknownNameError("implementation of the ops (FGFAST_OPS)", wanted, ("native", "reference"))

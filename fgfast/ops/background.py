@@ -1,4 +1,4 @@
-"""Backgrounds that are made from each image. All images are uint8 RGB, (H, W, 3)."""
+"""Backgrounds made from an image. All images are uint8 RGB, (H, W, 3)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from fgfast.records import Bool, UInt8
 
 # Standard deviation of the blur as a fraction of the image's longer side: shapes vanish, colours stay.
 _BLUR_SIGMA = 0.04
-# Pixels of the longer side at which the blur is computed; a blur keeps no detail that needs more.
+# Longer side in pixels at which the blur is computed; a blur contains no finer detail.
 _BLUR_SIDE = 256
 
 
 def blurred_background(pixels: UInt8, bits: Bool) -> UInt8:
-    """Blur the background alone, so that the subject's colours do not leak into it.
+    """Blur the background alone, so that the subject's colours do not bleed into it.
 
     Normalised convolution (Knutsson and Westin 1993): blur(background * weight) / blur(weight), weight 0 on the
     subject.
@@ -42,7 +42,7 @@ def blurred_background(pixels: UInt8, bits: Bool) -> UInt8:
 
 
 def extended_view(image: UInt8, window: tuple[int, int, int, int]) -> UInt8:
-    """Cut the window x0 y0 x1 y1 out of an image: (y1 - y0, x1 - x0, 3), outside the image its nearest edge pixel."""
+    """Crop an image to the window x0 y0 x1 y1, extended by its edge pixels: (y1 - y0, x1 - x0, 3)."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = window
     if window == (0, 0, width, height):
@@ -53,7 +53,7 @@ def extended_view(image: UInt8, window: tuple[int, int, int, int]) -> UInt8:
 
 
 def cover(image: UInt8, width: int, height: int) -> UInt8:
-    """Scale an image to cover (height, width) and cut its middle out: (height, width, 3)."""
+    """Scale an image to cover (height, width) and crop it at the centre: (height, width, 3)."""
     import cv2
 
     scale = max(width / image.shape[1], height / image.shape[0])

@@ -1,7 +1,7 @@
-"""What each op asks of its arguments. The face (fgfast.ops) checks them once; the implementations behind it do not.
+"""Checks of each op's arguments. fgfast.ops checks them once; the implementations do not check them again.
 
-Each function raises TypeError or ValueError that names the argument, its value and what would be allowed. The bindings
-in engine/ bound every access to memory by themselves and do not rely on this file.
+Each function raises TypeError or ValueError, naming the argument, its value and the allowed ones. The bindings in
+engine/ check every memory access themselves and do not rely on this file.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ from fgfast.ops.reference import Window
 from fgfast.records import Bool, Float32, UInt8
 
 MAX_SIDE = 2**31 - 1
-"""Largest coordinate of a window and side of a mask; the native ops take 32-bit ones."""
+"""Largest coordinate of a window and side of a mask; the native ops use 32-bit integers."""
 MAX_THREADS = 2**31 - 1
 MAX_LOGITS_SIDE = 2**24
-"""Longest side in pixels for `mask_post`: its positions are float32, which holds whole numbers up to here."""
+"""Longest side in pixels for `mask_post`: its positions are float32, which represents all integers up to here."""
 MAX_RESIZED_SIDE = 2**20
 """Longest side in pixels that the native `resize` takes."""
 
 
 def check_composite(pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None, alpha: bool) -> Window:
     """Check the arguments of `composite`; return the window as ints, the whole image where it is None."""
-    _array("pixels", pixels, np.uint8, 3)
-    if pixels.shape[2] != 3:
-        raise ValueError(f"pixels must have shape (H, W, 3), not {pixels.shape}")
+    _image(pixels)
     check_bits(bits)
     if bits.shape != pixels.shape[:2]:
         raise ValueError(f"bits must have the image's shape {pixels.shape[:2]}, not {bits.shape}")
@@ -48,7 +46,7 @@ def check_bits(bits: Bool) -> None:
 
 
 def check_counts(counts: bytes, height: int, width: int) -> None:
-    """Check the types and sizes that `rle_decode` takes; what is in the string is checked where it is read."""
+    """Check the types and sizes that `rle_decode` takes; the content of the string is checked where it is parsed."""
     if not isinstance(counts, bytes):
         raise TypeError(f"counts must be bytes, not {type(counts).__name__}")
     for name, value in (("height", height), ("width", width)):
@@ -117,9 +115,7 @@ def check_nms(boxes: Float32, scores: Float32, limit: int, classes: NDArray[np.i
 
 def check_resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None, threads: int) -> None:
     """Check the arguments of `resize`."""
-    _array("pixels", pixels, np.uint8, 3)
-    if pixels.shape[2] != 3:
-        raise ValueError(f"pixels must have shape (H, W, 3), not {pixels.shape}")
+    _image(pixels)
     if len(size) != 2:
         raise ValueError(f"size must be (height, width), not {size!r}")
     for name, length in (("height", pixels.shape[0]), ("width", pixels.shape[1]), *zip(("h", "w"), size, strict=True)):
@@ -131,7 +127,7 @@ def check_resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None, thread
     if out.shape != (*size, 3):
         raise ValueError(f"out must have shape {(*size, 3)}, not {out.shape}")
     if out.strides[1:] != (3, 1) or out.strides[0] < 3 * size[1]:
-        raise ValueError(f"out must have its pixels side by side, strides (.., 3, 1), not {out.strides}")
+        raise ValueError(f"out must have contiguous rows, strides (.., 3, 1), not {out.strides}")
     if not out.flags.writeable:
         raise ValueError("out must be writeable")
 
@@ -146,6 +142,12 @@ def _window(window: Window | None, pixels: UInt8) -> Window:
     if not (-MAX_SIDE <= x0 <= x1 <= MAX_SIDE and -MAX_SIDE <= y0 <= y1 <= MAX_SIDE):
         raise ValueError(f"window must have x0 <= x1 and y0 <= y1, all within ±{MAX_SIDE}, not {(x0, y0, x1, y1)}")
     return x0, y0, x1, y1
+
+
+def _image(pixels: UInt8) -> None:
+    _array("pixels", pixels, np.uint8, 3)
+    if pixels.shape[2] != 3:
+        raise ValueError(f"pixels must have shape (H, W, 3), not {pixels.shape}")
 
 
 def _array(name: str, array: Any, dtype: type[np.generic], dimensions: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Reasons to doubt a mask. A flag rejects nothing: the image is written, and a person looks at it."""
+"""Reasons to doubt a mask. A flagged image is still written, and a person should look at it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import numpy as np
 from fgfast.ops.geometry import box_area, clip_box, mask_box
 from fgfast.records import Bool, Float32, Size
 
-# The limits of doubt follow from the geometry that is given with each, not from measurements on data sets.
+# The thresholds follow from the geometry described with each, not from measurements on data sets.
 
 EMPTY_BELOW = 0.01
-"""Subject pixels as a fraction of the box: as many as a line across it has that is a hundredth of it wide."""
+"""Subject pixels as a fraction of the box: those of a line across it with a hundredth of its width."""
 FULL_FROM = 0.95
-"""Subject pixels as a fraction of the image: no room is left for a background."""
+"""Subject pixels as a fraction of the image: there is no background left."""
 FULL_BOX_BELOW = 0.9
 """Box as a fraction of the image. A larger box itself indicates that the subject fills the image."""
 HUGS_FROM = 0.95
 """Subject pixels inside the box, as a fraction of it. An ellipse covers pi/4; only rectangles reach 0.95."""
 CORNER_SIDE = 0.05
-"""Side of the four square corners looked at, as a fraction of the box's shorter side. Subjects shaped like a
-rectangle are rounded: a radius of a tenth of that side leaves these corners two thirds empty."""
+"""Side of the four square corners that are checked, as a fraction of the box's shorter side. Rectangular subjects are
+rounded: with a radius of a tenth of that side these corners are two thirds empty."""
 CORNER_FROM = 0.5
-"""Filled fraction from which a corner counts; all four must count. Upsampling rounds true corners a little."""
+"""Fraction from which a corner is filled; all four must be. Upsampling rounds real corners a little."""
 FRAGMENTS_BELOW = 0.5
 """Largest piece as a fraction of the mask: below a half, no piece is the subject."""
 LEAVES_FROM = 0.25
-"""Fraction of the mask outside the box: more than a loose box's wing tip or tail."""
+"""Fraction of the mask outside the box: more than a wing tip or tail beyond an inaccurate box."""
 
 
 def flags(bits: Bool, box: Float32, banner_rows: int = 0) -> tuple[str, ...]:
-    """The reasons why a person should look at this mask; empty for a mask without doubt.
+    """Return the reasons to doubt a mask; empty where there are none.
 
     Args:
         bits: (H, W) bool at the size of the stored image; True is subject.
         box: (4,) float32, the prompt, in pixels of the stored image.
-        banner_rows: rows at the bottom that are never subject; they count neither as image nor as mask.
+        banner_rows: rows at the bottom that are never subject; they are ignored.
 
     Returns:
         Any of "empty" (then nothing else), "full" or "leaves the box", "hugs the box", "fragments".
@@ -61,7 +61,7 @@ def flags(bits: Bool, box: Float32, banner_rows: int = 0) -> tuple[str, ...]:
 
 
 def _fills_corners(inside: Bool) -> bool:
-    """Whether all four corners of the box are subject."""
+    """Return whether all four corners of the box are filled."""
     side = max(1, round(CORNER_SIDE * min(inside.shape)))
     ends = (slice(None, side), slice(-side, None))
     corners = (inside[vertical, horizontal] for vertical in ends for horizontal in ends)
@@ -69,7 +69,7 @@ def _fills_corners(inside: Bool) -> bool:
 
 
 def _largest_piece(bits: Bool) -> int:
-    """Pixels of the largest 8-connected piece of the mask."""
+    """Return the number of pixels of the largest 8-connected piece of the mask."""
     import cv2
 
     tight = mask_box(bits)

@@ -11,26 +11,26 @@ from numpy.typing import NDArray
 from fgfast.records import Bool, Float32, Size
 
 FLOAT_NOISE = 1e-3
-"""Pixels by which an edge may miss a whole number and still count as one: 0.07 * 100 is
+"""Pixels by which an edge may differ from a whole number and still be treated as one: 0.07 * 100 is
 7.000000000000001."""
 
 
 def clip_box(box: Float32, size: Size) -> Float32:
-    """The part of a box, (4,) or (N, 4), inside an image; no area where there is none."""
+    """Clip boxes, (4,) or (N, 4), to an image; a box outside it has no area."""
     height, width = size
     inside: Float32 = np.clip(box, 0, np.array([width, height, width, height], np.float32))
     return inside
 
 
 def box_area(boxes: Float32) -> NDArray[Any]:
-    """Areas in square pixels: (4,) -> scalar, (N, 4) -> (N,). Boxes turned inside out have none."""
+    """Return areas in square pixels: (4,) -> scalar, (N, 4) -> (N,). Inverted boxes have none."""
     sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     area: NDArray[Any] = sides[..., 0] * sides[..., 1]
     return area
 
 
 def iou(boxes_a: Float32, boxes_b: Float32) -> Float32:
-    """Intersection over union of every pair: (N, 4), (M, 4) -> (N, M) float32; 0 for boxes without area."""
+    """Return the intersection over union of every pair: (N, 4), (M, 4) -> (N, M) float32; 0 for boxes without area."""
     corners = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
     opposite = np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
     common = box_area(np.concatenate([corners, opposite], axis=-1))
@@ -40,7 +40,7 @@ def iou(boxes_a: Float32, boxes_b: Float32) -> Float32:
 
 
 def mask_box(bits: Bool) -> Float32 | None:
-    """Tight box, (4,) float32, around the subject pixels of (H, W) bool; None where there are none."""
+    """Return the tight box, (4,) float32, around the subject pixels of (H, W) bool; None where there are none."""
     rows = np.flatnonzero(bits.any(axis=1))
     if not rows.size:
         return None
@@ -52,17 +52,17 @@ def mask_box(bits: Bool) -> Float32 | None:
 def crop_window(
     box: Float32, size: Size, mode: Literal["box", "square"] = "box", pad: float = 0.0
 ) -> tuple[int, int, int, int]:
-    """The window, in whole pixels, to crop around a box; it contains the padded box and is never empty.
+    """Return the window, in whole pixels, for a crop around a box; it contains the padded box and is never empty.
 
     Args:
         box: (4,) float32, pixels of the stored image.
         size: of the image, in pixels.
-        mode: "box" stays inside the image. "square" is as wide and high as the padded box's longer side; it keeps the
-            box in the middle, is moved to stay inside the image, and reaches out only where the image is too small.
+        mode: "box" stays inside the image. "square" is as wide and high as the padded box's longer side; it is centred
+            on the box, then moved inside the image, and exceeds it only where the image is too small.
         pad: added on each side, as a fraction of the box's longer side.
 
     Returns:
-        x0 y0 x1 y1; right and bottom are outside.
+        x0 y0 x1 y1; right and bottom are exclusive.
     """
     if mode not in ("box", "square"):
         raise ValueError(f"mode must be 'box' or 'square', not {mode!r}")
@@ -85,12 +85,12 @@ def crop_window(
 
 
 def _whole(low: float, high: float, length: int) -> tuple[int, int]:
-    """An interval that touches [0, length], widened to whole pixels: at least one, inside the image."""
+    """Widen an interval that overlaps [0, length] to whole pixels: at least one, inside the image."""
     first = min(math.floor(low + FLOAT_NOISE), length - 1)
     return first, max(math.ceil(high - FLOAT_NOISE), first + 1, 1)
 
 
 def _slide(twice_centre: int, side: int, length: int) -> int:
-    """The start of an interval of `side` pixels: centred, then moved into [0, length], or around it."""
+    """Return the start of an interval of `side` pixels: centred, then moved into [0, length], or around it."""
     room = length - side
     return min(max((twice_centre - side) // 2, min(room, 0)), max(room, 0))

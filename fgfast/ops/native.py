@@ -1,6 +1,6 @@
-"""The ops in C++, from fgfast._native: what `fgfast.ops` calls, on arguments that it has checked.
+"""The ops in C++, from fgfast._native.
 
-Nothing here checks an argument. The bindings in engine/ check everything that memory safety needs.
+`fgfast.ops` has checked the arguments; the bindings in engine/ check everything that memory safety requires.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fgfast.records import Bool, Float32, UInt8
 
 
 def attends(size: int) -> bool:
-    """Whether this build and processor have `attention` for heads of `size`: AVX-512, and multiples of 16."""
+    """Return whether this build and processor have `attention` for heads of `size`: AVX-512, and multiples of 16."""
     return _native.attends(size)
 
 

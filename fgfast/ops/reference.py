@@ -1,8 +1,7 @@
-"""The ops in NumPy: the oracle that the native ops must equal, images bit for bit; they work where those are missing.
+"""The ops in NumPy: the oracle for the native ops, and their replacement where those are not installed.
 
-`fgfast.ops` describes each op and checks its arguments; nothing here checks them again. The ops that belong to the
-models are in files of their own: `mask_post` in reference_masks.py, `nms` in reference_boxes.py, `resize` in
-reference_resize.py.
+`fgfast.ops` documents each op and has checked its arguments. The models' ops are in separate files: `mask_post` in
+reference_masks.py, `nms` in reference_boxes.py, `resize` in reference_resize.py.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from fgfast.ops.reference_resize import resize as resize
 from fgfast.records import Bool, Float32, UInt8
 
 Window: TypeAlias = tuple[int, int, int, int]
-"""x0 y0 x1 y1 in whole pixels of the image; right and bottom are outside; may reach out of the image."""
+"""x0 y0 x1 y1 in whole pixels of the image; right and bottom are exclusive; may exceed the image."""
 
 MAX_DIGITS = 12
 """Longest number in a run-length string: 60 bits, more than any mask has pixels, and no overflow in 64."""
@@ -83,18 +82,18 @@ def attention(
     )
     out = np.empty_like(q)
     for tokens in token_at:
-        asking = tokens < q.shape[1]
-        own = q[:, tokens[asking]]
-        scores = np.einsum("bqhd,bkhd->bhqk", own, keys[:, tokens]) / math.sqrt(q.shape[3])
-        scores += np.einsum("bqhd,qkd->bhqk", own, biases[asking])
+        real = tokens < q.shape[1]
+        queries = q[:, tokens[real]]
+        scores = np.einsum("bqhd,bkhd->bhqk", queries, keys[:, tokens]) / math.sqrt(q.shape[3])
+        scores += np.einsum("bqhd,qkd->bhqk", queries, biases[real])
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
-        out[:, tokens[asking]] = np.einsum("bhqk,bkhd->bqhd", weights, values[:, tokens])
+        out[:, tokens[real]] = np.einsum("bhqk,bkhd->bqhd", weights, values[:, tokens])
     return out
 
 
 def _append_number(number: int, text: bytearray) -> None:
-    """Append a signed number, five bits a character, low bits first (maskApi.c, rleToString)."""
+    """Append a signed number, five bits per character, low bits first (maskApi.c, rleToString)."""
     more = True
     while more:
         digit = number & 0x1F
@@ -104,7 +103,7 @@ def _append_number(number: int, text: bytearray) -> None:
 
 
 def _read_number(counts: bytes, start: int) -> tuple[int, int]:
-    """The signed number at `start` and the position behind it (maskApi.c, rleFrString)."""
+    """Return the signed number at `start` and the position after it (maskApi.c, rleFrString)."""
     number, position = 0, start
     while True:
         digits = position - start
@@ -124,7 +123,7 @@ def _read_number(counts: bytes, start: int) -> tuple[int, int]:
 
 
 def _runs(counts: bytes, height: int, width: int) -> list[int]:
-    """The runs of a string that must cover exactly height x width pixels."""
+    """Return the runs of a string, which must cover exactly height x width pixels."""
     pixels = height * width
     size = f"{pixels} pixels of {height} x {width}"
     runs: list[int] = []

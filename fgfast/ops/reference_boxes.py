@@ -25,7 +25,7 @@ def nms(boxes: Float32, scores: Float32, threshold: float, limit: int, classes: 
 
 
 def _overlaps(boxes: Float32, box: Float32) -> Float32:
-    """IoU of (N, 4) boxes with one (4,): (N,) float32; NaN where both are empty."""
+    """Return the IoU of (N, 4) boxes with one (4,): (N,) float32; NaN where both are empty."""
     with np.errstate(all="ignore"):
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast.ops.geometry import mask_box
 from fgfast.records import Bool, Float32
 
 STABILITY_OFFSET = np.float32(1)
@@ -22,7 +23,7 @@ class Masks(NamedTuple):
         bits: (N, M, H, W) bool; True is subject.
         boxes: (N, M, 4) float32, tight, x0 y0 x1 y1 in pixels of the stored image; zeros for an empty mask.
         areas: (N, M) int64, subject pixels.
-        stability: (N, M) float32, pixels above +1 as a part of those above -1; NaN where there are none.
+        stability: (N, M) float32, pixels above +1 as a fraction of those above -1; NaN where there are none.
         borders: (N, M, 4) bool, whether the mask has pixels at the image's left, upper, right, lower border.
     """
 
@@ -36,10 +37,10 @@ class Masks(NamedTuple):
 def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1) -> Masks:
     """Compute fgfast.ops.mask_post, on one thread.
 
-    The logits in between and at full size are, to the bit, those of PyTorch's CPU kernel for contiguous tensors
+    The intermediate and full-size logits equal, to the bit, those of PyTorch's CPU kernel for contiguous tensors
     (ATen/native/cpu/UpSampleKernel.cpp, upsample_generic_Nd_kernel_impl) in its builds for x86 with AVX2 or AVX-512.
-    PyTorch itself rounds otherwise, in the last bits, where it takes another kernel: images whose height and width
-    are at most 128 together; M = 3 on one thread; ATEN_CPU_CAPABILITY=default; ARM; a GPU.
+    PyTorch rounds the last bits differently where it uses another kernel: images whose height and width together are at
+    most 128; M = 3 on one thread; ATEN_CPU_CAPABILITY=default; ARM; a GPU.
     """
     count, masks, low, _ = logits.shape
     flat = logits.reshape(-1, low, low)
@@ -49,13 +50,14 @@ def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], 
         square = _resize(row, (side, side))[: resized[0], : resized[1]]
         full = _resize(square, size)
         np.greater(full, 0, out=mask)
-        fact[:4] = _box(mask)
+        if (tight := mask_box(mask)) is not None:
+            fact[:4] = tight
         fact[4:] = [np.count_nonzero(full > offset) for offset in (0, STABILITY_OFFSET, -STABILITY_OFFSET)]
     return summarise(bits, facts, (count, masks))
 
 
 def summarise(bits: Bool, facts: Int64, shape: tuple[int, int]) -> Masks:
-    """Masks from what both implementations compute.
+    """Return Masks from the results that both implementations compute.
 
     Args:
         bits: (N * M, H, W) bool.
@@ -64,9 +66,9 @@ def summarise(bits: Bool, facts: Int64, shape: tuple[int, int]) -> Masks:
     """
     height, width = bits.shape[1:]
     boxes = facts[:, :4]
-    areas, surely, perhaps = facts[:, 4:].T
+    areas, above, below = facts[:, 4:].T
     with np.errstate(invalid="ignore"):
-        stability: Float32 = surely.astype(np.float32) / perhaps.astype(np.float32)
+        stability: Float32 = above.astype(np.float32) / below.astype(np.float32)
     borders = np.stack([boxes[:, 0] == 0, boxes[:, 1] == 0, boxes[:, 2] == width, boxes[:, 3] == height], 1)
     borders &= areas[:, None] > 0
     return Masks(
@@ -79,7 +81,7 @@ def summarise(bits: Bool, facts: Int64, shape: tuple[int, int]) -> Masks:
 
 
 def _resize(logits: Float32, size: tuple[int, int]) -> Float32:
-    """(h, w) -> `size`: along the rows first, then down the columns."""
+    """Resize (h, w) to `size`: along the rows first, then down the columns."""
     first, second, first_weight, second_weight = _taps(logits.shape[1], size[1])
     rows = _mix(logits[:, first], first_weight, logits[:, second], second_weight)
     first, second, first_weight, second_weight = _taps(logits.shape[0], size[0])
@@ -87,7 +89,7 @@ def _resize(logits: Float32, size: tuple[int, int]) -> Float32:
 
 
 def _taps(length: int, out: int) -> tuple[Int64, Int64, Float32, Float32]:
-    """The two inputs of `length` that make each of `out` outputs, and their weights."""
+    """Return the two inputs, of `length`, of each of `out` outputs, and their weights."""
     index = np.arange(out)
     if length == out:
         return index, index, np.ones(out, np.float32), np.zeros(out, np.float32)
@@ -100,15 +102,15 @@ def _taps(length: int, out: int) -> tuple[Int64, Int64, Float32, Float32]:
 
 
 def _mix(first: Float32, first_weight: Float32, second: Float32, second_weight: Float32) -> Float32:
-    """Sum two products as the compiler does it for PyTorch: the second product is rounded, the first is not."""
+    """Sum two products as compiled in PyTorch: the second product is rounded, the first is not."""
     return _fused(first, first_weight, second * second_weight)
 
 
 def _fused(a: Any, b: Any, c: Any) -> Float32:
-    """a * b + c of float32, rounded once.
+    """Compute a * b + c of float32, rounded once.
 
-    In float64 the product is exact and the sum is not. Rounding that to odd, away from zero or to it, whichever ends in
-    a 1, keeps what the second rounding has to know (Boldo and Melquiond 2008).
+    In float64 the product is exact and the sum is not. Rounding the sum to odd (away from or towards zero, to the
+    number whose last bit is 1) preserves the information that the second rounding needs (Boldo and Melquiond 2008).
     """
     product, addend = np.multiply(a, b, dtype=np.float64), np.asarray(c, np.float64)
     total = product + addend
@@ -118,11 +120,3 @@ def _fused(a: Any, b: Any, c: Any) -> Float32:
     odd = np.where(even, np.nextafter(total, np.copysign(np.inf, error)), total)
     result: Float32 = odd.astype(np.float32)
     return result
-
-
-def _box(bits: Bool) -> tuple[int, int, int, int]:
-    """The tight box x0 y0 x1 y1 around the subject pixels of (H, W) bool; zeros where there are none."""
-    rows, columns = np.flatnonzero(bits.any(1)), np.flatnonzero(bits.any(0))
-    if not rows.size:
-        return 0, 0, 0, 0
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

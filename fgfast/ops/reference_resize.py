@@ -10,26 +10,25 @@ from numpy.typing import NDArray
 from fgfast.records import UInt8
 
 PRECISION_BITS = 22
-"""Bits of a weight behind the point (python-pillow/Pillow, src/libImaging/Resample.c)."""
+"""Fractional bits of a weight (python-pillow/Pillow, src/libImaging/Resample.c)."""
 
 
 def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8:
     """Compute fgfast.ops.resize, on one thread."""
     out = np.empty((*size, 3), np.uint8) if out is None else out
     passes = [(1, size[1]), (0, size[0])]
-    made = pixels
     for axis, length in reversed(passes) if down_first(pixels.shape[:2], size) else passes:
-        made = _resize_axis(made, axis, length)
-    out[:] = made
+        pixels = _resize_axis(pixels, axis, length)
+    out[:] = pixels
     return out
 
 
 def down_first(before: tuple[int, ...], after: tuple[int, int]) -> bool:
-    """Whether the installed Pillow resizes down the columns before it resizes along the rows, which rounds otherwise.
+    """Return whether the installed Pillow resizes down the columns before along the rows, which rounds differently.
 
-    Before 13 it never does. From 13 on it does where the height loses more than twice as many pixels as the width
-    (python-pillow/Pillow, pull request 9549; the rule was found by trying 6000 sizes, and tests check it against the
-    installed version).
+    Before version 13 it never does. Since 13 it does where the height shrinks by more than twice as many pixels as the
+    width (python-pillow/Pillow, pull request 9549; the rule was found by trying 6000 sizes, and tests check it against
+    the installed version).
 
     Args:
         before, after: (height, width) in pixels.

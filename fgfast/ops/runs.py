@@ -1,6 +1,6 @@
-"""Boxes and areas of masks from their run-length strings, many masks at once, without decoding a pixel.
+"""Boxes and areas of many masks from their run-length strings, without decoding a pixel.
 
-The cost of a mask depends on its runs, one or two per column of the subject, and not on the image's size.
+The cost of a mask depends on its runs, one or two per column of the subject, not on the image's size.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from fgfast.records import Size
 
 Ints = NDArray[np.int64]
 
-# A digit has five bits; a sixth bit marks that more digits follow; the highest bit of the last digit is the sign
+# A digit has five bits; a sixth bit is set if more digits follow; the highest bit of the last digit is the sign
 # (cocodataset/cocoapi, common/maskApi.c).
 _BITS, _MORE, _LOW, _SIGN = 5, 32, 31, 16
-# Strings are laid out as rows of one length, at most so many bytes at once, so that one mask of dust among many does
-# not fill the memory. The arrays then stay in the processor's cache.
+# Strings are stored as rows of equal length, at most this many bytes together, so that one fragmented mask among many
+# does not exhaust the memory. The arrays then also stay in the processor's cache.
 _MOST_PADDED = 1 << 16
 
 
 def boxes_and_areas(counts: Sequence[bytes], sizes: Sequence[Size]) -> tuple[Ints, Ints]:
-    """Tight boxes and areas of N masks, equal to those of the decoded masks.
+    """Return tight boxes and areas of N masks, equal to those of the decoded masks.
 
     Args:
         counts: N COCO run-length strings.
         sizes: of each mask, in pixels.
 
     Returns:
-        Boxes (N, 4) int64, x0 y0 x1 y1 with right and bottom outside, zeros where a mask is empty; areas (N,) int64 in
-        pixels.
+        Boxes (N, 4) int64, x0 y0 x1 y1 with right and bottom exclusive, zeros where a mask is empty; areas (N,) int64
+        in pixels.
 
     Raises:
-        ValueError: a string is damaged, or belongs to a mask of another size.
+        ValueError: a string is damaged, or its mask has another size.
     """
     if not counts:
         return np.zeros((0, 4), np.int64), np.zeros(0, np.int64)
@@ -54,10 +54,10 @@ def boxes_and_areas(counts: Sequence[bytes], sizes: Sequence[Size]) -> tuple[Int
 
 
 def _boxes(starts: Ints, lengths: Ints, heights: Ints) -> Ints:
-    """Boxes (N, 4) around the runs of ones, (N, K) each; those of length 0 do not count."""
+    """Return boxes (N, 4) around the runs of ones, (N, K) each; those of length 0 are ignored."""
     here = lengths > 0
     height = heights[:, None]
-    # Exact in float64, whose division is the fast one, for masks of less than 2**52 pixels.
+    # In float64, whose division is faster; exact for masks of less than 2**52 pixels.
     columns = np.floor(starts / height).astype(starts.dtype)
     tops = starts - columns * height
     bottom = (tops + lengths).max(axis=1)
@@ -71,7 +71,7 @@ def _boxes(starts: Ints, lengths: Ints, heights: Ints) -> Ints:
 
 
 def _runs(counts: Sequence[bytes]) -> Ints:
-    """The runs of N strings, (N, K): 0s and 1s in turn, filled up with runs of no pixels; K is odd, at least 3.
+    """Return the runs of N strings, (N, K): alternating 0s and 1s, padded with empty runs; K is odd, at least 3.
 
     Signs and sums are not checked.
     """
@@ -81,7 +81,7 @@ def _runs(counts: Sequence[bytes]) -> Ints:
     filled = np.zeros(len(counts) * wide, values.dtype)
     filled[np.arange(len(values)) + np.repeat(np.arange(len(counts)) * wide - heads, how_many)] = values
     runs = filled.reshape(len(counts), wide)
-    # From the fourth run on a string holds the difference from the run two before.
+    # From the fourth run on, a string contains the difference from the run two before.
     for first in (1, 2):
         np.cumsum(runs[:, first::2], axis=1, out=runs[:, first::2])
     runs[np.arange(wide) >= how_many[:, None]] = 0
@@ -89,7 +89,7 @@ def _runs(counts: Sequence[bytes]) -> Ints:
 
 
 def _numbers(counts: Sequence[bytes]) -> tuple[Ints, Ints]:
-    """The numbers of all strings, one string after the other, and where each string's numbers begin."""
+    """Return the numbers of all strings, one string after the other, and the start of each string's numbers."""
     lengths = np.array([len(text) for text in counts])
     digits = np.frombuffer(b"".join(counts), np.uint8)
     if not lengths.all() or digits.min() < FIRST_CHARACTER or digits.max() > LAST_CHARACTER:

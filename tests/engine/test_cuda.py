@@ -7,6 +7,7 @@ points with arrays on the CPU.
 from __future__ import annotations
 
 import ctypes
+import importlib
 from importlib.util import find_spec
 from typing import Any
 
@@ -37,6 +38,10 @@ BYTES = pytest.mark.parametrize(
 )
 
 
+def native() -> Any:
+    return importlib.import_module("fgfast._native")
+
+
 def stream_of(device: str) -> int:
     return int(torch.cuda.current_stream().cuda_stream) if device == "cuda" else 0
 
@@ -57,7 +62,7 @@ def test_mask_post(device: str, dtype: Any, tolerance: float, size: tuple[int, i
     bits = torch.zeros(3, *size, dtype=torch.bool, device=device)
     facts = torch.full((3, 7), -1, dtype=torch.int64, device=device)
     given = torch.from_numpy(logits[:, 0]).to(device, dtype)
-    cuda.mask_post(given, resized, 256, bits, facts, stream_of(device))
+    native().mask_post(given, 256, *resized, bits, facts, 1, stream_of(device))
     wanted = reference.mask_post(logits, size, resized, 256)
     assert_close(bits, wanted.bits[:, 0], tolerance)
     assert_close(facts[:, :4], wanted.boxes[:, 0], tolerance)
@@ -95,8 +100,9 @@ def test_composite(device: str, dtype: Any, tolerance: float, window: Any, groun
     out = torch.zeros(height, width, 4 if ground == "none" else 3, dtype=dtype, device=device)
     given = [torch.from_numpy(array).to(device) for array in (pixels, bits, background)]
     if ground == "none":
-        given[2] = None
-    cuda.composite(*given, window[:2], out, stream_of(device))
+        native().composite_alpha(*given[:2], *window[:2], out, stream_of(device))
+    else:
+        native().composite(*given, *window[:2], out, stream_of(device))
     whole = np.broadcast_to(background, (height, width, 3))
     assert_close(out, reference.composite(pixels, bits, whole, window, ground == "none"), tolerance)
 
@@ -123,12 +129,12 @@ def test_without_a_gpu_the_reason_is_said() -> None:
     logits, bits, facts = map(Pretended, arrays)
     error, words = (RuntimeError, "cudaError") if cuda.available() else (ValueError, "built without CUDA")
     with pytest.raises(error, match=words):
-        cuda.mask_post(logits, (8, 8), 8, bits, facts)
+        native().mask_post(logits, 8, 8, 8, bits, facts)
     with pytest.raises(ValueError, match="all arrays must be on the same device"):
-        cuda.mask_post(logits, (8, 8), 8, arrays[1], arrays[2])
+        native().mask_post(logits, 8, 8, 8, arrays[1], arrays[2])
 
 
 def test_arrays_on_no_known_device_are_refused() -> None:
     nowhere = torch.zeros(1, 8, 8, device="meta")
     with pytest.raises(TypeError, match="incompatible function arguments"):
-        cuda.mask_post(nowhere, (8, 8), 8, torch.zeros(1, 4, 4, dtype=torch.bool), torch.zeros(1, 7, dtype=torch.int64))
+        native().mask_post(nowhere, 8, 8, 8, np.zeros((1, 4, 4), np.bool_), np.zeros((1, 7), np.int64))

@@ -74,8 +74,8 @@ def test_writes_into_a_part_of_a_canvas(face: Face) -> None:
         ({"size": (3, 2.5)}, TypeError, "w of size must be an int, not float"),
         ({"size": (3,)}, ValueError, r"size must be \(height, width\)"),
         ({"out": np.zeros((6, 8, 3), np.uint8)}, ValueError, r"out must have shape \(6, 7, 3\)"),
-        ({"out": np.zeros((6, 7, 6), np.uint8)[..., ::2]}, ValueError, "out must have its pixels side by side"),
-        ({"out": np.zeros((6, 7, 3), np.uint8)[::-1]}, ValueError, "out must have its pixels side by side"),
+        ({"out": np.zeros((6, 7, 6), np.uint8)[..., ::2]}, ValueError, "out must have contiguous rows"),
+        ({"out": np.zeros((6, 7, 3), np.uint8)[::-1]}, ValueError, "out must have contiguous rows"),
         ({"threads": 0}, ValueError, "threads must be 1 to"),
     ],
 )

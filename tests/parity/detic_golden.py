@@ -22,9 +22,12 @@ from fgfast.models.detic.canvas import own_canvas
 from fgfast.models.detic.cascade import combine
 from fgfast.models.detic.config import NANO, SWIN_B, SWIN_T, DeticConfig
 from fgfast.models.detic.model import Detic
-from fgfast.models.detic.transform import Selection, resize, resized_size, stack
+from fgfast.models.detic.transform import Selection, resized_size
 from fgfast.models.detic.vocabulary import class_logits, classifier
-from fgfast.records import UInt8
+from fgfast.models.serving import batches
+from fgfast.models.serving.canvases import canvas_of
+from fgfast.models.serving.pixels import NormalisedImages
+from fgfast.records import Size, UInt8
 
 _CONFIGS = {config.name: config for config in (NANO, SWIN_T, SWIN_B)}
 
@@ -122,7 +125,16 @@ def photo(case: Case, name: str | None = None) -> UInt8:
 def resized(case: Case, name: str | None = None) -> UInt8:
     """A photo resized for the case's model."""
     pixels, config = photo(case, name), case.config
-    return resize(pixels, resized_size(*pixels.shape[:2], config.shorter_edge, config.longest_edge))
+    return batches.resized(pixels, resized_size(*pixels.shape[:2], config.shorter_edge, config.longest_edge))
+
+
+def stack(images: list[UInt8], canvas: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+    """Resized images as one normalised batch (B, 3, H, W) float32, on the smallest canvas by default; their sizes."""
+    sizes = [Size(*image.shape[:2]) for image in images]
+    pixels = torch.zeros(len(images), *(canvas or canvas_of(sizes)), 3, dtype=torch.uint8)
+    for row, image in zip(pixels, images, strict=True):
+        row[: image.shape[0], : image.shape[1]] = torch.from_numpy(image)
+    return NormalisedImages(torch.device("cpu"))(pixels, torch.tensor(sizes)).contiguous(), torch.tensor(sizes)
 
 
 def settings(case: Case) -> dict[str, Selection]:

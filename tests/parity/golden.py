@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fgfast.models.sam.transform import resized_size
+from fgfast.models.serving.batches import resized
 from fgfast.records import UInt8
 from fgfast.tolerances import Tolerance
 
@@ -103,3 +105,8 @@ def goldenweights(folder: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def resize(pixels: Any, side: int) -> Any:
+    """An image (H, W, 3) uint8 as SAM sees it: resized to a longer edge of `side`."""
+    return resized(pixels, resized_size(*pixels.shape[:2], side))

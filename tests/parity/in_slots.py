@@ -17,7 +17,7 @@ def alone(model: Any, image: Image, *more: Any) -> Any:
 
 def together(model: Any, rows: list[tuple[Any, ...]], slot: Any = None) -> list[Any]:
     """Images of one bucket through one slot, filled by a thread each."""
-    (bucket,) = {model.bucket(image) for image, *_ in rows}
+    (bucket,) = {model.bucket(*row) for row in rows}
     slot = slot or model.slot(bucket)
     threads = [threading.Thread(target=model.fill, args=(slot, n, *row)) for n, row in enumerate(rows)]
     for thread in threads:

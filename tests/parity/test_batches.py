@@ -12,20 +12,22 @@ import torchvision_shim
 from parity.golden import PORTABLE, Golden
 from parity.in_slots import alone, same_bits, together
 
-from fgfast import graphs
+from fgfast import graphs, ops
+from fgfast.backends.manifest import Manifest
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
 from fgfast.errors import DeviceMemoryError, UsageError
-from fgfast.graphs import Manifest
 from fgfast.methods import ModelSpec
 from fgfast.models.files.graph_files import Exported
 from fgfast.models.sam.graph import ImageEncoderGraph
 from fgfast.models.sam.model import Sam
 from fgfast.models.sam.segmenter import LowRes, SamSegmenter, finish
 from fgfast.models.sam.sessions import sam_in_torch, segmenter
+from fgfast.models.sam.transform import resized_size
 from fgfast.models.serving import exported as sessions
 from fgfast.models.serving.batches import default_batch, resized
 from fgfast.records import Image
+from fgfast.runner import run_batch
 from fgfast.tolerances import SAM_FLIPPED, SAM_FP32
 
 torchvision_shim.declare()
@@ -60,27 +62,28 @@ class TestSam:
 
         model = SamSegmenter(encoder(4), whole.decoder, 4, encoder)
         assert model.encoder.contract == contract
-        slot = model.slot(model.bucket(make_image(0)))
+        slot = model.slot(256)
         for n in range(3):
             model.fill(slot, n, make_image(n), box(n))
         for left in (2, 1):
             with pytest.raises(DeviceMemoryError, match="can't allocate memory"):
                 model.launch(slot, 1)
+            model.shrink()
             assert model.rows(256) == left
         model.launch(slot, 1)
         model.wait(slot)
         np.testing.assert_array_equal(model.read(slot, 0).logits, alone(whole, make_image(0), box(0)).logits)
 
     @pytest.mark.parametrize("n", range(3))
-    def test_one_image_is_what_segment_gives(self, sam: Sam, n: int) -> None:
+    def test_one_image_is_what_a_batch_of_one_gives(self, sam: Sam, n: int) -> None:
         model = sam_in_torch(sam)
-        assert (model.device, model.batch, model.rows(model.bucket(make_image(n)))) == ("cpu", 1, 1)
+        assert (model.device, model.batch, model.rows(model.bucket(make_image(n), box(n)))) == ("cpu", 1, 1)
         height, width = make_image(n).pixels.shape[:2]
-        found = alone(model, make_image(n), box(n))
-        made = finish(found, height, width)
-        (wanted,) = model.segment([make_image(n).pixels], [box(n)[None]])
-        np.testing.assert_array_equal(made.bits, wanted.bits[0, 0])
-        assert made.quality == wanted.quality[0, 0] and made.stability == wanted.stability[0, 0]
+        made = finish(alone(model, make_image(n), box(n)), height, width)
+        (low_res,) = run_batch(model, [(make_image(n), box(n))])
+        wanted = model.finish(low_res, height, width, 2)
+        np.testing.assert_array_equal(made.bits, wanted.bits)
+        assert made.quality == wanted.quality
         assert made.bits.shape == (height, width) and made.bits.any()
 
     def test_three_images(self, sam: Sam) -> None:
@@ -90,7 +93,7 @@ class TestSam:
     def test_fixed_shapes_are_filled_up(self, sam: Sam) -> None:
         encoder = TorchSession(ImageEncoderGraph(sam), graphs.sam_image_encoder(256, 3))
         model = SamSegmenter(encoder, sam_in_torch(sam).decoder)
-        slot = model.slot(model.bucket(make_image(0)))
+        slot = model.slot(256)
         assert model.rows(256) == slot.capacity == 3
         for count in (3, 2, 1):
             self.check(model, together(model, [(make_image(n), box(n)) for n in range(count)], slot))
@@ -109,7 +112,7 @@ class TestSam:
 
     def test_results_do_not_belong_to_the_slot(self, sam: Sam) -> None:
         model = sam_in_torch(sam)
-        slot = model.slot(model.bucket(make_image(0)))
+        slot = model.slot(256)
         found = together(model, [(make_image(0), box(0))], slot)[0]
         kept = found.logits.copy(), found.quality.copy()
         for tensor in slot.results.values():
@@ -120,7 +123,7 @@ class TestSam:
     def test_a_slot_is_used_again(self, sam: Sam) -> None:
         """A wide image, then a tall one: nothing of the first is left."""
         model = sam_in_torch(sam)
-        slot = model.slot(model.bucket(make_image(0)))
+        slot = model.slot(256)
         for n in (2, 1, 0, 2):
             found = together(model, [(make_image(n), box(n))], slot)[0]
             np.testing.assert_array_equal(found.logits, alone(model, make_image(n), box(n)).logits)
@@ -131,10 +134,10 @@ class TestSam:
         found = alone(model, make_image(0), box(0))
         assert found.logits.shape == (3, 64, 64)
         made = finish(found, height, width)
-        (wanted,) = model.segment([make_image(0).pixels], [box(0)[None]])
-        best = wanted.quality[0].argmax()
-        assert made.quality == wanted.quality[0].max()
-        np.testing.assert_array_equal(made.bits, wanted.bits[0, best])
+        best = found.quality.argmax()
+        masks = ops.mask_post(found.logits[None], (height, width), resized_size(height, width, 256), 256)
+        assert made.quality == found.quality.max()
+        np.testing.assert_array_equal(made.bits, masks.bits[0, best])
 
 
 class TestGroundingDino:
@@ -156,7 +159,7 @@ class TestGroundingDino:
             image = self.image(*size, seed)
             found = alone(model, image)
             assert len(found.scores) > 3
-            same_bits(found, model([image])[0])
+            same_bits(found, run_batch(model, [(image,)])[0])
 
     def test_three_images(self) -> None:
         """Of one size: others do not share a bucket. As a larger batch takes other kernels, not to the bit."""
@@ -173,7 +176,7 @@ class TestGroundingDino:
         """Sizes and bytes, of images of all shapes, at the small model's edges and at the published ones'."""
         pytest.importorskip("transformers")
         from fgfast.models.grounding_dino import small
-        from fgfast.models.grounding_dino.transform import edges_of
+        from fgfast.models.grounding_dino.transform import edges_of, resized_size
 
         generator = np.random.default_rng(0)
         sizes = [(800, 1000), (500, 375), (375, 500), (333, 500), (9, 100), (640, 640), (1333, 800), (128, 90)]
@@ -187,8 +190,8 @@ class TestGroundingDino:
                 plain = {"do_pad": False, "do_rescale": False, "do_normalize": False, "return_tensors": "np"}
                 wanted = processor(images=[image], input_data_format="channels_last", **plain)["pixel_values"][0]
                 wanted = wanted.transpose(1, 2, 0)
-                assert edges.resized_size(height, width) == wanted.shape[:2]
-                np.testing.assert_array_equal(resized(image, edges.resized_size(height, width)), wanted)
+                assert resized_size(height, width, *edges) == wanted.shape[:2]
+                np.testing.assert_array_equal(resized(image, resized_size(height, width, *edges)), wanted)
 
     @pytest.mark.parametrize(
         ("attribute", "value", "message"),
@@ -238,7 +241,7 @@ class TestExported:
         make.export(ModelSpec("sam_tiny256", "random:1", batch=3), out=tmp_path / "graphs", on_message=lambda _: None)
         for asked in (None, 4):
             model = segmenter(ModelSpec("sam_tiny256", "random:1", backend="onnxruntime", batch=asked))
-            assert model.rows(model.bucket(make_image(0))) == model.batch == 3
+            assert model.rows(256) == model.batch == 3
         theirs = segmenter(ModelSpec("sam_tiny256", "random:1"))
         for n, ours in enumerate(together(model, [(make_image(n), box(n)) for n in range(2)])):
             wanted = alone(theirs, make_image(n), box(n))

@@ -11,31 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parity import detic_golden
 from parity.detic_golden import (
     Case,
     detic,
     difference,
-    draw,
     resized,
     settings,
-    state,
+    stack,
     vocabulary,
 )
 from parity.golden import FULL, PORTABLE
 from parity.test_detic import check_sets
 from torch import Tensor
 
-from fgfast.models.detic import checkpoint
 from fgfast.models.detic import transform as selection
 from fgfast.models.detic.canvas import needs_masking, own_canvas
 from fgfast.models.detic.cascade import Refined, combine
-from fgfast.models.detic.detector import DeticDetector
-from fgfast.models.detic.model import Detic
-from fgfast.models.detic.sessions import detic_in_torch
 from fgfast.models.detic.suppression import nms
-from fgfast.models.detic.transform import select, stack, to_stored
-from fgfast.records import Image
+from fgfast.models.detic.transform import select, to_stored
 from fgfast.tolerances import DETIC_FP32
 
 FILES = [
@@ -156,21 +149,6 @@ def test_stages_on_a_larger_canvas_fed_with_the_stored_boxes(folder: Path, model
             for name in ("pooled", "features", "deltas"):
                 full = f"{photo}/stage{number}/{name}"
                 DETIC_FP32["stages"].check(difference(stored, full, getattr(stage, name)[row]), full)
-
-
-def test_the_detector_takes_images_of_all_sizes_at_once() -> None:
-    case = case_of(PORTABLE, "nano")
-    embeddings = draw(case.folder, "text_embeddings.8", (3, 512))
-    model = Detic(case.config)
-    checkpoint.load(model, state(case.folder, case.model))
-    chosen = settings(case)["custom_one_050"]
-    detector = DeticDetector(detic_in_torch(model, multiple=128), case.config, ("a", "b", "c"), embeddings, chosen)
-    together = detector([Image(detic_golden.photo(case, name)) for name in PHOTOS])
-    for name, found in zip(PHOTOS, together, strict=True):
-        stored = tuple(case.arrays[f"{name}/custom_one_050/{key}"] for key in ("boxes", "scores", "classes"))
-        ours = (found.detections.boxes, found.detections.scores, found.classes)
-        check_sets(name, ours, stored)
-        assert [("a", "b", "c").index(label) for label in found.detections.labels] == found.classes.tolist()
 
 
 def test_masking_is_needed_exactly_off_the_own_canvas() -> None:

@@ -19,8 +19,9 @@ from fgfast.models.detic.cascade import STAGE_WEIGHTS, BoxPredictor, decode
 from fgfast.models.detic.config import NANO
 from fgfast.models.detic.proposals import Candidates, ProposalGenerator, level_candidates
 from fgfast.models.detic.suppression import nms
-from fgfast.models.detic.transform import Selection, resize, resized_size, select
+from fgfast.models.detic.transform import Selection, resized_size, select
 from fgfast.models.detic.vocabulary import class_logits
+from fgfast.models.serving.batches import resized
 from fgfast.tolerances import DETIC_FP32
 
 
@@ -37,7 +38,7 @@ def test_resized_sizes(stored: dict[str, NDArray[Any]], shorter: int, longest: i
 
 @pytest.mark.parametrize("size", [(20, 29), (37, 106), (61, 88)])
 def test_resize(stored: dict[str, NDArray[Any]], size: tuple[int, int]) -> None:
-    np.testing.assert_array_equal(resize(stored["pil/input"], size), stored[f"pil/{size[0]}x{size[1]}"])
+    np.testing.assert_array_equal(resized(stored["pil/input"], size), stored[f"pil/{size[0]}x{size[1]}"])
 
 
 @pytest.mark.parametrize("form", [roi.pool_taps, roi.pool_dense])

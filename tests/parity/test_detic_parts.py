@@ -14,7 +14,6 @@ from fgfast.models.detic.checkpoint import load
 from fgfast.models.detic.config import NANO
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.suppression import nms, overlaps
-from fgfast.models.detic.swin import Attention
 from fgfast.models.detic.vocabulary import classifier
 
 
@@ -32,17 +31,17 @@ def test_unused_parts_of_a_checkpoint_may_be_there_or_not(weights: dict[str, Ten
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"backbone.top_block.p6.bias": None}, "missing backbone.top_block.p6.bias"),
-        ({"backbone.top_block.p8.bias": torch.zeros(64)}, "unknown backbone.top_block.p8.bias"),
+        ({"backbone.top_block.p6.bias": None}, "backbone.top_block.p6.bias is missing"),
+        ({"backbone.top_block.p8.bias": torch.zeros(64)}, "backbone.top_block.p8.bias is unknown"),
         ({"backbone.top_block.p6.bias": torch.zeros(65)}, r"p6.bias is \(65,\), not \(64,\)"),
-        ({"roi_heads.mask_head.other.weight": torch.zeros(1)}, "unknown roi_heads.mask_head.other.weight"),
+        ({"roi_heads.mask_head.other.weight": torch.zeros(1)}, "roi_heads.mask_head.other.weight is unknown"),
         (
             {
                 "backbone.bottom_up.layers.0.blocks.0.attn.relative_position_index": torch.zeros(
                     49, 49, dtype=torch.int64
                 )
             },
-            "holds other numbers",
+            "contains other numbers",
         ),
     ],
 )
@@ -103,15 +102,3 @@ def test_the_masked_model_has_fixed_shapes_and_can_be_exported(weights: dict[str
             for ours, exported in zip(whole(images, sizes, words), program.module()(images, sizes, words), strict=True):
                 torch.testing.assert_close(exported, ours, rtol=1e-4, atol=1e-2)
     assert own_canvas(torch.tensor([[100, 150]])).tolist() == [[128, 160]]
-
-
-def test_attention_spelled_out_is_the_fused_one() -> None:
-    torch.manual_seed(0)
-    attention = Attention(64, 3).requires_grad_(False)
-    attention.relative_position_bias_table.normal_()
-    x = torch.randn(5 * 49, 64)
-    for bias in attention.biases().split(1):
-        attention.fused = True
-        fused = attention(x, bias)
-        attention.fused = False
-        torch.testing.assert_close(attention(x, bias), fused, rtol=0, atol=1e-5)

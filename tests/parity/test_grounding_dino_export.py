@@ -17,9 +17,11 @@ pytest.importorskip("transformers")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
+from parity.in_slots import alone
 
 from fgfast import graphs
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
+from fgfast.backends.session import zeros
 from fgfast.backends.torch import TorchSession
 from fgfast.errors import GraphError, ParityError, UsageError
 from fgfast.export import grounding_dino as exporting
@@ -117,7 +119,8 @@ def test_detections_are_those_of_pytorch(cache: Path) -> None:
     ]
     there = build(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime"), PHRASES, box_threshold=0.3)
     here = build(ModelSpec(MODEL, WEIGHTS, backend="torch"), PHRASES, box_threshold=0.3)
-    for ours, theirs in zip(there(images), here(images), strict=True):
+    for image in images:
+        ours, theirs = alone(there, image), alone(here, image)
         assert len(theirs.scores) > 3
         assert_same_set(ours, theirs)
 
@@ -146,9 +149,8 @@ def test_the_backend_is_chosen(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp32")], "auto")[0] == "onnxruntime"
     with pytest.raises(UsageError, match="fgfast export grounding_dino_tiny --precision fp16"):
         backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp16")], "onnxruntime")
-    (session, places), *_ = sessions.canvases(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime")).share([CANVAS])
-    assert places == [0]
-    session.prepare({"text": 5})
+    session = sessions.canvases(ModelSpec(MODEL, WEIGHTS, backend="onnxruntime")).session(CANVAS, 1)
+    session.run(zeros(session.contract, {"text": 5}, session.device))
 
 
 def test_canvases_that_do_not_hold_every_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:

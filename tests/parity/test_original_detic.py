@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 import torchvision_shim
+from parity.detic_golden import stack
 from parity.golden import PORTABLE, goldenweights
+from parity.in_slots import alone
 from parity.test_detic import check_boxes, check_sets
 from PIL import Image as Pillow
 from PIL import ImageDraw
@@ -30,8 +32,9 @@ from fgfast.models.detic.config import NANO, SWIN_B, SWIN_T, DeticConfig
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.sessions import detic_in_torch
-from fgfast.models.detic.transform import Selection, resize, resized_size, stack
+from fgfast.models.detic.transform import Selection, resized_size
 from fgfast.models.detic.vocabulary import class_logits, classifier
+from fgfast.models.serving.batches import resized
 from fgfast.records import Image, UInt8
 from fgfast.tolerances import DETIC_FP32, Tolerance
 
@@ -171,7 +174,7 @@ def our_input(case: Case) -> tuple[Tensor, Tensor]:
     """The image as our backbone takes it, and its size."""
     config, pixels = case.pair.ours.config, case.pixels
     size = resized_size(*pixels.shape[:2], config.shorter_edge, config.longest_edge)
-    return stack([resize(pixels, size)])
+    return stack([resized(pixels, size)])
 
 
 def compared(tolerance: Tolerance, name: str, ours: Tensor, theirs: Tensor) -> None:
@@ -262,5 +265,5 @@ def both(case: Case, setting: str) -> tuple[tuple[np.ndarray, ...], tuple[np.nda
     original.set_selection(threshold, one_class)
     names, selection = [str(n) for n in range(classes)], Selection(threshold, one_class)
     detect = DeticDetector(detic_in_torch(model), model.config, names, embeddings(classes), selection)
-    (found,) = detect([Image(case.pixels)])
-    return tuple(original(case.pixels)), (found.detections.boxes, found.detections.scores, found.classes)
+    found = alone(detect, Image(case.pixels))
+    return tuple(original(case.pixels)), (found.boxes, found.scores, np.array([int(label) for label in found.labels]))

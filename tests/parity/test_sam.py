@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from parity.golden import FULL, PORTABLE, Golden
+from parity.golden import FULL, PORTABLE, Golden, resize
+from parity.in_slots import alone
 from torch import Tensor
 
+from fgfast import ops
 from fgfast.methods import Precision
 from fgfast.models.sam import transform
-from fgfast.models.sam.graph import ImageEncoderGraph
+from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
 from fgfast.models.sam.model import Sam
 from fgfast.models.sam.sessions import sam_in_torch
+from fgfast.records import Image
 from fgfast.tolerances import (
     SAM_BF16,
     SAM_FLIP_LOGIT,
@@ -127,13 +130,13 @@ def recorded(model: Sam, out: dict[str, Tensor]) -> Iterator[None]:
 def decoded(model: Sam, embeddings: Tensor, boxes: Tensor, size: tuple[int, int], name: str) -> dict[str, Tensor]:
     """Everything that is stored of one call of the decoder."""
     index = torch.zeros(len(boxes), dtype=torch.long)
-    low_res, iou = model.decode(embeddings, index, boxes, multimask=name == "multi")
+    low_res, iou, stability = MaskDecoderGraph(model, multimask=name == "multi")(embeddings, index, boxes)
     logits = transform.to_stored_size(low_res, *size, model.architecture.side)
     return {
         f"{name}/low_res_logits": low_res,
         f"{name}/iou": iou,
         f"{name}/logits": logits,
-        f"{name}/stability_low_res": transform.stability(low_res),
+        f"{name}/stability_low_res": stability,
         f"{name}/stability_full_res": transform.stability(logits),
     }
 
@@ -146,11 +149,11 @@ def trace(case: Case) -> dict[str, Tensor]:
     boxes = torch.from_numpy(transform.scale_boxes(case.arrays["boxes"], *size, side))
     out: dict[str, Tensor] = {"boxes_model_frame": boxes}
     with torch.inference_mode():
-        resized = transform.resize(pixels, side)
+        resized = resize(pixels, side)
         on_square = torch.full((1, side, side, 3), 200, dtype=torch.uint8)
         on_square[0, : resized.shape[0], : resized.shape[1]] = torch.tensor(resized)
         sizes = torch.tensor([resized.shape[:2]])
-        out["input/tensor"] = ImageEncoderGraph(model).square(on_square, sizes)
+        out["input/tensor"] = ImageEncoderGraph(model).images(on_square, sizes)
         with recorded(model, out):
             embedding = model.image_encoder(out["input/tensor"])
             out |= decoded(model, embedding, boxes[:1], size, "multi")
@@ -179,7 +182,7 @@ def test_every_stored_array_is_checked(case: Case) -> None:
 
 def test_preprocessing(case: Case) -> None:
     pixels, stored = case.golden.photo(case.photo), case.arrays
-    resized = transform.resize(pixels, sam(case.golden, case.precision).architecture.side)
+    resized = resize(pixels, sam(case.golden, case.precision).architecture.side)
     assert tuple(stored["input/original_size"]) == pixels.shape[:2]
     assert tuple(stored["input/input_size"]) == resized.shape[:2]
     assert tuple(stored["input/resized_uint8/shape"]) == resized.shape
@@ -252,17 +255,17 @@ def test_unit(golden: Golden) -> None:
         check_masks(golden, f"unit/{call}", out[f"{call}/logits"], "fp32")
 
 
-def test_images_in_one_batch() -> None:
-    """`segment` on three images of different sizes with different numbers of boxes, one of them none."""
+@pytest.mark.parametrize("photo", PHOTOS)
+def test_boxes_through_the_segmenter(photo: str) -> None:
+    """Every box of a photo, from the stored image to masks at full size."""
     golden = Golden(PORTABLE, "sam_tiny256")
-    boxes = [golden.arrays[f"{photo}/boxes"] for photo in PHOTOS] + [np.zeros((0, 4), np.float32)]
-    images = [golden.photo(photo) for photo in (*PHOTOS, "dog")]
-    found = sam_in_torch(sam(golden, "fp32")).segment(images, boxes)
-    for photo, segments in zip(PHOTOS, found, strict=False):
-        stored = golden.arrays[f"{photo}/batch/mask_bits"]
-        theirs = np.unpackbits(stored, count=segments.bits.size).reshape(segments.bits.shape)
-        assert (segments.bits != theirs).mean() <= SAM_FLIPPED
-        SAM_FP32["iou"].check((segments.quality - golden.arrays[f"{photo}/batch/iou"]).reshape(-1), photo)
-        stability = golden.arrays[f"{photo}/batch/stability_full_res"]
-        SAM_FP32["stability"].check((segments.stability - stability).reshape(-1), photo)
-    assert found[-1].bits.shape == (0, 1, *images[-1].shape[:2])
+    boxes, image = golden.arrays[f"{photo}/boxes"], Image(golden.photo(photo))
+    found = [alone(sam_in_torch(sam(golden, "fp32")), image, box) for box in boxes]
+    size = transform.resized_size(*image.size, 256)
+    masks = ops.mask_post(np.stack([low.logits for low in found]), tuple(image.size), size, 256)
+    theirs = np.unpackbits(golden.arrays[f"{photo}/batch/mask_bits"], count=masks.bits.size).reshape(masks.bits.shape)
+    assert (masks.bits != theirs).mean() <= SAM_FLIPPED
+    quality = np.stack([low.quality for low in found])
+    SAM_FP32["iou"].check((quality - golden.arrays[f"{photo}/batch/iou"]).reshape(-1), photo)
+    stability = golden.arrays[f"{photo}/batch/stability_full_res"]
+    SAM_FP32["stability"].check((masks.stability - stability).reshape(-1), photo)

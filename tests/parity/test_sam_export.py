@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parity.golden import FULL, PORTABLE, Golden
+from parity.golden import FULL, PORTABLE, Golden, resize
 from parity.test_sam import KINDS, PHOTOS, TOLERANCES, check_masks
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from fgfast.models.sam import transform
 from fgfast.models.sam.architecture import architecture
 from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
 from fgfast.models.sam.model import Sam
+from fgfast.models.serving.pixels import MEAN, STD
 from fgfast.tolerances import SAM_FP32
 
 onnx = pytest.importorskip("onnx")
@@ -135,7 +136,7 @@ def decoded(folder: Path, embeddings: Tensor, boxes: Tensor, size: tuple[int, in
 
 def padded(pixels: Any, side: int) -> dict[str, Tensor]:
     """The encoder's inputs for one stored image, with noise where it must not look."""
-    resized = transform.resize(pixels, side)
+    resized = resize(pixels, side)
     square = np.random.default_rng(5).integers(0, 256, (1, side, side, 3), np.uint8)
     square[0, : resized.shape[0], : resized.shape[1]] = resized
     return {"pixels": torch.from_numpy(square), "sizes": torch.tensor([resized.shape[:2]])}
@@ -247,7 +248,7 @@ def test_operators(precision: Precision, folder: Path) -> None:
 
 def normalised(image: np.ndarray, side: int) -> torch.Tensor:
     """SAM.md's preprocessing, written out: (h, w, 3) uint8 -> (1, 3, side, side) float32, normalised, then padded."""
-    mean, std = (np.array(x, np.float32) for x in (transform.MEAN, transform.STD))
+    mean, std = (np.array(x, np.float32) for x in (MEAN, STD))
     square = np.zeros((side, side, 3), np.float32)
     square[: image.shape[0], : image.shape[1]] = (image.astype(np.float32) - mean) / std
     return torch.from_numpy(square).permute(2, 0, 1)[None]
@@ -258,7 +259,7 @@ def test_graph_modules_are_the_model() -> None:
     model = sam(TINY)
     images = [TINY.photo(photo) for photo in PHOTOS]
     inputs = [padded(image, 256) for image in images]
-    resized = [transform.resize(image, 256) for image in images]
+    resized = [resize(image, 256) for image in images]
     with torch.inference_mode():
         wanted = model.image_encoder(torch.cat([normalised(image, 256) for image in resized]))
         pixels, sizes = (torch.cat([x[name] for x in inputs]) for name in ("pixels", "sizes"))
@@ -266,7 +267,9 @@ def test_graph_modules_are_the_model() -> None:
         SAM_FP32["features"].check((embeddings - wanted).double().numpy().reshape(-1), "embeddings")
         boxes, index = torch.tensor([[10.0, 20, 200, 180], [5, 5, 60, 70], [9, 8, 9, 8]]), torch.tensor([2, 0, 1])
         for multimask in (False, True):
-            logits, iou = model.decode(embeddings, index, boxes, multimask)
+            prompts = model.prompt_encoder
+            shared = prompts(boxes), prompts.dense_pe, prompts.no_mask
+            logits, iou = model.mask_decoder(embeddings, index, *shared, multimask)
             found = MaskDecoderGraph(model, multimask)(embeddings, index, boxes)
             for ours, theirs in zip(found, (logits, iou, transform.stability(logits)), strict=True):
                 torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)

@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parity.golden import FULL, PORTABLE, Golden
+from parity.golden import FULL, PORTABLE, Golden, resize
+from parity.in_slots import alone
 from torch import Tensor
 
 from fgfast import ops
 from fgfast.errors import UnknownNameError
+from fgfast.methods import ModelSpec
 from fgfast.models.sam import attention, transform
 from fgfast.models.sam.architecture import architecture
+from fgfast.models.sam.build import build_sam
+from fgfast.models.sam.graph import MaskDecoderGraph
 from fgfast.models.sam.model import Sam
 from fgfast.models.sam.sessions import sam_in_torch
+from fgfast.records import Image
 from fgfast.tolerances import SAM_FP32
 
 OPS = Golden(FULL, "ops")
@@ -38,7 +43,7 @@ def test_scale_boxes() -> None:
 
 @pytest.mark.parametrize(("name", "side"), [("sam_longest_96", 96), ("61x88", 88), ("20x29", 29)])
 def test_resize(name: str, side: int) -> None:
-    np.testing.assert_array_equal(transform.resize(OPS.arrays["pil/input"], side), OPS.arrays[f"pil/{name}"])
+    np.testing.assert_array_equal(resize(OPS.arrays["pil/input"], side), OPS.arrays[f"pil/{name}"])
 
 
 @pytest.mark.parametrize("shape", ["landscape", "portrait", "square"])
@@ -93,11 +98,12 @@ def test_boxes_share_embeddings() -> None:
     embeddings = torch.stack([TINY.draw(f"embedding{n}", 256, 16, 16) for n in range(2)])
     boxes = torch.tensor([[10.0, 20, 200, 180], [5, 5, 60, 70], [100, 90, 250, 240]])
     index = torch.tensor([1, 0, 1])
-    logits, iou = model.decode(embeddings, index, boxes, multimask=True)
+    decode = MaskDecoderGraph(model, multimask=True)
+    logits, iou, _ = decode(embeddings, index, boxes)
     for n, image in enumerate(index.tolist()):
-        alone = model.decode(embeddings[image][None], torch.zeros(1, dtype=torch.long), boxes[n : n + 1], True)
-        SAM_FP32["low_res"].check((logits[n] - alone[0][0]).double().numpy().reshape(-1), "logits")
-        SAM_FP32["iou"].check((iou[n] - alone[1][0]).double().numpy(), "iou")
+        single = decode(embeddings[image][None], torch.zeros(1, dtype=torch.long), boxes[n : n + 1])
+        SAM_FP32["low_res"].check((logits[n] - single[0][0]).double().numpy().reshape(-1), "logits")
+        SAM_FP32["iou"].check((iou[n] - single[1][0]).double().numpy(), "iou")
 
 
 def test_exports() -> None:
@@ -133,9 +139,9 @@ def test_keys_and_shapes(name: str) -> None:
 
 def test_refusals() -> None:
     with pytest.raises(UnknownNameError, match="vit_b"):
-        Sam.build("vit_x")
+        Sam.build("vit_x", {})
     with pytest.raises(UnknownNameError, match="bf16"):
-        Sam.build("tiny256", precision="bf17")  # type: ignore[arg-type]
+        build_sam(ModelSpec("sam_tiny256", "random:0", "bf17"))  # type: ignore[arg-type]
     weights = TINY.weights()
     weights.pop("mask_decoder.iou_token.weight")
     with pytest.raises(RuntimeError, match="iou_token"):
@@ -156,11 +162,14 @@ def test_against_segment_anything() -> None:
     boxes = np.array([[3, 4, 80, 70], [50.5, 20.25, 131, 93]], np.float32)
     theirs = predictor.SamPredictor(reference.eval())
     theirs.set_image(pixels)
-    ours = sam_in_torch(Sam.build("tiny256", weights), multimask=True).segment([pixels], [boxes])[0]
-    for n, box in enumerate(boxes):
+    ours = sam_in_torch(Sam.build("tiny256", weights), multimask=True)
+    for box in boxes:
         masks, iou, _ = theirs.predict(box=box, multimask_output=True)
-        assert (ours.bits[n] != masks).mean() <= 1e-4
-        SAM_FP32["iou"].check((ours.quality[n] - iou).astype(np.float64), "iou")
+        found = alone(ours, Image(pixels), box)
+        size = transform.resized_size(*pixels.shape[:2], 256)
+        full = ops.mask_post(found.logits[None], pixels.shape[:2], size, 256)
+        assert (full.bits[0] != masks).mean() <= 1e-4
+        SAM_FP32["iou"].check((found.quality - iou).astype(np.float64), "iou")
 
 
 def tiny_reference() -> Any:

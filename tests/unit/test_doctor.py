@@ -14,6 +14,7 @@ import pytest
 from command import fgfast
 
 from fgfast import doctor
+from fgfast.backends.manifest import Manifest
 from fgfast.doctor import advice, checks, hardware, software, stores, text, two_layers
 from fgfast.doctor.findings import Check, NotWorking, Skipped
 
@@ -234,7 +235,7 @@ def test_verify_runs_exported_graphs_and_notices_changed_ones(tmp_path: Path, mo
     folder.mkdir(parents=True)
     path, contract = two_layers.write(folder)
     files = {path.name: digest_of(path)}
-    graphs.Manifest(contract, "two_layers", "random:0", "fp32", 20, {}, files).write(path.with_suffix(".json"))
+    Manifest(contract, "two_layers", "random:0", "fp32", 20, {}, files).write(path.with_suffix(".json"))
     assert "which this fgfast does not have" in stores.graphs()[0]["error"]
     monkeypatch.setattr(graphs, "GRAPHS", {"two_layers": two_layers.two_layers})
     facts = {**_bare(), "graphs": stores.graphs()}

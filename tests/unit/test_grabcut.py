@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import quality
 
-from fgfast.models.grabcut import GrabCut
+from fgfast.models.grabcut import SLACK, segment
 from fgfast.records import Bool, Float32, UInt8
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "photos" / "masks"
@@ -62,7 +62,7 @@ def iou(a: Bool, b: Bool) -> float:
 @pytest.mark.parametrize("size", [(240, 320), (64, 48), (900, 700)])
 def test_easy_subjects(shape: str, size: tuple[int, int]) -> None:
     pixels, truth, box = scene(shape, *size)
-    mask = GrabCut().segment(pixels, box)
+    mask = segment(pixels, box)
     assert mask.shape == truth.shape
     assert mask.dtype == np.bool_
     assert iou(mask, truth) > 0.95
@@ -72,7 +72,7 @@ def test_easy_subjects(shape: str, size: tuple[int, int]) -> None:
 def test_box_may_be_off(change: tuple[float, ...]) -> None:
     pixels, truth, box = scene("polygon")
     sides = np.tile(box[2:] - box[:2], 2)
-    assert iou(GrabCut().segment(pixels, (box + sides * change).astype(np.float32)), truth) > 0.9
+    assert iou(segment(pixels, (box + sides * change).astype(np.float32)), truth) > 0.9
 
 
 def test_two_parts_and_a_ring_survive() -> None:
@@ -83,12 +83,12 @@ def test_two_parts_and_a_ring_survive() -> None:
     inside = truth.astype(bool)
     rng = np.random.default_rng(1)
     pixels = np.where(inside[..., None], texture(rng, 240, 320, (190, 90, 60)), texture(rng, 240, 320, (70, 120, 90)))
-    assert iou(GrabCut().segment(pixels, tight(inside)), inside) > 0.95
+    assert iou(segment(pixels, tight(inside)), inside) > 0.95
 
 
 def test_box_that_fills_the_image() -> None:
     pixels, truth, _ = scene("disk")
-    assert iou(GrabCut().segment(pixels, np.array([0, 0, 320, 240], np.float32)), truth) > 0.9
+    assert iou(segment(pixels, np.array([0, 0, 320, 240], np.float32)), truth) > 0.9
 
 
 def test_box_beyond_the_border_is_clipped() -> None:
@@ -96,16 +96,16 @@ def test_box_beyond_the_border_is_clipped() -> None:
     cut = np.ascontiguousarray(pixels[:, 160:]), truth[:, 160:]  # the image's border halves the disk
     inside = tight(cut[1])
     beyond = inside - np.array([50, 0, 0, 0], np.float32)
-    mask = GrabCut().segment(cut[0], beyond)
+    mask = segment(cut[0], beyond)
     assert iou(mask, cut[1]) > 0.95
-    assert np.array_equal(mask, GrabCut().segment(cut[0], inside))
+    assert np.array_equal(mask, segment(cut[0], inside))
 
 
 def test_mask_stays_near_its_box() -> None:
     pixels, _, box = scene("disk")
     half = np.array([box[0], box[1], (box[0] + box[2]) / 2, box[3]], np.float32)
-    ys, xs = np.nonzero(GrabCut().segment(pixels, half))
-    reach = GrabCut().slack * (half[2] - half[0])
+    ys, xs = np.nonzero(segment(pixels, half))
+    reach = SLACK * (half[2] - half[0])
     assert len(xs)
     assert len(ys)
     assert xs.max() + 0.5 <= half[2] + reach
@@ -114,19 +114,19 @@ def test_mask_stays_near_its_box() -> None:
 def test_banner_is_never_subject_and_never_seen() -> None:
     pixels, _, box = scene("disk")
     box[3] = 240
-    mask = GrabCut().segment(pixels, box, banner_rows=70)
+    mask = segment(pixels, box, banner_rows=70)
     assert mask.any()
     assert not mask[170:].any()
     other = pixels.copy()
     other[170:] = 255
-    assert np.array_equal(mask, GrabCut().segment(other, box, banner_rows=70))
-    assert not GrabCut().segment(pixels, box, banner_rows=240).any()
+    assert np.array_equal(mask, segment(other, box, banner_rows=70))
+    assert not segment(pixels, box, banner_rows=240).any()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (2, 2), (3, 5)])
 def test_tiny_images(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
-    mask = GrabCut().segment(pixels, np.array([0, 0, size[1], size[0]], np.float32))
+    mask = segment(pixels, np.array([0, 0, size[1], size[0]], np.float32))
     assert mask.shape == size
     assert min(size) >= 2 or not mask.any()
 
@@ -143,19 +143,19 @@ def test_tiny_images(size: tuple[int, int]) -> None:
     ],
 )
 def test_boxes_without_extent_give_the_empty_mask(box: tuple[float, ...]) -> None:
-    assert not GrabCut().segment(scene()[0], np.array(box, np.float32)).any()
+    assert not segment(scene()[0], np.array(box, np.float32)).any()
 
 
 @pytest.mark.parametrize("box", [(10, 10, 60, 50), (0, 0, 80, 60), (0, 20, 80, 60), (20.5, 20.5, 22.6, 22.6)])
 def test_uniform_images_give_the_empty_mask(box: tuple[float, ...]) -> None:
     for colour in (0, 128, 255):
-        assert not GrabCut().segment(np.full((60, 80, 3), colour, np.uint8), np.array(box, np.float32)).any()
+        assert not segment(np.full((60, 80, 3), colour, np.uint8), np.array(box, np.float32)).any()
 
 
 def test_small_boxes_do_not_fail() -> None:
     pixels, _, _ = scene()
     for side in (2, 3, 4.5, 7):
-        assert GrabCut().segment(pixels, np.array([160, 120, 160 + side, 120 + side], np.float32)).shape == (
+        assert segment(pixels, np.array([160, 120, 160 + side, 120 + side], np.float32)).shape == (
             240,
             320,
         )
@@ -163,12 +163,12 @@ def test_small_boxes_do_not_fail() -> None:
 
 def test_same_bits_on_every_thread_whatever_ran_before() -> None:
     scenes = [scene(shape, seed=seed) for seed, shape in enumerate(("disk", "ellipse", "polygon"))]
-    expected = [GrabCut().segment(pixels, box) for pixels, _, box in scenes]
+    expected = [segment(pixels, box) for pixels, _, box in scenes]
 
     def again(job: int) -> bool:
         cv2.setRNGSeed(job)  # of this thread
         pixels, _, box = scenes[job % 3]
-        return np.array_equal(GrabCut().segment(pixels, box), expected[job % 3])
+        return np.array_equal(segment(pixels, box), expected[job % 3])
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(again, range(24)))
@@ -180,7 +180,7 @@ def test_same_bits_for_every_number_of_opencv_threads() -> None:
     try:
         for threads in (1, 2, 5):
             cv2.setNumThreads(threads)
-            masks.append(GrabCut().segment(pixels, box))
+            masks.append(segment(pixels, box))
             assert cv2.getNumThreads() == threads
     finally:
         cv2.setNumThreads(before)
@@ -194,7 +194,7 @@ def test_opencv_random_numbers_and_the_image_are_left_alone() -> None:
     for work in (False, True):
         cv2.setRNGSeed(7)
         if work:
-            GrabCut().segment(pixels, box)
+            segment(pixels, box)
         draws.append(cv2.randu(np.zeros((4, 4), np.uint8), 0, 255))
     assert np.array_equal(*draws)
     assert np.array_equal(pixels, copy)
@@ -206,7 +206,7 @@ def test_images_that_are_views() -> None:
     wide[:, 40:360] = pixels
     view = wide[:, 40:360]
     view.flags.writeable = False
-    assert np.array_equal(GrabCut().segment(view, box), GrabCut().segment(pixels, box))
+    assert np.array_equal(segment(view, box), segment(pixels, box))
 
 
 def test_large_images_cost_little_more() -> None:
@@ -214,14 +214,15 @@ def test_large_images_cost_little_more() -> None:
     large = cv2.resize(pixels, (6000, 4000), interpolation=cv2.INTER_NEAREST)
     wide = cv2.resize(truth.astype(np.uint8), (6000, 4000), interpolation=cv2.INTER_NEAREST) > 0
     began = time.process_time()
-    mask = GrabCut().segment(large, tight(wide))
+    mask = segment(large, tight(wide))
     assert time.process_time() - began < 4  # 0.3 s of CPU time measured
     assert iou(mask, wide) > 0.95
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"no photographs with ground truth in {PHOTOS}")
-def test_floors_on_photographs() -> None:
-    figures = quality.measure(PHOTOS, {"fgfast": GrabCut().segment})
+def test_floors_on_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "SEGMENTERS", {"fgfast": segment})
+    figures = quality.measure(PHOTOS)
     means = {group: entries["fgfast"]["mean_iou"] for group, entries in figures.items()}
     assert set(FLOORS) <= set(means)
     assert all(means[group] >= floor for group, floor in FLOORS.items()), means

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fgfast import graphs
+from fgfast.backends.manifest import Manifest
 from fgfast.errors import GraphError
-from fgfast.graphs import Contract, Manifest
+from fgfast.graphs import Contract
 
 DECODER = graphs.sam_mask_decoder(256)
 

@@ -15,6 +15,7 @@ pytest.importorskip("transformers")
 
 import torch
 import torchvision_shim
+from parity.in_slots import alone
 
 from fgfast.errors import UsageError
 from fgfast.methods import ModelSpec
@@ -23,6 +24,7 @@ from fgfast.models.grounding_dino.detector import GroundingDinoDetector
 from fgfast.models.grounding_dino.graph import ImageGraph
 from fgfast.models.grounding_dino.prompt import prompt_text
 from fgfast.models.grounding_dino.sessions import build
+from fgfast.models.serving.batches import resized
 from fgfast.records import Detections, Image, Size
 
 torchvision_shim.declare()
@@ -111,7 +113,8 @@ class TestPrompt:
 class TestDetections:
     def test_shapes_order_and_limits(self, detector: GroundingDinoDetector) -> None:
         images = [make_image(90, 120, 1), make_image(200, 120, 2)]
-        for image, found in zip(images, detector(images), strict=True):
+        for image in images:
+            found = alone(detector, image)
             height, width = image.size
             assert found.boxes.dtype == np.float32 and len(found.boxes) > 3
             assert (np.diff(found.scores) <= 0).all() and (found.scores > detector.box_threshold).all()
@@ -131,9 +134,9 @@ class TestDetections:
         # Twice the pixels of an image that is resized to the same size.
         tiny, large = make_image(128, 160), make_image(128, 160)
         large = Image(np.ascontiguousarray(large.pixels.repeat(2, axis=0).repeat(2, axis=1)))
-        resized = torch.from_numpy(detector.resize(tiny))[None]
-        sizes = torch.tensor([resized.shape[1:3]])
-        logits, boxes, _ = ImageGraph(network)(resized, sizes, detector.tokens[None])
+        pixels = torch.from_numpy(resized(tiny.pixels, detector.resized_size(*tiny.size)))[None]
+        sizes = torch.tensor([pixels.shape[1:3]])
+        logits, boxes, _ = ImageGraph(network)(pixels, sizes, detector.tokens[None])
         one, two = (detector._select(logits[0], boxes[0], image.size) for image in (tiny, large))
         np.testing.assert_allclose(one.boxes * 2, two.boxes, atol=1e-4)
 
@@ -149,7 +152,7 @@ class TestDetections:
         )[0]
         order = wanted["scores"].argsort(descending=True, stable=True)
         order = order[[bool(wanted["text_labels"][i].replace(".", "").strip()) for i in order]]
-        found = detector([image])[0]
+        found = alone(detector, image)
         assert len(found.boxes) > 3
         np.testing.assert_allclose(found.scores, wanted["scores"][order].numpy(), atol=1e-6)
         np.testing.assert_allclose(found.boxes, wanted["boxes"][order].numpy().clip(0, [120, 90, 120, 90]), atol=1e-3)
@@ -164,13 +167,10 @@ class TestDetections:
         assert detector._select(logits, boxes, Size(9, 9)).labels == ("dog", "red car", "Bird")  # by score
 
     def test_same_bits_again(self, detector: GroundingDinoDetector) -> None:
-        first, again = detector([make_image(90, 120)])[0], detector([make_image(90, 120)])[0]
-        other = build(ModelSpec("grounding_dino_tiny", "random:1"), PHRASES)([make_image(90, 120)])[0]
+        first, again = alone(detector, make_image(90, 120)), alone(detector, make_image(90, 120))
+        other = alone(build(ModelSpec("grounding_dino_tiny", "random:1"), PHRASES), make_image(90, 120))
         assert np.array_equal(first.boxes, again.boxes) and np.array_equal(first.scores, again.scores)
         assert not np.array_equal(first.scores[:3], other.scores[:3])
-
-    def test_no_images(self, detector: GroundingDinoDetector) -> None:
-        assert detector([]) == []
 
     def test_nothing_found(self, detector: GroundingDinoDetector) -> None:
         none = detector._select(crafted({}), torch.full((1, 4), 0.5), Size(30, 40))
@@ -178,12 +178,6 @@ class TestDetections:
 
 
 class TestBatch:
-    def test_neighbours_change_nothing(self, detector: GroundingDinoDetector) -> None:
-        """Also of other sizes, in any order: only images of one size are computed together."""
-        images = [make_image(90, 120, 1), make_image(200, 120, 2), make_image(180, 240, 3), make_image(100, 100, 4)]
-        for image, found in zip(images, detector(images), strict=True):
-            assert_same(found, detector([image])[0])
-
     def test_the_reference_depends_on_neighbours(self, detector: GroundingDinoDetector, network: Any) -> None:
         """Why images of different sizes are not padded into one batch."""
         arrays = [make_image(90, 120, 1).pixels, make_image(200, 120, 2).pixels]
@@ -197,7 +191,7 @@ class TestBatch:
 
     @pytest.mark.parametrize("size", [(4, 300), (300, 4), (12, 12)])
     def test_thin_and_tiny_images(self, detector: GroundingDinoDetector, size: tuple[int, int]) -> None:
-        found = detector([make_image(*size)])[0]
+        found = alone(detector, make_image(*size))
         assert np.isfinite(found.boxes).all() and (found.boxes <= [*size[::-1], *size[::-1]]).all()
 
 
@@ -207,9 +201,9 @@ class TestThresholds:
 
     def test_box_threshold_keeps_the_best(self, detector: GroundingDinoDetector) -> None:
         image = make_image(90, 120)
-        everything = with_thresholds(detector, 0, 0)([image])[0]
+        everything = alone(with_thresholds(detector, 0, 0), image)
         middle = float(np.sort(everything.scores)[len(everything.scores) // 2])
-        found = with_thresholds(detector, middle, 0)([image])[0]
+        found = alone(with_thresholds(detector, middle, 0), image)
         count = int((everything.scores > middle).sum())
         assert 0 < count < len(everything.scores)
         assert_same(found, Detections(everything.boxes[:count], everything.scores[:count], everything.labels[:count]))
@@ -236,8 +230,8 @@ class TestThresholds:
 class TestPreprocessing:
     def test_equals_the_models_own(self, detector: GroundingDinoDetector, network: Any) -> None:
         image = make_image(90, 120, 5)
-        resized = detector.resize(image)
-        assert resized.dtype == np.uint8 and resized.shape == (128, 170, 3)
+        pixels = resized(image.pixels, detector.resized_size(*image.size))
+        assert pixels.dtype == np.uint8 and pixels.shape == (128, 170, 3)
         own = detector._processor(images=[image.pixels], return_tensors="pt", input_data_format="channels_last")
-        ours = ImageGraph(network).normalise(torch.from_numpy(resized)[None])
+        ours = ImageGraph(network).normalise(torch.from_numpy(pixels)[None])
         np.testing.assert_allclose(ours.numpy(), own["pixel_values"].numpy(), atol=1e-6)

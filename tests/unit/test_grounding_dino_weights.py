@@ -14,14 +14,17 @@ pytest.importorskip("transformers")
 
 import torch
 import torchvision_shim
+from parity.in_slots import alone
 
+from fgfast.backends.session import DTYPES
 from fgfast.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
 from fgfast.methods import ModelSpec, Precision
 from fgfast.models.grounding_dino import small
 from fgfast.models.grounding_dino.checkpoint import NAMES
 from fgfast.models.grounding_dino.graph import ImageGraph
-from fgfast.models.grounding_dino.precision import DTYPES, with_precision
+from fgfast.models.grounding_dino.precision import with_precision
 from fgfast.models.grounding_dino.sessions import build
+from fgfast.models.serving.batches import resized
 from fgfast.records import Image
 
 torchvision_shim.declare()
@@ -59,15 +62,16 @@ def image() -> Image:
 def test_half_precision(image: Image, precision: Precision) -> None:
     exact, detector = small.network(0).eval(), build(ModelSpec("grounding_dino_tiny", "random:0", precision), PHRASES)
     half = ImageGraph(with_precision(small.network(0), precision), precision)
-    resized, tokens = torch.from_numpy(detector.resize(image))[None], detector.tokens[None]
+    tokens = detector.tokens[None]
+    small_image = torch.from_numpy(resized(image.pixels, detector.resized_size(*image.size)))[None]
     with torch.inference_mode():
-        logits, boxes, _ = half(resized, torch.tensor([resized.shape[1:3]]), tokens)
+        logits, boxes, _ = half(small_image, torch.tensor([small_image.shape[1:3]]), tokens)
     assert logits.dtype == boxes.dtype == torch.float32
     assert not torch.equal(boxes, boxes.to(DTYPES[precision]).float())
-    assert detector([image])[0].boxes.shape[0] > 3
+    assert alone(detector, image).boxes.shape[0] > 3
 
     # Compared before the network chooses its queries: whom it chooses, and in what order, turns on small differences.
-    pixels = half.normalise(resized)
+    pixels = half.normalise(small_image)
     with torch.no_grad():
         wanted = exact(pixel_values=pixels, input_ids=tokens).enc_outputs_class
         with torch.autocast("cpu", DTYPES[precision]):
@@ -79,8 +83,8 @@ def test_half_precision(image: Image, precision: Precision) -> None:
 
 class TestWeights:
     def test_a_folder(self, checkpoint: Path, image: Image) -> None:
-        got = build(ModelSpec("grounding_dino_base", str(checkpoint)), PHRASES)([image])[0]
-        wanted = build(ModelSpec("grounding_dino_tiny", "random:0"), PHRASES)([image])[0]
+        got = alone(build(ModelSpec("grounding_dino_base", str(checkpoint)), PHRASES), image)
+        wanted = alone(build(ModelSpec("grounding_dino_tiny", "random:0"), PHRASES), image)
         assert got.labels == wanted.labels and np.array_equal(got.scores, wanted.scores)
         assert np.array_equal(got.boxes, wanted.boxes)
 
@@ -112,7 +116,7 @@ class TestWeights:
         weights = load_file(checkpoint / "model.safetensors")
         weights.pop("model.text_projection.weight")
         save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(WeightsError, match=r"lacks 1 weights, the first .*text_projection"):
+        with pytest.raises(WeightsError, match=r"lacks 1 weights, the first are .*text_projection"):
             build(ModelSpec("grounding_dino_tiny", str(tmp_path)), PHRASES)
 
     def test_no_checkpoint(self, tmp_path: Path) -> None:

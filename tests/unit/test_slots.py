@@ -72,7 +72,7 @@ class TestOnTheCpu:
     def test_rows_that_it_does_not_have(self) -> None:
         slot = Slot(PORTS, {"batch": 4}, ComputeStream("cpu"))
         for rows in (0, 5):
-            with pytest.raises(ValueError, match=f"a slot of 4 rows cannot give {rows}"):
+            with pytest.raises(ValueError, match=f"a slot of 4 rows cannot upload {rows}"):
                 slot.upload(rows)
 
     def test_ports_of_different_batches(self) -> None:
@@ -244,12 +244,12 @@ def named(error: Exception) -> str:
 class TestFailures:
     def test_memory_that_no_machine_has(self) -> None:
         for allocate in (lambda: torch.zeros(ABSURD), lambda: np.zeros((ABSURD, 8))):
-            wanted = r"^cpu has not enough memory for the batch: .*smaller batch"
+            wanted = r"^cpu does not have enough memory for the batch: .*smaller batch"
             with pytest.raises(DeviceMemoryError, match=wanted), translated("cpu"):
                 allocate()
 
     def test_a_slot_that_no_machine_has(self) -> None:
-        with pytest.raises(DeviceMemoryError, match="cpu has not enough memory"):
+        with pytest.raises(DeviceMemoryError, match="cpu does not have enough memory"):
             Slot((Port("x", "uint8", ("batch", 1024, 1024, 3), ""),), {"batch": 10**9}, ComputeStream("cpu"))
 
     def test_memory_that_onnxruntime_does_not_get(self, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ class TestFailures:
         options = runtime.SessionOptions()
         options.log_severity_level = 4
         session = runtime.InferenceSession(tmp_path / "huge.onnx", options, providers=["CPUExecutionProvider"])
-        with pytest.raises(DeviceMemoryError, match="cpu has not enough memory"), translated("cpu"):
+        with pytest.raises(DeviceMemoryError, match="cpu does not have enough memory"), translated("cpu"):
             session.run(None, {"n": np.array([ABSURD])})
         with pytest.raises(Exception, match="INVALID_ARGUMENT") as caught, translated("cpu"):
             session.run(None, {"n": np.array([1.0])})
@@ -276,7 +276,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("error", SHORT, ids=named)
     def test_short(self, error: Exception) -> None:
-        with pytest.raises(DeviceMemoryError, match="cpu has not enough memory for the batch"), translated("cpu"):
+        with pytest.raises(DeviceMemoryError, match="cpu does not have enough memory for the batch"), translated("cpu"):
             raise error
 
     @pytest.mark.parametrize("error", BROKEN, ids=named)

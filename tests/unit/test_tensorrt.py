@@ -18,13 +18,14 @@ import unit.fake_tensorrt as fake  # noqa: E402
 
 from fgfast.backends import tensorrt as backend  # noqa: E402
 from fgfast.backends import tensorrt_engine as files  # noqa: E402
+from fgfast.backends.manifest import Manifest  # noqa: E402
 from fgfast.backends.tensorrt_engine import Span  # noqa: E402
 from fgfast.doctor import two_layers  # noqa: E402
 from fgfast.errors import GraphError, MissingExtraError, ParityError, UsageError  # noqa: E402
 from fgfast.export import tensorrt as export  # noqa: E402
 from fgfast.export import tensorrt_build  # noqa: E402
 from fgfast.export.check import Run, compare  # noqa: E402
-from fgfast.graphs import Contract, Manifest, Port  # noqa: E402
+from fgfast.graphs import Contract, Port  # noqa: E402
 from fgfast.tolerances import Tolerance  # noqa: E402
 from fgfast.transfer import digest_of  # noqa: E402
 
@@ -157,7 +158,8 @@ def test_another_version_or_graph_is_built_anew_and_the_old_engine_goes(
     onnx.save(model, str(house.graph))
     third = house.engine()
     assert third.is_file() and not second.exists()
-    assert files.engine_path(house.graph, house.manifest(), spans={"batch": Span(1, 2, 3)}) != third
+    monkeypatch.setattr(files, "SPANS", {"batch": Span(1, 2, 3)})
+    assert files.engine_path(house.graph, house.manifest()) != third
     assert len(list(tmp_path.glob("*.engine"))) == 1
 
 
@@ -310,7 +312,7 @@ def test_what_is_not_aligned_is_copied(house: House, monkeypatch: pytest.MonkeyP
 def test_sizes_outside_the_profile_are_an_error(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.install(monkeypatch, fake.make())
     session = house.session(house.engine())
-    with pytest.raises(GraphError, match=r"x has shape \(9, 64\), and the engine was built for \(1, 64\) to \(8, 64\)"):
+    with pytest.raises(GraphError, match=r"x has shape \(9, 64\), but the engine was built for \(1, 64\) to \(8, 64\)"):
         session.run({"x": torch.zeros(9, 64)})
     assert session.run(house.inputs)["y"].shape == (3, 32)
 
@@ -318,7 +320,7 @@ def test_sizes_outside_the_profile_are_an_error(house: House, monkeypatch: pytes
 def test_inputs_elsewhere_are_an_error(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.install(monkeypatch, fake.make())
     session = house.session(house.engine())
-    with pytest.raises(GraphError, match="x is on meta, and must be on cpu"):
+    with pytest.raises(GraphError, match="x is on meta but must be on cpu"):
         session.run({"x": torch.zeros(3, 64, device="meta")})
 
 
@@ -370,7 +372,6 @@ def test_without_tensorrt_the_error_names_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(MissingExtraError, match="gpu"):
         files.load()
-    assert not backend.available()
 
 
 def test_an_old_tensorrt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ LARGEST_LOG = math.log(1000.0 / 16)
 
 
 class Refined(NamedTuple):
-    """What the cascade makes of N boxes of each image; C counts classes.
+    """The cascade's results for N boxes per image and C classes.
 
     Attributes:
         boxes: (B, N, 4) float32, pixels of the resized image, unclipped.
@@ -31,8 +31,9 @@ class Refined(NamedTuple):
 
 
 class StageResult(NamedTuple):
-    """One stage: boxes it pooled and refined (B, N, 4) float32 pixels, levels (B, N), pooled (B, N, F, 7, 7),
-    features (B, N, D), deltas (B, N, 4) float32, and class embeddings (B, N, 512) float32."""
+    """Tensors of one stage: pooled and refined boxes (B, N, 4) float32 pixels, levels (B, N), pooled (B, N, F, 7, 7),
+    features (B, N, D), deltas (B, N, 4) float32, and class embeddings (B, N, 512) float32.
+    """
 
     input_boxes: Tensor
     level: Tensor
@@ -44,7 +45,7 @@ class StageResult(NamedTuple):
 
 
 class BoxHead(nn.Module):
-    """Two linear layers on what was pooled."""
+    """Two linear layers on pooled features."""
 
     def __init__(self, channels: int, features: int) -> None:
         super().__init__()
@@ -92,12 +93,11 @@ class Cascade(nn.Module):
         width = config.box_features
         self.box_head = nn.ModuleList(BoxHead(config.pyramid_channels, width) for _ in STAGE_WEIGHTS)
         self.box_predictor = nn.ModuleList(BoxPredictor(width) for _ in STAGE_WEIGHTS)
-        # May be replaced by a native implementation or an exportable operator of the same signature. The second is
-        # for stages 1 and 2, whose boxes end inside the image.
-        self.pool, self.pool_clipped = pool, pool
+        # May be replaced by an exportable operator of the same signature.
+        self.pool = pool
 
     def forward(self, maps: list[Tensor], boxes: Tensor, sizes: Tensor, valid: Tensor | None) -> list[StageResult]:
-        """All three stages.
+        """Run all three stages.
 
         Args:
             maps: p3, p4, p5, (B, C, h, w).
@@ -114,10 +114,10 @@ class Cascade(nn.Module):
         return results
 
     def stage(self, number: int, maps: list[Tensor], boxes: Tensor, valid: Tensor | None) -> StageResult:
-        """One stage on boxes as it is to pool them; arguments as in forward."""
+        """Run one stage on the boxes that it pools; for the arguments see forward."""
         level = levels_of(boxes)
-        pooled = (self.pool_clipped if number else self.pool)(maps, boxes, level, valid)
-        # The boxes of all images in rows: each linear layer is one product, in a graph, too.
+        pooled = self.pool(maps, boxes, level, valid)
+        # The boxes of all images in rows: each linear layer is one product, also in a graph.
         features = self.box_head[number](pooled.flatten(0, 1))
         found = features, *self.box_predictor[number](features)
         features, embeddings, deltas = (rows.unflatten(0, boxes.shape[:2]) for rows in found)
@@ -126,13 +126,14 @@ class Cascade(nn.Module):
 
 
 def decode(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
-    """Move boxes (..., 4) by deltas (..., 4): centres by shares of the extent, extents by exponentials. All
-    float32. The weights of x and y are equal, and so are those of width and height.
+    """Move boxes (..., 4) by deltas (..., 4): centres by fractions of the extent, extents by exponentials; float32.
+
+    The weights of x and y are equal, and so are those of width and height.
     """
     assert weights[::2] == weights[1::2]
     extent = boxes[..., 2:] - boxes[..., :2]
     centre = boxes[..., :2] + 0.5 * extent
-    # A tensor of the weights would be copied from the host, for which a GPU has to be waited for.
+    # A tensor of the weights would be copied from the host, which would wait for the GPU.
     shift, growth = (part / torch.full_like(part, w) for part, w in zip(deltas.split(2, -1), weights[::2], strict=True))
     centre = shift * extent + centre
     half = 0.5 * torch.exp(growth.clamp(max=LARGEST_LOG)) * extent
@@ -147,7 +148,7 @@ def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
 
 
 def combine(stages: list[StageResult], proposal_scores: Tensor, vocabulary: Tensor) -> Refined:
-    """Boxes of the last stage; scores from the mean of all three and the proposal's own.
+    """Return the boxes of the last stage, and scores from the mean of all three and the proposal's own.
 
     Args:
         stages: of the cascade.

@@ -1,8 +1,7 @@
 """The sizes of a Detic model, as frozen records.
 
-Sources: configs/Detic_LI21k_CLIP_SwinB_896b32_4x_ft4x_max-size.yaml of Detic 436cda2a, and the defaults of
-    detectron2
-02b5c4e2 where the config is silent.
+Sources: configs/Detic_LI21k_CLIP_SwinB_896b32_4x_ft4x_max-size.yaml of Detic 436cda2a, and the defaults of detectron2
+02b5c4e2 where the config sets no value.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from dataclasses import dataclass
 WINDOW = 7
 PATCH = 4
 HEAD_CHANNELS = 32
-# LayerNorm and GroupNorm: PyTorch's default eps, which the reference leaves alone.
+# LayerNorm and GroupNorm: PyTorch's default eps, which the reference uses.
 NORM_EPS = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class DeticConfig:
-    """What distinguishes one Detic from another.
+    """The sizes of one Detic.
 
     Attributes:
         name: for messages and manifests.
@@ -28,7 +27,7 @@ class DeticConfig:
         pyramid_channels: of p3..p7 and of the proposal head.
         box_features: width of the three box heads.
         shorter_edge, longest_edge: of the resized image, pixels (MIN_SIZE_TEST, MAX_SIZE_TEST).
-        level_candidates: most candidates of one pyramid level (PRE_NMS_TOPK_TEST).
+        level_candidates: maximum number of candidates per pyramid level (PRE_NMS_TOPK_TEST).
         proposals: boxes that enter the cascade (POST_NMS_TOPK_TEST).
         proposal_overlap: IoU above which a candidate is suppressed (NMS_TH_TEST).
         heat_threshold: cells at or below it propose nothing (INFERENCE_TH).
@@ -55,5 +54,5 @@ class DeticConfig:
 
 SWIN_B = DeticConfig("swinb", channels=128, depths=(2, 2, 18, 2))
 SWIN_T = DeticConfig("swint", channels=96, depths=(2, 2, 6, 2))
-# A small model of ours, for tests: the same code in a hundredth of the time.
+# Not one of Detic's: a small model for tests, the same code in a hundredth of the time.
 NANO = DeticConfig("nano", channels=32, depths=(2, 2, 2, 2), pyramid_channels=64, box_features=128)

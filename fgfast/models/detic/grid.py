@@ -1,7 +1,7 @@
 """Shifted windows as reshapes of whole maps: for exported graphs.
 
-windows.WindowPlan is the same with tables of indices, which cost least on a CPU. A graph would have to carry those
-tables, megabytes for each canvas; here a canvas leaves nothing but a few vectors as long as its edges.
+windows.WindowPlan is the same with tables of indices, which are fastest on a CPU. A graph would have to contain those
+tables, megabytes per canvas; here a canvas needs only a few vectors as long as its edges.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fgfast.models.detic.canvas import inside
 from fgfast.models.detic.config import WINDOW
 from fgfast.models.detic.windows import APART, SLOTS
+from fgfast.models.serving.pixels import inside
 
 
 class WindowGrid(nn.Module):
@@ -22,7 +22,7 @@ class WindowGrid(nn.Module):
         row_split, column_split: (n,) int64, the cell of the padded map in each place.
         row_source, column_source: the same in float32.
         row_join, column_join: (height,), (width,) int64, the place of each cell of the map.
-        row_region, column_region: (n,) float32, 0 to 2; tokens of different regions are kept apart.
+        row_region, column_region: (n,) float32, 0 to 2; tokens of different regions do not attend to each other.
 
     Args:
         height, width: of the maps, in tokens.
@@ -75,22 +75,20 @@ class WindowGrid(nn.Module):
         return maps.reshape(-1, channels)
 
     def limits(self, valid: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What masking to the valid size (B, 2), in tokens, adds.
+        """Return the limits for a valid size (B, 2), in tokens.
 
         Returns:
-            (B, H * W, 1) bool, the tokens within it.
-            (n, 1, 49, 49) float32, added to the logits; None without shift, where nothing is.
+            (B, H * W, 1) bool, the tokens within the valid size.
+            (n, 1, 49, 49) float32, added to the logits; None without shift.
         """
         here = inside(valid, self.height, self.width).flatten(1)[:, :, None]
         return here, self.mask(valid) if self.shift else None
 
     def mask(self, valid: Tensor | None) -> Tensor:
-        """(n, 1, 49, 49) float32, -100 between tokens that are kept apart; n windows of one image where `valid` is
-        None.
-        """
+        """(n, 1, 49, 49) float32, -100 between tokens of different regions; of one image where `valid` is None."""
         region = [self.row_region[None], self.column_region[None]]
         if valid is not None:
-            # Tokens beyond the whole windows of the valid size are regions of their own.
+            # Tokens beyond the whole windows of the valid size are separate regions.
             whole = (valid.float() + (WINDOW - 1)) // WINDOW * WINDOW
             for axis, source in enumerate((self.row_source, self.column_source)):
                 region[axis] = region[axis] + 4 * (source >= whole[:, axis, None]).float()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fgfast.backends.session import DTYPES
 from fgfast.methods import Precision
 from fgfast.models.detic.canvas import own_canvas
 from fgfast.models.detic.cascade import Cascade, Refined, combine
@@ -15,12 +16,6 @@ from fgfast.models.detic.config import DeticConfig
 from fgfast.models.detic.proposals import ProposalGenerator
 from fgfast.models.detic.pyramid import Pyramid
 from fgfast.models.serving.canvases import CANVAS_MULTIPLE
-
-DTYPES: dict[Precision, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
 
 
 class Detic(nn.Module):
@@ -37,11 +32,10 @@ class Detic(nn.Module):
         self.eval()
 
     def set_precision(self, precision: Precision) -> Detic:
-        """Choose the precision of matrix products and convolutions; returns self.
+        """Set the precision of matrix products and convolutions; return self.
 
-        Norms, softmax, sigmoid, the residual stream, box arithmetic and the last layer of each prediction
-        (heat, distances, class embeddings, deltas) stay in float32: they cost little and feed coordinates of
-        up to 2400 px.
+        Norms, softmax, sigmoid, the residual stream, box arithmetic and the last layer of each prediction (heat,
+        distances, class embeddings, deltas) stay in float32: they cost little and affect coordinates of up to 2400 px.
         """
         self.precision = precision
         for module in (self.backbone, self.proposal_generator.centernet_head.bbox_tower, self.roi_heads):
@@ -57,26 +51,26 @@ class Detic(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def forward(self, images: Tensor, sizes: Tensor, vocabulary: Tensor, masked: bool = True) -> Refined:
-        """Boxes and scores of a fixed number of proposals.
+        """Return boxes and scores of a fixed number of proposals.
 
         Args:
             images: (B, 3, H, W) float32, normalised, zero-padded; H and W multiples of 32.
             sizes: (B, 2) int64, (h, w) of each image without padding, pixels.
             vocabulary: (512, C + 1) float32, from vocabulary.classifier.
-            masked: make results independent of the canvas. With every image on its own canvas (its size
-                rounded up to 32) False gives the same numbers, faster; elsewhere False gives the
-                reference's, which depend on the canvas.
+            masked: make results independent of the canvas. With every image on its own canvas (its size rounded up to
+                32) False gives the same numbers, faster; on other canvases False gives the reference's numbers, which
+                depend on the canvas.
 
         Returns:
-            boxes (B, 256, 4) in pixels of the resized image, unclipped, and scores (B, 256, C + 1); 0 for
-            void proposals.
+            boxes (B, 256, 4) in pixels of the resized image, unclipped, and scores (B, 256, C + 1); 0 for void
+            proposals.
         """
         if any(n % CANVAS_MULTIPLE for n in images.shape[2:]):
-            raise ValueError(f"canvas {tuple(images.shape[2:])} is not a multiple of {CANVAS_MULTIPLE}; use stack()")
+            raise ValueError(f"canvas {tuple(images.shape[2:])} must be padded to multiples of {CANVAS_MULTIPLE}")
         valid = own_canvas(sizes) if masked else None
         pyramid = self.backbone(images, valid)
         proposals = self.proposal_generator(pyramid, valid)

@@ -1,4 +1,4 @@
-"""Proposals: CenterNet's head without classes, and the boxes it proposes."""
+"""Proposals: CenterNet's class-agnostic head, and the boxes that it proposes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fgfast.models.detic.canvas import PYRAMID_STRIDES, halved, inside
+from fgfast.models.detic.canvas import PYRAMID_STRIDES, halved
 from fgfast.models.detic.config import NORM_EPS, DeticConfig
 from fgfast.models.detic.pyramid import GroupNorm
 from fgfast.models.detic.suppression import nms
+from fgfast.models.serving.pixels import inside
 
 # CenterNet2: GroupNorm(32, channels), NUM_BOX_CONVS 4, and the least extent of a decoded box in pixels.
 GROUPS = 32
@@ -23,9 +24,7 @@ Suppress = Callable[[Tensor, Tensor, float, int], Tensor]
 
 
 class Candidates(NamedTuple):
-    """Boxes of one or more levels: (B, K, 4) float32, pixels of the resized image; scores (B, K) float32,
-    0 is void.
-    """
+    """Boxes of one or more levels: (B, K, 4) float32, pixels of the resized image; scores (B, K) float32, 0 if void."""
 
     boxes: Tensor
     scores: Tensor
@@ -44,7 +43,7 @@ class Scale(nn.Module):
 
 
 class CenterNetHead(nn.Module):
-    """A tower of convolutions, shared by the levels, and two predictions read off it."""
+    """A tower of convolutions, shared by the levels, and two predictions from it."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -61,7 +60,7 @@ class CenterNetHead(nn.Module):
         self.scales = nn.ModuleList(Scale() for _ in PYRAMID_STRIDES)
 
     def forward(self, x: Tensor, level: int, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The predictions of one level.
+        """Return the predictions of one level.
 
         Args:
             x: (B, C, h, w), zero outside the valid size.
@@ -96,7 +95,7 @@ class ProposalGenerator(nn.Module):
         self.suppress: Suppress = nms
 
     def forward(self, pyramid: list[Tensor], valid: Tensor | None) -> Candidates:
-        """The best boxes, unclipped, in descending order of score; void ones last.
+        """Return the best boxes, unclipped, in descending order of score; void ones last.
 
         Args:
             pyramid: p3..p7, (B, C, h, w), zero outside the valid size.
@@ -108,7 +107,7 @@ class ProposalGenerator(nn.Module):
         return self.best(self.candidates(pyramid, valid))
 
     def candidates(self, pyramid: list[Tensor], valid: Tensor | None) -> Candidates:
-        """The hottest cells of all levels as boxes, level by level; arguments as in forward."""
+        """Return the hottest cells of all levels as boxes, level by level; for the arguments see forward."""
         found = []
         for n, (maps, size) in enumerate(zip(pyramid, _valid_of_levels(valid), strict=True)):
             heat, distances = self.centernet_head(maps, n, size)
@@ -117,14 +116,14 @@ class ProposalGenerator(nn.Module):
         return Candidates(boxes, scores)
 
     def best(self, candidates: Candidates) -> Candidates:
-        """Suppress, and keep exactly config.proposals boxes per image; the result as in forward."""
+        """Suppress candidates and return exactly config.proposals boxes per image, as forward does."""
         limit = self.config.proposals
         best_boxes, best_scores = [], []
         for boxes, scores in zip(*candidates, strict=True):
             kept = self.suppress(boxes, scores, self.config.proposal_overlap, limit)
             if len(kept) < limit:
                 kept = functional.pad(kept, (0, limit - len(kept)), value=len(boxes))
-            # One more row, void, for what `kept` lacks.
+            # One more row, void, for boxes that `kept` lacks.
             best_boxes.append(functional.pad(boxes, (0, 0, 0, 1)).index_select(0, kept))
             best_scores.append(functional.pad(scores, (0, 1)).index_select(0, kept))
         return Candidates(torch.stack(best_boxes), torch.stack(best_scores))
@@ -133,7 +132,7 @@ class ProposalGenerator(nn.Module):
 def level_candidates(
     heat: Tensor, distances: Tensor, stride: int, valid: Tensor | None, config: DeticConfig
 ) -> Candidates:
-    """The hottest cells of one level as boxes, always min(level_candidates, cells) of them.
+    """Return the hottest cells of one level as boxes, always min(level_candidates, cells) of them.
 
     Args:
         heat: (B, 1, h, w) float32, logits.
@@ -155,7 +154,7 @@ def level_candidates(
 def _boxes_of_cells(distances: Tensor, stride: int) -> Tensor:
     """(B, 4, h, w) float32 distances in strides -> (B, h * w, 4) float32 boxes in pixels.
 
-    Of all cells, as that needs no arithmetic with the integers that top-k gives.
+    For all cells, which needs no arithmetic with the integers of top-k.
     """
     left, top, right, bottom = (distances * stride).unbind(1)
     height, width = left.shape[1:]
@@ -170,7 +169,7 @@ def _boxes_of_cells(distances: Tensor, stride: int) -> Tensor:
 
 
 def _valid_of_levels(valid: Tensor | None) -> Iterator[Tensor | None]:
-    """The valid size on p3..p7, from that in pixels."""
+    """Yield the valid size on p3..p7, from that in pixels."""
     size = None if valid is None else valid // PYRAMID_STRIDES[0]
     for _ in PYRAMID_STRIDES:
         yield size

@@ -40,7 +40,7 @@ class Pyramid(nn.Module):
         self.top_block = TopBlock(channels)
 
     def forward(self, images: Tensor, valid: Tensor | None) -> list[Tensor]:
-        """The five maps.
+        """Return the five maps.
 
         Args:
             images: (B, 3, H, W) float32, normalised; H and W multiples of 32.
@@ -49,11 +49,10 @@ class Pyramid(nn.Module):
         Returns:
             p3..p7, (B, C, H / s, W / s) in the precision of the weights, zero outside the valid size.
         """
-        maps = self.bottom_up(images, valid)
-        return self.from_backbone(maps, valid)
+        return self.from_backbone(self.bottom_up(images, valid), valid)
 
     def from_backbone(self, maps: list[Tensor], valid: Tensor | None) -> list[Tensor]:
-        """p3..p7 from swin1..swin3; the rest as in forward."""
+        """Return p3..p7 from swin1..swin3; otherwise like forward."""
         dtype = self.top_block.p6.weight.dtype
         levels: list[Tensor] = []
         above: Tensor | None = None
@@ -72,14 +71,14 @@ class GroupNorm(nn.GroupNorm):
     """Group norm in float32, whose statistics run over the valid cells only."""
 
     def forward(self, x: Tensor, here: Tensor | None = None) -> Tensor:
-        """The norm.
+        """Normalise.
 
         Args:
             x: (B, C, H, W) in any precision.
             here: (B, 1, 1, H, W) float32, 1 in the valid cells, else 0; None: all are valid.
 
         Returns:
-            As x; undefined in cells that are not valid.
+            Of x's shape and dtype; undefined in cells that are not valid.
         """
         if here is None:
             return super().forward(x.float()).to(x.dtype)

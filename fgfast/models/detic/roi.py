@@ -1,31 +1,27 @@
 """ROIAlign with adaptive sampling, as matrix products.
 
-The reference averages n_y * n_x bilinear samples in each of 7x7 bins, n = ceil(extent in cells / 7) along
-each axis. Bilinear weights, the rules at the border and the average all factor into rows and columns, so a
-box pools to W_y (7, H) @ map (H, W) @ W_x^T (W, 7): the same numbers whatever n is. W comes from closed sums
-over the evenly spaced samples, so that all shapes are fixed.
+The reference averages n_y * n_x bilinear samples in each of 7x7 bins, n = ceil(extent in cells / 7) along each axis.
+Bilinear weights, the rules at the border and the average all factor into rows and columns, so a box pools to
+W_y (7, H) @ map (H, W) @ W_x^T (W, 7): the same numbers for any n. W comes from closed sums over the evenly spaced
+samples, so that all shapes are fixed.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-# POOLER_RESOLUTION 7; boxes are sent to p3..p5 about a canonical size of 224 px on p4 (detectron2's
+# POOLER_RESOLUTION 7; boxes are assigned to p3..p5 by a canonical size of 224 px on p4 (detectron2's
 # assign_boxes_to_levels).
 BINS = 7
 LEVELS = (3, 4, 5)
 CANONICAL_SIZE = 224.0
-# What detectron2 adds before flooring, so that 224.0 itself falls on level 4.
+# detectron2 adds this before flooring, so that 224.0 itself falls on level 4.
 LEVEL_EPS = 1e-8
 # The least float32 x with floor(4 + log2(x)) = 4 and 5, where the sum is rounded to float32 as detectron2's is.
 # Comparisons are the same everywhere; logarithms of different libraries are not.
 LEVEL_BOUNDS = (1 - 2**-24, 2 - 2**-22)
-
-Pool = Callable[[list[Tensor], Tensor, Tensor, Tensor], Tensor]
 
 
 def levels_of(boxes: Tensor) -> Tensor:
@@ -42,11 +38,11 @@ def scale_of(levels: Tensor) -> Tensor:
 
 
 def axis_weights(low: Tensor, high: Tensor, size: Tensor, cells: int) -> Tensor:
-    """Weight of each cell in each bin along one axis.
+    """Return the weight of each cell in each bin along one axis.
 
     Args:
         low, high: (N,) float32, ends of the boxes in cells, already shifted by -0.5.
-        size: (N,) whole numbers, cells of the map that count: samples beyond it are zero, its last cell is held.
+        size: (N,) whole numbers, valid cells of the map: samples beyond them are zero, and the last one is extended.
         cells: of the map, at least every size.
 
     Returns:
@@ -59,7 +55,7 @@ def axis_weights(low: Tensor, high: Tensor, size: Tensor, cells: int) -> Tensor:
     first = (low[:, None] + bins * bin_extent[:, None])[:, :, None] + 0.5 * step
     samples, size = samples[:, None, None], size[:, None, None]
 
-    # before[j]: samples left of cell j - 1; those from cell j - 1 up to j lie in [before[j], before[j + 1]).
+    # before[j]: samples left of cell j - 1; those from cell j - 1 up to j are in [before[j], before[j + 1]).
     edge = torch.arange(-1, cells + 1, device=low.device, dtype=torch.float32)
     before = torch.minimum(torch.ceil((edge - first) / step).clamp(min=0), samples)
     count = before[:, :, 1:] - before[:, :, :-1]
@@ -67,7 +63,7 @@ def axis_weights(low: Tensor, high: Tensor, size: Tensor, cells: int) -> Tensor:
     past = count * (first + before[:, :, :-1] * step - edge[:-1]) + step * count * (count - 1) / 2
     cell = torch.arange(cells, device=low.device, dtype=torch.float32)
     rising = torch.where(cell == 0, count[:, :, :-1], past[:, :, :-1])
-    # Beyond the last cell that counts, samples up to and including `size` take that cell's value.
+    # Beyond the last valid cell, samples up to and including `size` take that cell's value.
     through = torch.minimum((torch.floor((size - first) / step) + 1).clamp(min=0), samples)
     falling = torch.where(cell == size - 1, through - before[:, :, 1:-1], count[:, :, 1:] - past[:, :, 1:])
     weights = torch.where(cell < size, rising + falling, 0.0)
@@ -75,16 +71,16 @@ def axis_weights(low: Tensor, high: Tensor, size: Tensor, cells: int) -> Tensor:
 
 
 def _weights(maps: list[Tensor], boxes: Tensor, levels: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Row and column weights of boxes (N, 4) on their levels (N,): (N, 7, H), (N, 7, W) of the finest map."""
+    """Return row and column weights of boxes (N, 4) on their levels (N,): (N, 7, H), (N, 7, W) of the finest map."""
     x0, y0, x1, y1 = (boxes * scale_of(levels)[:, None] - 0.5).unbind(1)
     height, width = maps[0].shape[2:]
-    # Both axes at once, as if the map were square.
+    # Both axes together, as if the map were square.
     both = axis_weights(torch.cat([y0, x0]), torch.cat([y1, x1]), sizes.t().reshape(-1), max(height, width))
     return both[: len(boxes), :, :height], both[len(boxes) :, :, :width]
 
 
 def _sizes_on_levels(maps: list[Tensor], levels: Tensor, valid: Tensor | None) -> Tensor:
-    """(B, N, 2) whole numbers: the size that counts of the map each box is on."""
+    """Return (B, N, 2) whole numbers: the valid size of the map of each box."""
     if valid is not None:
         # Exact: both are multiples of 32 and powers of two.
         return valid[:, None] * scale_of(levels)[:, :, None]
@@ -93,14 +89,13 @@ def _sizes_on_levels(maps: list[Tensor], levels: Tensor, valid: Tensor | None) -
 
 
 def pool_dense(maps: list[Tensor], boxes: Tensor, levels: Tensor, sizes: Tensor) -> Tensor:
-    """All boxes on all maps, each level's weights zero elsewhere: fixed shapes and few large products, for
-    GPUs and graphs.
+    """Pool all boxes on all maps, with zero weights on other levels: fixed shapes and few large products, for GPUs.
 
     Args:
         maps: p3, p4, p5, (B, C, h, w).
         boxes: (B, N, 4) float32, pixels.
         levels: (B, N) int64, 3 to 5.
-        sizes: (B, N, 2) whole numbers, the (h, w) that count of the map each box is on.
+        sizes: (B, N, 2) whole numbers, the valid (h, w) of the map of each box.
 
     Returns:
         (B, N, C, 7, 7), in the precision of the maps.
@@ -121,18 +116,18 @@ def pool_dense(maps: list[Tensor], boxes: Tensor, levels: Tensor, sizes: Tensor)
 
 
 def pool_taps(maps: list[Tensor], boxes: Tensor, levels: Tensor, sizes: Tensor) -> Tensor:
-    """As pool_dense, but only the cells with a weight, as one weighted sum of gathered rows: the least work,
-    for the CPU.
+    """Pool as pool_dense does, but only cells with a weight, as one weighted sum of gathered rows: the least work, for
+    the CPU.
 
-    Few large operations, not some for each box: with other processes on the cores, every operation waits for
-    its threads.
+    A few large operations instead of some per box: with other processes on the cores, every operation waits for its
+    threads.
     """
     batch, count = levels.shape
     rows, columns = _weights(maps, boxes.flatten(0, 1), levels.flatten(), sizes.flatten(0, 1))
     row_start, row_count, row_cell, row_weight = _taps(rows)
     column_start, column_count, column_cell, column_weight = _taps(columns)
 
-    # One bag for each box and bin; its taps are all pairs of a row and a column.
+    # One bag per box and bin; its taps are all pairs of a row and a column.
     taps = (row_count[:, :, None] * column_count[:, None, :]).flatten()
     first = taps.cumsum(0) - taps
     bag = torch.repeat_interleave(taps)
@@ -153,9 +148,7 @@ def pool_taps(maps: list[Tensor], boxes: Tensor, levels: Tensor, sizes: Tensor) 
 
 
 def _taps(weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The nonzero ones of (N, 7, cells): start and count of each bin's, (N, 7) int64; their cells and
-    weights, (T,).
-    """
+    """Return the nonzero weights of (N, 7, cells): start and count (N, 7) int64 per bin, cells and weights (T,)."""
     some = weights != 0
     count = some.sum(2)
     start = (count.flatten().cumsum(0) - count.flatten()).view(count.shape)
@@ -163,9 +156,7 @@ def _taps(weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _places(maps: list[Tensor], levels: Tensor) -> tuple[Tensor, Tensor]:
-    """For each box (B * N,): where its image's map begins if all maps are flattened and joined, and the
-    map's width.
-    """
+    """Return the start of each box's map among all maps, flattened and joined, and the map's width: (B * N,) each."""
     batch, count = levels.shape
     height, width = (torch.tensor([m.shape[axis] for m in maps], device=levels.device) for axis in (2, 3))
     cells = height * width
@@ -176,13 +167,13 @@ def _places(maps: list[Tensor], levels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pool(maps: list[Tensor], boxes: Tensor, levels: Tensor, valid: Tensor | None) -> Tensor:
-    """ROIAlign on the level of each box, by the form that suits the device.
+    """Pool each box on its level by ROIAlign, in the faster form for the device.
 
     Args:
         maps: p3, p4, p5, (B, C, h, w).
         boxes: (B, N, 4) float32, pixels, unclipped.
         levels: (B, N) int64, 3 to 5.
-        valid: (B, 2) int64, pixels, the size treated as the map's; None: the whole map.
+        valid: (B, 2) int64, pixels, treated as the size of the map; None: the whole map.
 
     Returns:
         (B, N, C, 7, 7), in the precision of the maps.

@@ -1,4 +1,4 @@
-"""Detic ready to detect: in PyTorch, or from the graphs that were exported."""
+"""Builds Detic's detector, in PyTorch or from exported graphs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.graph import DetectorGraph
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.split import SplitDetic
-from fgfast.models.detic.suppression_on_gpu import suppress
+from fgfast.models.detic.suppression import suppress_on_gpu
 from fgfast.models.files.graph_files import Exported
 from fgfast.models.serving.batches import default_batch
 from fgfast.models.serving.canvases import CANVAS_MULTIPLE, AnyCanvas, Canvases, Fixed, FixedCanvases
@@ -27,20 +27,20 @@ from fgfast.records import Size
 
 log = logging.getLogger("fgfast")
 
-# The canvas that holds the widest image Detic sees, in pixels; turned, the tallest.
+# The canvas of the widest image after resizing, in pixels; turned, of the tallest.
 LARGEST = Size(SWIN_B.shorter_edge, -(-SWIN_B.longest_edge // CANVAS_MULTIPLE) * CANVAS_MULTIPLE)
 LARGEST_TURNED = Size(*LARGEST[::-1])
 
 
 def detector(spec: ModelSpec, words: str) -> DeticDetector:
-    """Detic with a vocabulary.
+    """Return Detic with a vocabulary.
 
     Args:
-        spec: what to build.
-        words: what it looks for, see fgfast.models.vocabulary.load_vocabulary.
+        spec: of the model.
+        words: the vocabulary, see fgfast.models.vocabulary.load_vocabulary.
 
     Raises:
-        UsageError: the words are none, or the backend is asked for and the model is not exported.
+        UsageError: the vocabulary is not valid, or the backend needs exported graphs, and there are none.
         UnknownNameError, ModelNotCachedError, WeightsError: see build_detic.
     """
     names, embeddings = load_vocabulary(words, spec.weights)
@@ -48,7 +48,7 @@ def detector(spec: ModelSpec, words: str) -> DeticDetector:
 
 
 def canvases(spec: ModelSpec) -> Canvases:
-    """Detic's graph on canvases; errors are those of `detector`. PyTorch takes the fastest form of it."""
+    """Return sessions of Detic's graph; raises the errors of `detector`. In PyTorch they have the fastest form."""
     if spec.backend != "torch":
         return exported_canvases(spec, graphs)
     batch = spec.batch or default_batch(spec.device)
@@ -58,30 +58,29 @@ def canvases(spec: ModelSpec) -> Canvases:
 
 
 def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MULTIPLE, batch: int = 1) -> Canvases:
-    """A built Detic as sessions. On a GPU it gets the native suppression, if there is one, for which nothing waits.
+    """Return sessions of a Detic. On a GPU it gets the native suppression, if built, which never waits for the GPU.
 
     Args:
         model: with weights.
-        form: one of fgfast.backends.torch.FORMS. All but "eager" work on fixed shapes, two canvases that hold every
-            image, for each is compiled and recorded by itself: the two halves apart, and non-maximum suppression,
-            whose work depends on the data, between them.
-        multiple: canvases of "eager" grow in these steps, in pixels.
-        batch: images that a slot holds.
+        form: one of fgfast.backends.torch.FORMS. All but "eager" have fixed shapes, two canvases that hold every image,
+            because each is compiled and recorded separately: the two halves, with non-maximum suppression, whose work
+            depends on the data, between them.
+        multiple: step of the canvases of "eager", in pixels.
+        batch: images per slot.
     """
     device, proposals = str(model.device), model.config.proposals
     if model.device.type == "cuda":
         if cuda.available():
-            model.proposal_generator.suppress = suppress
+            model.proposal_generator.suppress = suppress_on_gpu
         else:
             log.info("fgfast was built without CUDA: suppression of Detic's proposals waits for the GPU")
     if form == "eager":
         graph = DetectorGraph(model)
-        return AnyCanvas(
-            lambda c, n: TorchSession(graph, contracts.detic_detector(c, n, proposals), model.device),
-            multiple,
-            batch,
-            device,
-        )
+
+        def session(canvas: Size, images: int) -> Session:
+            return TorchSession(graph, contracts.detic_detector(canvas, images, proposals), model.device)
+
+        return AnyCanvas(session, multiple, batch, device)
 
     def split(images: int) -> dict[Size, Fixed]:
         return {
@@ -95,11 +94,11 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
 
 
 def graphs(spec: ModelSpec) -> list[Exported]:
-    """The exported graph on every canvas there is; UsageError where an image fits on none."""
+    """Return the exported graph of every canvas; raises UsageError where an image fits on none."""
     return graphs_of(spec, "detic_detector", (LARGEST, LARGEST_TURNED))
 
 
 def timed(spec: ModelSpec) -> Session:
-    """The session on the largest canvas."""
-    ((session, _),) = canvases(spec).share([LARGEST])
-    return session
+    """Return the session of the largest canvas."""
+    found = canvases(spec)
+    return found.session(found.bucket(LARGEST), 1)

@@ -1,4 +1,4 @@
-"""Detic as two graphs of fixed shape with suppression between them, whose work depends on the data."""
+"""Detic as two graphs of fixed shape, with suppression, whose work depends on the data, between them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fgfast.records import Size
 
 
 class SplitDetic:
-    """`detic_detector` as backbone, suppression, heads: a Session like any other.
+    """`detic_detector` as backbone, suppression and heads: a fgfast.backends.session.Session.
 
     Args:
         model: with weights.
@@ -37,14 +37,8 @@ class SplitDetic:
         self._first = TorchSession(BackboneGraph(model), first, device, form)
         self._second = TorchSession(HeadsGraph(model), second, device, form)
 
-    def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
-        """As Session.prepare."""
-        self._first.prepare()
-        self._second.prepare(sizes)
-
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
-        """As Session.run."""
         self.contract.bind(described(inputs))
         with torch.cuda.stream(stream):
             found = self._first.run({name: inputs[name] for name in ("pixels", "sizes")})
@@ -53,6 +47,5 @@ class SplitDetic:
             return self._second.run({**found, "proposals": boxes, "proposal_scores": scores, **others})
 
     def close(self) -> None:
-        """As Session.close."""
         self._first.close()
         self._second.close()

@@ -1,5 +1,7 @@
-"""Non-maximum suppression: exact, and quick when few boxes are wanted. On the CPU by the native op where that is
-installed, else in plain PyTorch; the same boxes either way."""
+"""Non-maximum suppression: exact, and fast when few boxes are wanted.
+
+On the CPU it is the native op where installed, else plain PyTorch; both keep the same boxes.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,14 @@ import torch
 from torch import Tensor
 
 from fgfast import ops
+from fgfast.ops import cuda
 
 # Candidates compared with one another at a time.
 _BLOCK = 512
 
 
 def overlaps(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of every pair: (N, 4), (M, 4) float32 boxes -> (N, M) float32; NaN where both boxes are empty."""
+    """Return the IoU of every pair: (N, 4), (M, 4) float32 boxes -> (N, M) float32; NaN where both boxes are empty."""
     area_a, area_b = ((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) for box in (a, b))
     low = torch.maximum(a[:, None, :2], b[None, :, :2])
     high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
@@ -23,15 +26,14 @@ def overlaps(a: Tensor, b: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int, classes: Tensor | None = None) -> Tensor:
-    """Greedy suppression, best score first; stops when `limit` boxes are kept, which changes nothing about
-    them.
+    """Suppress boxes greedily, best score first; stop when `limit` boxes are kept, which does not change them.
 
     Args:
         boxes: (N, 4) float32, x0 y0 x1 y1, any unit.
         scores: (N,) float32; of equal scores the earlier comes first.
         iou_threshold: a box is suppressed by a kept one of its class with an IoU above this.
-        limit: most boxes to keep.
-        classes: (N,) integers; boxes of different classes do not meet. None: all are of one class.
+        limit: maximum number of boxes to keep.
+        classes: (N,) integers; boxes of different classes do not suppress each other. None: one class.
 
     Returns:
         (K,) int64, K <= limit, the kept boxes in descending order of score.
@@ -51,18 +53,42 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int, classes
     return kept[:limit]
 
 
+def suppress_on_gpu(boxes: Tensor, scores: Tensor, overlap: float, limit: int) -> Tensor:
+    """Suppress as `nms` does, by the native op on the current stream; the fixed size of the result avoids a wait.
+
+    Args:
+        boxes: (N, 4) float32, x0 y0 x1 y1, on a GPU.
+        scores: (N,) float32.
+        overlap: IoU above which a kept box suppresses another.
+        limit: maximum number of boxes to keep.
+
+    Returns:
+        (min(limit, N),) int64, the kept boxes in descending order of score, then N for "none".
+    """
+    count, device = len(boxes), boxes.device
+    order = scores.sort(descending=True, stable=True).indices
+    classes = torch.zeros(count, dtype=torch.int64, device=device)
+    workspace = torch.empty(count, (count + 63) // 64, dtype=torch.int64, device=device)
+    kept = torch.empty(min(limit, count), dtype=torch.int64, device=device)
+    kept_count = torch.empty(1, dtype=torch.int64, device=device)
+    stream = torch.cuda.current_stream(device).cuda_stream if boxes.is_cuda else 0
+    # Tensors allocated here are reused on this very stream, after the queued work.
+    cuda.nms(boxes.contiguous(), order, classes, overlap, workspace, kept, kept_count, stream)
+    return kept.masked_fill_(torch.arange(len(kept), device=device) >= kept_count, count)
+
+
 def _suppresses(boxes: Tensor, classes: Tensor | None, a: Tensor, b: Tensor, iou_threshold: float) -> Tensor:
-    """(N, M) bool: whether box a[i], if kept, suppresses box b[j]."""
+    """Return (N, M) bool: whether box a[i], if kept, suppresses box b[j]."""
     hit = overlaps(boxes[a], boxes[b]) > iou_threshold
     return hit if classes is None else hit & (classes[a][:, None] == classes[b][None])
 
 
 def _greedy(boxes: Tensor, classes: Tensor | None, order: Tensor, iou_threshold: float) -> Tensor:
-    """(N,) bool: which of the boxes, given best first, survive one another.
+    """Return (N,) bool: the boxes, given best first, that survive each other.
 
-    A box survives if no surviving box before it suppresses it. Starting from "all survive" and applying this
-    rule to all at once, the first n boxes are right after n rounds, mostly far earlier; the rule's only
-    fixed point is the answer.
+    A box survives if no surviving box before it suppresses it. Starting from "all survive" and applying this rule to
+    all boxes simultaneously, the first n boxes are right after n rounds, mostly far earlier; the rule's only fixed
+    point is the answer.
     """
     hit = _suppresses(boxes, classes, order, order, iou_threshold).triu(1).to(torch.float32)
     survives = torch.ones(len(order), dtype=torch.float32, device=boxes.device)

@@ -1,6 +1,4 @@
-"""Swin Transformer, the backbone. The residual stream is float32 in every precision; only matrix products
-are not.
-"""
+"""Swin Transformer, the backbone. The residual stream is float32 in every precision; only matrix products are not."""
 
 from __future__ import annotations
 
@@ -8,31 +6,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fgfast.models.detic.canvas import halved, inside
+from fgfast.models.detic.canvas import halved
 from fgfast.models.detic.config import HEAD_CHANNELS, NORM_EPS, PATCH, WINDOW, DeticConfig
 from fgfast.models.detic.grid import WindowGrid
 from fgfast.models.detic.windows import SLOTS, WindowPlan, apart, kind_masks, relative_index
+from fgfast.models.serving.pixels import inside
 
-# Rows that go through a block together on a CPU, so that what lies between the matrix products stays in the cache.
-# Of 512 to 8192 the best in float32 and near it in bfloat16, for the MLP of stage 0 on two cores of a Xeon with AMX;
-# the whole map at once takes 1.7 (float32) to 2.4 (bfloat16) times as long.
+# Rows that pass a block together on a CPU, so that values between the matrix products stay in the cache. Of 512 to
+# 8192 the best in float32 and near the best in bfloat16, for the MLP of stage 0 on two cores of a Xeon with AMX; the
+# whole map together takes 1.7 (float32) to 2.4 (bfloat16) times as long.
 ROWS_AT_ONCE = 2048
 
-# Which token stands where, and what masking adds to that: as (filled, regions) or as (filled, mask).
+# The tokens' places in windows, and the limits that masking adds: (filled, regions) or (filled, mask).
 Windows = WindowPlan | WindowGrid
 Limits = tuple[Tensor, Tensor | None]
 
 
 class Attention(nn.Module):
-    """Self-attention within windows, with a learned bias for each offset of two tokens.
+    """Self-attention within windows, with a learned bias per offset of two tokens.
 
     Args:
         channels: of the tokens.
-        shift: of the windows, 0 or 3; decides the masks.
-
-    Attributes:
-        fused: use PyTorch's attention, whose softmax is float32 inside; False spells it out with a float32 softmax,
-            for graphs whose runtime would take a decomposed softmax in half precision.
+        shift: of the windows, 0 or 3; determines the masks.
     """
 
     relative_position_index: Tensor
@@ -42,7 +37,6 @@ class Attention(nn.Module):
     def __init__(self, channels: int, shift: int) -> None:
         super().__init__()
         self.heads = channels // HEAD_CHANNELS
-        self.fused = True
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, self.heads))
@@ -55,14 +49,14 @@ class Attention(nn.Module):
         return self.position_bias() + self.kind_masks[:, None]
 
     def position_bias(self) -> Tensor:
-        """(1, heads, 49, 49) float32, read from the table; or `frozen_bias`, which graphs carry in its place."""
+        """(1, heads, 49, 49) float32, read from the table; or `frozen_bias`, which graphs contain instead."""
         if self.frozen_bias is not None:
             return self.frozen_bias
         index = self.relative_position_index.reshape(-1)
         return self.relative_position_bias_table[index].view(SLOTS, SLOTS, self.heads).permute(2, 0, 1)[None]
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Attention without its last projection.
+        """Attend, without the last projection.
 
         Args:
             x: (n * 49, C), slots of n windows, in the precision of the weights.
@@ -73,11 +67,7 @@ class Attention(nn.Module):
         """
         qkv = self.qkv(x).view(-1, SLOTS, 3, self.heads, HEAD_CHANNELS).permute(2, 0, 3, 1, 4)
         q, k, v = qkv[0], qkv[1], qkv[2]
-        if self.fused:
-            out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        else:
-            logits = (q * HEAD_CHANNELS**-0.5) @ k.transpose(-2, -1)
-            out = torch.softmax(logits.float() + bias, -1).to(v.dtype) @ v
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         return out.transpose(1, 2).reshape(x.shape)
 
 
@@ -105,7 +95,7 @@ class Block(nn.Module):
         self.mlp = Mlp(channels)
 
     def forward(self, x: Tensor, plan: Windows, limits: Limits | None) -> Tensor:
-        """One block.
+        """Compute one block.
 
         Args:
             x: (B, H * W, C) float32.
@@ -139,7 +129,7 @@ class Block(nn.Module):
         return _join(done).view(x.shape)
 
     def _whole(self, x: Tensor, grid: WindowGrid, limits: Limits | None) -> Tensor:
-        """As forward, whole maps at a time."""
+        """Compute the block on whole maps."""
         dtype, batch = self.attn.qkv.weight.dtype, len(x)
         normed, mask = self.norm1(x), None
         if limits is not None:
@@ -162,9 +152,7 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
-        """(B, H * W, C) -> (B, H / 2 * W / 2, 2 C), float32; the cell's tokens in the order (0,0) (1,0)
-        (0,1) (1,1).
-        """
+        """(B, H * W, C) -> (B, H / 2 * W / 2, 2 C), float32; a cell's tokens in the order (0,0) (1,0) (0,1) (1,1)."""
         batch, _, channels = x.shape
         cells = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
         merged = self.norm(cells.reshape(-1, 4 * channels)).to(self.reduction.weight.dtype)
@@ -220,7 +208,7 @@ class Swin(nn.Module):
         self.as_grid = False
 
     def plan(self, batch: int, height: int, width: int) -> tuple[Windows, Windows]:
-        """The windows of maps of this size without and with shift; made once, kept with the model."""
+        """Return the windows of maps of this size without and with shift; made once and kept with the model."""
         keys = [f"{batch}x{height}x{width}+{shift}{'grid' * self.as_grid}" for shift in (0, WINDOW // 2)]
         device = self.get_parameter("patch_embed.norm.weight").device
         for key, shift in zip(keys, (0, WINDOW // 2), strict=True):
@@ -230,7 +218,7 @@ class Swin(nn.Module):
         return self.plans[keys[0]], self.plans[keys[1]]
 
     def forward(self, images: Tensor, valid: Tensor | None) -> list[Tensor]:
-        """The three maps that feed the pyramid.
+        """Return the three maps from which the pyramid is made.
 
         Args:
             images: (B, 3, H, W) float32, normalised; H and W multiples of 32.

@@ -1,30 +1,24 @@
-"""What happens to images before Detic, and to its boxes and scores after it."""
+"""Sizes of resized images for Detic, and the selection of detections from its boxes and scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fgfast.models.detic.cascade import clip
 from fgfast.models.detic.suppression import nms
-from fgfast.models.serving.batches import resized
-from fgfast.models.serving.canvases import CANVAS_MULTIPLE, canvas_of
-from fgfast.records import Size, UInt8
-
-# MODEL.PIXEL_MEAN and PIXEL_STD of the config: ImageNet's, red, green, blue, on 0..255.
-PIXEL_MEAN = (123.675, 116.280, 103.530)
-PIXEL_STD = (58.395, 57.120, 57.375)
+from fgfast.records import Float32, Size
 
 
 def resized_size(height: int, width: int, shorter: int, longest: int) -> Size:
-    """The size after resizing: the shorter edge becomes `shorter` unless the longer would exceed `longest`.
+    """Return the size after resizing: the shorter edge becomes `shorter` unless the longer would exceed `longest`.
 
-    In double arithmetic, with detectron2's order of operations; one scale for each axis results.
+    In double arithmetic, with detectron2's order of operations; the result is one scale per axis.
     """
     scale = shorter / min(height, width)
     new_h, new_w = (shorter, scale * width) if height < width else (scale * height, shorter)
@@ -34,50 +28,15 @@ def resized_size(height: int, width: int, shorter: int, longest: int) -> Size:
     return Size(int(new_h + 0.5), int(new_w + 0.5))
 
 
-def resize(pixels: UInt8, size: Size) -> UInt8:
-    """(H, W, 3) uint8 -> (h, w, 3) uint8 with Pillow's BILINEAR, which averages when it shrinks."""
-    return resized(pixels, size)
-
-
-def normalise(pixels: UInt8) -> Tensor:
-    """(h, w, 3) uint8 RGB -> (3, h, w) float32, zero mean and unit deviation."""
-    planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(torch.float32)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-    return planes.sub_(mean).div_(std)
-
-
-def stack(
-    images: Sequence[UInt8], multiple: int = CANVAS_MULTIPLE, canvas: Size | None = None
-) -> tuple[Tensor, Tensor]:
-    """Resized images as one batch, zero-padded right and bottom.
-
-    Args:
-        images: (h, w, 3) uint8 each, resized.
-        multiple: the canvas grows in these steps, pixels.
-        canvas: (H, W) of the canvas, multiples of 32; None: the smallest that holds all.
-
-    Returns:
-        (B, 3, H, W) float32, normalised, and the sizes (B, 2) int64, (h, w) in pixels.
-    """
-    sizes = [Size(*p.shape[:2]) for p in images]
-    height, width = canvas or canvas_of(sizes, multiple)
-    if any(h > height or w > width for h, w in sizes):
-        raise ValueError(f"images of {sizes} (h, w) do not fit on a canvas of {(height, width)}")
-    batch = torch.zeros(len(images), 3, height, width)
-    for row, image in zip(batch, images, strict=True):
-        row[:, : image.shape[0], : image.shape[1]] = normalise(image)
-    return batch, torch.tensor(sizes, dtype=torch.int64)
-
-
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What counts as a detection.
+    """The rules for selecting detections.
 
     Attributes:
         threshold: scores must be above it (0.02 in the config, SCORE_THRESH_TEST; 0.5 in Detic's demo).
         one_class: keep only the best class of each proposal (ONE_CLASS_PER_PROPOSAL; on in the demo).
         overlap: IoU above which a detection suppresses another of its class (NMS_THRESH_TEST).
-        limit: most detections of an image (DETECTIONS_PER_IMAGE).
+        limit: maximum number of detections per image (DETECTIONS_PER_IMAGE).
     """
 
     threshold: float = 0.5
@@ -93,7 +52,7 @@ class Selected(NamedTuple):
         boxes: (K, 4) float32, pixels.
         scores: (K,) float32.
         classes: (K,) int64, rows of the vocabulary.
-        proposal_index: (K,) int64, the proposal each came from.
+        proposal_index: (K,) int64, the proposal of each.
     """
 
     boxes: Tensor
@@ -103,32 +62,50 @@ class Selected(NamedTuple):
 
 
 def select(boxes: Tensor, scores: Tensor, size: Size, selection: Selection) -> Selected:
-    """The detections of one image.
+    """Select the detections of one image.
 
     Args:
-        boxes: (N, 4) float32, refined, pixels of the resized image.
-        scores: (N, C + 1) float32, the last column background.
+        boxes: (N, 4) float32 on the CPU, refined, pixels of the resized image.
+        scores: (N, C + 1) float32 on the CPU, the last column background.
         size: (h, w) of the resized image.
+        selection: the rules.
 
     Returns:
         Detections in pixels of the resized image, clipped to it.
     """
-    boxes, scores = boxes.float(), scores.float()
-    finite = torch.isfinite(boxes).all(1) & torch.isfinite(scores).all(1)
-    scores = torch.where(finite[:, None], scores[:, :-1], 0.0)
-    boxes = clip(boxes[None], torch.tensor([size], device=boxes.device))[0]
-    chosen = scores > selection.threshold
+    rows, classes = map(torch.from_numpy, pairs(boxes.numpy(), scores.numpy(), selection))
+    near = clip(boxes[rows][None], torch.tensor([size]))[0]
+    found = scores[rows, classes]
+    kept = nms(near, found, selection.overlap, selection.limit, classes)
+    return Selected(near[kept], found[kept], classes[kept], rows[kept])
+
+
+def pairs(boxes: Float32, scores: Float32, selection: Selection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the proposals and classes that pass the threshold, before suppression.
+
+    In NumPy, because few of LVIS's 300,000 scores pass, too few for PyTorch's threads, which belong to the models.
+
+    Args:
+        boxes: (N, 4) float32; proposals with a box or score that is not finite are dropped.
+        scores: (N, C + 1) float32, the last column background.
+        selection: the rules.
+
+    Returns:
+        Row and column of each, (K,) int64, row by row.
+    """
+    with np.errstate(invalid="ignore"):
+        rows = np.flatnonzero(scores[:, :-1].max(1) > selection.threshold)
+    rows = rows[np.isfinite(scores[rows]).all(1) & np.isfinite(boxes[rows]).all(1)]
+    named = scores[rows, :-1]
+    chosen = named > selection.threshold
     if selection.one_class:
-        chosen &= scores == scores.amax(1, keepdim=True)
-    rows, classes = (chosen & finite[:, None]).nonzero(as_tuple=True)
-    pair_scores = scores[rows, classes]
-    kept = nms(boxes[rows], pair_scores, selection.overlap, selection.limit, classes)
-    return Selected(boxes[rows[kept]], pair_scores[kept], classes[kept], rows[kept])
+        chosen &= named == named.max(1, keepdims=True)
+    at, classes = np.nonzero(chosen)
+    return rows[at], classes
 
 
 def to_stored(found: Selected, size: Size, stored: Size) -> Selected:
-    """From pixels of the resized image to pixels of the stored one, clipped to it; boxes without extent
-    are dropped.
+    """Convert pixels of the resized image to pixels of the stored one; clip boxes to it and drop those without extent.
 
     Args:
         found: of one image.

@@ -6,21 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# CLIP ViT-B/32's embedding (ZEROSHOT_WEIGHT_DIM), Detic's NORM_TEMP, and the least norm torch's normalize
-# divides by.
+# CLIP ViT-B/32's embedding (ZEROSHOT_WEIGHT_DIM), Detic's NORM_TEMP, and the least norm by which torch's normalize
+# divides.
 EMBEDDING = 512
 TEMPERATURE = 50.0
 LEAST_NORM = 1e-12
 
 
 def classifier(embeddings: Tensor) -> Tensor:
-    """The matrix that turns box embeddings into logits.
+    """Return the matrix that maps box embeddings to logits.
 
     Args:
         embeddings: (C, 512), text embeddings of C names, any floating type, not necessarily normalised.
 
     Returns:
-        (512, C + 1) float32, unit columns; the last one, background, is zero.
+        (512, C + 1) float32, unit columns; the last one, for background, is zero.
     """
     if embeddings.ndim != 2 or embeddings.shape[1] != EMBEDDING:
         raise ValueError(f"text embeddings must be (classes, {EMBEDDING}), not {tuple(embeddings.shape)}")

@@ -1,11 +1,10 @@
-"""Which token stands where in the shifted windows: one gather does the work of padding, rolling and
-partitioning.
+"""The places of tokens in shifted windows: one gather replaces padding, rolling and partitioning.
 
-A map of height x width tokens is padded to whole windows, rolled by `shift` and cut into windows. In rolled
-maps, tokens of different corners of the image meet in the windows of the last row and column; they are
-told apart by regions and do not attend to each other. Only four kinds of window arise (inner, last column,
-last row, both), and their masks do not depend on the map. The plan lists the windows kind by kind, so that
-each kind is one attention with one mask.
+A map of height x width tokens is padded to whole windows, rolled by `shift` and cut into windows. In rolled maps,
+tokens from opposite edges of the image share the windows of the last row and column; they are divided into regions, and
+those of different regions do not attend to each other. There are only four kinds of window (inner, last column, last
+row, both), and their masks do not depend on the map. The plan lists the windows kind by kind, so that each kind is one
+attention with one mask.
 """
 
 from __future__ import annotations
@@ -18,22 +17,21 @@ from torch import Tensor, nn
 
 from fgfast.models.detic.config import WINDOW
 
-# The reference's: enough to vanish in the softmax, safe in half precision.
+# The reference's value: it vanishes in the softmax and is safe in half precision.
 APART = -100.0
 SLOTS = WINDOW * WINDOW
 KINDS = 4
 
 
 class WindowPlan(nn.Module):
-    """The windows of a batch of maps of one size. Rows of tokens are counted over the batch: image * H * W
-    + token.
+    """The windows of a batch of maps of one size. Rows of tokens are counted over the batch: image * H * W + token.
 
     Buffers, with n the windows of the whole batch and 49 slots in each:
         token: (n * 49,) int64, row of the token in each slot; 0 in slots of the padding.
         filled: (n * 49, 1) float32, 0 in slots of the padding, else 1.
         slot: (B * H * W,) int64, the slot of each token.
-        image, row, column: (n * 49,) int64, where each slot lies before rolling, padding included.
-        region: (n, 49) int64, tokens of different regions are kept apart.
+        image, row, column: (n * 49,) int64, the position of each slot before rolling, padding included.
+        region: (n, 49) int64; tokens of different regions do not attend to each other.
 
     Args:
         batch, height, width: of the maps, in tokens.
@@ -83,7 +81,7 @@ class WindowPlan(nn.Module):
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
 
     def parts(self, at_once: int | None) -> Iterator[tuple[int, int, int]]:
-        """Runs of windows of one kind as (first, last + 1, kind), each of at most `at_once` slots' worth."""
+        """Yield runs of windows of one kind as (first, last + 1, kind), each of at most `at_once` slots."""
         first = 0
         for kind, count in enumerate(self.windows_of_kind):
             step = max(1, at_once // SLOTS) if at_once else max(1, count)
@@ -92,12 +90,11 @@ class WindowPlan(nn.Module):
             first += count
 
     def limits(self, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """What masking to the valid size (B, 2), in tokens, adds.
+        """Return the limits for a valid size (B, 2), in tokens.
 
         Returns:
             filled: (n * 49, 1) float32, 0 also outside the valid size.
-            region: (n, 49) int64, where tokens beyond the whole windows of the valid size are regions of
-                their own.
+            region: (n, 49) int64; tokens beyond the whole windows of the valid size are separate regions.
         """
         size = valid[self.image]
         within = (self.row < size[:, 0]) & (self.column < size[:, 1])
@@ -110,9 +107,7 @@ class WindowPlan(nn.Module):
 
 
 def _axis(size: int, shift: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One axis of the padded, rolled map: source cell (n, 7), region (n, 7) and whether it is the last
-    window (n,).
-    """
+    """Return one axis of the padded, rolled map: source cell (n, 7), region (n, 7), whether last window (n,)."""
     padded = -(-size // WINDOW) * WINDOW
     rolled = np.arange(padded)
     region = np.zeros(padded, np.int64)
@@ -125,16 +120,10 @@ def _axis(size: int, shift: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def kind_masks(shift: int) -> Tensor:
-    """(4, 49, 49) float32: what is added to the attention logits in each kind of window."""
-    if not shift:
-        return torch.zeros(KINDS, SLOTS, SLOTS)
-    low = torch.arange(WINDOW) >= WINDOW - shift
-    masks = []
-    for kind in range(KINDS):
-        row = low * (kind >= 2)
-        column = low * (kind % 2 == 1)
-        masks.append(apart((2 * row[:, None] + 1 * column[None, :]).reshape(1, SLOTS))[0])
-    return torch.stack(masks)
+    """(4, 49, 49) float32, added to the attention logits in each kind of window."""
+    wrapped = (torch.arange(WINDOW) >= WINDOW - shift).long()
+    kinds = [(kind // 2 * 2 * wrapped[:, None] + kind % 2 * wrapped).flatten() for kind in range(KINDS)]
+    return apart(torch.stack(kinds))
 
 
 def apart(region: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Weights and exported graphs on disk: fetched, verified, read without running anyone's code."""
+"""Weights and exported graphs on disk: fetched, verified, and read without executing code from a file."""

@@ -1,4 +1,4 @@
-"""The weights that a ModelSpec asks for: the official ones from the cache, a file, or random ones."""
+"""The weights of a ModelSpec: the official ones from the cache, a file, or random ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgfast.errors import MissingExtraError, UnknownNameError, UsageError
-from fgfast.methods import PRECISIONS, ModelSpec, find, seed_of
+from fgfast.methods import PRECISIONS, ModelSpec, find
 from fgfast.models.files import digests, states
 from fgfast.models.files import weights as cache
 
@@ -15,37 +15,35 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def state_for(model: nn.Module, weights: str | Path, official: str | None) -> dict[str, Tensor]:
-    """The state dict that is asked for, unchecked.
+def state_for(model: nn.Module, spec: ModelSpec) -> dict[str, Tensor]:
+    """Return the state dict of a spec's weights, unchecked.
 
     Args:
-        model: whose keys and shapes random weights get; may be on the meta device.
-        weights: "cached", "random:SEED" or a file.
-        official: name of the official weights in fgfast.models.files.weights; None where there are none.
+        model: its keys and shapes are those of random weights; may be on the meta device.
+        spec: of the model.
 
     Raises:
-        UsageError: the weights are none of these.
-        ModelNotCachedError: the official weights are not on this machine; the message says what to type.
+        UsageError: the weights are not "cached", "random:SEED" or a file, or there are no official ones to be cached.
+        ModelNotCachedError: the official weights are not on this machine; the message gives the command to type.
         WeightsError: the file is damaged.
     """
-    seed = seed_of(weights)
-    if seed is not None:
-        return states.random_state(model, seed)
-    if weights != "cached":
-        file = Path(weights).expanduser()
+    if spec.seed is not None:
+        return states.random_state(model, spec.seed)
+    if spec.weights != "cached":
+        file = Path(spec.weights).expanduser()
         if not file.is_file():
-            raise UsageError(f'weights {str(weights)!r} are neither "cached" nor "random:SEED" nor a file')
+            raise UsageError(f'weights {spec.weights!r} are neither "cached" nor "random:SEED" nor a file')
         return states.load_state(file)
-    if official is None:
-        raise UsageError("there are no official weights of this size; take random:SEED or a file")
-    return cached_state(official)
+    if (method := find(spec.name)) is None:
+        raise UsageError(f"there are no official weights of {spec.name}; use random:SEED or a file")
+    return cached_state(method.weights)
 
 
 def cached_state(name: str) -> dict[str, Tensor]:
-    """The weights called `name` in fgfast.models.files.weights, from their safetensors copy where there is one.
+    """Return the weights called `name` in fgfast.models.files.weights, from their safetensors copy where there is one.
 
     Raises:
-        ModelNotCachedError: they are not on this machine; the message says what to type.
+        ModelNotCachedError: they are not on this machine; the message gives the command to type.
         WeightsError: they are not the published ones.
     """
     checkpoint = cache.path(name)
@@ -64,13 +62,13 @@ def check_spec(spec: ModelSpec, known: tuple[str, ...]) -> None:
 
 
 def import_torch(purpose: str, extra: str = "models") -> None:
-    """Raise MissingExtraError, which names the extra, where torch is not installed."""
+    """Raise MissingExtraError, naming the extra, unless torch is installed."""
     try:
         import torch  # noqa: F401
     except ImportError:
         raise MissingExtraError("torch", extra, purpose) from None
 
 
-def source_of(name: str, weights: str | Path) -> str:
-    """Weights in words, for error messages."""
-    return f"the {weights} weights of {name}" if str(weights) == "cached" else str(weights)
+def source_of(spec: ModelSpec) -> str:
+    """Return a description of a spec's weights for error messages."""
+    return f"the cached weights of {spec.name}" if spec.weights == "cached" else spec.weights

@@ -1,4 +1,4 @@
-"""Where exported graphs lie and which of them may be used. No torch here."""
+"""Exported graphs on disk: their folders, names and manifests. No torch here."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fgfast.backends.manifest import Manifest
 from fgfast.errors import GraphError
-from fgfast.graphs import GRAPHS, Contract, Manifest
+from fgfast.graphs import Contract
 from fgfast.methods import seed_of
 from fgfast.models.files import digests, weights
 from fgfast.records import Size
-from fgfast.transfer import cache_folder, digest_of
+from fgfast.transfer import cache_folder
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A graph in a file, and what it is.
+    """A graph in a file.
 
     Attributes:
         path: the ONNX file.
-        manifest: what was written beside it when it had passed its check.
+        manifest: written beside it after it passed the parity check.
     """
 
     path: Path
@@ -33,32 +34,32 @@ class Exported:
         return Size(int(height), int(width))
 
     def verify(self) -> None:
-        """Hold every file to the digest of the manifest; files that did not change since are believed.
+        """Compare every file with the manifest's digest; files that have not changed since are not hashed again.
 
         Raises:
-            GraphError: names the file.
+            GraphError: a file is missing or differs; the message names it.
         """
         for name, wanted in self.manifest.files.items():
             file = self.path.with_name(name)
-            if not file.is_file() or _digest(file) != wanted:
+            if not file.is_file() or digests.current(file) != wanted:
                 raise GraphError(f"{file} is not the file that was checked after the export; export the model again")
 
 
 def folder(model: str, weights: str, precision: str, root: Path | None = None) -> Path:
-    """Where the graphs of a model lie.
+    """Return the folder of a model's graphs.
 
     Args:
         model: "sam_vit_l", "detic", ...
         weights: from `identity`.
         precision: "fp32", "bf16" or "fp16".
-        root: of all graphs; None takes the cache.
+        root: folder of all graphs; None takes the one in the cache.
     """
     tag = re.sub(r"[^a-z0-9]+", "-", weights.removeprefix("sha256 ").lower())
     return (root or cache_folder() / "graphs") / model / f"{tag}-{precision}"
 
 
 def file_name(contract: Contract) -> str:
-    """The name of a graph's file: graph, canvas where there is one, masks where there are several, batch."""
+    """Return the name of a graph's file: graph, canvas if any, number of masks if several, batch."""
     shapes = {port.name: port.shape for port in (*contract.inputs, *contract.outputs)}
     parts = [contract.graph]
     if contract.graph == "detic_heads":
@@ -78,13 +79,12 @@ def file_name(contract: Contract) -> str:
 
 
 def find(graph: str, where: Path) -> list[Exported]:
-    """The graphs of one name in a folder whose files are whole as far as a glance shows.
+    """Return the graphs of one name in a folder whose files all exist.
 
     Args:
         graph: one of fgfast.graphs.GRAPHS.
         where: from `folder`.
     """
-    assert graph in GRAPHS
     found = []
     for path in sorted(where.glob(f"{graph}*.onnx")):
         manifest = path.with_suffix(".json")
@@ -97,11 +97,11 @@ def find(graph: str, where: Path) -> list[Exported]:
 
 
 def identity(name: str, model_weights: str) -> str:
-    """What a model's weights are: "random:SEED", or "sha256 ..." of the checkpoint.
+    """Return the identity of a model's weights: "random:SEED", or "sha256 ..." of the checkpoint.
 
     Args:
         name: "sam_vit_l", "detic", ...
-        model_weights: "cached", "random:SEED", a file, or the folder of a checkpoint of the hub.
+        model_weights: "cached", "random:SEED", a file, or the folder of a checkpoint from the hub.
     """
     if seed_of(model_weights) is not None:
         return model_weights
@@ -112,13 +112,4 @@ def identity(name: str, model_weights: str) -> str:
     path = Path(model_weights).expanduser()
     inside = (path, path / "model.safetensors", path / "pytorch_model.bin")
     file = next((file for file in inside if file.is_file()), None)
-    return f"sha256 {_digest(file)[:16]}" if file else path.name
-
-
-def _digest(file: Path) -> str:
-    """SHA-256 of a file, as noted beside it while it has not changed."""
-    known = digests.recorded(file)
-    if not known:
-        known = digest_of(file)
-        digests.record(file, known)
-    return known
+    return f"sha256 {digests.current(file)[:16]}" if file else path.name

@@ -1,7 +1,7 @@
-"""Snapshots of the Hugging Face hub, in the cache that transformers itself uses. No torch here.
+"""Snapshots of the Hugging Face hub, in the cache that transformers uses. No torch here.
 
-HF_HOME, HF_HUB_CACHE and HF_ENDPOINT (a mirror) mean what they mean there; HF_HUB_OFFLINE and FGFAST_OFFLINE forbid
-fetching. `Snapshot.find` and `Snapshot.verify` read the cache's folders themselves and need no package.
+HF_HOME, HF_HUB_CACHE and HF_ENDPOINT (a mirror) have the hub's meaning; HF_HUB_OFFLINE and FGFAST_OFFLINE forbid
+fetching. `Snapshot.find` and `Snapshot.verify` read the cache's folders directly and need no package.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Snapshot:
 
     Attributes:
         repo: owner/name.
-        commit: which version; never "main", which may change.
+        commit: of the version; never "main", which may change.
         weights: the file with the weights.
-        sha256, size: of that file.
-        others: the other files that loading needs.
-        optional: files that are fetched if they are there.
+        sha256, size: of that file, in hexadecimal digits and bytes.
+        others: the other files that are needed to load the model.
+        optional: files that are fetched where they exist.
     """
 
     repo: str
@@ -37,22 +37,22 @@ class Snapshot:
     optional: tuple[str, ...] = ("special_tokens_map.json", "added_tokens.json", "vocab.txt")
 
     def place(self) -> Path:
-        """The folder of this version in the hub's cache; it may not exist."""
+        """Return the folder of this version in the hub's cache; it may not exist."""
         return _cache() / f"models--{self.repo.replace('/', '--')}" / "snapshots" / self.commit
 
     def find(self) -> Path | None:
-        """The folder, if every file is there."""
+        """Return the folder if all files exist."""
         place = self.place()
         return place if all((place / file).is_file() for file in (self.weights, *self.others)) else None
 
     def pull(self) -> Path:
-        """Fetch what is missing, with huggingface_hub, which comes with transformers."""
+        """Fetch missing files with huggingface_hub, which is a dependency of transformers."""
         if found := self.find():
             return found
         for variable in ("FGFAST_OFFLINE", "HF_HUB_OFFLINE"):
             if switched_on(variable):
                 raise OfflineError(
-                    f"{self.repo} of the Hugging Face hub is not fetched while {variable} is set. Unset it, or copy "
+                    f"{self.repo} is not fetched from the Hugging Face hub while {variable} is set. Unset it, or copy "
                     f"its files to {self.place()}."
                 )
         try:
@@ -62,10 +62,10 @@ class Snapshot:
         try:
             files = [self.weights, *self.others, *self.optional]
             snapshot_download(self.repo, revision=self.commit, allow_patterns=files, cache_dir=_cache())
-        except Exception as error:  # its own errors, httpx's or requests's: they differ from version to version
+        except Exception as error:  # its own errors, httpx's or requests's, depending on the version
             raise DownloadError(
-                f"{self.repo} could not be fetched from the Hugging Face hub: {error}. Try again to go on from where "
-                "it stopped, or set HF_ENDPOINT to the address of a mirror."
+                f"{self.repo} could not be fetched from the Hugging Face hub: {error}. Try again to resume the "
+                "transfer, or set HF_ENDPOINT to the address of a mirror."
             ) from error
         found = self.find()
         if found is None:
@@ -73,20 +73,20 @@ class Snapshot:
         return found
 
     def verified(self, found: Path) -> bool:
-        """Whether the weights were hashed once and have not been touched since."""
+        """Return whether the weights have been hashed and have not changed since."""
         return digests.recorded(found / self.weights, self._note()) == self.sha256
 
     def verify(self, found: Path, again: bool = False) -> None:
-        """Hash the weights, unless they were before; raises WeightsError where they differ."""
+        """Hash the weights, unless that was done before; raises WeightsError where they differ."""
         digests.checked(found / self.weights, f"sha256:{self.sha256}", self._note(), again)
 
     def _note(self) -> Path:
-        """Ours, so that nothing is added to the hub's folders."""
+        """Return the path of the digest's note, which is kept out of the hub's folders."""
         return cache_folder() / "models" / f"{self.repo.replace('/', '--')}.{self.commit[:8]}.checked"
 
 
 def _cache() -> Path:
-    """The hub's cache folder, by huggingface_hub's rules."""
+    """Return the hub's cache folder, by huggingface_hub's rules."""
     if chosen := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
         return Path(chosen).expanduser()
     if home := os.environ.get("HF_HOME"):
@@ -96,8 +96,8 @@ def _cache() -> Path:
 
 
 _DETECTOR_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
-# Commits, SHA-256 and sizes: not from the hub itself, but each found alike in several public loaders that pin them, for
-# the detectors kSources beside a C++ port's gdino/GroundingDino.h, which says that they are the hub's LFS object ids.
+# Commits, SHA-256 and sizes are not from the hub itself, but agree in several public loaders that pin them; for the
+# detectors one is kSources beside a C++ port's gdino/GroundingDino.h, according to which they are the hub's LFS ids.
 GROUNDING_DINO_TINY = Snapshot(
     "IDEA-Research/grounding-dino-tiny",
     "a2bb814dd30d776dcf7e30523b00659f4f141c71",

@@ -1,6 +1,6 @@
-"""What was measured once on this machine with today's packages, in one JSON file in the cache folder.
+"""Measurements of this machine, stored in one JSON file in the cache folder.
 
-Whatever was measured depends on the machine and on versions, which therefore stand in its key.
+They depend on the machine and on the versions of packages, both of which are part of their keys.
 """
 
 from __future__ import annotations
@@ -8,21 +8,20 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
-import os
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import fgfast
 from fgfast import ops
 from fgfast.machine import available_cores, processor_name
-from fgfast.transfer import cache_folder
+from fgfast.transfer import cache_folder, replacing
 
+_FILE = "measured.json"
 _PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "nvidia-dali-cuda130", "torchvision")
 
 
 def key_of(what: str, device: str) -> str:
-    """What was measured, on which device, with which packages, in one line."""
+    """Return the key of a measurement: its subject, the device, and the versions of packages."""
     where = f"{processor_name()} x{available_cores()}" if device == "cpu" else _gpu_name(device)
     versions = [f"fgfast {fgfast.__version__} {ops.implementation()}"]
     for package in _PACKAGES:
@@ -32,7 +31,7 @@ def key_of(what: str, device: str) -> str:
 
 
 def _gpu_name(device: str) -> str:
-    """The GPU's name, as torch gives it; the device's where torch is not there to ask."""
+    """Return the GPU's name; the name of the device where torch is not installed."""
     if importlib.util.find_spec("torch") is not None:
         import torch
 
@@ -42,28 +41,23 @@ def _gpu_name(device: str) -> str:
 
 
 def recall(key: str) -> Any:
-    """What was remembered under a key of `key_of`; None where nothing was."""
+    """Return the value stored under a key from `key_of`; None where there is none."""
     return _read().get(key)
 
 
 def remember(key: str, value: Any) -> None:
-    """Keep a plain value. A folder that cannot be written is accepted: it is measured again then."""
-    file = _file()
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    known = {**_read(), key: value}  # another process may have measured something else meanwhile
+    """Store a plain value. In a folder that is not writable nothing is stored, and the value is measured every time."""
+    file = cache_folder() / _FILE
+    known = {**_read(), key: value}  # another process may have stored other values meanwhile
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(known, indent=1))
-        os.replace(part, file)
-
-
-def _file() -> Path:
-    return cache_folder() / "measured.json"
+        with replacing(file) as part:
+            part.write_text(json.dumps(known, indent=1))
 
 
 def _read() -> dict[str, Any]:
     try:
-        content = json.loads(_file().read_text())
+        content = json.loads((cache_folder() / _FILE).read_text())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -1,6 +1,6 @@
-"""State dicts: read without running anyone's code, checked key by key, converted for fast loading, or made up.
+"""State dicts: read without executing code, checked key by key, converted for fast loading, or random.
 
-torch and safetensors are imported inside the functions, so that `fgfast models list` needs neither.
+torch and safetensors are imported inside functions, so that `fgfast models list` needs neither.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,25 +19,25 @@ import numpy as np
 
 from fgfast.errors import MissingExtraError, WeightsError
 from fgfast.models.files import digests
-from fgfast.transfer import digest_of
+from fgfast.transfer import digest_of, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Under which keys training programs keep the weights: detectron2's checkpointer, PyTorch Lightning.
+# Keys under which training programs store the weights: detectron2's checkpointer, PyTorch Lightning.
 _WRAPPERS = ("model", "state_dict")
 _NUMERIC = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 _SHOWN = 5
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """A checkpoint's tensors, mapped from the file rather than read, on the CPU.
+    """Return a checkpoint's tensors on the CPU, memory-mapped where the format allows it.
 
-    Nothing in the file is executed: torch's weights-only unpickler, extended by what NumPy arrays need (checkpoints of
-    detectron2 hold some), or safetensors.
+    No code in the file is executed: it is read by torch's weights-only unpickler, extended by the globals of NumPy
+    arrays (which checkpoints of detectron2 contain), or by safetensors.
 
     Raises:
-        WeightsError: it is damaged, no checkpoint, or holds something else than numbers.
+        WeightsError: the file is damaged, is not a checkpoint, or contains anything but numbers.
     """
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
@@ -45,14 +45,14 @@ def load_state(path: Path) -> dict[str, Tensor]:
         import torch
 
         with torch.serialization.safe_globals(_numpy_globals()):
-            # Files of before torch 1.6 are no zip archives and cannot be mapped.
+            # Files from before torch 1.6 are not zip archives and cannot be mapped.
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
             break
     if not isinstance(content, Mapping) or not content:
-        raise WeightsError(path, f"holds a {type(content).__name__} where a table of weights was expected")
+        raise WeightsError(path, f"contains a {type(content).__name__} where a table of weights was expected")
     return {str(key): _tensor(path, str(key), value) for key, value in content.items()}
 
 
@@ -64,31 +64,33 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         try:
             return dict(load_file(path, device="cpu"))
         except SafetensorError as error:
-            raise WeightsError(path, f"is no whole safetensors file ({error}). Remove it and make it anew.") from error
+            raise WeightsError(
+                path, f"is not a complete safetensors file ({error}). Remove it and recreate it."
+            ) from error
 
 
 @contextmanager
 def _errors_of(path: Path) -> Iterator[None]:
-    """What goes wrong while a file is read, in words."""
+    """Convert exceptions of reading a file to MissingExtraError or WeightsError."""
     try:
         yield
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "models", f"reading {path.name}") from error
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"wants to run {named.group(1)}" if named else "is no checkpoint of tensors"
-        raise WeightsError(path, f"{what}; it is not loaded. Only files that hold nothing but numbers are.") from error
+        problem = f"would run {named.group(1)}" if named else "is not a checkpoint of tensors"
+        raise WeightsError(path, f"{problem}; it was not loaded. Use a file that contains only numbers.") from error
     except FileNotFoundError:
         raise WeightsError(path, "there is no such file") from None
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         first = str(error).partition("\n")[0]
-        raise WeightsError(path, f"is damaged or no checkpoint ({first}). Remove it and fetch it again.") from error
+        raise WeightsError(path, f"is damaged or not a checkpoint ({first}). Remove it and fetch it again.") from error
 
 
 def _numpy_globals() -> list[Any]:
-    """What an array's pickle names: rebuilding an array or a scalar, and the types of numbers. Nothing that acts."""
+    """Return the globals in an array's pickle: functions that rebuild an array or a scalar, and types of numbers."""
     rebuild: tuple[Any, ...] = (np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0])
-    # NumPy 2 moved its core; files keep the name of the version that wrote them.
+    # NumPy 2 moved its core; a file contains the name in the version that wrote it.
     cores = ("numpy.core.multiarray", "numpy._core.multiarray")
     functions = [(function, f"{core}.{function.__name__}") for core in cores for function in rebuild]
     return [np.ndarray, np.dtype, *functions, *(type(np.dtype(name)) for name in _NUMERIC)]
@@ -102,31 +104,28 @@ def _tensor(path: Path, key: str, value: object) -> Tensor:
     if isinstance(value, np.ndarray | np.generic) and value.dtype.name in _NUMERIC:
         return torch.from_numpy(np.array(value))
     kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-    raise WeightsError(path, f"{key} is {kind}, not numbers; a table of weights was expected")
+    raise WeightsError(path, f"{key} is {kind}; a table of numeric weights was expected")
 
 
 def convert(checkpoint: Path) -> Path:
-    """Write the safetensors copy of a checkpoint beside it; copies of a former checkpoint are removed."""
+    """Write the safetensors copy of a checkpoint beside it and remove copies of earlier checkpoints."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     sha256 = digests.recorded(checkpoint) or digest_of(checkpoint)
     tensors, seen = {}, set()
     for key, value in load_state(checkpoint).items():
-        shared = value.untyped_storage().data_ptr() in seen  # which the format does not allow
+        shared = value.untyped_storage().data_ptr() in seen  # the format does not allow shared storage
         seen.add(value.untyped_storage().data_ptr())
         tensors[key] = value.clone() if shared else value.contiguous()
     copy = digests.copy_of(checkpoint, sha256)
-    part = copy.with_name(f"{copy.name}.{os.getpid()}.part")
-    try:
-        save_file(tensors, part, {"format": "pt", "sha256_of_checkpoint": sha256})
+    with replacing(copy) as part:
+        try:
+            save_file(tensors, part, {"format": "pt", "sha256_of_checkpoint": sha256})
+        except SafetensorError as error:  # of a full disk, among others
+            raise OSError(str(error)) from error
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(part, copy)
-    except SafetensorError as error:  # of a full disk, among others
-        raise OSError(str(error)) from error
-    finally:
-        part.unlink(missing_ok=True)
     for old in checkpoint.parent.glob(f"{checkpoint.stem}.*.safetensors*"):
         if not old.name.startswith(copy.name):
             old.unlink()
@@ -135,58 +134,57 @@ def convert(checkpoint: Path) -> Path:
 
 
 def check_state(
-    state: Mapping[str, Tensor], wanted: Mapping[str, Sequence[int]], ignore: tuple[str, ...] = (), source: object = ""
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], ignored: str = "", source: object = "the weights"
 ) -> dict[str, Tensor]:
-    """The state without what is ignored; every key is wanted, none is missing, every shape agrees.
+    """Return the state without ignored keys, after checking that all other keys and shapes are the model's.
 
     Args:
         state: from `load_state`.
-        wanted: key -> shape, of the model.
-        ignore: beginnings of keys that a file may have and the model does not use.
-        source: where it comes from, for the message.
+        wanted: the model's own state; only its keys and shapes are read.
+        ignored: regular expression of keys that a file may contain and the model does not use.
+        source: of the state, for the message.
 
     Raises:
-        WeightsError: names the first differences and what kind of file it looks like.
+        WeightsError: the message names the first differences and the kind of checkpoint that it seems to be.
     """
-    used = {key: value for key, value in state.items() if key in wanted or not key.startswith(ignore or ("\0",))}
+    used = {key: value for key, value in state.items() if not re.fullmatch(ignored, key)}
     problems = [f"{key} is missing" for key in wanted if key not in used]
     problems += [f"{key} is unknown" for key in used if key not in wanted]
     problems += [
-        f"{key} is {tuple(value.shape)}, not {tuple(wanted[key])}"
+        f"{key} is {tuple(value.shape)}, not {tuple(wanted[key].shape)}"
         for key, value in used.items()
-        if key in wanted and tuple(value.shape) != tuple(wanted[key])
+        if key in wanted and value.shape != wanted[key].shape
     ]
     if problems:
         more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise WeightsError(
-            str(source or "the weights"),
-            f"of another model: {'; '.join(problems[:_SHOWN])}{more}. It looks like {looks_like(state)}.",
+            str(source), f"of another model: {'; '.join(problems[:_SHOWN])}{more}. It looks like {looks_like(state)}."
         )
     return used
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str:
-    """What kind of checkpoint it seems to be, for a message."""
+    """Return the kind of checkpoint that a state seems to be, for a message."""
     if "image_encoder.pos_embed" in state:
         width = state["image_encoder.pos_embed"].shape[-1]
         name = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}.get(width, f"of {width} channels")
         return f"a SAM checkpoint, {name}"
     kinds = {
-        "module.": "a checkpoint saved from DataParallel: take its module's state_dict",
+        "module.": "a checkpoint saved from DataParallel: save its module's state_dict instead",
         "backbone.bottom_up.": "a checkpoint of detectron2: a Detic of another size, or another detector",
         "vision_encoder.": "a SAM of transformers; the original files of segment-anything are needed",
         "model.backbone.conv_encoder.": "a Grounding DINO of transformers",
         "text_model.": "a CLIP of transformers",
         "image_encoder.": "a SAM checkpoint, or part of one",
     }
-    for beginning, kind in kinds.items():
-        if any(key.startswith(beginning) for key in state):
+    for prefix, kind in kinds.items():
+        if any(key.startswith(prefix) for key in state):
             return kind
-    return f"a table of {len(state)} tensors that begins with {', '.join(list(state)[:3])}"
+    return f"a table of {len(state)} tensors that starts with {', '.join(list(state)[:3])}"
 
 
-# What training would have brought about, so that a made-up model behaves like one: (key, mean, deviation, whether the
-# deviation is divided by the square root of the fan-in). The first that fits holds.
+# Statistics of trained weights, so that a random model behaves like a trained one: (key, mean, deviation, whether the
+# deviation is divided by the square root of the fan-in). The first match applies.
 _RULES: tuple[tuple[str, float, float, bool], ...] = (
     # SAM: the frequencies of the position code are N(0, 1) (PositionEmbeddingRandom); mask logits several units wide.
     (r"positional_encoding_gaussian_matrix$", 0.0, 1.0, False),
@@ -204,14 +202,14 @@ _RULES: tuple[tuple[str, float, float, bool], ...] = (
 
 
 def random_state(model: nn.Module, seed: int) -> dict[str, Tensor]:
-    """Made-up weights for trying out and testing: signals stay of order one, results mean nothing.
+    """Return random weights for trials and tests: signals stay of order one, results have no meaning.
 
-    Each tensor depends on the seed, its key and its shape alone, not on the order or number of the others. Buffers of
-    whole numbers are left out: they follow from the architecture.
+    Each tensor depends only on the seed, its key and its shape, not on the order or number of the others. Integer
+    buffers are omitted: they follow from the architecture.
 
     Args:
-        model: whose keys and shapes are filled; may be on the meta device. It is not changed.
-        seed: another seed, other weights.
+        model: its keys and shapes are used; may be on the meta device. It is not changed.
+        seed: of the random numbers.
 
     Returns:
         key -> float32 tensor.
@@ -225,7 +223,7 @@ def random_state(model: nn.Module, seed: int) -> dict[str, Tensor]:
     for key, value in model.state_dict().items():
         if value.is_floating_point():
             shape = tuple(value.shape)
-            # A transposed convolution is (in, out, h, w); with a stride of its own size each output sees `in` inputs.
+            # A transposed convolution is (in, out, h, w); with a stride of its own size each output has `in` inputs.
             fan_in = shape[0] if key in transposed else int(np.prod(shape[1:]))
             state[key] = torch.from_numpy(_draws(key, shape, seed, fan_in))
     return state

@@ -1,9 +1,6 @@
-"""Weights by name: what there is, where it lies, how it comes, and whether it is what it should be. No torch here.
+"""Weights by name: find, fetch, check and convert them. No torch here.
 
-    names() -> find() is it on this machine?   path() use it   pull() fetch it   verify() hash it again   status() all
-
-Models of the Hugging Face hub live in its own cache (HF_HOME): fgfast.models.files.hub. What is hashed when:
-fgfast.models.files.digests.
+See fgfast.models.files.hub for models of the Hugging Face hub, and fgfast.models.files.digests for hashing.
 """
 
 from __future__ import annotations
@@ -28,13 +25,13 @@ log = logging.getLogger("fgfast")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a name stands for.
+    """A model whose weights can be fetched.
 
     Attributes:
-        title: for a person.
-        files: of the official addresses; the first is the one that `path` leads to.
-        snapshot: instead of files, a snapshot of the Hugging Face hub.
-        needs: names that are fetched with it.
+        title: name to display.
+        files: at their official addresses; `path` returns the first.
+        snapshot: a snapshot of the Hugging Face hub, instead of files.
+        needs: names of models that are fetched with it.
     """
 
     title: str
@@ -42,47 +39,36 @@ class Model:
     snapshot: hub.Snapshot | None = None
     needs: tuple[str, ...] = ()
 
+    @property
+    def paths(self) -> list[Path]:
+        """Where the files are stored on this machine; empty for a snapshot."""
+        return [folder() / remote.file for remote in self.files]
+
 
 _SAM = "https://dl.fbaipublicfiles.com/segment_anything"
 _DETIC = "https://dl.fbaipublicfiles.com/detic"
 # Detic at the commit that golden/DETIC.md describes.
 _DETIC_METADATA = "https://raw.githubusercontent.com/facebookresearch/Detic/436cda2a2347df60a7c66daca0e8c59f93dc5e79/datasets/metadata"
+
+
+def _sam(file: str, size: int, sha256: str) -> Model:
+    remote = Remote(f"{_SAM}/sam_vit_{file}.pth", f"sha256:{sha256}", size=size)
+    return Model(f"SAM ViT-{file[0].upper()}", (remote,))
+
+
 # SAM. SHA-256: computational-cell-analytics/micro-sam, micro_sam/util.py at 00006fc6. Sizes: CHECKPOINT_SIZES of Dafne
-# (Dafne-Imaging Team). The digits in the files' names begin their MD5, as Sanster/IOPaint,
-# iopaint/plugins/interactive_seg.py at 2f833029, checks it; they are not of the SHA-256.
-# LVIS. Both hashed here from the repository at that commit.
-# Detic's checkpoint: no digest or size is published anywhere we looked; it is pinned when it is first seen.
+# (Dafne-Imaging Team). The digits in the file names are the beginning of their MD5 (checked by Sanster/IOPaint,
+# iopaint/plugins/interactive_seg.py at 2f833029), not of their SHA-256.
+# LVIS. Both hashed by us from the repository at that commit.
+# Detic's checkpoint: we found no published digest or size; it is pinned at first sight.
 MODELS = MappingProxyType(
     {
-        "sam_vit_b": Model(
-            "SAM ViT-B",
-            (
-                Remote(
-                    f"{_SAM}/sam_vit_b_01ec64.pth",
-                    "sha256:ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-                    size=375_042_383,
-                ),
-            ),
+        "sam_vit_b": _sam("b_01ec64", 375_042_383, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
+        "sam_vit_l": _sam(
+            "l_0b3195", 1_249_524_607, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"
         ),
-        "sam_vit_l": Model(
-            "SAM ViT-L",
-            (
-                Remote(
-                    f"{_SAM}/sam_vit_l_0b3195.pth",
-                    "sha256:3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-                    size=1_249_524_607,
-                ),
-            ),
-        ),
-        "sam_vit_h": Model(
-            "SAM ViT-H",
-            (
-                Remote(
-                    f"{_SAM}/sam_vit_h_4b8939.pth",
-                    "sha256:a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-                    size=2_564_550_879,
-                ),
-            ),
+        "sam_vit_h": _sam(
+            "h_4b8939", 2_564_550_879, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"
         ),
         "detic": Model(
             "Detic Swin-B",
@@ -113,16 +99,16 @@ MODELS = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is known of one model on this machine.
+    """The state of one model on this machine.
 
     Attributes:
         name, title: of the model.
         size: bytes of all its files; None where unknown before they are fetched.
-        path: its first file, or its folder; None where it is not cached whole.
-        verified: its files were hashed once, agreed, and have not been touched since.
-        digest: "published" where the expected digest is known beforehand, "pinned" where it was noted at first sight,
-            "none" where it will be.
-        converted: a safetensors copy lies beside the checkpoint, and is of this very checkpoint.
+        path: its first file, or its folder; None where it is not cached completely.
+        verified: whether its files were hashed, matched, and have not changed since.
+        digest: "published" where the expected digest is known in advance, "pinned" where it was noted at first sight,
+            "none" where it has yet to be noted.
+        converted: whether there is a safetensors copy of this very checkpoint.
     """
 
     name: str
@@ -133,19 +119,14 @@ class Finding:
     digest: str
     converted: bool = False
 
-    @property
-    def cached(self) -> bool:
-        """Whether it is on this machine."""
-        return self.path is not None
-
 
 def names() -> tuple[str, ...]:
-    """The names that can be pulled."""
+    """Return the names of the models that can be pulled."""
     return tuple(MODELS)
 
 
 def model(name: str) -> Model:
-    """What `name` stands for; raises UnknownNameError."""
+    """Return the model with this name; raises UnknownNameError."""
     try:
         return MODELS[name]
     except KeyError:
@@ -153,57 +134,53 @@ def model(name: str) -> Model:
 
 
 def folder() -> Path:
-    """Where checkpoints are kept. It may not exist yet."""
+    """Return the folder of the checkpoints, which may not exist yet."""
     return cache_folder() / "models"
 
 
 def find(name: str) -> Path | None:
-    """The model's first file (of the hub: its folder) if it is whole on this machine. Nothing is hashed."""
+    """Return the model's first file (of the hub: its folder) if it is complete on this machine; nothing is hashed."""
     chosen = model(name)
     if chosen.snapshot:
         return chosen.snapshot.find()
-    files = [folder() / remote.file for remote in chosen.files]
-    sizes = [file.stat().st_size if file.is_file() else None for file in files]
-    whole = all(
-        size is not None and remote.size in (None, size) for remote, size in zip(chosen.files, sizes, strict=True)
+    complete = all(
+        file.is_file() and remote.size in (None, file.stat().st_size)
+        for remote, file in zip(chosen.files, chosen.paths, strict=True)
     )
-    return files[0] if whole else None
+    return chosen.paths[0] if complete else None
+
+
+def _cached(name: str) -> tuple[Model, Path]:
+    """Return a model and what `find` found; raises ModelNotCachedError."""
+    chosen, found = model(name), find(name)
+    if found is not None:
+        return chosen, found
+    paths = [chosen.snapshot.place()] if chosen.snapshot else chosen.paths
+    raise ModelNotCachedError(name, chosen.title, next((file for file in paths if not file.is_file()), paths[0]))
 
 
 def path(name: str, file: str | None = None) -> Path:
-    """The model's first file, or the one called `file` (of the hub: its folder), checked.
+    """Return the model's first file, or the one called `file` (of the hub: its folder), checked.
 
     Raises:
-        ModelNotCachedError: it is not on this machine; says what to type.
+        ModelNotCachedError: it is not on this machine; the message gives the command to type.
         WeightsError: it is not the expected file.
     """
-    chosen = model(name)
-    found = find(name)
-    if found is None:
-        raise ModelNotCachedError(name, chosen.title, _missing(chosen))
+    chosen, found = _cached(name)
     if chosen.snapshot:
         chosen.snapshot.verify(found)
         return found
     for remote in chosen.files:
         digests.checked(folder() / remote.file, remote.digest)
-    return folder() / (file or chosen.files[0].file)
-
-
-def _missing(chosen: Model) -> Path:
-    """A place where we looked in vain."""
-    if chosen.snapshot:
-        return chosen.snapshot.place()
-    files = [folder() / remote.file for remote in chosen.files]
-    absent = [file for file in files if not file.is_file()]
-    return absent[0] if absent else files[0]
+    return found.with_name(file) if file else found
 
 
 def pull(name: str, progress: Progress | None = None) -> Path:
-    """Fetch a model and what it needs, unless it is there; check it; convert its checkpoint for fast loading.
+    """Fetch a model and those it needs, unless they are cached; check it; convert its checkpoint for fast loading.
 
     Raises:
-        DownloadError: a transfer failed or brought something else; what was fetched is kept where it can be resumed.
-        OfflineError: FGFAST_OFFLINE is set and something is missing.
+        DownloadError: a transfer failed or returned another file; a partial file that can be resumed is kept.
+        OfflineError: FGFAST_OFFLINE is set and a file is missing.
     """
     chosen = model(name)
     for needed in chosen.needs:
@@ -218,7 +195,7 @@ def pull(name: str, progress: Progress | None = None) -> Path:
     with _locked(chosen.title):
         for remote in chosen.files:
             _pull_file(remote, progress)
-        checkpoint = folder() / chosen.files[0].file
+        checkpoint = chosen.paths[0]
         if checkpoint.suffix == ".pth" and not digests.converted(checkpoint):
             _convert(checkpoint)
     return checkpoint
@@ -226,7 +203,7 @@ def pull(name: str, progress: Progress | None = None) -> Path:
 
 @contextmanager
 def _locked(title: str) -> Iterator[None]:
-    """One process at a time writes to the folder."""
+    """Hold the folder's lock, so that one process at a time writes to it."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
         with FileLock(folder() / ".lock"):
@@ -234,23 +211,23 @@ def _locked(title: str) -> Iterator[None]:
     except OSError as error:
         raise DownloadError(
             f"cannot store {title} in {folder()}: {error.strerror or error}. Free space there, or set FGFAST_CACHE to "
-            "another folder; what was fetched is kept."
+            "another folder; the files fetched so far are kept."
         ) from error
 
 
 def _pull_file(remote: Remote, progress: Progress | None) -> None:
     file = folder() / remote.file
     if remote.size is not None and file.is_file() and file.stat().st_size != remote.size:
-        file.unlink()  # half a file, saved by hand or by another program
+        file.unlink()  # incomplete, saved manually or by another program
     if not file.is_file():
         fetch(remote, folder(), progress)
         if file.suffix == ".pth" and not zipfile.is_zipfile(file):
             with file.open("rb") as content:
-                beginning = content.read(16)
+                start = content.read(16)
             file.unlink()
             raise DownloadError(
-                f"{remote.address()} is no checkpoint but begins with {beginning!r}: perhaps a network's sign-in page, "
-                "or an old address. The file was removed; try again, or set FGFAST_MIRROR."
+                f"{remote.address()} is not a checkpoint; it starts with {start!r}. Perhaps it is a network's sign-in "
+                "page, or the address is outdated. The file was removed; try again, or set FGFAST_MIRROR."
             )
     digests.checked(file, remote.digest)
 
@@ -262,21 +239,18 @@ def _convert(checkpoint: Path) -> None:
         states.convert(checkpoint)
     else:
         log.warning(
-            "%s is loaded as it is; for faster loading: pip install 'fgfast[models]', then pull again", checkpoint.name
+            "%s is not converted; for faster loading: pip install 'fgfast[models]', then pull again", checkpoint.name
         )
 
 
 def verify(name: str) -> Finding:
-    """Hash every file of a model again.
+    """Hash every file of a model again and return its state.
 
     Raises:
         ModelNotCachedError: it is not on this machine.
         WeightsError: a file is not the expected one.
     """
-    chosen = model(name)
-    found = find(name)
-    if found is None:
-        raise ModelNotCachedError(name, chosen.title, _missing(chosen))
+    chosen, found = _cached(name)
     if chosen.snapshot:
         chosen.snapshot.verify(found, again=True)
     for remote in chosen.files:
@@ -288,13 +262,13 @@ def verify(name: str) -> Finding:
             except WeightsError as error:
                 copy.unlink()
                 raise WeightsError(
-                    copy, f"was damaged and has been removed; make it anew: fgfast models pull {name}"
+                    copy, f"was damaged and has been removed; recreate it: fgfast models pull {name}"
                 ) from error
     return _finding(name)
 
 
 def status() -> list[Finding]:
-    """What is known of every model. Nothing is hashed."""
+    """Return the state of every model; nothing is hashed."""
     return [_finding(name) for name in MODELS]
 
 
@@ -303,7 +277,7 @@ def _finding(name: str) -> Finding:
     if chosen.snapshot:
         verified = found is not None and chosen.snapshot.verified(found)
         return Finding(name, chosen.title, chosen.snapshot.size, found, verified, "published")
-    files = [folder() / remote.file for remote in chosen.files]
+    files = chosen.paths
     notes = [digests.recorded(file) for file in files]
     sizes = [file.stat().st_size if file.is_file() else r.size for r, file in zip(chosen.files, files, strict=True)]
     known = [size for size in sizes if size is not None]

@@ -1,14 +1,14 @@
 """`grounding_dino` with the same numbers on any canvas, in operations that export: for graphs of fixed shape.
 
-transformers pads images of several sizes to one canvas and masks the padding, but not in Swin's windows nor in the
-group norms, so that boxes depend on the canvas. Here they are told the image's extent as well. Encoder and decoder
-are transformers' own, which mask what remains; of them only the deformable attention is restated, whose
-checks do not trace.
+transformers pads images of several sizes to one canvas and masks the padding, but neither in Swin's windows nor in the
+group norms, so that boxes depend on the canvas. Here both mask the padding as well. Encoder and decoder are
+transformers' own, which mask the rest; only their deformable attention is reimplemented, because its checks cannot be
+traced.
 
-Three sizes: the canvas; what transformers would see of an image alone (`seen`: the image, or SMALLEST_SIDE where
-that is more, see graph.py); and the image (`sizes`). The maps at strides 8, 16, 32 and 64 are as long in cells as
-each of them divided by the stride, rounded up. An image must have a cell for each query, 900: after the resizing of
-the published models all do.
+There are three sizes: the canvas; the input that transformers would see of an image alone (`seen`: the image, or
+SMALLEST_SIDE where that is larger, see graph.py); and the image (`sizes`). The maps at strides 8, 16, 32 and 64 have
+each of them divided by the stride, rounded up, as their size in cells. An image must have a cell per query, 900; after
+the resizing of the published models all do.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fgfast.backends.session import DTYPES
 from fgfast.errors import GraphError
 from fgfast.methods import Precision
 from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, Normalise
-from fgfast.models.grounding_dino.precision import DTYPES, float32_layers
+from fgfast.models.grounding_dino.precision import float32_layers
 from fgfast.models.grounding_dino.prompt import CLS, DOT, PAD, QUESTION, SEP
-from fgfast.models.grounding_dino.swin import CanvasSwin, inside
+from fgfast.models.grounding_dino.swin import CanvasSwin
 from fgfast.models.serving.canvases import CANVAS_MULTIPLE
+from fgfast.models.serving.pixels import inside
 from fgfast.records import Size
 
 STRIDES = (8, 16, 32, 64)
 
 
 def levels(canvas: Sequence[int]) -> list[Size]:
-    """(height, width) in cells of each map that a canvas, or an image, of this size in pixels has."""
+    """Return (height, width) in cells of each map of a canvas, or an image, of this size in pixels."""
     return [Size(-(-canvas[0] // stride), -(-canvas[1] // stride)) for stride in STRIDES]
 
 
 def largest(image_processor: Any) -> list[Size]:
-    """Two canvases, lying and standing, of which every image fits on one after resizing.
+    """Return two canvases, landscape and portrait, such that every image fits on one of them after resizing.
 
     Args:
         image_processor: transformers' GroundingDinoImageProcessorPil.
@@ -53,13 +55,13 @@ class CanvasGraph(nn.Module):
     """Grounding DINO on a canvas.
 
     Args:
-        model: transformers' GroundingDinoForObjectDetection; its weights are shared, it is left as it is.
+        model: transformers' GroundingDinoForObjectDetection; its weights are shared, and it is not changed.
         canvas: (height, width) in pixels, multiples of 32, at least 128.
-        precision: of linear layers and convolutions, except FLOAT32_MODULES. What attention does with their results is
-            float32 here, where PyTorch's autocast takes it in half precision, too.
+        precision: of linear layers and convolutions, except FLOAT32_MODULES. Attention itself is float32 here, where
+            PyTorch's autocast computes it in half precision as well.
 
     Raises:
-        GraphError: another canvas, or a model that is not built as the published ones are.
+        GraphError: the canvas is not valid, or the model has another structure than the published ones.
     """
 
     special: Tensor
@@ -83,11 +85,11 @@ class CanvasGraph(nn.Module):
         self.normalise = Normalise()
         self.swin = CanvasSwin(self.model.model.backbone.conv_encoder.model)
         self.register_buffer("special", torch.tensor([CLS, SEP, DOT, QUESTION]), persistent=False)
-        # As transformers passes them to the deformable attention, which divides by them.
+        # In float32, because the deformable attention divides by them.
         self.register_buffer("lengths", torch.tensor(self.levels, dtype=torch.float32), persistent=False)
 
     def forward(self, pixels: Tensor, sizes: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Takes and returns what `graphs.grounding_dino` says."""
+        """Compute the graph of the contract graphs.grounding_dino."""
         net = self.model.model
         size = sizes.float()
         image = inside(size, *self.canvas)[:, None]
@@ -128,35 +130,37 @@ class CanvasGraph(nn.Module):
         return *self._heads(decoded, start, words, text["tokens"]), cells
 
     def _maps(self, images: Tensor, size: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Four maps (B, C, h, w) float32, zero beyond what is seen; and which cells are seen, and shown by the image
-        itself, (B, h, w) bool each."""
+        """Return four maps (B, C, h, w) float32, zero beyond the seen cells, and two masks (B, h, w) bool of each map:
+        the seen cells, and those of the image itself.
+        """
         whole = size.clamp(min=SMALLEST_SIDE)
         seen = [inside(torch.ceil(whole / s), *n) for s, n in zip(STRIDES, self.levels, strict=True)]
         shown = [inside(torch.ceil(size / s), *n) for s, n in zip(STRIDES, self.levels, strict=True)]
         sources = self.swin(images, whole)
-        # The coarsest level looks at its neighbours, which must be zero beyond the image.
+        # The coarsest level is a convolution over neighbours, which must be zero beyond the image.
         sources.append(sources[-1] * seen[2][:, None].to(sources[-1].dtype))
         projections = zip(self.model.model.input_proj_vision, sources, seen, strict=True)
         return [_group_norm(norm, conv(x), mask) for (conv, norm), x, mask in projections], seen, shown
 
     def _text(self, input_ids: Tensor) -> dict[str, Tensor]:
-        """Features of the prompt, and what may see what.
+        """Return features of the prompt and the masks of its tokens.
 
-        As transformers' generate_masks_with_special_tokens_and_transfer_map, which takes cumulative maxima: a token
-        belongs to the first special token from it on, and tokens that belong to one see each other.
+        Equivalent to transformers' generate_masks_with_special_tokens_and_transfer_map, which uses cumulative maxima: a
+        token belongs to the first special token at or after it, and tokens that belong to the same one attend to each
+        other.
 
         Args:
             input_ids: (B, T) int64.
 
         Returns:
-            features (B, T, C) float32; tokens (B, T) bool, those that are no padding; together (B, T, T) bool;
-            positions (B, T) int64, within the phrase.
+            features (B, T, C) float32; tokens (B, T) bool, False for padding; together (B, T, T) bool; positions
+            (B, T) int64, within the phrase.
         """
         count = input_ids.shape[1]
         place = torch.arange(count, device=input_ids.device)
         tokens = input_ids != PAD
         special = (input_ids[:, :, None] == self.special).any(-1)[:, None, :]
-        # Whole numbers in float32: engines compute little with int64.
+        # Whole numbers in float32: engines support few operations on int64.
         number, beyond = place.float(), place.new_full((), count).float()
         before = place[None, :] < place[:, None]
         last = torch.where(special & before, number, -1.0).amax(2)
@@ -168,17 +172,13 @@ class CanvasGraph(nn.Module):
         net = self.model.model
         kinds = torch.zeros_like(input_ids)
         states = net.text_backbone(input_ids, together[:, None], kinds, positions, return_dict=True).last_hidden_state
-        return {
-            "features": net.text_projection(states),
-            "tokens": tokens,
-            "together": together,
-            "positions": positions,
-        }
+        features = net.text_projection(states)
+        return {"features": features, "tokens": tokens, "together": together, "positions": positions}
 
     def _choose(
         self, vision: Tensor, words: Tensor, tokens: Tensor, valid: Tensor, seen: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The cells (B, Q) int64 that queries begin at, best first, and the boxes they begin with, (B, Q, 4)."""
+        """Return the cells (B, Q) int64 where queries start, best first, and their initial boxes (B, Q, 4)."""
         net = self.model.model
         queries, proposals = net.generate_encoder_output_proposals(vision, ~valid, self.levels)
         score = _similarity(queries, words, tokens).amax(-1).masked_fill(~seen, float("-inf"))
@@ -187,7 +187,7 @@ class CanvasGraph(nn.Module):
         return cells, box.gather(1, cells[:, :, None].expand(-1, -1, 4)).sigmoid()
 
     def _heads(self, decoded: Any, start: Tensor, words: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and boxes of the last layer of the decoder."""
+        """Return logits and boxes of the decoder's last layer."""
         states, points = decoded.intermediate_hidden_states, decoded.intermediate_reference_points
         point = points[:, -2] if points.shape[1] > 1 else start
         box = self.model.bbox_embed[-1](states[:, -1]) + torch.special.logit(point, eps=1e-5)
@@ -195,17 +195,17 @@ class CanvasGraph(nn.Module):
 
 
 class DeformableAttention(nn.Module):
-    """transformers' GroundingDinoMultiscaleDeformableAttention for shapes that are known.
+    """transformers' GroundingDinoMultiscaleDeformableAttention for known shapes.
 
     Args:
-        twin: the original; its modules are shared.
+        original: its modules are shared.
     """
 
-    def __init__(self, twin: Any) -> None:
+    def __init__(self, original: Any) -> None:
         super().__init__()
-        self.heads, self.points, self.level_count = twin.n_heads, twin.n_points, twin.n_levels
-        self.offsets, self.weights = twin.sampling_offsets, twin.attention_weights
-        self.value, self.output = twin.value_proj, twin.output_proj
+        self.heads, self.points, self.level_count = original.n_heads, original.n_points, original.n_levels
+        self.offsets, self.weights = original.sampling_offsets, original.attention_weights
+        self.value, self.output = original.value_proj, original.output_proj
 
     def forward(
         self,
@@ -218,7 +218,7 @@ class DeformableAttention(nn.Module):
         spatial_shapes_list: list[Size],
         **_: Any,
     ) -> tuple[Tensor, None]:
-        """As the original; `spatial_shapes` in float32."""
+        """Compute the original's outputs; `spatial_shapes` is float32."""
         x = hidden_states + position_embeddings
         batch, queries, channels = x.shape
         value = self.value(encoder_hidden_states) * attention_mask[..., None].to(x.dtype)
@@ -255,30 +255,30 @@ class Rounded(nn.Module):
         self.layer, self.dtype = copy.deepcopy(layer).to(dtype), dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the layer."""
+        """Apply the layer."""
         y: Tensor = self.layer(x.to(self.dtype))
         return y.float()
 
 
 def _exportable(model: Any, precision: Precision) -> Any:
-    """The same model with the forms that suit a graph; parameters and buffers that stay float32 are shared."""
+    """Return a copy of the model with modules that can be exported; float32 parameters and buffers are shared."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    twin = copy.deepcopy(model, shared).eval()
+    exportable = copy.deepcopy(model, shared).eval()
     if precision != "fp32":
-        kept = float32_layers(twin)
-        for parent in list(twin.modules()):
+        kept = float32_layers(exportable)
+        for parent in list(exportable.modules()):
             for name, layer in parent.named_children():
                 if isinstance(layer, (nn.Linear, nn.Conv2d)) and id(layer) not in kept:
                     setattr(parent, name, Rounded(layer, DTYPES[precision]))
-    for layer in twin.model.encoder.layers:
+    for layer in exportable.model.encoder.layers:
         layer.deformable_layer.self_attn = DeformableAttention(layer.deformable_layer.self_attn)
-    for layer in twin.model.decoder.layers:
+    for layer in exportable.model.decoder.layers:
         layer.encoder_attn = DeformableAttention(layer.encoder_attn)
-    return twin
+    return exportable
 
 
 def _group_norm(norm: nn.GroupNorm, x: Tensor, mask: Tensor) -> Tensor:
-    """A group norm of the cells (B, h, w) that are True, which alone count and alone are not zero afterwards."""
+    """Apply a group norm to the cells (B, h, w) of the mask; all other cells are ignored and become zero."""
     here = mask[:, None, None].to(x.dtype)
     groups = x.unflatten(1, (norm.num_groups, -1))
     count = here.sum((2, 3, 4), keepdim=True) * groups.shape[2]

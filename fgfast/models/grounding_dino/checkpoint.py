@@ -1,4 +1,4 @@
-"""Grounding DINO's network, tokenizer and image processor: from a checkpoint's folder, or with random weights."""
+"""Grounding DINO's network, tokenizer and image processor, from a checkpoint's folder or with random weights."""
 
 from __future__ import annotations
 
@@ -6,55 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from fgfast.errors import UnknownNameError, UsageError, WeightsError
+from fgfast.methods import METHODS, seed_of
 from fgfast.models.files import weights as cache
 from fgfast.models.grounding_dino import small
 from fgfast.models.grounding_dino.packages import classes, package
 
-NAMES = ("grounding_dino_tiny", "grounding_dino_base")
+NAMES = tuple(method.name for method in METHODS if method.name.startswith("grounding_dino_"))
 NEEDED = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
 # image_mean and image_std of both checkpoints' preprocessor_config.json: ImageNet's, of values in 0..1.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def network(name: str, weights: str | Path) -> Any:
-    """transformers' GroundingDinoForObjectDetection in float32; arguments and errors as for `build`."""
+    """Return transformers' GroundingDinoForObjectDetection in float32; raises the errors of sessions.detector."""
     _check(name)
-    if (seed := small.seed_of(weights)) is not None:
+    if (seed := seed_of(weights)) is not None:
         return small.network(seed)
-    return _network(_folder(name, weights))
-
-
-def processors(name: str, weights: str | Path) -> tuple[Any, Any]:
-    """transformers' BertTokenizer and GroundingDinoImageProcessorPil; arguments and errors as for `build`."""
-    _check(name)
-    if small.seed_of(weights) is not None:
-        return small.tokenizer(), small.image_processor()
     folder = _folder(name, weights)
-    tokenizer, kind = classes("BertTokenizer", "GroundingDinoImageProcessorPil")
-    processor = kind.from_pretrained(folder, local_files_only=True)
-    for label, made, wanted in (("mean", processor.image_mean, MEAN), ("std", processor.image_std, STD)):
-        if tuple(made) != wanted:
-            raise UsageError(
-                f"{folder} normalises images with {label} {list(made)}; Grounding DINO's is {list(wanted)}"
-            )
-    return tokenizer.from_pretrained(folder, local_files_only=True), processor
-
-
-def _check(name: str) -> None:
-    if name not in NAMES:
-        raise UnknownNameError("Grounding DINO model", name, NAMES)
-    package("torch")
-
-
-def _folder(name: str, weights: str | Path) -> Path:
-    """The folder with a checkpoint's files."""
-    folder = cache.path(name) if str(weights) == "cached" else Path(weights).expanduser()
-    if absent := [file for file in NEEDED if not (folder / file).is_file()]:
-        raise UsageError(f"{folder} is no Grounding DINO checkpoint: it lacks {', '.join(absent)}")
-    return folder
-
-
-def _network(folder: Path) -> Any:
     (kind,) = classes("GroundingDinoForObjectDetection")
     try:
         model, report = kind.from_pretrained(
@@ -70,6 +38,36 @@ def _network(folder: Path) -> Any:
     if missing := sorted(report["missing_keys"]):
         raise WeightsError(
             folder / "model.safetensors",
-            f"lacks {len(missing)} weights, the first {missing[:3]}; take the file of a Grounding DINO",
+            f"lacks {len(missing)} weights, the first are {missing[:3]}; use the file of a Grounding DINO",
         )
     return model
+
+
+def processors(name: str, weights: str | Path) -> tuple[Any, Any]:
+    """Return transformers' BertTokenizer and GroundingDinoImageProcessorPil; raises the errors of sessions.detector."""
+    _check(name)
+    if seed_of(weights) is not None:
+        return small.tokenizer(), small.image_processor()
+    folder = _folder(name, weights)
+    tokenizer, kind = classes("BertTokenizer", "GroundingDinoImageProcessorPil")
+    processor = kind.from_pretrained(folder, local_files_only=True)
+    for label, found, wanted in (("mean", processor.image_mean, MEAN), ("std", processor.image_std, STD)):
+        if tuple(found) != wanted:
+            raise UsageError(
+                f"{folder} normalises images with {label} {list(found)}; Grounding DINO's is {list(wanted)}"
+            )
+    return tokenizer.from_pretrained(folder, local_files_only=True), processor
+
+
+def _check(name: str) -> None:
+    if name not in NAMES:
+        raise UnknownNameError("Grounding DINO model", name, NAMES)
+    package("torch")
+
+
+def _folder(name: str, weights: str | Path) -> Path:
+    """Return the folder of a checkpoint after checking that all files exist."""
+    folder = cache.path(name) if str(weights) == "cached" else Path(weights).expanduser()
+    if absent := [file for file in NEEDED if not (folder / file).is_file()]:
+        raise UsageError(f"{folder} is not a Grounding DINO checkpoint: it lacks {', '.join(absent)}")
+    return folder

@@ -1,4 +1,4 @@
-"""Images and phrases to detections, through whatever computes Grounding DINO's graph."""
+"""Images and phrases to detections, with any sessions of Grounding DINO's graph."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from torch import Tensor
 
 from fgfast.errors import UsageError
 from fgfast.models.grounding_dino.prompt import prompt_text, tokens_of
-from fgfast.models.grounding_dino.transform import Edges, edges_of
-from fgfast.models.serving.batches import CanvasDetector, ImageSlot, resized
+from fgfast.models.grounding_dino.transform import edges_of, resized_size
+from fgfast.models.serving.batches import CanvasDetector, ImageSlot
 from fgfast.models.serving.canvases import Canvases
-from fgfast.records import Detections, Image, Size, UInt8
+from fgfast.records import Detections, Size
 
-# The example of the model cards on Hugging Face (IDEA-Research/grounding-dino-tiny, -base), as repeated in the
-# docstring of transformers' GroundingDinoForObjectDetection.forward.
+# From the example in the model cards on Hugging Face (IDEA-Research/grounding-dino-tiny, -base) and in the docstring of
+# transformers' GroundingDinoForObjectDetection.forward.
 BOX_THRESHOLD = 0.4
 TEXT_THRESHOLD = 0.3
 
 
-class GroundingDinoDetector(CanvasDetector[Detections]):
+class GroundingDinoDetector(CanvasDetector):
     """A Grounding DINO with its phrases: images in, detections in pixels of the stored images out.
 
     Args:
-        canvases: what computes the graph.
+        canvases: sessions of the graph.
         tokenizer: transformers' BertTokenizer.
-        image_processor: transformers' GroundingDinoImageProcessorPil; says how large images are made.
-        phrases: subject words, each a word or a few; they label the boxes as they are written here.
-        box_threshold: a box needs a token that scores more.
-        text_threshold: a phrase needs a token that scores more, else it labels no box.
+        image_processor: transformers' GroundingDinoImageProcessorPil; determines the size of resized images.
+        phrases: subject words, each of one or a few words; they are the labels of the boxes.
+        box_threshold: a box needs a token with a higher score.
+        text_threshold: a phrase needs a token with a higher score to label a box.
 
     Attributes:
-        phrases: as given, without surrounding space.
-        prompt: the text the network reads.
-        tokens: (T,) int64, the prompt as the network reads it.
+        phrases: as given, without surrounding whitespace.
+        prompt: the network's text input.
+        tokens: (T,) int64, the prompt's token ids.
         box_threshold: as above.
         text_threshold: as above.
     """
@@ -60,44 +60,31 @@ class GroundingDinoDetector(CanvasDetector[Detections]):
         self.prompt = prompt_text(self.phrases)
         self.box_threshold, self.text_threshold = box_threshold, text_threshold
         self._processor = image_processor
-        self._edges: Edges = edges_of(image_processor)
+        self._edges = edges_of(image_processor)
         self.tokens: Tensor = tokenizer(self.prompt, return_tensors="pt")["input_ids"][0]
         self._tokens_of = tokens_of(self.phrases, self.tokens.tolist())
 
-    def __call__(self, images: Sequence[Image]) -> list[Detections]:
-        """The detections of each image, as if it were alone; descending by score."""
-        return self._each(list(images))
-
     def resized_size(self, height: int, width: int) -> Size:
-        """The size that a stored image is resized to, pixels."""
-        return self._edges.resized_size(height, width)
+        return resized_size(height, width, *self._edges)
 
-    def resize(self, image: Image) -> UInt8:
-        """The image as the model's own image processor resizes it: (h, w, 3) uint8."""
-        return resized(image.pixels, self.resized_size(*image.pixels.shape[:2]))
-
+    @torch.inference_mode()
     def read(self, slot: ImageSlot, row: int) -> Detections:
-        """What was found in the image of a row, after `wait`; descending by score. Any thread."""
-        return self._result(slot, row)
+        return self._select(slot.results["logits"][row], slot.results["boxes"][row], slot.stored[row])
 
     def _others(self, rows: int) -> dict[str, Tensor]:
         self.tokens = self.tokens.to(self.device)
         return {"input_ids": self.tokens.repeat(rows, 1)}
 
-    @torch.inference_mode()
-    def _result(self, slot: ImageSlot, row: int) -> Detections:
-        return self._select(slot.results["logits"][row], slot.results["boxes"][row], slot.stored[row])
-
     def _select(self, logits: Tensor, boxes: Tensor, size: Size) -> Detections:
-        """What counts as a detection in one image.
+        """Select the detections of one image.
 
-        Boxes and scores are those of transformers' post_process_grounded_object_detection. There a label is made
-        of all tokens above the text threshold, of several phrases or of none; here it is the phrase with the
-        highest token, and boxes without one are dropped.
+        Boxes and scores are those of transformers' post_process_grounded_object_detection. There a label consists of
+        all tokens above the text threshold, of several phrases or none; here it is the phrase with the highest token,
+        and boxes without one are dropped.
 
         Args:
             logits: (Q, T) float32, on the CPU.
-            boxes: (Q, 4) float32, on the CPU: centre and size, shares of the image.
+            boxes: (Q, 4) float32, on the CPU: centre and size, fractions of the image.
             size: of the stored image, pixels.
         """
         tokens = logits.sigmoid()

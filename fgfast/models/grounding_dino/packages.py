@@ -1,4 +1,4 @@
-"""torch and transformers, which are optional and are imported when Grounding DINO is first used."""
+"""Optional packages, torch and transformers, imported when Grounding DINO is first used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fgfast.errors import MissingExtraError, UsageError
 
 
 def package(name: str) -> Any:
-    """An optional package; imported by name, so that nothing is imported, or type-checked, without being used."""
+    """Import an optional package by name, so that it is neither imported nor type-checked without being used."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -17,13 +17,13 @@ def package(name: str) -> Any:
 
 
 def classes(*names: str) -> list[Any]:
-    """Classes of transformers, which imports their modules only now."""
+    """Return classes of transformers, which imports their modules on this access."""
     transformers = package("transformers")
     try:
         return [getattr(transformers, name) for name in names]
     except (ImportError, AttributeError, RuntimeError) as error:
         raise UsageError(
             f"transformers {transformers.__version__} cannot load Grounding DINO: {error} Either it is too old "
-            '(pip install -U "fgfast[text]"), or torchvision, which is not needed, does not fit the installed torch '
+            '(pip install -U "fgfast[text]"), or torchvision, which is not needed, does not match the installed torch '
             "(pip uninstall torchvision)"
         ) from error

@@ -1,4 +1,4 @@
-"""Half precision for transformers' Grounding DINO: what is rounded and what stays float32."""
+"""Half precision for transformers' Grounding DINO: which modules are rounded and which stay float32."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from fgfast.backends.session import DTYPES
 from fgfast.methods import Precision
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# These decide coordinates and scores, and cost little: float32 in every precision.
+# These determine coordinates and scores, and cost little: float32 in every precision.
 FLOAT32_MODULES = re.compile(r"(bbox_embed|class_embed)(\.\d+)?$|(reference_points_head|sampling_offsets)$")
 
 
 def float32_modules(model: nn.Module) -> list[nn.Module]:
-    """The modules that FLOAT32_MODULES names."""
+    """Return the modules that match FLOAT32_MODULES."""
     return [m for name, m in model.named_modules() if FLOAT32_MODULES.search(name) and not isinstance(m, nn.ModuleList)]
 
 
 def float32_layers(model: nn.Module) -> set[int]:
-    """The id of every layer that is or lies in one of these."""
+    """Return the id of each of these modules and of all modules within them."""
     return {id(layer) for module in float32_modules(model) for layer in module.modules()}
 
 
@@ -43,7 +43,7 @@ def with_precision(model: Any, precision: Precision) -> Any:
 
 
 def _in_float32(forward: Callable[..., Any], device: str) -> Callable[..., Any]:
-    """`forward` outside autocast, its floating inputs as float32."""
+    """Wrap `forward` to run outside autocast with its floating-point inputs in float32."""
 
     def exact(*args: Any, **kwargs: Any) -> Any:
         with torch.autocast(device, enabled=False):

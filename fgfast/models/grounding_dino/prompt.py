@@ -1,4 +1,4 @@
-"""Phrases to the text that Grounding DINO reads, and back to its tokens. No torch here."""
+"""The prompt of Grounding DINO: phrases to text, and tokens back to phrases. No torch here."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LONGEST = 256
 
 
 def prompt_text(phrases: Sequence[str]) -> str:
-    """The prompt: each phrase in lower case and ended by " .", as the model card asks."""
+    """Return the prompt: each phrase in lower case, followed by " .", as the model card requires."""
     lowered = [" ".join(phrase.lower().split()) for phrase in phrases]
     if not lowered or not all(lowered):
         raise UsageError(f"Grounding DINO needs at least one subject word and none that is empty, not {list(phrases)}")
     for phrase in lowered:
         if "." in phrase or "?" in phrase:
             raise UsageError(
-                f"the subject word {phrase!r} has a '.' or '?', where Grounding DINO ends a phrase; drop it"
+                f"the subject word {phrase!r} has a '.' or '?', where Grounding DINO ends a phrase; remove it"
             )
         if lowered.count(phrase) > 1:
             raise UsageError(f"the subject word {phrase!r} is given twice; give each once (case does not count)")
@@ -30,12 +30,12 @@ def prompt_text(phrases: Sequence[str]) -> str:
 
 
 def tokens_of(phrases: Sequence[str], tokens: Sequence[int], longest: int = LONGEST) -> list[slice]:
-    """Where in the prompt's tokens each phrase stands.
+    """Return the slice of the prompt's tokens of each phrase.
 
     Args:
         phrases: N phrases.
         tokens: ids of [CLS] phrase . phrase . ... [SEP].
-        longest: tokens the network reads.
+        longest: maximum number of tokens of the network.
     """
     if len(tokens) > longest:
         raise UsageError(
@@ -45,5 +45,5 @@ def tokens_of(phrases: Sequence[str], tokens: Sequence[int], longest: int = LONG
     starts = [1, *(end + 1 for end in ends)]
     spans = [slice(start, end) for start, end in zip(starts, ends, strict=False)]
     if len(spans) != len(phrases) or any(span.start == span.stop for span in spans):
-        raise UsageError(f"the tokenizer does not tell the subject words {list(phrases)} apart; use plain words")
+        raise UsageError(f"the tokenizer cannot separate the subject words {list(phrases)}; use plain words")
     return spans

@@ -1,4 +1,4 @@
-"""Grounding DINO ready to detect: in PyTorch, or from the graphs that were exported."""
+"""Builds Grounding DINO's detector, in PyTorch or from exported graphs."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from fgfast.models.serving.batches import default_batch
 from fgfast.models.serving.canvases import Canvases
 from fgfast.models.serving.exported import exported_canvases, graphs_of
 from fgfast.models.vocabulary import read_names
+from fgfast.records import Size
 
 
 def detector(spec: ModelSpec, words: str) -> GroundingDinoDetector:
-    """Grounding DINO with phrases.
+    """Return Grounding DINO with phrases.
 
     Args:
         spec: "grounding_dino_tiny" or "grounding_dino_base". Its weights are "cached" for the Hugging Face cache, a
-            folder with the checkpoint's files, or "random:SEED", a small model of random weights whose tokenizer spells
-            (for tests; the name does not change it). Norms, boxes and scores are float32 in every precision.
-        words: what it looks for, see fgfast.models.vocabulary.read_names.
+            folder with the checkpoint's files, or "random:SEED", a small model of random weights with a tokenizer of
+            single letters (for tests; the same for both names). Norms, boxes and scores are float32 in every precision.
+        words: the phrases, see fgfast.models.vocabulary.read_names.
 
     Raises:
-        UsageError: a request that cannot be carried out.
-        ModelNotCachedError: the weights are not on this machine; the message says what to type.
+        UsageError: the phrases, the checkpoint or the backend cannot be used.
+        ModelNotCachedError: the weights are not on this machine; the message gives the command to type.
         MissingExtraError: torch or transformers is not installed.
-        WeightsError: the files are damaged or of another model.
+        WeightsError: the files are damaged or belong to another model.
     """
     return build(spec, read_names(words))
 
@@ -46,16 +47,16 @@ def build(
     box_threshold: float = BOX_THRESHOLD,
     text_threshold: float = TEXT_THRESHOLD,
 ) -> GroundingDinoDetector:
-    """The same with phrases as they are, and with thresholds of one's own."""
+    """Return Grounding DINO with these phrases and thresholds; see `detector`."""
     check_spec(spec, checkpoint.NAMES)
     tokenizer, processor = checkpoint.processors(spec.name, spec.weights)
     return GroundingDinoDetector(canvases(spec), tokenizer, processor, phrases, box_threshold, text_threshold)
 
 
 def canvases(spec: ModelSpec) -> Canvases:
-    """Grounding DINO's graph on canvases; errors are those of `detector`.
+    """Return sessions of Grounding DINO's graph; raises the errors of `detector`.
 
-    PyTorch computes it as it stands: its canvases have the size of the images, too many to compile.
+    In PyTorch they are eager: the canvases have the sizes of the images, which are too many to compile.
     """
     if spec.backend != "torch":
         return exported_canvases(spec, graphs)
@@ -64,22 +65,21 @@ def canvases(spec: ModelSpec) -> Canvases:
 
 
 def grounding_dino_in_torch(model: Any, precision: Precision = "fp32", batch: int = 1) -> OwnCanvases:
-    """transformers' GroundingDinoForObjectDetection in float32, on its device, as sessions."""
+    """Return sessions of transformers' GroundingDinoForObjectDetection in float32, on its device."""
     graph, queries = ImageGraph(with_precision(model, precision), precision), model.config.num_queries
-    return OwnCanvases(
-        lambda c, n: TorchSession(graph, contracts.grounding_dino(c, n, queries), model.device),
-        batch,
-        str(model.device),
-    )
+
+    def session(canvas: Size, images: int) -> Session:
+        return TorchSession(graph, contracts.grounding_dino(canvas, images, queries), model.device)
+
+    return OwnCanvases(session, batch=batch, device=str(model.device))
 
 
 def graphs(spec: ModelSpec) -> list[Exported]:
-    """The exported graph on every canvas there is; UsageError where an image fits on none."""
+    """Return the exported graph of every canvas; raises UsageError where an image fits on none."""
     _, processor = checkpoint.processors(spec.name, spec.weights)
     return graphs_of(spec, "grounding_dino", largest(processor))
 
 
 def timed(spec: ModelSpec) -> Session:
-    """The session on a canvas that the model is exported for."""
-    ((session, _),) = canvases(spec).share([graphs(spec)[0].canvas])
-    return session
+    """Return the session of a canvas that the model is exported for."""
+    return canvases(spec).session(graphs(spec)[0].canvas, 1)

@@ -1,31 +1,15 @@
-"""A small Grounding DINO of random weights whose tokenizer spells: for trying out and for tests."""
+"""A small Grounding DINO of random weights with a tokenizer of single letters, for trials and tests."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from fgfast.errors import UsageError
 from fgfast.models.grounding_dino.packages import classes, package
 from fgfast.models.grounding_dino.prompt import CLS, DOT, PAD, QUESTION, SEP
 
 
-def seed_of(weights: str | Path) -> int | None:
-    """The seed of "random:SEED"; None for any other weights.
-
-    Raises:
-        UsageError: there is something else behind "random:".
-    """
-    kind, colon, seed = str(weights).partition(":")
-    if kind != "random" or not colon:
-        return None
-    if not (seed.isascii() and seed.isdigit()):
-        raise UsageError(f"random weights are asked for as random:SEED with a whole number, not random:{seed}")
-    return int(seed)
-
-
 def network(seed: int) -> Any:
-    """A small model of random weights."""
+    """Return a small model of random weights."""
     torch = package("torch")
     kind, config, swin, bert = classes(
         "GroundingDinoForObjectDetection", "GroundingDinoConfig", "SwinConfig", "BertConfig"
@@ -58,19 +42,19 @@ def network(seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = kind(sizes)
-        for weight in model.bbox_embed.parameters():  # zero at first, which would leave every box as it was proposed
+        for weight in model.bbox_embed.parameters():  # initially zero, which would keep every box as proposed
             torch.nn.init.normal_(weight, std=0.1)
     return model
 
 
 def tokenizer() -> Any:
-    """A tokenizer of letters and digits, with the special tokens where BERT has them."""
+    """Return a tokenizer of letters and digits, with BERT's ids of the special tokens."""
     (kind,) = classes("BertTokenizer")
     return kind(vocab=_vocabulary())
 
 
 def image_processor() -> Any:
-    """An image processor with a shorter edge of 128 px."""
+    """Return an image processor with a shorter edge of 128 px."""
     (kind,) = classes("GroundingDinoImageProcessorPil")
     return kind(size={"shortest_edge": 128, "longest_edge": 224})
 

@@ -1,8 +1,8 @@
-"""transformers' Swin on a canvas: an image gets the numbers it would get alone, whatever lies beyond it.
+"""transformers' Swin on a canvas: the results of an image alone, whatever the canvas contains beyond it.
 
-Alone, a map is padded with zeros to whole windows, and shifted windows wrap around its edge. On a canvas each cell is
-therefore told the image's extent: what lies beyond is zero before every attention, and a shifted window that
-reaches over the image's last whole window sees what lies beyond as another region.
+Alone, a map is padded with zeros to whole windows, and shifted windows wrap around its edge. On a canvas, cells beyond
+the image's extent are therefore set to zero before every attention, and in a shifted window that crosses the edge of
+the image's last whole window the cells beyond are a separate region.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# What transformers adds to the logits of two tokens that must not see each other.
+from fgfast.models.serving.pixels import inside
+
+# transformers adds this to the logits of two tokens that must not attend to each other.
 _APART = -100.0
 
 
@@ -29,21 +31,21 @@ class CanvasSwin(nn.Module):
         swin = backbone.swin
         self.project, self.norm = swin.embeddings.patch_embeddings.projection, swin.embeddings.norm
         self.stages = nn.ModuleList(swin.encoder.layers)
-        # Norms of the stages whose maps are asked for, by number.
+        # Norms of the stages whose maps are returned, by number.
         self.norms = nn.ModuleDict(
             {str(backbone.stage_names.index(stage) - 1): norm for stage, norm in backbone.hidden_states_norms.items()}
         )
         assert swin.embeddings.position_embeddings is None
 
     def forward(self, images: Tensor, seen: Tensor) -> list[Tensor]:
-        """Maps of the image.
+        """Return maps of the image.
 
         Args:
             images: (B, 3, H, W) float32, normalised, zero beyond the image; H and W multiples of 32.
             seen: (B, 2) float32, whole numbers: height and width of each image, pixels.
 
         Returns:
-            (B, C, H / s, W / s) float32 for s = 8, 16, 32; beyond the image they mean nothing.
+            (B, C, H / s, W / s) float32 for s = 8, 16, 32; undefined beyond the image.
         """
         x = self.norm(self.project(images).permute(0, 2, 3, 1))
         extent = torch.ceil(seen / 4)
@@ -60,15 +62,8 @@ class CanvasSwin(nn.Module):
         return maps
 
 
-def inside(extent: Tensor, height: int, width: int) -> Tensor:
-    """(B, height, width) bool: the cells within each image's extent (B, 2) float32."""
-    rows = torch.arange(height, device=extent.device, dtype=extent.dtype) < extent[:, :1]
-    columns = torch.arange(width, device=extent.device, dtype=extent.dtype) < extent[:, 1:]
-    return rows[:, :, None] & columns[:, None, :]
-
-
 def _block(block: Any, x: Tensor, extent: Tensor, here: Tensor) -> Tensor:
-    """A SwinLayer on (B, h, w, C) float32 tokens; `here` is (B, h, w, 1), 1 within the image."""
+    """Apply a SwinLayer to (B, h, w, C) float32 tokens; `here` is (B, h, w, 1), 1 within the image."""
     batch, height, width, channels = x.shape
     size, shift = block.window_size, block.shift_size
     normed = functional.pad(block.layernorm_before(x) * here, (0, 0, 0, -width % size, 0, -height % size))
@@ -88,15 +83,15 @@ def _block(block: Any, x: Tensor, extent: Tensor, here: Tensor) -> Tensor:
 
 
 def _apart(extent: Tensor, down: int, across: int, size: int, shift: int) -> Tensor:
-    """(B * down * across, size², size²) float32, 0 or _APART: which tokens of shifted windows may see each other.
+    """Return the mask of shifted windows, (B * down * across, size², size²) float32, 0 or _APART between two tokens.
 
-    Regions along an axis: the cells before the last shift, those of the last `shift` cells, and, as a region of its
-    own, what an image alone does not have. The first cells, which wrap around, are kept apart from all of these.
+    The regions along an axis are: the cells before the last shift, the last `shift` cells, and the cells that an image
+    alone does not have. The first cells, which wrap around, are separate from all of these.
     """
     regions = []
     for axis, count in enumerate((down, across)):
         place = torch.arange(count * size, device=extent.device)
-        # Where the cell in each place comes from, and whether it wrapped around the canvas.
+        # The source of the cell in each place, and whether it wrapped around the canvas.
         source = torch.roll(place, -shift).to(extent.dtype)
         wrapped = (place >= count * size - shift).to(extent.dtype)
         whole = torch.ceil(extent[:, axis, None] / size) * size
@@ -110,7 +105,7 @@ def _apart(extent: Tensor, down: int, across: int, size: int, shift: int) -> Ten
 
 
 def _halved(merging: Any, x: Tensor) -> Tensor:
-    """A SwinPatchMerging on (B, h, w, C), which is zero beyond the image -> (B, h / 2, w / 2, 2 C)."""
+    """Apply a SwinPatchMerging to (B, h, w, C), which is zero beyond the image -> (B, h / 2, w / 2, 2 C)."""
     batch, height, width, channels = x.shape
     cells = functional.pad(x, (0, 0, 0, width % 2, 0, height % 2))
     cells = cells.view(batch, (height + 1) // 2, 2, (width + 1) // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)

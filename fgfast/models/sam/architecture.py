@@ -1,4 +1,4 @@
-"""The sizes of each SAM: what differs between the checkpoints, and the constants they share. No torch here."""
+"""The sizes of each SAM, and the constants that all of them share. No torch here."""
 
 from __future__ import annotations
 
@@ -37,11 +37,6 @@ class Architecture:
         """Side of the square of image tokens."""
         return self.side // PATCH
 
-    @property
-    def low_res(self) -> int:
-        """Side of the square of low-resolution logits: four for each image token."""
-        return 4 * self.grid
-
 
 # segment-anything, build_sam.py; the tiny ones are for tests and have no checkpoint.
 ARCHITECTURES = MappingProxyType(
@@ -56,7 +51,7 @@ ARCHITECTURES = MappingProxyType(
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture called `name`; raises UnknownNameError for one that does not exist."""
+    """Return the architecture with this name; raises UnknownNameError for an unknown one."""
     try:
         return ARCHITECTURES[name]
     except KeyError:

@@ -1,15 +1,15 @@
 """Attention with decomposed relative positions, without the heads x tokens x tokens bias of the reference.
 
 The reference computes softmax(q.k / sqrt(D) + bias_h + bias_w) v, where bias_h depends on the query and on the key's
-row, bias_w on the query and on the key's column. Three ways of computing exactly this:
+row, bias_w on the query and on the key's column. Three implementations compute exactly this:
 
-* `native`: engine/src/attention.cc adds the biases to the scores in registers, and takes the tokens of windows from
-  where they are. For float32 on CPUs with AVX-512: in ViT-B it takes 0.64 (whole image) and 0.5 (windows) of the time
-  of `masked` with the sorting into windows and back.
-* `folded`: the biases become extra columns of the query, met by one-hot columns of the key, so that one fused
-  attention over longer heads does everything. Fastest in half precision and on GPUs, and what is exported.
-* `masked`: the bias is made for a few queries at a time, small enough for the cache, and handed over as an additive
-  mask. For float32 on other CPUs, where longer heads cost more than adding.
+* `native`: engine/src/attention.cc adds the biases to the scores in registers, and reads the tokens of windows in
+  place. For float32 on CPUs with AVX-512: in ViT-B it takes 0.64 (whole image) and 0.5 (windows) of the time of
+  `masked` including the partition into windows and back.
+* `folded`: the biases become extra columns of the query, multiplied by one-hot columns of the key, so that one fused
+  attention over longer heads computes everything. Fastest in half precision and on GPUs; used in exported graphs.
+* `masked`: the bias is computed for a few queries at a time, small enough for the cache, and passed as an additive
+  mask. For float32 on other CPUs, where longer heads cost more than the addition.
 
 Letters in shapes: G windows (or images), H heads, S side of the square, N = S * S tokens, D head size.
 """
@@ -32,14 +32,14 @@ _ALIGN = 32
 
 
 def is_native(x: Tensor, weight: Tensor, size: int) -> bool:
-    """Whether `native` is there for what `weight` makes of `x`, with heads of `size`. It has no gradient."""
+    """Return whether `native` can be used for `x` times `weight` with heads of `size`. It has no gradient."""
     full = weight.dtype == torch.float32 and x.device.type == "cpu"
     learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     return full and not learns and not torch.compiler.is_compiling() and ops.attends(size)
 
 
 def native(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor], at: Tensor, bias: Tensor) -> Tensor:
-    """Attention within windows, of tokens that stay where they are.
+    """Attend within windows, reading the tokens in place.
 
     Args:
         q: (B, T, H, D) float32, unscaled queries; likewise k and v.
@@ -61,7 +61,7 @@ def native(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor], at: T
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> Tensor:
-    """Attention over a square of tokens, by whichever way of PyTorch is faster here.
+    """Attend over a square of tokens, with PyTorch's faster implementation on this device.
 
     Args:
         q: (G, H, N, D) float32 or half, unscaled queries; likewise k and v. N is a square number, row by row.
@@ -78,7 +78,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor
 
 
 def folded(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> Tensor:
-    """`attend` as one fused attention: [q, bias_h, bias_w] . [k, one-hot row, one-hot column]."""
+    """Compute `attend` as one fused attention: [q, bias_h, bias_w] . [k, one-hot row, one-hot column]."""
     size = q.shape[-1]
     side = math.isqrt(q.shape[-2])
     padding = -(size + 2 * side) % _ALIGN
@@ -94,9 +94,9 @@ def folded(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor
 
 
 def masked(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> Tensor:
-    """`attend` in pieces, each with an additive mask of `_PIECE` elements (but at least one row of tokens).
+    """Compute `attend` in pieces, each with an additive mask of `_PIECE` elements (but at least one row of tokens).
 
-    All pieces use the same memory for their mask: fresh pages cost more than what is computed in them.
+    All pieces use the same memory for their mask: fresh pages cost more than the computation in them.
     """
     groups, heads, tokens, size = q.shape
     side = math.isqrt(tokens)
@@ -106,7 +106,7 @@ def masked(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor
     head_step = _clamp(_PIECE // tokens**2, heads)
     row_step = _clamp(_PIECE // (side * tokens), side)
     if row_step < side:
-        # Read once for each piece, and faster where they lie by head.
+        # Read once per piece, and faster where each head is contiguous.
         k, v = k.contiguous(), v.contiguous()
     memory = q.new_empty(group_step, head_step, row_step, side, side, side)
     out = q.new_empty(groups, side, side, heads, size).permute(0, 3, 1, 2, 4)
@@ -124,10 +124,10 @@ def masked(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor
 
 
 def relative_bias(q: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> tuple[Tensor, Tensor]:
-    """q . rel_pos_h[y - y' + S - 1] for every key row y', and the same for columns.
+    """Compute q . rel_pos_h[y - y' + S - 1] for every key row y', and the same for columns.
 
-    Each table is multiplied with all queries at once; the part that belongs to a query is then a window that slides
-    by one from row to row (column to column), cut out by dropping one element a row: views, no gather.
+    Each table is multiplied with all queries in one product; the part that belongs to a query is then a window that
+    slides by one from row to row (column to column), selected by dropping one element per row: views, no gather.
 
     Args:
         q: (G, H, S, S, D), contiguous queries by row y and column x.
@@ -148,7 +148,7 @@ def relative_bias(q: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> tuple[Tens
 
 
 def one_hot_positions(side: int, padding: int, like: Tensor) -> Tensor:
-    """(N, 2S + padding) of `like`'s dtype: row of the token one-hot, column one-hot, zeros."""
+    """Return (N, 2S + padding) of `like`'s dtype: the token's row one-hot, its column one-hot, zeros."""
     eye = torch.eye(side, dtype=like.dtype, device=like.device)
     columns = [eye.repeat_interleave(side, 0), eye.repeat(side, 1), eye.new_zeros(side * side, padding)]
     return torch.cat(columns, 1)

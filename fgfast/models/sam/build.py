@@ -1,4 +1,4 @@
-"""SAM by name: architecture, weights, precision, device."""
+"""Builds SAM from a ModelSpec."""
 
 from __future__ import annotations
 
@@ -15,26 +15,24 @@ if TYPE_CHECKING:
 
 
 def build_sam(spec: ModelSpec) -> Sam:
-    """A SAM for inference in PyTorch.
+    """Return a SAM for inference in PyTorch.
 
     Args:
         spec: "sam_vit_b", "sam_vit_l" or "sam_vit_h"; the tests' tiny ones have no official weights.
 
     Raises:
         UnknownNameError: for the name or the precision.
-        ModelNotCachedError: the official weights are not on this machine; the message says what to type.
-        WeightsError: the file is damaged or of another model.
+        ModelNotCachedError: the official weights are not on this machine; the message gives the command to type.
+        WeightsError: the file is damaged or belongs to another model.
     """
     state = sam_state(spec)
     from fgfast.models.sam.model import Sam
 
-    model = Sam.build(spec.name.removeprefix("sam_"), state, spec.precision)
-    model.to(spec.device)
-    return model
+    return Sam.build(spec.name.removeprefix("sam_"), state, spec.precision).to(spec.device)
 
 
 def sam_state(spec: ModelSpec) -> dict[str, Tensor]:
-    """The weights of a SAM by segment-anything's keys, checked; errors are those of `build_sam`."""
+    """Return the checked weights of a SAM by segment-anything's keys; raises the errors of `build_sam`."""
     checkpoints.check_spec(spec, tuple(f"sam_{name}" for name in ARCHITECTURES))
     import torch
 
@@ -43,6 +41,5 @@ def sam_state(spec: ModelSpec) -> dict[str, Tensor]:
     name = spec.name.removeprefix("sam_")
     with torch.device("meta"):
         empty = Sam(name)
-    state = checkpoints.state_for(empty, spec.weights, spec.name if name.startswith("vit") else None)
-    shapes = {key: tuple(value.shape) for key, value in empty.state_dict().items()}
-    return states.check_state(state, shapes, source=checkpoints.source_of(spec.name, spec.weights))
+    state = checkpoints.state_for(empty, spec)
+    return states.check_state(state, empty.state_dict(), source=checkpoints.source_of(spec))

@@ -1,4 +1,4 @@
-"""SAM's image encoder once more, in the form that ONNX states shortest; it computes what ImageEncoder computes.
+"""SAM's image encoder in the form with the fewest ONNX operators; its results are those of ImageEncoder.
 
 * Tokens stay in rows, so that every linear layer is one Gemm with the checkpoint's own weight.
 * Windows are one Gather of rows, with the bias of `qkv` appended as the row of all padding places.
@@ -18,7 +18,7 @@ from fgfast.models.sam.architecture import CHANNELS
 from fgfast.models.sam.attention import one_hot_positions
 from fgfast.models.sam.image_encoder import Attention, Block, ImageEncoder, WindowAttention
 
-# Fused attention kernels want heads of multiples of 8; 32 is what the heads are padded to in PyTorch, too.
+# Fused attention kernels want head sizes that are multiples of 8; in PyTorch heads are padded to 32 as well.
 _ALIGN = 32
 
 
@@ -26,7 +26,7 @@ class ExportedEncoder(nn.Module):
     """Images to embeddings.
 
     Args:
-        encoder: whose weights are shared, not copied.
+        encoder: its weights are shared, not copied.
     """
 
     def __init__(self, encoder: ImageEncoder) -> None:
@@ -34,7 +34,7 @@ class ExportedEncoder(nn.Module):
         self.patches, self.pos_embed, self.neck = encoder.patch_embed.proj, encoder.pos_embed, encoder.neck
         self.grid = encoder.pos_embed.shape[1]
         self.blocks = nn.ModuleList(_Block(block, self.grid**2) for block in encoder.blocks)
-        # The columns that keys are lengthened by, the same for all blocks of a kind.
+        # The columns appended to the keys, the same for all blocks with windows and for all without.
         for block in self.blocks:
             if not hasattr(self, block.columns):
                 like = block.qkv.weight
@@ -52,16 +52,15 @@ class ExportedEncoder(nn.Module):
         rows = functional.linear(rows.to(first.weight.dtype), first.weight.flatten(1)).float()
         rows = functional.layer_norm(rows, (CHANNELS,), norm.weight, norm.bias, norm.eps)
         square = rows.unflatten(0, (-1, self.grid, self.grid)).permute(0, 3, 1, 2)
-        embeddings: Tensor = last_norm(second(square.to(second.weight.dtype)).float())
-        return embeddings
+        return last_norm(second(square.to(second.weight.dtype)).float())
 
 
 class _Block(nn.Module):
     """One block on rows.
 
     Args:
-        block: whose weights are shared.
-        tokens: of an image.
+        block: its weights are shared.
+        tokens: per image.
     """
 
     def __init__(self, block: Block, tokens: int) -> None:
@@ -80,33 +79,32 @@ class _Block(nn.Module):
         self.columns = f"columns{self.side}"
         by_row, by_column = (self._table(t) for t in (attention.rel_pos_h, attention.rel_pos_w))
         self.register_buffer("by_row", by_row, persistent=False)
-        # The padding of the heads are columns of zeros in this table.
+        # The heads are padded by columns of zeros in this table.
         self.register_buffer("by_column", functional.pad(by_column, (0, self.padding)), persistent=False)
 
     def _table(self, rel_pos: Tensor) -> Tensor:
-        """(2S - 1, D) float32 -> (S, D, S) of the weights' dtype: for a query's row, what each key's row adds.
+        """(2S - 1, D) float32 -> (S, D, S) of the weights' dtype: per query row, the vector of each key row.
 
-        Multiplied by sqrt(D), by which attention will divide.
+        Multiplied by sqrt(D), by which attention divides.
         """
         at = torch.arange(self.side)
         rows = rel_pos.detach()[at[:, None] - at + self.side - 1] * math.sqrt(self.size)
         return rows.transpose(1, 2).to(self.qkv.weight.dtype).contiguous()
 
     def forward(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """(B * tokens, width) float32 -> the same; columns (1, 1, N, 2S + padding) lengthen the keys."""
+        """(B * tokens, width) float32 -> the same; columns (1, 1, N, 2S + padding) are appended to the keys."""
         half = self.qkv.weight.dtype
         mixed = self._mix(self.qkv(self.norm1(rows).to(half)), columns)
         rows = rows + self.proj(mixed).float()
         hidden = functional.gelu(self.mlp.lin1(self.norm2(rows).to(half)))
-        changed: Tensor = rows + self.mlp.lin2(hidden).float()
-        return changed
+        return rows + self.mlp.lin2(hidden).float()
 
     def _mix(self, qkv: Tensor, columns: Tensor) -> Tensor:
-        """(B * tokens, 3 * width) -> (B * tokens, width): attention itself."""
+        """Attend: (B * tokens, 3 * width) -> (B * tokens, width)."""
         count, size = self.side**2, self.size
         if self.windows:
             qkv = qkv.unflatten(0, (-1, self.tokens))
-            # What `qkv` gives for a padding token, which is zero.
+            # The output of `qkv` for a padding token, which is zero.
             padding = self.qkv.bias.expand(qkv.shape[0], 1, -1)
             qkv = torch.cat([qkv, padding], 1).index_select(1, self.token_at)
         parts = qkv.reshape(-1, count, 3, self.heads, size).permute(2, 0, 3, 1, 4)

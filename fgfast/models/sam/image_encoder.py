@@ -1,7 +1,7 @@
 """SAM's image encoder: a ViT whose blocks attend within windows or over the whole image, and a neck.
 
-Keys of the state dict are those of segment-anything. In half precision the matrix products (and their weights) are
-half; the stream between the blocks, normalisation and softmax stay float32.
+The keys of the state dict are those of segment-anything. In half precision only the matrix products and their weights
+are half; the residual stream, normalisation and softmax stay float32.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from fgfast.models.sam.linear import linear, linear_parts
 _EPS = 1e-6
 # segment-anything, build_sam.py: mlp_ratio.
 _MLP_RATIO = 4
-# In float32 on the CPU the MLP, with its norm and its residual, takes this many tokens at a time. All at once its
-# hidden layer would exceed 32 MiB, beyond which malloc takes fresh pages from the system every time; in pieces the MLP
-# of ViT-B is 7 % faster.
+# Tokens that the MLP, with its norm and its residual, processes at a time in float32 on the CPU. For all tokens its
+# hidden layer would exceed 32 MiB, above which malloc requests fresh pages from the system every time; in pieces the
+# MLP of ViT-B is 7 % faster.
 _MLP_ROWS = 1024
 
 
@@ -55,11 +55,10 @@ class ImageEncoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         first, norm, second, last_norm = self.neck
-        # Channels are innermost throughout: the permuted view is what the convolutions call channels_last.
+        # Channels are innermost throughout: the permuted view is in the convolutions' channels_last format.
         x = first(x.permute(0, 3, 1, 2).to(first.weight.dtype))
         x = second(norm(x.float()).to(second.weight.dtype))
-        embeddings: Tensor = last_norm(x.float())
-        return embeddings
+        return last_norm(x.float())
 
 
 class PatchEmbed(nn.Module):
@@ -124,7 +123,7 @@ class Attention(nn.Module):
     Args:
         width: channels.
         heads: attention heads.
-        side: side of the square within which tokens see each other.
+        side: side of the square within which tokens attend to each other.
     """
 
     def __init__(self, width: int, heads: int, side: int) -> None:
@@ -134,8 +133,8 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
-        # (windows, N) int64: the token at each place of each window; here there is one, of all tokens. On the CPU even
-        # where the parameters are made without memory (Sam.build), for this is not loaded.
+        # (windows, N) int64: the token at each place of each window; here one window of all tokens. On the CPU even
+        # where the parameters are on the meta device (Sam.build), because it is not loaded from a file.
         self.register_buffer("token_at", torch.arange(side * side, device="cpu")[None], persistent=False)
         self.token_at: Tensor
 
@@ -150,20 +149,20 @@ class Attention(nn.Module):
         return linear(mixed, self.proj)
 
     def by_torch(self, x: Tensor) -> Tensor:
-        """What `proj` is to be given: (B, N, width) float32 -> the same of the weights' dtype."""
+        """Return the input of `proj`: (B, N, width) float32 -> the same of the weights' dtype."""
         return self.mix(*linear_parts(x, self.qkv, 3))
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention itself: (G, N, width) each, N a square -> (G, N, width)."""
+        """Attend: (G, N, width) each, N a square number -> (G, N, width)."""
         q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
         return attend(q, k, v, self.rel_pos_h, self.rel_pos_w).transpose(1, 2).flatten(2)
 
 
 class WindowAttention(Attention):
-    """Attention within windows; those at the right and bottom edge are filled up with padding tokens.
+    """Attention within windows; those at the right and bottom edge are filled with padding tokens.
 
-    A padding token is zero before `qkv`, so its query, key and value are the bias. Where PyTorch attends, one zero
-    token is projected, and every padding place takes its result.
+    A padding token is zero before `qkv`, so its query, key and value are the bias. In PyTorch's attention, one zero
+    token is projected, and every padding place uses its result.
 
     Args:
         width: channels.
@@ -187,7 +186,7 @@ class WindowAttention(Attention):
         self.place_of: Tensor
 
     def by_torch(self, x: Tensor) -> Tensor:
-        """What `proj` is to be given: (B, N, width) float32 -> the same of the weights' dtype."""
+        """Return the input of `proj`; see Attention.by_torch."""
         tokens = functional.pad(x.to(self.qkv.weight.dtype), (0, 0, 0, 1))
         mixed = self.mix(*(self._windows(part) for part in linear_parts(tokens, self.qkv, 3)))
         return _take(mixed.unflatten(0, (x.shape[0], -1)).flatten(1, 2), self.place_of)
@@ -209,7 +208,7 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 def _take(rows: Tensor, index: Tensor) -> Tensor:
-    """rows[:, index]: (B, R, C) and (K,) int64 -> (B, K, C). As an embedding, twice as fast as indexing on the CPU."""
+    """Return rows[:, index]: (B, R, C), (K,) int64 -> (B, K, C). An embedding is twice as fast as indexing on CPUs."""
     batch, count, _ = rows.shape
     offsets = torch.arange(batch, device=index.device)[:, None] * count
     return functional.embedding(index + offsets, rows.flatten(0, 1))

@@ -1,7 +1,7 @@
 """SAM's mask decoder: tokens and image attend to each other twice, then each mask token becomes a map of logits.
 
-Takes (image, box) pairs: several boxes may point to one embedding, and what depends on the image alone is computed
-once for each image, not for each box. Always float32: it is a four-hundredth of the encoder's arithmetic.
+Takes (image, box) pairs: several boxes may share an embedding, and whatever depends on the image alone is computed once
+per image, not per box. Always float32: it is a four-hundredth of the encoder's arithmetic.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _DEPTH = 2
 _HEADS = 8
 _MLP_WIDTH = 2048
 _CROSS_WIDTH = CHANNELS // 2
-# Two transposed convolutions of stride 2: logits along one edge for each image token.
+# Two transposed convolutions of stride 2: logits per image token along one edge.
 _FINER = 4
 # segment-anything, modeling/common.py: LayerNorm2d; the other norms have torch's own 1e-5.
 _UPSCALING_EPS = 1e-6
@@ -53,12 +53,12 @@ class MaskDecoder(nn.Module):
         """Decode N pairs.
 
         Args:
-            embeddings: (E, 256, g, g) float32, one an image.
-            image_index: (N,) int64, the embedding each box belongs to.
+            embeddings: (E, 256, g, g) float32, one per image.
+            image_index: (N,) int64, the embedding of each box.
             box_tokens: (N, 2, 256) float32, from the prompt encoder.
             image_positions: (g * g, 256) float32, the prompt encoder's dense_pe.
             no_mask: (256,) float32, the prompt encoder's no_mask.
-            multimask: three maps a box, whole, part and subpart, instead of one.
+            multimask: return three maps per box (whole, part, subpart) instead of one.
 
         Returns:
             Logits (N, M, 4g, 4g) float32, and estimated IoU (N, M) float32; M is 3 with multimask, else 1.
@@ -80,7 +80,7 @@ class MaskDecoder(nn.Module):
 class Upscale(nn.ConvTranspose2d):
     """A transposed convolution of 2x2 with stride 2, as one matrix product on innermost channels.
 
-    Its windows do not overlap: every pixel becomes a square of four by itself.
+    Its windows do not overlap: every pixel becomes a 2x2 square independently.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -122,12 +122,8 @@ class TwoWayTransformer(nn.Module):
         for block in others:
             tokens, image = block(tokens, image, positions, image_positions)
         to_image = self.final_attn_token_to_image
-        seen = to_image(
-            to_image.q_proj(tokens + positions),
-            to_image.k_proj(image + image_positions),
-            to_image.v_proj(image),
-        )
-        return self.norm_final_attn(tokens + seen), image
+        q, k, v = to_image.q_proj(tokens + positions), to_image.k_proj(image + image_positions), to_image.v_proj(image)
+        return self.norm_final_attn(tokens + to_image(q, k, v)), image
 
 
 class TwoWayBlock(nn.Module):
@@ -157,26 +153,22 @@ class TwoWayBlock(nn.Module):
         image_positions: Tensor,
         image_index: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """As TwoWayTransformer.forward; positions is (N, T, 256), and without image_index image is (N, P, 256)."""
+        """Same as TwoWayTransformer.forward; positions is (N, T, 256), and without image_index image is (N, P, 256)."""
         to_image, to_tokens = self.cross_attn_token_to_image, self.cross_attn_image_to_token
         located = image + image_positions
-        image_k, image_v, image_q = (
-            to_image.k_proj(located),
-            to_image.v_proj(image),
-            to_tokens.q_proj(located),
-        )
+        image_k, image_v, image_q = to_image.k_proj(located), to_image.v_proj(image), to_tokens.q_proj(located)
         if image_index is not None:
             image, image_k, image_v, image_q = (
                 x.index_select(0, image_index) for x in (image, image_k, image_v, image_q)
             )
 
-        tokens = self.norm1(self._among_themselves(tokens, positions))
+        tokens = self.norm1(self._self_attend(tokens, positions))
         tokens = self.norm2(tokens + to_image(to_image.q_proj(tokens + positions), image_k, image_v))
         tokens = self.norm3(tokens + self.mlp(tokens))
         token_k, token_v = to_tokens.k_proj(tokens + positions), to_tokens.v_proj(tokens)
         return tokens, self.norm4(image + to_tokens(image_q, token_k, token_v))
 
-    def _among_themselves(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def _self_attend(self, tokens: Tensor, positions: Tensor) -> Tensor:
         attention = self.self_attn
         located = tokens if self.first else tokens + positions
         mixed: Tensor = attention(attention.q_proj(located), attention.k_proj(located), attention.v_proj(tokens))
@@ -184,7 +176,7 @@ class TwoWayBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose callers project, so that what they share is projected once.
+    """Multi-head attention whose callers compute the projections, so that shared inputs are projected once.
 
     Args:
         width: channels within the attention; the heads split them.
@@ -200,8 +192,7 @@ class Attention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Projected q (N, Q, width), k and v (N, K, width), all float32 -> (N, Q, 256) float32."""
         q, k, v = (x.unflatten(2, (_HEADS, -1)).transpose(1, 2) for x in (q, k, v))
-        out: Tensor = self.out_proj(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return out
+        return self.out_proj(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -214,8 +205,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, 256) float32 -> the same."""
-        out: Tensor = self.lin2(functional.relu(self.lin1(x)))
-        return out
+        return self.lin2(functional.relu(self.lin1(x)))
 
 
 class Perceptron(nn.Module):
@@ -233,5 +223,4 @@ class Perceptron(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs) float32 -> (N, outputs)."""
         first, second, last = self.layers
-        out: Tensor = last(functional.relu(second(functional.relu(first(x)))))
-        return out
+        return last(functional.relu(second(functional.relu(first(x)))))

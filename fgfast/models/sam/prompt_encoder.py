@@ -1,7 +1,7 @@
-"""SAM's prompt encoder, for boxes: two corner tokens a box, and the positions of the image tokens.
+"""SAM's prompt encoder, for boxes: two corner tokens per box, and the positions of the image tokens.
 
-Always float32: the angles are 2 pi times numbers of several units. What encodes points and mask prompts is here only
-so that checkpoints load strictly.
+Always float32: the angles are 2 pi times numbers of several units. The layers for points and mask prompts exist only so
+that checkpoints load strictly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CORNERS = (2, 3)
 _POINT_KINDS = 4
 # segment-anything, build_sam.py: mask_in_chans.
 _MASK_CHANNELS = 16
-# A box corner at pixel x lies at its centre, x + 0.5.
+# A box corner at pixel x is located at its centre, x + 0.5.
 _PIXEL_CENTRE = 0.5
 
 
@@ -53,15 +53,14 @@ class PromptEncoder(nn.Module):
         nn.Module.register_load_state_dict_post_hook(self, PromptEncoder._weights_loaded)
 
     def forward(self, boxes: Tensor) -> Tensor:
-        """(N, 4) float32, x0 y0 x1 y1 in pixels of the square input -> (N, 2, 256) float32, one token a corner."""
+        """(N, 4) float32, x0 y0 x1 y1 in pixels of the square input -> (N, 2, 256) float32, one token per corner."""
         corners = (boxes + _PIXEL_CENTRE).view(-1, 2, 2) / self.side
         kinds = torch.cat([self.point_embeddings.get_parameter(f"{n}.weight") for n in _CORNERS])
-        tokens: Tensor = self.pe_layer(corners) + kinds
-        return tokens
+        return self.pe_layer(corners) + kinds
 
     @property
     def no_mask(self) -> Tensor:
-        """(256,) float32: stands at every image token for "no mask was given"."""
+        """(256,) float32, added to every image token where no mask prompt is given."""
         weight: Tensor = self.no_mask_embed.weight
         return weight[0]
 
@@ -84,7 +83,7 @@ class FourierPositions(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # Drawn once, when SAM was trained; every checkpoint brings it.
+        # Drawn once, when SAM was trained, and stored in every checkpoint.
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, CHANNELS // 2))
         self.positional_encoding_gaussian_matrix: Tensor
 

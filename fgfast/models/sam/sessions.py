@@ -1,4 +1,4 @@
-"""SAM ready to segment: in PyTorch, or from the graphs that were exported."""
+"""Builds SAM's segmenter, in PyTorch or from exported graphs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from fgfast.models.serving.speed import fastest_form
 
 
 def segmenter(spec: ModelSpec) -> SamSegmenter:
-    """SAM ready to segment. PyTorch takes the fastest form of the encoder's graph.
+    """Return SAM's segmenter. In PyTorch it uses the fastest form of the encoder's graph.
 
     Args:
-        spec: what to build; its precision is the encoder's.
+        spec: of the model; its precision is the encoder's.
 
     Raises:
-        UsageError: the backend is asked for and the model is not exported; the message says what to type.
+        UsageError: the backend needs exported graphs, and there are none; the message gives the command to type.
         UnknownNameError, ModelNotCachedError, WeightsError: see build_sam.
     """
     batch = spec.batch or default_batch(spec.device)
@@ -42,20 +42,20 @@ def segmenter(spec: ModelSpec) -> SamSegmenter:
 
 
 def sam_in_torch(model: Sam, multimask: bool = False, form: str = "eager", batch: int = 1) -> SamSegmenter:
-    """A built SAM as sessions. The decoder, a four-hundredth of the arithmetic, is never compiled or recorded.
+    """Return a segmenter for a SAM. The decoder, a four-hundredth of the arithmetic, is never compiled or recorded.
 
     Args:
         model: with weights.
-        multimask: whether there are three masks per box instead of one.
-        form: of the encoder, one of fgfast.backends.torch.FORMS. All but "eager" take `batch` images at a time, for
-            each number would be compiled and recorded by itself.
-        batch: images that a slot holds.
+        multimask: return three masks per box instead of one.
+        form: of the encoder, one of fgfast.backends.torch.FORMS. All but "eager" always take `batch` images, because
+            every other number would be compiled and recorded separately.
+        batch: images per slot.
     """
     side, device, graph = model.architecture.side, model.device, ImageEncoderGraph(model)
 
     def encoder(images: int) -> Session:
-        many = "batch" if form == "eager" else images
-        return TorchSession(graph, contracts.sam_image_encoder(side, many), device, form)
+        takes = "batch" if form == "eager" else images
+        return TorchSession(graph, contracts.sam_image_encoder(side, takes), device, form)
 
     decoder = TorchSession(
         MaskDecoderGraph(model, multimask), contracts.sam_mask_decoder(side, 3 if multimask else 1), device
@@ -64,12 +64,12 @@ def sam_in_torch(model: Sam, multimask: bool = False, form: str = "eager", batch
 
 
 def graphs(spec: ModelSpec) -> list[Exported]:
-    """The exported encoder and decoder; UsageError where one is missing."""
+    """Return the exported encoder and decoder; raises UsageError where one is missing."""
     encoders = with_engine(exported(spec, "sam_image_encoder"), spec)
     batch = spec.batch or default_batch(spec.device)
     return [of_batch(encoders, batch), exported(spec, "sam_mask_decoder")[0]]
 
 
 def timed(spec: ModelSpec) -> Session:
-    """The encoder, in which SAM spends its time."""
+    """Return the encoder, which takes most of SAM's time."""
     return segmenter(spec).encoder

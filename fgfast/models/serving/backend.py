@@ -1,4 +1,4 @@
-"""Which backend computes the models: TensorRT, ONNX Runtime or PyTorch, by what is installed, exported and checked."""
+"""The choice of a backend: TensorRT, ONNX Runtime or PyTorch, by what is installed, exported and checked."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from fgfast.models.files.graph_files import Exported
 
 
 def choose_backend(specs: Sequence[ModelSpec], asked: str, measure: bool = True) -> tuple[BackendName, str]:
-    """ "auto" becomes the best backend that can compute all models; anything else is checked.
+    """Return the best backend that can compute all models for "auto"; check any other backend.
 
     Args:
-        specs: the models of a run, on one device in one precision; their own backend does not count.
+        specs: the models of a run, on one device in one precision; their own backend is ignored.
         asked: "auto", "torch", "onnxruntime" or "tensorrt".
-        measure: whether to find out, on a CPU, which one is faster where it is not known yet; that takes a minute.
+        measure: whether to measure, on a CPU, which one is faster where that is unknown; this takes a minute.
 
     Returns:
-        The backend, and why in a few words.
+        The backend and the reason in a few words.
 
     Raises:
-        UsageError: what is asked for cannot be had; the message says what to do.
+        UsageError: the backend cannot be used; the message says what to do.
     """
     for backend in methods.BACKENDS:
         if asked == backend:
@@ -44,7 +44,7 @@ def choose_backend(specs: Sequence[ModelSpec], asked: str, measure: bool = True)
 
 
 def check(specs: Sequence[ModelSpec]) -> None:
-    """Raise unless the backend that the specs name can compute all of them here."""
+    """Raise unless the specs' backend can compute all of them on this machine."""
     backend, device, precision = specs[0].backend, specs[0].device, specs[0].precision
     if backend == "torch":
         return
@@ -58,7 +58,7 @@ def check(specs: Sequence[ModelSpec]) -> None:
 
         check_provider(device)
         if precision == "bf16" and device == "cpu":
-            raise UsageError("ONNX Runtime computes bf16 on GPUs only: take --precision fp32, or --backend torch")
+            raise UsageError("ONNX Runtime computes bf16 on GPUs only: use --precision fp32 or --backend torch")
     for spec in specs:
         for found in _graphs(spec):
             found.verify()
@@ -67,9 +67,8 @@ def check(specs: Sequence[ModelSpec]) -> None:
 
 
 def _graphs(spec: ModelSpec) -> list[Exported]:
-    """The exported graphs that a run of the model loads; UsageError where one is missing."""
-    graphs: list[Exported] = methods.resolve(methods.method(spec.name).graphs)(spec)
-    return graphs
+    """Return the exported graphs that a run of the model loads; raises UsageError where one is missing."""
+    return methods.resolve(methods.method(spec.name).graphs)(spec)
 
 
 def _check_engine(spec: ModelSpec, found: Exported) -> None:
@@ -87,7 +86,7 @@ def _check_engine(spec: ModelSpec, found: Exported) -> None:
 
 
 def fastest_backend(specs: Sequence[ModelSpec], measure: bool = True) -> tuple[BackendName, str]:
-    """PyTorch or ONNX Runtime for models that are exported; the figures as a sentence. For the arguments see above."""
+    """Return PyTorch or ONNX Runtime for exported models, and the figures; for the arguments see choose_backend."""
     from fgfast.models.serving import speed
 
     order: tuple[BackendName, ...] = ("torch", "onnxruntime")
@@ -98,14 +97,14 @@ def fastest_backend(specs: Sequence[ModelSpec], measure: bool = True) -> tuple[B
             key = f"{spec.name} {spec.precision} {next(iter(files.values()))[:16]}"
             seconds = speed.remembered(key, spec.device, backend, partial(_seconds, spec) if measure else None)
             if seconds is None:
-                return "torch", "exported graphs are here; which one is faster is measured when a run begins"
+                return "torch", "there are exported graphs; a run measures first which backend is faster"
             total[backend] += seconds
     figures = ", ".join(f"{backend} {seconds:.2f} s" for backend, seconds in total.items())
     return min(order, key=lambda backend: total[backend]), f"measured on this machine: {figures} per image"
 
 
 def _seconds(spec: ModelSpec) -> float:
-    """Seconds of one run of the session in which the model spends its time."""
+    """Return the seconds of one run of the session that dominates the model's time."""
     from fgfast.models.serving import speed
 
     session = methods.resolve(methods.method(spec.name).timed)(spec)

@@ -1,16 +1,16 @@
-"""Models on slots (see fgfast.runner.SlotModel): images resized into the rows of a slot, sizes of batches, and what
-detectors on canvases have in common.
+"""Models on slots (see fgfast.runner.SlotModel): images resized into rows, sizes of batches, detectors on canvases.
 
-`launch` does not wait for a GPU; on a CPU it computes. What was filled stays when a launch fails.
+`launch` does not wait for a GPU; on a CPU it computes. Filled rows remain when a launch fails.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Generic, TypeVar
 
+import numpy as np
 import torch
+from PIL import Image as Pillow
 from torch import Tensor
 
 from fgfast import ops
@@ -18,50 +18,44 @@ from fgfast.backends.slots import ComputeStream, Slot
 from fgfast.graphs import Port
 from fgfast.models.serving.canvases import Canvases
 from fgfast.records import Detections, Image, Size, UInt8
-from fgfast.runner import compute
 
-Result = TypeVar("Result")
-
-# Images per batch, where nobody says otherwise. On a GPU a starting point, to be measured: one image of 1024 x 1024
-# is 4096 tokens, which fill its matrix units, but not in the decoder and the heads, where 1 to 256 boxes are the rows;
-# and twice as many images need twice the memory. The runner halves a batch that does not fit.
+# Default images per batch. On a GPU a starting point, to be measured: one image of 1024 x 1024 is 4096 tokens, which
+# fill its matrix units, but not in the decoder and the heads, where 1 to 256 boxes are the rows; and twice as many
+# images need twice the memory. The runner halves a batch that does not fit.
 GPU_BATCH = 4
-# On a CPU a batch has nothing to hide: the cores are busy with one image, whose intermediate results fit in the
-# caches better than those of two.
+# On a CPU a batch hides no latency: the cores are busy with one image, whose intermediate results fit in the caches
+# better than those of two.
 CPU_BATCH = 1
 
 
 def default_batch(device: str | torch.device) -> int:
-    """Images per batch on a device where nobody says otherwise."""
+    """Return the default number of images per batch on a device."""
     return GPU_BATCH if torch.device(device).type == "cuda" else CPU_BATCH
 
 
 def depth_of(device: str) -> int:
-    """Batches queued on a device at a time: a GPU has its next one before it is through with the last."""
+    """Return the number of batches queued on a device: a GPU gets its next one before it has finished the last."""
     return 2 if device.startswith("cuda") else 1
 
 
 def resized(pixels: UInt8, size: Size, out: UInt8 | None = None, threads: int = 1) -> UInt8:
-    """An image with Pillow's BILINEAR, which averages when it shrinks: by the native op, else by Pillow; equal bytes.
+    """Resize an image with Pillow's BILINEAR, which averages when it shrinks: by the native op, else by Pillow itself.
 
     Args:
         pixels: (H, W, 3) uint8.
         size: (h, w), pixels.
-        out: (h, w, 3) uint8 to write into, perhaps a part of a larger image; None: a new one.
-        threads: to work with at most.
+        out: (h, w, 3) uint8 to write into, possibly a part of a larger image; None allocates a new one.
+        threads: maximum number of threads.
 
     Returns:
-        (h, w, 3) uint8: `out`, or the new one.
+        (h, w, 3) uint8: `out`, or the new image.
     """
     if ops.implementation() == "native":
         return ops.resize(pixels, size, out, threads)
-    import numpy as np
-    from PIL import Image
-
-    made = np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR), np.uint8)
+    image = np.array(Pillow.fromarray(pixels).resize(size[::-1], Pillow.Resampling.BILINEAR), np.uint8)
     if out is None:
-        return made
-    out[:] = made
+        return image
+    out[:] = image
     return out
 
 
@@ -73,32 +67,32 @@ class ImageSlot(Slot):
 
     Attributes:
         canvas: (H, W), pixels.
-        stored: height and width of the image in each row, as it is stored.
+        stored: stored height and width of the image in each row.
     """
 
     def __init__(self, ports: Sequence[Port], sizes: Mapping[str, int], compute: ComputeStream) -> None:
         super().__init__(ports, sizes, compute)
         self._pixels, self._sizes = self.host["pixels"].numpy(), self.host["sizes"].numpy()
         self.canvas = Size(self._pixels.shape[1], self._pixels.shape[2])
-        # A row that was never filled is a black image of the canvas's own size.
+        # A row that was never filled is a black image of the canvas's size.
         self._sizes[:] = self.canvas
         self._painted = [Size(0, 0)] * self.capacity
         self.stored = [self.canvas] * self.capacity
 
     def place(self, row: int, pixels: UInt8, size: Size, threads: int = 1) -> None:
-        """Resize an image into a row; beyond it the row is black. Any thread, several rows at once.
+        """Resize an image into a row; beyond it the row is black. Any thread, several rows in parallel.
 
         Args:
             row: of the slot.
             pixels: (H, W, 3) uint8 RGB.
             size: (h, w) after resizing, pixels, at most the canvas.
-            threads: to work with at most.
+            threads: maximum number of threads.
         """
         (height, width), (old_height, old_width), target = size, self._painted[row], self._pixels[row]
-        # Should resizing fail on the way, the row counts as painted all over.
+        # Should resizing fail, the whole row counts as painted.
         self._painted[row] = self.canvas
         resized(pixels, size, target[:height, :width], threads)
-        # Only what the image before reached beyond this one.
+        # Only where the previous image exceeded this one.
         target[:height, width:old_width] = 0
         target[height:old_height, :old_width] = 0
         self._painted[row], self._sizes[row], self.stored[row] = size, size, Size(*pixels.shape[:2])
@@ -108,15 +102,16 @@ class ImageSlot(Slot):
         return Size(int(self._sizes[row, 0]), int(self._sizes[row, 1]))
 
 
-class CanvasDetector(ABC, Generic[Result]):
+class CanvasDetector(ABC):
     """A detector whose graph takes images on a canvas.
 
     Args:
-        canvases: what computes the graph.
+        canvases: sessions of the graph.
 
     Attributes:
         canvases: as above.
         device: "cpu", "cuda:0".
+        depth: batches queued on the device at a time.
     """
 
     # Outputs of the graph that are read.
@@ -125,57 +120,49 @@ class CanvasDetector(ABC, Generic[Result]):
     def __init__(self, canvases: Canvases) -> None:
         self.canvases = canvases
         self.device = str(torch.device(canvases.device))
+        self.depth = depth_of(self.device)
         self._compute = ComputeStream(canvases.device)
 
     @property
     def batch(self) -> int:
-        """The most images of any slot."""
+        """The largest number of images per slot."""
         return self.canvases.batch
-
-    @property
-    def depth(self) -> int:
-        """Batches queued on the device at a time: a GPU has its next one before it is through with the last."""
-        return depth_of(self.device)
 
     @abstractmethod
     def resized_size(self, height: int, width: int) -> Size:
-        """(h, w) that a stored image of this size is resized to, pixels."""
-
-    @abstractmethod
-    def _others(self, rows: int) -> dict[str, Tensor]:
-        """What the graph takes beside images, for so many; on the device."""
+        """Return (h, w), pixels, of a stored image of this size after resizing."""
 
     @abstractmethod
     def read(self, slot: ImageSlot, row: int) -> Detections:
-        """What was found in the image of a row, after `wait`. Any thread."""
+        """Return the detections of the image in a row, best first, after `wait`; they share no memory. Any thread."""
 
     @abstractmethod
-    def _result(self, slot: ImageSlot, row: int) -> Result:
-        """What was found in the image of a row; nothing in it is the slot's."""
+    def _others(self, rows: int) -> dict[str, Tensor]:
+        """Return the graph's other inputs for this number of images, on the device."""
 
-    def bucket(self, image: Image, threads: int = 1) -> Size:
-        """The canvas of an image: images of one canvas can share a batch."""
-        return self.canvases.bucket(self.resized_size(*image.pixels.shape[:2]))
+    def bucket(self, image: Image) -> Size:
+        """Return the canvas of an image: images on one canvas can share a batch."""
+        return self.canvases.bucket(self.resized_size(*image.size))
 
     def rows(self, bucket: Size) -> int:
-        """Images that a slot of this canvas holds."""
+        """Return the number of images per slot of this canvas."""
         return int(self.canvases.contract(bucket).inputs[0].shape[0])
 
     def slot(self, bucket: Size) -> ImageSlot:
-        """A new slot for images of this canvas.
+        """Return a new slot for images on this canvas.
 
         Raises:
-            DeviceMemoryError: there is no memory for it.
+            DeviceMemoryError: there is not enough memory.
         """
         images = self.canvases.contract(bucket).inputs[:2]
         return ImageSlot(images, {}, self._compute)
 
-    def fill(self, slot: ImageSlot, row: int, image: Image, threads: int = 1) -> None:
-        """Resize an image into a row. Any thread, several rows at once."""
-        slot.place(row, image.pixels, self.resized_size(*image.pixels.shape[:2]), threads)
+    def fill(self, slot: ImageSlot, row: int, image: Image) -> None:
+        """Resize an image into a row. Any thread, several rows in parallel."""
+        slot.place(row, image.pixels, self.resized_size(*image.size))
 
     def launch(self, slot: ImageSlot, rows: int) -> None:
-        """Queue the first `rows` rows on the device. The device's one thread.
+        """Queue the first `rows` rows on the device. The device's own thread.
 
         Raises:
             DeviceMemoryError: they do not fit into the device's memory.
@@ -188,25 +175,10 @@ class CanvasDetector(ABC, Generic[Result]):
             slot.download({name: found[name][:rows] for name in self.outputs})
 
     def shrink(self) -> None:
-        """Go on with graphs for half as many images, where their shapes are fixed."""
-        self._compute.synchronize()  # batches before this one are still in the sessions
+        """Replace graphs of fixed shapes by those for half as many images."""
+        self._compute.synchronize()  # earlier batches are still in the sessions
         self.canvases.shrink()
 
     def wait(self, slot: ImageSlot) -> None:
-        """Return when the results of a slot can be read; errors are those of `launch`."""
+        """Block until the results of a slot can be read; the errors are those of `launch`."""
         slot.wait()
-
-    def _each(self, images: list[Image]) -> list[Result]:
-        """Results of images, in their order, each as if it were alone."""
-        found: dict[int, Result] = {}
-        for canvas, places in self.canvases.spread([self.resized_size(*i.pixels.shape[:2]) for i in images]):
-            slot = self._slot_for(canvas, len(places))
-            for row, place in enumerate(places):
-                self.fill(slot, row, images[place], torch.get_num_threads())
-            compute(self, slot, len(places))
-            found |= {place: self._result(slot, row) for row, place in enumerate(places)}
-        return [found[place] for place in range(len(images))]
-
-    def _slot_for(self, canvas: Size, rows: int) -> ImageSlot:
-        images = self.canvases.session(canvas, rows).contract.inputs[:2]
-        return ImageSlot(images, {}, self._compute)

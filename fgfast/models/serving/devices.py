@@ -1,4 +1,4 @@
-"""Where models run, and in which precision, when nobody says so."""
+"""The default devices and precision of models, and checks of those that the user chose."""
 
 from __future__ import annotations
 
@@ -11,39 +11,37 @@ from fgfast.models.files.checkpoints import import_torch
 
 
 def choose_device(device: str) -> str:
-    """ "auto" becomes the first GPU, else the CPU; anything else is checked.
+    """Return the first GPU, else the CPU, for "auto"; check any other device.
 
     Raises:
-        UsageError: there is no such device; says what there is.
+        UsageError: there is no such device; the message lists those that exist.
     """
-    import_torch("a model")
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    there = ("cpu", *(f"cuda:{n}" for n in range(count)))
     if device == "auto":
-        return there[1] if count else "cpu"
-    chosen = "cuda:0" if device == "cuda" else device
-    if chosen not in there:
-        raise UsageError(f"there is no device {device!r}; there is: {', '.join(there)}")
+        return choose_devices(("auto",))[0]
+    chosen, available = "cuda:0" if device == "cuda" else device, ("cpu", *_gpus())
+    if chosen not in available:
+        raise UsageError(f"there is no device {device!r}; there is: {', '.join(available)}")
     return chosen
 
 
 def choose_devices(devices: Sequence[str]) -> tuple[str, ...]:
-    """ "auto" becomes every GPU, else the CPU; anything else is checked. Errors as for `choose_device`."""
+    """Return every GPU, else the CPU, for "auto"; check any other devices, with the errors of `choose_device`."""
     if tuple(devices) != ("auto",):
         return tuple(choose_device(device) for device in devices)
+    return _gpus() or ("cpu",)
+
+
+def _gpus() -> tuple[str, ...]:
     import_torch("a model")
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return tuple(f"cuda:{n}" for n in range(count)) or ("cpu",)
+    return tuple(f"cuda:{n}" for n in range(torch.cuda.device_count() if torch.cuda.is_available() else 0))
 
 
 def choose_precision(precision: str, device: str | Sequence[str]) -> tuple[Precision, str]:
-    """A precision and why. "auto" takes bf16 where the device, or each of several, computes it natively, else fp32.
+    """Return a precision and the reason. "auto" becomes bf16 if all devices compute it natively, else fp32.
 
-    Natively means: AMX or AVX-512 BF16 instructions on a CPU, Ampere or newer on a GPU.
+    Natively means AMX or AVX-512 BF16 instructions on a CPU, Ampere or newer on a GPU.
     """
     if precision != "auto":
         if precision not in PRECISIONS:
@@ -64,14 +62,14 @@ def _computes_bf16(device: str) -> bool:
 
 
 def compute_with(threads: int | None, shared: bool) -> None:
-    """Let PyTorch compute with so many threads on a CPU; None leaves it as it is.
+    """Set the number of PyTorch's CPU threads; None keeps its default.
 
-    Results depend on the number in their last digits, for sums are split over threads. Several worker processes on one
-    CPU therefore have as many each as one alone would have; with `shared` they do not wait by spinning, which would
-    keep each other from working.
+    The last digits of results depend on it, because sums are split over threads. Several worker processes on one CPU
+    therefore use as many threads each as a single one would; with `shared` they do not wait by spinning, which would
+    slow each other down.
     """
     if shared:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     import torch
 
     if threads is not None:

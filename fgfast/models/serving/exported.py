@@ -1,4 +1,4 @@
-"""Exported graphs: which of the files on disk a model uses, and their sessions. Knows no model."""
+"""Exported graphs: the choice among the files on disk, and their sessions. Independent of any model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fgfast.records import Size
 
 
 def exported_canvases(spec: ModelSpec, graphs_for: Callable[[ModelSpec], list[Exported]]) -> FixedCanvases:
-    """A detector's exported graphs on their canvases.
+    """Return a detector's exported graphs on their canvases.
 
     Args:
         spec: of the detector.
@@ -33,8 +33,9 @@ def exported_canvases(spec: ModelSpec, graphs_for: Callable[[ModelSpec], list[Ex
 
 
 def graphs_of(spec: ModelSpec, graph: str, needed: Sequence[Size]) -> list[Exported]:
-    """The graphs of a detector that a run loads, one per canvas. Without an engine of TensorRT, where it is to run
-    them, graphs are left out, unless that leaves none.
+    """Return the graphs of a detector that a run loads, one per canvas.
+
+    For TensorRT, graphs without an engine are left out, unless that leaves none.
 
     Args:
         spec: of the detector.
@@ -42,7 +43,7 @@ def graphs_of(spec: ModelSpec, graph: str, needed: Sequence[Size]) -> list[Expor
         needed: sizes of images that some canvas must hold, in pixels.
 
     Raises:
-        UsageError: there is none, or there are images that no canvas holds; the message says what to type.
+        UsageError: there is none, or some images fit on no canvas; the message gives the command to type.
     """
     by_canvas: dict[Size, list[Exported]] = {}
     for one in reversed(with_engine(exported(spec, graph), spec)):
@@ -58,8 +59,10 @@ def graphs_of(spec: ModelSpec, graph: str, needed: Sequence[Size]) -> list[Expor
 
 
 def of_batch(found: Sequence[Exported], batch: int) -> Exported:
-    """Of one graph, exported for several batches, the one for a batch: one that takes any number, unless one takes
-    just as many; else the largest that is full; else the smallest there is.
+    """Return the best of several exports of one graph for a batch.
+
+    An export for exactly this batch comes first, then one for any number, then the largest that the batch fills, then
+    the smallest.
 
     Args:
         found: at least one.
@@ -75,7 +78,7 @@ def of_batch(found: Sequence[Exported], batch: int) -> Exported:
 
 
 def with_engine(found: list[Exported], spec: ModelSpec) -> list[Exported]:
-    """Those that TensorRT can load, where it is to; all of them, if it can load none, so that loading says why."""
+    """Return the graphs with an engine, if the backend is TensorRT; all if none has one, so that loading reports it."""
     if spec.backend != "tensorrt":
         return found
     from fgfast.backends.tensorrt_engine import engine_path
@@ -84,10 +87,10 @@ def with_engine(found: list[Exported], spec: ModelSpec) -> list[Exported]:
 
 
 def exported(spec: ModelSpec, graph: str) -> list[Exported]:
-    """The graphs of a model that may be used: complete, and with today's contract; those of the smallest batch first.
+    """Return the usable graphs of a model, complete and with today's contract, the smallest batch first.
 
     Raises:
-        UsageError: there are none; the message says why, and what to type.
+        UsageError: there are none; the message gives the reason and the command to type.
     """
     where = folder(spec.name, identity(spec.name, spec.weights), spec.precision)
     every = find(graph, where)
@@ -102,10 +105,10 @@ def exported(spec: ModelSpec, graph: str) -> list[Exported]:
 
 
 def load(found: Exported, spec: ModelSpec) -> Session:
-    """A session of an exported graph, whose files are verified first.
+    """Verify the files of an exported graph and return a session.
 
     Raises:
-        GraphError: a file changed since the export, or the backend cannot load it.
+        GraphError: a file has changed since the export, or the backend cannot load it.
         UsageError: the backend is not installed.
     """
     found.verify()
@@ -122,4 +125,4 @@ def load(found: Exported, spec: ModelSpec) -> Session:
         if not contract.free:
             engine.prepare()
         return engine
-    raise UsageError(f"no backend {spec.backend!r} for exported graphs; there are onnxruntime and tensorrt")
+    raise UsageError(f"{spec.backend!r} cannot run exported graphs; the backends are onnxruntime and tensorrt")

@@ -1,9 +1,9 @@
-"""Which way of computing a model is fastest on this machine: measured once, remembered in the cache folder."""
+"""The speed of models on this machine: measured once and stored in the cache folder."""
 
 from __future__ import annotations
 
 import logging
-import time
+import timeit
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,45 +16,43 @@ from fgfast.runner import SlotModel, compute, filled_slot
 
 log = logging.getLogger("fgfast")
 
-# Runs that are timed, after one that is not; the fastest counts.
+# Timed runs, after an untimed one; the fastest counts.
 _ROUNDS = 3
-# Seconds of what cannot be done.
+# Seconds of a form that does not work.
 _NEVER = 1e9
-# Words of the vocabulary when Detic is timed: a few, or LVIS, hardly matter.
+# Words of the vocabulary when Detic is timed; the size of the vocabulary hardly matters.
 _CLASSES = 16
 
 
 def seconds_of(session: Session, rounds: int = _ROUNDS, batch: int = 1) -> float:
-    """Seconds of one run of a session on empty images; the arithmetic does not depend on what they show.
+    """Return the seconds of one run of a session on black images; the arithmetic does not depend on their content.
 
     Args:
-        session: that runs.
-        rounds: timed runs.
-        batch: images, where any number goes.
+        session: to be timed.
+        rounds: number of timed runs.
+        batch: images per run, where the session takes any number.
     """
     sizes = dict.fromkeys(session.contract.free, 1) | {"classes": _CLASSES, "batch": batch}
     inputs = zeros(session.contract, sizes, session.device)
     if "sizes" in inputs:
         inputs["sizes"] += torch.tensor(inputs["pixels"].shape[1:3], device=session.device)
-    times = []
-    for turn in range(rounds + 1):
-        start = time.perf_counter()
+
+    def run() -> None:
         session.run(inputs)
         if session.device.type == "cuda":
             torch.cuda.synchronize(session.device)
-        if turn:
-            times.append(time.perf_counter() - start)
-    return min(times)
+
+    return min(timeit.repeat(run, number=1, repeat=rounds + 1)[1:])
 
 
 def fastest_form(key: str, make: Callable[[str], Session], device: str, batch: int = 1) -> str:
-    """How PyTorch's graph runs fastest: as it stands, or compiled and recorded. On the CPU as it stands.
+    """Return the fastest form of PyTorch's graph: eager, or compiled and recorded. On the CPU it is eager.
 
-    What cannot be compiled here is said and not used.
+    A form that cannot be compiled is logged and not used.
 
     Args:
-        key: what is measured, for the memory.
-        make: the session in one of fgfast.backends.torch.FORMS.
+        key: of the stored measurement.
+        make: makes the session in one of fgfast.backends.torch.FORMS.
         device: as torch names it.
         batch: images per run.
     """
@@ -67,7 +65,7 @@ def fastest_form(key: str, make: Callable[[str], Session], device: str, batch: i
             seconds = seconds_of(session, batch=batch)
             session.close()
         except Exception as error:  # torch's compiler fails in many ways, none of which may end a run
-            log.warning("%s cannot be %s here, it runs eager: %s", key, form, error)
+            log.warning("%s cannot be %s here and runs eagerly: %s", key, form, error)
             return _NEVER
         return seconds
 
@@ -78,18 +76,18 @@ def fastest_form(key: str, make: Callable[[str], Session], device: str, batch: i
 
 
 def remembered(key: str, device: str, how: str, measure: Callable[[], float] | None) -> float | None:
-    """Seconds of what was measured on this machine with today's packages; measured now if it never was.
+    """Return seconds as measured on this machine with today's packages; measure them now if they are not stored.
 
-    What failed is not remembered: it may have been the moment's.
+    A failure is not stored, because it may be temporary.
 
     Args:
-        key: what is computed.
-        device: where.
-        how: by what.
-        measure: measures it; None leaves it.
+        key: of the computation.
+        device: that it runs on.
+        how: the backend or form that computes it.
+        measure: returns the seconds; None does not measure.
 
     Returns:
-        Seconds; None where it is not known and not to be measured.
+        Seconds; None if they are not stored and `measure` is None.
     """
     name = measured.key_of(f"{key} {how}", device)
     known = measured.recall(name)
@@ -105,18 +103,13 @@ def remembered(key: str, device: str, how: str, measure: Callable[[], float] | N
 
 
 def seconds_per_image(model: SlotModel, inputs: tuple[Any, ...], rounds: int = _ROUNDS) -> float:
-    """Seconds per image of a model on slots, in full batches.
+    """Return the seconds per image of a model on slots, in full batches.
 
     Args:
-        model: the model.
-        inputs: what every row gets.
-        rounds: timed batches, after one that is not; the fastest counts.
+        model: to be timed.
+        inputs: of every row.
+        rounds: timed batches, after an untimed one; the fastest counts.
     """
     rows = model.rows(model.bucket(*inputs))
     slot = filled_slot(model, [inputs] * rows)
-    times = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        compute(model, slot, rows)
-        times.append(time.perf_counter() - start)
-    return min(times[1:]) / rows
+    return min(timeit.repeat(lambda: compute(model, slot, rows), number=1, repeat=rounds + 1)[1:]) / rows
