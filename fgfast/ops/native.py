@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgfast import _native
+from fgfast.ops.geometry import down_first
 from fgfast.ops.reference import Window
 from fgfast.ops.reference_masks import Masks, summarise
-from fgfast.ops.reference_resize import down_first
 from fgfast.records import Bool, Float32, UInt8
 
 

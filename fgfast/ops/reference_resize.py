@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast.ops.geometry import down_first
 from fgfast.records import UInt8
 
 PRECISION_BITS = 22
@@ -21,22 +22,6 @@ def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threa
         pixels = _resize_axis(pixels, axis, length)
     out[:] = pixels
     return out
-
-
-def down_first(before: tuple[int, ...], after: tuple[int, int]) -> bool:
-    """Return whether the installed Pillow resizes down the columns before along the rows, which rounds differently.
-
-    Before version 13 it never does. Since 13 it does where the height shrinks by more than twice as many pixels as the
-    width (python-pillow/Pillow, pull request 9549; the rule was found by trying 6000 sizes, and tests check it against
-    the installed version).
-
-    Args:
-        before, after: (height, width) in pixels.
-    """
-    import PIL
-
-    lost = before[0] - after[0]
-    return int(PIL.__version__.split(".")[0]) >= 13 and lost > 0 and lost > 2 * (before[1] - after[1])
 
 
 def _resize_axis(pixels: UInt8, axis: int, length: int) -> UInt8:

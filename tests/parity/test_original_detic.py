@@ -27,12 +27,11 @@ from fgfast.bench import original_detic
 from fgfast.bench.images import noise_image
 from fgfast.bench.original_detic import Original
 from fgfast.models.detic import checkpoint
-from fgfast.models.detic.cascade import clip
 from fgfast.models.detic.config import NANO, SWIN_B, SWIN_T, DeticConfig
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.sessions import detic_in_torch
-from fgfast.models.detic.transform import Selection, resized_size
+from fgfast.models.detic.transform import Selection, clip, resized_size
 from fgfast.models.detic.vocabulary import class_logits, classifier
 from fgfast.models.serving.batches import resized
 from fgfast.records import Image, UInt8

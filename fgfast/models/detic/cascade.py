@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from fgfast.models.detic.config import DeticConfig
 from fgfast.models.detic.roi import BINS, levels_of, pool
+from fgfast.models.detic.transform import clip
 from fgfast.models.detic.vocabulary import EMBEDDING, class_logits
 
 # ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS, and detectron2's clamp of the exponent.
@@ -138,13 +139,6 @@ def decode(boxes: Tensor, deltas: Tensor, weights: tuple[float, float, float, fl
     centre = shift * extent + centre
     half = 0.5 * torch.exp(growth.clamp(max=LARGEST_LOG)) * extent
     return torch.cat([centre - half, centre + half], -1)
-
-
-def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Clip boxes (B, N, 4) to images of sizes (B, 2) = (h, w)."""
-    height, width = sizes.to(boxes.dtype).unbind(1)
-    limit = torch.stack([width, height, width, height], 1)[:, None]
-    return torch.minimum(boxes.clamp(min=0), limit)
 
 
 def combine(stages: list[StageResult], proposal_scores: Tensor, vocabulary: Tensor) -> Refined:

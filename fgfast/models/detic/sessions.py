@@ -68,8 +68,8 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
         multiple: step of the canvases of "eager", in pixels.
         batch: images per slot.
     """
-    device, proposals = str(model.device), model.config.proposals
-    if model.device.type == "cuda":
+    device, proposals = model.device, model.config.proposals
+    if device.type == "cuda":
         if cuda.available():
             model.proposal_generator.suppress = suppress_on_gpu
         else:
@@ -78,9 +78,9 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
         graph = DetectorGraph(model)
 
         def session(canvas: Size, images: int) -> Session:
-            return TorchSession(graph, contracts.detic_detector(canvas, images, proposals), model.device)
+            return TorchSession(graph, contracts.detic_detector(canvas, images, proposals), device)
 
-        return AnyCanvas(session, multiple, batch, device)
+        return AnyCanvas(session, multiple, batch, str(device))
 
     def split(images: int) -> dict[Size, Fixed]:
         return {
@@ -90,7 +90,7 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
             for canvas in (LARGEST, LARGEST_TURNED)
         }
 
-    return FixedCanvases(split, batch, device)
+    return FixedCanvases(split, batch, str(device))
 
 
 def graphs(spec: ModelSpec) -> list[Exported]:

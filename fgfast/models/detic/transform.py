@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgfast.models.detic.cascade import clip
 from fgfast.models.detic.suppression import nms
 from fgfast.records import Float32, Size
 
@@ -78,6 +77,13 @@ def select(boxes: Tensor, scores: Tensor, size: Size, selection: Selection) -> S
     found = scores[rows, classes]
     kept = nms(near, found, selection.overlap, selection.limit, classes)
     return Selected(near[kept], found[kept], classes[kept], rows[kept])
+
+
+def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Clip boxes (B, N, 4) to images of sizes (B, 2) = (h, w)."""
+    height, width = sizes.to(boxes.dtype).unbind(1)
+    limit = torch.stack([width, height, width, height], 1)[:, None]
+    return torch.minimum(boxes.clamp(min=0), limit)
 
 
 def pairs(boxes: Float32, scores: Float32, selection: Selection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
