@@ -166,7 +166,7 @@ class TestDetic:
 
 
 class TestMemory:
-    """What happens when a batch is too large; the device that is short of memory is made up."""
+    """What happens when a batch is too large; the device that is short of memory is simulated."""
 
     @pytest.fixture
     def made(self) -> list[int]:

@@ -402,10 +402,10 @@ def test_keys_and_shapes_are_strict() -> None:
         states.check_state({f"module.{i}": torch.ones(1) for i in range(6)}, wanted)
 
 
-# --- made up
+# --- random
 
 
-def test_made_up_weights_depend_on_seed_key_and_shape_alone() -> None:
+def test_random_weights_depend_on_seed_key_and_shape_alone() -> None:
     class Layers(torch.nn.Module):  # type: ignore[misc,name-defined]
         def __init__(self, *names: str) -> None:
             super().__init__()
@@ -421,7 +421,7 @@ def test_made_up_weights_depend_on_seed_key_and_shape_alone() -> None:
     assert one["p.weight"][0, :3].tolist() == pytest.approx([-0.31628236, -0.05261881, -0.07052454], abs=1e-7)
 
 
-def test_a_made_up_sam_gives_signals_of_order_one() -> None:
+def test_a_random_sam_gives_signals_of_order_one() -> None:
     from fgfast.models.sam.segmenter import finish
     from fgfast.models.sam.sessions import sam_in_torch
 
@@ -440,7 +440,7 @@ def test_a_made_up_sam_gives_signals_of_order_one() -> None:
     assert np.array_equal(first.bits, again.bits)
 
 
-def test_a_made_up_detic_finds_something() -> None:
+def test_a_random_detic_finds_something() -> None:
     from fgfast.models.detic.detector import DeticDetector
     from fgfast.models.detic.sessions import detic_in_torch
     from fgfast.models.vocabulary import load_vocabulary
@@ -456,11 +456,11 @@ def test_a_made_up_detic_finds_something() -> None:
 
 
 def test_models_are_built_from_files_and_differences_are_named(tmp_path: Path) -> None:
-    made_up = build_sam(ModelSpec("sam_tiny256", "random:3"))
+    drawn = build_sam(ModelSpec("sam_tiny256", "random:3"))
     file = tmp_path / "mine.pth"
-    torch.save(made_up.state_dict(), file)
+    torch.save(drawn.state_dict(), file)
     loaded = build_sam(ModelSpec("sam_tiny256", str(file)))
-    assert all(torch.equal(a, b) for a, b in zip(made_up.parameters(), loaded.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(drawn.parameters(), loaded.parameters(), strict=True))
     with pytest.raises(WeightsError, match=r"mine\.pth: of another model: .*\. It looks like a SAM checkpoint, of 64"):
         build_sam(ModelSpec("sam_tiny1024", str(file)))
     with pytest.raises(WeightsError, match="a SAM checkpoint"):
