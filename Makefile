@@ -10,11 +10,11 @@ MODELS := $(VENV)/.installed-models
 demo: $(STAMP)      ## convert two small data sets of real photographs; prints where to look
 	$(BIN)/python bench/demo.py demo
 
-test: $(MODELS)     ## all tests that need no GPU and no download
-	FGFAST_REQUIRE_NATIVE=1 $(BIN)/python -m pytest
+test: $(MODELS)     ## the tests that need no GPU and no download, a process per core
+	FGFAST_REQUIRE_NATIVE=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
-test-full: $(MODELS) ## models at full size against the fixtures in ../shared/golden
-	$(BIN)/python -m pytest -m full tests/parity
+test-full: $(MODELS) ## the slow ones, among them models at full size against the fixtures in ../shared/golden
+	FGFAST_REQUIRE_NATIVE=1 $(BIN)/python -m pytest -m full -n logical --maxprocesses 2 --dist loadfile
 
 check: $(MODELS)     ## style, types, import directions
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -12,6 +13,8 @@ from fgfast.bench.stamp import query_gpus
 
 # Seconds between two samples. A peak lasts as long as a batch, and one sample takes about a millisecond.
 _INTERVAL = 0.1
+# Seconds in which a child has called exec.
+_STARTING = 0.05
 # nvidia-smi alone takes a tenth of a second.
 _GPU_INTERVAL = 2.0
 
@@ -67,6 +70,9 @@ def memory_mib() -> float:
     own, shared = 0, 0
     for process in (root, *root.children(recursive=True)):
         with suppress(psutil.Error):  # the process may have ended
+            # Before it has called exec, a child shows its parent's memory as its own.
+            if process != root and time.time() - process.create_time() < _STARTING:
+                continue
             memory = process.memory_info()
             part = getattr(memory, "shared", 0)  # reported by Linux only
             own += memory.rss - part

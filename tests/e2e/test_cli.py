@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from command import fgfast
 from layouts import BUILDERS, SUBJECT, make_image
 from PIL import Image as pillow
 
-from fgfast import methods
+from fgfast import methods, transfer
+from fgfast.cli import main
 
 
 def test_help_answers_at_once() -> None:
@@ -167,11 +169,13 @@ def test_cut_does_not_overwrite_its_input(tmp_path: Path) -> None:
     assert (tmp_path / "bird.png").read_bytes() == before
 
 
-def test_download_goes_on_where_the_root_exists_but_is_empty(tmp_path: Path) -> None:
+def test_download_continues_where_the_root_exists_but_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "store").mkdir()
     nowhere = "http://127.0.0.1:9/mirror"
+    monkeypatch.setenv("FGFAST_MIRROR", nowhere)
+    monkeypatch.setattr(transfer, "BACKOFF", 0.0)
     for command in (["datasets", "--download", "flowers"], ["convert", "--dataset", "flowers", "--download"]):
-        done = fgfast(*command, "--root", "store", cwd=tmp_path, FGFAST_MIRROR=nowhere)
-        assert done.returncode == 1
+        done = CliRunner().invoke(main, [*command, "--root", str(tmp_path / "store")])
+        assert done.exit_code == 1
         assert nowhere in done.stderr
         assert "Traceback" not in done.stderr

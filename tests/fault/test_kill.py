@@ -21,7 +21,6 @@ from fgfast.io.ledger import Ledger
 IMAGES = 2000
 # What a run says about itself holds times; everything else must be the same to the byte.
 ABOUT_THE_RUN = {"fgfast/ledger.sqlite", "fgfast/run.json", "fgfast/report.html", "fgfast/lock"}
-KILLS = 20
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
@@ -71,7 +70,8 @@ def what_is_done(out: Path) -> list[tuple[object, ...]]:
         return [(o.key, o.status, o.twin, o.rle, o.area, o.offset, o.twin_size) for o in ledger.outcomes()]
 
 
-def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [4, pytest.param(20, marks=pytest.mark.full)])
+def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(wanted: int, tmp_path: Path) -> None:
     source = many_birds(tmp_path)
     begin = time.monotonic()
     whole = start(source, tmp_path / "whole")
@@ -80,7 +80,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path: Path) -
     took = time.monotonic() - begin
     generator = random.Random(0)
     interrupted, kills, finished, at_work = tmp_path / "killed", 0, False, 0
-    while kills < KILLS:
+    while kills < wanted:
         # Finished before it could be killed: begin anew, so that kills hit a run at work.
         mode = ("--overwrite",) if finished else ()
         process = start(source, interrupted, *mode)
@@ -93,7 +93,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(tmp_path: Path) -
             kills += 1
             finished = False
             at_work += (interrupted / "fgfast" / "ledger.sqlite").is_file()
-    assert at_work > KILLS // 2
+    assert at_work > wanted // 2
     last = start(source, interrupted)
     output, errors = last.communicate(timeout=120)
     assert last.returncode == 0, errors

@@ -65,8 +65,7 @@ def cases() -> list[Any]:
     plan: list[tuple[Golden, tuple[Any, ...], tuple[str, ...], bool]] = [
         (TINY, (fp32, bf16, fp16, wide_fp16), PHOTOS, False),
         (Golden(FULL, "sam_tiny1024"), (fp32, bf16, fp16), PHOTOS[:2], False),
-        (Golden(FULL, "sam_vit_b"), (fp32,), PHOTOS[:1], False),
-        (Golden(FULL, "sam_vit_b"), (bf16, fp16), PHOTOS[:1], True),
+        (Golden(FULL, "sam_vit_b"), (fp32, bf16, fp16), PHOTOS[:1], True),
         (Golden(FULL, "sam_vit_l"), (fp32,), PHOTOS[:1], True),
     ]
     return [

@@ -391,6 +391,7 @@ def test_the_table_has_operators_of_onnx_only() -> None:
     assert set(CHECKS) <= set(TABLE)
 
 
+@pytest.mark.full
 def test_every_row_is_met_by_an_exported_graph(tmp_path: Path) -> None:
     """So that the table does not grow stale. These two graphs have all the operators; tracing them lints them, too."""
     pytest.importorskip("transformers")
