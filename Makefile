@@ -21,7 +21,7 @@ check: $(MODELS)     ## style, types, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror engine/*/*.cc engine/*/*.cu engine/*/*.h engine/include/fgfast/*.h
 	$(BIN)/mypy -p fgfast
-	$(BIN)/mypy bench
+	$(BIN)/mypy bench export
 	# Without site (-S), whose hook for the editable install would find the installed package.
 	PYTHONPATH=.:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	  $(BIN)/python -S -c 'from importlinter.cli import lint_imports_command as run; run()' --no-cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -149,9 +150,14 @@ class Setting:
         if self.least is None or value is None:
             return
         fits = isinstance(value, int) if whole else isinstance(value, (int, float))
-        if not fits or value < self.least or (self.most is not None and value > self.most):  # type: ignore[operator]
+        most = math.inf if self.most is None else self.most
+        if not fits or not self.least <= value <= most:  # type: ignore[operator]
             bounds = f"of at least {self.least:g}" if self.most is None else f"from {self.least:g} to {self.most:g}"
             raise UsageError(f"{name} must be a {'whole ' if whole else ''}number {bounds}, not {value!r}")
+
+
+WHOLE = ("int", "int | None")
+"""Annotations of settings that are whole numbers."""
 
 
 def _set(default: Any, help: str, **more: Any) -> Any:
@@ -249,7 +255,7 @@ class Settings:
         object.__setattr__(self, "background", _as_background(self.background))
         object.__setattr__(self, "devices", _as_devices(self.devices))
         for f in fields(self):
-            f.metadata["setting"].check(f.name.replace("_", "-"), getattr(self, f.name), "int" in str(f.type))
+            f.metadata["setting"].check(f.name.replace("_", "-"), getattr(self, f.name), f.type in WHOLE)
         if self.pad and self.crop == "none":
             raise UsageError(f"pad {self.pad} has no effect without crop: add --crop box or --crop square")
         if self.keep_names and self.format == "same":

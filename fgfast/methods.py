@@ -63,6 +63,7 @@ class Method:
         name: its name in settings and on the command line.
         kind: "detector" or "segmenter".
         summary: what it is, in a phrase.
+        family: the models that share code with it, "sam", "detic" or "grounding_dino"; empty where it is no model.
         build: dotted name of its builder, "module:function"; see above.
         backends: what can compute it; empty for a method that is not a neural network and works on the CPU, per image.
         graphs: dotted name of the function that finds its exported graphs.
@@ -83,6 +84,7 @@ class Method:
     kind: Kind
     summary: str
     build: str
+    family: str = ""
     backends: tuple[BackendName, ...] = ()
     graphs: str = ""
     timed: str = ""
@@ -109,6 +111,7 @@ def _sam(name: str, gmac: float, aliases: tuple[str, ...] = (), automatic: bool 
         "segmenter",
         f"Segment Anything ViT-{name[-1].upper()}",
         "fgfast.models.sam.sessions:segmenter",
+        "sam",
         BACKENDS,
         "fgfast.models.sam.sessions:graphs",
         "fgfast.models.sam.sessions:timed",
@@ -128,6 +131,7 @@ def _grounding_dino(size: str) -> Method:
         "detector",
         f"Grounding DINO {size}: boxes for any words",
         "fgfast.models.grounding_dino.sessions:detector",
+        "grounding_dino",
         BACKENDS,
         "fgfast.models.grounding_dino.sessions:graphs",
         "fgfast.models.grounding_dino.sessions:timed",
@@ -150,6 +154,7 @@ METHODS: tuple[Method, ...] = (
         "detector",
         "Detic Swin-B: boxes for any words",
         "fgfast.models.detic.sessions:detector",
+        "detic",
         BACKENDS,
         "fgfast.models.detic.sessions:graphs",
         "fgfast.models.detic.sessions:timed",

@@ -49,7 +49,7 @@ def measure(
     rounds: int,
     folder: Path | None = None,
     device: str = "cpu",
-    segmenter: str = "grabcut",
+    segmenter: str = "auto",
     model_weights: str = "cached",
 ) -> Result:
     """Compare the pixels of all installed decoders, time the decoders, and compare the masks that their pixels give.
@@ -70,7 +70,7 @@ def measure(
         UsageError: the folder holds no JPEG, or the segmenter cannot be used.
     """
     sets = {str(folder): images_of(folder)} if folder else random_images()
-    segment = segmenter_of(segmenter, model_weights, device)
+    segmenter, segment = segmenter_of(segmenter, model_weights, device)
     rows: list[Row] = []
     with ExitStack() as stack:
         ours, notes = usable(stack, device)

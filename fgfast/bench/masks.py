@@ -119,8 +119,8 @@ def prompted(folder: Path | None) -> list[Prompted]:
     return found
 
 
-def segmenter_of(name: str, model_weights: str, device: str) -> Segment:
-    """Load a segmenter as `fgfast convert` does on that device.
+def segmenter_of(name: str, model_weights: str, device: str) -> tuple[str, Segment]:
+    """Load a segmenter as `fgfast convert` does on that device; return its name, which replaces "auto", and itself.
 
     Raises:
         UsageError: there is no segmenter of that name, or its weights or packages are missing.
@@ -134,7 +134,7 @@ def segmenter_of(name: str, model_weights: str, device: str) -> Segment:
         assert work.mask is not None
         return work.mask.bits
 
-    return segment
+    return settings.segmenter, segment
 
 
 def compared_masks(

@@ -21,6 +21,7 @@ from fgfast import ops
 from fgfast.bench.job import Images, Job, Ran, outcomes, settings_of
 from fgfast.bench.masks import iou
 from fgfast.bench.result import Row
+from fgfast.methods import method
 from fgfast.ops import geometry
 from fgfast.records import Bool, Detections, Float32, Sample, Size, UInt8
 
@@ -49,7 +50,7 @@ def lacking(job: Job) -> str | None:
     """Return why no reference can do the job, or None if one can."""
     if not job.models:
         return "a job without models has no reference; see fgfast bench io"
-    if job.detector != "detic" or not job.segmenter.startswith("sam_"):
+    if [method(name).family for name in (job.detector, job.segmenter)] != ["detic", "sam"]:
         return f"there is no reference for {job.detector} with {job.segmenter}"
     return None
 

@@ -155,7 +155,7 @@ def bench_io(images: int, rounds: int, cpu_threads: int | None, folder: Path | N
     _path("--folder", help="Decodes the JPEGs in this folder.  [default: random images and sample photographs]"),
     _device("cpu", "Decodes on this device: cpu, cuda:0, ..."),
     _count("--rounds", 5, help=_ROUNDS),
-    settings_options(("segmenter", "model_weights"), segmenter="grabcut"),
+    settings_options(("segmenter", "model_weights")),
     *_OUTPUTS,
 )
 def bench_decoders(folder: Path | None, device: str, as_json: bool, old: Path | None, save: bool, **given: Any) -> None:

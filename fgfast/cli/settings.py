@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from fgfast.cli.frame import choices
-from fgfast.config import Background, Setting, Settings
+from fgfast.config import WHOLE, Background, Setting, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,11 +44,19 @@ def _option(f: Field[Any], default: Any) -> Callable[[F], F]:
         name,
         f.name,
         default=default,
-        type=int if "int" in kind and "tuple" not in kind else float if kind == "float" else str,
+        type=_type(kind, setting),
         show_default=setting.unset or default is not None,
         help=setting.help + (f" One of: {', '.join(known)}." if known else ""),
         shell_complete=choices(known),
     )
+
+
+def _type(kind: str, setting: Setting) -> click.ParamType[Any]:
+    """Return the type of an option; numbers show their bounds in the help."""
+    if kind in WHOLE:
+        least, most = (None if bound is None else int(bound) for bound in (setting.least, setting.most))
+        return click.IntRange(least, most)
+    return click.FloatRange(setting.least, setting.most) if kind == "float" else click.STRING
 
 
 def settings_of(options: dict[str, Any], **more: Any) -> Settings:

@@ -32,8 +32,10 @@ def family_of(model: str) -> str:
     Raises:
         UnknownNameError: the model belongs to no family.
     """
+    if (method := methods.find(model)) is not None and method.is_model:
+        return method.family
     for family in _GRAPHS:
-        if model == family or model.startswith(f"{family}_"):
+        if model.startswith(f"{family}_"):
             return family
     raise UnknownNameError("model to export", model, EXPORTABLE)
 

@@ -137,11 +137,18 @@ def turned(pixels: UInt8, orientation: int) -> UInt8:
     return np.ascontiguousarray(pixels[rows, columns])
 
 
+def header_for_library(data: bytes, turn_exif: bool) -> PlainJpeg | None:
+    """Return the header of a file that a `JpegLibrary` may decode; None for a file that the CPU decoder gets."""
+    header = read_plain(data, exif=turn_exif and may_be_turned(data))
+    if header is None or not header.orientation or header.width * header.height > MAX_PIXELS:
+        return None
+    return header
+
+
 def _plain(files: Sequence[bytes], turn_exif: bool) -> Iterator[_Entry]:
     """Yield the files that the library may decode."""
     for place, data in enumerate(files):
-        header = read_plain(data, exif=turn_exif and may_be_turned(data))
-        if header is not None and header.orientation and header.width * header.height <= MAX_PIXELS:
+        if (header := header_for_library(data, turn_exif)) is not None:
             yield _Entry(place, data, header)
 
 

@@ -40,7 +40,8 @@ def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[
 
 def choose_segmenter(settings: Settings) -> Settings:
     """Choose segmenter, device and precision for one image whose box is known; return the settings."""
-    settings = replace(settings, detector="annotations", segmenter=_chosen("segmenter", settings.segmenter, None, []))
+    name = _chosen("segmenter", settings.segmenter, None, [])
+    settings = replace(settings, detector="annotations", segmenter=name, batch=1)
     return choose_devices(settings, []) if settings.models else replace(settings, devices="cpu")
 
 

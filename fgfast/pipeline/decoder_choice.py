@@ -18,7 +18,8 @@ from typing import Any, cast
 import numpy as np
 
 from fgfast.config import DecoderName
-from fgfast.errors import FgfastError, SampleError
+from fgfast.errors import SampleError
+from fgfast.io.batched import BatchedDecoder, header_for_library
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.decoders import ON_GPU, Decoder, available, decoder
 from fgfast.io.output import Mode, Output
@@ -28,8 +29,11 @@ from fgfast.pipeline.plan import Plan
 from fgfast.records import Sample, UInt8
 from fgfast.runner import Failures, Finished, Supervisor, WorkerSpec
 
-# Number of images of the data set that all decoders decode for the comparison: a second's work for a GPU.
-_IMAGES = 16
+# Number of images of the data set that all decoders decode for the comparison: a second's work for a GPU; and number of
+# files that are read to find as many plain JPEGs, because decoders on a GPU pass everything else to the CPU's.
+_IMAGES, _FILES = 16, 64
+# A comparison of fewer images holds for this run only.
+_ENOUGH = 8
 # A decoder must be faster than the CPU's by this factor to justify its different pixels.
 _GAIN = 1.1
 # Largest mean difference of a correct decoder's pixels over an image, in grey levels. Different rounding and chroma
@@ -102,7 +106,14 @@ def check_pixels(ours: Sequence[UInt8], theirs: Sequence[UInt8]) -> tuple[float,
 
 
 def choose_decoder(
-    plan: Plan, output: Output, mode: Mode, *, in_process: bool, deadline: float, on_message: Callable[[str], None]
+    plan: Plan,
+    output: Output,
+    mode: Mode,
+    *,
+    stop: threading.Event,
+    in_process: bool,
+    deadline: float,
+    on_message: Callable[[str], None],
 ) -> Plan:
     """Return the plan with a decoder: that of the run to resume, or else the fastest with correct pixels here."""
     if plan.settings.decoder != "auto":
@@ -112,7 +123,7 @@ def choose_decoder(
     if before is not None and before.get("decoder") in available(device):
         name, reason = before["decoder"], "that of the resumed run"
     else:
-        name, reason = fastest(findings(plan, device, in_process, deadline), device, plan.settings.segmenter)
+        name, reason = fastest(findings(plan, device, stop, in_process, deadline), device, plan.settings.segmenter)
     reason = f"decoder {name}: {reason}"
     on_message(reason)
     return replace(
@@ -126,13 +137,13 @@ def choose_decoder(
 def fastest(found: Sequence[Parity], device: str, segmenter: str) -> tuple[str, str]:
     """Return the decoder to use, and the reason."""
     reasons = [parity.sentence() for parity in found]
-    for parity in sorted(found, key=lambda parity: -parity.rate):
+    for parity in sorted((parity for parity in found if not parity.refused), key=lambda parity: -parity.rate):
         verdict = measured.recall(verdict_key(parity.decoder, device, segmenter))
         if verdict is not None:
             reasons.append(f"`fgfast bench decoders` found {parity.decoder}'s masks {'right' if verdict else 'wrong'}")
         if parity.faster and (parity.right if verdict is None else verdict):
             return parity.decoder, "; ".join(reasons)
-    return "cpu", "; ".join(reasons) or "no image of a sample of the data set can be decoded"
+    return "cpu", "; ".join(reasons) or "there is no plain JPEG in a sample of the data set to compare decoders with"
 
 
 def verdict_key(name: str, device: str, segmenter: str) -> str:
@@ -143,17 +154,20 @@ def verdict_key(name: str, device: str, segmenter: str) -> str:
     return measured.key_of(f"decoder {name} by masks of {segmenter}", device)
 
 
-def findings(plan: Plan, device: str, in_process: bool, deadline: float) -> list[Parity]:
-    """Return the cached findings about a GPU's decoders on this machine, or find them now."""
+def findings(plan: Plan, device: str, stop: threading.Event, in_process: bool, deadline: float) -> list[Parity]:
+    """Return the cached findings about a GPU's decoders on this machine, or find them now.
+
+    They are cached if every decoder could be tried, on enough images.
+    """
     key = measured.key_of("decoders by pixels", device)
-    known = measured.recall(key)
-    if known is None:
-        samples = plan.selected
-        trial = Trial(samples[:: max(1, len(samples) // _IMAGES)][:_IMAGES], plan.dataset.turn_exif, device)
-        known = [asdict(parity) for parity in _tried(trial, in_process, deadline)]
-        if any(not parity["refused"] for parity in known):
-            measured.remember(key, known)
-    return [Parity(**parity) for parity in known]
+    with suppress(TypeError):  # nothing is cached, or something else
+        return [Parity(**parity) for parity in measured.recall(key)]
+    samples = plan.selected
+    trial = Trial(samples[:: max(1, len(samples) // _FILES)][:_FILES], plan.dataset.turn_exif, device)
+    found = _tried(trial, stop, in_process, deadline)
+    if found and all(not parity.refused and parity.images >= _ENOUGH for parity in found):
+        measured.remember(key, [asdict(parity) for parity in found])
+    return found
 
 
 @dataclass(slots=True)
@@ -196,20 +210,27 @@ class TrialJob:
         trial.found = try_decoders(trial.samples, trial.turn_exif, trial.device)
 
     def result_of(self, finished: Finished[Trial]) -> list[Parity]:
-        """Return the findings; none where the trial failed."""
-        return [] if finished.error is not None else finished.item.found
+        """Return the findings; that no decoder can be used where the trial failed."""
+        return finished.item.found if finished.error is None else all_refused(finished.item, str(finished.error))
 
 
-def _tried(trial: Trial, in_process: bool, deadline: float) -> list[Parity]:
+def all_refused(trial: Trial, reason: str) -> list[Parity]:
+    """Return the findings of a trial that failed as a whole."""
+    return [Parity(name, refused=reason) for name in available(trial.device) if name in ON_GPU]
+
+
+def _tried(trial: Trial, stop: threading.Event, in_process: bool, deadline: float) -> list[Parity]:
     if in_process:
         return try_decoders(trial.samples, trial.turn_exif, trial.device)
     found: list[list[Parity]] = []
-    stop = threading.Event()
-    spec = WorkerSpec(trial.device, trial.device)
-    with Supervisor(TrialJob(), [spec], lambda trial, reason, detail: [], deadline=deadline) as supervisor:
+
+    def crashed(trial: Trial, reason: str, detail: str) -> list[Parity]:
+        return all_refused(trial, f"{reason}: {detail}" if detail else reason)
+
+    with Supervisor(TrialJob(), [WorkerSpec(trial.device, trial.device)], crashed, deadline=deadline) as supervisor:
         supervisor.open(stop)
         supervisor.run([trial], found.extend, stop)
-    return found[0] if found else []
+    return found[0] if found else all_refused(trial, "the trial was stopped")
 
 
 def try_decoders(samples: Sequence[Sample], turn_exif: bool, device: str) -> list[Parity]:
@@ -219,15 +240,16 @@ def try_decoders(samples: Sequence[Sample], turn_exif: bool, device: str) -> lis
     for sample in samples:
         with suppress(SampleError):
             data = read_bytes(sample.path)
-            pixels[sample.key] = decode(data, sample.key, turn_exif).pixels
-            files[sample.key] = data
+            if len(files) < _IMAGES and header_for_library(data, turn_exif) is not None:
+                pixels[sample.key] = decode(data, sample.key, turn_exif).pixels
+                files[sample.key] = data
     found = []
     for name in available(device) if files else ():
         if name in ON_GPU:
             try:
                 found.append(_parity(decoder(name, device, available_cores()), files, pixels, turn_exif))
-            except FgfastError as error:
-                found.append(Parity(name, refused=str(error)))
+            except Exception as error:  # libraries raise many kinds; the others are tried all the same
+                found.append(Parity(name, refused=str(error) or type(error).__name__))
     return found
 
 
@@ -235,8 +257,9 @@ def _parity(theirs: Decoder, files: dict[str, bytes], pixels: dict[str, UInt8], 
     contents, names = list(files.values()), list(files)
     images = zip(theirs(contents, names, turn_exif), pixels.values(), strict=True)
     pairs = [(image.pixels, wanted) for image, wanted in images if not isinstance(image, SampleError)]
-    if not pairs:
-        return Parity(theirs.name, refused="it decodes none of the sample")
+    # A file that the library refuses has the pixels of the CPU's decoder.
+    if isinstance(theirs, BatchedDecoder) and theirs.counts["batched"] < len(files):
+        return Parity(theirs.name, refused=f"it decodes {theirs.counts['batched']} of {len(files)} plain JPEGs")
     mean, largest = check_pixels([mine for mine, _ in pairs], [wanted for _, wanted in pairs])
     speed = rates([theirs, decoder("cpu", threads=available_cores())], contents)
     return Parity(theirs.name, len(pairs), mean, largest, speed[theirs.name], speed["cpu"])

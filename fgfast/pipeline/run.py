@@ -150,7 +150,9 @@ def run(
         raise UnknownNameError("mode", mode, MODES)
     with Output(plan.out, plan.dataset.folder) as output:
         output.preflight(mode, plan.fingerprint)  # before models are loaded for nothing
-        plan = choose_decoder(plan, output, mode, in_process=in_process, deadline=deadline, on_message=on_message)
+        plan = choose_decoder(
+            plan, output, mode, stop=stop, in_process=in_process, deadline=deadline, on_message=on_message
+        )
         job = convert_job(plan, output, cpu_threads)
         # A missing model must raise before anything is changed.
         with start(job, plan, stop, in_process=in_process, deadline=deadline, watch=watch) as workers:

@@ -110,7 +110,8 @@ def warm_up(model: SlotModel, inputs: tuple[Any, ...], memory: tuple[type[Except
         memory: exceptions that mean that the device has not enough memory.
     """
     rows = model.rows(model.bucket(*inputs))
+    slot = filled_slot(model, [inputs] * rows)
     try:
-        run_batch(model, [inputs] * rows)
+        compute(model, slot, rows)
     except memory:
         model.shrink()

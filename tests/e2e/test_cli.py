@@ -30,6 +30,15 @@ def test_help_answers_at_once() -> None:
     assert min(times) < 0.5  # the quickest: other programs may keep the machine busy
 
 
+def test_help_shows_the_bounds_of_numbers() -> None:
+    words = " ".join(fgfast("convert", "--help").stdout.split())
+    assert "--batch INTEGER RANGE" in words and "[default: (by device); x>=1]" in words
+    assert "--pad FLOAT RANGE" in words and "0<=x<=10" in words
+    done = fgfast("cut", "bird.jpg", "--crop", "box", "--pad", "nan")
+    assert done.returncode == 2
+    assert "pad must be a number from 0 to 10, not nan" in done.stderr
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys, fgfast.cli; print([m for m in ('numpy', 'cv2', 'scipy', 'torch', 'rich') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

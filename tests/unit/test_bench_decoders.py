@@ -16,6 +16,8 @@ from fgfast.bench.result import rows_of
 from fgfast.errors import SampleError, UnknownNameError, UsageError
 from fgfast.io.decode import decode
 from fgfast.io.decoders import CpuDecoder
+from fgfast.models.files import measured
+from fgfast.pipeline.decoder_choice import verdict_key
 from fgfast.records import Bool, Float32, Image, UInt8
 from fgfast.tolerances import DECODER_MASK_IOU
 
@@ -120,7 +122,8 @@ def test_sample_photographs_are_prompted_by_their_boxes() -> None:
 
 
 def test_the_default_segmenter_finds_a_bright_square(squares: Path) -> None:
-    segment = segmenter_of("grabcut", "cached", "cpu")
+    name, segment = segmenter_of("grabcut", "cached", "cpu")
+    assert name == "grabcut"
     data, _ = prompted(squares)[0]
     bits = segment(decode(data, "", turn_exif=False).pixels, np.array((24, 14, 76, 66), np.float32))
     wanted = np.zeros((90, 120), np.bool_)
@@ -128,16 +131,22 @@ def test_the_default_segmenter_finds_a_bright_square(squares: Path) -> None:
     assert iou(bits, wanted) > 0.95
 
 
-def test_the_verdict_is_part_of_the_result(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verdict_is_part_of_the_result_and_remembered(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FGFAST_CACHE", str(tmp_path / "cache"))
+
     def usable(stack: ExitStack, device: str) -> tuple[dict[str, list[Fake | CpuDecoder]], list[str]]:
         return {"cpu": [CpuDecoder()], "dali": [Fake(1)]}, ["nvjpeg cannot be used: so"]
 
     monkeypatch.setattr(decoders, "usable", usable)
     monkeypatch.setattr(decoders, "available_cores", lambda: 1)
-    monkeypatch.setattr(decoders, "segmenter_of", lambda *given: bright)
-    result = decoders.measure(rounds=1, folder=squares, device="cuda:0")
+    monkeypatch.setattr(decoders, "segmenter_of", lambda *given: ("grabcut", bright))
+    result = decoders.measure(rounds=1, folder=squares, device="cuda:0", segmenter="auto")
     assert (result["verdicts"], result["device"], result["segmenter"]) == ({"dali": False}, "cuda:0", "grabcut")
     assert result["verdict"][0].startswith("dali is wrong on cuda:0: on 3 images")
+    # Under the name of the segmenter that "auto" stands for, which is the name that a run looks up.
+    assert measured.recall(verdict_key("dali", "cuda:0", "grabcut")) is False
     assert "nvjpeg cannot be used: so" in result["notes"]
     rows = {row.key: row.value for row in rows_of(result)}
     assert rows["masks by grabcut: dali: worst mask IoU"] == pytest.approx(39 / 41, abs=0.01)

@@ -40,6 +40,8 @@ def test_bad_backgrounds_are_refused_with_the_value(text: str) -> None:
         ({"quality": 0}, "from 1 to 100"),
         ({"pad": 0.1}, "--crop"),
         ({"pad": -1.0, "crop": "box"}, "from 0 to 10"),
+        ({"pad": float("nan"), "crop": "box"}, "from 0 to 10"),
+        ({"pad": float("inf"), "crop": "box"}, "from 0 to 10"),
         ({"background": 7}, "a name, a colour"),
         ({"background": (1, 2, 300)}, "0 to 255"),
         ({"quality": 90.5}, "whole number"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,13 +17,15 @@ from PIL import Image as Pillow
 
 from fgfast.config import Settings
 from fgfast.errors import SampleError, UsageError
+from fgfast.io.batched import BatchedDecoder
 from fgfast.io.decode import decode
 from fgfast.io.decoders import CpuDecoder
 from fgfast.io.output import Output
 from fgfast.models.files import measured
 from fgfast.pipeline import decoder_choice
 from fgfast.pipeline.decoder_choice import Parity, check_pixels, choose_decoder, fastest, rates, try_decoders
-from fgfast.records import Image, Sample
+from fgfast.records import Image, Sample, UInt8
+from fgfast.runner import Finished
 
 
 @pytest.fixture(autouse=True)
@@ -48,12 +51,23 @@ class Fake:
     def close(self) -> None: ...
 
 
-def samples(folder: Path) -> list[Sample]:
+class Refusing:
+    """A library that refuses all files but the known good one."""
+
+    def decode(self, files: Sequence[UInt8]) -> list[UInt8]:
+        if any(len(file) > 2000 for file in files):
+            raise ValueError("no")
+        return [decode(file.tobytes(), "", False).pixels for file in files]
+
+    def close(self) -> None: ...
+
+
+def samples(folder: Path, count: int = 6) -> list[Sample]:
     generator = np.random.default_rng(0)
     made = []
-    for n in range(6):
-        path = folder / f"{n}.png"
-        Pillow.fromarray(generator.integers(0, 200, (90, 120, 3), np.uint8)).save(path)
+    for n in range(count):
+        path = folder / f"{n}.jpg"
+        Pillow.fromarray(generator.integers(0, 200, (90, 120, 3), np.uint8)).save(path, quality=95)
         made.append(Sample(path.name, path))
     return made
 
@@ -86,6 +100,34 @@ def test_a_decoder_that_cannot_be_made_is_refused_with_its_reason(
     assert not found.right and found.sentence() == "dali cannot be used: no driver"
 
 
+@pytest.mark.parametrize("error", [ValueError("both versions of an image"), RuntimeError()])
+def test_one_decoder_that_fails_does_not_hide_the_others(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, right = tried({"dali": error, "nvjpeg": Fake("nvjpeg", 1)}, tmp_path, monkeypatch)
+    assert refused.refused == (str(error) or "RuntimeError") and right.right
+
+
+def test_pixels_of_the_cpu_s_decoder_are_not_taken_for_the_library_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (found,) = tried({"dali": BatchedDecoder("dali", Refusing(), 4, CpuDecoder())}, tmp_path, monkeypatch)
+    assert found.refused == "it decodes 0 of 6 plain JPEGs"
+
+
+def test_files_that_the_cpu_decodes_anyway_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = samples(tmp_path)
+    for sample in made[:4]:
+        Pillow.open(sample.path).save(sample.path, format="png")
+    monkeypatch.setattr(decoder_choice, "available", lambda device: ("dali", "cpu"))
+    monkeypatch.setattr(
+        decoder_choice, "decoder", lambda name, *more, **others: Fake("dali") if name == "dali" else CpuDecoder()
+    )
+    assert [parity.images for parity in try_decoders(made, False, "cuda:0")] == [2]
+    assert try_decoders(made[:4], False, "cuda:0") == []
+    assert "no plain JPEG" in fastest([], "cuda:0", "box")[1]
+
+
 def test_the_parity_check_is_of_the_worst_image_and_needs_pairs() -> None:
     same = np.full((4, 4, 3), 7, np.uint8)
     other = same.copy()
@@ -96,6 +138,7 @@ def test_the_parity_check_is_of_the_worst_image_and_needs_pairs() -> None:
             check_pixels(ours, theirs)
 
 
+ENOUGH = Parity("dali", 8, 0.4, 3, 900.0, 100.0)
 FAST, SLOW = Parity("dali", 6, 0.4, 3, 900.0, 100.0), Parity("nvjpeg", 6, 0.3, 2, 500.0, 100.0)
 OFF, LATE = Parity("dali", 6, 9.0, 200, 900.0, 100.0), Parity("dali", 6, 0.1, 1, 105.0, 100.0)
 
@@ -109,6 +152,12 @@ def test_the_fastest_that_is_right_is_used(found: list[Parity], chosen: str) -> 
     name, reason = fastest(found, "cuda:0", "grabcut")
     assert name == chosen
     assert all(parity.sentence() in reason for parity in found) and reason
+
+
+def test_a_decoder_that_cannot_be_used_is_not_chosen_whatever_the_bench_found() -> None:
+    measured.remember(decoder_choice.verdict_key("dali", "cuda:0", "grabcut"), True)
+    name, reason = fastest([Parity("dali", refused="no driver")], "cuda:0", "grabcut")
+    assert name == "cpu" and reason == "dali cannot be used: no driver"
 
 
 def test_the_verdict_of_the_bench_overrules() -> None:
@@ -139,11 +188,16 @@ class Plan:
     dataset: Any = None
 
 
-def chosen(recorded: dict[str, Any] | None, mode: Any, messages: list[str]) -> Any:
+def chosen(recorded: dict[str, Any] | None, mode: Any, messages: list[str], stop: bool = False) -> Any:
+    ended = threading.Event()
+    if stop:
+        ended.set()
     plan: Any = Plan(
         Settings(devices="cuda:0"), {"decoder": "auto", "crop": "none"}, dataset=SimpleNamespace(turn_exif=False)
     )
-    return choose_decoder(plan, Recorded(recorded), mode, in_process=False, deadline=1.0, on_message=messages.append)
+    return choose_decoder(
+        plan, Recorded(recorded), mode, stop=ended, in_process=False, deadline=60.0, on_message=messages.append
+    )
 
 
 def test_a_machine_is_asked_once_and_a_run_that_is_resumed_keeps_its_decoder(
@@ -153,14 +207,14 @@ def test_a_machine_is_asked_once_and_a_run_that_is_resumed_keeps_its_decoder(
 
     def trial(*arguments: Any) -> list[Parity]:
         asked.append(1)
-        return [SLOW]
+        return [replace(SLOW, images=8)]
 
     monkeypatch.setattr(decoder_choice, "available", lambda device: ("dali", "nvjpeg", "cpu"))
     monkeypatch.setattr(decoder_choice, "_tried", trial)
     messages: list[str] = []
     plan = chosen(None, "auto", messages)
     assert plan.settings.decoder == plan.fingerprint["decoder"] == "nvjpeg"
-    assert messages == list(plan.reasons) == [f"decoder nvjpeg: {SLOW.sentence()}"]
+    assert messages == list(plan.reasons) == [f"decoder nvjpeg: {replace(SLOW, images=8).sentence()}"]
     plan = chosen({"decoder": "dali"}, "auto", messages)
     assert plan.settings.decoder == "dali" and messages[-1] == "decoder dali: that of the resumed run"
     assert chosen({"decoder": "dali"}, "overwrite", messages).settings.decoder == "nvjpeg"
@@ -168,10 +222,40 @@ def test_a_machine_is_asked_once_and_a_run_that_is_resumed_keeps_its_decoder(
     assert asked == [1]
 
 
+REFUSED, FEW = Parity("nvjpeg", refused="busy"), replace(SLOW, decoder="dali", images=7)
+
+
+@pytest.mark.parametrize("found", [[ENOUGH, REFUSED], [FEW], []], ids=["one refused", "few images", "no image"])
+def test_what_may_be_different_the_next_time_is_not_remembered(
+    found: list[Parity], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_choice, "available", lambda device: ("dali", "cpu"))
+    monkeypatch.setattr(decoder_choice, "_tried", lambda *arguments: found)
+    chosen(None, "auto", [])
+    assert measured.recall(measured.key_of("decoders by pixels", "cuda:0")) is None
+
+
+def test_a_note_of_another_kind_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_choice, "available", lambda device: ("dali", "cpu"))
+    monkeypatch.setattr(decoder_choice, "_tried", lambda *arguments: [ENOUGH])
+    measured.remember(measured.key_of("decoders by pixels", "cuda:0"), [{"name": "dali"}])
+    assert chosen(None, "auto", []).settings.decoder == "dali"
+
+
 def test_the_trial_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     trial = decoder_choice.Trial(samples(tmp_path), False, "cpu")
-    assert decoder_choice._tried(trial, False, 60.0) == []  # a CPU has no decoder to try
-    assert decoder_choice._tried(trial, True, 60.0) == []
+    assert decoder_choice._tried(trial, threading.Event(), False, 60.0) == []  # a CPU has no decoder to try
+    assert decoder_choice._tried(trial, threading.Event(), True, 60.0) == []
+
+
+def test_a_trial_that_ends_early_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_choice, "available", lambda device: ("dali", "cpu"))
+    messages: list[str] = []
+    assert chosen(None, "auto", messages, stop=True).settings.decoder == "cpu"
+    assert messages == ["decoder cpu: dali cannot be used: the trial was stopped"]
+    trial = decoder_choice.Trial(samples(tmp_path), False, "cuda:0")
+    (found,) = decoder_choice.TrialJob().result_of(Finished(trial, error=ValueError("broken pipe")))
+    assert found.sentence() == "dali cannot be used: broken pipe"
 
 
 class Slow:

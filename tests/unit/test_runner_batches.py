@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fgfast.runner import BatchedStage, Event, Failures, Finished, run
+from fgfast.runner import BatchedStage, Event, Failures, Finished, run, warm_up
 
 
 class TooLargeError(Exception):
@@ -351,3 +351,19 @@ def test_memory_stays_flat() -> None:
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert count == 100_000
     assert grown < 100_000, f"{grown} KiB"
+
+
+def test_warming_up_shrinks_a_model_whose_batch_does_not_fit_but_not_one_without_a_slot() -> None:
+    class Shrinks(Model):
+        def shrink(self) -> None:
+            self.batch //= 2
+
+    class NoSlot(Shrinks):
+        def slot(self, bucket: int) -> dict[str, Any]:
+            raise TooLargeError("no memory for its buffers")
+
+    model = Shrinks(fits=2)
+    warm_up(model, (Item(7),), (TooLargeError,))
+    assert (model.launches, model.batch) == ([[7, 7, 7, 7]], 2)
+    with pytest.raises(TooLargeError, match="buffers"):
+        warm_up(NoSlot(), (Item(7),), (TooLargeError,))

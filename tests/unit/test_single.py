@@ -9,6 +9,7 @@ from PIL import Image as pillow
 
 import fgfast
 from fgfast.errors import ImageMissingError, UsageError
+from fgfast.pipeline.choices import choose_segmenter
 
 BOX = (36, 16, 94, 64)
 
@@ -70,3 +71,8 @@ def test_bad_images_are_refused(image: object) -> None:
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(ImageMissingError, match=r"gone\.jpg"):
         fgfast.cut_out("gone.jpg")
+
+
+def test_one_image_is_one_row_of_a_batch() -> None:
+    settings = choose_segmenter(fgfast.Settings(segmenter="sam_vit_b", model_weights="random:0", batch=8))
+    assert settings.spec("sam_vit_b", "cpu").batch == 1

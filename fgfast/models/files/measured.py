@@ -11,13 +11,20 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from filelock import FileLock
+
 import fgfast
 from fgfast import ops
 from fgfast.machine import available_cores, processor_name
 from fgfast.transfer import cache_folder, replacing
 
 _FILE = "measured.json"
-_PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "nvidia-dali-cuda130", "torchvision")
+# Seconds to wait for another process that stores a value.
+_TIMEOUT = 10
+_PACKAGES = (
+    *("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torchvision", "simplejpeg"),
+    *("nvidia-dali-cuda130", "nvidia-dali-cuda120"),
+)
 
 
 def key_of(what: str, device: str) -> str:
@@ -48,11 +55,11 @@ def recall(key: str) -> Any:
 def remember(key: str, value: Any) -> None:
     """Store a plain value. In a folder that is not writable nothing is stored, and the value is measured every time."""
     file = cache_folder() / _FILE
-    known = {**_read(), key: value}  # another process may have stored other values meanwhile
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as part:
-            part.write_text(json.dumps(known, indent=1))
+        # Another process may store other values meanwhile.
+        with FileLock(f"{file}.lock", timeout=_TIMEOUT), replacing(file) as part:
+            part.write_text(json.dumps({**_read(), key: value}, indent=1))
 
 
 def _read() -> dict[str, Any]:

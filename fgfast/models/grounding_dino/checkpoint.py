@@ -11,7 +11,7 @@ from fgfast.models.files import weights as cache
 from fgfast.models.grounding_dino import small
 from fgfast.models.grounding_dino.packages import classes, package
 
-NAMES = tuple(method.name for method in METHODS if method.name.startswith("grounding_dino_"))
+NAMES = tuple(method.name for method in METHODS if method.family == "grounding_dino")
 NEEDED = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
 # image_mean and image_std of both checkpoints' preprocessor_config.json: ImageNet's, of values in 0..1.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -9,7 +9,7 @@ import torch
 
 from fgfast import ops
 from fgfast.backends.session import Session
-from fgfast.backends.slots import ComputeStream
+from fgfast.backends.slots import ComputeStream, translated
 from fgfast.models.sam import transform
 from fgfast.models.serving.batches import ImageSlot, depth_of
 from fgfast.records import Float32, Image, Mask
@@ -130,8 +130,9 @@ class SamSegmenter:
         if takes is None or takes == 1 or self._smaller is None:
             return
         self._compute.synchronize()  # earlier batches are still in the encoder
-        self.encoder.close()
-        self.encoder = self._smaller(takes // 2)
+        with translated(self.device):
+            self.encoder.close()
+            self.encoder = self._smaller(takes // 2)
         self.batch = self._fixed_batch() or self.batch
 
     def wait(self, slot: ImageSlot) -> None:

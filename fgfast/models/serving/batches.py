@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from fgfast import ops
-from fgfast.backends.slots import ComputeStream, Slot
+from fgfast.backends.slots import ComputeStream, Slot, translated
 from fgfast.graphs import Port
 from fgfast.models.serving.canvases import Canvases
 from fgfast.records import Detections, Image, Size, UInt8
@@ -177,7 +177,8 @@ class CanvasDetector(ABC):
     def shrink(self) -> None:
         """Replace graphs of fixed shapes by those for half as many images."""
         self._compute.synchronize()  # earlier batches are still in the sessions
-        self.canvases.shrink()
+        with translated(self.device):
+            self.canvases.shrink()
 
     def wait(self, slot: ImageSlot) -> None:
         """Block until the results of a slot can be read; the errors are those of `launch`."""
