@@ -13,8 +13,8 @@ from fgfast.bench.stamp import query_gpus
 
 # Seconds between two samples. A peak lasts as long as a batch, and one sample takes about a millisecond.
 _INTERVAL = 0.1
-# Seconds in which a child has called exec.
-_STARTING = 0.05
+# Seconds in which a child has called exec, also on a busy machine.
+_STARTING = 5.0
 # nvidia-smi alone takes a tenth of a second.
 _GPU_INTERVAL = 2.0
 
@@ -70,11 +70,16 @@ def memory_mib() -> float:
     own, shared = 0, 0
     for process in (root, *root.children(recursive=True)):
         with suppress(psutil.Error):  # the process may have ended
-            # Before it has called exec, a child shows its parent's memory as its own.
-            if process != root and time.time() - process.create_time() < _STARTING:
+            if process != root and _before_exec(process):
                 continue
             memory = process.memory_info()
             part = getattr(memory, "shared", 0)  # reported by Linux only
             own += memory.rss - part
             shared = max(shared, part)
     return (own + shared) / 2**20
+
+
+def _before_exec(child: psutil.Process) -> bool:
+    """Whether the process still is a copy of its parent, whose command line and memory it then shows as its own."""
+    parent = child.parent() if time.time() - child.create_time() < _STARTING else None
+    return parent is not None and child.cmdline() == parent.cmdline()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from fgfast import ops
@@ -232,3 +234,17 @@ def test_peak_memory_counts_children() -> None:
     with memory.PeakMemory() as watched:
         subprocess.run([sys.executable, "-c", code], check=True)
     assert 190 < watched.mib - alone.mib < 400
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_peak_memory_leaves_out_a_child_before_exec() -> None:
+    code = "import os, time; block = b'x' * (256 * 2**20); print(os.fork(), flush=True); time.sleep(60)"
+    before = memory.memory_mib()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(max(int(parent.stdout.readline()) for _ in range(2)))
+        try:
+            assert 250 < memory.memory_mib() - before < 450
+        finally:
+            child.kill()
+            parent.kill()
