@@ -170,62 +170,65 @@ class Settings:
 
     detector: str = _set(
         "auto",
-        "Selects what finds the subject's box. auto takes Detic if its weights are cached, else the data set's own "
-        "boxes, else the middle of the image.",
+        "Selects what finds the subject's box. auto takes Detic if its weights are cached, otherwise the data set's "
+        "own boxes, or the centre of the image if there are none.",
         choices=partial(methods.names, "detector"),
     )
     segmenter: str = _set(
         "auto",
-        "Selects what turns the box into a mask. auto takes SAM ViT-L if its weights are cached, else GrabCut.",
+        "Selects what turns the box into a mask. auto takes SAM ViT-L if its weights are cached, otherwise GrabCut.",
         choices=partial(methods.names, "segmenter"),
     )
     vocabulary: str | None = _set(
         None,
-        "Names what a model looks for: words separated by commas, a file with one name per line, or lvis.",
-        unset="what the data set shows",
+        "Names what a detector looks for: words separated by commas, a file with one name per line, or lvis.",
+        unset="the subject of the data set",
     )
     model_weights: str = _set(
         "cached",
-        "Takes the models' weights from the cache (cached), from a file, or at random (random:SEED, for testing).",
+        "Loads the models' weights from the cache (cached) or from a file, or draws them at random (random:SEED, for "
+        "testing).",
     )
     precision: str = _set(
         "auto",
-        "Sets the precision of the models' matrix products. auto takes bf16 if the device computes it natively.",
+        "Sets the precision of the models' matrix products. auto takes bf16 if the device supports it natively.",
         choices=lambda: ("auto", *methods.PRECISIONS),
     )
     devices: str | tuple[str, ...] = _set(
         "auto",
-        "Runs one worker process per device, separated by commas: cpu, cuda:0, ... auto takes every GPU, else the CPU.",
+        "Runs one worker process on each of these devices, separated by commas: cpu, cuda:0, ... auto takes every GPU, "
+        "or the CPU if there is none.",
         result=False,
     )
     placement: PlacementName = _set(
         "auto",
-        "Runs both models on every device (replicate) or each on its own (split). auto measures and takes the faster.",
+        "Runs both models on every device (replicate), or each model on devices of its own (split). auto measures the "
+        "models and takes the faster placement.",
         choices=lambda: get_args(PlacementName),
         result=False,
     )
     batch: int | None = _set(
         None,
-        "Limits the images per batch of a model; batches are smaller where memory is short.",
+        "Limits the images per batch of a model; batches become smaller if memory runs short.",
         least=1,
-        unset="by device",
+        unset="depends on the device",
         result=False,
     )
     model_threads: int | None = _set(
         None,
-        "Sets the number of threads of a model on a CPU, which changes the last digits of results.",
+        "Sets the number of threads of a model on a CPU. It affects the last digits of results.",
         least=1,
         unset="one per core",
     )
     decoder: DecoderName = _set(
         "auto",
-        "Selects what decodes images. auto takes the fastest whose pixels are right on a sample of the data set.",
+        "Selects what decodes images. auto takes the fastest one whose pixels are right on a sample of the data set.",
         choices=lambda: DECODERS,
     )
     backend: str = _set(
         "auto",
-        "Selects what computes the models; onnxruntime and tensorrt run graphs made by fgfast export. auto takes the "
-        "fastest that is installed, exported and checked on this machine.",
+        "Selects what runs the models; onnxruntime and tensorrt run graphs written by fgfast export. auto takes the "
+        "fastest one that is installed, exported and checked on this machine.",
         choices=lambda: ("auto", *methods.BACKENDS),
     )
     background: Background | str | Path | tuple[int, int, int] = _set(
@@ -240,7 +243,7 @@ class Settings:
     keep_names: bool = _set(False, "Keeps every file name even if the format changes.")
     quality: int = _set(95, "Sets the JPEG and WebP quality; WebP at 100 is lossless.", least=1, most=100)
     crop: CropName = _set(
-        "none", "Crops images to the box, or to a square around it.", choices=lambda: get_args(CropName)
+        "none", "Crops images to the box (box), or to a square around it (square).", choices=lambda: get_args(CropName)
     )
     pad: float = _set(
         0.0, "Adds a margin around the box when cropping, as a fraction of its longer side.", least=0, most=10

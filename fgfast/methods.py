@@ -176,7 +176,7 @@ METHODS: tuple[Method, ...] = (
     Method(
         "center",
         "detector",
-        "the middle of the image, for images of one centred subject",
+        "the centre of the image, for images with one centred subject",
         "fgfast.pipeline.stages:center_detector",
         automatic=True,
     ),

@@ -52,7 +52,9 @@ _PLOT = _path("--plot", help="Also draws the result as a figure into a .png, .sv
 _TRACE = _path("--trace", help="Also writes the run as a Chrome trace, for ui.perfetto.dev or chrome://tracing.")
 _DIR = _path("--dir", "folder", help="Works in this folder and measures its disk.  [default: the current folder]")
 _WEIGHTS = click.option(
-    "--model-weights", help="Takes the weights from the cache (cached), random:SEED, or a file.  [default: random:N]"
+    "--model-weights",
+    help="Loads the weights from the cache (cached) or a file, or draws them at random (random:SEED).  "
+    "[default: random]",
 )
 _NULL = click.option("--null", is_flag=True, help="Leaves the models out: the data set's boxes serve as masks.")
 _ROUNDS = "Measures this many rounds and reports the medians."
@@ -221,7 +223,10 @@ def bench_pipeline(
 def bench_scaling(
     devices: tuple[str, ...], null: bool, images: int | None, rounds: int, folder: Path | None, **options: Any
 ) -> None:
-    """Measure one run on one device and on several, in both placements; the twins must have the same bytes."""
+    """Measure one run on one device and on several.
+
+    Each list of devices runs in both placements, replicate and split; all twins must have the same bytes.
+    """
     from fgfast.bench import scaling
 
     what, output = _job(null, options)

@@ -129,13 +129,15 @@ def duration(seconds: float) -> str:
 def describe_plan(plan: Plan) -> str:
     """What a run will do, in a few lines."""
     dataset, samples = plan.dataset, plan.selected
-    splits = Counter(sample.split or "all" for sample in samples)
+    splits = Counter(sample.split or "no split" for sample in samples)
     parts = ", ".join(f"{name} {count:,}" for name, count in splits.items())
+    parts = "" if [*splits] == ["no split"] else f" ({parts})"
+    crop = plan.settings.crop + (f" with pad {plan.settings.pad:g}" if plan.settings.crop != "none" else "")
     lines = [
-        f"{dataset.name}: {len(samples):,} of {len(dataset.samples):,} images ({parts}) from {dataset.root}",
+        f"{dataset.name}: {len(samples):,} of {len(dataset.samples):,} images{parts} from {dataset.root}",
         *(f"  {reason}" for reason in plan.reasons),
         f"  background {plan.settings.fill.describe()}, format {plan.settings.format}, "
-        f"crop {plan.settings.crop}, masks {plan.settings.masks}",
+        f"crop {crop}, masks {plan.settings.masks}",
         f"  to {plan.out / dataset.folder}",
     ]
     return "\n".join(lines)
@@ -161,9 +163,8 @@ def summary(report: Report) -> str:
     worked = sum(counts.values()) - report.resumed
     lines = [
         f"{'Stopped' if report.stopped else 'Finished'}: {sum(counts.values()):,} of {report.total:,} images"
-        + (f", {report.resumed:,} of them before" if report.resumed else "")
-        + f"; {worked:,} in {duration(report.seconds)}"
-        + (f" ({report.rate:.1f} a second)" if worked else ""),
+        + (f", {report.resumed:,} of them in earlier runs" if report.resumed else "")
+        + (f"; {worked:,} in {duration(report.seconds)} ({report.rate:.1f} images/s)" if worked else ""),
         f"  done     {counts['done']:>7,}",
         f"  flagged  {counts['flagged']:>7,}{_reasons(report.flags)}",
     ]

@@ -27,18 +27,22 @@ if TYPE_CHECKING:
     shell_complete=dataset_names,
     help="Names the data set: cub, cars, aircraft, waterbirds, pets, dogs, flowers, folder, or the path of a folder.",
 )
-@click.option("--root", type=click.Path(path_type=Path), help="Names the data set's folder, instead of a search.")
+@click.option(
+    "--root", type=click.Path(path_type=Path), help="Names the data set's folder or its parent, instead of a search."
+)
 @click.option("--out", type=click.Path(path_type=Path), show_default="NAME_fg", help="Names the output folder.")
-@click.option("--labels", help="Selects a labelling (aircraft: variant, family, manufacturer).")
+@click.option("--labels", help="Selects a list of labels (aircraft: variant, family, manufacturer).")
 @click.option("--split", "splits", multiple=True, help="Selects splits, separated by commas.")
 @click.option("--classes", multiple=True, help="Selects classes, separated by commas.")
-@click.option("--limit", type=click.IntRange(1), help="Selects this many images, spread evenly over the data set.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="Selects at most this many images, spread evenly over the data set."
+)
 @settings_options()
 @click.option(
     "--cpu-threads",
     type=click.IntRange(1),
     show_default="one per core",
-    help="Sets the threads that decode, cut and write, over all devices.",
+    help="Sets the number of threads that decode, cut and write, for all devices together.",
 )
 @click.option(
     "--deadline",
@@ -48,10 +52,10 @@ if TYPE_CHECKING:
     help="Ends a worker process that takes more than this many seconds for an image.",
 )
 @click.option("--in-process", is_flag=True, help="Does all work in this process, for debugging.")
-@click.option("--resume", is_flag=True, help="Insists on resuming an earlier run.")
+@click.option("--resume", is_flag=True, help="Fails if there is no earlier run to resume.")
 @click.option("--overwrite", is_flag=True, help="Deletes an earlier run's results and starts again.")
 @click.option("--download", is_flag=True, help="Downloads the data set first if it is not found.")
-@click.option("--dry-run", is_flag=True, help="Prints what would be done, and changes nothing.")
+@click.option("--dry-run", is_flag=True, help="Prints the plan, and changes nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Prints the result as JSON.")
 @verbose_option
 def convert(**options: Any) -> None:

@@ -26,7 +26,7 @@ def _box(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[
 @click.option(
     "--box",
     callback=_box,
-    show_default="the middle of the image",
+    show_default="the centre of the image",
     help="Gives the subject's box as x0,y0,x1,y1 in pixels.",
 )
 @click.option(
@@ -36,7 +36,7 @@ def _box(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[
 def cut(image: Path, box: tuple[float, ...] | None, out: Path | None, **options: Any) -> None:
     """Cut the subject out of one image.
 
-    A file of the output's name is replaced. Exit codes: 0 done, 3 the image cannot be read, 2 wrong usage.
+    An existing output file is replaced. Exit codes: 0 done, 3 the image cannot be read, 2 wrong usage.
     """
     from fgfast.errors import SampleError, UnknownNameError
     from fgfast.io.write import SAME_SUFFIXES, encode, write_file

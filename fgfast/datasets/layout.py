@@ -166,9 +166,10 @@ def _root_of(layout: type[Dataset], path: Path) -> Path:
     found = locate(layout, path)
     if found is None:
         where = path.absolute()
-        state = "there is no such folder" if not path.is_dir() else f"no {layout.expected} in it"
+        if not path.is_dir():
+            raise UsageError(f"there is no folder {where}. Give the folder of {layout.title}. {layout.how_to_get}")
         raise UsageError(
-            f"{where} is not {layout.title}: {state}, nor in {' or '.join(layout.usual_folders)} below it. "
-            f"Give the folder that holds {layout.expected}. {layout.how_to_get}"
+            f"{where} is not {layout.title}: neither it nor a subfolder ({', '.join(layout.usual_folders)}) holds "
+            f"{layout.expected}. Give the folder that does. {layout.how_to_get}"
         )
     return found

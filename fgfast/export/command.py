@@ -12,7 +12,7 @@ import click
 
 from fgfast.errors import FgfastError
 from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, check_installed, family_of, parse_canvases
-from fgfast.methods import PRECISIONS, ModelSpec
+from fgfast.methods import PRECISIONS, ModelSpec, find
 
 if TYPE_CHECKING:
     from fgfast.records import Size
@@ -30,7 +30,7 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 
 @click.command(
-    help=f"""Write a model as ONNX, and as a TensorRT engine if asked, and compare it with PyTorch.
+    help=f"""Write a model as ONNX, optionally as a TensorRT engine as well, and compare it with PyTorch.
 
     MODEL is one of {", ".join(EXPORTABLE)}. A graph that differs from PyTorch is deleted. Export a model once;
     afterwards `fgfast convert` uses whichever backend is fastest on this machine.
@@ -42,7 +42,7 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     default="auto",
     show_default=True,
     type=click.Choice(["auto", *PRECISIONS]),
-    help="Computes the matrix products in this precision; auto is bf16 on a GPU that has it, else fp32.",
+    help="Computes the matrix products in this precision; auto is bf16 on a GPU that supports it, otherwise fp32.",
 )
 @click.option(
     "--batch",
@@ -57,8 +57,8 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     multiple=True,
     callback=_canvases,
     metavar="HEIGHTxWIDTH",
-    help="Makes a detector's graph for padded images of this size in pixels, multiples of 32, several between commas; "
-    "by default for two sizes that hold every image.",
+    help="Makes a detector's graph for padded images of this size in pixels, multiples of 32, or for several sizes "
+    "separated by commas; by default for two sizes that hold every image.",
 )
 @click.option(
     "--split", is_flag=True, help="Writes Detic as two graphs, between which the caller suppresses proposals."
@@ -74,7 +74,7 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     "--model-weights",
     default="cached",
     show_default=True,
-    help="Takes the weights from the cache (cached), at random (random:SEED), or from a file.",
+    help="Loads the weights from the cache (cached) or from a file, or draws them at random (random:SEED).",
 )
 @click.option(
     "--out",
@@ -93,6 +93,8 @@ def export(
     graphs: Sequence[str] = (),
 ) -> None:
     """The help is above, because it lists the models; only scripts pass `graphs`, see `main`."""
+    model = found.name if (found := find(model)) else model
+    family_of(model)  # raises, before anything slow is imported
     check_installed()
     from fgfast.export import make
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import io
 import itertools
 import os
@@ -170,9 +171,11 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def _failed(path: str | Path, error: OSError) -> OutputFailedError:
+    denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    advice = "make the folder writable" if denied else "free some space or repair the disk"
     return OutputFailedError(
-        f"cannot write {path}: {error.strerror or error}. Finished images are kept: free some space or repair the "
-        "disk, then run the same command again"
+        f"cannot write {path}: {error.strerror or error}. Finished images are kept: {advice}, then run the same "
+        "command again"
     )
 
 

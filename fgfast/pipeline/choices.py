@@ -27,7 +27,7 @@ def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[
     reasons: list[str] = []
     settings = replace(settings, detector=_chosen("detector", settings.detector, dataset, reasons))
     if methods.method(settings.detector).annotated and not _boxes(dataset):
-        raise UsageError(f"the data set {dataset.name} brings no boxes: use --detector center")
+        raise UsageError(f"the data set {dataset.name} has no boxes: use --detector center")
     settings = replace(settings, segmenter=_chosen("segmenter", settings.segmenter, dataset, reasons))
     for name in (settings.detector, settings.segmenter):
         if check := methods.method(name).check:
@@ -70,7 +70,7 @@ def _chosen(kind: Kind, asked: str, dataset: Dataset | None, reasons: list[str])
     """Return the name of the requested method; for "auto", of the first in the table that is usable here."""
     if asked != "auto":
         name = methods.method(asked).name
-        reasons.append(f"{kind} {name}: as asked")
+        reasons.append(f"{kind} {name}: as requested")
         return name
     missing: list[Method] = []
     for method in methods.methods(kind):
@@ -80,7 +80,9 @@ def _chosen(kind: Kind, asked: str, dataset: Dataset | None, reasons: list[str])
         if usable:
             if not method.is_model and missing:
                 pull = " ".join(m.weights for m in missing)
-                why = why or f"the weights of {missing[0].summary} are not here; `fgfast models pull {pull}` gets them"
+                why = (
+                    why or f"the weights of {missing[0].summary} are not cached; to get them: fgfast models pull {pull}"
+                )
             reasons.append(f"{kind} {method.name}: {why}")
             return method.name
         if method.is_model:
@@ -94,13 +96,13 @@ def _usable(method: Method, dataset: Dataset | None) -> tuple[bool, str]:
         here = importlib.util.find_spec("torch") is not None and weights.find(method.weights) is not None
         if method.kind == "detector":  # it needs words to look for
             here = here and dataset is not None and bool(dataset.subject) and weights.find("lvis") is not None
-        return here, "its weights are here"
+        return here, "its weights are cached"
     if method.annotated:
         assert dataset is not None
         count = _boxes(dataset)
-        return count > 0, f"the data set brings boxes for {count:,} of {len(dataset.samples):,} images"
+        return count > 0, f"the data set has boxes for {count:,} of {len(dataset.samples):,} images"
     if method.kind == "detector":
-        return True, "the data set brings no boxes"
+        return True, "the data set has no boxes"
     return True, ""
 
 
@@ -130,7 +132,7 @@ def _choose_decoder(settings: Settings, reasons: list[str]) -> Settings:
         for device in dict.fromkeys(settings.places):
             if settings.decoder not in available(device):
                 decoder(settings.decoder, device)  # raises the reason
-        reasons.append(f"decoder {settings.decoder}: as asked")
+        reasons.append(f"decoder {settings.decoder}: as requested")
         return settings
     if any(available(device)[0] in ON_GPU for device in settings.places):
         reasons.append("decoder auto: chosen when the run starts")

@@ -62,7 +62,7 @@ def cut_out(
         x0, y0, x1, y1 = clip_box(sample.boxes[0], stored.size)
         if min(x1 - x0, y1 - y0) < 1:
             height, width = stored.size
-            raise UsageError(f"box {box!r} has no pixel inside the image of {width}x{height}; it is in pixels")
+            raise UsageError(f"box {box!r} has no pixel inside the image of {width}x{height} pixels; give it in pixels")
     detector, segmenter = methods.method("center" if box is None else "annotations"), methods.method(settings.segmenter)
     stages = [
         *detect_stages(settings, detector, (), "cpu"),

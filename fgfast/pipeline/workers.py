@@ -94,11 +94,13 @@ def _placed(
     if job.phases == 1 or len(devices) == 1:
         why = "one device" if len(devices) == 1 else "one model at most; each device does everything"
         if asked == "split":
-            split(devices, guesses, "as asked")  # raises where there is one device
+            split(devices, guesses, "as requested")  # raises where there is one device
         placement = replicate(devices, job.phases, why)
         return placement, opened(placement, job)[0]
     if asked != "auto":
-        placement = split(devices, guesses, "as asked") if asked == "split" else replicate(devices, 2, "as asked")
+        placement = (
+            split(devices, guesses, "as requested") if asked == "split" else replicate(devices, 2, "as requested")
+        )
         return placement, opened(placement, job)[0]
     everywhere = replicate(devices, 2, "")
     try:

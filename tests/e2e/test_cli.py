@@ -107,7 +107,7 @@ def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
     BUILDERS["cub"](tmp_path)
     done = fgfast("convert", "--dataset", "cub", "--split", "train", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0
-    assert "2 of 4 images" in done.stdout
+    assert "2 of 4 images (train 2)" in done.stdout
     assert not (tmp_path / "cub_fg").exists()
     content = json.loads(fgfast("convert", "--dataset", "cub", "--dry-run", "--json", cwd=tmp_path).stdout)
     assert content["fingerprint"]["detector"] == "annotations"
@@ -119,11 +119,17 @@ def test_resume_says_what_was_done_before(tmp_path: Path) -> None:
     fgfast(*command, cwd=tmp_path)
     done = fgfast(*command, cwd=tmp_path)
     assert done.returncode == 0
-    assert "4 of them before" in done.stdout
+    assert "Finished: 4 of 4 images, 4 of them in earlier runs\n" in done.stdout
     other = fgfast(*command, "--background", "white", cwd=tmp_path)
     assert other.returncode == 2
     assert "'black' -> 'white'" in other.stderr
     assert fgfast(*command, "--background", "white", "--overwrite", cwd=tmp_path).returncode == 0
+
+
+def test_a_root_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    done = fgfast("convert", "--dataset", "cub", "--root", "nowhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"there is no folder {tmp_path / 'nowhere'}. Give the folder of CUB-200-2011." in done.stderr
 
 
 def test_datasets_lists_what_was_found(tmp_path: Path) -> None:

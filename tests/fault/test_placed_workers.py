@@ -40,10 +40,10 @@ def placed(
 
 def test_what_is_asked_for_is_done() -> None:
     messages, workers = placed("replicate", UNLIKE)
-    assert messages == ("placement replicate: as asked",)
+    assert messages == ("placement replicate: as requested",)
     assert workers <= {("a/0", "a/1"), ("b/0", "b/1")}
     messages, workers = placed("split", UNLIKE)
-    assert messages == ("placement split: as asked",)
+    assert messages == ("placement split: as requested",)
     assert len(workers) == 1 and workers <= {("a/0", "b/1"), ("b/0", "a/1")}
 
 

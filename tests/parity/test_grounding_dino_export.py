@@ -144,7 +144,7 @@ def assert_same_set(ours: Detections, theirs: Detections) -> None:
 def test_the_backend_is_chosen(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fgfast.models.serving import speed
 
-    assert backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp32")], "onnxruntime") == ("onnxruntime", "as asked")
+    assert backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp32")], "onnxruntime") == ("onnxruntime", "as requested")
     monkeypatch.setattr(speed, "seconds_of", lambda session: {"torch": 2.0, "onnxruntime": 1.0}[session.backend])
     assert backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "fp32")], "auto")[0] == "onnxruntime"
     with pytest.raises(UsageError, match="fgfast export grounding_dino_tiny --precision fp16"):

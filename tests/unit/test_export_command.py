@@ -65,11 +65,18 @@ def test_graphs_are_written(command: list[Any], files: list[str], tmp_path: Path
     assert done.stderr.count("agrees with PyTorch; largest differences: ") == len(files)
 
 
+def test_an_alias_stands_for_its_model() -> None:
+    pytest.importorskip("onnxscript")
+    done = run("-m", "fgfast.export", "sam", "--model-weights", "no/such/file")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and "'sam'" not in done.stderr
+
+
 def test_errors_are_one_line(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     done = run("-m", "fgfast.export", "sam_vit_x", "--model-weights", "random:1", "--out", tmp_path)
     assert done.returncode == 2
-    assert "no model named 'sam_vit_x'" in done.stderr
+    assert "no model named 'sam_vit_x'" in done.stderr and "tiny" not in done.stderr
     path = SCRIPTS[0].with_name("sam_encoder.py")
     done = run(path, "--model", "detic", "--out", tmp_path)
     assert done.returncode == 2

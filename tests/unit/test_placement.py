@@ -24,7 +24,7 @@ def rate(phases: list[tuple[int, int]], costs: list[Cost]) -> float:
 
 
 def test_workers_have_names_of_their_own() -> None:
-    placement = replicate(["cpu", "cuda:0", "cpu", "cpu"], 2, "as asked")
+    placement = replicate(["cpu", "cuda:0", "cpu", "cpu"], 2, "as requested")
     assert [spec.name for spec in placement.specs] == ["cpu", "cuda:0", "cpu#2", "cpu#3"]
     assert [spec.device for spec in placement.specs] == ["cpu", "cuda:0", "cpu", "cpu"]
     assert {spec.phases for spec in placement.specs} == {(0, 2)}
@@ -46,15 +46,15 @@ def test_devices_that_are_good_at_different_things_are_split() -> None:
 
 
 def test_a_split_gives_the_detector_as_many_devices_as_it_needs() -> None:
-    placement = split([f"cuda:{n}" for n in range(5)], [Cost(1.0, 4.0)] * 5, "as asked")
+    placement = split([f"cuda:{n}" for n in range(5)], [Cost(1.0, 4.0)] * 5, "as requested")
     assert sum(spec.phases == (0, 1) for spec in placement.specs) == 1
-    placement = split([f"cuda:{n}" for n in range(12)], [Cost(1.0, 2.0)] * 12, "as asked")
+    placement = split([f"cuda:{n}" for n in range(12)], [Cost(1.0, 2.0)] * 12, "as requested")
     assert sum(spec.phases == (0, 1) for spec in placement.specs) == 4
 
 
 def test_one_device_cannot_be_split() -> None:
     with pytest.raises(UsageError, match="needs two devices or more, not only cuda:0"):
-        split(["cuda:0"], [Cost(1, 1)], "as asked")
+        split(["cuda:0"], [Cost(1, 1)], "as requested")
 
 
 @given(st.lists(st.builds(Cost, SECONDS, SECONDS), min_size=2, max_size=5))

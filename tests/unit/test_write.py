@@ -124,6 +124,16 @@ def test_a_failing_disk_is_an_error_that_names_the_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_not_writable_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*args: object, **more: object) -> None:
+        raise OSError(13, "Permission denied")
+
+    temps = [(write_temp(tmp_path / "a.bin", b"data"), tmp_path / "a.bin")]
+    monkeypatch.setattr(os, "replace", denied)
+    with pytest.raises(OutputFailedError, match=r"a\.bin: Permission denied.*make the folder writable"):
+        commit(temps)
+
+
 def test_temp_files_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / ".fgfast-12-3.part").write_bytes(b"half")

@@ -30,7 +30,7 @@ def choose_backend(specs: Sequence[ModelSpec], asked: str, measure: bool = True)
     for backend in methods.BACKENDS:
         if asked == backend:
             check([replace(spec, backend=backend) for spec in specs])
-            return backend, "as asked"
+            return backend, "as requested"
     refused = ""
     for backend in ("tensorrt", "onnxruntime"):
         try:

@@ -46,7 +46,7 @@ def choose_precision(precision: str, device: str | Sequence[str]) -> tuple[Preci
     if precision != "auto":
         if precision not in PRECISIONS:
             raise UnknownNameError("precision", precision, ("auto", *PRECISIONS))
-        return precision, "as asked"
+        return precision, "as requested"
     devices = [device] if isinstance(device, str) else device
     native = all(_computes_bf16(name) for name in devices)
     return ("bf16", "computed natively here") if native else ("fp32", "bf16 is not computed natively here")
