@@ -95,11 +95,10 @@ def _as_devices(value: object) -> tuple[str, ...]:
 
 
 def _parse_colour(text: str) -> tuple[int, int, int]:
-    values = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")]
+    values = tuple(int(part) if part.strip().isdecimal() else -1 for part in text.split(","))
     if len(values) != 3 or not all(0 <= value <= 255 for value in values):
         raise UsageError(f"background colour {text!r} must be R,G,B with values from 0 to 255, for example 124,116,104")
-    red, green, blue = values
-    return red, green, blue
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +155,7 @@ class Setting:
             raise UsageError(f"{name} must be a {'whole ' if whole else ''}number {bounds}, not {value!r}")
 
 
-WHOLE = ("int", "int | None")
-"""Annotations of settings that are whole numbers."""
+WHOLE = ("int", "int | None")  # annotations of settings that are whole numbers
 
 
 def _set(default: Any, help: str, **more: Any) -> Any:
@@ -171,7 +169,7 @@ class Settings:
     detector: str = _set(
         "auto",
         "Selects what finds the subject's box. auto takes Detic if its weights are cached, otherwise the data set's "
-        "own boxes, or the centre of the image if there are none.",
+        "boxes, or the centre of the image if there are none.",
         choices=partial(methods.names, "detector"),
     )
     segmenter: str = _set(
@@ -186,8 +184,7 @@ class Settings:
     )
     model_weights: str = _set(
         "cached",
-        "Loads the models' weights from the cache (cached) or from a file, or draws them at random (random:SEED, for "
-        "testing).",
+        "Loads weights from the cache (cached) or a file, or draws them at random (random:SEED), for testing.",
     )
     precision: str = _set(
         "auto",
@@ -196,14 +193,12 @@ class Settings:
     )
     devices: str | tuple[str, ...] = _set(
         "auto",
-        "Runs one worker process on each of these devices, separated by commas: cpu, cuda:0, ... auto takes every GPU, "
-        "or the CPU if there is none.",
+        "Runs one worker process per device: cpu, cuda:0, or several between commas. auto takes all GPUs, or the CPU.",
         result=False,
     )
     placement: PlacementName = _set(
         "auto",
-        "Runs both models on every device (replicate), or each model on devices of its own (split). auto measures the "
-        "models and takes the faster placement.",
+        "Runs both models on every device (replicate), or each on its own (split). auto measures and takes the faster.",
         choices=lambda: get_args(PlacementName),
         result=False,
     )
@@ -227,8 +222,7 @@ class Settings:
     )
     backend: str = _set(
         "auto",
-        "Selects what runs the models; onnxruntime and tensorrt run graphs written by fgfast export. auto takes the "
-        "fastest one that is installed, exported and checked on this machine.",
+        "Selects what runs the models; onnxruntime and tensorrt need fgfast export. auto takes the fastest usable.",
         choices=lambda: ("auto", *methods.BACKENDS),
     )
     background: Background | str | Path | tuple[int, int, int] = _set(
@@ -243,11 +237,9 @@ class Settings:
     keep_names: bool = _set(False, "Keeps every file name even if the format changes.")
     quality: int = _set(95, "Sets the JPEG and WebP quality; WebP at 100 is lossless.", least=1, most=100)
     crop: CropName = _set(
-        "none", "Crops images to the box (box), or to a square around it (square).", choices=lambda: get_args(CropName)
+        "none", "Crops images to the box, or to a square around it.", choices=lambda: get_args(CropName)
     )
-    pad: float = _set(
-        0.0, "Adds a margin around the box when cropping, as a fraction of its longer side.", least=0, most=10
-    )
+    pad: float = _set(0.0, "Adds a margin to the crop, as a fraction of the box's longer side.", least=0, most=10)
     masks: MaskFormat = _set(
         "png",
         "Stores masks as PNG files (png), as run lengths in one Parquet file (rle), or not at all (none).",
