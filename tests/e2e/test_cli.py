@@ -32,7 +32,7 @@ def test_help_answers_at_once() -> None:
 
 def test_help_shows_the_bounds_of_numbers() -> None:
     words = " ".join(fgfast("convert", "--help").stdout.split())
-    assert "--batch INTEGER RANGE" in words and "[default: (by device); x>=1]" in words
+    assert "--batch INTEGER RANGE" in words and "[default: (depends on the device); x>=1]" in words
     assert "--pad FLOAT RANGE" in words and "0<=x<=10" in words
     done = fgfast("cut", "bird.jpg", "--crop", "box", "--pad", "nan")
     assert done.returncode == 2
