@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fgfast.config import Background as Background
     from fgfast.config import Selection as Selection
     from fgfast.config import Settings as Settings
-    from fgfast.pipeline.run import Report as Report
+    from fgfast.pipeline.finish import Report as Report
     from fgfast.pipeline.run import convert as convert
     from fgfast.pipeline.single import cut_out as cut_out
 
@@ -26,7 +26,7 @@ _HOMES = {
     "Background": "fgfast.config",
     "Selection": "fgfast.config",
     "Settings": "fgfast.config",
-    "Report": "fgfast.pipeline.run",
+    "Report": "fgfast.pipeline.finish",
     "convert": "fgfast.pipeline.run",
     "cut_out": "fgfast.pipeline.single",
 }

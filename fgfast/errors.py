@@ -19,6 +19,7 @@
     ├── DeviceFailedError            a device failed; the process that used it must end
     ├── WorkerLostError              a worker process died, and no other can replace it
     ├── OutputFailedError            the output can no longer be written (disk full, read-only)
+    │   └── NameRefusedError         the file system does not take the path of one file
     └── SampleError                  one sample cannot be processed; becomes its outcome, never stops a run
         ├── ImageMissingError        the image is listed in the annotations, but absent on disk
         ├── ImageRefusedError        the image declares more pixels than are decoded
@@ -190,6 +191,14 @@ class DeviceFailedError(FgfastError):
 
 class OutputFailedError(FgfastError):
     """The output can no longer be written (disk full, read-only, gone)."""
+
+
+BAD_NAME = "bad name"
+"""The reason of an image that fails with NameRefusedError."""
+
+
+class NameRefusedError(OutputFailedError):
+    """The file system does not take the path of one file (too long, the name of a folder); others can be written."""
 
 
 class SampleError(FgfastError):

@@ -8,6 +8,7 @@ is the box (0, 0, w, h). Arrays are checked when a record is created and must no
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,25 @@ Float32 = NDArray[np.float32]
 
 Status = Literal["done", "flagged", "skipped", "failed"]
 STATUSES: tuple[Status, ...] = ("done", "flagged", "skipped", "failed")
+
+
+class FileStamp(NamedTuple):
+    """What a file held when it was read or written.
+
+    Attributes:
+        size: in bytes.
+        mtime_ns: time of its last change, in nanoseconds.
+        sha256: SHA-256 of its bytes, 32 bytes.
+    """
+
+    size: int
+    mtime_ns: int
+    sha256: bytes
+
+    @classmethod
+    def of(cls, path: Path, data: bytes) -> FileStamp:
+        """Return the stamp of a file that was just read or written, with this content."""
+        return cls(len(data), path.stat().st_mtime_ns, hashlib.sha256(data).digest())
 
 
 class Size(NamedTuple):
@@ -79,6 +99,12 @@ class Sample:
     def __reduce__(self) -> tuple[Callable[..., Sample], tuple[Any, ...]]:
         """Pickle boxes as bytes: for every array that is pickled itself, NumPy keeps memory as long as it lives."""
         return _sample, (self.key, self.path, self.label, self.split, self.boxes.tobytes(), self.banner_rows)
+
+
+def sample_digest(sample: Sample) -> bytes:
+    """Return a digest, 16 bytes, of what the data set says about a sample and what its cut-out depends on."""
+    said = f"{sample.banner_rows}\0".encode() + sample.boxes.tobytes()
+    return hashlib.sha256(said).digest()[:16]
 
 
 def _sample(key: str, path: Path, label: str, split: str, boxes: bytes, banner_rows: int) -> Sample:
@@ -138,10 +164,14 @@ class Prompt:
     Attributes:
         box: (4,) float32, in pixels of the stored image, clipped to it.
         reason: the reason for choosing this box, for the ledger and the report.
+        score: the detector's score, 0..1; 1 for annotated boxes; None where nothing was detected.
+        name: the detector's name for what is in the box; empty where nothing was detected.
     """
 
     box: Float32
     reason: str
+    score: float | None = None
+    name: str = ""
 
     def __post_init__(self) -> None:
         _check(self, "box", self.box, np.float32, (4,))
@@ -154,10 +184,12 @@ class Mask:
     Attributes:
         bits: (H, W) bool at the size of the stored image; True is subject.
         quality: the segmenter's own estimate of the mask's IoU; None where it gives none.
+        stability: pixels whose logits exceed +1 as a fraction of those that exceed -1; None where there are no logits.
     """
 
     bits: Bool
     quality: float | None = None
+    stability: float | None = None
 
     def __post_init__(self) -> None:
         _check(self, "bits", self.bits, np.bool_, (None, None))
@@ -211,11 +243,21 @@ class Outcome:
         offset: (x, y) of the written image's top-left pixel in the stored image.
         box: the prompt, (4,) float32 in pixels of the stored image.
         box_reason: the reason for choosing this box.
+        box_score: the detector's score of this box, 0..1; None where nothing was detected.
+        box_name: the detector's name for what is in this box.
         others: detected boxes that were not chosen, best first: x0 y0 x1 y1, score, name.
         area: number of subject pixels in the mask.
         rle: the mask as a COCO run-length string (compressed, column-major), at the stored image's size.
         quality: the segmenter's own estimate, or None.
+        stability: see `Mask`.
+        numbers: flag -> the number that it was judged by.
+        doubt: how doubtful the mask is, 0..1; None where that was not estimated.
+        warnings: what libraries reported about the image's file.
+        source: the image's file as it was read; None where it was not read.
+        annotation: digest of what the data set said about the sample when it was processed; see `sample_digest`.
+        files: the written files, as path relative to the output folder -> stamp.
         seconds: stage name -> seconds spent on this sample.
+        id: the sample's number in the ledger, and its image's in COCO files; None before it is recorded.
     """
 
     key: str
@@ -229,11 +271,21 @@ class Outcome:
     offset: tuple[int, int] = (0, 0)
     box: Float32 | None = None
     box_reason: str = ""
+    box_score: float | None = None
+    box_name: str = ""
     others: tuple[OtherBox, ...] = ()
     area: int | None = None
     rle: bytes | None = None
     quality: float | None = None
+    stability: float | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    doubt: float | None = None
+    warnings: tuple[str, ...] = ()
+    source: FileStamp | None = None
+    annotation: bytes = b""
+    files: Mapping[str, FileStamp] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    id: int | None = None
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

@@ -12,9 +12,9 @@ from typing import Any
 
 import fgfast
 from fgfast.pipeline import run
+from fgfast.pipeline.finish import Report
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.plan import Plan
-from fgfast.pipeline.run import Report
 from fgfast.runner import Finished, WorkerSpec
 
 _ROOT = Path(fgfast.__path__[-1])
@@ -114,9 +114,10 @@ def run_and_trace(plan: Plan, folder: Path, monkeypatch: Any) -> tuple[Report, l
         trace.on = True
         yield from todo(*given)
 
-    def record(*given: Any, recorded: Any = run.record) -> None:
-        recorded(*given)
+    def record(*given: Any, recorded: Any = run.record) -> Any:
+        outcomes = recorded(*given)
         trace.on = False
+        return outcomes
 
     monkeypatch.setattr(run, "todo", first)
     monkeypatch.setattr(run, "record", record)

@@ -19,8 +19,8 @@ from fgfast.config import Settings
 from fgfast.io.ledger import Ledger
 from fgfast.io.write import encode
 from fgfast.pipeline import run as pipeline
+from fgfast.pipeline.finish import Report
 from fgfast.pipeline.plan import Plan, make_plan
-from fgfast.pipeline.run import Report
 from fgfast.records import Outcome, Size
 
 if TYPE_CHECKING:

@@ -11,13 +11,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from fgfast.pipeline.finish import Report
     from fgfast.pipeline.plan import Plan
-    from fgfast.pipeline.run import Progress, Report
+    from fgfast.pipeline.run import Progress
     from fgfast.records import Status
 
 # Without a terminal a line now and then is enough for a log.
@@ -172,6 +174,7 @@ def summary(report: Report) -> str:
         lines.append(f"  skipped  {counts['skipped']:>7,}")
     lines += [
         f"  failed   {counts['failed']:>7,}{_reasons(report.failures)}",
+        *(f"  {message}" for message in report.changes.messages()),
         f"Twin:   {report.twin}",
         f"Report: {report.html}",
         f"Next:   {_next(report)}",
@@ -204,6 +207,7 @@ def report_json(report: Report) -> str:
         "flags": report.flags,
         "failures": report.failures,
         "resumed": report.resumed,
+        "changes": asdict(report.changes),
         "seconds": round(report.seconds, 3),
         "rate": round(report.rate, 3),
         "stopped": report.stopped,

@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 )
 @click.option("--in-process", is_flag=True, help="Does all work in this process, for debugging.")
 @click.option("--resume", is_flag=True, help="Fails if there is no earlier run to resume.")
+@click.option(
+    "--verify", is_flag=True, help="Hashes all files of an earlier run, instead of comparing sizes and times."
+)
 @click.option("--overwrite", is_flag=True, help="Deletes an earlier run's results and starts again.")
 @click.option("--download", is_flag=True, help="Downloads the data set first if it is not found.")
 @click.option("--dry-run", is_flag=True, help="Prints the plan, and changes nothing.")
@@ -89,6 +92,7 @@ def convert(**options: Any) -> None:
             stop=interruption.stop,
             progress=progress,
             in_process=options["in_process"],
+            verify=options["verify"],
             deadline=options["deadline"],
             on_message=None if options["as_json"] else lambda message: console.note(f"  {message}"),
         )

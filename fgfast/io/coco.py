@@ -11,9 +11,10 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 
@@ -31,6 +32,8 @@ _COPY_BYTES = 1 << 20
 
 _NO_SIZE = Size(0, 0)
 
+Frame = Literal["twin", "original"]
+
 Add = Callable[[Outcome], None]
 """Adds the next written image; calls follow the data set's order."""
 
@@ -47,15 +50,19 @@ def check_parquet() -> None:
 
 
 @contextlib.contextmanager
-def instances(path: Path, labels: Mapping[str, str], classes: Sequence[str], source: str) -> Iterator[Add]:
-    """Write COCO instances: one image and one annotation per image of the twin, as they are added.
+def instances(
+    path: Path, labels: Mapping[str, str], classes: Sequence[str], source: str, frame: Frame = "twin"
+) -> Iterator[Add]:
+    """Write COCO instances: one image and one annotation per image that was written, as they are added.
 
-    Category ids count from 1 in the order of `classes`; images without a class get one more category, "unlabelled".
-    `area` is the mask's area in pixels; segmentations are compressed, column-major run-length strings in the frame of
-    the twin's image; `score` is the segmenter's own estimate of the IoU.
+    Image and annotation have the sample's number in the ledger, which never changes. Category ids count from 1 in the
+    order of `classes`; images without a class get one more category. `area` is the mask's area in pixels; segmentations
+    are compressed, column-major run-length strings; `score` is the segmenter's own estimate of the IoU; `flags` are the
+    reasons to doubt the mask.
 
     Args:
         path: the JSON file; it exists, whole and durable, once the block ends without an error.
+        frame: "twin" describes the twin's images, after cropping, "original" the data set's own.
         labels: key -> class name.
         classes: class names in the data set's order.
         source: name of the data set.
@@ -64,7 +71,7 @@ def instances(path: Path, labels: Mapping[str, str], classes: Sequence[str], sou
         OutputFailedError: the disk is full, read-only or failing.
     """
     numbers = {name: n for n, name in enumerate(classes, 1)}
-    unlabelled = len(numbers) + 1
+    unlabelled = 0
     info = {"description": f"Foreground masks of {source}, made with fgfast"}
     waiting: list[tuple[Outcome, int]] = []
     # A million annotations are gigabytes: a file of their own holds them until the images are written.
@@ -75,15 +82,18 @@ def instances(path: Path, labels: Mapping[str, str], classes: Sequence[str], sou
         def flush() -> None:
             nonlocal written
             comma = "," if written else ""
-            out.write((comma + ",".join(_images(waiting, written + 1))).encode("ascii"))
-            annotations.write((comma + ",".join(_annotations(waiting, written + 1))).encode("ascii"))
+            out.write((comma + ",".join(_images(waiting, frame))).encode("ascii"))
+            annotations.write((comma + ",".join(_annotations(waiting, frame))).encode("ascii"))
             written += len(waiting)
             waiting.clear()
 
         def add(outcome: Outcome) -> None:
-            category = numbers.get(labels.get(outcome.key, ""), unlabelled)
-            if category == unlabelled:
-                numbers["unlabelled"] = unlabelled
+            nonlocal unlabelled
+            label = labels.get(outcome.key, "")
+            if label:  # a class may have left the data set since
+                category = numbers.setdefault(label, len(numbers) + 1 + bool(unlabelled))
+            else:
+                category = unlabelled = unlabelled or len(numbers) + 1
             waiting.append((outcome, category))
             if len(waiting) == _AT_ONCE:
                 flush()
@@ -94,7 +104,8 @@ def instances(path: Path, labels: Mapping[str, str], classes: Sequence[str], sou
         out.write(b'],"annotations":[')
         annotations.seek(0)
         shutil.copyfileobj(annotations, out, _COPY_BYTES)
-        categories = [{"id": n, "name": name, "supercategory": ""} for name, n in numbers.items()]
+        named = [*numbers.items(), *([(_unlabelled_name(numbers), unlabelled)] if unlabelled else [])]
+        categories = [{"id": n, "name": name, "supercategory": ""} for name, n in sorted(named, key=itemgetter(1))]
         out.write(f'],"categories":{_json(categories)}}}'.encode("ascii"))
 
 
@@ -115,27 +126,40 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     commit([(temp, path)])
 
 
-def _images(images: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
-    """Yield COCO images, numbered from `first`; formatting them here takes a third of the time of `json.dumps`."""
-    for number, (outcome, _) in enumerate(images, first):
-        assert outcome.twin is not None and outcome.twin_size is not None
-        height, width = outcome.twin_size
-        yield f'{{"id":{number},"file_name":{_json(outcome.twin)},"width":{width},"height":{height}}}'
+def _unlabelled_name(classes: Collection[str]) -> str:
+    """Return the name of the category of images without a class, which no class has."""
+    name = "unlabelled"
+    while name in classes:
+        name += " (no class)"
+    return name
 
 
-def _annotations(images: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
-    """Yield COCO annotations, numbered from `first`."""
-    strings = [_counts_in_twin(outcome) for outcome, _ in images]
-    boxes, areas = boxes_and_areas(strings, [outcome.twin_size or _NO_SIZE for outcome, _ in images])
+def _size(outcome: Outcome, frame: Frame) -> Size:
+    return (outcome.twin_size if frame == "twin" else outcome.size) or _NO_SIZE
+
+
+def _images(images: Sequence[tuple[Outcome, int]], frame: Frame) -> Iterator[str]:
+    """Yield COCO images; formatting them here takes a third of the time of `json.dumps`."""
+    for outcome, _ in images:
+        height, width = _size(outcome, frame)
+        name = outcome.twin if frame == "twin" else outcome.key
+        yield f'{{"id":{outcome.id},"file_name":{_json(name)},"width":{width},"height":{height}}}'
+
+
+def _annotations(images: Sequence[tuple[Outcome, int]], frame: Frame) -> Iterator[str]:
+    """Yield COCO annotations."""
+    strings = [_counts_in_twin(outcome) if frame == "twin" else outcome.rle or b"" for outcome, _ in images]
+    boxes, areas = boxes_and_areas(strings, [_size(outcome, frame) for outcome, _ in images])
     rows = zip(images, strings, boxes.tolist(), areas.tolist(), strict=True)
-    for number, ((outcome, category), counts, (x0, y0, x1, y1), area) in enumerate(rows, first):
-        height, width = outcome.twin_size or _NO_SIZE
+    for (outcome, category), counts, (x0, y0, x1, y1), area in rows:
+        height, width = _size(outcome, frame)
         score = "" if outcome.quality is None else f',"score":{_number(outcome.quality)}'
+        flags = f',"flags":{_json(outcome.reasons)}' if outcome.reasons else ""
         yield (
-            f'{{"id":{number},"image_id":{number},"category_id":{category},'
+            f'{{"id":{outcome.id},"image_id":{outcome.id},"category_id":{category},'
             f'"bbox":[{x0}.0,{y0}.0,{x1 - x0}.0,{y1 - y0}.0],"area":{area},'
             f'"segmentation":{{"size":[{height},{width}],"counts":{_json(counts.decode("ascii"))}}},'
-            f'"iscrowd":0{score}}}'
+            f'"iscrowd":0{score}{flags}}}'
         )
 
 

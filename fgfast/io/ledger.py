@@ -1,62 +1,45 @@
 """The ledger: one SQLite file per output folder, one row per sample, one writer.
 
-An image is synced and renamed before its row is recorded. A row therefore proves that its image is whole; an image
-without a row is made again. The ledger uses SQLite's rollback journal, not the write-ahead log, because that also works
-on the network file systems of clusters.
+An image is synced and renamed before its row is recorded. A row proves its files: it holds size, time and SHA-256 of
+image and mask as they were encoded, and of the source as it was read. An image without a row is made again. The ledger
+uses SQLite's rollback journal, not the write-ahead log, because that also works on the network file systems of
+clusters.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from fgfast.errors import OutputFailedError, OutputLockedError, OutputRefusedError
-from fgfast.records import STATUSES, Outcome, Size, Status
-
-# "fgfa" in ASCII: marks a SQLite file as a ledger of fgfast.
-_APPLICATION_ID = 0x66676661
-_SCHEMA_VERSION = 2
-
-_SCHEMA = (
-    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE outcomes (
-    position    INTEGER PRIMARY KEY,  -- of the sample, in the data set's order
-    key         TEXT NOT NULL UNIQUE,
-    status      TEXT NOT NULL CHECK (status IN ('done', 'flagged', 'skipped', 'failed')),
-    stage       TEXT NOT NULL,
-    reasons     TEXT NOT NULL,        -- JSON list
-    detail      TEXT NOT NULL,
-    twin        TEXT,                 -- key of the written image
-    width       INTEGER, height      INTEGER,  -- of the stored image
-    twin_width  INTEGER, twin_height INTEGER,  -- of the written image
-    offset_x    INTEGER NOT NULL, offset_y INTEGER NOT NULL,
-    x0 REAL, y0 REAL, x1 REAL, y1 REAL,        -- the prompt
-    box_reason  TEXT NOT NULL,
-    others      TEXT NOT NULL,        -- JSON: boxes not chosen, each [x0, y0, x1, y1, score, name]
-    area        INTEGER,
-    rle         BLOB,                 -- COCO run-length string at the stored image's size
-    quality     REAL,
-    seconds     TEXT NOT NULL         -- JSON: stage -> seconds
-)""",
-    f"PRAGMA application_id = {_APPLICATION_ID}",
-    f"PRAGMA user_version = {_SCHEMA_VERSION}",
-)
-
-_COLUMNS = (
-    "position, key, status, stage, reasons, detail, twin, width, height, twin_width, twin_height, offset_x, offset_y, "
-    "x0, y0, x1, y1, box_reason, others, area, rle, quality, seconds"
-)
+from fgfast.errors import OutputFailedError, OutputRefusedError
+from fgfast.io.ledger_rows import APPLICATION_ID, COLUMNS, ID, MARKS, SCHEMA, SCHEMA_VERSION, from_row
+from fgfast.records import STATUSES, FileStamp, Outcome, Sample, Status
 
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+
+
+class Row(NamedTuple):
+    """What the ledger knows about one finished sample's files.
+
+    Attributes:
+        key: the sample's key.
+        status: "done", "flagged" or "skipped".
+        twin: key of its image in the twin; None where none was written.
+        source: its image's file as it was read.
+        annotation: see `Outcome`.
+        files: path relative to the output folder -> stamp, of each written file.
+    """
+
+    key: str
+    status: Status
+    twin: str | None
+    source: FileStamp | None
+    annotation: bytes
+    files: dict[str, FileStamp]
 
 
 class Ledger(contextlib.AbstractContextManager["Ledger"]):
@@ -80,13 +63,13 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             ) from error
         if application == 0 and version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
             with self._transaction():
-                for statement in _SCHEMA:
+                for statement in SCHEMA:
                     self._db.execute(statement)
-        elif application != _APPLICATION_ID:
+        elif application != APPLICATION_ID:
             raise OutputRefusedError(f"{path} is a SQLite file, but not a ledger of fgfast; choose another --out")
-        elif version != _SCHEMA_VERSION:
+        elif version != SCHEMA_VERSION:
             raise OutputRefusedError(
-                f"{path} has ledger version {version}, but this fgfast reads only version {_SCHEMA_VERSION}; choose "
+                f"{path} has ledger version {version}, but this fgfast reads only version {SCHEMA_VERSION}; choose "
                 "another --out, or delete this output and convert again"
             )
 
@@ -108,19 +91,67 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return json.loads(row[0]) if row else None
 
-    def record(self, rows: Iterable[tuple[int, Outcome]], meta: Mapping[str, Any] | None = None) -> None:
-        """Record outcomes in one transaction. The row of a retried sample is replaced.
+    def register(self, samples: Iterable[tuple[int, Sample]]) -> None:
+        """Give each new sample the next number, and store every sample's position, label and split.
 
         Args:
-            rows: each sample's position and outcome.
-            meta: values to store in the same transaction, as `set_meta` does: a transaction costs four syncs (the
-                journal twice, its folder, the database) however much it holds.
+            samples: position in the data set's order, and sample.
         """
-        marks = ", ".join("?" * len(_COLUMNS.split(",")))
-        recorded, stored = [_to_row(p, o) for p, o in rows], _meta_rows(meta or {})
+        rows = ((s.key, position, s.label, s.split) for position, s in samples)
         with self._transaction():
-            self._db.executemany(f"INSERT OR REPLACE INTO outcomes ({_COLUMNS}) VALUES ({marks})", recorded)
-            self._db.executemany(_SET_META, stored)
+            self._db.executemany(
+                "INSERT INTO samples (key, position, label, split) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
+                "SET position = excluded.position, label = excluded.label, split = excluded.split",
+                rows,
+            )
+
+    def intend(self, keys: Sequence[str], paths: Sequence[str]) -> list[str]:
+        """Record that these samples' files are about to be replaced; return the paths of their present files.
+
+        The samples have no outcome until `record`: after a kill in between they are processed again, so that never the
+        image of one mask lies beside the row of another.
+
+        Args:
+            keys: the samples.
+            paths: the files that are about to appear, relative to the output folder.
+        """
+        ids = [(key,) for key in keys]
+        with self._transaction():
+            old = [path for key in ids for (path,) in self._db.execute(f"SELECT path FROM files WHERE id = {ID}", key)]
+            if old:
+                self._db.executemany(f"DELETE FROM files WHERE id = {ID}", ids)
+            self._db.executemany(f"DELETE FROM outcomes WHERE id = {ID}", ids)
+            self._db.executemany(_SET_META, _meta_rows({"committing": [*paths, *old]}))
+        return old
+
+    def record(self, outcomes: Iterable[Outcome]) -> None:
+        """Record outcomes of registered samples, with their files, in one transaction, which replaces earlier ones.
+
+        A transaction costs four syncs (the journal twice, its folder, the database) however much it holds.
+        """
+        outcomes = list(outcomes)
+        rows = [(o.key, *_to_row(o)) for o in outcomes]
+        files = [(path, o.key, *stamp) for o in outcomes for path, stamp in o.files.items()]
+        with self._transaction():
+            self._db.executemany(f"INSERT OR REPLACE INTO outcomes (id, {COLUMNS}) VALUES ({ID}, {MARKS})", rows)
+            self._db.executemany(f"INSERT OR REPLACE INTO files VALUES (?, {ID}, ?, ?, ?)", files)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Delete the outcomes of samples that failed and are no longer wanted. Their numbers stay taken."""
+        with self._transaction():
+            self._db.executemany(f"DELETE FROM outcomes WHERE id = {ID}", [(key,) for key in keys])
+
+    def set_data(self, name: str, values: Mapping[str, bytes]) -> None:
+        """Store a product of samples that is not a file, as key -> bytes."""
+        rows = [(key, name, value) for key, value in values.items()]
+        with self._transaction():
+            self._db.executemany(f"INSERT OR REPLACE INTO data VALUES ({ID}, ?, ?)", rows)
+
+    def data(self, name: str) -> Iterator[tuple[str, bytes]]:
+        """Yield key and value of each product of this name, in the data set's order."""
+        yield from self._db.execute(
+            "SELECT key, value FROM samples JOIN data USING (id) WHERE name = ? ORDER BY position, id", (name,)
+        )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -136,9 +167,33 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
                 "then run the same command again"
             ) from error
 
-    def finished(self) -> Iterator[tuple[str, str | None, Status]]:
-        """Yield key, twin and status of each finished sample, not of failed ones, which a resumed run retries."""
-        yield from self._db.execute("SELECT key, twin, status FROM outcomes WHERE status != 'failed'")
+    def finished(self) -> Iterator[Row]:
+        """Yield the row of each finished sample, not of failed ones, which a resumed run retries."""
+        columns = "id, key, status, twin, source_size, source_mtime_ns, source_sha256, annotation"
+        files = self._db.execute("SELECT id, path, size, mtime_ns, sha256 FROM files ORDER BY id")
+        group = next(files, None)
+        query = f"SELECT {columns} FROM outcomes JOIN samples USING (id) WHERE status != 'failed' ORDER BY id"
+        for number, key, status, twin, *source, annotation in self._db.execute(query):
+            own: dict[str, FileStamp] = {}
+            while group is not None and group[0] <= number:
+                if group[0] == number:
+                    own[group[1]] = FileStamp(*group[2:])
+                group = next(files, None)
+            yield Row(key, status, twin, None if source[0] is None else FileStamp(*source), annotation, own)
+
+    def keys(self, status: Status) -> set[str]:
+        """Return the keys of the samples with this status."""
+        query = "SELECT key FROM outcomes JOIN samples USING (id) WHERE status = ?"
+        return {key for (key,) in self._db.execute(query, (status,))}
+
+    def paths(self) -> Iterator[str]:
+        """Yield the path of every recorded file, relative to the output folder."""
+        for (path,) in self._db.execute("SELECT path FROM files"):
+            yield path
+
+    def labels(self) -> dict[str, str]:
+        """Return key -> class name of every registered sample."""
+        return dict(self._db.execute("SELECT key, label FROM samples"))
 
     def counts(self) -> dict[Status, int]:
         """Count the outcomes of each status."""
@@ -146,80 +201,28 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         return {status: found.get(status, 0) for status in STATUSES}
 
     def outcomes(self, statuses: Sequence[Status] = STATUSES) -> Iterator[Outcome]:
-        """Yield the outcomes with one of these statuses, in the data set's order."""
+        """Yield the outcomes with one of these statuses, in the data set's order, without their files."""
         marks = ", ".join("?" * len(statuses))
-        query = f"SELECT {_COLUMNS} FROM outcomes WHERE status IN ({marks}) ORDER BY position"
+        query = (
+            f"SELECT id, key, {COLUMNS} FROM samples JOIN outcomes USING (id) WHERE status IN ({marks}) "
+            "ORDER BY position, id"
+        )
         for row in self._db.execute(query, tuple(statuses)):
-            yield _from_row(row)
+            yield from_row(row)
 
 
 def _meta_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, json.dumps(value, sort_keys=True)) for name, value in values.items()]
 
 
-def _to_row(position: int, o: Outcome) -> tuple[Any, ...]:
+def _to_row(o: Outcome) -> tuple[Any, ...]:
     height, width = o.size or (None, None)
     twin_height, twin_width = o.twin_size or (None, None)
     box = [None] * 4 if o.box is None else [float(v) for v in o.box]
     return (
-        *(position, o.key, o.status, o.stage, json.dumps(o.reasons), o.detail, o.twin),
-        *(width, height, twin_width, twin_height, *o.offset, *box, o.box_reason),
-        json.dumps(o.others),
-        *(o.area, o.rle, o.quality, json.dumps({k: round(v, 6) for k, v in o.seconds.items()})),
+        *(o.status, o.stage, json.dumps(o.reasons), json.dumps(dict(o.numbers)), o.doubt, o.detail),
+        *(json.dumps(o.warnings), o.twin, width, height, twin_width, twin_height, *o.offset, *box),
+        *(o.box_reason, o.box_score, o.box_name, json.dumps(o.others), o.area, o.rle, o.quality, o.stability),
+        *(o.source or (None, None, None)),
+        *(o.annotation, json.dumps({k: round(v, 6) for k, v in o.seconds.items()})),
     )
-
-
-def _from_row(row: tuple[Any, ...]) -> Outcome:
-    (_, key, status, stage, reasons, detail, twin, width, height, twin_width, twin_height, *rest) = row
-    (offset_x, offset_y, x0, y0, x1, y1, box_reason, others, area, rle, quality, seconds) = rest
-    return Outcome(
-        key=key,
-        status=status,
-        stage=stage,
-        reasons=_reasons(reasons),
-        detail=detail,
-        twin=twin,
-        size=None if width is None else Size(height, width),
-        twin_size=None if twin_width is None else Size(twin_height, twin_width),
-        offset=(offset_x, offset_y),
-        box=None if x0 is None else np.array([x0, y0, x1, y1], np.float32),
-        box_reason=box_reason,
-        others=() if others == "[]" else tuple(map(tuple, json.loads(others))),
-        area=area,
-        rle=rle,
-        quality=quality,
-        seconds=json.loads(seconds),
-    )
-
-
-@lru_cache(maxsize=256)
-def _reasons(text: str) -> tuple[str, ...]:
-    """Parse a JSON list of reasons. Few lists differ, and parsing JSON is half the cost of reading a row."""
-    return tuple(json.loads(text))
-
-
-class OutputLock(contextlib.AbstractContextManager["OutputLock"]):
-    """A lock on an output folder, for one run. The system releases it when the process dies, however it dies."""
-
-    def __init__(self, path: Path) -> None:
-        """Take the lock file at `path`.
-
-        Raises:
-            OutputLockedError: another run holds it; the message names its process where known.
-        """
-        from filelock import FileLock, Timeout
-
-        self._note = path.with_name(path.name + ".owner")
-        self._lock = FileLock(path)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            owner = self._note.read_text().strip() if self._note.exists() else "unknown"
-            raise OutputLockedError(
-                f"another run (process {owner}) is writing to {path.parent.parent}: wait, or choose another --out"
-            ) from None
-        self._note.write_text(f"{os.getpid()} on {socket.gethostname()}\n")
-
-    def __exit__(self, *exc: object) -> None:
-        self._note.unlink(missing_ok=True)
-        self._lock.release()

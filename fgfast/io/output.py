@@ -4,7 +4,8 @@ OUT/
   <data set's folder>/       the twin
   fgfast/ledger.sqlite       one outcome per sample
   fgfast/masks/              masks as PNG (or fgfast/masks.parquet)
-  fgfast/instances.json      COCO instances
+  fgfast/instances.json      COCO instances of the twin's images
+  fgfast/originals.json      COCO instances of the data set's images
   fgfast/run.json            settings, versions, machine
   fgfast/report.html         a page to read
 """
@@ -20,8 +21,9 @@ from typing import Any, Literal, get_args
 
 from fgfast.config import differences
 from fgfast.errors import OutputFailedError, OutputRefusedError, SettingsDifferError, UsageError
-from fgfast.io.ledger import Ledger, OutputLock
-from fgfast.io.write import sweep_temp_files, sync_folders
+from fgfast.io.ledger import Ledger
+from fgfast.io.lock import OutputLock
+from fgfast.io.write import NAME_ERRORS, sweep_temp_files, sync_folders
 
 Mode = Literal["auto", "resume", "overwrite"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -46,6 +48,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
         self.ours = out / "fgfast"
         self.masks = self.ours / "masks"
         self.instances = self.ours / "instances.json"
+        self.originals = self.ours / "originals.json"
         self.parquet = self.ours / "masks.parquet"
         self.run_json = self.ours / "run.json"
         self.report = self.ours / "report.html"
@@ -84,7 +87,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
                 f"{', ...' if len(foreign) > 3 else ''}): choose an empty or a new folder"
             )
 
-    def open(self, mode: Mode, fingerprint: Mapping[str, Any], source: Path) -> None:
+    def open(self, mode: Mode, fingerprint: Mapping[str, Any], source: Path) -> bool:
         """Lock the folder, open its ledger, and compare the recorded fingerprint with this run's.
 
         Args:
@@ -92,6 +95,9 @@ class Output(contextlib.AbstractContextManager["Output"]):
                 "overwrite" deletes the earlier run and starts one.
             fingerprint: everything that changes the result, as plain values.
             source: the data set's folder.
+
+        Returns:
+            Whether the folder holds a run that did not end cleanly. What it wrote last may not be what the ledger says.
 
         Raises:
             OutputRefusedError: `check` refuses the folder.
@@ -111,10 +117,21 @@ class Output(contextlib.AbstractContextManager["Output"]):
         if self.ledger.meta("fingerprint") is not None and (mode == "overwrite" or self.ledger.meta("being_deleted")):
             self._delete_all()
             self.ledger = self._held.enter_context(Ledger(self.ledger_path))
+        unclean = self.ledger.meta("clean") is False
         new = json.loads(json.dumps(fingerprint))  # the form in which the ledger returns it
         if self.ledger.meta("fingerprint") is None:
             self.ledger.set_meta({"fingerprint": new, "folder": self.twin.name})
         self._compare(self.ledger.meta("fingerprint"), new)
+        self._sweep_unrecorded()
+        self.ledger.set_meta({"clean": False})
+        return unclean
+
+    def _sweep_unrecorded(self) -> None:
+        """Delete the files that a killed run wrote but did not record."""
+        if committing := set(self.ledger.meta("committing") or ()):
+            left = committing.difference(path for path in self.ledger.paths() if path in committing)
+            delete_files([self.out / path for path in left], self.out)
+            self.ledger.set_meta({"committing": []})
 
     def _delete_all(self) -> None:
         """Delete the files of the recorded run, and its ledger last.
@@ -123,11 +140,10 @@ class Output(contextlib.AbstractContextManager["Output"]):
         anything else.
         """
         self.ledger.set_meta({"being_deleted": True})
-        twin = self.out / self.ledger.meta("folder")
-        files = [twin / o.twin for o in self.ledger.outcomes(("done", "flagged")) if o.twin]
-        for name in ("committing", "annotation_files"):
+        files = [self.out / path for path in self.ledger.paths()]
+        for name in ("committing", "whole_files"):
             files += [self.out / path for path in self.ledger.meta(name) or ()]
-        files += [self.instances, self.parquet, self.run_json, self.report]
+        files += [self.instances, self.originals, self.parquet, self.run_json, self.report]
         delete_files(files, self.out)
         shutil.rmtree(self.masks, ignore_errors=True)  # it holds no foreign files
         self.ledger.close()
@@ -148,10 +164,16 @@ class Output(contextlib.AbstractContextManager["Output"]):
         out = self.out.resolve()
         try:
             for folder in sorted(folders):
-                folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    if error.errno not in NAME_ERRORS:
+                        raise
+                    continue  # its images fail, each with this reason
                 if not folder.resolve().is_relative_to(out):
                     raise OutputRefusedError(f"{folder} leads out of {out} by a link: choose another folder")
-            sync_folders(path for f in folders for path in (f, *f.parents) if self.out in (path, *path.parents))
+            made = [folder for folder in folders if folder.is_dir()]
+            sync_folders(path for f in made for path in (f, *f.parents) if self.out in (path, *path.parents))
         except OSError as error:
             raise OutputFailedError(f"cannot create the folders of {self.out}: {error.strerror or error}") from error
 

@@ -28,7 +28,7 @@ def write_run_json(
     title: str,
     fingerprint: Mapping[str, Any],
     reasons: Sequence[str],
-    root: Path,
+    source: Mapping[str, Any],
     cpu_threads: int,
     result: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def write_run_json(
         title: the data set's name, for people.
         fingerprint: everything that changes the result.
         reasons: one sentence per choice.
-        root: the data set's folder.
+        source: data set, folder, label list, selection and background image, with which an output can be reopened.
         cpu_threads: number of threads that decode, cut and write.
         result: counts and times.
     """
@@ -47,7 +47,7 @@ def write_run_json(
         "title": title,
         "fingerprint": dict(fingerprint),
         "choices": list(reasons),
-        "data_set_root": str(root.absolute()),
+        "source": dict(source),
         "result": dict(result),
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "code_sha256": code_hash(),

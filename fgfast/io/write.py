@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from fgfast.errors import ImageRefusedError, OutputFailedError
+from fgfast.errors import ImageRefusedError, NameRefusedError, OutputFailedError
 from fgfast.io.png import encode_png
 from fgfast.records import UInt8
 
@@ -28,6 +28,10 @@ _FEW = 8
 # Files synced in parallel where the file system cannot be flushed at once: the disk merges requests that wait together.
 # 256 files on ext4 take 12 ms by syncfs, 28 ms in parallel, 860 ms one after the other.
 _SYNCING = 16
+
+# What the system answers about a path, and not about the disk: too long, a folder, below a file, with letters that the
+# file system does not take.
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ)
 
 # Suffixes that the format "same" keeps; images of other kinds (GIF, AVIF, ...) become PNG.
 _PILLOW_FORMATS = {".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM"}
@@ -86,22 +90,33 @@ def twin_names(keys: Iterable[str], suffix: str | None) -> dict[str, str]:
         suffix: the new suffix, or None to keep every suffix that can be written (others become ".png").
 
     Returns:
-        key -> key in the twin. Where two images would get the same name (a.jpg and a.bmp, both to PNG), the renamed
-        ones keep their whole old name and get the suffix appended.
+        key -> key in the twin. Where two images would get the same name (a.jpg and a.bmp, both to PNG), or an image the
+        name of a folder, the renamed ones keep their whole old name and get the suffix appended.
     """
     wanted = {key: _renamed(key, suffix) for key in keys}
-    taken = {key for key, name in wanted.items() if name == key}
+    folders = _folders(wanted)
+    taken = folders | {key for key, name in wanted.items() if name == key}
     holders = Counter(wanted.values())
     for key, name in wanted.items():
         if name == key:
             continue
-        if holders[name] > 1:
+        if holders[name] > 1 or name in folders:
             name = key + PurePosixPath(name).suffix
         while name in taken:
             name += PurePosixPath(name).suffix
         taken.add(name)
         wanted[key] = name
     return wanted
+
+
+def _folders(keys: Iterable[str]) -> set[str]:
+    """Return every folder above the keys, as POSIX paths."""
+    found: set[str] = set()
+    for folder in {key.rpartition("/")[0] for key in keys}:
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
 
 
 def _renamed(key: str, suffix: str | None) -> str:
@@ -117,6 +132,7 @@ def write_temp(path: Path, data: bytes) -> Path:
 
     Raises:
         OutputFailedError: the disk is full, read-only or failing.
+        NameRefusedError: the file system does not take the path.
     """
     temp = path.parent / f"{_TEMP_PREFIX}{os.getpid()}-{next(_temp_numbers)}{_TEMP_SUFFIX}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -139,7 +155,7 @@ def write_temp(path: Path, data: bytes) -> Path:
     return temp
 
 
-def commit(temps: Sequence[tuple[str | Path, str | Path]]) -> None:
+def commit(temps: Sequence[tuple[str | Path, str | Path]], refused: dict[str, NameRefusedError] | None = None) -> None:
     """Sync temporary files, rename them, and sync the renames.
 
     A kill at any moment leaves, under each name, either the old file or the whole new one. Many files are synced at
@@ -147,8 +163,10 @@ def commit(temps: Sequence[tuple[str | Path, str | Path]]) -> None:
 
     Args:
         temps: pairs of the path that `write_temp` returned and the file's own path.
+        refused: takes the error of each path that the file system does not take; without it such an error is raised.
 
     Raises:
+        NameRefusedError: see `refused`.
         OutputFailedError: the disk is full, read-only or failing.
     """
     path = temps[0][1] if temps else Path()
@@ -156,7 +174,14 @@ def commit(temps: Sequence[tuple[str | Path, str | Path]]) -> None:
         folders = [Path(folder) for folder in {os.path.dirname(path) for _, path in temps}]  # noqa: PTH120
         _sync([temp for temp, _ in temps], os.O_RDWR, folders)
         for temp, path in temps:
-            os.replace(temp, path)
+            try:
+                os.replace(temp, path)
+            except OSError as error:
+                failed = _failed(path, error)
+                if refused is None or not isinstance(failed, NameRefusedError):
+                    raise
+                refused[str(path)] = failed
+                Path(temp).unlink()
         sync_folders(folders)
     except OSError as error:
         for temp, _ in temps:
@@ -171,6 +196,8 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def _failed(path: str | Path, error: OSError) -> OutputFailedError:
+    if error.errno in NAME_ERRORS:
+        return NameRefusedError(f"cannot write {path}: {error.strerror or error}; choose another name")
     denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     advice = "make the folder writable" if denied else "free some space or repair the disk"
     return OutputFailedError(

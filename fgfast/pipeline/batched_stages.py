@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fgfast.errors import SampleError
-from fgfast.io.decode import read_bytes
 from fgfast.io.decoders import Decoder
-from fgfast.pipeline.stages import set_mask, set_prompt
+from fgfast.pipeline.stages import read_source, set_mask, set_prompt
 from fgfast.pipeline.work import Work
 from fgfast.records import Detections, Float32, Image, Mask
 from fgfast.runner import BatchedStage, SlotModel
@@ -58,20 +57,20 @@ class FinishMask:
     """Low-resolution logits -> Mask at full size, on the CPU.
 
     Attributes:
-        finish: (logits as read, height, width) -> an object with `bits`, (H, W) bool, and `quality`.
+        finish: (logits as read, height, width) -> Mask.
     """
 
-    finish: Callable[[Any, int, int], Any]
+    finish: Callable[[Any, int, int], Mask]
     name: str = "mask"
 
     def __call__(self, work: Work) -> None:
         assert work.image is not None
         height, width = work.image.size
-        made = self.finish(work.low_res, height, width)
+        mask = self.finish(work.low_res, height, width)
         work.low_res = None
         if work.sample.banner_rows:
-            made.bits[max(0, height - work.sample.banner_rows) :] = False
-        set_mask(work, Mask(made.bits, float(made.quality)))
+            mask.bits[max(0, height - work.sample.banner_rows) :] = False
+        set_mask(work, mask)
 
 
 @dataclass(slots=True)
@@ -117,7 +116,7 @@ class DecoderModel:
 
     def fill(self, slot: _Files, row: int, work: Work) -> None:
         """Read the file."""
-        slot.files[row], slot.names[row] = read_bytes(work.sample.path), work.sample.key
+        slot.files[row], slot.names[row] = read_source(work), work.sample.key
 
     def launch(self, slot: _Files, rows: int) -> None:
         """Decode the files, and wait for the images."""

@@ -42,6 +42,7 @@ class ConvertJob:
         detector, segmenter: their entries in the table of methods.
         subject: the subject of the images, in the data set's words.
         turn_exif: see `fgfast.io.decode.decode`.
+        out: the output folder.
         images: folder of the twin.
         masks: folder of the masks.
         background: pixels of the background's image, (H, W, 3) uint8 RGB, if there is one.
@@ -54,6 +55,7 @@ class ConvertJob:
     segmenter: Method
     subject: tuple[str, ...]
     turn_exif: bool
+    out: Path
     images: Path
     masks: Path
     background: UInt8 | None
@@ -83,7 +85,7 @@ class ConvertJob:
             stages += segment_stages(self.settings, self.segmenter, spec.device)
             cut = Cut(self.settings.fill, self.background, self.settings.crop, self.settings.pad)
             suffix = FORMAT_SUFFIXES.get(self.settings.format)
-            write = Write(self.images, self.masks, self.settings.masks, suffix, self.settings.quality)
+            write = Write(self.out, self.images, self.masks, self.settings.masks, suffix, self.settings.quality)
             stages += [cut, write]
         facts: dict[str, Any] = {"process": os.getpid(), "device": spec.device}
         models = {s.name: s for s in stages if isinstance(s, BatchedStage) and s.name in ("detect", "encode")}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ class Plan:
 
     Attributes:
         dataset: the opened data set.
+        labels: the requested label list; None for the data set's default.
+        selection: the requested selection.
         out: the output folder.
         settings: the settings, with every "auto" replaced by a choice.
         reasons: one sentence per choice.
@@ -41,6 +42,8 @@ class Plan:
     """
 
     dataset: Dataset
+    labels: str | None
+    selection: Selection
     out: Path
     settings: Settings
     reasons: tuple[str, ...]
@@ -53,6 +56,17 @@ class Plan:
     def selected(self) -> tuple[Sample, ...]:
         """The selected samples, in the data set's order."""
         return tuple(self.dataset.samples[n] for n in self.positions)
+
+    def describe(self) -> dict[str, Any]:
+        """What the run is made from, as plain values: an output can be reopened with nothing else."""
+        background = self.settings.fill.path
+        return {
+            "dataset": self.dataset.name,
+            "root": str(self.dataset.root.absolute()),
+            "labels": self.labels,
+            "selection": asdict(self.selection),
+            "background": None if background is None else str(background),
+        }
 
 
 def make_plan(
@@ -89,12 +103,13 @@ def make_plan(
         "opencv": opencv_version(),
         "dataset": opened.name,
         "labels": labels,
-        "samples": _digest(opened, positions),
         "weights": weights_used(settings),
         **settings.describe(),
     }
     plan = Plan(
         dataset=opened,
+        labels=labels,
+        selection=selection,
         out=Path(out) if out is not None else Path(f"{opened.folder if opened.name == 'folder' else opened.name}_fg"),
         settings=settings,
         reasons=tuple(reasons),
@@ -163,13 +178,3 @@ def _known(kind: str, asked: Iterable[str], known: set[str]) -> set[str]:
     for name in sorted(names - known):
         raise UnknownNameError(kind, name, known - {""})
     return names
-
-
-def _digest(dataset: Dataset, positions: Sequence[int]) -> str:
-    """Return the number of selected samples, and a hash of everything in them that changes the result."""
-    digest = hashlib.sha256()
-    for n in positions:
-        sample = dataset.samples[n]
-        digest.update(f"{n}\0{sample.key}\0{sample.banner_rows}\0".encode("utf-8", "surrogatepass"))
-        digest.update(sample.boxes.tobytes())
-    return f"{len(positions)} with sha256 {digest.hexdigest()[:16]}"

@@ -58,7 +58,8 @@ def choose_prompt(
         reason += f", the best of {len(boxes)}"
     flag = "" if rank(best)[0] else "other class"
     others = tuple((*boxes[n], float(detections.scores[n]), detections.labels[n]) for n in rest[:_RUNNERS_UP])
-    return Prompt(np.array(boxes[best], np.float32), reason), flag, others
+    score, name = float(detections.scores[best]), detections.labels[best]
+    return Prompt(np.array(boxes[best], np.float32), reason, score, name), flag, others
 
 
 def _usable(boxes: Float32, size: Size) -> dict[int, Corners]:

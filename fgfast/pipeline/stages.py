@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from fgfast import ops
 from fgfast.config import Background, CropName, MaskFormat
+from fgfast.errors import BAD_NAME, ImageRefusedError, NameRefusedError
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.png import encode_bilevel
 from fgfast.io.write import encode, write_temp
@@ -19,7 +20,7 @@ from fgfast.ops.flags import flags
 from fgfast.ops.geometry import crop_window
 from fgfast.pipeline.prompt import center_box, choose_prompt
 from fgfast.pipeline.work import Work
-from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Sample, Size, UInt8
+from fgfast.records import Bool, Cutout, Detections, FileStamp, Float32, Image, Mask, Sample, Size, UInt8
 
 Segmenter = Callable[[UInt8, Float32, int], Mask]
 """(pixels (H, W, 3) uint8 RGB, box (4,) float32, banner rows) -> mask at the same size."""
@@ -57,7 +58,14 @@ class Decode:
     name: str = "decode"
 
     def __call__(self, work: Work) -> None:
-        work.image = decode(read_bytes(work.sample.path), work.sample.key, self.turn_exif)
+        work.image = decode(read_source(work), work.sample.key, self.turn_exif)
+
+
+def read_source(work: Work) -> bytes:
+    """Read the sample's file, and note what it held."""
+    data = read_bytes(work.sample.path)
+    work.source = FileStamp.of(work.sample.path, data)
+    return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,7 @@ def set_mask(work: Work, mask: Mask, flagged: bool = True) -> None:
     if flagged:
         work.flags.extend(flags(mask.bits, box, banner))
     if not mask.bits.any():
-        mask = Mask(box_mask(work.image.pixels, box, banner), mask.quality)
+        mask = replace(mask, bits=box_mask(work.image.pixels, box, banner))
     work.mask = mask
 
 
@@ -175,13 +183,15 @@ class Write:
     """Cutout -> files of the twin, under temporary names until they are committed.
 
     Attributes:
-        images: folder of the twin; keys are relative to it.
-        masks: folder of the masks.
+        out: the output folder.
+        images: folder of the twin in it; keys are relative to it.
+        masks: folder of the masks in it.
         mask_format: "png" writes one file per mask; "rle" and "none" do not.
         suffix: the format as a suffix, or None for that of the twin's name.
         quality: see `fgfast.io.write.encode`.
     """
 
+    out: Path
     images: Path
     masks: Path
     mask_format: MaskFormat
@@ -192,9 +202,15 @@ class Write:
     def __call__(self, work: Work) -> None:
         assert work.cutout is not None and work.mask is not None
         suffix = self.suffix or PurePosixPath(work.twin).suffix.lower()
-        path = self.images / work.twin
-        work.temp_files.append((write_temp(path, encode(work.cutout.pixels, suffix, self.quality)), path))
+        self._write(work, self.images / work.twin, encode(work.cutout.pixels, suffix, self.quality))
         if self.mask_format == "png":
-            mask = self.masks / work.mask_name
-            work.temp_files.append((write_temp(mask, encode_bilevel(work.mask.bits)), mask))
+            self._write(work, self.masks / work.mask_name, encode_bilevel(work.mask.bits))
         work.rle = ops.rle_encode(work.mask.bits)
+
+    def _write(self, work: Work, path: Path, data: bytes) -> None:
+        try:
+            temp = write_temp(path, data)
+        except NameRefusedError as error:
+            raise ImageRefusedError(BAD_NAME, f"{work.sample.key}: {error}, or another --format") from error
+        work.temp_files.append((temp, path))
+        work.files[path.relative_to(self.out).as_posix()] = FileStamp.of(temp, data)

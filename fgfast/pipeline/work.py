@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 
 from fgfast.errors import DeviceFailedError, DeviceMemoryError, OutputFailedError, SampleError
-from fgfast.records import Cutout, Detections, Image, Mask, OtherBox, Outcome, Prompt, Sample
+from fgfast.records import (
+    Cutout,
+    Detections,
+    FileStamp,
+    Image,
+    Mask,
+    OtherBox,
+    Outcome,
+    Prompt,
+    Sample,
+    sample_digest,
+)
 from fgfast.runner import Failures, Finished, Handoff, Stage
 
 log = logging.getLogger("fgfast")
@@ -30,7 +41,9 @@ class Work:
         twin: key of its image in the twin.
         mask_name: POSIX path of its mask inside the masks folder.
         low_res: the output of the segmenter's model, before it becomes a mask.
+        source: what the sample's file held when it was read.
         temp_files: the files written so far, as temporary path and final path.
+        files: their paths relative to the output folder -> stamp.
         seconds: stage -> seconds spent in an earlier phase of the job, in another process.
     """
 
@@ -47,7 +60,9 @@ class Work:
     mask: Mask | None = None
     cutout: Cutout | None = None
     rle: bytes | None = None
+    source: FileStamp | None = None
     temp_files: list[tuple[Path, Path]] = field(default_factory=list)
+    files: dict[str, FileStamp] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def packed(self, seconds: Mapping[str, float]) -> Work:
@@ -98,6 +113,8 @@ def result_of(finished: Finished[Work]) -> Result:
         size=work.image.size if work.image else None,
         box=work.prompt.box if work.prompt else None,
         box_reason=work.prompt.reason if work.prompt else "",
+        source=work.source,
+        annotation=sample_digest(work.sample),
         seconds=seconds,
     )
     return Result(work.position, outcome, temp_files)
@@ -128,7 +145,14 @@ def quarantined(work: Work, reason: str, detail: str) -> Result:
     """Return the result of a work that crashes its worker processes."""
     log.warning("%s: %s", work.sample.key, detail)
     detail = f"{work.sample.key}: {detail}; check this image, then run the same command again"
-    outcome = Outcome(key=work.sample.key, status="failed", stage="worker", reasons=(reason,), detail=detail)
+    outcome = Outcome(
+        key=work.sample.key,
+        status="failed",
+        stage="worker",
+        reasons=(reason,),
+        detail=detail,
+        annotation=sample_digest(work.sample),
+    )
     return Result(work.position, outcome, ())
 
 
@@ -150,9 +174,15 @@ def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:
         offset=work.cutout.offset,
         box=work.prompt.box,
         box_reason=work.prompt.reason,
+        box_score=work.prompt.score,
+        box_name=work.prompt.name,
         others=work.others,
         area=int(np.count_nonzero(work.mask.bits)),
         rle=work.rle,
         quality=work.mask.quality,
+        stability=work.mask.stability,
+        source=work.source,
+        annotation=sample_digest(work.sample),
+        files=work.files,
         seconds=seconds,
     )

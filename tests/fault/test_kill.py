@@ -131,7 +131,7 @@ def test_a_signal_ends_the_run_cleanly(number: signal.Signals, code: int, tmp_pa
 
 
 def test_a_second_run_in_the_same_folder_is_kept_out(tmp_path: Path) -> None:
-    from fgfast.io.ledger import OutputLock
+    from fgfast.io.lock import OutputLock
 
     source = many_birds(tmp_path)
     (tmp_path / "out" / "fgfast").mkdir(parents=True)

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from fgfast.errors import OutputLockedError, OutputRefusedError
-from fgfast.io.ledger import Ledger, OutputLock
+from fgfast.io.ledger import Ledger
+from fgfast.io.lock import OutputLock
 from fgfast.io.output import Mode, Output
-from fgfast.records import Outcome, Size
+from fgfast.records import FileStamp, Outcome, Sample, Size
+
+STAMP = FileStamp(3, 5, b"\0" * 32)
 
 
 def done(key: str) -> Outcome:
@@ -32,6 +35,15 @@ def done(key: str) -> Outcome:
         area=17,
         rle=b"abc\\\"'",
         quality=0.75,
+        stability=0.5,
+        box_score=0.25,
+        box_name="jay",
+        numbers={"fragments": 0.25},
+        doubt=0.125,
+        warnings=("odd tag",),
+        source=STAMP,
+        annotation=b"digest",
+        files={f"twin/{key}.png": STAMP, f"fgfast/masks/{key}.png": STAMP},
         seconds={"decode": 0.5},
     )
 
@@ -40,51 +52,90 @@ def failed(key: str) -> Outcome:
     return Outcome(key=key, status="failed", stage="decode", reasons=("missing",), detail="gone")
 
 
+def register(ledger: Ledger, *keys: str) -> None:
+    ledger.register((n, Sample(key, Path(key), "jay" if key == "b" else "")) for n, key in enumerate(keys))
+
+
 def test_what_is_recorded_comes_back(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        ledger.record([(5, done("b")), (2, failed("a"))])
+        register(ledger, "a", "b")
+        ledger.record([done("b"), failed("a")])
     with Ledger(tmp_path / "l.sqlite") as ledger:
         first, second = ledger.outcomes()
         assert (first.key, first.status, first.reasons, first.detail) == ("a", "failed", ("missing",), "gone")
-        assert (first.size, first.box, first.twin, first.rle) == (None, None, None, None)
-        for name in Outcome.__slots__:
-            if name != "box":
-                assert getattr(second, name) == getattr(done("b"), name), name
+        assert (first.size, first.box, first.twin, first.rle, first.source) == (None,) * 5
+        for name in set(Outcome.__slots__) - {"box", "files", "id"}:
+            assert getattr(second, name) == getattr(done("b"), name), name
         np.testing.assert_array_equal(second.box, done("b").box)
+        assert (first.id, second.id) == (1, 2)
         assert ledger.counts() == {"done": 0, "flagged": 1, "skipped": 0, "failed": 1}
-        assert list(ledger.finished()) == [("b", "b.png", "flagged")]
+        (row,) = ledger.finished()
+        assert row == ("b", "flagged", "b.png", STAMP, b"digest", {"twin/b.png": STAMP, "fgfast/masks/b.png": STAMP})
         assert [o.key for o in ledger.outcomes(("failed",))] == ["a"]
+        assert (ledger.keys("failed"), ledger.labels()) == ({"a"}, {"a": "", "b": "jay"})
 
 
 def test_a_retried_sample_has_one_outcome(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        ledger.record([(0, failed("a"))])
-        ledger.record([(0, done("a"))])
+        register(ledger, "a")
+        ledger.record([failed("a")])
+        ledger.record([done("a")])
         assert [o.status for o in ledger.outcomes()] == ["flagged"]
 
 
-def test_values_are_kept_in_the_transaction_of_the_rows(tmp_path: Path) -> None:
+def test_a_number_is_given_once_and_the_order_is_the_data_set_s(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        ledger.set_meta({"committing": ["a"], "other": 1})
+        register(ledger, "b", "d")
+        ledger.record([done("b"), done("d")])
+        register(ledger, "a", "b", "c", "d")
+        ledger.forget(["d"])
+        ledger.record([done("a"), done("c"), done("d")])
+        assert [(o.key, o.id) for o in ledger.outcomes()] == [("a", 3), ("b", 1), ("c", 4), ("d", 2)]
+
+
+def test_a_sample_that_is_written_again_has_no_outcome_in_between(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        register(ledger, "a", "b")
+        ledger.record([done("a"), done("b")])
+        old = ledger.intend(["a"], ["twin/new.png"])
+        assert sorted(old) == ["fgfast/masks/a.png", "twin/a.png"]
+    with Ledger(tmp_path / "l.sqlite") as ledger:  # as after a kill
+        assert [o.key for o in ledger.outcomes()] == ["b"]
+        assert sorted(ledger.paths()) == ["fgfast/masks/b.png", "twin/b.png"]
+        assert sorted(ledger.meta("committing")) == ["fgfast/masks/a.png", "twin/a.png", "twin/new.png"]
+
+
+def test_a_record_is_whole_or_absent(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        register(ledger, "a", "b", "c")
         statements: list[str] = []
         ledger._db.set_trace_callback(statements.append)
-        ledger.record([(0, done("a"))], {"committing": ["b", "c"]})
+        ledger.record([done("a")])
         ledger._db.set_trace_callback(None)
         assert [s for s in statements if s in ("BEGIN", "COMMIT")] == ["BEGIN", "COMMIT"]
-        assert (ledger.meta("committing"), ledger.meta("other")) == (["b", "c"], 1)
         with pytest.raises(sqlite3.IntegrityError):
-            ledger.record([(1, done("b")), (2, replace(done("c"), stage=None))], {"committing": []})  # type: ignore[arg-type]
+            ledger.record([done("b"), replace(done("c"), stage=None)])  # type: ignore[arg-type]
     with Ledger(tmp_path / "l.sqlite") as ledger:
         assert [o.key for o in ledger.outcomes()] == ["a"]
-        assert ledger.meta("committing") == ["b", "c"]
+
+
+def test_products_that_are_not_files(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        register(ledger, "a", "b")
+        ledger.set_data("contour", {"b": b"2", "a": b"1"})
+        ledger.set_data("contour", {"b": b"3"})
+        assert list(ledger.data("contour")) == [("a", b"1"), ("b", b"3")]
+        assert list(ledger.data("other")) == []
 
 
 def test_the_ledger_does_not_limit_the_pipeline(tmp_path: Path) -> None:
-    batches = [[(n, done(f"{n:05}")) for n in range(start, start + 256)] for start in range(0, 4096, 256)]
+    batches = [[done(f"{n:05}") for n in range(start, start + 256)] for start in range(0, 4096, 256)]
     with Ledger(tmp_path / "l.sqlite") as ledger:
+        register(ledger, *(o.key for batch in batches for o in batch))
         start = time.perf_counter()
         for batch in batches:
-            ledger.record(batch, {"committing": [o.key for _, o in batch]})
+            ledger.intend([o.key for o in batch], [path for o in batch for path in o.files])
+            ledger.record(batch)
         # 2,000 images per second are wanted; a fast disk takes 30,000.
         assert 4096 / (time.perf_counter() - start) > 2000
 
@@ -106,7 +157,7 @@ def test_a_ledger_of_another_version_is_refused_and_kept(mode: Mode, tmp_path: P
     with Ledger(path) as ledger:
         ledger._db.execute("PRAGMA user_version = 1")
     before = path.read_bytes()
-    refused = r"ledger version 1, but this fgfast reads only version 2; choose another --out, or delete this output"
+    refused = r"ledger version 1, but this fgfast reads only version 3; choose another --out, or delete this output"
     with Output(tmp_path / "out", "twin") as output:
         with pytest.raises(OutputRefusedError, match=refused):
             output.preflight(mode, {})
@@ -126,7 +177,7 @@ def test_a_second_process_is_kept_out_and_a_dead_one_lets_go(tmp_path: Path) -> 
     path = tmp_path / "fgfast" / "lock"
     path.parent.mkdir()
     code = (
-        "import sys, time; from pathlib import Path; from fgfast.io.ledger import OutputLock\n"
+        "import sys, time; from pathlib import Path; from fgfast.io.lock import OutputLock\n"
         f"lock = OutputLock(Path({str(path)!r})); print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:

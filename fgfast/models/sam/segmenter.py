@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,7 +45,8 @@ def finish(found: LowRes, height: int, width: int, threads: int = 1) -> Mask:
     logits = found.logits[None, best : best + 1]
     side = 4 * logits.shape[-1]
     masks = ops.mask_post(logits, (height, width), transform.resized_size(height, width, side), side, threads)
-    return Mask(masks.bits[0, 0], float(found.quality[best]))
+    stability = float(masks.stability[0, 0])
+    return Mask(masks.bits[0, 0], float(found.quality[best]), stability if math.isfinite(stability) else None)
 
 
 class SamSegmenter:

@@ -1,0 +1,44 @@
+"""`fgfast verify`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from fgfast.cli.frame import EXIT_SOME_FAILED
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Prints the result as JSON.")
+def verify(out: Path, as_json: bool) -> None:
+    """Check that an output still holds what was written.
+
+    OUT is the output folder of a run. Every file in it and every source image is read, hashed and compared with the
+    ledger; nothing is changed. The same convert command repairs what differs. Exit codes: 0 all intact, 3 something
+    differs, 2 wrong usage.
+    """
+    import json
+    from dataclasses import asdict
+
+    from fgfast.pipeline.verify import verify as check
+
+    result = check(out)
+    kinds = {
+        "missing": "written, but no longer there",
+        "damaged": "written, but with other content now",
+        "changed": "source image changed since",
+        "gone": "source image no longer there",
+    }
+    if as_json:
+        click.echo(json.dumps({**asdict(result), "out": str(out), "root": str(result.root)}, indent=2))
+    else:
+        for kind, sentence in kinds.items():
+            for name in getattr(result, kind):
+                click.echo(f"{kind:<8} {name}  ({sentence})")
+        if not result.clean:
+            click.echo("the last run did not end cleanly; run the same convert command again")
+        click.echo(f"{result.files:,} files compared: {'all intact' if result.intact else 'see above'}")
+    sys.exit(0 if result.intact else EXIT_SOME_FAILED)

@@ -1,0 +1,119 @@
+"""The end of a run: the files about the whole twin, and the results of the run."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fgfast.datasets.layout import ImagePlacement
+from fgfast.io import coco
+from fgfast.io.output import Output
+from fgfast.io.provenance import add_run, write_run_json
+from fgfast.io.report import write_page
+from fgfast.io.stamps import described
+from fgfast.io.summary import Summary
+from fgfast.pipeline.plan import Plan
+from fgfast.pipeline.resume import Changes, Found
+from fgfast.records import Sample, Status
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of a run.
+
+    Attributes:
+        out: the output folder.
+        twin: the folder of the twin inside it.
+        html: the report for people.
+        total: number of selected samples, and of those that earlier runs with other selections finished.
+        counts: status -> number of samples; they add up to `total` unless the run was stopped.
+        flags: reason -> number of images flagged with it.
+        failures: reason -> number of samples that failed with it.
+        resumed: number of samples that earlier runs had finished.
+        changes: what differs from the earlier run in the same output.
+        seconds: wall-clock time from the first image to the last ledger entry, without the files about the whole twin
+            (annotation files, COCO file, report).
+        stopped: whether the run was stopped before the end.
+    """
+
+    out: Path
+    twin: Path
+    html: Path
+    total: int
+    counts: dict[Status, int]
+    flags: dict[str, int]
+    failures: dict[str, int]
+    resumed: int
+    seconds: float
+    stopped: bool
+    changes: Changes = field(default_factory=Changes)
+
+    @property
+    def rate(self) -> float:
+        """Samples per second in this run."""
+        return (sum(self.counts.values()) - self.resumed) / self.seconds if self.seconds > 0 else 0.0
+
+
+def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bool, cpu_threads: int) -> Report:
+    """Write the files about the whole twin: annotation files, COCO, Parquet, run.json, report."""
+    ledger, dataset, resumed = output.ledger, plan.dataset, len(found.finished)
+    samples = {s.key: s for s in dataset.samples if s.key in found.selected or s.key in found.finished}
+    seen, placed = describe(plan, output, samples)
+    annotation_files = dataset.write_annotations(output.twin, placed, set(samples))
+    whole = [p for p in (*annotation_files, output.instances, output.originals, output.parquet) if p.is_file()]
+    ledger.set_meta({"whole_files": {p.relative_to(output.out).as_posix(): described(p) for p in sorted(whole)}})
+    report = Report(
+        out=output.out,
+        twin=output.twin,
+        html=output.report,
+        total=found.total,
+        counts=ledger.counts(),
+        flags=dict(seen.reasons["flagged"].most_common()),
+        failures=dict(seen.reasons["failed"].most_common()),
+        resumed=resumed,
+        seconds=seconds,
+        stopped=stopped and sum(ledger.counts().values()) < found.total,
+        changes=found.changes,
+    )
+    runs = add_run(ledger, sum(report.counts.values()) - resumed, seconds)
+    facts = write_run_json(
+        output.run_json,
+        title=plan.dataset.folder if plan.dataset.name == "folder" else plan.dataset.name,
+        fingerprint=plan.fingerprint,
+        reasons=plan.reasons,
+        source=plan.describe(),
+        cpu_threads=cpu_threads,
+        result={"total": report.total, "counts": report.counts, **runs},
+    )
+    write_page(
+        output.report,
+        seen,
+        facts=facts,
+        total=report.total,
+        samples=samples,
+        twin=output.twin,
+        turn_exif=dataset.turn_exif,
+    )
+    ledger.set_meta({"clean": True})
+    return report
+
+
+def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, ImagePlacement]]:
+    """Write COCO and Parquet in one pass over the ledger; return the report's summary, and the images' placements."""
+    seen, placed = Summary(samples), {}
+    labels = output.ledger.labels()
+    with contextlib.ExitStack() as files:
+        about = labels, plan.dataset.classes, plan.dataset.name
+        add = [files.enter_context(coco.instances(output.instances, *about))]
+        add.append(files.enter_context(coco.instances(output.originals, *about, frame="original")))
+        if plan.settings.masks == "rle":
+            add.append(files.enter_context(coco.parquet(output.parquet)))
+        for o in output.ledger.outcomes():
+            seen.add(o)
+            if o.twin is not None:
+                assert o.size is not None and o.twin_size is not None
+                placed[o.key] = ImagePlacement(o.twin, o.offset, o.twin_size, o.size)
+                for write in add:
+                    write(o)
+    return seen, placed

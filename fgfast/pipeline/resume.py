@@ -1,0 +1,128 @@
+"""What an output already holds for a plan: which samples are finished, and what has changed since.
+
+A finished sample stays finished while the data set says the same about it, its image's file is the one that was read,
+and its own files are the ones that were written. Everything else is done again. A selection that grows or shrinks harms
+nothing that is finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgfast.io.output import Output
+from fgfast.io.stamps import states
+from fgfast.pipeline.plan import Plan
+from fgfast.records import FileStamp, Status, sample_digest
+
+# Names in a message; JSON output has all of them.
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What differs from the earlier run in the same output, as keys.
+
+    Attributes:
+        added: samples that the earlier run did not have.
+        gone: samples that the data set no longer has; what was finished of them is kept.
+        kept: finished samples outside this selection.
+        changed: finished samples whose image or annotation has changed since; they are done again.
+        damaged: finished samples whose files are lost or damaged; they are done again.
+    """
+
+    added: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+
+    def messages(self) -> list[str]:
+        """Return one sentence per kind of change, with the first names."""
+        kinds = (
+            ("added since the earlier run", self.added),
+            ("gone from the data set", self.gone),
+            ("kept, outside this selection", self.kept),
+            ("changed since", self.changed),
+            ("lost or damaged", self.damaged),
+        )
+        return [f"{kind}: {len(keys):,} ({_some(keys)})" for kind, keys in kinds if keys]
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:_NAMED]) + (", ..." if len(keys) > _NAMED else "")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an output holds.
+
+    Attributes:
+        finished: key -> status of the samples that need not be done, those outside the selection among them.
+        selected: the keys of this selection.
+        changes: what differs from the earlier run.
+    """
+
+    finished: dict[str, Status]
+    selected: frozenset[str]
+    changes: Changes
+
+    @property
+    def total(self) -> int:
+        """The number of samples that have an outcome at the end of the run."""
+        return len(self.selected | self.finished.keys())
+
+
+def examine(plan: Plan, output: Output, read: bool) -> Found:
+    """Compare the ledger of an open output with the plan; register new samples, forget failed ones that are not wanted.
+
+    Args:
+        plan: the plan.
+        output: the output.
+        read: whether to hash every file, instead of trusting those of the same size and time.
+    """
+    ledger, samples = output.ledger, plan.dataset.samples
+    selected = {samples[n].key: samples[n] for n in plan.positions}
+    known = ledger.labels()
+    ledger.register((n, s) for n, s in enumerate(samples) if s.key in selected or s.key in known)
+    present = {sample.key for sample in samples}
+    finished: dict[str, Status] = {}
+    changed: list[str] = []
+
+    def files() -> Iterator[tuple[tuple[str, bool], Path, FileStamp]]:
+        """Yield (key, whether it is the source), path and stamp of the files to be compared."""
+        for row in ledger.finished():
+            sample = selected.get(row.key)
+            if sample and (row.annotation != sample_digest(sample) or row.twin not in (None, plan.twins[row.key])):
+                changed.append(row.key)
+                continue
+            finished[row.key] = row.status
+            if sample and row.source:
+                yield (row.key, True), sample.path, row.source
+            for path, stamp in row.files.items() if sample else ():
+                yield (row.key, False), output.out / path, stamp
+
+    damaged: dict[str, None] = {}
+    for (key, is_source), state in states(files(), read):
+        if is_source and state == "differs":
+            changed.append(key)
+        elif not is_source and state != "same":
+            damaged[key] = None
+    for key in (*changed, *damaged):
+        finished.pop(key, None)
+    failed = ledger.keys("failed")
+    unwanted = [key for key in failed if key not in selected]
+    ledger.forget(unwanted)
+    gone = [key for key in known if key not in present and (key in finished or key in failed)]
+    return Found(
+        finished,
+        frozenset(selected),
+        Changes(
+            added=tuple(key for key in selected if known and key not in known),
+            gone=tuple(gone),
+            kept=tuple(s.key for s in samples if s.key in finished and s.key not in selected),
+            changed=tuple(dict.fromkeys(changed)),
+            damaged=tuple(key for key in damaged if key not in set(changed)),
+        ),
+    )

@@ -1,0 +1,92 @@
+"""The check of an output: whether every file is still the one that was written, made from the image that is there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgfast.errors import OutputRefusedError
+from fgfast.io.ledger import Ledger
+from fgfast.io.lock import OutputLock
+from fgfast.io.stamps import states
+from fgfast.records import FileStamp
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The state of an output. Paths are relative to its folder, keys are those of samples.
+
+    Attributes:
+        out: the output folder.
+        root: the data set's folder, as recorded.
+        files: number of files compared, sources included.
+        missing: written files that are no longer there.
+        damaged: written files with other content.
+        changed: keys of samples whose image's file has other content than the one that was read.
+        gone: keys of samples whose image's file is no longer there.
+        clean: whether the last run ended cleanly.
+    """
+
+    out: Path
+    root: Path
+    files: int
+    missing: tuple[str, ...]
+    damaged: tuple[str, ...]
+    changed: tuple[str, ...]
+    gone: tuple[str, ...]
+    clean: bool
+
+    @property
+    def intact(self) -> bool:
+        """Whether every file is as recorded."""
+        return not (self.missing or self.damaged or self.changed or self.gone)
+
+
+def verify(out: Path) -> Verified:
+    """Read and hash every file of an output, and the images that it was made from, and compare them with the ledger.
+
+    Nothing is changed. The same `convert` command repairs what differs.
+
+    Args:
+        out: the output folder of a run.
+
+    Raises:
+        OutputRefusedError: the folder holds no run.
+        OutputLockedError: a run is writing to it.
+    """
+    path = out / "fgfast" / "ledger.sqlite"
+    if not path.is_file():
+        raise OutputRefusedError(f"{out.absolute()} holds no run of fgfast: there is no {path.relative_to(out)} in it")
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # a read-only output has no writer
+            held.enter_context(OutputLock(path.with_name("lock")))
+        ledger = held.enter_context(Ledger(path))
+        root = Path((ledger.meta("source") or {}).get("root", ""))
+
+        def files() -> Iterator[tuple[tuple[str, bool], Path, FileStamp]]:
+            """Yield (name, whether it is a source), path and stamp."""
+            for row in ledger.finished():
+                if row.source:
+                    yield (row.key, True), root / row.key, row.source
+                for name, stamp in row.files.items():
+                    yield (name, False), out / name, stamp
+            for name, (size, sha256) in (ledger.meta("whole_files") or {}).items():
+                yield (name, False), out / name, FileStamp(size, 0, bytes.fromhex(sha256))
+
+        found: dict[tuple[bool, str], list[str]] = {}
+        count = 0
+        for (name, is_source), state in states(files(), read=True):
+            count += 1
+            found.setdefault((is_source, state), []).append(name)
+        return Verified(
+            out=out,
+            root=root,
+            files=count,
+            missing=tuple(found.get((False, "missing"), ())),
+            damaged=tuple(found.get((False, "differs"), ())),
+            changed=tuple(found.get((True, "differs"), ())),
+            gone=tuple(found.get((True, "missing"), ())),
+            clean=ledger.meta("clean") is True,
+        )

@@ -1,0 +1,266 @@
+"""What a run finds in an output that an earlier one left: files, sources, selections that changed in between."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import fgfast as command
+from layouts import BUILDERS, files_below, make_image, text
+from PIL import Image as pillow
+
+import fgfast
+from fgfast import Selection, Settings
+from fgfast.errors import OutputFailedError, OutputRefusedError
+from fgfast.io import write
+from fgfast.io.ledger import Ledger
+from fgfast.pipeline.verify import verify
+
+BOX = Settings(segmenter="box")
+
+
+def images(root: Path, *names: str) -> Path:
+    for n, name in enumerate(names):
+        make_image(root / name, seed=n)
+    return root
+
+
+def convert(source: Path, out: Path, **more: Any) -> fgfast.Report:
+    return fgfast.convert(source, out, settings=more.pop("settings", BOX), **more)
+
+
+def numbers(out: Path) -> dict[str, int]:
+    content = json.loads((out / "fgfast/instances.json").read_text())
+    return {image["file_name"]: image["id"] for image in content["images"]}
+
+
+def rewritten(path: Path) -> None:
+    """Change one byte, and keep size and time."""
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_lost_damaged_and_changed_files_are_found_and_made_again(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", *(f"{name}.png" for name in "abcdef"))
+    whole = convert(source, tmp_path / "whole")
+    convert(source, tmp_path / "out")
+    twin = tmp_path / "out/in"
+    (twin / "a.png").write_bytes(b"")
+    (twin / "b.png").write_bytes((twin / "b.png").read_bytes()[:-1] + b"x")
+    (tmp_path / "out/fgfast/masks/c.png").unlink()
+    make_image(source / "d.png", seed=77)
+    state = verify(tmp_path / "out")
+    assert (state.damaged, state.missing) == (("in/a.png", "in/b.png"), ("fgfast/masks/c.png",))
+    assert (state.changed, state.gone, state.intact) == (("d.png",), (), False)
+    again = convert(source, tmp_path / "out")
+    assert (again.resumed, again.changes.changed) == (2, ("d.png",))
+    assert set(again.changes.damaged) == {"a.png", "b.png", "c.png"}
+    assert verify(tmp_path / "out").intact
+    after, expected = (files_below(folder) for folder in (again.twin, whole.twin))
+    assert after.pop("d.png") != expected.pop("d.png")
+    assert after == expected
+    assert convert(source, tmp_path / "out").resumed == 6
+
+
+def test_a_copy_with_other_times_is_the_same(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png", "b.png")
+    convert(source, tmp_path / "out")
+    for file in (*source.iterdir(), *(tmp_path / "out").rglob("*.png")):
+        os.utime(file, (1, 1))
+    assert convert(source, tmp_path / "out").resumed == 2
+
+
+def test_a_byte_that_changed_behind_size_and_time_is_found_by_hashing(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png", "b.png")
+    convert(source, tmp_path / "out")
+    rewritten(tmp_path / "out/in/a.png")
+    assert convert(source, tmp_path / "out").changes.damaged == ()
+    assert convert(source, tmp_path / "out", verify=True).changes.damaged == ("a.png",)
+    rewritten(tmp_path / "out/in/b.png")
+    with Ledger(tmp_path / "out/fgfast/ledger.sqlite") as ledger:  # as after a kill
+        ledger.set_meta({"clean": False})
+    assert not verify(tmp_path / "out").clean
+    assert convert(source, tmp_path / "out").changes.damaged == ("b.png",)
+
+
+def test_a_source_that_is_gone_costs_nothing_that_is_finished(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png", "b.png", "c.png")
+    (source / "b.png").write_bytes(b"junk")
+    first = convert(source, tmp_path / "out")
+    assert first.counts["failed"] == 1
+    (source / "b.png").unlink()
+    again = convert(source, tmp_path / "out")
+    assert (again.changes.gone, again.counts["failed"], again.counts["done"], again.total) == (("b.png",), 0, 2, 2)
+    (source / "c.png").unlink()
+    last = convert(source, tmp_path / "out")
+    assert (last.changes.gone, last.counts["done"], last.total) == (("c.png",), 2, 2)
+    assert (last.twin / "c.png").is_file()
+    assert numbers(last.out) == {"a.png": 1, "c.png": 3}
+    assert verify(last.out).gone == ("c.png",)
+
+
+def test_a_selection_may_grow_and_shrink(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", *(f"{name}.png" for name in "abcdef"))
+    some = convert(source, tmp_path / "out", selection=Selection(limit=2))
+    assert numbers(some.out) == {"a.png": 1, "d.png": 2}
+    grown = convert(source, tmp_path / "out")
+    assert (grown.resumed, grown.changes.added) == (2, ("b.png", "c.png", "e.png", "f.png"))
+    assert numbers(grown.out) == {"a.png": 1, "b.png": 3, "c.png": 4, "d.png": 2, "e.png": 5, "f.png": 6}
+    assert [*numbers(grown.out)] == sorted(numbers(grown.out))
+    make_image(source / "aa.png", seed=50)
+    more = convert(source, tmp_path / "out", selection=Selection(limit=1))
+    assert (more.changes.kept, more.total, more.counts["done"]) == (tuple(f"{n}.png" for n in "bcdef"), 6, 6)
+    assert {**numbers(grown.out), "aa.png": 7} == numbers(convert(source, tmp_path / "out").out)
+
+
+def test_boxes_that_changed_cost_their_images_alone(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png", "b.png")
+    text(source / "boxes.csv", "path,x0,y0,x1,y1", "a.png,2,2,20,20", "b.png,2,2,20,20")
+    convert(source, tmp_path / "out")
+    text(source / "boxes.csv", "path,x0,y0,x1,y1", "a.png,2,2,20,20", "b.png,4,2,20,20")
+    again = convert(source, tmp_path / "out")
+    assert (again.resumed, again.changes.changed) == (1, ("b.png",))
+
+
+def test_a_name_that_changes_leaves_no_old_file(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.bmp")
+    png = Settings(segmenter="box", format="png")
+    assert files_below(convert(source, tmp_path / "out", settings=png).twin).keys() == {"a.png"}
+    make_image(source / "a.tif", seed=3)  # now both would be a.png
+    again = convert(source, tmp_path / "out", settings=png)
+    assert (again.changes.changed, again.changes.added) == (("a.bmp",), ("a.tif",))
+    assert files_below(again.twin).keys() == {"a.bmp.png", "a.tif.png"}
+    assert verify(again.out).intact
+
+
+@pytest.mark.parametrize("when", ["before the files", "after the files"])
+def test_killed_while_replacing_no_image_lies_beside_another_s_row(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = images(tmp_path / "in", "a.png")
+    convert(source, tmp_path / "out", in_process=True)
+    make_image(source / "a.png", seed=9)
+    expected = convert(source, tmp_path / "other").twin / "a.png"
+    replaced = os.replace
+
+    def killed(temp: Any, path: Any) -> None:
+        if when == "after the files":
+            replaced(temp, path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(write.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, tmp_path / "out", in_process=True)
+    monkeypatch.undo()
+    with Ledger(tmp_path / "out/fgfast/ledger.sqlite") as ledger:
+        assert list(ledger.outcomes()) == []
+    again = convert(source, tmp_path / "out")
+    assert (again.counts["done"], again.resumed) == (1, 0)
+    assert (again.twin / "a.png").read_bytes() == expected.read_bytes()
+
+
+def test_a_name_the_disk_does_not_take_costs_one_image(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "b.jpg", "x" * 251 + ".jpg")
+    report = convert(source, tmp_path / "out", settings=Settings(segmenter="box", format="webp"))
+    assert (report.counts["done"], report.failures) == (1, {"bad name": 1})
+    assert files_below(report.twin).keys() == {"b.webp"}
+    with Ledger(report.out / "fgfast/ledger.sqlite") as ledger:
+        (failed,) = ledger.outcomes(("failed",))
+    assert "File name too long" in failed.detail and "--format" in failed.detail
+    assert verify(report.out).intact and not list(report.out.rglob("*.part"))
+
+
+def test_a_folder_called_like_a_twin_costs_nothing(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.jpg", "a.png/b.jpg")
+    same = convert(source, tmp_path / "same")
+    assert same.counts["done"] == 2
+    assert {*files_below(same.out / "fgfast/masks")} == {"a.jpg.png", "a.png/b.png"}
+    png = convert(source, tmp_path / "png", settings=Settings(segmenter="box", format="png"))
+    assert {*files_below(png.twin)} == {"a.jpg.png", "a.png/b.png"}
+
+
+def test_a_folder_in_the_way_costs_one_image(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png", "b.png")
+    convert(source, tmp_path / "out")
+    (tmp_path / "out/in/a.png").unlink()
+    (tmp_path / "out/in/a.png/mine").mkdir(parents=True)
+    again = convert(source, tmp_path / "out")
+    assert (again.counts["done"], again.failures) == (1, {"bad name": 1})
+    assert (again.twin / "a.png/mine").is_dir()
+
+
+def test_a_full_disk_still_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = images(tmp_path / "in", "a.png")
+
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(write.os, "replace", full)
+    with pytest.raises(OutputFailedError, match="No space left"):
+        convert(source, tmp_path / "out", in_process=True)
+
+
+def test_originals_are_described_in_their_own_frame_with_flags(tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    source = BUILDERS["folder"](tmp_path)
+    report = convert(source, tmp_path / "out", settings=Settings(segmenter="box", format="png", crop="square", pad=0.5))
+    original, twin = (COCO(report.out / f"fgfast/{name}.json") for name in ("originals", "instances"))
+    assert original.getImgIds() == twin.getImgIds()
+    with Ledger(report.out / "fgfast/ledger.sqlite") as ledger:
+        outcomes = {o.id: o for o in ledger.outcomes(("done", "flagged"))}
+    assert original.imgs.keys() == outcomes.keys()
+    for number, image in original.imgs.items():
+        outcome, annotation = outcomes[number], original.anns[number]
+        assert (source / image["file_name"]).is_file()
+        assert (image["height"], image["width"]) == outcome.size
+        assert annotation.get("flags", []) == list(outcome.reasons)
+        assert annotation["area"] == outcome.area == np.count_nonzero(original.annToMask(annotation))
+        with pillow.open(report.twin / twin.imgs[number]["file_name"]) as cut:
+            assert (twin.imgs[number]["height"], twin.imgs[number]["width"]) == cut.size[::-1]
+
+
+def test_verify_on_the_command_line(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png")
+    convert(source, tmp_path / "out")
+    assert command("verify", "out", cwd=tmp_path).returncode == 0
+    (tmp_path / "out/in/a.png").write_bytes(b"")
+    done = command("verify", "out", cwd=tmp_path)
+    assert done.returncode == 3 and "damaged  in/a.png" in done.stdout
+    done = command("verify", "out", "--json", cwd=tmp_path)
+    assert done.returncode == 3 and json.loads(done.stdout)["damaged"] == ["in/a.png"]
+    shutil.rmtree(source)
+    assert json.loads(command("verify", "out", "--json", cwd=tmp_path).stdout)["gone"] == ["a.png"]
+    done = command("verify", "in", cwd=tmp_path)
+    assert done.returncode == 2 and "holds no run of fgfast" in done.stderr
+    with pytest.raises(OutputRefusedError):
+        verify(tmp_path / "nothing")
+
+
+def test_an_output_names_what_it_was_made_from(tmp_path: Path) -> None:
+    source = BUILDERS["aircraft"](tmp_path)
+    image = tmp_path / "back.png"
+    pillow.new("RGB", (8, 8)).save(image)
+    settings = Settings(segmenter="box", background=image)
+    report = fgfast.convert(
+        "aircraft", tmp_path / "out", root=source, labels="family", settings=settings, selection=Selection(limit=2)
+    )
+    expected = {
+        "dataset": "aircraft",
+        "root": str(source),
+        "labels": "family",
+        "selection": {"splits": [], "classes": [], "limit": 2},
+        "background": str(image),
+    }
+    with Ledger(report.out / "fgfast/ledger.sqlite") as ledger:
+        assert ledger.meta("source") == expected
+    assert json.loads((report.out / "fgfast/run.json").read_text())["source"] == expected
