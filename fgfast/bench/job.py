@@ -189,7 +189,7 @@ def digests(out: Path) -> dict[str, str]:
     return {
         name: hashlib.sha256(file.read_bytes()).hexdigest()
         for name, file in files.items()
-        if not name.startswith("fgfast/") or name.startswith("fgfast/masks/")
+        if not name.startswith("fgfast/")
     }
 
 

@@ -17,6 +17,7 @@ from fgfast.datasets.annotation_files import (
     unique_samples,
 )
 from fgfast.datasets.layout import Dataset, ImagePlacements
+from fgfast.datasets.loaders import own_line, torchvision_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
@@ -145,6 +146,20 @@ class Cars(Dataset):
             raise DatasetError(path, f"class of {key} must be 1 to {len(classes)}, not {number}")
         boxes = boxes_from(path, [box_from_pixels(path, None, [record[corner] for corner in CORNERS])])
         return Sample(key, root / key, classes[number - 1] if number else "", split, boxes)
+
+    def load_line(self, twin: Path, placements: ImagePlacements) -> str:
+        """Return the line for torchvision's StanfordCars, where it reads this layout."""
+        lists = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}
+        small = ""
+        for split, name in lists.items():
+            there = [key for key in self.lists.get(self.root / name, ()) if key in placements]
+            flat = all(PurePosixPath(key).parent.name == key.partition("/")[0] == f"cars_{split}" for key in there)
+            if not there or not flat or not (self.root / "devkit/cars_meta.mat").is_file():
+                continue
+            if len(there) > 1:
+                return torchvision_line("StanfordCars", twin.parent, split=split)
+            small = "StanfordCars cannot read a list of a single image"
+        return own_line(twin, small or "torchvision does not read this layout of the data set")
 
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists, and copy the other files of the devkit."""

@@ -3,10 +3,10 @@
 OUT/
   <data set's folder>/       the twin
   fgfast/ledger.sqlite       one outcome per sample
-  fgfast/masks/              masks as PNG (or fgfast/masks.parquet)
   fgfast/instances.json      COCO instances
   fgfast/run.json            settings, versions, machine
   fgfast/report.html         a page to read
+  .masks/                    masks as PNG (or fgfast/masks.parquet)
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Output(contextlib.AbstractContextManager["Output"]):
         self.out = out
         self.twin = out / folder
         self.ours = out / "fgfast"
-        self.masks = self.ours / "masks"
+        # Loaders of images walk all of OUT. Most of them skip hidden folders; torchvision's ImageFolder does not, but
+        # takes OUT/fgfast for a class without images and raises.
+        self.masks = out / ".masks"
         self.instances = self.ours / "instances.json"
         self.parquet = self.ours / "masks.parquet"
         self.run_json = self.ours / "run.json"
@@ -64,7 +66,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
             raise OutputRefusedError(f"the output {out} is inside the data set {source}: choose a folder outside it")
         if out in source.parents:
             raise OutputRefusedError(f"the output {out} contains the data set {source}: choose another folder")
-        if self.twin.name.lower() == self.ours.name:
+        if self.twin.name.lower() in (self.ours.name, self.masks.name):
             raise OutputRefusedError(f"a data set's folder cannot be called {self.twin.name!r}: rename {source}")
         for path in (self.twin, self.ours, self.masks):
             if path.is_symlink():

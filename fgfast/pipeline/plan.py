@@ -21,9 +21,6 @@ from fgfast.models.grabcut import opencv_version
 from fgfast.pipeline.choices import choose, weights_used
 from fgfast.records import Sample, UInt8
 
-# torchvision's FGVCAircraft, OxfordIIITPet and Flowers102 build file names themselves.
-_LOADERS_THAT_APPEND_JPG = ("aircraft", "pets", "flowers")
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -83,7 +80,7 @@ def make_plan(
     settings, reasons = choose_methods(opened, settings, measure)
     positions = select(opened, selection)
     keys = [sample.key for sample in opened.samples]
-    twins, mask_names = names(keys, settings.format, settings.keep_names)
+    twins, mask_names = names(keys, settings.format, settings.keep_names or opened.fixed_names)
     fingerprint = {
         "fgfast": __version__,
         "opencv": opencv_version(),
@@ -129,9 +126,10 @@ def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -
     settings, reasons = choose(dataset, settings, measure)
     which = ops.implementation()
     reasons.append(f"ops {which}: {'compiled' if which == 'native' else 'NumPy; the native ops are not installed'}")
-    appended = dataset.name in _LOADERS_THAT_APPEND_JPG and settings.format in ("png", "webp")
-    if appended and not settings.keep_names:
-        reasons.append("names end in the new suffix, but torchvision's loader looks for .jpg: see --keep-names")
+    if dataset.fixed_names and settings.format not in ("same", "jpeg"):
+        reasons.append(
+            f"names keep .jpg, which the loader of {dataset.title} appends itself; the content is {settings.format}"
+        )
     if ignored := getattr(dataset, "ignored", 0):
         reasons.append(f"{ignored:,} files are ignored: their names are not those of images, or are not UTF-8")
     return settings, reasons

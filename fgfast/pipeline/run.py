@@ -45,6 +45,7 @@ class Report:
         out: the output folder.
         twin: the folder of the twin inside it.
         html: the report for people.
+        load: the line of Python that loads the twin with the usual loader.
         total: number of selected samples.
         counts: status -> number of samples; they add up to `total` unless the run was stopped.
         flags: reason -> number of images flagged with it.
@@ -58,6 +59,7 @@ class Report:
     out: Path
     twin: Path
     html: Path
+    load: str
     total: int
     counts: dict[Status, int]
     flags: dict[str, int]
@@ -243,12 +245,13 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
     ledger, dataset = output.ledger, plan.dataset
     samples = {sample.key: sample for sample in plan.selected}
     seen, placed = describe(plan, output, samples)
-    annotation_files = dataset.write_annotations(output.twin, placed, set(samples))
+    annotation_files = dataset.write_annotations(output.twin, placed)
     ledger.set_meta({"annotation_files": sorted(str(p.relative_to(output.out)) for p in annotation_files)})
     report = Report(
         out=output.out,
         twin=output.twin,
         html=output.report,
+        load=dataset.load_line(output.twin, placed),
         total=len(plan.positions),
         counts=ledger.counts(),
         flags=dict(seen.reasons["flagged"].most_common()),
@@ -265,7 +268,7 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
         reasons=plan.reasons,
         root=plan.dataset.root,
         cpu_threads=cpu_threads,
-        result={"total": report.total, "counts": report.counts, **runs},
+        result={"total": report.total, "counts": report.counts, "load": report.load, **runs},
     )
     write_page(
         output.report,

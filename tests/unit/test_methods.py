@@ -82,7 +82,7 @@ def dummy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def masks_of(out: Path) -> dict[str, UInt8]:
-    folder = out / "fgfast" / "masks"
+    folder = out / ".masks"
     return {p.relative_to(folder).as_posix(): np.asarray(Pillow.open(p)) for p in sorted(folder.rglob("*.png"))}
 
 
