@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 
-def load_line(module: str, loader: str, *arguments: object, before: str = "", **options: object) -> str:
+def load_line(module: str, loader: str, *arguments: object, before: str = "", **options: Any) -> str:
     """Return the line that calls a loader.
 
     Args:
@@ -25,7 +26,7 @@ def _literal(value: object) -> str:
     return repr(str(value.absolute()) if isinstance(value, Path) else value)
 
 
-def torchvision_line(loader: str, out: Path, **options: object) -> str:
+def torchvision_line(loader: str, out: Path, **options: Any) -> str:
     """Return the line for one of torchvision's classes, which find the twin by its name in `out`."""
     return load_line("torchvision.datasets", loader, out, **options)
 

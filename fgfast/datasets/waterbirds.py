@@ -92,8 +92,9 @@ class Waterbirds(Dataset):
         """Return the line for WILDS' reader, or for fgfast's where the copy is not of WILDS."""
         if self._release is None:
             return own_line(twin, "WILDS reads its own copy, waterbirds_v1.0 with RELEASE_v1.0.txt")
-        where = {"version": self._release, "root_dir": twin.parent, "download": False}
-        return load_line("wilds", "get_dataset", "waterbirds", **where)
+        return load_line(
+            "wilds", "get_dataset", "waterbirds", version=self._release, root_dir=twin.parent, download=False
+        )
 
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write metadata.csv with all its columns; a crop moves none of its values."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -131,6 +132,9 @@ class Output(contextlib.AbstractContextManager["Output"]):
             files += [self.out / path for path in self.ledger.meta(name) or ()]
         files += [self.instances, self.parquet, self.run_json, self.report]
         delete_files(files, self.out)
+        for folder, _, _ in os.walk(twin, topdown=False):  # those of classes without an image
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
         shutil.rmtree(self.masks, ignore_errors=True)  # it holds no foreign files
         self.ledger.close()
         self.ledger_path.unlink()

@@ -16,6 +16,7 @@ from fgfast.errors import UsageError
 from fgfast.io.decoders import decoder
 from fgfast.io.write import FORMAT_SUFFIXES
 from fgfast.methods import Method
+from fgfast.pipeline.annotated import ReadMask
 from fgfast.pipeline.batched_stages import (
     ChoosePrompt,
     DecoderModel,
@@ -77,7 +78,7 @@ class ConvertJob:
         self._set_threads(spec.device)
         detects, segments = (self.phases == 1 or phase in range(*spec.phases) for phase in (0, 1))
         stages = [self._decode(spec.device)]
-        if detects:
+        if detects and not self.segmenter.annotated:
             stages += detect_stages(self.settings, self.detector, self.subject, spec.device)
         if segments:
             stages += segment_stages(self.settings, self.segmenter, spec.device)
@@ -151,8 +152,10 @@ def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
 
 
 def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[Stage[Work]]:
-    """Create the stages from the prompt to the mask."""
+    """Create the stages from the prompt to the mask; for annotated masks, those from the image to prompt and mask."""
     build = methods.resolve(segmenter.build)
+    if segmenter.annotated:
+        return [ReadMask(build(methods.ModelSpec(segmenter.name)))]
     if not segmenter.is_model:
         return [MaskSubject(build(methods.ModelSpec(segmenter.name)), segmenter.flagged)]
     model = build(settings.spec(segmenter.name, device))

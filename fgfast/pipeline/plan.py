@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgfast import __version__, ops
+from fgfast import __version__, methods, ops
 from fgfast.config import Background, Selection, Settings
 from fgfast.datasets import open_dataset
 from fgfast.datasets.layout import Dataset
@@ -18,6 +18,7 @@ from fgfast.io.decode import decode, read_bytes
 from fgfast.io.output import Output
 from fgfast.io.write import FORMAT_SUFFIXES, twin_names
 from fgfast.models.grabcut import opencv_version
+from fgfast.pipeline.annotated import with_masks
 from fgfast.pipeline.choices import choose, weights_used
 from fgfast.records import Sample, UInt8
 
@@ -79,6 +80,10 @@ def make_plan(
         raise UsageError(f"{opened.root} is an output of fgfast, not a data set: give the twin inside it")
     settings, reasons = choose_methods(opened, settings, measure)
     positions = select(opened, selection)
+    if methods.method(settings.segmenter, "segmenter").annotated:
+        mask_dir = None if settings.mask_dir is None else Path(settings.mask_dir).expanduser()
+        opened, about_masks = with_masks(opened, positions, mask_dir)
+        reasons += about_masks
     keys = [sample.key for sample in opened.samples]
     twins, mask_names = names(keys, settings.format, settings.keep_names or opened.fixed_names)
     fingerprint = {
@@ -170,4 +175,6 @@ def _digest(dataset: Dataset, positions: Sequence[int]) -> str:
         sample = dataset.samples[n]
         digest.update(f"{n}\0{sample.key}\0{sample.banner_rows}\0".encode("utf-8", "surrogatepass"))
         digest.update(sample.boxes.tobytes())
+        if sample.mask is not None:
+            digest.update(f"{sample.mask.kind}\0{sample.mask.digest}\0{sample.mask.flags}\0".encode())
     return f"{len(positions)} with sha256 {digest.hexdigest()[:16]}"
