@@ -195,7 +195,6 @@ METHODS: tuple[Method, ...] = (
     ),
     _sam("sam_vit_b", 486),
     _sam("sam_vit_h", 2981),
-    Method("box", "segmenter", "the whole box is the subject", "fgfast.pipeline.stages:box_segmenter", flagged=False),
     Method(
         "annotations",
         "segmenter",
@@ -203,6 +202,7 @@ METHODS: tuple[Method, ...] = (
         "fgfast.pipeline.annotated:segmenter",
         annotated=True,
     ),
+    Method("box", "segmenter", "the whole box is the subject", "fgfast.pipeline.stages:box_segmenter", flagged=False),
 )
 
 
