@@ -11,7 +11,7 @@ import numpy as np
 from fgfast.datasets import mask_files
 from fgfast.datasets.layout import Dataset
 from fgfast.datasets.masks import RULES, read_mask
-from fgfast.errors import UsageError
+from fgfast.errors import MaskUnusableError, UsageError
 from fgfast.io.ledger import Ledger
 from fgfast.methods import ModelSpec
 from fgfast.ops.flags import AGREEMENT, flags
@@ -45,8 +45,9 @@ class ReadMask:
         assert work.image is not None
         size, sample = work.image.size, work.sample
         bits = self.segment(sample, size).bits
-        if sample.banner_rows:
-            bits[max(0, size.height - sample.banner_rows) :] = False
+        bits[size.height - min(sample.banner_rows, size.height) :] = False
+        if (around := mask_box(bits)) is None:
+            raise MaskUnusableError("empty mask", f"the mask of {sample.key} has no pixel above the banner")
         work.mask = Mask(bits)
         count = len(sample.boxes)
         boxes = Detections(sample.boxes, np.ones(count, np.float32), ("annotated box",) * count)
@@ -55,8 +56,8 @@ class ReadMask:
         if not no_box:
             found = flags(bits, work.prompt.box, sample.banner_rows)
             work.flags.extend(flag for flag in found if flag in AGREEMENT and flag not in work.flags)
-        elif (box := mask_box(bits)) is not None:
-            work.prompt = Prompt(box, "the box around the annotated mask")
+        else:
+            work.prompt = Prompt(around, "the box around the annotated mask")
 
 
 def with_masks(dataset: Dataset, positions: Sequence[int], mask_dir: Path | None) -> tuple[Dataset, list[str]]:
@@ -86,8 +87,11 @@ def with_masks(dataset: Dataset, positions: Sequence[int], mask_dir: Path | None
 def _own(dataset: Dataset, wanted: Collection[str]) -> dict[str, MaskSource]:
     own = dataset.masks()
     if own is None:
-        advice = dataset.masks_from or "It has none of its own."
-        raise UsageError(f"there are no masks of {dataset.title} in {dataset.root}. {advice} Or give --mask-dir.")
+        if not dataset.masks_from:
+            raise UsageError(f"{dataset.title} has no masks of its own: give some with --mask-dir")
+        raise UsageError(
+            f"{dataset.title} is here without its masks. {dataset.masks_from} Or give some with --mask-dir."
+        )
     kind, files = own
     masks = mask_files.from_files(kind, {key: path for key, path in files.items() if key in wanted})
     if not masks:

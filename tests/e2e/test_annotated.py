@@ -202,6 +202,10 @@ def test_the_banner_is_never_subject(tmp_path: Path) -> None:
     settings = Settings(segmenter="annotations", mask_dir=tmp_path / "masks")
     for bits in masks(run("aircraft", root, tmp_path / "out", settings).out).values():
         assert bits[: HEIGHT - 20].all() and not bits[HEIGHT - 20 :].any()
+    only_banner = np.zeros((HEIGHT, WIDTH), bool)
+    only_banner[HEIGHT - 20 :] = True
+    save(tmp_path / "masks/0034309.png", only_banner)
+    assert run("aircraft", root, tmp_path / "again", settings).failures == {"empty mask": 1}
 
 
 def test_the_command_states_which_masks_and_what_is_subject(tmp_path: Path) -> None:

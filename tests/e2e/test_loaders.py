@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -291,4 +291,8 @@ def test_the_command_prints_the_line(tmp_path: Path) -> None:
     line = re.search(r"^Load: +(.*)$", done.output, re.M)
     assert line and len(load(line[1])) == 4
     assert load(line[1])[0][0].size[::-1] == (HEIGHT, WIDTH)
-    shutil.rmtree(out)
+    facts = json.loads((out / "fgfast/run.json").read_text())
+    assert facts["result"]["load"] == line[1]
+    assert json.dumps(line[1]) in (out / "fgfast/report.html").read_text()
+    done = CliRunner().invoke(main, [*arguments, "--json"])
+    assert json.loads(done.stdout)["load"] == line[1]
