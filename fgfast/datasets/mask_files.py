@@ -7,10 +7,10 @@ import json
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from fgfast.datasets.annotation_files import read_bytes
 from fgfast.errors import DatasetError, UsageError
@@ -42,8 +42,20 @@ def from_files(kind: MaskKind, files: Mapping[str, Path]) -> dict[str, MaskSourc
         return {key: mask for key, mask in found if mask is not None}
 
 
-def in_folder(folder: Path, samples: Sequence[Sample], wanted: Collection[str]) -> dict[str, MaskSource]:
-    """Return key -> mask, found by name in a folder of mask images.
+class Found(NamedTuple):
+    """What was found for a data set.
+
+    Attributes:
+        masks: key -> mask, of the wanted samples.
+        unused: number of masks that belong to no image of the data set.
+    """
+
+    masks: dict[str, MaskSource]
+    unused: int
+
+
+def in_folder(folder: Path, samples: Sequence[Sample], wanted: Collection[str]) -> Found:
+    """Find masks by name in a folder of mask images.
 
     A mask has its image's path, below the data set's folder or below the folder that holds all its images, with a
     suffix of `SUFFIXES` instead of the image's or behind it.
@@ -62,8 +74,6 @@ def in_folder(folder: Path, samples: Sequence[Sample], wanted: Collection[str]) 
     top = _common_folder(samples)
     files: dict[str, Path] = {}
     for sample in samples:
-        if sample.key not in wanted:
-            continue
         found: list[str] = []
         for name in dict.fromkeys((sample.key, sample.key.removeprefix(top))):
             # Two images that differ in their suffix only cannot share a mask: theirs is found by the whole name.
@@ -73,12 +83,14 @@ def in_folder(folder: Path, samples: Sequence[Sample], wanted: Collection[str]) 
             raise DatasetError(folder, f"{sample.key!r} has several masks: {', '.join(sorted(found)[:3])}; keep one")
         if found:
             files[sample.key] = folder / found[0]
-            if files[sample.key].resolve() == sample.path.resolve():
-                raise UsageError(f"{folder} is the folder of the images themselves: give the folder of their masks")
+    if any(path.resolve() == sample.path.resolve() for sample in samples if (path := files.get(sample.key))):
+        raise UsageError(f"{folder} is the folder of the images themselves: give the folder of their masks")
+    unused = sum(map(len, there.values())) - len(files)
+    files = {key: path for key, path in files.items() if key in wanted}
     if not files:
         example = _stem(next(iter(wanted)).removeprefix(top))
-        raise UsageError(f"no file in {folder} is named like an image; a mask would be {example}.png, for example")
-    return from_files("grey", files)
+        raise UsageError(f"no file in {folder} is named like a selected image; expected {example}.png, for example")
+    return Found(from_files("grey", files), unused)
 
 
 def _images_in(folder: Path) -> dict[str, list[str]]:
@@ -114,11 +126,11 @@ def _common_folder(samples: Iterable[Sample]) -> str:
     return "".join(f"{part}/" for part in common)
 
 
-def in_coco(path: Path, samples: Sequence[Sample], wanted: Collection[str]) -> dict[str, MaskSource]:
-    """Return key -> mask, from the annotations of a COCO file.
+def in_coco(path: Path, samples: Sequence[Sample], wanted: Collection[str]) -> Found:
+    """Find masks in the annotations of a COCO file.
 
     An image is matched by its `file_name`: its path, below the data set's folder or below the folder that holds all its
-    images; or its name alone, where only one image has that name.
+    images, or that path behind other folders; or the end of its path, where no other image's path ends so.
 
     Args:
         path: the JSON file.
@@ -130,12 +142,14 @@ def in_coco(path: Path, samples: Sequence[Sample], wanted: Collection[str]) -> d
         UsageError: the file has no annotation of an image of the data set.
     """
     images, annotations = _coco_tables(path)
-    key_of = _keys_by_name(samples)
+    keys_of = _by_name(samples)
     masks: dict[str, MaskSource] = {}
+    unused = 0
     for ident, image in images.items():
-        keys = key_of.get(_same_form(str(PurePosixPath(image["file_name"]))), ())
+        keys = keys_of(str(image["file_name"]))
         if len(keys) > 1:
             raise DatasetError(path, f"file_name {image['file_name']!r} could be {keys[0]!r} or {keys[1]!r}")
+        unused += not keys
         if not keys or keys[0] not in wanted or ident not in annotations:
             continue
         if keys[0] in masks:
@@ -147,7 +161,7 @@ def in_coco(path: Path, samples: Sequence[Sample], wanted: Collection[str]) -> d
             f"{path} has no annotation of a selected image: it names images like {name!r}, the data set like "
             f"{next(iter(wanted))!r}"
         )
-    return masks
+    return Found(masks, unused)
 
 
 def coco_source(
@@ -198,13 +212,28 @@ def _coco_tables(path: Path) -> tuple[dict[Any, dict[str, Any]], dict[Any, list[
     return images, annotations
 
 
-def _keys_by_name(samples: Sequence[Sample]) -> dict[str, tuple[str, ...]]:
-    """Return name in a COCO file -> keys that it can mean: by path, else by name alone."""
+def _by_name(samples: Sequence[Sample]) -> Callable[[str], tuple[str, ...]]:
+    """Return a function that gives the keys of the images that a file_name can mean."""
     top = _common_folder(samples)
-    paths: dict[str, tuple[str, ...]] = {}
-    names: dict[str, tuple[str, ...]] = defaultdict(tuple)
+    whole: dict[str, tuple[str, ...]] = {}
+    ends: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for sample in samples:
-        names[_same_form(PurePosixPath(sample.key).name)] += (sample.key,)
-        paths[_same_form(sample.key.removeprefix(top))] = (sample.key,)
-    paths |= {_same_form(sample.key): (sample.key,) for sample in samples}
-    return {**names, **paths}
+        key = _same_form(sample.key)
+        whole[key] = whole[_same_form(sample.key.removeprefix(top))] = (sample.key,)
+        for end in _ends(key):
+            ends[end] += (sample.key,)
+
+    def keys_of(file_name: str) -> tuple[str, ...]:
+        name = _same_form(str(PurePosixPath(file_name.replace("\\", "/"))))
+        if name in whole or name in ends:
+            return whole.get(name) or ends[name]
+        return next((whole[end] for end in _ends(name) if end in whole), ())
+
+    return keys_of
+
+
+def _ends(path: str) -> Iterator[str]:
+    """Yield a path without its first folder, without its first two, and so on: the longest first."""
+    while "/" in path:
+        path = path.partition("/")[2]
+        yield path

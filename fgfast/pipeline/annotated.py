@@ -73,7 +73,7 @@ def with_masks(dataset: Dataset, positions: Sequence[int], mask_dir: Path | None
         DatasetError: a file of masks is not understood.
     """
     wanted = dict.fromkeys(dataset.samples[n].key for n in positions)
-    masks = _own(dataset, wanted) if mask_dir is None else _given(mask_dir, dataset, wanted)
+    masks, unused = _own(dataset, wanted) if mask_dir is None else _given(mask_dir, dataset, wanted)
     samples = list(dataset.samples)
     for n in positions:
         samples[n] = replace(samples[n], mask=masks.get(samples[n].key))
@@ -81,10 +81,12 @@ def with_masks(dataset: Dataset, positions: Sequence[int], mask_dir: Path | None
     reasons = [f"masks: {', '.join(RULES[kind] for kind in kinds)}"]
     if missing := len(wanted) - len(masks):
         reasons.append(f"masks: {missing:,} of {len(wanted):,} images have none, and will fail")
+    if unused:
+        reasons.append(f"masks: {unused:,} in {mask_dir} belong to no image of the data set")
     return replace(dataset, samples=tuple(samples)), reasons
 
 
-def _own(dataset: Dataset, wanted: Collection[str]) -> dict[str, MaskSource]:
+def _own(dataset: Dataset, wanted: Collection[str]) -> mask_files.Found:
     own = dataset.masks()
     if own is None:
         if not dataset.masks_from:
@@ -96,10 +98,10 @@ def _own(dataset: Dataset, wanted: Collection[str]) -> dict[str, MaskSource]:
     masks = mask_files.from_files(kind, {key: path for key, path in files.items() if key in wanted})
     if not masks:
         raise UsageError(f"no selected image has a mask; the first would be {next(iter(files.values()))}")
-    return masks
+    return mask_files.Found(masks, 0)
 
 
-def _given(path: Path, dataset: Dataset, wanted: Collection[str]) -> dict[str, MaskSource]:
+def _given(path: Path, dataset: Dataset, wanted: Collection[str]) -> mask_files.Found:
     if path.is_file():
         if path.suffix.lower() != ".json":
             raise UsageError(f"mask-dir is a folder of masks, the output of a run, or a COCO file (.json), not {path}")
@@ -112,9 +114,9 @@ def _given(path: Path, dataset: Dataset, wanted: Collection[str]) -> dict[str, M
     return mask_files.in_folder(path, dataset.samples, wanted)
 
 
-def _earlier_run(path: Path, wanted: Collection[str]) -> dict[str, MaskSource]:
-    """Return key -> mask of an earlier run, with the reasons to doubt it."""
-    masks = {}
+def _earlier_run(path: Path, wanted: Collection[str]) -> mask_files.Found:
+    """Find the masks of an earlier run, with the reasons to doubt them."""
+    masks: dict[str, MaskSource] = {}
     with Ledger(path) as ledger:
         for outcome in ledger.outcomes(("done", "flagged")):
             if outcome.key in wanted and outcome.rle is not None and outcome.size is not None:
@@ -123,4 +125,4 @@ def _earlier_run(path: Path, wanted: Collection[str]) -> dict[str, MaskSource]:
                 masks[outcome.key] = mask_files.coco_source(path, one, flags=outcome.reasons)
     if not masks:
         raise UsageError(f"the run in {path.parent.parent} has no mask of a selected image")
-    return masks
+    return mask_files.Found(masks, 0)

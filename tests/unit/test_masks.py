@@ -118,7 +118,7 @@ def samples(*keys: str) -> list[Sample]:
 
 class TestFolders:
     def found(self, folder: Path, all_of: Sequence[Sample]) -> dict[str, str]:
-        masks = mask_files.in_folder(folder, all_of, [s.key for s in all_of])
+        masks = mask_files.in_folder(folder, all_of, [s.key for s in all_of]).masks
         return {key: mask.path.relative_to(folder).as_posix() for key, mask in masks.items()}
 
     def test_masks_are_found_by_mirrored_paths(self, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ class TestFolders:
             self.found(tmp_path, samples("a.jpg"))
 
     def test_no_mask_at_all_and_the_images_themselves_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match=r"a mask would be 1/a.png"):
+        with pytest.raises(UsageError, match=r"expected 1/a.png"):
             self.found(tmp_path, samples("images/1/a.jpg", "images/2/b.jpg"))
         written(tmp_path / "a.png", BLOCK)
         with pytest.raises(UsageError, match="folder of the images themselves"):
@@ -180,7 +180,7 @@ RECTANGLE = [[8, 5, 31, 5, 31, 20, 8, 20]]
 class TestCoco:
     def read(self, path: Path, key: str = "a.jpg") -> Bool:
         all_of = samples(key)
-        return read_mask(replace(all_of[0], mask=mask_files.in_coco(path, all_of, [key])[key]), SIZE)
+        return read_mask(replace(all_of[0], mask=mask_files.in_coco(path, all_of, [key]).masks[key]), SIZE)
 
     @pytest.mark.parametrize(
         "segmentation",
@@ -196,16 +196,30 @@ class TestCoco:
         rows = [{"segmentation": RECTANGLE}, {"segmentation": uncompressed(other), "iscrowd": 1, "category_id": 2}]
         np.testing.assert_array_equal(self.read(coco(tmp_path / "a.json", rows)), BLOCK | other)
 
-    @pytest.mark.parametrize("file_name", ["a.jpg", "./a.jpg", "1/a.jpg", "images/1/a.jpg"])
+    @pytest.mark.parametrize(
+        "file_name", ["a.jpg", "./a.jpg", "1/a.jpg", "1\\a.jpg", "images/1/a.jpg", "/home/me/data/1/a.jpg"]
+    )
     def test_images_are_matched_by_file_name(self, file_name: str, tmp_path: Path) -> None:
         path = coco(tmp_path / "a.json", [{"segmentation": RECTANGLE}], file_name=file_name)
         all_of = samples("images/1/a.jpg", "images/2/b.jpg")
-        assert list(mask_files.in_coco(path, all_of, [s.key for s in all_of])) == ["images/1/a.jpg"]
+        assert list(mask_files.in_coco(path, all_of, [s.key for s in all_of]).masks) == ["images/1/a.jpg"]
 
-    def test_a_name_that_could_be_two_images_is_refused(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("file_name", ["3/a.jpg", "a.png", "home/a.jpg"])
+    def test_an_image_in_another_folder_is_another_image(self, file_name: str, tmp_path: Path) -> None:
+        path = coco(tmp_path / "a.json", [{"segmentation": RECTANGLE}], file_name=file_name)
+        content = json.loads(path.read_text())
+        content["images"].append({"id": 8, "file_name": "2/b.jpg"})
+        content["annotations"].append({"id": 9, "image_id": 8, "segmentation": RECTANGLE})
+        path.write_text(json.dumps(content))
+        all_of = samples("images/1/a.jpg", "images/2/b.jpg")
+        found = mask_files.in_coco(path, all_of, [s.key for s in all_of])
+        assert list(found.masks) == ["images/2/b.jpg"] and found.unused == 1
+
+    @pytest.mark.parametrize("keys", [("1/a.jpg", "2/a.jpg"), ("images/1/a.jpg", "images/2/a.jpg")])
+    def test_a_name_that_could_be_two_images_is_refused(self, keys: tuple[str, str], tmp_path: Path) -> None:
         path = coco(tmp_path / "a.json", [{"segmentation": RECTANGLE}])
-        all_of = samples("1/a.jpg", "2/a.jpg")
-        with pytest.raises(DatasetError, match=r"could be '1/a.jpg' or '2/a.jpg'"):
+        all_of = samples(*keys)
+        with pytest.raises(DatasetError, match=f"could be '{keys[0]}' or '{keys[1]}'"):
             mask_files.in_coco(path, all_of, [s.key for s in all_of])
 
     @pytest.mark.parametrize(
