@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from fgfast.datasets.annotation_files import read_bytes
+from fgfast.datasets.masks import RULES
 from fgfast.errors import DatasetError, UsageError
 from fgfast.records import MaskKind, MaskSource, Sample
 
@@ -47,11 +48,13 @@ class Found(NamedTuple):
 
     Attributes:
         masks: key -> mask, of the wanted samples.
+        rule: what is subject in them.
         unused: number of masks that belong to no image of the data set.
     """
 
     masks: dict[str, MaskSource]
-    unused: int
+    rule: str
+    unused: int = 0
 
 
 def in_folder(folder: Path, samples: Sequence[Sample], wanted: Collection[str]) -> Found:
@@ -90,7 +93,7 @@ def in_folder(folder: Path, samples: Sequence[Sample], wanted: Collection[str]) 
     if not files:
         example = _stem(next(iter(wanted)).removeprefix(top))
         raise UsageError(f"no file in {folder} is named like a selected image; expected {example}.png, for example")
-    return Found(from_files("grey", files), unused)
+    return Found(from_files("grey", files), RULES["grey"], unused)
 
 
 def _images_in(folder: Path) -> dict[str, list[str]]:
@@ -161,7 +164,7 @@ def in_coco(path: Path, samples: Sequence[Sample], wanted: Collection[str]) -> F
             f"{path} has no annotation of a selected image: it names images like {name!r}, the data set like "
             f"{next(iter(wanted))!r}"
         )
-    return Found(masks, unused)
+    return Found(masks, RULES["coco"], unused)
 
 
 def coco_source(

@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from fgfast.datasets import mask_files
 from fgfast.datasets.layout import Dataset
 from fgfast.datasets.masks import RULES, read_mask
@@ -17,8 +15,9 @@ from fgfast.methods import ModelSpec
 from fgfast.ops.flags import AGREEMENT, flags
 from fgfast.ops.geometry import mask_box
 from fgfast.pipeline.prompt import choose_prompt
+from fgfast.pipeline.stages import Detector
 from fgfast.pipeline.work import Work
-from fgfast.records import Detections, Mask, MaskSource, Prompt, Sample, Size
+from fgfast.records import Mask, MaskSource, Prompt, Sample, Size
 
 AnnotatedSegmenter = Callable[[Sample, Size], Mask]
 """(sample, size of its image) -> mask at that size."""
@@ -36,9 +35,14 @@ class ReadMask:
     The prompt is the data set's box of the image (the largest), or the box around the mask where it has none. The mask
     is the truth: only the flags that compare it with the data set's box are used, and those that it had in the run that
     made it.
+
+    Attributes:
+        segment: the segmenter.
+        boxes: gives the data set's boxes.
     """
 
     segment: AnnotatedSegmenter
+    boxes: Detector
     name: str = "mask"
 
     def __call__(self, work: Work) -> None:
@@ -49,15 +53,13 @@ class ReadMask:
         if (around := mask_box(bits)) is None:
             raise MaskUnusableError("empty mask", f"the mask of {sample.key} has no pixel above the banner")
         work.mask = Mask(bits)
-        count = len(sample.boxes)
-        boxes = Detections(sample.boxes, np.ones(count, np.float32), ("annotated box",) * count)
-        work.prompt, no_box, work.others = choose_prompt(boxes, sample, size)
         work.flags.extend(sample.mask.flags if sample.mask else ())
-        if not no_box:
-            found = flags(bits, work.prompt.box, sample.banner_rows)
-            work.flags.extend(flag for flag in found if flag in AGREEMENT and flag not in work.flags)
-        else:
+        work.prompt, no_box, work.others = choose_prompt(self.boxes(sample, work.image), sample, size)
+        if no_box:
             work.prompt = Prompt(around, "the box around the annotated mask")
+            return
+        found = flags(bits, work.prompt.box, sample.banner_rows)
+        work.flags.extend(flag for flag in found if flag in AGREEMENT and flag not in work.flags)
 
 
 def with_masks(dataset: Dataset, positions: Sequence[int], mask_dir: Path | None) -> tuple[Dataset, list[str]]:
@@ -73,16 +75,15 @@ def with_masks(dataset: Dataset, positions: Sequence[int], mask_dir: Path | None
         DatasetError: a file of masks is not understood.
     """
     wanted = dict.fromkeys(dataset.samples[n].key for n in positions)
-    masks, unused = _own(dataset, wanted) if mask_dir is None else _given(mask_dir, dataset, wanted)
+    found = _own(dataset, wanted) if mask_dir is None else _given(mask_dir, dataset, wanted)
     samples = list(dataset.samples)
     for n in positions:
-        samples[n] = replace(samples[n], mask=masks.get(samples[n].key))
-    kinds = dict.fromkeys(mask.kind for mask in masks.values())
-    reasons = [f"masks: {', '.join(RULES[kind] for kind in kinds)}"]
-    if missing := len(wanted) - len(masks):
+        samples[n] = replace(samples[n], mask=found.masks.get(samples[n].key))
+    reasons = [f"masks of {'the data set' if mask_dir is None else mask_dir}: {found.rule}"]
+    if missing := len(wanted) - len(found.masks):
         reasons.append(f"masks: {missing:,} of {len(wanted):,} images have none, and will fail")
-    if unused:
-        reasons.append(f"masks: {unused:,} in {mask_dir} belong to no image of the data set")
+    if found.unused:
+        reasons.append(f"masks: {found.unused:,} in {mask_dir} belong to no image of the data set")
     return replace(dataset, samples=tuple(samples)), reasons
 
 
@@ -98,7 +99,7 @@ def _own(dataset: Dataset, wanted: Collection[str]) -> mask_files.Found:
     masks = mask_files.from_files(kind, {key: path for key, path in files.items() if key in wanted})
     if not masks:
         raise UsageError(f"no selected image has a mask; the first would be {next(iter(files.values()))}")
-    return mask_files.Found(masks, 0)
+    return mask_files.Found(masks, RULES[kind])
 
 
 def _given(path: Path, dataset: Dataset, wanted: Collection[str]) -> mask_files.Found:
@@ -125,4 +126,4 @@ def _earlier_run(path: Path, wanted: Collection[str]) -> mask_files.Found:
                 masks[outcome.key] = mask_files.coco_source(path, one, flags=outcome.reasons)
     if not masks:
         raise UsageError(f"the run in {path.parent.parent} has no mask of a selected image")
-    return mask_files.Found(masks, 0)
+    return mask_files.Found(masks, "those of the earlier run, with their flags")

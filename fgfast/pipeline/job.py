@@ -25,7 +25,7 @@ from fgfast.pipeline.batched_stages import (
     detect_stage,
     encode_stage,
 )
-from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write
+from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write, annotations_detector
 from fgfast.pipeline.work import FAILURES, ConvertRuntime, Work
 from fgfast.records import Float32, Image, UInt8, plain
 from fgfast.runner import BatchedStage, Stage, WorkerSpec, warm_up
@@ -155,7 +155,8 @@ def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[S
     """Create the stages from the prompt to the mask; for annotated masks, those from the image to prompt and mask."""
     build = methods.resolve(segmenter.build)
     if segmenter.annotated:
-        return [ReadMask(build(methods.ModelSpec(segmenter.name)))]
+        spec = methods.ModelSpec(segmenter.name)
+        return [ReadMask(build(spec), annotations_detector(spec, ""))]
     if not segmenter.is_model:
         return [MaskSubject(build(methods.ModelSpec(segmenter.name)), segmenter.flagged)]
     model = build(settings.spec(segmenter.name, device))

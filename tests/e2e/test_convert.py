@@ -261,6 +261,7 @@ def test_overwriting_deletes_what_the_old_run_made_and_nothing_else(tmp_path: Pa
     assert report.counts["done"] == 4
     left = {key for key in files_below(out) if "CUB" in key or key.endswith(".part")}
     assert left == {"CUB_200_2011/images/mine.txt"}
+    assert [path.name for path in (out / "CUB_200_2011").rglob("*")] == ["images", "mine.txt"]
     assert len(list((out / ".masks").rglob("*.png"))) == 4
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import layouts
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -280,6 +281,22 @@ def test_a_list_of_one_image_is_left_to_another_reader(tmp_path: Path) -> None:
     assert [sample.label for sample in load(report.load).samples if sample.path.is_file()] == [
         "AM General Hummer SUV 2000"
     ]
+
+
+def test_other_copies_of_cars_have_a_line_that_loads_them(tmp_path: Path) -> None:
+    by_class = layouts.cars(tmp_path / "kaggle", nested=True, class_folders=True)
+    (by_class / "cars_train/cars_train/AC Aceca").mkdir()
+    report = fgfast.convert("cars", tmp_path / "a", root=by_class, settings=VARIANTS["png"][0], in_process=True)
+    loaded = load(report.load)
+    assert Path(loaded.root).name == "cars_train" and loaded.classes[0] == "AC Aceca"
+    assert sorted(labels(loaded).values()) == [1, 2, 2]
+    nested = layouts.cars(tmp_path / "nested", nested=True)
+    report = fgfast.convert("cars", tmp_path / "c", root=nested, settings=VARIANTS["png"][0], in_process=True)
+    assert "torchvision does not read this layout" in report.load
+    older = layouts.cars_older(tmp_path / "older")
+    report = fgfast.convert("cars", tmp_path / "b", root=older, settings=VARIANTS["png"][0], in_process=True)
+    assert "torchvision does not read this layout" in report.load
+    assert len(load(report.load).samples) == 3
 
 
 def test_the_command_prints_the_line(tmp_path: Path) -> None:
