@@ -16,7 +16,17 @@ from fgfast.config import Background, Setting, Settings
 from fgfast.methods import Kind
 
 DOCS = Path(__file__).resolve().parent
-FOUND = ("detector", "segmenter", "vocabulary", "model_weights", "precision", "devices", "placement", "batch")
+FOUND = (
+    "detector",
+    "segmenter",
+    "mask_dir",
+    "vocabulary",
+    "model_weights",
+    "precision",
+    "devices",
+    "placement",
+    "batch",
+)
 FOUND += ("model_threads", "decoder", "backend")
 
 

@@ -177,6 +177,13 @@ class Settings:
         "Selects what turns the box into a mask. auto takes SAM ViT-L if its weights are cached, otherwise GrabCut.",
         choices=partial(methods.names, "segmenter"),
     )
+    mask_dir: str | Path | None = _set(
+        None,
+        "Names the masks for the segmenter annotations: a folder of masks named like their images, the output folder "
+        "of an earlier run, or a COCO file.",
+        unset="the data set's own masks",
+        result=False,  # their content is in the digest of the samples
+    )
     vocabulary: str | None = _set(
         None,
         "Names what a detector looks for: words separated by commas, a file with one name per line, or lvis.",
@@ -253,6 +260,8 @@ class Settings:
             f.metadata["setting"].check(f.name.replace("_", "-"), getattr(self, f.name), f.type in WHOLE)
         if self.pad and self.crop == "none":
             raise UsageError(f"pad {self.pad} has no effect without crop: add --crop box or --crop square")
+        if self.mask_dir is not None and self.segmenter != "annotations":
+            raise UsageError(f"mask-dir {self.mask_dir} has no effect without segmenter annotations")
         if self.keep_names and self.format == "same":
             raise UsageError("keep-names has no effect with format 'same': names do not change then")
 
@@ -265,7 +274,8 @@ class Settings:
     @property
     def models(self) -> tuple[methods.Method, ...]:
         """The detector and the segmenter, where they are models."""
-        return tuple(m for m in map(methods.find, (self.detector, self.segmenter)) if m is not None and m.is_model)
+        both = methods.find(self.detector, "detector"), methods.find(self.segmenter, "segmenter")
+        return tuple(method for method in both if method is not None and method.is_model)
 
     @property
     def fill(self) -> Background:

@@ -23,7 +23,8 @@
     └── SampleError                  one sample cannot be processed; becomes its outcome, never stops a run
         ├── ImageMissingError        the image is listed in the annotations, but absent on disk
         ├── ImageRefusedError        the image declares more pixels than are decoded
-        └── ImageBrokenError         the image cannot be decoded
+        ├── ImageBrokenError         the image cannot be decoded
+        └── MaskUnusableError        the image's annotated mask is missing, of another size, or not understood
 
 Every message states the value, what would be allowed, and what to do.
 """
@@ -225,3 +226,7 @@ class ImageRefusedError(SampleError):
 
 class ImageBrokenError(SampleError):
     """The image cannot be decoded."""
+
+
+class MaskUnusableError(SampleError):
+    """The image's annotated mask is missing, of another size, or not understood."""

@@ -7,7 +7,8 @@ when a method is used:
     detector's build(spec, words)   -> a model on slots that gives Detections; or, where it needs no backend, a function
                                        (sample, image) -> Detections
     segmenter's build(spec)         -> a model on slots with `finish(read, height, width)`; or, where it needs no
-                                       backend, a function (pixels, box, banner_rows) -> Mask
+                                       backend, a function (pixels, box, banner_rows) -> Mask; or, where it is
+                                       annotated, a function (sample, size) -> Mask
     graphs(spec)                    -> the exported graphs that a run of the model loads
     timed(spec)                     -> the session in which the model spends its time
 """
@@ -75,7 +76,7 @@ class Method:
         gmac: multiply-accumulates per image of 4:3, in 1e9; of SAM, its encoder's; 0 where they were not counted.
         aliases: other names for it.
         automatic: whether "auto" may choose it; it takes the first usable one in the table.
-        annotated: whether a detector gives the data set's own boxes, and so needs some.
+        annotated: whether it gives the data set's own boxes or masks, and so needs some.
         flagged: whether a segmenter's masks are examined for reasons to doubt them.
         check: dotted name of a function that raises unless the method can be used here; empty where none is needed.
     """
@@ -194,6 +195,13 @@ METHODS: tuple[Method, ...] = (
     ),
     _sam("sam_vit_b", 486),
     _sam("sam_vit_h", 2981),
+    Method(
+        "annotations",
+        "segmenter",
+        "the data set's own masks, or those of --mask-dir",
+        "fgfast.pipeline.annotated:segmenter",
+        annotated=True,
+    ),
     Method("box", "segmenter", "the whole box is the subject", "fgfast.pipeline.stages:box_segmenter", flagged=False),
 )
 
@@ -213,19 +221,23 @@ def models() -> tuple[Method, ...]:
     return tuple(method for method in METHODS if method.is_model)
 
 
-def find(name: str) -> Method | None:
-    """The method of a name or an alias; None for any other name, including "auto"."""
-    return next((method for method in METHODS if name in (method.name, *method.aliases)), None)
+def find(name: str, kind: Kind | None = None) -> Method | None:
+    """The method of a name or an alias; None for any other name, including "auto".
+
+    A detector and a segmenter may have the same name, a model and another method may not: a model needs no `kind`.
+    """
+    there = METHODS if kind is None else methods(kind)
+    return next((method for method in there if name in (method.name, *method.aliases)), None)
 
 
-def method(name: str) -> Method:
-    """The method of a name or an alias.
+def method(name: str, kind: Kind | None = None) -> Method:
+    """The method of a name or an alias; see `find`.
 
     Raises:
         UnknownNameError: no method has this name.
     """
-    if (found := find(name)) is None:
-        raise UnknownNameError("method", name, [m.name for m in METHODS])
+    if (found := find(name, kind)) is None:
+        raise UnknownNameError(kind or "method", name, [m.name for m in METHODS if kind in (None, m.kind)])
     return found
 
 

@@ -70,6 +70,29 @@ def _check(owner: object, name: str, array: Any, dtype: type[np.generic], shape:
         raise ValueError(f"{label} must have shape ({wanted}), not {got}")
 
 
+MaskKind = Literal["grey", "levels", "trimap", "coco"]
+"""How an annotated mask is written; see fgfast.datasets.masks."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskSource:
+    """Where the annotated mask of a sample is.
+
+    Attributes:
+        kind: how it is written.
+        path: its file, or the file that lists it.
+        digest: SHA-256 of the file, or of `content`.
+        content: for "coco", the image's annotations as JSON; empty for the kinds that are files.
+        flags: reasons to doubt it that are known already.
+    """
+
+    kind: MaskKind
+    path: Path
+    digest: str
+    content: bytes = b""
+    flags: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """One image of a data set, before it is read.
@@ -81,6 +104,7 @@ class Sample:
         split: "train", "val" or "test"; empty where the data set has none.
         boxes: (N, 4) float32, annotated boxes in pixels of the stored image; N may be 0.
         banner_rows: rows at the bottom of the image that are never subject (FGVC-Aircraft's credit line).
+        mask: its annotated mask; None where it has none, or where annotated masks are not used.
     """
 
     key: str
@@ -89,6 +113,7 @@ class Sample:
     split: str = ""
     boxes: Float32 = field(default_factory=no_boxes)
     banner_rows: int = 0
+    mask: MaskSource | None = None
 
     def __post_init__(self) -> None:
         _check(self, "boxes", self.boxes, np.float32, (None, 4))
@@ -98,18 +123,21 @@ class Sample:
 
     def __reduce__(self) -> tuple[Callable[..., Sample], tuple[Any, ...]]:
         """Pickle boxes as bytes: for every array that is pickled itself, NumPy keeps memory as long as it lives."""
-        return _sample, (self.key, self.path, self.label, self.split, self.boxes.tobytes(), self.banner_rows)
+        boxes = self.boxes.tobytes()
+        return _sample, (self.key, self.path, self.label, self.split, boxes, self.banner_rows, self.mask)
 
 
 def sample_digest(sample: Sample) -> bytes:
     """Return a digest, 16 bytes, of what the data set says about a sample and what its cut-out depends on."""
     said = f"{sample.banner_rows}\0".encode() + sample.boxes.tobytes()
+    if sample.mask is not None:
+        said += f"{sample.mask.kind}\0{sample.mask.digest}\0{sample.mask.flags}".encode()
     return hashlib.sha256(said).digest()[:16]
 
 
-def _sample(key: str, path: Path, label: str, split: str, boxes: bytes, banner_rows: int) -> Sample:
+def _sample(key: str, path: Path, label: str, split: str, boxes: bytes, *rest: Any) -> Sample:
     corners = np.frombuffer(boxes, np.float32).reshape(-1, 4).copy()
-    return Sample(key, path, label, split, corners, banner_rows)
+    return Sample(key, path, label, split, corners, *rest)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -62,7 +62,7 @@ class Job:
     @property
     def models(self) -> tuple[str, ...]:
         """The models of the job, in the order of the stages."""
-        found = (methods.find(name) for name in (self.detector, self.segmenter))
+        found = (methods.find(self.detector, "detector"), methods.find(self.segmenter, "segmenter"))
         return tuple(method.name for method in found if method is not None and method.is_model)
 
     @property
@@ -148,7 +148,7 @@ def settings_of(job: Job) -> Settings:
     """Return the settings of a conversion that does the job."""
     given = asdict(job) | {"devices": job.devices or "auto", "masks": "png"}
     del given["cpu_threads"]
-    if methods.method(job.detector).is_model:
+    if methods.method(job.detector, "detector").is_model:
         given["vocabulary"] = _VOCABULARY
     return Settings(**given)
 
@@ -189,7 +189,7 @@ def digests(out: Path) -> dict[str, str]:
     return {
         name: hashlib.sha256(file.read_bytes()).hexdigest()
         for name, file in files.items()
-        if not name.startswith("fgfast/") or name.startswith("fgfast/masks/")
+        if not name.startswith("fgfast/")
     }
 
 

@@ -126,7 +126,7 @@ def segmenter_of(name: str, model_weights: str, device: str) -> tuple[str, Segme
         UsageError: there is no segmenter of that name, or its weights or packages are missing.
     """
     settings = choose_segmenter(Settings(segmenter=name, model_weights=model_weights, devices=device))
-    stages = segment_stages(settings, methods.method(settings.segmenter), settings.places[0])
+    stages = segment_stages(settings, methods.method(settings.segmenter, "segmenter"), settings.places[0])
 
     def segment(pixels: UInt8, box: Float32) -> Bool:
         work = Work(0, Sample("image", Path("image")), "image", image=Image(pixels), prompt=Prompt(box, "given"))

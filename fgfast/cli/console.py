@@ -176,6 +176,7 @@ def summary(report: Report) -> str:
         f"  failed   {counts['failed']:>7,}{_reasons(report.failures)}",
         *(f"  {message}" for message in report.changes.messages()),
         f"Twin:   {report.twin}",
+        f"Load:   {report.load}",
         f"Report: {report.html}",
         f"Next:   {_next(report)}",
     ]
@@ -193,7 +194,7 @@ def _next(report: Report) -> str:
         return "repair or replace the failed images (named in the report), then run the same command again"
     if report.counts["flagged"]:
         return "open the report and look at the flagged images first"
-    return "load the twin with the data set's usual loader"
+    return "load the twin with the line above"
 
 
 def report_json(report: Report) -> str:
@@ -202,6 +203,7 @@ def report_json(report: Report) -> str:
         "out": str(report.out),
         "twin": str(report.twin),
         "report": str(report.html),
+        "load": report.load,
         "total": report.total,
         "counts": report.counts,
         "flags": report.flags,

@@ -5,6 +5,7 @@ https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from fgfast.datasets.annotation_files import (
@@ -20,6 +21,7 @@ from fgfast.datasets.annotation_files import (
     unique_samples,
 )
 from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
+from fgfast.datasets.loaders import torchvision_line
 from fgfast.errors import DatasetError
 from fgfast.records import Float32, Sample, no_boxes
 
@@ -42,12 +44,17 @@ def _labelled(data: Path, kind: str, split: str) -> list[tuple[Path, int, str, s
     return entries
 
 
+@dataclass(frozen=True, eq=False)
 class Aircraft(Dataset):
     """FGVC-Aircraft.
 
-    Loaders find an image as `<id>.jpg`, because the lists hold ids without a suffix: a twin in another format needs a
-    loader that knows its suffix.
+    Loaders find an image as `<id>.jpg`, because the lists hold ids without a suffix.
+
+    Attributes:
+        kind: the kind of labels, one of `KINDS`.
     """
+
+    kind: str
 
     name = "aircraft"
     title = "FGVC-Aircraft"
@@ -56,6 +63,7 @@ class Aircraft(Dataset):
     usual_folders = ("fgvc-aircraft-2013b", "fgvc_aircraft", "aircraft")
     subject = ("airplane",)
     label_lists = tuple(KINDS)
+    fixed_names = True
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -79,7 +87,7 @@ class Aircraft(Dataset):
                 raise DatasetError(path, f"{kind} {label!r} is not in {KINDS[kind]}", number)
             key = safe_key(path, f"{ident}.jpg", number, "data/images")
             samples.append(Sample(key, root / key, label, split, boxes.get(ident, no_boxes()), BANNER_ROWS))
-        return cls(root, classes, unique_samples(data / f"images_{kind}_*.txt", samples))
+        return cls(root, classes, unique_samples(data / f"images_{kind}_*.txt", samples), kind)
 
     @staticmethod
     def _entries(data: Path, kind: str) -> list[tuple[str, tuple[Path, int, str, str]]]:
@@ -100,6 +108,13 @@ class Aircraft(Dataset):
             ident, *fields = fields_of(path, number, text, _BOX_FIELDS)
             boxes[ident] = boxes_from(path, [box_from_pixels(path, number, fields)], number)
         return boxes
+
+    def load_line(self, twin: Path, placements: ImagePlacements) -> str:
+        """Return the line for torchvision's FGVCAircraft."""
+        there = {sample.split for sample in self.samples if sample.key in placements}
+        trained = there & {"train", "val"} and (self.root / f"data/images_{self.kind}_trainval.txt").is_file()
+        split = "trainval" if trained else next((name for name in ("train", "val", "test") if name in there), "test")
+        return torchvision_line("FGVCAircraft", twin.parent, split=split, annotation_level=self.kind)
 
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write all text files of data/, for all kinds of labels; class lists are copied whole."""

@@ -16,7 +16,8 @@ from fgfast.datasets.annotation_files import (
     safe_key,
     unique_samples,
 )
-from fgfast.datasets.layout import Dataset, ImagePlacements
+from fgfast.datasets.layout import Dataset, ImagePlacements, folders_in
+from fgfast.datasets.loaders import image_folder_line, own_line, torchvision_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
@@ -27,6 +28,8 @@ CORNERS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 _DEVKITS = ("devkit", "", "car_devkit/devkit", "car_devkit", "devkit/devkit")
 _MATS = {"cars_train_annos.mat": "train", "cars_test_annos_withlabels.mat": "test", "cars_test_annos.mat": "test"}
 _OLDER = "cars_annos.mat"
+# Folders of images that are not those of classes.
+_IMAGES = ("cars_train", "cars_test", "car_ims")
 
 
 def _find(root: Path, name: str) -> Path | None:
@@ -145,6 +148,32 @@ class Cars(Dataset):
             raise DatasetError(path, f"class of {key} must be 1 to {len(classes)}, not {number}")
         boxes = boxes_from(path, [box_from_pixels(path, None, [record[corner] for corner in CORNERS])])
         return Sample(key, root / key, classes[number - 1] if number else "", split, boxes)
+
+    def image_folders(self) -> set[str]:
+        """Return the folders of the images and, in copies with class folders, every folder beside them."""
+        own = super().image_folders()
+        above = {folder.rpartition("/")[0] for folder in own} - {""}
+        return own.union(*(folders_in(self.root, folder) for folder in above))
+
+    def load_line(self, twin: Path, placements: ImagePlacements) -> str:
+        """Return the line for torchvision's StanfordCars, or for ImageFolder in copies with class folders."""
+        lists = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}
+        small = ""
+        for split, name in lists.items():
+            there = [key for key in self.lists.get(self.root / name, ()) if key in placements]
+            flat = all(str(PurePosixPath(key).parent) == f"cars_{split}" for key in there)
+            if not there or not flat or not (self.root / "devkit/cars_meta.mat").is_file():
+                continue
+            if len(there) > 1:
+                return torchvision_line("StanfordCars", twin.parent, split=split)
+            small = "StanfordCars cannot read a list of a single image"
+        filled = {key.rpartition("/")[0] for key in placements}
+        by_class = sorted(folder for folder in filled if PurePosixPath(folder).name not in _IMAGES)
+        if by_class:
+            above = by_class[-1].rpartition("/")[0]  # of cars_train, where there are both
+            beside = {folder for folder in self.image_folders() if folder.rpartition("/")[0] == above}
+            return image_folder_line(twin / above, beside, filled)
+        return own_line(twin, small or "torchvision does not read this layout of the data set")
 
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists, and copy the other files of the devkit."""

@@ -5,6 +5,7 @@ https://www.vision.caltech.edu/datasets/cub_200_2011/
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,10 @@ from fgfast.datasets.annotation_files import (
     safe_key,
     unique_samples,
 )
-from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
+from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements, folders_in
+from fgfast.datasets.loaders import image_folder_line
 from fgfast.errors import DatasetError
-from fgfast.records import Float32, Sample, no_boxes
+from fgfast.records import Float32, MaskKind, Sample, no_boxes
 
 # Files without entries for single images, and files whose lines begin with the image id.
 _WHOLE = ("README", "classes.txt", "parts/parts.txt", "attributes.txt", "attributes/*.txt")
@@ -69,6 +71,21 @@ def _box(root: Path, boxes: dict[str, tuple[int, str]], ident: str) -> Float32:
     return boxes_from(path, [_corners(path, number, fields)], number)
 
 
+def segmentations(root: Path, samples: Iterable[Sample], below: str = "") -> tuple[MaskKind, dict[str, Path]] | None:
+    """Return the masks of segmentations/ in or beside a CUB folder, `<class>/<file>.png`, by key; see `Dataset.masks`.
+
+    Args:
+        root: CUB's folder.
+        samples: the samples; Waterbirds has CUB's names.
+        below: the folder of the keys' images.
+    """
+    folder = next((f for f in (root / "segmentations", root.absolute().parent / "segmentations") if f.is_dir()), None)
+    if folder is None:
+        return None
+    names = {sample.key: Path(sample.key.removeprefix(below)).with_suffix(".png") for sample in samples}
+    return "levels", {key: folder / name for key, name in names.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Cub(Dataset):
     """CUB-200-2011.
@@ -82,6 +99,10 @@ class Cub(Dataset):
     name = "cub"
     title = "CUB-200-2011"
     how_to_get = "`fgfast datasets --download cub` fetches it (1.2 GB) from CaltechDATA."
+    masks_from = (
+        "Its masks come as a separate archive, segmentations.tgz of https://data.caltech.edu/records/w9d68-gec53: "
+        "unpack it into the data set's folder or beside it."
+    )
     expected = "images.txt and image_class_labels.txt"
     markers = ("images.txt", "image_class_labels.txt")
     usual_folders = ("CUB_200_2011", "CUB-200-2011", "cub", "CUB")
@@ -119,6 +140,18 @@ class Cub(Dataset):
             path = root / "train_test_split.txt"
             raise DatasetError(path, f"expected 1 (train) or 0 (test) for image id {ident}, got {flag!r}", number)
         return "train" if flag == "1" else "test"
+
+    def image_folders(self) -> set[str]:
+        """Return the folders of the images and every folder beside them; see `Dataset.image_folders`."""
+        return super().image_folders() | folders_in(self.root, "images")
+
+    def masks(self) -> tuple[MaskKind, dict[str, Path]] | None:
+        """Return the levels of segmentations/, in the data set's folder or beside it."""
+        return segmentations(self.root, self.samples, "images/")
+
+    def load_line(self, twin: Path, placements: ImagePlacements) -> str:
+        """Return the line for ImageFolder: the class folders are numbered."""
+        return image_folder_line(twin / "images", self.image_folders(), {key.rpartition("/")[0] for key in placements})
 
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists; ids keep their numbers."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fgfast.datasets.annotation_files import boxes_from, copy_file, safe_key, unique_samples
-from fgfast.datasets.layout import Dataset, ImagePlacements
+from fgfast.datasets.layout import Dataset, ImagePlacements, folders_in
+from fgfast.datasets.loaders import image_folder_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.datasets.voc_files import read_voc, rewrite_voc
 from fgfast.records import Sample, no_boxes
@@ -84,8 +85,18 @@ class Dogs(Dataset):
             voc = (root / annotations / image).with_suffix("")
             boxes = boxes_from(voc, read_voc(voc)) if voc.is_file() else no_boxes()
             samples.append(Sample(key, root / key, Path(image).parent.name, split, boxes))
-        classes = tuple(sorted({sample.label for sample in samples}))
+        folders = {Path(folder).name for folder in folders_in(root, images)}
+        classes = tuple(sorted({sample.label for sample in samples} | folders))
         return cls(root, classes, unique_samples(root, samples), images, annotations)
+
+    def image_folders(self) -> set[str]:
+        """Return the folders of the images and every folder beside them; see `Dataset.image_folders`."""
+        return super().image_folders() | folders_in(self.root, self.images)
+
+    def load_line(self, twin: Path, placements: ImagePlacements) -> str:
+        """Return the line for ImageFolder: the class folders are numbered."""
+        filled = {key.rpartition("/")[0] for key in placements}
+        return image_folder_line(twin / self.images, self.image_folders(), filled)
 
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists, and one VOC file per image that is present."""

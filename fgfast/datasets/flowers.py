@@ -5,18 +5,24 @@ https://www.robots.ox.ac.uk/~vgg/data/flowers/102/
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from fgfast.datasets.annotation_files import copy_file, unique_samples
 from fgfast.datasets.layout import Dataset, ImagePlacements
+from fgfast.datasets.loaders import load_line, own_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
 
 # Variable of setid.mat -> split; torchvision datasets/flowers102.py, _splits_map.
 SPLITS = {"trnid": "train", "valid": "val", "tstid": "test"}
+
+# MD5 of the official files, which torchvision checks; datasets/flowers102.py, _file_dict.
+_OFFICIAL = {"imagelabels.mat": "e0620be6f572b9609742df49c70aed4d", "setid.mat": "a5357ecc9cb78c4bef273ce3793fc85c"}
 
 
 def _key(ident: int) -> str:
@@ -27,7 +33,7 @@ class Flowers(Dataset):
     """Flowers-102.
 
     Classes are the numbers "1", "2", ..., because the data do not contain their names. torchvision finds images as
-    `image_%05d.jpg` and checks the MD5 of setid.mat: it loads a twin only where no image is missing.
+    `image_%05d.jpg` and checks the MD5 of setid.mat, which differs where images are missing.
     """
 
     name = "flowers"
@@ -37,6 +43,7 @@ class Flowers(Dataset):
     markers = ("setid.mat", "imagelabels.mat")
     usual_folders = ("flowers-102", "flowers102", "flowers", "oxford-flowers-102")
     subject = ("flower",)
+    fixed_names = True
 
     @classmethod
     def count(cls, root: Path) -> int | None:
@@ -59,6 +66,16 @@ class Flowers(Dataset):
                 samples.append(Sample(key, root / key, str(numbers[ident - 1]), split))
         classes = tuple(str(number) for number in range(1, int(numbers.max(initial=0)) + 1))
         return cls(root, classes, unique_samples(root / "setid.mat", samples))
+
+    def load_line(self, twin: Path, placements: ImagePlacements) -> str:
+        """Return the line for torchvision's Flowers102, without its check where the lists are not the official ones."""
+        counts = Counter(sample.split for sample in self.samples if sample.key in placements)
+        split = next((name for name in SPLITS.values() if counts[name] > 1), None)
+        if split is None:
+            return own_line(twin, "Flowers102 cannot read a list of a single image")
+        digests = {name: hashlib.md5((twin / name).read_bytes()).hexdigest() for name in _OFFICIAL}
+        before = "" if digests == _OFFICIAL else "Flowers102._check_integrity = lambda self: True"
+        return load_line("torchvision.datasets", "Flowers102", twin.parent, before=before, split=split)
 
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write imagelabels.mat whole, because it is indexed by image id, and setid.mat without missing images."""

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from fgfast.datasets.annotation_files import boxes_from, copy_file
 from fgfast.datasets.box_tables import FILES, TableRow, read_table, rewrite_table
 from fgfast.datasets.layout import Dataset, ImagePlacements
+from fgfast.datasets.loaders import image_folder_line, load_line
 from fgfast.errors import DatasetError, UsageError
 from fgfast.records import Sample, no_boxes
 
@@ -124,6 +125,23 @@ class Folder(Dataset):
             )
         classes = tuple(sorted({sample.label for sample in samples if sample.label}))
         return cls(root, classes, tuple(samples), len(others) - len(tables), tables)
+
+    def load_line(self, twin: Path, placements: ImagePlacements) -> str:
+        """Return the line for ImageFolder, or for Hugging Face's imagefolder with its lists or without classes."""
+        there = [sample for sample in self.samples if sample.key in placements]
+        if not any(sample.label for sample in there) or any("metadata." in table for table in self.tables):
+            return load_line("datasets", "load_dataset", "imagefolder", data_dir=twin)
+        order = list(dict.fromkeys(SPLITS.values()))
+        first = min(
+            (sample for sample in there if sample.label),
+            key=lambda sample: order.index(sample.split) if sample.split else -1,
+        )
+        below = f"{PurePosixPath(first.key).parts[0]}/" if first.split else ""
+        beside = [sample for sample in there if sample.split == first.split and sample.key.startswith(below)]
+        folders = {
+            folder.removeprefix(below).partition("/")[0] for folder in self.image_folders() if folder.startswith(below)
+        }
+        return image_folder_line(twin / below, folders - {""}, {sample.label for sample in beside})
 
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists of boxes."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from fgfast.errors import OutputFailedError, UnknownNameError, UsageError
-from fgfast.records import Sample, Size
+from fgfast.records import MaskKind, Sample, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,14 @@ class Dataset(ABC):
         name: the data set's name for `--dataset`.
         title: its full name.
         how_to_get: sentences that tell a person how to obtain it.
+        masks_from: a sentence that says where its own masks belong; empty where it has none.
         expected: the file or folder that identifies the layout, for the error message when it is absent.
         markers: the files that a folder of this layout has, where these suffice to recognise it.
         usual_folders: folder names to search for; the first is the one that the usual loaders expect.
         subject: the subject of its images, in the words of a detector's vocabulary; empty where unknown.
         turn_exif: whether the EXIF orientation is applied to its images; False for annotated data sets.
         label_lists: the label lists to choose from, the default first; empty where there is only one.
+        fixed_names: whether its usual loader builds the names of files itself, so that a twin keeps them in any format.
     """
 
     root: Path
@@ -69,12 +71,14 @@ class Dataset(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     how_to_get: ClassVar[str]
+    masks_from: ClassVar[str] = ""
     expected: ClassVar[str]
     markers: ClassVar[tuple[str, ...]] = ()
     usual_folders: ClassVar[tuple[str, ...]]
     subject: ClassVar[tuple[str, ...]]
     turn_exif: ClassVar[bool] = False
     label_lists: ClassVar[tuple[str, ...]] = ()
+    fixed_names: ClassVar[bool] = False
 
     @property
     def folder(self) -> str:
@@ -116,31 +120,44 @@ class Dataset(ABC):
     def _read(cls, root: Path, labels: str | None) -> Dataset:
         """Read the annotations in the data set's own folder."""
 
-    def write_annotations(
-        self, out: Path, placements: ImagePlacements, selected: Collection[str] | None = None
-    ) -> list[Path]:
+    def write_annotations(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the twin's annotation files below `out`.
 
         Files whose content still holds are copied byte for byte. The others are rewritten: lists name the images that
         are present, under their new names, and boxes and parts move with the crop. The same placements give the same
-        bytes. The folders of all selected images are created, even where every image of a folder failed: loaders that
-        number the classes by folder must arrive at the same numbers.
+        bytes. All folders of images are created, whatever was selected and whatever failed: loaders that number the
+        classes by folder must arrive at the same numbers.
 
         Args:
             out: the twin's folder, the counterpart of `root`.
             placements: the placement of each image of the twin.
-            selected: keys of the selected samples; None selects all.
 
         Returns:
             The files written.
         """
-        wanted = None if selected is None else set(selected)
-        for folder in sorted({s.key.rpartition("/")[0] for s in self.samples if wanted is None or s.key in wanted}):
+        for folder in sorted(self.image_folders()):
             try:
                 (out / folder).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise OutputFailedError(f"cannot create the folder {out / folder}: {error.strerror}") from error
         return self._write(out, placements)
+
+    def image_folders(self) -> set[str]:
+        """Return the folders of the images, relative to the root, those of classes without an image among them."""
+        return {sample.key.rpartition("/")[0] for sample in self.samples}
+
+    def masks(self) -> tuple[MaskKind, dict[str, Path]] | None:
+        """Return the kind of the data set's own masks, and key -> file; None where they are not on this disk."""
+        return None
+
+    @abstractmethod
+    def load_line(self, twin: Path, placements: ImagePlacements) -> str:
+        """Return the line of Python that loads the twin with the usual loader.
+
+        Args:
+            twin: the twin's folder.
+            placements: the placement of each image of the twin.
+        """
 
     @abstractmethod
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
@@ -159,6 +176,12 @@ def locate(layout: type[Dataset], path: Path) -> Path | None:
     inner = [path / name for name in layout.usual_folders]
     nested = [folder / name for folder in inner for name in layout.usual_folders]
     return next((folder for folder in (path, *inner, *nested) if layout.recognises(folder)), None)
+
+
+def folders_in(root: Path, below: str) -> set[str]:
+    """Return the folders in `root`/`below`, relative to `root`, without hidden ones; none where it does not exist."""
+    inner = (root / below).iterdir() if (root / below).is_dir() else ()
+    return {f"{below}/{path.name}" for path in inner if path.is_dir() and not path.name.startswith(".")}
 
 
 def _root_of(layout: type[Dataset], path: Path) -> Path:

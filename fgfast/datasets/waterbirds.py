@@ -7,8 +7,9 @@ from pathlib import Path
 from fgfast.datasets import cub
 from fgfast.datasets.annotation_files import copy_file, read_csv, read_lines, safe_key, unique_samples, write_csv
 from fgfast.datasets.layout import Dataset, ImagePlacements
+from fgfast.datasets.loaders import load_line, own_line
 from fgfast.errors import DatasetError
-from fgfast.records import Sample, no_boxes
+from fgfast.records import MaskKind, Sample, no_boxes
 
 # Names of the numbers in columns y and split; kohpangwei/group_DRO, data/cub_dataset.py.
 CLASSES = ("landbird", "waterbird")
@@ -36,8 +37,24 @@ class Waterbirds(Dataset):
         "and unpack it; CUB_200_2011 beside it provides the birds' boxes."
     )
     expected = "metadata.csv with a column img_filename"
-    usual_folders = ("waterbird_complete95_forest2water2", "waterbirds")
+    masks_from = (
+        "CUB's masks are its masks: put CUB_200_2011 beside it, with the contents of CUB's segmentations.tgz in "
+        "CUB_200_2011/segmentations."
+    )
+    usual_folders = ("waterbird_complete95_forest2water2", "waterbirds_v1.0", "waterbirds")
     subject = ("bird",)
+
+    @property
+    def folder(self) -> str:
+        """The name that group_DRO's loader expects; where the copy is of WILDS, that of its package."""
+        release = self._release
+        return self.usual_folders[0] if release is None else f"waterbirds_v{release}"
+
+    @property
+    def _release(self) -> str | None:
+        """The version of WILDS' copy, by its RELEASE file; None for any other copy."""
+        found = sorted(path.stem.removeprefix("RELEASE_v") for path in self.root.glob("RELEASE_v*.txt"))
+        return found[-1] if found else None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -67,10 +84,23 @@ class Waterbirds(Dataset):
             samples.append(Sample(key, root / key, label, split, boxes.get(key, no_boxes())))
         return cls(root, CLASSES, unique_samples(path, samples))
 
+    def masks(self) -> tuple[MaskKind, dict[str, Path]] | None:
+        """Return the masks of CUB_200_2011 beside the data set."""
+        return cub.segmentations(self.root.absolute().parent / cub.Cub.usual_folders[0], self.samples)
+
+    def load_line(self, twin: Path, placements: ImagePlacements) -> str:
+        """Return the line for WILDS' reader, or for fgfast's where the copy is not of WILDS."""
+        if self._release is None:
+            return own_line(twin, "WILDS reads its own copy, waterbirds_v1.0 with RELEASE_v1.0.txt")
+        return load_line(
+            "wilds", "get_dataset", "waterbirds", version=self._release, root_dir=twin.parent, download=False
+        )
+
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write metadata.csv with all its columns; a crop moves none of its values."""
         source, target = self.root / "metadata.csv", out / "metadata.csv"
-        others = [copy_file(p, out / p.name) for p in sorted(self.root.glob("[Rr][Ee][Aa][Dd]*")) if p.is_file()]
+        beside = (path for pattern in ("[Rr][Ee][Aa][Dd]*", "RELEASE_v*.txt") for path in self.root.glob(pattern))
+        others = [copy_file(path, out / path.name) for path in sorted(beside) if path.is_file()]
         if self._unchanged(placements):
             return [copy_file(source, target), *others]
         rows = []

@@ -3,17 +3,18 @@
 OUT/
   <data set's folder>/       the twin
   fgfast/ledger.sqlite       one outcome per sample
-  fgfast/masks/              masks as PNG (or fgfast/masks.parquet)
   fgfast/instances.json      COCO instances of the twin's images
   fgfast/originals.json      COCO instances of the data set's images
   fgfast/run.json            settings, versions, machine
   fgfast/report.html         a page to read
+  .masks/                    masks as PNG (or fgfast/masks.parquet)
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -46,7 +47,9 @@ class Output(contextlib.AbstractContextManager["Output"]):
         self.out = out
         self.twin = out / folder
         self.ours = out / "fgfast"
-        self.masks = self.ours / "masks"
+        # Loaders of images walk all of OUT. Most of them skip hidden folders; torchvision's ImageFolder does not, but
+        # takes OUT/fgfast for a class without images and raises.
+        self.masks = out / ".masks"
         self.instances = self.ours / "instances.json"
         self.originals = self.ours / "originals.json"
         self.parquet = self.ours / "masks.parquet"
@@ -67,7 +70,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
             raise OutputRefusedError(f"the output {out} is inside the data set {source}: choose a folder outside it")
         if out in source.parents:
             raise OutputRefusedError(f"the output {out} contains the data set {source}: choose another folder")
-        if self.twin.name.lower() == self.ours.name:
+        if self.twin.name.lower() in (self.ours.name, self.masks.name):
             raise OutputRefusedError(f"a data set's folder cannot be called {self.twin.name!r}: rename {source}")
         for path in (self.twin, self.ours, self.masks):
             if path.is_symlink():
@@ -145,6 +148,11 @@ class Output(contextlib.AbstractContextManager["Output"]):
             files += [self.out / path for path in self.ledger.meta(name) or ()]
         files += [self.instances, self.originals, self.parquet, self.run_json, self.report]
         delete_files(files, self.out)
+        for folder, _, _ in os.walk(
+            self.out / self.ledger.meta("folder"), topdown=False
+        ):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
         shutil.rmtree(self.masks, ignore_errors=True)  # it holds no foreign files
         self.ledger.close()
         self.ledger_path.unlink()

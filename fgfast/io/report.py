@@ -110,7 +110,7 @@ def visible(value: Any) -> Any:
 
 
 def overview(facts: Mapping[str, Any], counts: Mapping[Status, int], total: int) -> dict[str, Any]:
-    """Return the title, the counts and the speed."""
+    """Return the title, the counts, the speed and the line that loads the twin."""
     fingerprint, result = facts.get("fingerprint") or {}, facts.get("result") or {}
     processed, seconds = int(result.get("processed") or 0), result.get("seconds")
     seen = sum(counts.values())
@@ -123,6 +123,7 @@ def overview(facts: Mapping[str, Any], counts: Mapping[Status, int], total: int)
         "left": max(total - seen, 0),
         "seconds": seconds,
         "rate": processed / seconds if seconds else None,
+        "load": result.get("load"),
     }
 
 

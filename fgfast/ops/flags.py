@@ -27,6 +27,9 @@ FRAGMENTS_BELOW = 0.5
 LEAVES_FROM = 0.25
 """Fraction of the mask outside the box: more than a wing tip or tail beyond an inaccurate box."""
 
+AGREEMENT = ("empty", "full", "leaves the box")
+"""The flags that mean that mask and box disagree; the others are about a mask that a segmenter made."""
+
 
 def flags(bits: Bool, box: Float32, banner_rows: int = 0) -> tuple[str, ...]:
     """Return the reasons to doubt a mask; empty where there are none.

@@ -25,22 +25,36 @@ def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[
         measure: whether to time backends where the faster one is not known yet.
     """
     reasons: list[str] = []
-    settings = replace(settings, detector=_chosen("detector", settings.detector, dataset, reasons))
-    if methods.method(settings.detector).annotated and not _boxes(dataset):
-        raise UsageError(f"the data set {dataset.name} has no boxes: use --detector center")
+    segmenter = methods.find(settings.segmenter, "segmenter")
+    if segmenter is not None and segmenter.annotated:
+        settings = _only_annotations(settings, reasons)
+    else:
+        settings = replace(settings, detector=_chosen("detector", settings.detector, dataset, reasons))
+        if methods.method(settings.detector, "detector").annotated and not _boxes(dataset):
+            raise UsageError(f"the data set {dataset.name} has no boxes: use --detector center")
     settings = replace(settings, segmenter=_chosen("segmenter", settings.segmenter, dataset, reasons))
-    for name in (settings.detector, settings.segmenter):
-        if check := methods.method(name).check:
-            methods.resolve(check)()
+    for method in (methods.method(settings.detector, "detector"), methods.method(settings.segmenter, "segmenter")):
+        if method.check:
+            methods.resolve(method.check)()
     if settings.models and methods.seed_of(settings.model_weights) is not None:
         reasons.append(f"weights {settings.model_weights}: random, for testing; masks and boxes are meaningless")
     settings = choose_devices(settings, reasons, measure) if settings.models else _only_cpus(settings, reasons)
     return _choose_decoder(settings, reasons), reasons
 
 
+def _only_annotations(settings: Settings, reasons: list[str]) -> Settings:
+    """Choose the detector beside annotated masks, which need none."""
+    if settings.detector not in ("auto", "annotations"):
+        raise UsageError(f"annotated masks need no detector: omit --detector {settings.detector}")
+    reasons.append("detector annotations: the data set's box of the image, or the box around its mask if it has none")
+    return replace(settings, detector="annotations")
+
+
 def choose_segmenter(settings: Settings) -> Settings:
     """Choose segmenter, device and precision for one image whose box is known; return the settings."""
     name = _chosen("segmenter", settings.segmenter, None, [])
+    if methods.method(name, "segmenter").annotated:
+        raise UsageError(f"segmenter {name} reads the masks of a data set; for a single image choose another one")
     settings = replace(settings, detector="annotations", segmenter=name, batch=1)
     return choose_devices(settings, []) if settings.models else replace(settings, devices="cpu")
 
@@ -69,7 +83,7 @@ def choose_devices(settings: Settings, reasons: list[str], measure: bool = True)
 def _chosen(kind: Kind, asked: str, dataset: Dataset | None, reasons: list[str]) -> str:
     """Return the name of the requested method; for "auto", of the first in the table that is usable here."""
     if asked != "auto":
-        name = methods.method(asked).name
+        name = methods.method(asked, kind).name
         reasons.append(f"{kind} {name}: as requested")
         return name
     missing: list[Method] = []

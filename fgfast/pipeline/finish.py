@@ -26,6 +26,7 @@ class Report:
         out: the output folder.
         twin: the folder of the twin inside it.
         html: the report for people.
+        load: the line of Python that loads the twin with the usual loader.
         total: number of selected samples, and of those that earlier runs with other selections finished.
         counts: status -> number of samples; they add up to `total` unless the run was stopped.
         flags: reason -> number of images flagged with it.
@@ -40,6 +41,7 @@ class Report:
     out: Path
     twin: Path
     html: Path
+    load: str
     total: int
     counts: dict[Status, int]
     flags: dict[str, int]
@@ -60,13 +62,14 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     ledger, dataset, resumed = output.ledger, plan.dataset, len(found.finished)
     samples = {s.key: s for s in dataset.samples if s.key in found.selected or s.key in found.finished}
     seen, placed = describe(plan, output, samples)
-    annotation_files = dataset.write_annotations(output.twin, placed, set(samples))
+    annotation_files = dataset.write_annotations(output.twin, placed)
     whole = [p for p in (*annotation_files, output.instances, output.originals, output.parquet) if p.is_file()]
     ledger.set_meta({"whole_files": {p.relative_to(output.out).as_posix(): described(p) for p in sorted(whole)}})
     report = Report(
         out=output.out,
         twin=output.twin,
         html=output.report,
+        load=dataset.load_line(output.twin, placed),
         total=found.total,
         counts=ledger.counts(),
         flags=dict(seen.reasons["flagged"].most_common()),
@@ -84,7 +87,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
         reasons=plan.reasons,
         source=plan.describe(),
         cpu_threads=cpu_threads,
-        result={"total": report.total, "counts": report.counts, **runs},
+        result={"total": report.total, "counts": report.counts, "load": report.load, **runs},
     )
     write_page(
         output.report,

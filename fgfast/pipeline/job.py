@@ -16,6 +16,7 @@ from fgfast.errors import UsageError
 from fgfast.io.decoders import decoder
 from fgfast.io.write import FORMAT_SUFFIXES
 from fgfast.methods import Method
+from fgfast.pipeline.annotated import ReadMask
 from fgfast.pipeline.batched_stages import (
     ChoosePrompt,
     DecoderModel,
@@ -24,7 +25,7 @@ from fgfast.pipeline.batched_stages import (
     detect_stage,
     encode_stage,
 )
-from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write
+from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write, annotations_detector
 from fgfast.pipeline.work import FAILURES, ConvertRuntime, Work
 from fgfast.records import Float32, Image, UInt8, plain
 from fgfast.runner import BatchedStage, Stage, WorkerSpec, warm_up
@@ -79,7 +80,7 @@ class ConvertJob:
         self._set_threads(spec.device)
         detects, segments = (self.phases == 1 or phase in range(*spec.phases) for phase in (0, 1))
         stages = [self._decode(spec.device)]
-        if detects:
+        if detects and not self.segmenter.annotated:
             stages += detect_stages(self.settings, self.detector, self.subject, spec.device)
         if segments:
             stages += segment_stages(self.settings, self.segmenter, spec.device)
@@ -153,8 +154,11 @@ def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
 
 
 def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[Stage[Work]]:
-    """Create the stages from the prompt to the mask."""
+    """Create the stages from the prompt to the mask; for annotated masks, those from the image to prompt and mask."""
     build = methods.resolve(segmenter.build)
+    if segmenter.annotated:
+        spec = methods.ModelSpec(segmenter.name)
+        return [ReadMask(build(spec), annotations_detector(spec, ""))]
     if not segmenter.is_model:
         return [MaskSubject(build(methods.ModelSpec(segmenter.name)), segmenter.flagged)]
     model = build(settings.spec(segmenter.name, device))

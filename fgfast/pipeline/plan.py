@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fgfast import __version__, ops
+from fgfast import __version__, methods, ops
 from fgfast.config import Background, Selection, Settings
 from fgfast.datasets import open_dataset
 from fgfast.datasets.layout import Dataset
@@ -17,11 +17,9 @@ from fgfast.io.decode import decode, read_bytes
 from fgfast.io.output import Output
 from fgfast.io.write import FORMAT_SUFFIXES, twin_names
 from fgfast.models.grabcut import opencv_version
+from fgfast.pipeline.annotated import with_masks
 from fgfast.pipeline.choices import choose, weights_used
 from fgfast.records import Sample, UInt8
-
-# torchvision's FGVCAircraft, OxfordIIITPet and Flowers102 build file names themselves.
-_LOADERS_THAT_APPEND_JPG = ("aircraft", "pets", "flowers")
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,12 @@ def make_plan(
         raise UsageError(f"{opened.root} is an output of fgfast, not a data set: give the twin inside it")
     settings, reasons = choose_methods(opened, settings, measure)
     positions = select(opened, selection)
+    if methods.method(settings.segmenter, "segmenter").annotated:
+        mask_dir = None if settings.mask_dir is None else Path(settings.mask_dir).expanduser()
+        opened, about_masks = with_masks(opened, positions, mask_dir)
+        reasons += about_masks
     keys = [sample.key for sample in opened.samples]
-    twins, mask_names = names(keys, settings.format, settings.keep_names)
+    twins, mask_names = names(keys, settings.format, settings.keep_names or opened.fixed_names)
     fingerprint = {
         "fgfast": __version__,
         "opencv": opencv_version(),
@@ -144,9 +146,10 @@ def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -
     settings, reasons = choose(dataset, settings, measure)
     which = ops.implementation()
     reasons.append(f"ops {which}: {'compiled' if which == 'native' else 'NumPy; the native ops are not installed'}")
-    appended = dataset.name in _LOADERS_THAT_APPEND_JPG and settings.format in ("png", "webp")
-    if appended and not settings.keep_names:
-        reasons.append("names end in the new suffix, but torchvision's loader looks for .jpg: see --keep-names")
+    if dataset.fixed_names and settings.format not in ("same", "jpeg"):
+        reasons.append(
+            f"names keep .jpg, which the loader of {dataset.title} appends itself; the content is {settings.format}"
+        )
     if ignored := getattr(dataset, "ignored", 0):
         reasons.append(f"{ignored:,} files are ignored: their names are not those of images, or are not UTF-8")
     return settings, reasons

@@ -158,8 +158,8 @@ def convert_job(plan: Plan, output: Output, cpu_threads: int) -> ConvertJob:
     settings = plan.settings
     return ConvertJob(
         settings=settings,
-        detector=methods.method(settings.detector),
-        segmenter=methods.method(settings.segmenter),
+        detector=methods.method(settings.detector, "detector"),
+        segmenter=methods.method(settings.segmenter, "segmenter"),
         subject=tuple(plan.dataset.subject),
         turn_exif=plan.dataset.turn_exif,
         out=output.out,

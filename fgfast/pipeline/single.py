@@ -63,7 +63,8 @@ def cut_out(
         if min(x1 - x0, y1 - y0) < 1:
             height, width = stored.size
             raise UsageError(f"box {box!r} has no pixel inside the image of {width}x{height} pixels; give it in pixels")
-    detector, segmenter = methods.method("center" if box is None else "annotations"), methods.method(settings.segmenter)
+    detector = methods.method("center" if box is None else "annotations", "detector")
+    segmenter = methods.method(settings.segmenter, "segmenter")
     stages = [
         *detect_stages(settings, detector, (), "cpu"),
         *segment_stages(settings, segmenter, settings.places[0]),

@@ -73,7 +73,7 @@ def test_the_background_is_gone_and_the_subject_is_untouched(tmp_path: Path) -> 
 def test_the_banner_is_never_subject(tmp_path: Path) -> None:
     source = BUILDERS["aircraft"](tmp_path)
     report = fgfast.convert("aircraft", tmp_path / "out", root=source, settings=BOX)
-    for mask in (report.out / "fgfast" / "masks").rglob("*.png"):
+    for mask in (report.out / ".masks").rglob("*.png"):
         bits = pixels(mask, None)
         assert bits.any()
         assert not bits[HEIGHT - 20 :].any()
@@ -171,7 +171,7 @@ def test_coco_ledger_masks_and_run_json_agree(tmp_path: Path) -> None:
         np.testing.assert_array_equal(bits, pixels(report.twin / image["file_name"]).any(2))
     with Ledger(report.out / "fgfast/ledger.sqlite") as ledger:
         for outcome in ledger.outcomes():
-            mask = report.out / "fgfast/masks" / Path(outcome.key).with_suffix(".png")
+            mask = report.out / ".masks" / Path(outcome.key).with_suffix(".png")
             assert (pixels(mask, None) > 0).sum() == outcome.area
     facts = json.loads((report.out / "fgfast/run.json").read_text())
     assert facts["fingerprint"]["segmenter"] == "box"
@@ -199,7 +199,7 @@ def test_masks_in_one_parquet_file(tmp_path: Path) -> None:
         x0, y0, x1, y1 = SUBJECT
         assert bits.shape == (HEIGHT, WIDTH)
         assert bits.sum() == bits[y0:y1, x0:x1].sum() == (x1 - x0) * (y1 - y0)
-    assert not (report.out / "fgfast/masks").exists()
+    assert not (report.out / ".masks").exists()
 
 
 def test_bad_images_become_outcomes_and_the_run_goes_on(tmp_path: Path) -> None:
@@ -259,7 +259,8 @@ def test_overwriting_deletes_what_the_old_run_made_and_nothing_else(tmp_path: Pa
     assert report.counts["done"] == 4
     left = {key for key in files_below(out) if "CUB" in key or key.endswith(".part")}
     assert left == {"CUB_200_2011/images/mine.txt"}
-    assert len(list((out / "fgfast/masks").rglob("*.png"))) == 4
+    assert [path.name for path in (out / "CUB_200_2011").rglob("*")] == ["images", "mine.txt"]
+    assert len(list((out / ".masks").rglob("*.png"))) == 4
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 6])
@@ -310,7 +311,7 @@ def test_a_image_that_fails_later_leaves_no_old_one_behind(tmp_path: Path) -> No
     again = fgfast.convert("cub", tmp_path / "out", root=source, settings=BOX)
     assert again.counts["failed"] == 1
     assert not (again.twin / key).exists()
-    assert len(list((again.out / "fgfast/masks").rglob("*.png"))) == 3
+    assert len(list((again.out / ".masks").rglob("*.png"))) == 3
 
 
 @pytest.mark.parametrize("link", ["CUB_200_2011", "fgfast", "CUB_200_2011/images"])
@@ -386,7 +387,7 @@ def test_results_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     for threads in (1, 4):
         out = tmp_path / f"out{threads}"
         fgfast.convert("dogs", out, root=source, cpu_threads=threads)
-        trees.append({k: v for k, v in files_below(out).items() if not k.startswith("fgfast/") or "masks" in k})
+        trees.append({k: v for k, v in files_below(out).items() if not k.startswith("fgfast/")})
     assert trees[0] == trees[1]
     assert len(trees[0]) > 8
 

@@ -24,7 +24,7 @@ from fgfast.runner import DEADLINE, Event
 
 def digests(out: Path) -> dict[str, str]:
     """Every file of the twin and every mask."""
-    folders = [folder for folder in out.iterdir() if folder.name != "fgfast"] + [out / "fgfast" / "masks"]
+    folders = [folder for folder in out.iterdir() if folder.name != "fgfast"]
     files = (p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file())
     return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 

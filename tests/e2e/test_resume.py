@@ -56,10 +56,10 @@ def test_lost_damaged_and_changed_files_are_found_and_made_again(tmp_path: Path)
     twin = tmp_path / "out/in"
     (twin / "a.png").write_bytes(b"")
     (twin / "b.png").write_bytes((twin / "b.png").read_bytes()[:-1] + b"x")
-    (tmp_path / "out/fgfast/masks/c.png").unlink()
+    (tmp_path / "out/.masks/c.png").unlink()
     make_image(source / "d.png", seed=77)
     state = verify(tmp_path / "out")
-    assert (state.damaged, state.missing) == (("in/a.png", "in/b.png"), ("fgfast/masks/c.png",))
+    assert (state.damaged, state.missing) == (("in/a.png", "in/b.png"), (".masks/c.png",))
     assert (state.changed, state.gone, state.intact) == (("d.png",), (), False)
     again = convert(source, tmp_path / "out")
     assert (again.resumed, again.changes.changed) == (2, ("d.png",))
@@ -183,7 +183,7 @@ def test_a_folder_called_like_a_twin_costs_nothing(tmp_path: Path) -> None:
     source = images(tmp_path / "in", "a.jpg", "a.png/b.jpg")
     same = convert(source, tmp_path / "same")
     assert same.counts["done"] == 2
-    assert {*files_below(same.out / "fgfast/masks")} == {"a.jpg.png", "a.png/b.png"}
+    assert {*files_below(same.out / ".masks")} == {"a.jpg.png", "a.png/b.png"}
     png = convert(source, tmp_path / "png", settings=Settings(segmenter="box", format="png"))
     assert {*files_below(png.twin)} == {"a.jpg.png", "a.png/b.png"}
 

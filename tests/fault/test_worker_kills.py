@@ -104,6 +104,6 @@ def test_killing_workers_again_and_again_loses_nothing(devices: str, wanted: int
         status: count for status, count in whole.counts.items() if count
     }
     assert digests(tmp_path / "killed" / "source") == digests(tmp_path / "whole" / "source")
-    assert digests(tmp_path / "killed/fgfast/masks") == digests(tmp_path / "whole/fgfast/masks")
+    assert digests(tmp_path / "killed/.masks") == digests(tmp_path / "whole/.masks")
     assert not list((tmp_path / "killed").rglob("*.part"))
     shutil.rmtree(tmp_path / "killed")

@@ -37,7 +37,7 @@ def made(images: Path, out: Path, devices: str, placement: str) -> dict[str, str
     )
     report = fgfast.convert(images, out, settings=settings)
     assert report.counts["failed"] == 0, report
-    files = [p for folder in (report.twin, out / "fgfast/masks") for p in sorted(folder.rglob("*")) if p.is_file()]
+    files = [p for folder in (report.twin, out / ".masks") for p in sorted(folder.rglob("*")) if p.is_file()]
     return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 

@@ -384,3 +384,33 @@ class TestFlowers:
         layouts.mat(root / "imagelabels.mat", labels=np.array([[1, 2]], np.uint8))
         with pytest.raises(DatasetError, match="names image 4; imagelabels"):
             open_dataset("flowers", root=root)
+
+
+class TestClassNumbers:
+    """Numbers of classes come from the data set's lists and folders, not from the images that are there."""
+
+    def test_pets_keep_the_numbers_of_the_lists(self, tmp_path: Path) -> None:
+        root = layouts.pets(tmp_path)
+        for name in ("trainval", "test"):
+            path = root / f"annotations/{name}.txt"
+            path.write_text(path.read_text().replace(" 2 2 1", " 4 2 1"))
+        assert open_dataset("pets", root).classes == ("Abyssinian", "2", "3", "Great Pyrenees")
+        some = placements(open_dataset("pets", root), without=("images/Abyssinian_12.jpg",))
+        open_dataset("pets", root).write_annotations(tmp_path / "out", some)
+        assert open_dataset("pets", tmp_path / "out").classes == ("1", "2", "3", "Great Pyrenees")
+
+    @pytest.mark.parametrize("number", ["0", "x", "1.5", "-1"])
+    def test_a_class_number_that_is_none_is_refused(self, number: str, tmp_path: Path) -> None:
+        root = layouts.pets(tmp_path)
+        layouts.text(root / "annotations/test.txt", f"great_pyrenees_3 {number} 2 1")
+        with pytest.raises(DatasetError, match=r"test\.txt:1: expected a class number"):
+            open_dataset("pets", root)
+
+    def test_folders_without_an_image_are_in_the_twin(self, tmp_path: Path) -> None:
+        for name, below in (("cub", "images/001.Aardvark"), ("dogs", "Images/n02085620-Aardvark")):
+            root = layouts.BUILDERS[name](tmp_path / name)
+            (root / below).mkdir()
+            dataset = open_dataset(name, root)
+            dataset.write_annotations(tmp_path / f"out_{name}", placements(dataset))
+            assert (tmp_path / f"out_{name}" / below).is_dir()
+        assert dataset.classes[0] == "n02085620-Aardvark"

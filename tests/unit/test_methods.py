@@ -33,8 +33,11 @@ def test_every_dotted_name_is_a_function(method: Method) -> None:
 
 
 def test_names_are_unique_and_every_model_has_weights_a_licence_and_a_source() -> None:
-    names = [name for method in METHODS for name in (method.name, *method.aliases)]
-    assert len(set(names)) == len(names)
+    for kind in ("detector", "segmenter"):
+        names = [name for method in methods.methods(kind) for name in (method.name, *method.aliases)]
+        assert len(set(names)) == len(names)
+    for model in methods.models():  # they are found without their kind
+        assert all(methods.find(name) is model for name in (model.name, *model.aliases))
     for method in methods.models():
         assert method.weights in weights.MODELS and method.licence and method.source and method.extra, method.name
 
@@ -48,6 +51,8 @@ def test_an_alias_is_its_method_and_another_name_is_refused() -> None:
     assert methods.method("sam").name == "sam_vit_l"
     with pytest.raises(UnknownNameError, match="sam_vit_l"):
         methods.method("sam_vit_xl")
+    with pytest.raises(UnknownNameError, match="no segmenter named 'center'"):
+        methods.method("center", "segmenter")
 
 
 @pytest.mark.parametrize(("text", "seed"), [("random:7", 7), ("cached", None), ("/tmp/random:x.pth", None)])
@@ -82,7 +87,7 @@ def dummy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def masks_of(out: Path) -> dict[str, UInt8]:
-    folder = out / "fgfast" / "masks"
+    folder = out / ".masks"
     return {p.relative_to(folder).as_posix(): np.asarray(Pillow.open(p)) for p in sorted(folder.rglob("*.png"))}
 
 

@@ -1,0 +1,191 @@
+"""Annotated masks: reading the one of an image. `mask_files.py` finds them.
+
+Kinds (see `MaskSource`):
+
+    grey      any mask image: 0 and 1; or nearly all pixels black or white, subject from half the range on; or the alpha
+              channel of an image that has one
+    levels    shares of annotators who agree, 0..255 (CUB's segmentations)
+    trimap    1 foreground, 2 background, 3 border (Oxford-IIIT Pet)
+    coco      polygons and run lengths, compressed or not, of all annotations of the image
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgfast import ops
+from fgfast.errors import MaskUnusableError
+from fgfast.ops.polygons import polygon_mask
+from fgfast.records import Bool, MaskKind, MaskSource, Sample, Size
+
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
+
+# Levels of 8 bits from which at least half of the annotators agree.
+AGREED = 128
+FOREGROUND, BACKGROUND, BORDER = 1, 2, 3
+# At most this share of a mask image's pixels is between black and white, for soft edges; in formats with losses, black
+# and white are as wide as this.
+_BETWEEN, _LOSS, _LOSSY = 0.25, 16, ("JPEG", "WEBP")
+# Coordinates of polygons beyond this many times the image's size are no outline of anything in it.
+_FAR = 10
+
+RULES: Mapping[MaskKind, str] = {
+    "grey": "white is subject, from half the range on",
+    "levels": f"subject is where at least half of the annotators agree (levels of {AGREED} and more, of 255)",
+    "trimap": "foreground and border are subject",
+    "coco": "all annotations of an image together are its subject, whatever their category, crowds (iscrowd) included",
+}
+"""What is subject, per kind, for the plan."""
+
+
+def read_mask(sample: Sample, size: Size) -> Bool:
+    """Read the annotated mask of an image.
+
+    Args:
+        sample: the sample.
+        size: of its image, as decoded.
+
+    Returns:
+        (H, W) bool; True is subject. At least one pixel is.
+
+    Raises:
+        MaskUnusableError: there is no mask, it has another size, it is not understood, or it is empty.
+    """
+    source = sample.mask
+    if source is None:
+        raise MaskUnusableError("no mask", f"{sample.key} has no annotated mask")
+    bits = _from_annotations(source, size) if source.kind == "coco" else _from_image(source, size)
+    if not bits.any():
+        raise MaskUnusableError("empty mask", f"the mask of {sample.key} in {source.path} has no pixel of a subject")
+    return bits
+
+
+def _from_image(source: MaskSource, size: Size) -> Bool:
+    import PIL.Image as pillow
+
+    try:
+        with pillow.open(source.path) as image:
+            _check_size(source.path, Size(image.height, image.width), size)
+            if source.kind == "trimap":
+                return _trimap(source.path, np.asarray(image))
+            values, top = _grey(source.path, image)
+            slack = _LOSS if image.format in _LOSSY else 0
+    except FileNotFoundError:
+        raise MaskUnusableError("no mask", f"there is no mask {source.path}") from None
+    except MaskUnusableError:
+        raise
+    except Exception as error:  # Pillow's readers raise many kinds on damaged files
+        raise MaskUnusableError("mask broken", f"the mask {source.path} cannot be read: {error}") from error
+    if source.kind == "levels":
+        levels: Bool = values >= (AGREED if top == 255 else (top + 1) // 2)
+        return levels
+    return _two_values(source.path, values, top, slack)
+
+
+def _check_size(path: Path, mask: Size, image: Size) -> None:
+    if mask != image:
+        raise MaskUnusableError(
+            "mask size",
+            f"the mask in {path} has {mask.width}x{mask.height} pixels, its image {image.width}x{image.height}",
+        )
+
+
+def _trimap(path: Path, values: NDArray[Any]) -> Bool:
+    if values.ndim != 2 or not np.isin(np.unique(values), (FOREGROUND, BACKGROUND, BORDER)).all():
+        raise _unclear(path, f"{FOREGROUND} (foreground), {BACKGROUND} (background) and {BORDER} (border)")
+    bits: Bool = values != BACKGROUND
+    return bits
+
+
+def _grey(path: Path, image: PillowImage.Image) -> tuple[NDArray[Any], int]:
+    """Return the values of a mask image, (H, W), and the largest that its format allows."""
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8), 1
+    if image.mode.startswith("I"):  # 16 bits, which Pillow may open as 32
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise _unclear(path, "8 or 16 bits per pixel")
+        return values, 65535
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode in ("RGBA", "LA", "PA"):
+        alpha = np.asarray(image.getchannel("A"))
+        if alpha.min() < 255:
+            return alpha, 255
+    if image.mode not in ("L", "LA", "P", "RGB", "RGBA"):
+        raise _unclear(path, f"a grey mask, not the mode {image.mode}")
+    colours = np.asarray(image.convert("RGB"))
+    if (colours != colours[..., :1]).any():
+        raise _unclear(path, "black and white; its colours could mean anything")
+    return colours[..., 0], 255
+
+
+def _two_values(path: Path, values: NDArray[Any], top: int, slack: int) -> Bool:
+    """Return the subject of a mask of two values: 0 and 1, or black and white with some pixels between."""
+    if int(values.max()) <= 1:
+        bits: Bool = values == 1
+        return bits
+    black, white = values <= slack, values >= top - slack
+    between = np.bincount(values[~(black | white)], minlength=1)
+    labels = int(between.max()) >= np.count_nonzero(white)  # a value that is no edge: one of several labels
+    if labels or int(between.sum()) > _BETWEEN * values.size:
+        raise _unclear(path, f"0 and 1, or 0 and {top}; its values reach from {values.min()} to {values.max()}")
+    subject: Bool = values > top // 2
+    return subject
+
+
+def _unclear(path: Path, expected: str) -> MaskUnusableError:
+    return MaskUnusableError("mask unclear", f"the mask {path} is not understood: expected {expected}")
+
+
+def _from_annotations(source: MaskSource, size: Size) -> Bool:
+    """Unite the masks of an image's COCO annotations."""
+    content = json.loads(source.content)
+    stated = [content.get(side) for side in ("height", "width")]
+    if None not in stated:
+        _check_size(source.path, Size(*stated), size)
+    bits = np.zeros(size, np.bool_)
+    for annotation in content["annotations"]:
+        try:
+            bits |= _segmentation(source.path, annotation.get("segmentation"), size)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            where = f"annotation {annotation.get('id')} in {source.path}"
+            raise MaskUnusableError("mask broken", f"the segmentation of {where} is not understood: {error}") from error
+    return bits
+
+
+def _segmentation(path: Path, value: Any, size: Size) -> Bool:
+    """Return one COCO segmentation: {"size": [height, width], "counts": string or list}, or a list of polygons."""
+    if isinstance(value, dict):
+        height, width = (int(side) for side in value["size"])
+        _check_size(path, Size(height, width), size)
+        return _runs(value["counts"], size)
+    if not isinstance(value, list) or not value:
+        raise ValueError("expected polygons or run lengths; a box alone is no mask")
+    bits = np.zeros(size, np.bool_)
+    for polygon in value if isinstance(value[0], list) else [value]:
+        points = np.array(polygon, np.float64)
+        if points.ndim != 1 or len(points) < 6 or len(points) % 2:
+            raise ValueError(f"a polygon is a list of x y, at least three points, not {str(polygon)[:60]}")
+        if not np.isfinite(points).all() or np.abs(points).max() > _FAR * max(size):
+            raise ValueError("a polygon has points far outside the image")
+        bits |= polygon_mask(points.reshape(-1, 2), size)
+    return bits
+
+
+def _runs(counts: Any, size: Size) -> Bool:
+    if isinstance(counts, str):
+        return ops.rle_decode(counts.encode("ascii"), *size)
+    lengths = np.array(counts)
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
+        raise ValueError(f"run lengths must be whole numbers whose sum is {size[0] * size[1]}")
+    values = np.arange(len(lengths)) % 2 == 1
+    bits: Bool = np.ascontiguousarray(np.repeat(values, lengths).reshape(size[::-1]).T)
+    return bits
