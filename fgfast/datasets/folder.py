@@ -2,62 +2,38 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
-from fgfast.datasets.annotation_files import boxes_from, copy_file
-from fgfast.datasets.box_tables import FILES, TableRow, read_table, rewrite_table
+from fgfast.datasets.annotation_files import Box, boxes_from, copy_file
+from fgfast.datasets.box_tables import TableRow, is_table, read_table, rewrite_table
+from fgfast.datasets.folder_tree import class_folders, place, split_folders, walk
 from fgfast.datasets.layout import Dataset, ImagePlacements
+from fgfast.datasets.table_names import Keys
 from fgfast.errors import DatasetError, UsageError
-from fgfast.records import Sample, no_boxes
+from fgfast.image_formats import suffixes, why_unread
+from fgfast.records import Sample
 
-# torchvision datasets/folder.py, IMG_EXTENSIONS; then further formats that Pillow reads.
-SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),
-        *(".gif", ".avif", ".jp2", ".jpe", ".jfif", ".mpo", ".qoi"),
-    )
-)
-# First-level folders that are splits, ignoring case; every other one is a class.
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+# Number of files that are passed over, and named.
+_NAMED = 5
 
 
-def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """Return the keys of the images and of the other files, each sorted, skipping hidden files and loops of links."""
-    images: list[str] = []
-    others: list[str] = []
-    top = root.stat()
-    pending = [("", frozenset(((top.st_dev, top.st_ino),)))]
-    while pending:
-        below, above = pending.pop()
-        for entry in os.scandir(root / below):
-            key = f"{below}{entry.name}"
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                here = Path(entry.path).stat()
-                if (here.st_dev, here.st_ino) not in above:
-                    pending.append((f"{key}/", above | {(here.st_dev, here.st_ino)}))
-            elif PurePosixPath(entry.name).suffix.lower() in SUFFIXES and _can_be_key(key):
-                images.append(key)
-            else:
-                others.append(key)
-    return sorted(images), sorted(others)
+@dataclass(frozen=True)
+class Table:
+    """A list of boxes.
 
+    Attributes:
+        key: its path relative to the root.
+        unmovable: columns that cannot follow a crop.
+        respelled: whether it spells names of images otherwise than their files.
+    """
 
-def _can_be_key(key: str) -> bool:
-    """Whether a path can be a key: UTF-8 without backslashes, as ledger and URLs require."""
-    return "\\" not in key and not any("\ud800" <= letter <= "\udfff" for letter in key)
-
-
-def _place(key: str) -> tuple[str, str]:
-    """Return a key's (split, class); folders below a class belong to that class."""
-    folders = PurePosixPath(key).parts[:-1]
-    split = SPLITS.get(folders[0].lower(), "") if folders else ""
-    if split:
-        folders = folders[1:]
-    return split, folders[0] if folders else ""
+    key: str
+    unmovable: tuple[str, ...]
+    respelled: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +41,16 @@ class Folder(Dataset):
     """A folder of images.
 
     Attributes:
-        ignored: number of files that are neither images nor lists of boxes.
-        tables: the lists of boxes, relative to the root.
+        tables: the lists of boxes.
+        folders: the class folders, those without images included.
+        passed_over: number of files that are neither images nor lists of boxes.
+        remarks: sentences about what was passed over, or might have been taken for something else.
     """
 
-    ignored: int
-    tables: tuple[str, ...]
+    tables: tuple[Table, ...]
+    folders: tuple[str, ...]
+    passed_over: int
+    remarks: tuple[str, ...]
 
     name = "folder"
     title = "a folder of images"
@@ -82,8 +62,9 @@ class Folder(Dataset):
 
     @property
     def folder(self) -> str:
-        """The folder's own name."""
-        return self.root.resolve().name or "folder"
+        """The folder's own name; that of the link, where it was reached by one."""
+        name = self.root.absolute().name
+        return (self.root.resolve().name if name == ".." else name) or "folder"
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -101,39 +82,77 @@ class Folder(Dataset):
     def _read(cls, root: Path, labels: str | None) -> Folder:
         """Walk the tree and read the lists of boxes; the samples are sorted by key."""
         try:
-            images, others = _walk(root)
+            tree = walk(root)
         except OSError as error:
             raise DatasetError(root, f"cannot be read: {error}") from error
-        tables = tuple(key for key in others if _is_table(key))
-        rows: dict[str, TableRow] = {}
-        for table in tables:
-            for row in read_table(root, table):
-                first = rows.get(row.key)
-                rows[row.key] = replace(first, boxes=first.boxes + row.boxes) if first else row
-        listed = {key for key in rows if PurePosixPath(key).suffix.lower() in SUFFIXES}
-        samples = []
-        for key in sorted({*images, *listed}):
-            split, label = _place(key)
-            found = rows.get(key)
-            boxes = boxes_from(found.path, found.boxes, found.number) if found else no_boxes()
-            samples.append(Sample(key, root / key, label, split, boxes))
-        if not samples:
+        tables: list[Table] = []
+        boxes: dict[str, tuple[Box, ...]] = {}
+        keys = Keys((*tree.images, *tree.others))
+        for key in filter(is_table, tree.others):
+            rows = read_table(root, key, keys)
+            _add_boxes(rows, boxes)
+            unmovable = frozenset[str]().union(*(row.unmovable for row in rows))
+            tables.append(Table(key, tuple(sorted(unmovable)), any(row.respelled for row in rows)))
+        found = sorted({*tree.images, *boxes})
+        passed_over = [key for key in tree.others if key not in boxes and not is_table(key)]
+        if not found:
             raise UsageError(
-                f"no image in {root.absolute()} ({len(others)} other files). Expected "
-                f"<split>/<class>/<file>, <class>/<file> or <file> with one of {' '.join(sorted(SUFFIXES))}."
+                f"no image in {root.absolute()}. Expected <split>/<class>/<file>, <class>/<file> or <file> with one of "
+                f"{' '.join(sorted(suffixes()))}. {_about_passed_over(passed_over)}"
             )
-        classes = tuple(sorted({sample.label for sample in samples if sample.label}))
-        return cls(root, classes, tuple(samples), len(others) - len(tables), tables)
+        splits, remark = split_folders(root, found)
+        folders = class_folders(tree, splits, found)
+        samples = []
+        for key in found:
+            split, label = place(key, splits)
+            samples.append(Sample(key, root / key, label, split, boxes_from(root / key, boxes.get(key, ()))))
+        classes = {sample.label for sample in samples if sample.label} | {f.rpartition("/")[2] for f in folders}
+        remarks = tuple(filter(None, (remark, _about_passed_over(passed_over))))
+        return cls(root, tuple(sorted(classes)), tuple(samples), tuple(tables), folders, len(passed_over), remarks)
+
+    def notes(self, cropped: bool) -> tuple[str, ...]:
+        """Return what was passed over, and which columns a crop leaves out."""
+        lost = [f"{table.key} ({', '.join(table.unmovable)})" for table in self.tables if table.unmovable]
+        if not cropped or not lost:
+            return self.remarks
+        return (*self.remarks, f"columns that cannot follow a crop are left out of the twin: {'; '.join(lost)}")
+
+    def class_folders(self) -> tuple[str, ...]:
+        """Return the class folders of the tree."""
+        return self.folders
+
+    @cached_property
+    def _keys(self) -> Keys:
+        return Keys(sample.key for sample in self.samples)
 
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists of boxes."""
-        if self._unchanged(placements):
-            return [copy_file(self.root / table, out / table) for table in self.tables]
-        return [rewrite_table(self.root, table, out / table, placements) for table in self.tables]
+        same, written = self._unchanged(placements), []
+        for table in self.tables:
+            source, target = self.root / table.key, out / table.key
+            if same and not table.respelled:
+                written.append(copy_file(source, target))
+            else:
+                written.append(rewrite_table(self.root, table.key, target, placements, self._keys))
+        return written
 
 
-def _is_table(key: str) -> bool:
-    """Whether a key is a list of boxes: boxes.csv at the root, metadata.csv or .jsonl there or in a split folder."""
-    *folders, name = PurePosixPath(key).parts
-    in_split = len(folders) == 1 and folders[0].lower() in SPLITS
-    return name in FILES and (not folders or (in_split and name != "boxes.csv"))
+def _add_boxes(rows: Iterable[TableRow], boxes: dict[str, tuple[Box, ...]]) -> None:
+    """Add the boxes of rows to those of their images, each box once; every image that is named gets an entry."""
+    for row in rows:
+        boxes_from(row.path, row.boxes, row.number)
+        boxes[row.key] = tuple(dict.fromkeys((*boxes.get(row.key, ()), *row.boxes)))
+        for image in row.images[1:]:
+            boxes.setdefault(image.key, ())
+
+
+def _about_passed_over(names: list[str]) -> str:
+    """Return a sentence with the number of files, the first names, and what would read some of them."""
+    if not names:
+        return ""
+    kinds = Counter(why for name in names if (why := why_unread(name)) and "pip install" in why)
+    some = ", ".join(name if name.isprintable() else ascii(name) for name in names[:_NAMED])
+    more = ", ..." if len(names) > _NAMED else ""
+    hints = "".join(f"; {count:,} of them: {why}" for why, count in kinds.items())
+    files = "1 file is" if len(names) == 1 else f"{len(names):,} files are"
+    return f"{files} passed over, neither images by their suffix nor lists of boxes: {some}{more}{hints}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from fgfast.errors import OutputFailedError, UnknownNameError, UsageError
@@ -32,6 +33,17 @@ class ImagePlacement:
     def moved(self) -> bool:
         """Whether the crop moved the pixels, so that boxes and parts must be moved, too."""
         return self.offset != (0, 0) or self.size != self.stored_size
+
+    @property
+    def shown(self) -> tuple[float, float, float, float]:
+        """The part of the twin's image that shows the stored one: x0 y0 x1 y1 in pixels of the twin's image.
+
+        The rest is the padding of a square crop.
+        """
+        (x, y), (height, width) = self.offset, self.size
+        x0, x1 = (float(min(max(edge, 0), width)) for edge in (-x, self.stored_size.width - x))
+        y0, y1 = (float(min(max(edge, 0), height)) for edge in (-y, self.stored_size.height - y))
+        return x0, y0, x1, y1
 
     def same_as(self, key: str) -> bool:
         """Whether the annotations of the sample `key` hold for the twin's image unchanged."""
@@ -123,8 +135,8 @@ class Dataset(ABC):
 
         Files whose content still holds are copied byte for byte. The others are rewritten: lists name the images that
         are present, under their new names, and boxes and parts move with the crop. The same placements give the same
-        bytes. The folders of all selected images are created, even where every image of a folder failed: loaders that
-        number the classes by folder must arrive at the same numbers.
+        bytes. The folders of all selected images are created, even where every image of a folder failed, and so are
+        class folders without images: loaders that number the classes by folder must arrive at the same numbers.
 
         Args:
             out: the twin's folder, the counterpart of `root`.
@@ -134,13 +146,60 @@ class Dataset(ABC):
         Returns:
             The files written.
         """
-        wanted = None if selected is None else set(selected)
-        for folder in sorted({s.key.rpartition("/")[0] for s in self.samples if wanted is None or s.key in wanted}):
+        for folder in sorted(self._selected_folders(selected)):
             try:
                 (out / folder).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise OutputFailedError(f"cannot create the folder {out / folder}: {error.strerror}") from error
         return self._write(out, placements)
+
+    def _selected_folders(self, selected: Collection[str] | None) -> set[str]:
+        """Return the folders of the selected samples, and the class folders without samples that belong to them.
+
+        A class folder without samples belongs to them where all samples beside it are selected, or some are and others
+        are in a folder of its name.
+        """
+        keys = {sample.key for sample in self.samples}
+        wanted = keys if selected is None else set(selected)
+        folders = {key.rpartition("/")[0] for key in wanted}
+        chosen = [_split_name(folder) for folder in folders]
+        beside_chosen, names = {beside for beside, _ in chosen}, {name for _, name in chosen}
+        partly = {_split_name(key.rpartition("/")[0])[0] for key in keys - wanted}
+        for folder in set(self.class_folders()) - {str(above) for key in keys for above in PurePosixPath(key).parents}:
+            beside, name = _split_name(folder)
+            if wanted >= keys or (beside in beside_chosen and (beside not in partly or name in names)):
+                folders.add(folder)
+        return folders
+
+    def class_folders(self) -> Collection[str]:
+        """Return paths, relative to the root, of the folders that loaders number as classes.
+
+        Here they are the folders beside those of the samples that hold no visible file; class folders with samples need
+        not be among them.
+        """
+        parents = {_split_name(s.key.rpartition("/")[0])[0] for s in self.samples if "/" in s.key}
+        found = []
+        for parent in parents:
+            try:
+                with os.scandir(self.root / parent) as entries:
+                    inner = [entry for entry in entries if entry.is_dir()]
+            except OSError:
+                continue
+            prefix = f"{parent}/" if parent else ""
+            found += [f"{prefix}{entry.name}" for entry in inner if _is_empty(entry)]
+        return found
+
+    def notes(self, cropped: bool) -> tuple[str, ...]:
+        """Return sentences for the plan about what is not read, and what a crop leaves out of the twin."""
+        return ()
+
+    @property
+    def unlabelled(self) -> str:
+        """A name for the images without a class; no class has it."""
+        name = "unlabelled"
+        while name in self.classes:
+            name = f"({name})"
+        return name
 
     @abstractmethod
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
@@ -149,6 +208,20 @@ class Dataset(ABC):
     def _unchanged(self, placements: ImagePlacements) -> bool:
         """Whether every sample is unchanged in the twin, so that annotation files can be copied."""
         return all((p := placements.get(s.key)) is not None and p.same_as(s.key) for s in self.samples)
+
+
+def _split_name(path: str) -> tuple[str, str]:
+    """Split a path into its folder and its name."""
+    folder, _, name = path.rpartition("/")
+    return folder, name
+
+
+def _is_empty(entry: os.DirEntry[str]) -> bool:
+    """Whether a visible folder holds nothing but hidden files."""
+    try:
+        return not entry.name.startswith(".") and all(p.name.startswith(".") for p in Path(entry).iterdir())
+    except OSError:
+        return False
 
 
 def locate(layout: type[Dataset], path: Path) -> Path | None:

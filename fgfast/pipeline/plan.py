@@ -132,8 +132,7 @@ def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -
     appended = dataset.name in _LOADERS_THAT_APPEND_JPG and settings.format in ("png", "webp")
     if appended and not settings.keep_names:
         reasons.append("names end in the new suffix, but torchvision's loader looks for .jpg: see --keep-names")
-    if ignored := getattr(dataset, "ignored", 0):
-        reasons.append(f"{ignored:,} files are ignored: their names are not those of images, or are not UTF-8")
+    reasons += dataset.notes(settings.crop != "none")
     return settings, reasons
 
 

@@ -1,0 +1,60 @@
+"""Hugging Face's metadata.parquet, read row by row, and written with its own schema."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fgfast.datasets.annotation_files import read_bytes, write_bytes
+from fgfast.errors import DatasetError, MissingExtraError
+
+
+def _table(path: Path) -> Any:
+    content = read_bytes(path)
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise MissingExtraError("pyarrow", "parquet", f"reading {path}") from None
+    try:
+        return pq.read_table(io.BytesIO(content))
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        raise DatasetError(path, f"not Parquet, or damaged: {error}") from None
+
+
+def read_parquet(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return (row number from 1, column -> value) of each row.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        DatasetError: the file is not Parquet.
+    """
+    return list(enumerate(_table(path).to_pylist(), 1))
+
+
+def write_parquet(
+    source: Path, target: Path, rows: Sequence[Mapping[str, Any]], without: Collection[str] = frozenset()
+) -> Path:
+    """Write rows with the schema of the file `source`, but for the columns `without`.
+
+    Numbers that were whole become fractions where a crop makes them so. Columns that lack a value are null.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields, arrays = [], []
+    for field in _table(source).schema:
+        if field.name in without:
+            continue
+        values = [row.get(field.name) for row in rows]
+        try:
+            array = pa.array(values, field.type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            array = pa.array(values)
+        fields.append(pa.field(field.name, array.type, metadata=field.metadata))
+        arrays.append(array)
+    buffer = io.BytesIO()
+    schema = pa.schema(fields)
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), buffer, compression="zstd")
+    return write_bytes(target, buffer.getvalue())
