@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from functools import cache
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from fgfast.datasets.annotation_files import Box
@@ -62,19 +63,19 @@ _EDGES = frozenset(name for names in _CORNER_NAMES.split("|")[2:4] for name in n
 _COORDINATES = frozenset(name for names, _ in FORMS for name in names)
 
 
-@cache
+@lru_cache(4096)
 def fold(name: str) -> str:
     """Return a column's name without case, spaces and punctuation."""
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-@cache
+@lru_cache(4096)
 def of_object(name: str) -> str:
     """Return the folded name that a column has inside an object: `area` of objects.area, `bbox` of bbox."""
     return re.sub(rf"^{_OWNER}(?=.)", "", fold(name))
 
 
-@cache
+@lru_cache(4096)
 def of_box(name: str) -> str:
     """Return the folded name that a column has inside a box: `x` of bbox_x; empty where it is not said to be inside."""
     inside = re.sub(rf"^{_OWNER}?(?:{_BOX})?", "", fold(name))
@@ -93,11 +94,13 @@ def order_of(word: object) -> Order | None:
     return _ORDERS[re.sub(r"[\W_]+", "", str(word).casefold().removeprefix("boxmode."))]
 
 
+@lru_cache(4096)
 def is_order_column(name: str) -> bool:
     """Whether a column says in which order its boxes' numbers are."""
     return _ORDER_COLUMN.fullmatch(fold(name)) is not None
 
 
+@lru_cache(4096)
 def box_column(name: str) -> Order | Literal["unknown", "fractions"] | None:
     """Return the order of the numbers in a column that holds whole boxes, as far as its name tells; else None."""
     match = _BOX_COLUMN.fullmatch(fold(name))
@@ -151,6 +154,47 @@ def looks_like_box(name: str, names: Collection[str]) -> bool:
         return True
     forms = (form for form, _ in FORMS if folded in form)
     return folded[:1] in "xy" and folded[1:].isdigit() and any(sum(n in names for n in form) == 3 for form in forms)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a table, or the keys of a dict, hold.
+
+    Attributes:
+        four: groups of four columns that hold one box each, first those called bbox_..., and their order.
+        orders: columns that name the order of the others' numbers.
+        suspects: columns that look like boxes and belong to no form that is read, unless `box_column` knows them.
+    """
+
+    four: tuple[tuple[tuple[str, ...], Order], ...]
+    orders: tuple[str, ...]
+    suspects: tuple[str, ...]
+
+
+@lru_cache(4096)
+def columns_of(columns: tuple[str, ...]) -> Columns:
+    """Return what columns hold.
+
+    Raises:
+        ValueError: a box's columns are there twice.
+    """
+    four: list[tuple[tuple[str, ...], Order]] = []
+    for name_of in (of_box, fold):
+        names: dict[str, list[str]] = {}
+        for column in columns:
+            names.setdefault(name_of(column), []).append(column)
+        names.pop("", None)
+        for form, order in four_columns(names):
+            for name in form:
+                if len(names[name]) > 1:
+                    raise ValueError(
+                        f"the columns {' and '.join(map(repr, names[name]))} have the same name; rename one"
+                    )
+            four.append((tuple(names[name][0] for name in form), order))
+    used = {column for group, _ in four for column in group}
+    folded = {fold(column) for column in columns}
+    suspects = (c for c in columns if c not in used and not box_column(c) and looks_like_box(c, folded))
+    return Columns(tuple(four), tuple(filter(is_order_column, columns)), tuple(suspects))
 
 
 def corners(order: Order, numbers: Iterable[float]) -> Box:

@@ -13,8 +13,7 @@ Notation = Literal["plain", "json", "python"]
 
 # What a structured value may begin with; any other text is just text.
 _STARTS = ("[", "{", "(", "array(", "tensor(", "np.", "numpy.", "torch.", "list(", "tuple(", "dict(")
-# Numbers and brackets without a comma: str() of an array. The commas go where white space separates two items.
-_PRINTED_ARRAY = re.compile(r"(?:[\[\]\s\d.eE+\-]|nan|inf)+")
+# Where white space separates two items of a printed array, which has no commas.
 _BETWEEN_ITEMS = re.compile(r"(?<=[\d.\]nf])\s+(?=[\d.\[+\-ni])")
 _NAMES = {
     "nan": math.nan,
@@ -53,7 +52,7 @@ def decode(text: str) -> tuple[Any, Notation]:
         raise ValueError("it is nested too deeply") from None
     except ValueError:
         pass
-    if _PRINTED_ARRAY.fullmatch(body):
+    if all(map(numeric, re.sub(r"[\[\]]", " ", body).split())):
         body = _BETWEEN_ITEMS.sub(", ", body)
     try:
         return _value(ast.parse(body, mode="eval").body), "python"

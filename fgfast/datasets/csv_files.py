@@ -98,11 +98,16 @@ def write_csv(
     """Write rows in the form of the file `source`: its columns but those `without`, separator, encoding, line ends."""
     old, encoding = decode_text(source)
     form = _form(old)
+    first = old.lstrip("\r\n").partition("\n")[0].rstrip("\r")
     with _long_cells():
         header = next(_records(source, old, **form))[1]
+        on_one_line = len(next(csv.reader([first], **form))) == len(header)
     kept = {name: text for name, text in zip(_names(header), header, strict=True) if name not in without}
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=form["delimiter"], lineterminator=line_ending(old))
-    writer.writerow(kept.values())
+    if on_one_line and not without:
+        text.write(first + line_ending(old))  # with its spaces, by which some loader may know its columns
+    else:
+        writer.writerow(kept.values())
     writer.writerows([row[name] for name in kept] for row in rows)
     return write_bytes(target, text.getvalue().encode(encoding))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fgfast.datasets.annotation_files import Box, boxes_from, copy_file
 from fgfast.datasets.box_tables import TableRow, is_table, read_table, rewrite_table
@@ -14,11 +14,13 @@ from fgfast.datasets.folder_tree import class_folders, place, split_folders, wal
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.table_names import Keys
 from fgfast.errors import DatasetError, UsageError
-from fgfast.image_formats import suffixes, why_unread
+from fgfast.image_formats import suffix_of, suffixes, why_unread
 from fgfast.records import Sample
 
 # Number of files that are passed over, and named.
 _NAMED = 5
+# Suffixes of files that may hold annotations.
+_LISTS = (".csv", ".tsv", ".json", ".jsonl", ".xml", ".mat", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,9 @@ class Folder(Dataset):
         found = sorted({*tree.images, *boxes})
         passed_over = [key for key in tree.others if key not in boxes and not is_table(key)]
         if not found:
-            raise UsageError(
-                f"no image in {root.absolute()}. Expected <split>/<class>/<file>, <class>/<file> or <file> with one of "
-                f"{' '.join(sorted(suffixes()))}. {_about_passed_over(passed_over)}"
-            )
+            expected = "Expected <split>/<class>/<file>, <class>/<file> or <file> with one of"
+            others = "; ".join(_about_passed_over(passed_over))
+            raise UsageError(f"no image in {root.absolute()}. {expected} {' '.join(sorted(suffixes()))}. {others}")
         splits, remark = split_folders(root, found)
         folders = class_folders(tree, splits, found)
         samples = []
@@ -107,7 +108,7 @@ class Folder(Dataset):
             split, label = place(key, splits)
             samples.append(Sample(key, root / key, label, split, boxes_from(root / key, boxes.get(key, ()))))
         classes = {sample.label for sample in samples if sample.label} | {f.rpartition("/")[2] for f in folders}
-        remarks = tuple(filter(None, (remark, _about_passed_over(passed_over))))
+        remarks = (*((remark,) if remark else ()), *_about_passed_over(passed_over, found))
         return cls(root, tuple(sorted(classes)), tuple(samples), tuple(tables), folders, len(passed_over), remarks)
 
     def notes(self, cropped: bool) -> tuple[str, ...]:
@@ -146,13 +147,29 @@ def _add_boxes(rows: Iterable[TableRow], boxes: dict[str, tuple[Box, ...]]) -> N
             boxes.setdefault(image.key, ())
 
 
-def _about_passed_over(names: list[str]) -> str:
-    """Return a sentence with the number of files, the first names, and what would read some of them."""
+def _about_passed_over(names: Sequence[str], images: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return sentences with the number of files, the first names, and what would read some of them.
+
+    Args:
+        names: the files that are passed over.
+        images: keys of the images; a text file with the name of an image may describe it, as YOLO's do.
+    """
     if not names:
-        return ""
+        return ()
+    stems = {PurePosixPath(key).stem for key in images}
+    lists = [n for n in names if suffix_of(n) in _LISTS or (suffix_of(n) == ".txt" and PurePosixPath(n).stem in stems)]
+    said = [f"{_files(names)} passed over, neither images by their suffix nor lists of boxes: {_some(names)}"]
+    if lists:
+        read = "boxes are read from boxes.csv, metadata.csv, metadata.jsonl and metadata.parquet only"
+        said.append(f"{_files(lists)} not read, though annotations may be in them ({_some(lists)}): {read}")
     kinds = Counter(why for name in names if (why := why_unread(name)) and "pip install" in why)
+    return (*said, *(f"{count:,} of the files passed over: {why}" for why, count in kinds.items()))
+
+
+def _files(names: Sequence[str]) -> str:
+    return "1 file is" if len(names) == 1 else f"{len(names):,} files are"
+
+
+def _some(names: Sequence[str]) -> str:
     some = ", ".join(name if name.isprintable() else ascii(name) for name in names[:_NAMED])
-    more = ", ..." if len(names) > _NAMED else ""
-    hints = "".join(f"; {count:,} of them: {why}" for why, count in kinds.items())
-    files = "1 file is" if len(names) == 1 else f"{len(names):,} files are"
-    return f"{files} passed over, neither images by their suffix nor lists of boxes: {some}{more}{hints}"
+    return f"{some}, ..." if len(names) > _NAMED else some

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fgfast.datasets.annotation_files import read_bytes, write_bytes
+from fgfast.datasets.cell_values import is_number
 from fgfast.errors import DatasetError, MissingExtraError
 
 
@@ -48,9 +49,8 @@ def write_parquet(
         if field.name in without:
             continue
         values = [row.get(field.name) for row in rows]
-        try:
-            array = pa.array(values, field.type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
+        array = pa.array(values, field.type)
+        if not _kept(array.to_pylist(), values):  # whole numbers, which a crop has made fractions
             array = pa.array(values)
         fields.append(pa.field(field.name, array.type, metadata=field.metadata))
         arrays.append(array)
@@ -58,3 +58,12 @@ def write_parquet(
     schema = pa.schema(fields)
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), buffer, compression="zstd")
     return write_bytes(target, buffer.getvalue())
+
+
+def _kept(stored: Any, value: Any) -> bool:
+    """Whether Arrow stored every number of a value as it is."""
+    if isinstance(value, dict):
+        return all(_kept(stored[key], part) for key, part in value.items())
+    if isinstance(value, list):
+        return all(map(_kept, stored, value))
+    return not is_number(value) or stored == value or stored != stored

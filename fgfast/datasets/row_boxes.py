@@ -22,7 +22,7 @@ FORMS_READ = (
 # Columns that hold objects, whatever is in them; other columns do where a box is in them.
 _OBJECTS = ("objects", "annotations", "instances", "detections")
 # Four numbers in a text.
-_FOUR = re.compile(r"\d\D+\d\D+\d\D+\d")
+_FOUR = re.compile(r"(?<!\d)\d+\D+\d+\D+\d+\D+\d")
 # Two columns may describe the same box with other rounding, in pixels.
 _SAME = 1.0
 
@@ -67,7 +67,7 @@ class RowBoxes:
         """
         found = {where: boxes for where, boxes in self._sources.items() if boxes}
         longest = max(found, key=lambda where: len(found[where]), default="")
-        for where, boxes in found.items():
+        for where, boxes in found.items() if len(found) > 1 else ():
             if not all(any(_same(box, other) for other in found[longest]) for box in boxes):
                 self._fail(f"{where} and {longest} hold different boxes; keep one of the columns")
         return tuple(dict.fromkeys(found.get(longest, ())))
@@ -78,28 +78,32 @@ class RowBoxes:
     def _dict(self, fields: Mapping[str, Any], where: str, order: Order | None) -> dict[str, Any]:
         """Walk over a dict: the row, an object, or lists with one entry per object."""
         out, objects, used = dict(fields), Objects(), set[str]()
-        order = self._order(fields) or order
-        for columns, form in self._four_columns(fields):
-            names = f"{where}{','.join(columns)}"
-            out.update(zip(columns, self._columns([fields[c] for c in columns], form, names, objects), strict=True))
+        try:
+            known = box_forms.columns_of(tuple(fields))
+        except ValueError as error:
+            self._fail(str(error))
+        order = self._order(fields, known.orders) or order
+        for columns, form in known.four:
+            values = [fields[column] for column in columns]
+            out.update(zip(columns, self._columns(values, form, f"{where}{','.join(columns)}", objects), strict=True))
             used.update(columns)
         for column, value in fields.items():
             walk = None if column in used or missing(value) else self._walk(column, value, where, order, objects)
             if walk is not None:
                 out[column] = self._through(value, f"{where}{column}", walk)
                 used.add(column)
-        names_here = {fold(name) for name in fields}
-        for column, value in fields.items():
-            if column not in used and not missing(value) and box_forms.looks_like_box(column, names_here):
+        for column in known.suspects:
+            if column not in used and not missing(value := fields[column]):
                 self._fail(f"{where}{column} looks like a box and is not understood, {_short(value)}; {FORMS_READ}")
         moved, unmovable = move_beside(fields, objects, self._placement, used, not where)
         self.unmovable.update(f"{where}{column}" for column in unmovable)
         return {c: v for c, v in {**out, **moved}.items() if f"{where}{c}" not in self._left_out}
 
-    def _order(self, fields: Mapping[str, Any]) -> Order | None:
+    def _order(self, fields: Mapping[str, Any], columns: tuple[str, ...]) -> Order | None:
         """Return the order that a column such as bbox_format names."""
-        for column, value in fields.items():
-            if not box_forms.is_order_column(column) or missing(value):
+        for column in columns:
+            value = fields[column]
+            if missing(value):
                 continue
             try:
                 (order,) = {box_forms.order_of(word) for word in (value if isinstance(value, list) else [value])}
@@ -108,29 +112,12 @@ class RowBoxes:
             return order or self._fail(f"{column} is {value!r}: fractions of the image's size; give boxes in pixels")
         return None
 
-    def _four_columns(self, fields: Mapping[str, Any]) -> list[tuple[list[str], Order]]:
-        """Return the groups of four columns that hold boxes, first those called bbox_..."""
-        found = []
-        for name_of in (box_forms.of_box, fold):
-            names: dict[str, list[str]] = {}
-            for column in fields:
-                names.setdefault(name_of(column), []).append(column)
-            names.pop("", None)
-            try:
-                forms = list(box_forms.four_columns(names))
-            except ValueError as error:
-                self._fail(str(error))
-            for form, order in forms:
-                for name in form:
-                    if len(names[name]) > 1:
-                        self._fail(f"the columns {' and '.join(map(repr, names[name]))} have the same name; rename one")
-                found.append(([names[name][0] for name in form], order))
-        return found
-
     def _columns(self, values: list[Any], order: Order, where: str, objects: Objects) -> list[Any]:
         """Walk over four columns, of four numbers or of four lists in parallel; return them moved."""
         if all(missing(value) for value in values):
             return values
+        if all(type(value) in (int, float) for value in values):
+            return self._box(values, order, where, objects)
         lists = [self._decoded(value, where) for value in values]
         if not any(isinstance(entries, list) for entries in lists):
             return self._box(values, order, where, objects)
@@ -143,9 +130,10 @@ class RowBoxes:
 
     def _decoded(self, value: Any, where: str) -> Any:
         """Return a value, or the value that a text holds."""
-        decoded: list[Any] = []
-        self._through(value, where, lambda v: decoded.append(v) or v)  # type: ignore[func-returns-value]
-        return decoded[0]
+        try:
+            return decode(value)[0] if isinstance(value, str) else value
+        except ValueError as error:
+            return self._fail(f"{where} cannot be read: {error}: {_short(value)}")
 
     def _through(self, value: Any, where: str, change: Callable[[Any], Any]) -> Any:
         """Change a value, or the value that a text holds, and return it in the same notation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,10 +154,18 @@ def select(dataset: Dataset, selection: Selection) -> tuple[int, ...]:
 
 
 def _known(kind: str, asked: Iterable[str], known: set[str]) -> set[str]:
-    """Return the requested names, checked; a text with commas holds several, unless it is a name itself."""
+    """Return the requested names, checked; a text with commas holds several, unless it is a name itself.
+
+    The Unicode form of a name's letters does not count: a Mac's disk may have it otherwise than its keyboard.
+    """
     names: set[str] = set()
-    for text in asked:
-        names |= {text} if text in known else {part.strip() for part in text.split(",")}
+    composed = {unicodedata.normalize("NFC", name): name for name in known}
+
+    def meant(text: str) -> str:
+        return text if text in known else composed.get(unicodedata.normalize("NFC", text), text)
+
+    for text in map(meant, asked):
+        names |= {text} if text in known else {meant(part.strip()) for part in text.split(",")}
     if names and not known - {""}:
         raise UsageError(f"the data set has no {kind} to select by; requested: {', '.join(sorted(names))}")
     for name in sorted(names - known):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layouts import HEIGHT, WIDTH, make_image, placements, text
 
+from fgfast.config import Selection
 from fgfast.datasets.box_tables import read_table, rewrite_table
 from fgfast.datasets.folder import Folder
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, UsageError
+from fgfast.pipeline.plan import select
 from fgfast.records import Size
 
 
@@ -43,6 +46,132 @@ def test_flat_and_class_folders(tmp_path: Path) -> None:
         ("cat/more/c.gif", "cat", ""),
         ("training/d.bmp", "training", ""),
     ]
+
+
+def tree(root: Path, *keys: str) -> Path:
+    for key in keys:
+        if key.endswith("/"):
+            (root / key).mkdir(parents=True)
+        else:
+            make_image(root / key)
+    return root
+
+
+def classes_and_splits(root: Path) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+    dataset = Folder.open(root)
+    return dataset.classes, [(s.label, s.split) for s in dataset.samples]
+
+
+def test_a_class_with_the_name_of_a_split_is_a_class_beside_classes(tmp_path: Path) -> None:
+    root = tree(tmp_path, "bicycle/0.png", "bus/0.png", "Train/0.png", "Train/1.png", "a.png")
+    labels = [("Train", ""), ("Train", ""), ("", ""), ("bicycle", ""), ("bus", "")]
+    assert classes_and_splits(root) == (("Train", "bicycle", "bus"), labels)
+    assert "the folder Train is a class like bicycle, bus beside it, not a split" in Folder.open(root).notes(False)
+
+
+@pytest.mark.parametrize(
+    ("keys", "split"),
+    [
+        (("train/cat/a.png", "VAL/cat/b.png"), True),
+        (("train/a.png",), True),
+        (("train/cat/a.png", "docs/readme.txt/", "extra/"), True),
+        (("train/cat/a.png", "extra/b.png"), None),
+        (("train/a.png", "test/b.png", "extra/b.png"), None),
+        (("training/cat/a.png", "testing/cat/b.png"), False),
+    ],
+)
+def test_splits_are_splits_where_nothing_else_is_beside_them(
+    keys: tuple[str, ...], split: bool | None, tmp_path: Path
+) -> None:
+    root = tree(tmp_path, *keys)
+    if split is None:
+        with pytest.raises(DatasetError, match="have names of splits, unlike extra beside them: put every image into"):
+            Folder.open(root)
+        return
+    assert [bool(s.split) for s in Folder.open(root).samples] == [split] * sum(key.endswith("png") for key in keys)
+
+
+def test_classes_are_those_of_the_tree(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path / "in", "train/ant/0.png", "train/bee/0.png", "train/cat/0.png", "val/ant/0.png", "val/cat/0.png"
+    )
+    tree(root, "val/bee/", "val/dog/", "val/cat/empty/")
+    text(root / "val/dog/.gitkeep", "")
+    text(root / "train/eel/0.heic", "")  # a format that is not read, or an image that fails
+    text(root / "train/fly/readme.txt", "")
+    assert Folder.open(root).classes == ("ant", "bee", "cat", "dog", "eel")
+    dataset = Folder.open(root)
+    for selected, empty in (
+        (None, {"train/eel", "val/bee", "val/dog"}),
+        ({s.key for s in dataset.samples if s.split == "val"}, {"val/bee", "val/dog"}),
+        ({s.key for s in dataset.samples if s.label in ("bee", "cat")}, {"val/bee"}),
+        ({s.key for s in dataset.samples if s.label == "ant"}, set()),
+        ({"train/bee/0.png"}, set()),
+    ):
+        chosen = {s.key for s in dataset.samples if selected is None or s.key in selected}
+        out = tmp_path / f"out{len(chosen)}{len(empty)}"
+        dataset.write_annotations(out, placements(dataset), selected)
+        found = {str(path.relative_to(out)) for path in out.glob("*/*")}
+        assert found == {key.rpartition("/")[0] for key in chosen} | empty - (
+            {"train/eel"} if not dataset.passed_over else set()
+        )
+
+
+def test_a_first_level_class_without_images_keeps_its_number(tmp_path: Path) -> None:
+    root = tree(tmp_path / "in", "ant/0.png", "bee/", "cat/0.png")
+    dataset = Folder.open(root)
+    assert dataset.classes == ("ant", "bee", "cat")
+    dataset.write_annotations(tmp_path / "out", placements(dataset, without=("ant/0.png", "cat/0.png")))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ant", "bee", "cat"]
+
+
+def test_no_class_has_the_name_of_images_without_one(tmp_path: Path) -> None:
+    assert Folder.open(tree(tmp_path / "a", "cat/0.png", "0.png")).unlabelled == "unlabelled"
+    dataset = Folder.open(tree(tmp_path / "b", "unlabelled/0.png", "0.png"))
+    assert dataset.classes == ("unlabelled",)
+    assert dataset.unlabelled not in dataset.classes
+
+
+def test_classes_are_selected_in_any_unicode_form(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+    dataset = Folder.open(tree(tmp_path, f"{apart}/0.png", "bar/0.png"))
+    for asked in (composed, apart, f"bar, {composed}"):
+        chosen = select(dataset, Selection(classes=(asked,)))
+        assert {dataset.samples[n].label for n in chosen} == {apart} | ({"bar"} if "bar" in asked else set())
+
+
+def test_a_folder_reached_by_a_link_has_the_link_s_name(tmp_path: Path) -> None:
+    tree(tmp_path / "store/8f3a", "cat/0.png")
+    (tmp_path / "birds").symlink_to(tmp_path / "store/8f3a")
+    (tmp_path / "store/8f3a/dog").symlink_to(tmp_path / "store/8f3a/cat")
+    dataset = Folder.open(tmp_path / "birds")
+    assert dataset.folder == "birds"
+    assert [(s.key, s.label) for s in dataset.samples] == [("cat/0.png", "cat"), ("dog/0.png", "dog")]
+
+
+def test_files_that_are_passed_over_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
+    tree(tmp_path, "cat/a.png")
+    for name in ("a.txt", "a.xml", "notes.md", "z.heic", *(f"n{i}.md" for i in range(5))):
+        text(tmp_path / "cat" / name, "")
+    notes = Folder.open(tmp_path).notes(False)
+    assert notes[0].startswith("9 files are passed over, ")
+    assert notes[0].endswith(": cat/a.txt, cat/a.xml, cat/n0.md, cat/n1.md, cat/n2.md, ...")
+    assert notes[1].startswith(
+        "2 files are not read, though annotations may be in them (cat/a.txt, cat/a.xml): boxes are"
+    )
+    assert notes[2:] == (
+        "1 of the files passed over: HEIF images are read once a plugin of Pillow is there: pip install pillow-heif",
+    )
+
+
+def test_a_listed_file_of_an_unread_suffix_is_a_sample(tmp_path: Path) -> None:
+    make_image(tmp_path / "a.png")
+    for name in ("b.HEIC", "c.psd", "d"):
+        text(tmp_path / name, "")
+    text(tmp_path / "metadata.csv", "file_name", "b.HEIC", "c.psd", "d")
+    dataset = Folder.open(tmp_path)
+    assert [s.key for s in dataset.samples] == ["a.png", "b.HEIC", "c.psd", "d"]
+    assert dataset.passed_over == 0
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
