@@ -17,6 +17,8 @@ from fgfast.errors import DatasetError, OutputFailedError
 from fgfast.records import Float32, Sample, no_boxes
 
 BOM = b"\xef\xbb\xbf"
+# Far more than any image has pixels, and small enough for float32.
+_LARGEST = 1e9
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 # x0 y0 x1 y1, continuous pixels, as plain floats: files are written from them without float32 noise.
@@ -62,8 +64,11 @@ def numbers_of(path: Path, number: int | None, texts: Iterable[object]) -> list[
             value = float(text)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             raise DatasetError(path, f"expected a number, got {text!r}", number) from None
-        if not np.isfinite(value):
-            raise DatasetError(path, f"expected a finite number, got {text!r}", number)
+        except OverflowError:
+            value = float("inf")
+        if not abs(value) <= _LARGEST:
+            wanted = "a finite number" if not np.isfinite(value) else f"a number of pixels up to {_LARGEST:.0e}"
+            raise DatasetError(path, f"expected {wanted}, got {str(text)[:40]!r}", number)
         values.append(value)
     return values
 

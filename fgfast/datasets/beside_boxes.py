@@ -73,7 +73,7 @@ def move_beside(
             continue
         try:
             new = _moved(of_object(column), value, objects, placement, whole_row)
-        except ValueError:
+        except (ValueError, OverflowError):
             unmovable.append(column)
             continue
         if new is not value:
@@ -83,10 +83,11 @@ def move_beside(
 
 def _moved(name: str, value: Any, objects: Objects, placement: ImagePlacement | None, whole_row: bool) -> Any:
     """Return the value of one column after the move; raise ValueError where it cannot be moved."""
+    crop = placement if placement is not None and placement.moved else None
     if name in _OUTLINES:
-        return through(value, lambda v: _outlines(v, objects, placement))
+        return through(value, lambda v: _outlines(v, objects, crop))
     if name in _KEYPOINTS:
-        return through(value, lambda v: move_keypoints(v, placement))
+        return through(value, lambda v: move_keypoints(v, crop))
     if name in _AREAS and (objects.old or objects.outlines):
         return through(value, lambda v: _areas(v, objects))
     if name in (*_RUNS, "numkeypoints") or (name in _OTHERS and _is_structure(value)):
@@ -137,6 +138,15 @@ def _moved_area(area: Any, box: tuple[float, float], outline: tuple[float, float
 
 def _area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def declared_size(fields: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the image's width and height as a row declares them, None where it does not."""
+    sides = []
+    for names in (_WIDTHS, _HEIGHTS):
+        values = [value for column, value in fields.items() if fold(column) in names and numeric(value)]
+        sides.append(float(values[0]) if values else 0.0)
+    return (sides[0], sides[1]) if min(sides) > 0 else None
 
 
 def moved_size(name: str, value: Any, placement: ImagePlacement) -> Any:

@@ -13,8 +13,8 @@ from typing import Literal
 
 from fgfast.datasets.annotation_files import Box
 
-Order = Literal["xyxy", "xywh", "cxcywh"]
-"""Two corners; a corner and the size; the centre and the size."""
+Order = Literal["xyxy", "xywh", "cxcywh", "coco"]
+"""Two corners; a corner and the size; the centre and the size; "coco" is xywh that COCO's name alone tells."""
 
 # Words for an order in a column such as bbox_format, and at the end of a name such as bbox_xyxy. None: fractions of the
 # image's size, which are not pixels.
@@ -40,7 +40,11 @@ _ABOUT = frozenset(
     )
 )
 
-_CORNER_NAMES = "x0 y0 x1 y1|x1 y1 x2 y2|xmin ymin xmax ymax|minx miny maxx maxy|left top right bottom|xtl ytl xbr ybr"
+_CORNER_NAMES = (
+    "x0 y0 x1 y1|x1 y1 x2 y2|xmin ymin xmax ymax|minx miny maxx maxy|left top right bottom|xtl ytl xbr ybr|"
+    "topleftx toplefty bottomrightx bottomrighty|upperleftx upperlefty lowerrightx lowerrighty|ulx uly lrx lry|"
+    "xstart ystart xend yend|startx starty endx endy"
+)
 _STARTS = "x y|xmin ymin|minx miny|left top|x0 y0|x1 y1|topleftx toplefty"
 _CENTRES = "cx cy|xc yc|xcenter ycenter|centerx centery|xcentre ycentre|centrex centrey"
 _ENDS = ("w h", "width height")
@@ -78,7 +82,7 @@ def of_object(name: str) -> str:
 @lru_cache(4096)
 def of_box(name: str) -> str:
     """Return the folded name that a column has inside a box: `x` of bbox_x; empty where it is not said to be inside."""
-    inside = re.sub(rf"^{_OWNER}?(?:{_BOX})?", "", fold(name))
+    inside = re.sub(rf"^{_OWNER}?(?:{_BOX}|roi|rect)?", "", fold(name))
     return inside if inside in _COORDINATES and inside != fold(name) else ""
 
 
@@ -108,7 +112,7 @@ def box_column(name: str) -> Order | Literal["unknown", "fractions"] | None:
         return None
     if match[2]:
         return _ORDERS[match[2]] or "fractions"
-    return "xywh" if match[1] in _COCO else "unknown"
+    return "coco" if match[1] in _COCO else "unknown"
 
 
 def four_columns(names: Collection[str]) -> Iterator[tuple[tuple[str, ...], Order]]:
@@ -202,9 +206,9 @@ def corners(order: Order, numbers: Iterable[float]) -> Box:
     a, b, c, d = numbers
     if order == "xyxy":
         return a, b, c, d
-    if order == "xywh":
-        return a, b, a + c, b + d
-    return a - c / 2, b - d / 2, a + c / 2, b + d / 2
+    if order == "cxcywh":
+        return a - c / 2, b - d / 2, a + c / 2, b + d / 2
+    return a, b, a + c, b + d
 
 
 def numbers_in(order: Order, box: Box) -> tuple[float, float, float, float]:
@@ -212,6 +216,6 @@ def numbers_in(order: Order, box: Box) -> tuple[float, float, float, float]:
     x0, y0, x1, y1 = box
     if order == "xyxy":
         return box
-    if order == "xywh":
-        return x0, y0, x1 - x0, y1 - y0
-    return (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
+    if order == "cxcywh":
+        return (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
+    return x0, y0, x1 - x0, y1 - y0

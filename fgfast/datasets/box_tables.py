@@ -8,7 +8,7 @@ https://huggingface.co/docs/datasets/image_dataset
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,7 @@ from fgfast.datasets.annotation_files import Box, write_bytes
 from fgfast.datasets.box_forms import box_column, fold, four_columns, of_box
 from fgfast.datasets.cell_values import json_text
 from fgfast.datasets.csv_files import decode_text, line_ending, read_csv, write_csv
-from fgfast.datasets.layout import ImagePlacements
+from fgfast.datasets.layout import ImagePlacement, ImagePlacements
 from fgfast.datasets.parquet_tables import read_parquet, write_parquet
 from fgfast.datasets.row_boxes import RowBoxes
 from fgfast.datasets.table_names import ImageName, Keys, image_names, name_columns
@@ -26,6 +26,8 @@ from fgfast.errors import DatasetError
 BOXES = "boxes.csv"
 FILES = (BOXES, "metadata.csv", "metadata.jsonl", "metadata.parquet")
 CORNERS = ("x0", "y0", "x1", "y1")
+# A box may leave its image by a little.
+_SLACK = 1.02
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class TableRow:
         boxes: x0 y0 x1 y1 in pixels of the image.
         unmovable: columns that cannot follow a crop.
         respelled: whether an image's name is spelled otherwise than its file.
+        size: the image's width and height as the line declares them.
     """
 
     path: Path
@@ -49,11 +52,16 @@ class TableRow:
     boxes: tuple[Box, ...]
     unmovable: frozenset[str]
     respelled: bool
+    size: tuple[float, float] | None
 
     @property
     def key(self) -> str:
         """The key of the image."""
         return self.images[0].key
+
+    def resized(self, placement: ImagePlacement) -> bool:
+        """Whether the twin's image has another size than declared, as one has that its EXIF orientation turned."""
+        return self.size is not None and self.size != (placement.size.width, placement.size.height)
 
 
 def is_table(key: str) -> bool:
@@ -74,7 +82,7 @@ def read_table(root: Path, table: str, keys: Keys | None = None) -> list[TableRo
         MissingExtraError: a package that the table needs is not installed.
     """
     path, below, keys = root / table, _below(table), keys or Keys(())
-    rows = []
+    rows, orders = [], _Orders(path)
     for number, fields in _rows(path):
         try:
             columns = name_columns(tuple(fields))
@@ -86,9 +94,38 @@ def read_table(root: Path, table: str, keys: Keys | None = None) -> list[TableRo
         boxes = row.boxes()
         if len(images) > 1 and boxes and fold(columns[0]) != "filename":
             raise DatasetError(path, f"{len(images)} images and boxes, which do not tell whose they are", number)
+        orders.add(number, row.coco, row.size)
         respelled = any(image.respelled(below) for image in images)
-        rows.append(TableRow(path, number, images, fields, boxes, frozenset(row.unmovable), respelled))
+        rows.append(TableRow(path, number, images, fields, boxes, frozenset(row.unmovable), respelled, row.size))
+    orders.check()
     return rows
+
+
+class _Orders:
+    """Whether [x, y, width, height] can be the order of a table's boxes, whose images' sizes it declares.
+
+    Data sets that call corners `bbox` exist. Where boxes leave their images by this order, and no box does by the order
+    of corners, the table means corners.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._leaves, self._may_be_corners = path, 0, True
+
+    def add(self, number: int, boxes: Iterable[Box], size: tuple[float, float] | None) -> None:
+        """Add the numbers of a row's boxes."""
+        for a, b, c, d in boxes:
+            width, height = size or (0.0, 0.0)
+            if not (a < c <= width + 1 and b < d <= height + 1):
+                self._may_be_corners = False
+            elif not self._leaves and (a + c > width * _SLACK or b + d > height * _SLACK):
+                self._leaves = number
+
+    def check(self) -> None:
+        """Raise DatasetError where the table means corners."""
+        if self._leaves and self._may_be_corners:
+            problem = "boxes leave their images as [x, y, width, height], but not as [x0, y0, x1, y1]"
+            way_out = "name the column bbox_xyxy or bbox_xywh, or add a column bbox_format with xyxy or xywh"
+            raise DatasetError(self._path, f"{problem}; {way_out}", self._leaves)
 
 
 def _is_csv(path: Path) -> bool:
@@ -143,10 +180,10 @@ def _placed(row: TableRow, placements: ImagePlacements, below: str, left_out: Co
     """Return the line's fields for the twin; values that still hold keep their text."""
     placement = placements[row.key]
     fields = dict(row.fields)
-    if placement.moved or left_out:
+    if placement.moved or left_out or row.resized(placement):
         named = {image.column for image in row.images}
         places = {column: value for column, value in fields.items() if column not in named}
-        moved = RowBoxes(row.path, row.number, places, placement if placement.moved else None, left_out).fields
+        moved = RowBoxes(row.path, row.number, places, placement, left_out).fields
         fields = {c: moved.get(c, v) for c, v in fields.items() if c in named or c in moved}
     for image in row.images:
         new = placements[image.key].key

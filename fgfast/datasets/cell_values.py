@@ -79,8 +79,10 @@ def through(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a number, not a truth value."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether a value is a finite number, not a truth value."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64
 
 
 def numeric(value: object) -> bool:

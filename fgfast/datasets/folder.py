@@ -31,11 +31,13 @@ class Table:
         key: its path relative to the root.
         unmovable: columns that cannot follow a crop.
         respelled: whether it spells names of images otherwise than their files.
+        sized: whether it declares the sizes of images.
     """
 
     key: str
     unmovable: tuple[str, ...]
     respelled: bool
+    sized: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,8 @@ class Folder(Dataset):
             rows = read_table(root, key, keys)
             _add_boxes(rows, boxes)
             unmovable = frozenset[str]().union(*(row.unmovable for row in rows))
-            tables.append(Table(key, tuple(sorted(unmovable)), any(row.respelled for row in rows)))
+            respelled, sized = any(row.respelled for row in rows), any(row.size for row in rows)
+            tables.append(Table(key, tuple(sorted(unmovable)), respelled, sized))
         found = sorted({*tree.images, *boxes})
         passed_over = [key for key in tree.others if key not in boxes and not is_table(key)]
         if not found:
@@ -131,11 +134,15 @@ class Folder(Dataset):
         same, written = self._unchanged(placements), []
         for table in self.tables:
             source, target = self.root / table.key, out / table.key
-            if same and not table.respelled:
+            if same and not table.respelled and not (table.sized and self._resized(table.key, placements)):
                 written.append(copy_file(source, target))
             else:
                 written.append(rewrite_table(self.root, table.key, target, placements, self._keys))
         return written
+
+    def _resized(self, table: str, placements: ImagePlacements) -> bool:
+        """Whether a table declares other sizes than those of the twin's images."""
+        return any(row.resized(placements[row.key]) for row in read_table(self.root, table, self._keys))
 
 
 def _add_boxes(rows: Iterable[TableRow], boxes: dict[str, tuple[Box, ...]]) -> None:

@@ -45,7 +45,8 @@ def write_parquet(
     import pyarrow.parquet as pq
 
     fields, arrays = [], []
-    for field in _table(source).schema:
+    old = _table(source).schema
+    for field in old:
         if field.name in without:
             continue
         values = [row.get(field.name) for row in rows]
@@ -56,6 +57,8 @@ def write_parquet(
         arrays.append(array)
     buffer = io.BytesIO()
     schema = pa.schema(fields)
+    if schema.equals(old):  # then what pandas or `datasets` say of the columns is still true
+        schema = schema.with_metadata(old.metadata)
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), buffer, compression="zstd")
     return write_bytes(target, buffer.getvalue())
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from fgfast.datasets import box_forms
 from fgfast.datasets.annotation_files import Box, move_box, number_text, numbers_of
-from fgfast.datasets.beside_boxes import Objects, move_beside
+from fgfast.datasets.beside_boxes import Objects, declared_size, move_beside
 from fgfast.datasets.box_forms import Order, fold
 from fgfast.datasets.cell_values import decode, encode, missing, numeric, through
 from fgfast.datasets.layout import ImagePlacement
@@ -23,6 +23,8 @@ FORMS_READ = (
 _OBJECTS = ("objects", "annotations", "instances", "detections")
 # Four numbers in a text.
 _FOUR = re.compile(r"(?<!\d)\d+\D+\d+\D+\d+\D+\d")
+# Numbers up to this are fractions of the image's size, with some rounding; no box is that small.
+_FRACTION = 1.01
 # Two columns may describe the same box with other rounding, in pixels.
 _SAME = 1.0
 
@@ -33,6 +35,8 @@ class RowBoxes:
     Attributes:
         fields: the row, moved where a placement was given; values that still hold keep their text.
         unmovable: columns that describe places and cannot be moved, e.g. "objects.mask".
+        coco: the numbers of the boxes whose order only COCO's name tells.
+        size: the image's width and height as the row declares them.
     """
 
     def __init__(
@@ -54,10 +58,17 @@ class RowBoxes:
         Raises:
             DatasetError: something looks like a box and is not understood.
         """
-        self._path, self._number, self._placement, self._left_out = path, number, placement, left_out
+        self._path, self._number, self._left_out = path, number, left_out
+        self._placement = placement
+        self._crop = placement if placement is not None and placement.moved else None
         self._sources: dict[str, list[Box]] = {}
         self.unmovable: set[str] = set()
-        self.fields = self._dict(fields, "", None)
+        self.coco: list[Box] = []
+        self.size: tuple[float, float] | None = None
+        try:
+            self.fields = self._dict(fields, "", None)
+        except RecursionError:
+            self._fail("it is nested too deeply")
 
     def boxes(self) -> tuple[Box, ...]:
         """Return the boxes, x0 y0 x1 y1 in pixels of the stored image, each once.
@@ -95,6 +106,8 @@ class RowBoxes:
         for column in known.suspects:
             if column not in used and not missing(value := fields[column]):
                 self._fail(f"{where}{column} looks like a box and is not understood, {_short(value)}; {FORMS_READ}")
+        if not where:
+            self.size = declared_size({column: value for column, value in fields.items() if column not in used})
         moved, unmovable = move_beside(fields, objects, self._placement, used, not where)
         self.unmovable.update(f"{where}{column}" for column in unmovable)
         return {c: v for c, v in {**out, **moved}.items() if f"{where}{c}" not in self._left_out}
@@ -207,7 +220,7 @@ class RowBoxes:
         if not _is_box(numbers):
             self._fail(f"expected [x, y, width, height] in {where}, got {_short(value)}")
         new = iter(map(str, self._ordered_box(numbers, order, where, objects)))
-        return value if self._placement is None else re.sub(r"[^\s,;]+", lambda _: next(new), value)
+        return value if self._crop is None else re.sub(r"[^\s,;]+", lambda _: next(new), value)
 
     def _dict_box(self, value: dict[str, Any], where: str, order: Order | None) -> dict[str, Any]:
         """Walk over a box that is a dict, such as {"x": 8, "y": 6, "width": 24, "height": 20}."""
@@ -232,13 +245,15 @@ class RowBoxes:
         box = box_forms.corners(order, numbers_of(self._path, self._number, values))
         if box[2] < box[0] or box[3] < box[1]:
             self._fail(f"expected a box with x0 <= x1 and y0 <= y1 in {where}, got {box}")
-        if min(box) >= 0 and max(box) <= 1 and box[0] < box[2] and box[1] < box[3]:
+        if max(abs(float(value)) for value in values) <= _FRACTION and box[0] < box[2] and box[1] < box[3]:
             self._fail(f"{where} seems to hold fractions of the image's size, {_short(values)}; give boxes in pixels")
-        new = box if self._placement is None else move_box(box, self._placement)
+        new = box if self._crop is None else move_box(box, self._crop)
         self._sources.setdefault(where, []).append(box)
+        if order == "coco":
+            self.coco.append((box[0], box[1], box[2] - box[0], box[3] - box[1]))
         objects.old.append(box)
         objects.new.append(new)
-        if self._placement is None:
+        if self._crop is None:
             return values
         numbers = box_forms.numbers_in(order, new)
         return [number_text(v) if isinstance(old, str) else round(v, 4) for old, v in zip(values, numbers, strict=True)]

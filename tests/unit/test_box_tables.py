@@ -246,3 +246,46 @@ def test_unicode_forms_and_backslashes_in_lists_find_their_files(tmp_path: Path)
     make_image(root / composed / f"{composed}.png")
     assert [len(s.boxes) for s in opened(root).samples] == ([1, 0, 1] if composed < apart else [0, 1, 1])
     assert Keys((composed, apart)).find("Cafe") == "Cafe"
+
+
+def test_sizes_are_those_of_images_that_were_turned(tmp_path: Path) -> None:
+    lines = (
+        {"file_name": "a.png", "width": 36, "height": 48, "bbox": [8, 6, 24, 20]},
+        {"file_name": "b.png", "width": 48, "height": 36, "bbox": None},
+    )
+    make_image(tmp_path / "a.png")
+    text(tmp_path / "metadata.jsonl", *map(json.dumps, lines))
+    dataset = opened(tmp_path)
+    dataset.write_annotations(tmp_path / "out", placements(dataset))
+    twin = [json.loads(line) for line in (tmp_path / "out/metadata.jsonl").read_text().splitlines()]
+    assert twin == [{**lines[0], "width": 48, "height": 36}, lines[1]]
+    # Not declared by these columns: they are the box's.
+    source = text(
+        tmp_path / "metadata.jsonl", json.dumps({"file_name": "a.png", "x": 8, "y": 6, "width": 24, "height": 20})
+    )
+    dataset = opened(tmp_path)
+    dataset.write_annotations(tmp_path / "out", placements(dataset))
+    assert (tmp_path / "out/metadata.jsonl").read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("boxes", "corners"),
+    [
+        ([[40, 30, 90, 70], [5, 5, 60, 40]], True),
+        ([[40, 30, 90, 70], [50, 30, 40, 40]], False),
+        ([[40, 30, 40, 40]], False),
+        ([[90, 70, 40, 40]], False),
+    ],
+)
+def test_corners_called_bbox_are_refused_where_the_sizes_tell(boxes: list[Any], corners: bool, tmp_path: Path) -> None:
+    lines = [{"file_name": f"{n}.png", "width": 100, "height": 80, "bbox": box} for n, box in enumerate(boxes)]
+    text(tmp_path / "metadata.jsonl", *map(json.dumps, lines))
+    if not corners:
+        assert len(opened(tmp_path).samples) == len(boxes)
+        return
+    with pytest.raises(
+        DatasetError, match=r"metadata\.jsonl:1: boxes leave their images as .* add a column bbox_format"
+    ):
+        opened(tmp_path)
+    text(tmp_path / "metadata.jsonl", *(json.dumps({**line, "bbox_format": "xyxy"}) for line in lines))
+    assert opened(tmp_path).samples[0].boxes.tolist() == boxes[:1]

@@ -39,6 +39,13 @@ def printed(value: object) -> str:
     return str(value)
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 ONE_BOX: dict[str, dict[str, Any]] = {
     "corners": {"x0": 50, "y0": 30, "x1": 90, "y1": 70},
     "corners as text": {"x0": "50", "y0": "30.0", "x1": "90", "y1": "7e1"},
@@ -52,6 +59,8 @@ ONE_BOX: dict[str, dict[str, Any]] = {
     "size beside an image's size": {"width": 100, "height": 80, "x": 50, "y": 30, "w": 40, "h": 40},
     "prefixed": {"width": 100, "height": 80, "bbox_x": 50, "bbox_y": 30, "bbox_width": 40, "bbox_height": 40},
     "prefixed corners": {"bbox_x1": 50, "bbox_y1": 30, "bbox_x2": 90, "bbox_y2": 70},
+    "GTSRB's": {"Width": 100, "Height": 80, "Roi.X1": 50, "Roi.Y1": 30, "Roi.X2": 90, "Roi.Y2": 70, "ClassId": 1},
+    "corners in words": {"top_left_x": 50, "top_left_y": 30, "bottom_right_x": 90, "bottom_right_y": 70},
     "centre": {"cx": 70, "cy": 50, "w": 40, "h": 40},
     "bbox": {"bbox": XYWH},
     "bbox, another case": {"BBox ": XYWH},
@@ -134,8 +143,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "one number missing": ({"x0": 1, "y0": 2, "x1": 3, "y1": ""}, "expected a number, got ''"),
     "inverted": ({"x0": 5, "y0": 2, "x1": 3, "y1": 4}, "x0 <= x1"),
     "a negative size": ({"bbox": [5, 2, -1, 4]}, "x0 <= x1"),
-    "not a number": ({"bbox": [5, 2, math.nan, 4]}, "finite"),
-    "infinite": ({"bbox": [5, 2, math.inf, 4]}, "finite"),
+    "not a number": ({"bbox": [5, 2, math.nan, 4]}, "expected .*nan"),
+    "infinite": ({"bbox": [5, 2, math.inf, 4]}, "expected .*inf"),
+    "too large": ({"x0": 1, "y0": 2, "x1": 10**400, "y1": 4}, "finite"),
+    "larger than any image": ({"bbox": [5, 2, 1e12, 4]}, "expected a number of pixels up to"),
+    "fractions of YOLO": ({"objects": {"bbox": [[0.9, 0.9, 0.4, 0.4]]}}, "fractions"),
+    "a deep nest": ({"objects": {"bbox": [XYWH], "segmentation": nested(3000)}}, "nested too deeply"),
     "truth values": ({"bbox": [True, True, True, True]}, "expected"),
     "three numbers": ({"bbox": [1, 2, 3]}, "expected \\[x, y, width, height\\]"),
     "five numbers": ({"bbox": [[1, 2, 3, 4, 5]]}, "expected \\[x, y, width, height\\]"),
