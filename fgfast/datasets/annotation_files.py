@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -19,6 +17,8 @@ from fgfast.errors import DatasetError, OutputFailedError
 from fgfast.records import Float32, Sample, no_boxes
 
 BOM = b"\xef\xbb\xbf"
+# Far more than any image has pixels, and small enough for float32.
+_LARGEST = 1e9
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 # x0 y0 x1 y1, continuous pixels, as plain floats: files are written from them without float32 noise.
@@ -48,19 +48,6 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in stripped if line]
 
 
-def read_csv(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, column -> value) per row of a CSV file that has at least the columns `needed`."""
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
-    columns = list(reader.fieldnames or ())
-    for name in needed:
-        if name not in columns:
-            raise DatasetError(path, f"expected a column {name!r}; found: {', '.join(columns) or 'none'}", 1)
-    for row in reader:
-        if None in row or None in row.values():
-            raise DatasetError(path, f"expected {len(columns)} columns", reader.line_num)
-        yield reader.line_num, row
-
-
 def fields_of(path: Path, number: int, text: str, names: Sequence[str]) -> list[str]:
     """Split a line at whitespace into exactly len(names) fields."""
     fields = text.split()
@@ -77,8 +64,11 @@ def numbers_of(path: Path, number: int | None, texts: Iterable[object]) -> list[
             value = float(text)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             raise DatasetError(path, f"expected a number, got {text!r}", number) from None
-        if not np.isfinite(value):
-            raise DatasetError(path, f"expected a finite number, got {text!r}", number)
+        except OverflowError:
+            value = float("inf")
+        if not abs(value) <= _LARGEST:
+            wanted = "a finite number" if not np.isfinite(value) else f"a number of pixels up to {_LARGEST:.0e}"
+            raise DatasetError(path, f"expected {wanted}, got {str(text)[:40]!r}", number)
         values.append(value)
     return values
 
@@ -95,14 +85,16 @@ def _encodable(name: str) -> bool:
 def safe_key(path: Path, name: str, number: int | None = None, below: str = "") -> str:
     """Return the key of an image that an annotation file names; raise DatasetError where it leaves the data set.
 
+    Backslashes, which Windows writes between folders, are read as slashes.
+
     Args:
         path: the annotation file, for the message.
         name: the image's path in that file, relative to `below`.
         number: the line number, for the message.
         below: POSIX folder inside the data set.
     """
-    pure = PurePosixPath(name)
-    leaves = pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or _DRIVE.match(name)
+    pure = PurePosixPath(name.replace("\\", "/"))
+    leaves = pure.is_absolute() or ".." in pure.parts or "\0" in name or _DRIVE.match(name)
     unusable = any(len(part.encode("utf-8", "replace")) > 255 for part in pure.parts) or not _encodable(name)
     if leaves or unusable or not pure.parts:
         raise DatasetError(path, f"expected a path inside the data set, got {name!r}", number)
@@ -143,21 +135,31 @@ def boxes_from(path: Path, boxes: Iterable[Box], number: int | None = None) -> F
 
 
 def move_box(box: Box, placement: ImagePlacement) -> Box:
-    """Return the box in pixels of the twin's image, clipped to it; a box outside it has no area."""
-    (dx, dy), (height, width) = placement.offset, placement.size
-    x0, x1 = (min(max(x - dx, 0.0), float(width)) for x in (box[0], box[2]))
-    y0, y1 = (min(max(y - dy, 0.0), float(height)) for y in (box[1], box[3]))
+    """Return the box in pixels of the twin's image, clipped to what it shows of the stored one.
+
+    A square crop may reach outside the stored image: nothing is annotated there. A box outside has no area.
+    """
+    (dx, dy), (left, top, right, bottom) = placement.offset, placement.shown
+    x0, x1 = (min(max(x - dx, left), right) for x in (box[0], box[2]))
+    y0, y1 = (min(max(y - dy, top), bottom) for y in (box[1], box[3]))
     return x0, y0, x1, y1
+
+
+def move_point(point: Sequence[float], placement: ImagePlacement) -> tuple[float, float, bool]:
+    """Return a point, x and y, in pixels of the twin's image, and whether that shows it."""
+    (dx, dy), (left, top, right, bottom) = placement.offset, placement.shown
+    x, y = point
+    return x - dx, y - dy, left <= x - dx <= right and top <= y - dy <= bottom
 
 
 def pixels_from_box(box: Box, placement: ImagePlacement) -> tuple[int, int, int, int]:
     """Return a box, moved into the twin's image, in the form that `box_from_pixels` takes.
 
-    Such a box cannot be empty: a box outside the image becomes its nearest pixel.
+    Such a box cannot be empty: a box outside becomes the nearest pixel of the stored image.
     """
     x0, y0, x1, y1 = move_box(box, placement)
-    height, width = placement.size
-    xmin, ymin = min(int(x0) + 1, width), min(int(y0) + 1, height)
+    _, _, right, bottom = placement.shown
+    xmin, ymin = max(min(int(x0) + 1, int(right)), 1), max(min(int(y0) + 1, int(bottom)), 1)
     return xmin, ymin, max(int(np.ceil(x1)), xmin), max(int(np.ceil(y1)), ymin)
 
 
@@ -197,21 +199,6 @@ def write_bytes(target: Path, content: bytes, sync: bool = True) -> Path:
     with replacing(target, sync) as file:
         file.write(content)
     return target
-
-
-def line_ending(path: Path) -> str:
-    """Return the line ending of a text file: Windows' where it occurs."""
-    return "\r\n" if b"\r\n" in read_bytes(path) else "\n"
-
-
-def write_csv(source: Path, target: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write rows with the columns and the line endings of the file `source`."""
-    columns = next(csv.reader(io.StringIO(_read_text(source), newline="")))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator=line_ending(source))
-    writer.writeheader()
-    writer.writerows(rows)
-    return write_bytes(target, text.getvalue().encode())
 
 
 def _open(source: Path) -> IO[bytes]:

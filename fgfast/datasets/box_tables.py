@@ -1,35 +1,33 @@
-"""Lists of boxes beside a folder of images: boxes.csv, and Hugging Face's metadata.csv and metadata.jsonl.
+"""Lists beside a folder of images: boxes.csv, and Hugging Face's metadata.csv, metadata.jsonl and metadata.parquet.
 
 boxes.csv has the columns path,x0,y0,x1,y1; an image may have several lines. The metadata files name images in
-`file_name`, relative to their own folder, and may hold boxes as columns x0,y0,x1,y1, or as `bbox` or `objects.bbox`:
-[x, y, width, height] or a list of such, as in COCO. https://huggingface.co/docs/datasets/image_dataset
+`file_name`, relative to their own folder, and hold boxes in one of the forms of `row_boxes`.
+https://huggingface.co/docs/datasets/image_dataset
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fgfast.datasets.annotation_files import (
-    Box,
-    line_ending,
-    move_box,
-    number_text,
-    numbers_of,
-    read_csv,
-    read_lines,
-    safe_key,
-    write_bytes,
-    write_csv,
-)
+from fgfast.datasets.annotation_files import Box, write_bytes
+from fgfast.datasets.box_forms import box_column, fold, four_columns, of_box
+from fgfast.datasets.cell_values import json_text
+from fgfast.datasets.csv_files import decode_text, line_ending, read_csv, write_csv
 from fgfast.datasets.layout import ImagePlacement, ImagePlacements
+from fgfast.datasets.parquet_tables import read_parquet, write_parquet
+from fgfast.datasets.row_boxes import RowBoxes
+from fgfast.datasets.table_names import ImageName, Keys, image_names, name_columns
 from fgfast.errors import DatasetError
 
-FILES = ("boxes.csv", "metadata.csv", "metadata.jsonl")
+BOXES = "boxes.csv"
+FILES = (BOXES, "metadata.csv", "metadata.jsonl", "metadata.parquet")
 CORNERS = ("x0", "y0", "x1", "y1")
+# A box may leave its image by a little.
+_SLACK = 1.02
 
 
 @dataclass(frozen=True)
@@ -38,126 +36,182 @@ class TableRow:
 
     Attributes:
         path: the table's file.
-        number: line number from 1.
-        key: key of the image.
+        number: line number from 1; in Parquet the row's.
+        images: the images that it names; the boxes are those of the first.
         fields: column -> value; values are strings in CSV.
         boxes: x0 y0 x1 y1 in pixels of the image.
+        unmovable: columns that cannot follow a crop.
+        respelled: whether an image's name is spelled otherwise than its file.
+        size: the image's width and height as the line declares them.
     """
 
     path: Path
     number: int
-    key: str
+    images: tuple[ImageName, ...]
     fields: dict[str, Any]
     boxes: tuple[Box, ...]
+    unmovable: frozenset[str]
+    respelled: bool
+    size: tuple[float, float] | None
+
+    @property
+    def key(self) -> str:
+        """The key of the image."""
+        return self.images[0].key
+
+    def resized(self, placement: ImagePlacement) -> bool:
+        """Whether the twin's image has another size than declared, as one has that its EXIF orientation turned."""
+        return self.size is not None and self.size != (placement.size.width, placement.size.height)
 
 
-def read_table(root: Path, table: str) -> list[TableRow]:
-    """Read the lines of a table; `table` is a path relative to `root`."""
-    path, below = root / table, str(PurePosixPath(table).parent)
-    column = _name_column(table)
-    needed = ("path", *CORNERS) if column == "path" else (column,)
-    rows = []
-    for number, fields in _json_lines(path) if table.endswith(".jsonl") else read_csv(path, needed):
-        name = fields.get(column)
-        if not isinstance(name, str):
-            raise DatasetError(path, f"expected a path in {column!r}, got {name!r}", number)
-        key = safe_key(path, name, number, "" if below == "." else below)
-        rows.append(TableRow(path, number, key, fields, tuple(_boxes(path, number, fields))))
+def is_table(key: str) -> bool:
+    """Whether a key is that of a list, in whatever case its name is."""
+    return PurePosixPath(key).name.lower() in FILES
+
+
+def read_table(root: Path, table: str, keys: Keys | None = None) -> list[TableRow]:
+    """Read the lines of a table.
+
+    Args:
+        root: the data set's folder.
+        table: the table's path, relative to `root`.
+        keys: the keys of the data set's files, among which names are looked up; None takes every name as it is.
+
+    Raises:
+        DatasetError: the table is malformed, or something in it looks like a box and is not understood.
+        MissingExtraError: a package that the table needs is not installed.
+    """
+    path, below, keys = root / table, _below(table), keys or Keys(())
+    rows, orders = [], _Orders(path)
+    for number, fields in _rows(path):
+        try:
+            columns = name_columns(tuple(fields))
+        except ValueError as error:
+            name = "path" if path.name.lower() == BOXES else "file_name"
+            raise DatasetError(path, f"expected a column {name!r}: {error}", 1 if _is_csv(path) else number) from None
+        images = tuple(image_names(path, number, fields, columns, below, keys))
+        row = RowBoxes(path, number, {c: v for c, v in fields.items() if c not in columns})
+        boxes = row.boxes()
+        if len(images) > 1 and boxes and fold(columns[0]) != "filename":
+            raise DatasetError(path, f"{len(images)} images and boxes, which do not tell whose they are", number)
+        orders.add(number, row.coco, row.size)
+        respelled = any(image.respelled(below) for image in images)
+        rows.append(TableRow(path, number, images, fields, boxes, frozenset(row.unmovable), respelled, row.size))
+    orders.check()
     return rows
 
 
-def _name_column(table: str) -> str:
-    return "path" if table == "boxes.csv" else "file_name"
+class _Orders:
+    """Whether [x, y, width, height] can be the order of a table's boxes, whose images' sizes it declares.
+
+    Data sets that call corners `bbox` exist. Where boxes leave their images by this order, and no box does by the order
+    of corners, the table means corners.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._leaves, self._may_be_corners = path, 0, True
+
+    def add(self, number: int, boxes: Iterable[Box], size: tuple[float, float] | None) -> None:
+        """Add the numbers of a row's boxes."""
+        for a, b, c, d in boxes:
+            width, height = size or (0.0, 0.0)
+            if not (a < c <= width + 1 and b < d <= height + 1):
+                self._may_be_corners = False
+            elif not self._leaves and (a + c > width * _SLACK or b + d > height * _SLACK):
+                self._leaves = number
+
+    def check(self) -> None:
+        """Raise DatasetError where the table means corners."""
+        if self._leaves and self._may_be_corners:
+            problem = "boxes leave their images as [x, y, width, height], but not as [x0, y0, x1, y1]"
+            way_out = "name the column bbox_xyxy or bbox_xywh, or add a column bbox_format with xyxy or xywh"
+            raise DatasetError(self._path, f"{problem}; {way_out}", self._leaves)
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
+def _below(table: str) -> str:
+    """Return the folder of a table inside the data set, "" for the root."""
+    return str(PurePosixPath(table).parent).removeprefix(".")
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    name = path.name.lower()
+    if name.endswith(".jsonl"):
+        yield from _json_lines(path)
+    elif name.endswith(".parquet"):
+        yield from read_parquet(path)
+    else:
+        checked = name != BOXES
+        for number, fields in read_csv(path, ()):
+            if not checked:
+                _check_box_columns(path, fields)
+                checked = True
+            yield number, fields
+
+
+def _check_box_columns(path: Path, columns: Collection[str]) -> None:
+    """Raise DatasetError where boxes.csv has no column of boxes."""
+    names = {fold(column) for column in columns}
+    missing = [name for name in CORNERS if name not in names]
+    if not missing or any(map(box_column, columns)) or any(of_box(column) for column in columns):
+        return
+    if list(four_columns(names)):
+        return
+    raise DatasetError(path, f"expected a column {missing[0]!r}; found: {', '.join(columns) or 'none'}", 1)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, text in read_lines(path):
+    for number, line in enumerate(decode_text(path)[0].split("\n"), 1):
+        if not (text := line.strip()):
+            continue
         try:
             fields = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DatasetError(path, f"not JSON: {error}", number) from None
         if not isinstance(fields, dict):
             raise DatasetError(path, f"expected a JSON object, got {text[:80]!r}", number)
         yield number, fields
 
 
-def _decoded(value: Any) -> Any:
-    """Decode a CSV cell that may hold JSON; other values are returned unchanged."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value) if value.strip() else []
-    except ValueError:
-        return value
-
-
-def _sized(value: Any) -> tuple[list[Any], bool]:
-    """Return a `bbox` as a list of [x, y, width, height], and whether it was a single box."""
-    value = _decoded(value)
-    single = isinstance(value, list) and bool(value) and not isinstance(value[0], list)
-    return ([value] if single else value or []), single
-
-
-def _bbox_of(fields: dict[str, Any]) -> Any:
-    objects = _decoded(fields.get("objects"))
-    return objects.get("bbox") if isinstance(objects, dict) else fields.get("bbox")
-
-
-def _boxes(path: Path, number: int, fields: dict[str, Any]) -> Iterator[Box]:
-    if all(corner in fields for corner in CORNERS):
-        values = [fields[corner] for corner in CORNERS]
-        if any(value not in ("", None) for value in values):
-            x0, y0, x1, y1 = numbers_of(path, number, values)
-            yield x0, y0, x1, y1
-        return
-    found = _sized(_bbox_of(fields))[0]
-    for box in found if isinstance(found, list) else [found]:
-        if not isinstance(box, list) or len(box) != 4:
-            raise DatasetError(path, f"expected a bbox [x, y, width, height], got {box!r}", number)
-        x, y, width, height = numbers_of(path, number, box)
-        yield x, y, x + width, y + height
-
-
-def _moved_bbox(path: Path, number: int, value: Any, placement: ImagePlacement) -> Any:
-    """Move a `bbox` with the crop, keeping its structure. Boxes outside are kept, because lists run in parallel."""
-    boxes, single = _sized(value)
-    moved = []
-    for box in _boxes(path, number, {"bbox": boxes}):
-        x0, y0, x1, y1 = move_box(box, placement)
-        moved.append([round(v, 4) for v in (x0, y0, x1 - x0, y1 - y0)])
-    new = moved[0] if single else moved
-    return json.dumps(new) if isinstance(value, str) else new
-
-
-def _placed(row: TableRow, placement: ImagePlacement, column: str, below: str) -> dict[str, Any]:
+def _placed(row: TableRow, placements: ImagePlacements, below: str, left_out: Collection[str]) -> dict[str, Any]:
     """Return the line's fields for the twin; values that still hold keep their text."""
+    placement = placements[row.key]
     fields = dict(row.fields)
-    if placement.key != row.key:
-        fields[column] = str(PurePosixPath(placement.key).relative_to(below))
-    if not placement.moved:
-        return fields
-    if all(corner in fields for corner in CORNERS):
-        for box in row.boxes:
-            text = not isinstance(fields["x0"], (int, float))
-            for corner, value in zip(CORNERS, move_box(box, placement), strict=True):
-                fields[corner] = number_text(value) if text else round(value, 4)
-        return fields
-    objects = _decoded(fields.get("objects"))
-    if isinstance(objects, dict) and "bbox" in objects:
-        objects = {**objects, "bbox": _moved_bbox(row.path, row.number, objects["bbox"], placement)}
-        fields["objects"] = json.dumps(objects) if isinstance(fields["objects"], str) else objects
-    elif fields.get("bbox"):
-        fields["bbox"] = _moved_bbox(row.path, row.number, fields["bbox"], placement)
+    if placement.moved or left_out or row.resized(placement):
+        named = {image.column for image in row.images}
+        places = {column: value for column, value in fields.items() if column not in named}
+        moved = RowBoxes(row.path, row.number, places, placement, left_out).fields
+        fields = {c: moved.get(c, v) for c, v in fields.items() if c in named or c in moved}
+    for image in row.images:
+        new = placements[image.key].key
+        if new == image.key and not image.respelled(below):
+            continue
+        text = str(PurePosixPath(new).relative_to(below))
+        if image.index is None:
+            fields[image.column] = text
+        else:
+            fields[image.column] = [*fields[image.column]]
+            fields[image.column][image.index] = text
     return fields
 
 
-def rewrite_table(root: Path, table: str, target: Path, placements: ImagePlacements) -> Path:
-    """Write a table with the lines whose images are present, under their new names and with moved boxes."""
-    column, below = _name_column(table), str(PurePosixPath(table).parent)
-    rows = [
-        _placed(row, placements[row.key], column, below) for row in read_table(root, table) if row.key in placements
-    ]
-    if table.endswith(".csv"):
-        return write_csv(root / table, target, rows)
-    ending = line_ending(root / table)
-    return write_bytes(target, "".join(json.dumps(row, ensure_ascii=False) + ending for row in rows).encode())
+def rewrite_table(root: Path, table: str, target: Path, placements: ImagePlacements, keys: Keys | None = None) -> Path:
+    """Write a table with the lines whose images are all present, under their new names, moved with the crop.
+
+    Where an image was cropped, columns that cannot follow are left out of the whole table.
+    """
+    below, source = _below(table), root / table
+    rows = [row for row in read_table(root, table, keys) if all(image.key in placements for image in row.images)]
+    moves = any(placements[row.key].moved for row in rows)
+    left_out = frozenset[str]().union(*(row.unmovable for row in rows)) if moves else frozenset[str]()
+    new = [_placed(row, placements, below, left_out) for row in rows]
+    if _is_csv(source):
+        return write_csv(source, target, new, left_out)
+    if source.suffix.lower() == ".parquet":
+        return write_parquet(source, target, new, left_out)
+    text, encoding = decode_text(source)
+    ending = line_ending(text)
+    return write_bytes(target, "".join(json_text(fields) + ending for fields in new).encode(encoding))

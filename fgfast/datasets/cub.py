@@ -17,6 +17,7 @@ from fgfast.datasets.annotation_files import (
     fields_of,
     keep_lines,
     move_box,
+    move_point,
     number_text,
     numbers_of,
     read_lines,
@@ -188,7 +189,7 @@ class Cub(Dataset):
         return " ".join((ident, *map(number_text, (x0, y0, x1 - x0, y1 - y0))))
 
     def _part_line(self, path: Path, placed: dict[str, ImagePlacement], text: str, number: int) -> str | None:
-        """Move a part, which is a point; one that is invisible or outside the crop is `0.0 0.0 0`.
+        """Move a part, which is a point; one that is invisible, or that the crop does not show, is `0.0 0.0 0`.
 
         The annotators' clicks (part_click_locs.txt) have one more field, the time in seconds.
         """
@@ -198,8 +199,7 @@ class Cub(Dataset):
         placement = placed.get(ident)
         if placement is None or not placement.moved or visible == "0":
             return None if placement is None else text
-        left, top = (a - b for a, b in zip(numbers_of(path, number, (x, y)), placement.offset, strict=True))
-        height, width = placement.size
-        if not (0 <= left <= width and 0 <= top <= height):
+        left, top, shown = move_point(numbers_of(path, number, (x, y)), placement)
+        if not shown:
             return f"{ident} {part} 0.0 0.0 0{after}"
         return f"{ident} {part} {number_text(left)} {number_text(top)} {visible}{after}"

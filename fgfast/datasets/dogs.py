@@ -39,6 +39,11 @@ def _walk(folder: Path) -> list[str]:
     return sorted(f"{path.parent.name}/{path.name}" for path in images)
 
 
+def _folders(folder: Path) -> list[str]:
+    """Return the class folders; loaders that number by folder count those without images, too."""
+    return [path.name for path in folder.glob("*/") if path.is_dir() and not path.name.startswith(".")]
+
+
 @dataclass(frozen=True, eq=False)
 class Dogs(Dataset):
     """Stanford Dogs. A label is its folder's name.
@@ -77,7 +82,8 @@ class Dogs(Dataset):
             path = root / name
             keys = _names(read_mat(path, "file_list")) if path.is_file() else []
             listed += [(path, image, split) for image in keys]
-        if not listed:
+        lists = bool(listed)
+        if not lists:
             listed = [(root / images, image, "") for image in _walk(root / images)]
         samples = []
         for path, image, split in listed:

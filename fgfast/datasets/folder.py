@@ -2,63 +2,43 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from fgfast.datasets.annotation_files import boxes_from, copy_file
-from fgfast.datasets.box_tables import FILES, TableRow, read_table, rewrite_table
+from fgfast.datasets.annotation_files import Box, boxes_from, copy_file
+from fgfast.datasets.box_tables import TableRow, is_table, read_table, rewrite_table
+from fgfast.datasets.folder_tree import SPLITS, class_folders, place, split_folders, walk
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import image_folder_line, load_line
+from fgfast.datasets.table_names import Keys
 from fgfast.errors import DatasetError, UsageError
-from fgfast.records import Sample, no_boxes
+from fgfast.image_formats import suffix_of, suffixes, why_unread
+from fgfast.records import Sample
 
-# torchvision datasets/folder.py, IMG_EXTENSIONS; then further formats that Pillow reads.
-SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),
-        *(".gif", ".avif", ".jp2", ".jpe", ".jfif", ".mpo", ".qoi"),
-    )
-)
-# First-level folders that are splits, ignoring case; every other one is a class.
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+# Number of files that are passed over, and named.
+_NAMED = 5
+# Suffixes of files that may hold annotations.
+_LISTS = (".csv", ".tsv", ".json", ".jsonl", ".xml", ".mat", ".parquet")
 
 
-def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """Return the keys of the images and of the other files, each sorted, skipping hidden files and loops of links."""
-    images: list[str] = []
-    others: list[str] = []
-    top = root.stat()
-    pending = [("", frozenset(((top.st_dev, top.st_ino),)))]
-    while pending:
-        below, above = pending.pop()
-        for entry in os.scandir(root / below):
-            key = f"{below}{entry.name}"
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                here = Path(entry.path).stat()
-                if (here.st_dev, here.st_ino) not in above:
-                    pending.append((f"{key}/", above | {(here.st_dev, here.st_ino)}))
-            elif PurePosixPath(entry.name).suffix.lower() in SUFFIXES and _can_be_key(key):
-                images.append(key)
-            else:
-                others.append(key)
-    return sorted(images), sorted(others)
+@dataclass(frozen=True)
+class Table:
+    """A list of boxes.
 
+    Attributes:
+        key: its path relative to the root.
+        unmovable: columns that cannot follow a crop.
+        respelled: whether it spells names of images otherwise than their files.
+        sized: whether it declares the sizes of images.
+    """
 
-def _can_be_key(key: str) -> bool:
-    """Whether a path can be a key: UTF-8 without backslashes, as ledger and URLs require."""
-    return "\\" not in key and not any("\ud800" <= letter <= "\udfff" for letter in key)
-
-
-def _place(key: str) -> tuple[str, str]:
-    """Return a key's (split, class); folders below a class belong to that class."""
-    folders = PurePosixPath(key).parts[:-1]
-    split = SPLITS.get(folders[0].lower(), "") if folders else ""
-    if split:
-        folders = folders[1:]
-    return split, folders[0] if folders else ""
+    key: str
+    unmovable: tuple[str, ...]
+    respelled: bool
+    sized: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +46,16 @@ class Folder(Dataset):
     """A folder of images.
 
     Attributes:
-        ignored: number of files that are neither images nor lists of boxes.
-        tables: the lists of boxes, relative to the root.
+        tables: the lists of boxes.
+        folders: the class folders, those without images included.
+        passed_over: number of files that are neither images nor lists of boxes.
+        remarks: sentences about what was passed over, or might have been taken for something else.
     """
 
-    ignored: int
-    tables: tuple[str, ...]
+    tables: tuple[Table, ...]
+    folders: tuple[str, ...]
+    passed_over: int
+    remarks: tuple[str, ...]
 
     name = "folder"
     title = "a folder of images"
@@ -83,8 +67,9 @@ class Folder(Dataset):
 
     @property
     def folder(self) -> str:
-        """The folder's own name."""
-        return self.root.resolve().name or "folder"
+        """The folder's own name; that of the link, where it was reached by one."""
+        name = self.root.absolute().name
+        return (self.root.resolve().name if name == ".." else name) or "folder"
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -102,34 +87,53 @@ class Folder(Dataset):
     def _read(cls, root: Path, labels: str | None) -> Folder:
         """Walk the tree and read the lists of boxes; the samples are sorted by key."""
         try:
-            images, others = _walk(root)
+            tree = walk(root)
         except OSError as error:
             raise DatasetError(root, f"cannot be read: {error}") from error
-        tables = tuple(key for key in others if _is_table(key))
-        rows: dict[str, TableRow] = {}
-        for table in tables:
-            for row in read_table(root, table):
-                first = rows.get(row.key)
-                rows[row.key] = replace(first, boxes=first.boxes + row.boxes) if first else row
-        listed = {key for key in rows if PurePosixPath(key).suffix.lower() in SUFFIXES}
+        tables: list[Table] = []
+        boxes: dict[str, tuple[Box, ...]] = {}
+        keys = Keys((*tree.images, *tree.others))
+        for key in filter(is_table, tree.others):
+            rows = read_table(root, key, keys)
+            _add_boxes(rows, boxes)
+            unmovable = frozenset[str]().union(*(row.unmovable for row in rows))
+            respelled, sized = any(row.respelled for row in rows), any(row.size for row in rows)
+            tables.append(Table(key, tuple(sorted(unmovable)), respelled, sized))
+        found = sorted({*tree.images, *boxes})
+        passed_over = [key for key in tree.others if key not in boxes and not is_table(key)]
+        if not found:
+            expected = "Expected <split>/<class>/<file>, <class>/<file> or <file> with one of"
+            others = "; ".join(_about_passed_over(passed_over))
+            raise UsageError(f"no image in {root.absolute()}. {expected} {' '.join(sorted(suffixes()))}. {others}")
+        splits, remark = split_folders(root, found)
+        folders = class_folders(tree, splits, found)
         samples = []
-        for key in sorted({*images, *listed}):
-            split, label = _place(key)
-            found = rows.get(key)
-            boxes = boxes_from(found.path, found.boxes, found.number) if found else no_boxes()
-            samples.append(Sample(key, root / key, label, split, boxes))
-        if not samples:
-            raise UsageError(
-                f"no image in {root.absolute()} ({len(others)} other files). Expected "
-                f"<split>/<class>/<file>, <class>/<file> or <file> with one of {' '.join(sorted(SUFFIXES))}."
-            )
-        classes = tuple(sorted({sample.label for sample in samples if sample.label}))
-        return cls(root, classes, tuple(samples), len(others) - len(tables), tables)
+        for key in found:
+            split, label = place(key, splits)
+            samples.append(Sample(key, root / key, label, split, boxes_from(root / key, boxes.get(key, ()))))
+        classes = {sample.label for sample in samples if sample.label} | {f.rpartition("/")[2] for f in folders}
+        remarks = (*((remark,) if remark else ()), *_about_passed_over(passed_over, found))
+        return cls(root, tuple(sorted(classes)), tuple(samples), tuple(tables), folders, len(passed_over), remarks)
+
+    def notes(self, cropped: bool) -> tuple[str, ...]:
+        """Return what was passed over, and which columns a crop leaves out."""
+        lost = [f"{table.key} ({', '.join(table.unmovable)})" for table in self.tables if table.unmovable]
+        if not cropped or not lost:
+            return self.remarks
+        return (*self.remarks, f"columns that cannot follow a crop are left out of the twin: {'; '.join(lost)}")
+
+    def image_folders(self) -> set[str]:
+        """Return the folders of the images, and the class folders of the tree."""
+        return super().image_folders() | set(self.folders)
+
+    @cached_property
+    def _keys(self) -> Keys:
+        return Keys(sample.key for sample in self.samples)
 
     def load_line(self, twin: Path, placements: ImagePlacements) -> str:
         """Return the line for ImageFolder, or for Hugging Face's imagefolder with its lists or without classes."""
         there = [sample for sample in self.samples if sample.key in placements]
-        if not any(sample.label for sample in there) or any("metadata." in table for table in self.tables):
+        if not any(sample.label for sample in there) or any("metadata." in table.key for table in self.tables):
             return load_line("datasets", "load_dataset", "imagefolder", data_dir=twin)
         order = list(dict.fromkeys(SPLITS.values()))
         first = min(
@@ -145,13 +149,52 @@ class Folder(Dataset):
 
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists of boxes."""
-        if self._unchanged(placements):
-            return [copy_file(self.root / table, out / table) for table in self.tables]
-        return [rewrite_table(self.root, table, out / table, placements) for table in self.tables]
+        same, written = self._unchanged(placements), []
+        for table in self.tables:
+            source, target = self.root / table.key, out / table.key
+            if same and not table.respelled and not (table.sized and self._resized(table.key, placements)):
+                written.append(copy_file(source, target))
+            else:
+                written.append(rewrite_table(self.root, table.key, target, placements, self._keys))
+        return written
+
+    def _resized(self, table: str, placements: ImagePlacements) -> bool:
+        """Whether a table declares other sizes than those of the twin's images."""
+        return any(row.resized(placements[row.key]) for row in read_table(self.root, table, self._keys))
 
 
-def _is_table(key: str) -> bool:
-    """Whether a key is a list of boxes: boxes.csv at the root, metadata.csv or .jsonl there or in a split folder."""
-    *folders, name = PurePosixPath(key).parts
-    in_split = len(folders) == 1 and folders[0].lower() in SPLITS
-    return name in FILES and (not folders or (in_split and name != "boxes.csv"))
+def _add_boxes(rows: Iterable[TableRow], boxes: dict[str, tuple[Box, ...]]) -> None:
+    """Add the boxes of rows to those of their images, each box once; every image that is named gets an entry."""
+    for row in rows:
+        boxes_from(row.path, row.boxes, row.number)
+        boxes[row.key] = tuple(dict.fromkeys((*boxes.get(row.key, ()), *row.boxes)))
+        for image in row.images[1:]:
+            boxes.setdefault(image.key, ())
+
+
+def _about_passed_over(names: Sequence[str], images: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return sentences with the number of files, the first names, and what would read some of them.
+
+    Args:
+        names: the files that are passed over.
+        images: keys of the images; a text file with the name of an image may describe it, as YOLO's do.
+    """
+    if not names:
+        return ()
+    stems = {PurePosixPath(key).stem for key in images}
+    lists = [n for n in names if suffix_of(n) in _LISTS or (suffix_of(n) == ".txt" and PurePosixPath(n).stem in stems)]
+    said = [f"{_files(names)} passed over, neither images by their suffix nor lists of boxes: {_some(names)}"]
+    if lists:
+        read = "boxes are read from boxes.csv, metadata.csv, metadata.jsonl and metadata.parquet only"
+        said.append(f"{_files(lists)} not read, though annotations may be in them ({_some(lists)}): {read}")
+    kinds = Counter(why for name in names if (why := why_unread(name)) and "pip install" in why)
+    return (*said, *(f"{count:,} of the files passed over: {why}" for why, count in kinds.items()))
+
+
+def _files(names: Sequence[str]) -> str:
+    return "1 file is" if len(names) == 1 else f"{len(names):,} files are"
+
+
+def _some(names: Sequence[str]) -> str:
+    some = ", ".join(name if name.isprintable() else ascii(name) for name in names[:_NAMED])
+    return f"{some}, ..." if len(names) > _NAMED else some

@@ -33,6 +33,17 @@ class ImagePlacement:
         """Whether the crop moved the pixels, so that boxes and parts must be moved, too."""
         return self.offset != (0, 0) or self.size != self.stored_size
 
+    @property
+    def shown(self) -> tuple[float, float, float, float]:
+        """The part of the twin's image that shows the stored one: x0 y0 x1 y1 in pixels of the twin's image.
+
+        The rest is the padding of a square crop.
+        """
+        (x, y), (height, width) = self.offset, self.size
+        x0, x1 = (float(min(max(edge, 0), width)) for edge in (-x, self.stored_size.width - x))
+        y0, y1 = (float(min(max(edge, 0), height)) for edge in (-y, self.stored_size.height - y))
+        return x0, y0, x1, y1
+
     def same_as(self, key: str) -> bool:
         """Whether the annotations of the sample `key` hold for the twin's image unchanged."""
         return self.key == key and not self.moved
@@ -159,6 +170,10 @@ class Dataset(ABC):
             placements: the placement of each image of the twin.
         """
 
+    def notes(self, cropped: bool) -> tuple[str, ...]:
+        """Return sentences for the plan about what is not read, and what a crop leaves out of the twin."""
+        return ()
+
     @abstractmethod
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the annotation files into the existing folders of the twin; return them."""
@@ -166,6 +181,12 @@ class Dataset(ABC):
     def _unchanged(self, placements: ImagePlacements) -> bool:
         """Whether every sample is unchanged in the twin, so that annotation files can be copied."""
         return all((p := placements.get(s.key)) is not None and p.same_as(s.key) for s in self.samples)
+
+
+def folders_in(root: Path, below: str) -> set[str]:
+    """Return the folders in `root`/`below`, relative to `root`, without hidden ones; none where it does not exist."""
+    inner = (root / below).iterdir() if (root / below).is_dir() else ()
+    return {f"{below}/{path.name}" for path in inner if path.is_dir() and not path.name.startswith(".")}
 
 
 def locate(layout: type[Dataset], path: Path) -> Path | None:
@@ -176,12 +197,6 @@ def locate(layout: type[Dataset], path: Path) -> Path | None:
     inner = [path / name for name in layout.usual_folders]
     nested = [folder / name for folder in inner for name in layout.usual_folders]
     return next((folder for folder in (path, *inner, *nested) if layout.recognises(folder)), None)
-
-
-def folders_in(root: Path, below: str) -> set[str]:
-    """Return the folders in `root`/`below`, relative to `root`, without hidden ones; none where it does not exist."""
-    inner = (root / below).iterdir() if (root / below).is_dir() else ()
-    return {f"{below}/{path.name}" for path in inner if path.is_dir() and not path.name.startswith(".")}
 
 
 def _root_of(layout: type[Dataset], path: Path) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fgfast.datasets import cub
-from fgfast.datasets.annotation_files import copy_file, read_csv, read_lines, safe_key, unique_samples, write_csv
+from fgfast.datasets.annotation_files import copy_file, read_lines, safe_key, unique_samples
+from fgfast.datasets.csv_files import read_csv, write_csv
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import load_line, own_line
 from fgfast.errors import DatasetError

@@ -8,13 +8,13 @@ first frame. Clean JPEGs go through libjpeg-turbo directly; Pillow decodes those
 from __future__ import annotations
 
 import io
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fgfast.errors import ImageBrokenError, ImageMissingError, ImageRefusedError
+from fgfast.image_formats import IMAGE_FORMATS, format_of, pillow_formats, why_unread
 from fgfast.records import Image, UInt8
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 # Twice Pillow's MAX_IMAGE_PIXELS, above which Pillow itself refuses: 0.5 GB as RGB.
 MAX_PIXELS = 178_956_970
 
-# Formats that are read. Those that run other programs (EPS) or describe drawings (WMF) are left out on purpose.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI")
+# Formats that every Pillow reads and that a content shows; see fgfast.image_formats for the others.
+FORMATS = tuple(f.name for f in IMAGE_FORMATS if not f.package and not f.unmarked)
 
 _EXIF_ORIENTATION = 0x0112
 
@@ -97,10 +97,12 @@ def _decode_with_pillow(data: bytes, name: str, turn_exif: bool) -> UInt8:
     from PIL import UnidentifiedImageError
 
     try:
-        image = pillow.open(io.BytesIO(data), formats=_formats())
+        image = pillow.open(io.BytesIO(data), formats=_formats(name))
     except pillow.DecompressionBombError:
         raise _too_large(name, "too many") from None
     except UnidentifiedImageError:
+        if why := why_unread(name, data[:16]):
+            raise ImageBrokenError("unsupported", f"{name} cannot be read: {why}") from None
         raise ImageBrokenError(
             "not an image", f"{name} is not an image of a known format ({', '.join(FORMATS)})"
         ) from None
@@ -119,13 +121,10 @@ def _decode_with_pillow(data: bytes, name: str, turn_exif: bool) -> UInt8:
         raise ImageBrokenError(reason, f"{name} is {reason}: {error}; download it again or repair it") from error
 
 
-@cache
-def _formats() -> tuple[str, ...]:
-    """Return the `FORMATS` that the installed Pillow reads (AVIF is recent, and some builds lack it)."""
-    import PIL.Image as pillow
-
-    pillow.init()
-    return tuple(name for name in FORMATS if name in pillow.OPEN)
+def _formats(name: str) -> tuple[str, ...]:
+    """Return Pillow's names of the formats to try; formats without a signature only where the suffix names them."""
+    named = format_of(name)
+    return tuple(f.name for f in pillow_formats() if not f.unmarked or f is named)
 
 
 def _turned(image: PillowImage.Image) -> PillowImage.Image:

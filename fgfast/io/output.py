@@ -148,9 +148,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
             files += [self.out / path for path in self.ledger.meta(name) or ()]
         files += [self.instances, self.originals, self.parquet, self.run_json, self.report]
         delete_files(files, self.out)
-        for folder, _, _ in os.walk(
-            self.out / self.ledger.meta("folder"), topdown=False
-        ):
+        for folder, _, _ in os.walk(self.out / self.ledger.meta("folder"), topdown=False):
             with contextlib.suppress(OSError):
                 Path(folder).rmdir()
         shutil.rmtree(self.masks, ignore_errors=True)  # it holds no foreign files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -150,8 +151,7 @@ def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -
         reasons.append(
             f"names keep .jpg, which the loader of {dataset.title} appends itself; the content is {settings.format}"
         )
-    if ignored := getattr(dataset, "ignored", 0):
-        reasons.append(f"{ignored:,} files are ignored: their names are not those of images, or are not UTF-8")
+    reasons += dataset.notes(settings.crop != "none")
     return settings, reasons
 
 
@@ -172,10 +172,18 @@ def select(dataset: Dataset, selection: Selection) -> tuple[int, ...]:
 
 
 def _known(kind: str, asked: Iterable[str], known: set[str]) -> set[str]:
-    """Return the requested names, checked; a text with commas holds several, unless it is a name itself."""
+    """Return the requested names, checked; a text with commas holds several, unless it is a name itself.
+
+    The Unicode form of a name's letters does not count: a Mac's disk may have it otherwise than its keyboard.
+    """
     names: set[str] = set()
-    for text in asked:
-        names |= {text} if text in known else {part.strip() for part in text.split(",")}
+    composed = {unicodedata.normalize("NFC", name): name for name in known}
+
+    def meant(text: str) -> str:
+        return text if text in known else composed.get(unicodedata.normalize("NFC", text), text)
+
+    for text in map(meant, asked):
+        names |= {text} if text in known else {meant(part.strip()) for part in text.split(",")}
     if names and not known - {""}:
         raise UsageError(f"the data set has no {kind} to select by; requested: {', '.join(sorted(names))}")
     for name in sorted(names - known):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layouts import HEIGHT, WIDTH, make_image, placements, text
 
+from fgfast.config import Selection
 from fgfast.datasets.box_tables import read_table, rewrite_table
 from fgfast.datasets.folder import Folder
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, UsageError
+from fgfast.pipeline.plan import select
 from fgfast.records import Size
 
 
@@ -28,13 +31,13 @@ def test_reading(tmp_path: Path) -> None:
         ("train/cat/a.jpg", "cat", "train"),
         ("train/dog/b.png", "dog", "train"),
     ]
-    assert (dataset.folder, dataset.classes, dataset.ignored) == ("images", ("cat", "dog"), 1)
+    assert (dataset.folder, dataset.classes, dataset.passed_over) == ("images", ("cat", "dog"), 1)
     assert dataset.samples[1].boxes.tolist() == [[8.5, 6, 32, 26]]
     assert dataset.turn_exif
 
 
 def test_flat_and_class_folders(tmp_path: Path) -> None:
-    for key in ("a.JPG", "cat/b.webp", "cat/more/c.gif", "training/d.bmp", "val/e.png"):
+    for key in ("a.JPG", "cat/b.webp", "cat/more/c.gif", "training/d.bmp"):
         text(tmp_path / key, "")
     found = [(s.key, s.label, s.split) for s in Folder.open(tmp_path).samples]
     assert found == [
@@ -42,8 +45,115 @@ def test_flat_and_class_folders(tmp_path: Path) -> None:
         ("cat/b.webp", "cat", ""),
         ("cat/more/c.gif", "cat", ""),
         ("training/d.bmp", "training", ""),
-        ("val/e.png", "", "val"),
     ]
+
+
+def tree(root: Path, *keys: str) -> Path:
+    for key in keys:
+        if key.endswith("/"):
+            (root / key).mkdir(parents=True)
+        else:
+            make_image(root / key)
+    return root
+
+
+def classes_and_splits(root: Path) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+    dataset = Folder.open(root)
+    return dataset.classes, [(s.label, s.split) for s in dataset.samples]
+
+
+def test_a_class_with_the_name_of_a_split_is_a_class_beside_classes(tmp_path: Path) -> None:
+    root = tree(tmp_path, "bicycle/0.png", "bus/0.png", "Train/0.png", "Train/1.png", "a.png")
+    labels = [("Train", ""), ("Train", ""), ("", ""), ("bicycle", ""), ("bus", "")]
+    assert classes_and_splits(root) == (("Train", "bicycle", "bus"), labels)
+    assert "the folder Train is a class like bicycle, bus beside it, not a split" in Folder.open(root).notes(False)
+
+
+@pytest.mark.parametrize(
+    ("keys", "split"),
+    [
+        (("train/cat/a.png", "VAL/cat/b.png"), True),
+        (("train/a.png",), True),
+        (("train/cat/a.png", "docs/readme.txt/", "extra/"), True),
+        (("train/cat/a.png", "extra/b.png"), None),
+        (("train/a.png", "test/b.png", "extra/b.png"), None),
+        (("training/cat/a.png", "testing/cat/b.png"), False),
+    ],
+)
+def test_splits_are_splits_where_nothing_else_is_beside_them(
+    keys: tuple[str, ...], split: bool | None, tmp_path: Path
+) -> None:
+    root = tree(tmp_path, *keys)
+    if split is None:
+        with pytest.raises(DatasetError, match="have names of splits, unlike extra beside them: put every image into"):
+            Folder.open(root)
+        return
+    assert [bool(s.split) for s in Folder.open(root).samples] == [split] * sum(key.endswith("png") for key in keys)
+
+
+def test_classes_are_those_of_the_tree(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path / "in", "train/ant/0.png", "train/bee/0.png", "train/cat/0.png", "val/ant/0.png", "val/cat/0.png"
+    )
+    tree(root, "val/bee/", "val/dog/", "val/cat/empty/")
+    text(root / "val/dog/.gitkeep", "")
+    text(root / "train/eel/0.heic", "")  # a format that is not read, or an image that fails
+    text(root / "train/fly/readme.txt", "")
+    assert Folder.open(root).classes == ("ant", "bee", "cat", "dog", "eel")
+    dataset = Folder.open(root)
+    dataset.write_annotations(tmp_path / "out", placements(dataset))
+    found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").glob("*/*")}
+    assert found == {s.key.rpartition("/")[0] for s in dataset.samples} | {"train/eel", "val/bee", "val/dog"}
+
+
+def test_a_first_level_class_without_images_keeps_its_number(tmp_path: Path) -> None:
+    root = tree(tmp_path / "in", "ant/0.png", "bee/", "cat/0.png")
+    dataset = Folder.open(root)
+    assert dataset.classes == ("ant", "bee", "cat")
+    dataset.write_annotations(tmp_path / "out", placements(dataset, without=("ant/0.png", "cat/0.png")))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ant", "bee", "cat"]
+
+
+def test_classes_are_selected_in_any_unicode_form(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+    dataset = Folder.open(tree(tmp_path, f"{apart}/0.png", "bar/0.png"))
+    for asked in (composed, apart, f"bar, {composed}"):
+        chosen = select(dataset, Selection(classes=(asked,)))
+        assert {dataset.samples[n].label for n in chosen} == {apart} | ({"bar"} if "bar" in asked else set())
+
+
+def test_a_folder_reached_by_a_link_has_the_link_s_name(tmp_path: Path) -> None:
+    tree(tmp_path / "store/8f3a", "cat/0.png")
+    (tmp_path / "birds").symlink_to(tmp_path / "store/8f3a")
+    (tmp_path / "store/8f3a/dog").symlink_to(tmp_path / "store/8f3a/cat")
+    dataset = Folder.open(tmp_path / "birds")
+    assert dataset.folder == "birds"
+    assert [(s.key, s.label) for s in dataset.samples] == [("cat/0.png", "cat"), ("dog/0.png", "dog")]
+
+
+def test_files_that_are_passed_over_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
+    tree(tmp_path, "cat/a.png")
+    for name in ("a.txt", "a.xml", "notes.md", "z.heic", *(f"n{i}.md" for i in range(5))):
+        text(tmp_path / "cat" / name, "")
+    notes = Folder.open(tmp_path).notes(False)
+    assert notes[0].startswith("9 files are passed over, ")
+    assert notes[0].endswith(": cat/a.txt, cat/a.xml, cat/n0.md, cat/n1.md, cat/n2.md, ...")
+    assert notes[1].startswith(
+        "2 files are not read, though annotations may be in them (cat/a.txt, cat/a.xml): boxes are"
+    )
+    assert notes[2:] == (
+        "1 of the files passed over: HEIF images are read once a plugin of Pillow is there: pip install pillow-heif",
+    )
+
+
+def test_a_listed_file_of_an_unread_suffix_is_a_sample(tmp_path: Path) -> None:
+    make_image(tmp_path / "a.png")
+    for name in ("b.HEIC", "c.psd", "d"):
+        text(tmp_path / name, "")
+    text(tmp_path / "metadata.csv", "file_name", "b.HEIC", "c.psd", "d")
+    dataset = Folder.open(tmp_path)
+    assert [s.key for s in dataset.samples] == ["a.png", "b.HEIC", "c.psd", "d"]
+    assert dataset.passed_over == 0
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -65,12 +175,12 @@ def test_names_that_cannot_be_keys_are_counted(tmp_path: Path) -> None:
         pytest.skip("this file system has no such names")
     dataset = Folder.open(tmp_path)
     assert [s.key for s in dataset.samples] == ["a.png"]
-    assert dataset.ignored == 2
+    assert dataset.passed_over == 2
 
 
 def test_an_empty_folder_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     text(tmp_path / "jpg", "")
-    with pytest.raises(UsageError, match=r"no image in .*1 other files.*\.jpg"):
+    with pytest.raises(UsageError, match=r"no image in .*\.jpg.*1 file is passed over.*: jpg"):
         Folder.open(tmp_path)
 
 

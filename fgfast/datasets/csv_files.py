@@ -1,0 +1,113 @@
+"""CSV files, as programs and spreadsheets write them: read with line numbers, and written in the same form.
+
+The separator is the one that the first line shows: comma, semicolon, tab or vertical bar. Text is UTF-8, or UTF-16 with
+its byte-order mark. Spaces around the names of columns do not count. Cells may have any length.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fgfast.datasets.annotation_files import read_bytes, write_bytes
+from fgfast.errors import DatasetError
+
+_SEPARATORS = ",;\t|"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# The csv module refuses cells of more than 128 KiB; this is the most that it allows everywhere (a C long on Windows).
+_LONGEST_CELL = (1 << 31) - 1
+
+
+def decode_text(path: Path) -> tuple[str, str]:
+    """Return an annotation file's text, and its encoding, with which it can be written again."""
+    content = read_bytes(path)
+    encoding = (
+        "utf-16" if content.startswith(_UTF16) else "utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8"
+    )
+    try:
+        return content.decode(encoding), encoding
+    except UnicodeDecodeError as error:
+        problem = f"not {encoding.removesuffix('-sig').upper()} text: {error.reason} at byte {error.start}"
+        raise DatasetError(path, f"{problem}; save it as UTF-8") from None
+
+
+def line_ending(text: str) -> str:
+    """Return the line ending of a text: Windows' where it occurs."""
+    return "\r\n" if "\r\n" in text else "\n"
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _records(path: Path, text: str, **form: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number of the first line, cells) of each record that is not blank."""
+    reader, last = csv.reader(io.StringIO(text, newline=""), strict=True, **form), 0
+    try:
+        for cells in reader:
+            if cells:
+                yield last + 1, cells
+            last = reader.line_num
+    except csv.Error as error:  # an open quote would swallow the rest of the file
+        raise DatasetError(path, f"not CSV: {error}", last + 1) from None
+
+
+def _form(text: str) -> dict[str, Any]:
+    """Return the form of a CSV file, in the words of the csv module, as its first line shows it."""
+    header = text.lstrip("\r\n").partition("\n")[0]
+    separator = max(_SEPARATORS, key=header.count)
+    return {"delimiter": separator, "skipinitialspace": f"{separator} " in header}
+
+
+def _names(header: Sequence[str]) -> list[str]:
+    """Return the names of the columns; one without a name has its number."""
+    return [name.strip() or f"column {number}" for number, name in enumerate(header, 1)]
+
+
+def read_csv(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, column -> value) per row of a CSV file that has at least the columns `needed`."""
+    text, _ = decode_text(path)
+    with _long_cells():
+        records = list(_records(path, text, **_form(text)))
+    columns = _names(records[0][1]) if records else []
+    for name in needed:
+        if name not in columns:
+            raise DatasetError(path, f"expected a column {name!r}; found: {', '.join(columns) or 'none'}", 1)
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise DatasetError(path, f"two columns are called {twice!r}; rename one", 1)
+    for number, cells in records[1:]:
+        if len(cells) != len(columns):
+            raise DatasetError(path, f"expected {len(columns)} columns, got {len(cells)}", number)
+        yield number, dict(zip(columns, cells, strict=True))
+
+
+def write_csv(
+    source: Path, target: Path, rows: Iterable[Mapping[str, Any]], without: Collection[str] = frozenset()
+) -> Path:
+    """Write rows in the form of the file `source`: its columns but those `without`, separator, encoding, line ends."""
+    old, encoding = decode_text(source)
+    form = _form(old)
+    first = old.lstrip("\r\n").partition("\n")[0].rstrip("\r")
+    with _long_cells():
+        header = next(_records(source, old, **form))[1]
+        on_one_line = len(next(csv.reader([first], **form))) == len(header)
+    kept = {name: text for name, text in zip(_names(header), header, strict=True) if name not in without}
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=form["delimiter"], lineterminator=line_ending(old))
+    if on_one_line and not without:
+        text.write(first + line_ending(old))  # with its spaces, by which some loader may know its columns
+    else:
+        writer.writerow(kept.values())
+    writer.writerows([row[name] for name in kept] for row in rows)
+    return write_bytes(target, text.getvalue().encode(encoding))

@@ -1,0 +1,121 @@
+"""The tree of a folder of images: its files, and what its folders are: splits, or classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from fgfast.errors import DatasetError
+from fgfast.image_formats import format_of, suffix_of, suffixes
+
+# First-level folders that are splits, ignoring case, where no class folder is beside them.
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The visible content of a folder.
+
+    Attributes:
+        images: keys of the files whose suffix is that of an image that is read, sorted.
+        others: paths of the other files, sorted; they may hold bytes that are not UTF-8.
+        folders: paths of the folders, sorted.
+    """
+
+    images: tuple[str, ...]
+    others: tuple[str, ...]
+    folders: tuple[str, ...]
+
+
+def walk(root: Path) -> Tree:
+    """Walk a folder, skipping hidden files and folders. Links are followed, except those that form loops."""
+    read = suffixes()
+    images: list[str] = []
+    others: list[str] = []
+    folders: list[str] = []
+    top = root.stat()
+    pending = [("", frozenset(((top.st_dev, top.st_ino),)))]
+    while pending:
+        below, above = pending.pop()
+        for entry in os.scandir(root / below):
+            key = f"{below}{entry.name}"
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                here = Path(entry.path).stat()
+                if (here.st_dev, here.st_ino) not in above:
+                    folders.append(key)
+                    pending.append((f"{key}/", above | {(here.st_dev, here.st_ino)}))
+            elif suffix_of(entry.name) in read and can_be_key(key):
+                images.append(key)
+            else:
+                others.append(key)
+    return Tree(tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(folders)))
+
+
+def can_be_key(key: str) -> bool:
+    """Whether a path can be a key: UTF-8 without backslashes, as ledger and URLs require."""
+    return "\\" not in key and not any("\ud800" <= letter <= "\udfff" for letter in key)
+
+
+def _first(keys: Iterable[str]) -> set[str]:
+    """Return the first-level folders of keys."""
+    return {key.partition("/")[0] for key in keys if "/" in key}
+
+
+def split_folders(root: Path, keys: Collection[str]) -> tuple[dict[str, str], str]:
+    """Return which first-level folders are splits, and a sentence where a folder might have been taken for one.
+
+    They are splits where all first-level folders with images have names of splits. One with such a name beside class
+    folders is a class, provided that its images are in it and not in folders below it.
+
+    Args:
+        root: the data set's folder, for the message.
+        keys: keys of all images.
+
+    Raises:
+        DatasetError: splits and other folders are beside each other.
+    """
+    folders = _first(keys)
+    named = {name: SPLITS[name.lower()] for name in sorted(folders) if name.lower() in SPLITS}
+    others = sorted(folders - named.keys())
+    if not named or not others:
+        return named, ""
+    beside = f"{', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"
+    deeper = any(key.count("/") > 1 and key.partition("/")[0] in named for key in keys)
+    if deeper or len(set(named.values())) > 1:
+        raise DatasetError(
+            root,
+            f"the first-level folders {', '.join(named)} have names of splits, unlike {beside} beside them: "
+            "put every image into a split (train, val, test), or rename the folders that are classes",
+        )
+    (name,) = named
+    return {}, f"the folder {name} is a class like {beside} beside it, not a split"
+
+
+def place(key: str, splits: Mapping[str, str]) -> tuple[str, str]:
+    """Return a key's (split, class); folders below a class belong to that class."""
+    folders = PurePosixPath(key).parts[:-1]
+    split = splits.get(folders[0], "") if folders else ""
+    if split:
+        folders = folders[1:]
+    return split, folders[0] if folders else ""
+
+
+def class_folders(tree: Tree, splits: Mapping[str, str], keys: Iterable[str]) -> tuple[str, ...]:
+    """Return the folders that loaders number as classes, though none of their files may be an image that is read.
+
+    A folder counts at the level of the classes where images are in it, where it is empty, where all that could be
+    images in it are of formats that are not read here, or where another split has a class of its name.
+    """
+    level = 2 if splits else 1
+    found = [f for f in tree.folders if f.count("/") == level - 1 and (level == 1 or f.partition("/")[0] in splits)]
+    with_images = {"/".join(key.split("/")[:level]) for key in keys if key.count("/") >= level}
+    with_others: dict[str, bool] = {}
+    for other in tree.others:
+        folder = "/".join(other.split("/")[:level])
+        with_others[folder] = with_others.get(folder, False) or format_of(other) is not None
+    names = {folder.rpartition("/")[2] for folder in with_images}
+    return tuple(f for f in found if f in with_images or with_others.get(f, True) or f.rpartition("/")[2] in names)

@@ -1,0 +1,114 @@
+"""The formats of image files: their suffixes, Pillow's names for them, and the plugins that some of them need."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from functools import cache
+from pathlib import PurePosixPath
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFormat:
+    """A format that is read.
+
+    Attributes:
+        name: Pillow's name.
+        suffixes: suffixes of its files, in lower case.
+        package: the package on PyPI whose plugin reads it; empty where Pillow itself does.
+        module: the plugin's module.
+        register: the function of that module that registers the plugin; empty where the import does.
+        unmarked: whether its files have no signature, so that only the suffix tells them.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    package: str = ""
+    module: str = ""
+    register: str = ""
+    unmarked: bool = False
+
+
+# Formats that run other programs (EPS) or describe drawings (WMF) are left out on purpose.
+IMAGE_FORMATS = (
+    ImageFormat("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
+    ImageFormat("PNG", (".png", ".apng")),
+    ImageFormat("WEBP", (".webp",)),
+    ImageFormat("GIF", (".gif",)),
+    ImageFormat("BMP", (".bmp",)),
+    ImageFormat("TIFF", (".tif", ".tiff")),
+    ImageFormat("AVIF", (".avif", ".avifs")),
+    ImageFormat("JPEG2000", (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx")),
+    ImageFormat("PPM", (".ppm", ".pgm", ".pbm", ".pnm")),
+    ImageFormat("QOI", (".qoi",)),
+    ImageFormat("ICO", (".ico",)),
+    ImageFormat("TGA", (".tga",), unmarked=True),
+    ImageFormat("HEIF", (".heic", ".heif", ".hif"), "pillow-heif", "pillow_heif", "register_heif_opener"),
+    ImageFormat("JXL", (".jxl",), "pillow-jxl-plugin", "pillow_jxl"),
+)
+
+# Brands of ISO base media files that hold HEIC images; ISO/IEC 23008-12, annex B.
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+# ISO/IEC 18181-2: a bare codestream, or the container's first box.
+_JXL_STARTS = (b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")
+
+
+def suffix_of(name: str) -> str:
+    """Return the suffix of a file's name, in lower case, with its dot; empty where it has none."""
+    return PurePosixPath(name).suffix.lower()
+
+
+def suffixes() -> frozenset[str]:
+    """Return the suffixes of the formats that this machine reads."""
+    return frozenset(
+        suffix for f in IMAGE_FORMATS if not f.package or importlib.util.find_spec(f.module) for suffix in f.suffixes
+    )
+
+
+def format_of(name: str) -> ImageFormat | None:
+    """Return the format that a file's suffix names, None where it names none."""
+    suffix = suffix_of(name)
+    return next((f for f in IMAGE_FORMATS if suffix in f.suffixes), None)
+
+
+@cache
+def pillow_formats() -> tuple[ImageFormat, ...]:
+    """Register the plugins that are installed; return the formats that Pillow then reads."""
+    import PIL.Image as pillow
+
+    pillow.init()
+    for plugin in IMAGE_FORMATS:
+        if not plugin.package or plugin.name in pillow.OPEN:
+            continue
+        try:
+            module = importlib.import_module(plugin.module)
+        except ImportError:
+            continue
+        if plugin.register:
+            getattr(module, plugin.register)()
+    return tuple(f for f in IMAGE_FORMATS if f.name in pillow.OPEN)
+
+
+def why_unread(name: str, start: bytes = b"") -> str:
+    """Return why Pillow does not know a file, and what to do; empty where its name is that of an image it would read.
+
+    Args:
+        name: the file's name.
+        start: the first bytes of its content, where these are known.
+    """
+    suffix, known = suffix_of(name), format_of(name)
+    found = next((f for f in IMAGE_FORMATS if f.name == _content(start)), known)
+    if found is not None and found not in pillow_formats():
+        install = f"pip install {found.package}" if found.package else "install a newer Pillow"
+        return f"{found.name} images are read once a plugin of Pillow is there: {install}"
+    if suffix and known is None:
+        return f"files that end in {suffix} are not read; convert it to PNG or JPEG"
+    return ""
+
+
+def _content(start: bytes) -> str:
+    """Return the name of the format whose signature a content has, of those that need a plugin."""
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        return "HEIF"
+    return "JXL" if start.startswith(_JXL_STARTS) else ""
