@@ -92,9 +92,11 @@ class Image:
 
     Attributes:
         pixels: (H, W, 3) uint8, RGB, C-contiguous.
+        warnings: what libraries warned about while they decoded it, a few short texts.
     """
 
     pixels: UInt8
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self, "pixels", self.pixels, np.uint8, (None, None, 3))
@@ -216,6 +218,7 @@ class Outcome:
         rle: the mask as a COCO run-length string (compressed, column-major), at the stored image's size.
         quality: the segmenter's own estimate, or None.
         seconds: stage name -> seconds spent on this sample.
+        warnings: what libraries warned about while they decoded the image, a few short texts.
     """
 
     key: str
@@ -234,6 +237,7 @@ class Outcome:
     rle: bytes | None = None
     quality: float | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

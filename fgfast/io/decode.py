@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.errors import ImageBrokenError, ImageMissingError, ImageRefusedError, UsageError
+from fgfast.errors import ImageBrokenError, ImageMissingError, ImageRefusedError, SampleError, UsageError
 from fgfast.files import FileTooLargeError, NotAFileError, read_regular
 from fgfast.io.jpeg_header import may_be_turned
 from fgfast.io.pixels import from_array, from_pillow, refuse_if_too_large, too_large
+from fgfast.io.warned import collected
 from fgfast.records import Image, UInt8
 
 # Largest file that is read, 1 GiB: about that of the most pixels in three channels of 16 bits, uncompressed.
@@ -98,7 +99,12 @@ def decode(data: bytes, name: str, turn_exif: bool) -> Image:
         pixels = _decode_clean_jpeg(data, name)
         if pixels is not None:
             return Image(pixels)
-    return Image(_decode_with_pillow(data, name, turn_exif))
+    with collected() as warnings:
+        try:
+            return Image(_decode_with_pillow(data, name, turn_exif), tuple(warnings))
+        except SampleError as error:
+            error.warnings = tuple(warnings)
+            raise
 
 
 def _decode_clean_jpeg(data: bytes, name: str) -> UInt8 | None:

@@ -13,6 +13,7 @@ import numpy as np
 from fgfast import methods, ops
 from fgfast.config import Settings
 from fgfast.errors import UsageError
+from fgfast.io import warned
 from fgfast.io.decoders import decoder
 from fgfast.io.write import FORMAT_SUFFIXES
 from fgfast.methods import Method, ModelSpec
@@ -74,6 +75,7 @@ class ConvertJob:
             MissingExtraError: a package is not installed.
             UsageError: the subject of the images is not known.
         """
+        warned.capture_for_good()
         ops.implementation()  # resolved now, so that a broken one raises here and not once per image
         self._set_threads(spec.device)
         detects, segments = (self.phases == 1 or phase in range(*spec.phases) for phase in (0, 1))
