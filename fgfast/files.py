@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from functools import cache
@@ -64,9 +65,10 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
 
 def _check(path: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise NotAFileError(f"{path} is {_KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}, not a file")
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+        raise NotAFileError(errno.EINVAL, f"it is {kind}, not a file", str(path))
     if found.st_dev in _kernel_devices():
-        raise NotAFileError(f"{path} is a file of the operating system's own, which has no content on a disk")
+        raise NotAFileError(errno.EINVAL, "it is a view of the system's own state, not a file on a disk", str(path))
 
 
 @cache
@@ -78,7 +80,7 @@ def _kernel_devices() -> frozenset[int]:
 
 def _content(file: BinaryIO, path: Path, size: int, limit: int | None) -> bytes:
     """Read to the end; raise FileTooLargeError as soon as there are more bytes than `limit`."""
-    too_large = FileTooLargeError(f"{path} has more than {limit:,} bytes" if limit is not None else "")
+    too_large = FileTooLargeError(errno.EFBIG, f"it has more than {limit or 0:,} bytes", str(path))
     if limit is not None and size > limit:
         raise too_large
     pieces = [file.read(size + 1)]

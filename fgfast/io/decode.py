@@ -44,7 +44,7 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise ImageMissingError("missing", f"there is no file {path}") from None
     except NotAFileError as error:
-        raise ImageBrokenError("not a file", f"{path} cannot be read: {error}") from None
+        raise ImageBrokenError("not a file", f"{path} cannot be read: {error.strerror}") from None
     except (FileTooLargeError, MemoryError):
         raise ImageRefusedError(
             "too large", f"{path} is too large a file; at most {MAX_BYTES:,} bytes are read; scale the image down first"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,6 +147,20 @@ def test_a_pillow_image_is_turned_as_its_file_is(kind: str, orientation: int, tm
         assert found[0].shape[0] == (WIDTH if turn and orientation > 4 else HEIGHT)
     upright = ImageOps.exif_transpose(pillow.open(io.BytesIO(data)))
     np.testing.assert_array_equal(as_image(upright, True).pixels, np.asarray(upright.convert("RGB")))
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the pixels", "behind them"])
+def test_the_orientation_of_a_png_is_found_on_both_sides_of_its_pixels(before: bool) -> None:
+    exif = pillow.Exif()
+    exif[0x0112] = 6
+    body = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
+    data = saved(colours(), "PNG")
+    at = data.index(b"IDAT" if before else b"IEND") - 4
+    data = data[:at] + chunk + data[at:]
+    for image in (data, pillow.open(io.BytesIO(data))):
+        np.testing.assert_array_equal(as_image(image, True).pixels, np.rot90(np.asarray(colours()), -1))
+        np.testing.assert_array_equal(as_image(image, False).pixels, np.asarray(colours()))
 
 
 def test_a_tiff_is_turned_once() -> None:
