@@ -78,13 +78,14 @@ class Rechecked:
         except NotFiniteError as error:
             if self._build is None:
                 raise
-            log.info("%s; it is computed once more in float32", error)
             return self._again(self._build, inputs, error)
 
     def _again(self, build: Callable[[], SlotModel], inputs: tuple[Any, ...], error: NotFiniteError) -> Any:
         with self._one_at_a_time:
             try:
-                self._exact = self._exact or build()
+                if self._exact is None:
+                    log.warning("some outputs of a model are not finite; these images are computed again in float32")
+                    self._exact = build()
                 (result,) = run_batch(self._exact, [inputs])
             except (UsageError, WeightsError, DeviceMemoryError) as why:  # there is no model in float32 here
                 log.warning("float32 cannot be tried: %s", why)

@@ -168,7 +168,7 @@ def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[S
 
 def _rechecked(model: SlotModel, spec: ModelSpec, build: Callable[[ModelSpec], SlotModel]) -> Rechecked:
     """Return the model of a spec, with the same model in PyTorch and float32 behind it, if it has another precision."""
-    exact = replace(spec, precision="fp32", backend="torch", batch=1)
+    exact = replace(spec, precision="fp32", backend="torch", batch=1, eager=True)
     return Rechecked(model, None if spec.precision == "fp32" else lambda: build(exact))
 
 

@@ -28,6 +28,7 @@ from fgfast.models.sam.segmenter import SamSegmenter  # noqa: E402
 from fgfast.models.sam.sessions import sam_in_torch, segmenter  # noqa: E402
 from fgfast.models.serving.batches import finite_rows  # noqa: E402
 from fgfast.pipeline.batched_stages import Rechecked, detect_stage  # noqa: E402
+from fgfast.pipeline.job import _rechecked  # noqa: E402
 from fgfast.pipeline.work import Work, result_of  # noqa: E402
 from fgfast.records import Detections, Image, Sample, Size  # noqa: E402
 from fgfast.runner import Finished, run_batch, run_item  # noqa: E402
@@ -269,6 +270,27 @@ def test_without_a_model_in_float32_the_image_fails_as_before(error: Exception) 
     for exact in (None, build):
         with pytest.raises(NotFiniteError, match="boxes"):
             run_batch(Rechecked(Fake(frozenset({7})), exact), [(numbered(7),)])
+
+
+@pytest.mark.parametrize("backend", methods.BACKENDS)
+@pytest.mark.parametrize("precision", methods.PRECISIONS)
+def test_a_run_has_the_same_model_in_float32_behind_one_of_half_precision(backend: Any, precision: Any) -> None:
+    specs: list[ModelSpec] = []
+
+    def build(spec: ModelSpec) -> Fake:
+        specs.append(spec)
+        return Fake(frozenset() if len(specs) > 1 else frozenset({1}))
+
+    spec = ModelSpec("sam_vit_b", "random:0", precision, "cpu", backend, 8)
+    model = _rechecked(build(spec), spec, build)
+    if precision == "fp32":
+        with pytest.raises(NotFiniteError):
+            run_batch(model, [(numbered(1),)])
+        return
+    run_batch(model, [(numbered(1),)])
+    exact = specs[-1]
+    assert (exact.precision, exact.backend, exact.batch, exact.eager) == ("fp32", "torch", 1, True)
+    assert (exact.name, exact.weights, exact.device) == (spec.name, spec.weights, spec.device)
 
 
 def test_the_outcome_says_nan() -> None:
