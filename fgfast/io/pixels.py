@@ -44,6 +44,8 @@ def from_pillow(image: PillowImage, name: str, turn_exif: bool) -> UInt8:
         ImageRefusedError: the image has more than `MAX_PIXELS`.
     """
     refuse_if_too_large(image.width, image.height, name)
+    if not image.width * image.height:
+        raise ImageBrokenError("broken", f"{name} has no pixels")
     try:
         image.load()
         pixels = _to_rgb(image)

@@ -215,6 +215,11 @@ def test_the_limit_of_pixels_holds_for_every_way_in(monkeypatch: pytest.MonkeyPa
             as_image(image, True)
 
 
+@pytest.mark.parametrize("size", [(0, 0), (0, 5), (5, 0)])
+def test_an_image_without_pixels_is_broken(size: tuple[int, int]) -> None:
+    assert answer(pillow.new("RGB", size), True) == "broken"
+
+
 def tiff(array: np.ndarray, bits: int, sample_format: int = 1, photometric: int = 1) -> bytes:
     """An uncompressed little-endian TIFF of one channel with these tags (TIFF 6.0)."""
     height, width = array.shape
