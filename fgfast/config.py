@@ -12,6 +12,7 @@ from typing import Any, Literal, cast, get_args
 
 from fgfast import methods
 from fgfast.errors import UnknownNameError, UsageError
+from fgfast.files import read_regular
 from fgfast.methods import BackendName, ModelSpec, Precision
 
 FormatName = Literal["same", "png", "jpeg", "webp"]
@@ -24,7 +25,6 @@ DECODERS: tuple[str, ...] = get_args(DecoderName)
 
 # ImageNet's channel means (0.485, 0.456, 0.406 in torchvision and timm) in 8 bits, which normalisation maps to zero.
 IMAGENET_MEAN = (124, 116, 104)
-
 _NAMED_COLOURS = {"black": (0, 0, 0), "white": (255, 255, 255), "mean": IMAGENET_MEAN}
 
 
@@ -63,7 +63,7 @@ class Background:
                 f"background {text!r} is neither a name (black, white, mean, transparent, blur) nor a colour as R,G,B "
                 f"nor an image: there is no file {path.absolute()}"
             )
-        return cls("image", path=path.absolute(), digest=hashlib.sha256(path.read_bytes()).hexdigest())
+        return cls("image", path=path.absolute(), digest=hashlib.sha256(read_regular(path)).hexdigest())
 
     def describe(self) -> str:
         """The background in one word, or its colour as R,G,B, as stored in run.json."""
@@ -242,7 +242,7 @@ class Settings:
         choices=lambda: get_args(FormatName),
     )
     keep_names: bool = _set(False, "Keeps every file name even if the format changes.")
-    quality: int = _set(95, "Sets the JPEG and WebP quality; WebP at 100 is lossless.", least=1, most=100)
+    quality: int = _set(95, "Sets JPEG and WebP quality; WebP is lossless at 100 and with alpha.", least=1, most=100)
     crop: CropName = _set(
         "none", "Crops images to the box, or to a square around it.", choices=lambda: get_args(CropName)
     )

@@ -22,8 +22,9 @@
     │   └── NameRefusedError         the file system does not take the path of one file
     └── SampleError                  one sample cannot be processed; becomes its outcome, never stops a run
         ├── ImageMissingError        the image is listed in the annotations, but absent on disk
-        ├── ImageRefusedError        the image declares more pixels than are decoded
+        ├── ImageRefusedError        the image, or its cut-out, has too many pixels or bytes, or too few for a model
         ├── ImageBrokenError         the image cannot be decoded
+        ├── NotFiniteError           a model computes values for the image that are no numbers
         └── MaskUnusableError        the image's annotated mask is missing, of another size, or not understood
 
 Every message states the value, what would be allowed, and what to do.
@@ -208,12 +209,16 @@ class SampleError(FgfastError):
     Args:
         reason: a short term for the ledger and for counting ("missing", "truncated").
         detail: a sentence for a person.
+
+    Attributes:
+        warnings: what libraries warned about before, a few short texts.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.warnings: tuple[str, ...] = ()
 
 
 class ImageMissingError(SampleError):
@@ -221,7 +226,7 @@ class ImageMissingError(SampleError):
 
 
 class ImageRefusedError(SampleError):
-    """The image declares more pixels than are decoded."""
+    """The image, or its cut-out, has more pixels or bytes than are handled, or too few for a model."""
 
 
 class ImageBrokenError(SampleError):
@@ -230,3 +235,18 @@ class ImageBrokenError(SampleError):
 
 class MaskUnusableError(SampleError):
     """The image's annotated mask is missing, of another size, or not understood."""
+
+
+class NotFiniteError(SampleError):
+    """A model computes values for the image that are no numbers (NaN, infinite).
+
+    Args:
+        outputs: the names of the model's outputs that hold them.
+    """
+
+    def __init__(self, outputs: Iterable[str]) -> None:
+        super().__init__(
+            "nan",
+            f"the model gives no numbers (NaN or infinite) in its {' and '.join(outputs)}; try --precision fp32, check "
+            "the weights (fgfast models verify), or use another model",
+        )

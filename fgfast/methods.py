@@ -41,6 +41,7 @@ class ModelSpec:
         backend: what computes it.
         batch: images per call; None takes as many as suit the device. Exported graphs have fixed shapes: of these, the
             largest that such a batch fills is taken, else the smallest.
+        eager: in PyTorch, as it is, without a search for the fastest form: for a model that computes few images.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ModelSpec:
     device: str = "cpu"
     backend: BackendName = "torch"
     batch: int | None = None
+    eager: bool = False
 
     @property
     def seed(self) -> int | None:

@@ -146,9 +146,11 @@ class Image:
 
     Attributes:
         pixels: (H, W, 3) uint8, RGB, C-contiguous.
+        warnings: what libraries warned about while they decoded it, a few short texts.
     """
 
     pixels: UInt8
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self, "pixels", self.pixels, np.uint8, (None, None, 3))

@@ -51,6 +51,13 @@ def behind_soi(jpeg: bytes, *segments: bytes) -> bytes:
     return jpeg[:2] + b"".join(segments) + jpeg[2:]
 
 
+def profile(size: int) -> list[bytes]:
+    """Segments of a colour profile of this many bytes."""
+    most = 65_000
+    count = -(-size // most)
+    return [segment(0xE2, b"ICC_PROFILE\0" + bytes([n + 1, count]) + b"\x80" * most) for n in range(count)]
+
+
 def patched(jpeg: bytes, marker: int, offset: int, new: bytes) -> bytes:
     """A JPEG with bytes replaced in the first segment of this marker, counted from the marker's 0xff."""
     at = jpeg.index(bytes([0xFF, marker])) + offset
@@ -81,6 +88,7 @@ def plain() -> dict[str, bytes]:
         "one column": encoded(make_image((1, 70))),
         "bytes behind the end": whole + b"\xff\xd8 something else",
         "broken EXIF": behind_soi(whole, segment(0xE1, b"Exif\0\0II*\0\xff\xff\0\0")),
+        "EXIF behind a large profile": behind_soi(with_exif(6), *profile(200_000)),
         **{f"EXIF orientation {n}": with_exif(n) for n in range(10)},
     }
 
@@ -118,6 +126,7 @@ def odd() -> dict[str, bytes]:
         "restart out of turn": restarts.replace(b"\xff\xd1", b"\xff\xd4"),
         "restart without interval": whole[:-40] + b"\xff\xd0" + whole[-40:],
         "turned by XMP": behind_soi(whole, segment(0xE1, xmp)),
+        "turned by XMP behind a large profile": behind_soi(whole, *profile(200_000), segment(0xE1, xmp)),
         "no bytes": b"",
         "two bytes": b"\xff\xd8",
         "zeros": bytes(1000),

@@ -218,7 +218,7 @@ def report_json(report: Report) -> str:
 
 
 class Interruption:
-    """The first SIGINT or SIGTERM asks the run to end cleanly; the second ends the process at once.
+    """The first SIGINT, SIGTERM or SIGHUP asks the run to end cleanly; the second ends the process at once.
 
     Ending at once is safe as well: whatever is in the ledger is on disk, and the rest is done again.
 
@@ -232,7 +232,12 @@ class Interruption:
         self.exit_code: int | None = None
 
     def __enter__(self) -> Interruption:
-        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        # A process that ignores the end of its terminal (nohup) goes on.
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        self._terminals = [number for number in (1, 2) if os.isatty(number)]
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -244,4 +249,9 @@ class Interruption:
             os._exit(128 + number)
         self.exit_code = 128 + number
         self.stop.set()
+        if number == getattr(signal, "SIGHUP", None):  # nothing can be written to a terminal that is gone
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for terminal in self._terminals:
+                os.dup2(nowhere, terminal)
+            os.close(nowhere)
         note("\nstopping: images in progress are finished first; press again to end at once")

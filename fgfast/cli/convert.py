@@ -65,8 +65,8 @@ def convert(**options: Any) -> None:
     """Make the foreground-only twin of a data set.
 
     The twin keeps names, sizes and layout, so that the data set's usual loader reads it. The same command resumes a
-    run that was stopped. Exit codes: 0 all done, 3 some images failed, 2 wrong usage, 1 another error, 130 or 143
-    stopped.
+    run that was stopped. Exit codes: 0 all done, 3 some images failed, 2 wrong usage, 1 another error, 129, 130
+    or 143 stopped.
     """
     from fgfast.cli import console
     from fgfast.io.output import Output

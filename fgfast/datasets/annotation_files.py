@@ -14,6 +14,7 @@ import numpy as np
 
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, OutputFailedError
+from fgfast.files import open_regular, read_regular
 from fgfast.records import Float32, Sample, no_boxes
 
 BOM = b"\xef\xbb\xbf"
@@ -28,11 +29,11 @@ Box = tuple[float, float, float, float]
 def read_bytes(path: Path) -> bytes:
     """Read an annotation file; raise DatasetError where it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError:
         raise DatasetError(path, "this file is missing; the data set is not complete without it") from None
     except OSError as error:
-        raise DatasetError(path, f"cannot be read: {error.strerror}") from error
+        raise DatasetError(path, f"cannot be read: {error.strerror or error}") from error
 
 
 def _read_text(path: Path) -> str:
@@ -203,9 +204,9 @@ def write_bytes(target: Path, content: bytes, sync: bool = True) -> Path:
 
 def _open(source: Path) -> IO[bytes]:
     try:
-        return source.open("rb")
+        return open_regular(source)
     except OSError as error:
-        raise DatasetError(source, f"cannot be read: {error.strerror}") from error
+        raise DatasetError(source, f"cannot be read: {error.strerror or error}") from error
 
 
 def copy_file(source: Path, target: Path, sync: bool = True) -> Path:

@@ -10,6 +10,7 @@ from fgfast.datasets.csv_files import read_csv, write_csv
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import load_line, own_line
 from fgfast.errors import DatasetError
+from fgfast.files import open_regular
 from fgfast.records import MaskKind, Sample, no_boxes
 
 # Names of the numbers in columns y and split; kohpangwei/group_DRO, data/cub_dataset.py.
@@ -61,7 +62,7 @@ class Waterbirds(Dataset):
     def recognises(cls, path: Path) -> bool:
         """Whether the first line of metadata.csv names img_filename."""
         try:
-            with (path / "metadata.csv").open("rb") as file:
+            with open_regular(path / "metadata.csv") as file:
                 return b"img_filename" in file.readline(1000)
         except OSError:
             return False

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from fgfast.errors import DeviceFailedError, SampleError
-from fgfast.io.decode import MAX_PIXELS, may_be_turned
 from fgfast.io.jpeg_header import PlainJpeg, read_plain
+from fgfast.io.pixels import MAX_PIXELS, turned
 from fgfast.records import Image, UInt8
 
 if TYPE_CHECKING:
@@ -124,22 +124,9 @@ class BatchedDecoder:
             ) from cause
 
 
-def turned(pixels: UInt8, orientation: int) -> UInt8:
-    """Apply an EXIF orientation, 1..8, to (H, W, 3) pixels: (H, W, 3), or (W, H, 3) for 5 to 8.
-
-    The result is that of Pillow's ImageOps.exif_transpose.
-    """
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    # The axes that are reversed after the transposition.
-    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
-    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
-    return np.ascontiguousarray(pixels[rows, columns])
-
-
 def header_for_library(data: bytes, turn_exif: bool) -> PlainJpeg | None:
     """Return the header of a file that a `JpegLibrary` may decode; None for a file that the CPU decoder gets."""
-    header = read_plain(data, exif=turn_exif and may_be_turned(data))
+    header = read_plain(data, exif=turn_exif)
     if header is None or not header.orientation or header.width * header.height > MAX_PIXELS:
         return None
     return header

@@ -1,32 +1,34 @@
 """Decoding image files on the CPU.
 
-Every decoder obeys one rule: pixels are those of Pillow's `Image.convert("RGB")` (which the usual loaders feed to a
-classifier), except that 16-bit images keep their upper 8 bits instead of being clipped. An animation is decoded to its
-first frame. Clean JPEGs go through libjpeg-turbo directly; Pillow decodes those that it warns about.
+Every decoder obeys the rule that `fgfast.io.pixels` states. An animation is decoded to its first frame. Clean JPEGs go
+through libjpeg-turbo directly; Pillow decodes those that it warns about.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from fgfast.errors import ImageBrokenError, ImageMissingError, ImageRefusedError
+from fgfast.errors import ImageBrokenError, ImageMissingError, ImageRefusedError, SampleError, UsageError
+from fgfast.files import FileTooLargeError, NotAFileError, read_regular
 from fgfast.image_formats import IMAGE_FORMATS, format_of, pillow_formats, why_unread
+from fgfast.io.jpeg_header import may_be_turned
+from fgfast.io.pixels import from_array, from_pillow, refuse_if_too_large, too_large
+from fgfast.io.warned import collected
 from fgfast.records import Image, UInt8
 
-if TYPE_CHECKING:
-    from PIL import Image as PillowImage
-
-# Twice Pillow's MAX_IMAGE_PIXELS, above which Pillow itself refuses: 0.5 GB as RGB.
-MAX_PIXELS = 178_956_970
+# Largest file that is read, 1 GiB: about that of the most pixels in three channels of 16 bits, uncompressed.
+MAX_BYTES = 1 << 30
 
 # Formats that every Pillow reads and that a content shows; see fgfast.image_formats for the others.
 FORMATS = tuple(f.name for f in IMAGE_FORMATS if not f.package and not f.unmarked)
 
-_EXIF_ORIENTATION = 0x0112
+# What Pillow's readers say of files that are whole, but of a kind that they do not read.
+_KIND_NOT_READ = re.compile(r"unknown (pixel|raw) mode|cannot handle|unsupported|not supported", re.IGNORECASE)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -34,17 +36,48 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
         ImageMissingError: there is no such file.
-        ImageBrokenError: the file cannot be read, or is empty.
+        ImageBrokenError: it cannot be read, is empty, or is no regular file (a folder, a named pipe, a device).
+        ImageRefusedError: it has more than `MAX_BYTES`.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_BYTES)
     except FileNotFoundError:
         raise ImageMissingError("missing", f"there is no file {path}") from None
+    except NotAFileError as error:
+        raise ImageBrokenError("not a file", f"{path} cannot be read: {error.strerror}") from None
+    except (FileTooLargeError, MemoryError):
+        raise ImageRefusedError(
+            "too large", f"{path} is too large a file; at most {MAX_BYTES:,} bytes are read; scale the image down first"
+        ) from None
     except OSError as error:
         raise ImageBrokenError("unreadable", f"{path} cannot be read: {error.strerror or error}") from error
     if not data:
         raise ImageBrokenError("empty file", f"{path} has no bytes; download it again")
     return data
+
+
+def as_image(image: Any, turn_exif: bool) -> Image:
+    """Return an image that is given in Python, in whatever way; the same image has the same pixels in each.
+
+    Args:
+        image: a path, the bytes of a file, a Pillow image, or an array (see `fgfast.io.pixels.from_array`).
+        turn_exif: apply the EXIF orientation that a file, or a Pillow image, has.
+
+    Raises:
+        SampleError: see `read_bytes`, `decode` and `fgfast.io.pixels.from_pillow`.
+        UsageError: it is none of these, or an array of another shape or dtype.
+    """
+    from PIL.Image import Image as PillowImage
+
+    if isinstance(image, (str, Path)):
+        return decode(read_bytes(Path(image)), str(image), turn_exif)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return decode(bytes(image), "the given bytes", turn_exif)
+    if isinstance(image, PillowImage):
+        return Image(from_pillow(image, "the given image", turn_exif))
+    if isinstance(image, np.ndarray):
+        return Image(from_array(image))
+    raise UsageError(f"image must be a path, bytes, a Pillow image or a NumPy array, not {type(image).__name__}")
 
 
 def decode(data: bytes, name: str, turn_exif: bool) -> Image:
@@ -60,19 +93,18 @@ def decode(data: bytes, name: str, turn_exif: bool) -> Image:
 
     Raises:
         ImageBrokenError: the file is not an image, truncated or damaged.
-        ImageRefusedError: the image declares more than `MAX_PIXELS`.
+        ImageRefusedError: the image declares more than `fgfast.io.pixels.MAX_PIXELS`.
     """
     if data[:3] == b"\xff\xd8\xff" and not (turn_exif and may_be_turned(data)):
         pixels = _decode_clean_jpeg(data, name)
         if pixels is not None:
             return Image(pixels)
-    return Image(_decode_with_pillow(data, name, turn_exif))
-
-
-def may_be_turned(data: bytes) -> bool:
-    """Whether a JPEG may have an orientation: in EXIF or XMP, which are in its first segments."""
-    head = data[:65536]
-    return b"Exif\x00" in head or b"tiff:Orientation" in head
+    with collected() as warnings:
+        try:
+            return Image(_decode_with_pillow(data, name, turn_exif), tuple(warnings))
+        except SampleError as error:
+            error.warnings = tuple(warnings)
+            raise
 
 
 def _decode_clean_jpeg(data: bytes, name: str) -> UInt8 | None:
@@ -83,7 +115,7 @@ def _decode_clean_jpeg(data: bytes, name: str) -> UInt8 | None:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    _refuse_if_too_large(width, height, name)
+    refuse_if_too_large(width, height, name)
     if colour in ("CMYK", "YCCK"):
         return None
     try:
@@ -99,62 +131,34 @@ def _decode_with_pillow(data: bytes, name: str, turn_exif: bool) -> UInt8:
     try:
         image = pillow.open(io.BytesIO(data), formats=_formats(name))
     except pillow.DecompressionBombError:
-        raise _too_large(name, "too many") from None
+        raise too_large(name, "too many") from None
     except UnidentifiedImageError:
-        if why := why_unread(name, data[:16]):
-            raise ImageBrokenError("unsupported", f"{name} cannot be read: {why}") from None
-        raise ImageBrokenError(
-            "not an image", f"{name} is not an image of a known format ({', '.join(FORMATS)})"
-        ) from None
+        raise _unidentified(data, name) from None
     except Exception as error:  # Pillow's readers raise many kinds on damaged headers
         raise ImageBrokenError("broken", f"{name} has a damaged header: {error}") from error
-    _refuse_if_too_large(image.width, image.height, name)
-    try:
-        image.load()
-        return _to_rgb(_turned(image) if turn_exif else image)
-    except MemoryError:
-        raise _too_large(name, f"{image.width}x{image.height}") from None
-    except ImageBrokenError as error:
-        raise ImageBrokenError(error.reason, f"{name} cannot be used: {error}") from None
-    except Exception as error:  # Pillow's readers raise many kinds on damaged content, too
-        reason = "truncated" if "truncated" in str(error).lower() else "broken"
-        raise ImageBrokenError(reason, f"{name} is {reason}: {error}; download it again or repair it") from error
+    return from_pillow(image, name, turn_exif)
+
+
+def _unidentified(data: bytes, name: str) -> ImageBrokenError:
+    """Return the error of a file that Pillow does not open: of a kind that is not read, or no image."""
+    import PIL.Image as pillow
+
+    if why := why_unread(name, data[:16]):
+        return ImageBrokenError("unsupported", f"{name} cannot be read: {why}")
+    for kind in _formats(name):
+        factory, accept = pillow.OPEN[kind]
+        try:
+            if accept is not None and accept(data[:16]) is True:
+                factory(io.BytesIO(data), "")
+        except Exception as error:  # what made Pillow pass over it
+            if _KIND_NOT_READ.search(str(error)):
+                return ImageBrokenError(
+                    "unsupported", f"{name} is a {kind} of a kind that Pillow does not read ({error}); convert it"
+                )
+    return ImageBrokenError("not an image", f"{name} is not an image of a known format ({', '.join(FORMATS)})")
 
 
 def _formats(name: str) -> tuple[str, ...]:
     """Return Pillow's names of the formats to try; formats without a signature only where the suffix names them."""
     named = format_of(name)
     return tuple(f.name for f in pillow_formats() if not f.unmarked or f is named)
-
-
-def _turned(image: PillowImage.Image) -> PillowImage.Image:
-    """Apply the EXIF orientation, as a viewer does; damaged EXIF is ignored."""
-    from PIL import ImageOps
-
-    try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:  # Pillow's EXIF parser raises many kinds; the pixels are fine
-        return image
-    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
-
-
-def _to_rgb(image: PillowImage.Image) -> UInt8:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode == "F":
-        raise ImageBrokenError("unsupported", "its pixels are floating-point numbers; convert it to 8 or 16 bits")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # the same colours, without Pillow's warning
-    return np.ascontiguousarray(np.asarray(image.convert("RGB")))
-
-
-def _refuse_if_too_large(width: int, height: int, name: str) -> None:
-    if width * height > MAX_PIXELS:
-        raise _too_large(name, f"{width}x{height}")
-
-
-def _too_large(name: str, size: str) -> ImageRefusedError:
-    return ImageRefusedError(
-        "too large", f"{name} declares {size} pixels; at most {MAX_PIXELS:,} are decoded; scale it down first"
-    )

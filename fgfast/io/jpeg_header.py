@@ -20,6 +20,8 @@ from itertools import cycle, islice
 _SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xFE
 _BASELINE, _PROGRESSIVE = 0xC0, 0xC2
 _APP = range(0xE0, 0xF0)
+# Codes that begin no segment: reserved ones, restarts, SOI, and 0xff, which is filling.
+_NO_SEGMENT = frozenset((*range(0xC0), *range(0xD0, 0xD9), 0xFF))
 _APP1, _APP14 = 0xE1, 0xEE
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _ORIENTATION = 0x0112
@@ -70,6 +72,22 @@ def read_plain(data: bytes, exif: bool = False) -> PlainJpeg | None:
     except (_OddError, IndexError, ValueError):  # a segment that is too short raises the latter two
         return None
     return PlainJpeg(frame.width, frame.height, end, _orientation(walk.exif, walk.xmp) if exif else 1)
+
+
+def may_be_turned(data: bytes) -> bool:
+    """Return whether a JPEG may have an orientation: its headers hold EXIF or XMP, wherever, or are damaged."""
+    at = 2
+    try:
+        while (marker := data[at + 1]) not in (_SOS, _EOI):
+            after = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            if data[at] != 0xFF or marker in _NO_SEGMENT or after < at + 4:
+                return True  # Pillow finds its way through bytes between segments, or fails
+            if marker == _APP1 and data.startswith((_EXIF, _XMP), at + 4):
+                return True
+            at = after
+    except IndexError:
+        return True
+    return data[at] != 0xFF
 
 
 class _Frame:
@@ -205,8 +223,8 @@ def _orientation(segments: list[bytes], xmp: bool) -> int | None:
     """Read the orientation from the EXIF segments with Pillow; damaged EXIF counts as 1."""
     from PIL import Image as pillow
 
-    exif = pillow.Exif()
     if segments:
+        exif = pillow.Exif()
         try:
             exif.load(segments[0] + b"".join(body[len(_EXIF) :] for body in segments[1:]))
             value = exif.get(_ORIENTATION)

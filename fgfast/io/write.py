@@ -49,7 +49,8 @@ def encode(pixels: UInt8, suffix: str, quality: int) -> bytes:
     Args:
         pixels: (H, W, 3) RGB or (H, W, 4) RGBA uint8; only PNG and WebP have alpha.
         suffix: the format, one of `SAME_SUFFIXES`.
-        quality: 1..100 for JPEG (4:4:4, so that colours do not bleed over the cut) and WebP (100 is lossless).
+        quality: 1..100 for JPEG (4:4:4, so that colours do not bleed over the cut) and WebP. WebP is lossless at 100,
+            and always with alpha, because its lossy coding leaves the subject's colours under transparent pixels.
     """
     limit = _LARGEST_SIDE.get(suffix, _LARGEST_SIDE[".jpg"] if suffix in JPEG_SUFFIXES else None)
     if limit is not None and max(pixels.shape[:2]) > limit:
@@ -65,7 +66,9 @@ def encode(pixels: UInt8, suffix: str, quality: int) -> bytes:
     buffer = io.BytesIO()
     options: dict[str, object] = {}
     if suffix == ".webp":
-        options = {"lossless": True} if quality == 100 else {"quality": quality}
+        lossless = quality == 100 or pixels.shape[2] == 4
+        # Without "exact" the encoder chooses the colours of transparent pixels, and smaller files.
+        options = {"lossless": True, "exact": True} if lossless else {"quality": quality}
     pillow.fromarray(pixels).save(buffer, _PILLOW_FORMATS[suffix], **options)
     return buffer.getvalue()
 

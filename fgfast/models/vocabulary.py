@@ -16,6 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from fgfast.errors import MissingExtraError, UsageError, WeightsError
+from fgfast.files import read_regular
 from fgfast.methods import seed_of
 from fgfast.models.files import hub, weights
 from fgfast.records import Float32, plain
@@ -68,7 +69,7 @@ def read_names(spec: str | Path) -> tuple[str, ...]:
     file = Path(spec)
     if isinstance(spec, Path) or ("," not in spec and file.is_file()):
         try:
-            lines = file.expanduser().read_text(encoding="utf-8-sig").splitlines()
+            lines = read_regular(file.expanduser()).decode("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"vocabulary {file}: {error}; a text file with one name per line was expected") from error
         words: Iterable[str] = (line.partition("#")[0] for line in lines)

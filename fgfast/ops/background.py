@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fgfast.records import Bool, UInt8
 
 # Standard deviation of the blur as a fraction of the image's longer side: shapes vanish, colours stay.
 _BLUR_SIGMA = 0.04
+# A scaled image is at most so many times as long and as wide as the part of it that is wanted.
+_AT_ONCE = 4
 # Longer side in pixels at which the blur is computed; a blur contains no finer detail.
 _BLUR_SIDE = 256
 
@@ -57,6 +61,11 @@ def cover(image: UInt8, width: int, height: int) -> UInt8:
     import cv2
 
     scale = max(width / image.shape[1], height / image.shape[0])
+    # Of a very thin image the middle suffices; all of it would be many times as large as the result.
+    for axis, side in enumerate((height, width)):
+        spare = image.shape[axis] - math.ceil(_AT_ONCE * side / scale)
+        if spare > 1:
+            image = image.take(range(spare // 2, image.shape[axis] - spare // 2), axis)
     size = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
     scaled = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     x, y = (size[0] - width) // 2, (size[1] - height) // 2

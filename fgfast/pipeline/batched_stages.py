@@ -2,16 +2,94 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fgfast.errors import SampleError
+from fgfast.errors import DeviceMemoryError, NotFiniteError, SampleError, UsageError, WeightsError
 from fgfast.io.decoders import Decoder
 from fgfast.pipeline.stages import read_source, set_mask, set_prompt
 from fgfast.pipeline.work import Work
 from fgfast.records import Detections, Float32, Image, Mask
-from fgfast.runner import BatchedStage, SlotModel
+from fgfast.runner import BatchedStage, SlotModel, run_batch
+
+log = logging.getLogger("fgfast")
+
+
+@dataclass(slots=True)
+class _Rows:
+    """A slot of `Rechecked`: the model's slot, and the inputs of each row."""
+
+    slot: Any
+    inputs: dict[int, tuple[Any, ...]]
+
+
+class Rechecked:
+    """A model whose outputs for an image, where they are not finite, are computed once more in float32.
+
+    It stands for the model in a stage; see `fgfast.runner.SlotModel`. The other images of the batch keep their results.
+
+    Args:
+        model: the model.
+        exact: builds the same model in float32, when it is first needed; None where the model computes in it.
+    """
+
+    def __init__(self, model: SlotModel, exact: Callable[[], SlotModel] | None) -> None:
+        self.model, self._build = model, exact
+        self.device, self.depth = model.device, model.depth
+        self.bucket, self.rows, self.shrink = model.bucket, model.rows, model.shrink
+        self._exact: SlotModel | None = None
+        self._one_at_a_time = threading.Lock()
+
+    @property
+    def batch(self) -> int:
+        """The most rows of any slot."""
+        return self.model.batch
+
+    def slot(self, bucket: Any) -> _Rows:
+        """Create a slot."""
+        return _Rows(self.model.slot(bucket), {})
+
+    def fill(self, slot: _Rows, row: int, *inputs: Any) -> None:
+        """Write inputs into a row."""
+        self.model.fill(slot.slot, row, *inputs)
+        slot.inputs[row] = inputs
+
+    def launch(self, slot: _Rows, rows: int) -> None:
+        """Queue the first `rows` rows on the device."""
+        self.model.launch(slot.slot, rows)
+
+    def wait(self, slot: _Rows) -> None:
+        """Block until the results of the slot can be read."""
+        self.model.wait(slot.slot)
+
+    def read(self, slot: _Rows, row: int) -> Any:
+        """Return the result of a row.
+
+        Raises:
+            NotFiniteError: it is not finite, in float32 either.
+        """
+        inputs = slot.inputs.pop(row)
+        try:
+            return self.model.read(slot.slot, row)
+        except NotFiniteError as error:
+            if self._build is None:
+                raise
+            return self._again(self._build, inputs, error)
+
+    def _again(self, build: Callable[[], SlotModel], inputs: tuple[Any, ...], error: NotFiniteError) -> Any:
+        with self._one_at_a_time:
+            try:
+                if self._exact is None:
+                    log.warning("some outputs of a model are not finite; these images are computed again in float32")
+                    self._exact = build()
+                (result,) = run_batch(self._exact, [inputs])
+            except (UsageError, WeightsError, DeviceMemoryError) as why:  # there is no model in float32 here
+                log.warning("float32 cannot be tried: %s", why)
+                raise error from None
+        return result
 
 
 def detect_stage(model: SlotModel) -> BatchedStage[Work]:

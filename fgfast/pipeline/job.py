@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ import numpy as np
 from fgfast import methods, ops
 from fgfast.config import Settings
 from fgfast.errors import UsageError
+from fgfast.io import warned
 from fgfast.io.decoders import decoder
 from fgfast.io.write import FORMAT_SUFFIXES
-from fgfast.methods import Method
+from fgfast.methods import Method, ModelSpec
 from fgfast.pipeline.annotated import ReadMask
 from fgfast.pipeline.batched_stages import (
     ChoosePrompt,
     DecoderModel,
     FinishMask,
+    Rechecked,
     decode_stage,
     detect_stage,
     encode_stage,
@@ -28,7 +30,7 @@ from fgfast.pipeline.batched_stages import (
 from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write, annotations_detector
 from fgfast.pipeline.work import FAILURES, ConvertRuntime, Work
 from fgfast.records import Float32, Image, UInt8, plain
-from fgfast.runner import BatchedStage, Stage, WorkerSpec, warm_up
+from fgfast.runner import BatchedStage, SlotModel, Stage, WorkerSpec, warm_up
 
 # (height, width) in pixels, the most common size in the supported data sets; and a box in it.
 _SIZE, _BOX = (375, 500), (100, 75, 300, 300)
@@ -76,6 +78,7 @@ class ConvertJob:
             MissingExtraError: a package is not installed.
             UsageError: the subject of the images is not known.
         """
+        warned.capture_for_good()
         ops.implementation()  # resolved now, so that a broken one raises here and not once per image
         self._set_threads(spec.device)
         detects, segments = (self.phases == 1 or phase in range(*spec.phases) for phase in (0, 1))
@@ -137,8 +140,11 @@ def detect_stages(settings: Settings, detector: Method, subject: tuple[str, ...]
     words = settings.vocabulary or ",".join(subject)
     if not words:
         raise UsageError('name the subject: --vocabulary "bird,car", lvis, or a file with one name per line')
-    model = build(settings.spec(detector.name, device), words)
-    return [detect_stage(model), ChoosePrompt(right_words(settings, subject))]
+    spec = settings.spec(detector.name, device)
+    return [
+        detect_stage(_rechecked(build(spec, words), spec, lambda exact: build(exact, words))),
+        ChoosePrompt(right_words(settings, subject)),
+    ]
 
 
 def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
@@ -161,8 +167,15 @@ def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[S
         return [ReadMask(build(spec), annotations_detector(spec, ""))]
     if not segmenter.is_model:
         return [MaskSubject(build(methods.ModelSpec(segmenter.name)), segmenter.flagged)]
-    model = build(settings.spec(segmenter.name, device))
-    return [encode_stage(model), FinishMask(model.finish)]
+    spec = settings.spec(segmenter.name, device)
+    model = build(spec)
+    return [encode_stage(_rechecked(model, spec, build)), FinishMask(model.finish)]
+
+
+def _rechecked(model: SlotModel, spec: ModelSpec, build: Callable[[ModelSpec], SlotModel]) -> Rechecked:
+    """Return the model of a spec, with the same model in PyTorch and float32 behind it, if it has another precision."""
+    exact = replace(spec, precision="fp32", backend="torch", batch=1, eager=True)
+    return Rechecked(model, None if spec.precision == "fp32" else lambda: build(exact))
 
 
 def _inputs(stage: BatchedStage[Work], height: int, width: int) -> tuple[Any, ...]:

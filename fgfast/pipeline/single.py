@@ -11,14 +11,14 @@ import numpy as np
 from fgfast import methods
 from fgfast.config import Settings
 from fgfast.errors import UsageError
-from fgfast.io.decode import decode, read_bytes
+from fgfast.io.decode import as_image
 from fgfast.ops.geometry import clip_box
 from fgfast.pipeline.choices import choose_segmenter
 from fgfast.pipeline.job import detect_stages, segment_stages
 from fgfast.pipeline.plan import load_background
 from fgfast.pipeline.stages import Cut
 from fgfast.pipeline.work import Work
-from fgfast.records import Cutout, Image, Sample
+from fgfast.records import Cutout, Sample
 from fgfast.runner import run_item
 
 if TYPE_CHECKING:
@@ -35,16 +35,17 @@ def cut_out(
     """Cut the subject out of one image.
 
     Args:
-        image: a path, the bytes of an image file, a Pillow image, or an array (H, W, 3) uint8 RGB or (H, W) grey.
+        image: a path, the bytes of an image file, a Pillow image, or an array (H, W, 3) RGB or (H, W) grey of uint8 or
+            uint16. The same image has the same pixels in each.
         box: x0 y0 x1 y1 around the subject in pixels; None takes the middle of the image.
         settings: segmenter, background and crop; settings about files are ignored.
-        turn_exif: apply the EXIF orientation of an image file; the box is then in pixels of the turned image.
+        turn_exif: apply the EXIF orientation of a file or a Pillow image; the box is in pixels of the turned image.
 
     Returns:
         The cut-out with its mask; `flags` holds the reasons to doubt it.
 
     Raises:
-        SampleError: the image is missing, too large or damaged.
+        SampleError: the image is missing, too large, damaged or of an unsupported kind.
         UsageError: the array or the box has the wrong shape.
 
     Example:
@@ -56,7 +57,7 @@ def cut_out(
         (Size(height=80, width=120), True, False)
     """
     settings = choose_segmenter(settings or Settings())
-    stored, sample = _as_image(image, turn_exif), Sample("image", Path("image"))
+    stored, sample = as_image(image, turn_exif), Sample("image", Path("image"))
     if box is not None:
         sample = Sample("image", Path("image"), boxes=_as_box(box)[None])
         x0, y0, x1, y1 = clip_box(sample.boxes[0], stored.size)
@@ -84,19 +85,3 @@ def _as_box(box: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float32]]:
     if array.shape != (4,) or not np.isfinite(array).all() or array[2] <= array[0] or array[3] <= array[1]:
         raise UsageError(f"box must be four numbers x0 y0 x1 y1 with x0 < x1 and y0 < y1, not {box!r}")
     return array
-
-
-def _as_image(image: Any, turn_exif: bool) -> Image:
-    if isinstance(image, (str, Path)):
-        return decode(read_bytes(Path(image)), str(image), turn_exif)
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return decode(bytes(image), "the given bytes", turn_exif)
-    if hasattr(image, "convert"):
-        image = np.asarray(image.convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise UsageError(f"image must be a path, bytes, a Pillow image or a NumPy array, not {type(image).__name__}")
-    if image.ndim == 2:
-        image = np.repeat(image[:, :, None], 3, axis=2)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise UsageError(f"an array must be (H, W, 3) or (H, W) uint8, not {image.shape} {image.dtype}")
-    return Image(np.ascontiguousarray(image))

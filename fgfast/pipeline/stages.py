@@ -12,6 +12,7 @@ from fgfast import ops
 from fgfast.config import Background, CropName, MaskFormat
 from fgfast.errors import BAD_NAME, ImageRefusedError, NameRefusedError
 from fgfast.io.decode import decode, read_bytes
+from fgfast.io.pixels import MAX_PIXELS
 from fgfast.io.png import encode_bilevel
 from fgfast.io.write import encode, write_temp
 from fgfast.methods import ModelSpec
@@ -164,6 +165,7 @@ class Cut:
         if self.crop != "none":
             scene = Size(max(1, height - work.sample.banner_rows), width)  # a crop excludes the banner
             window = crop_window(work.prompt.box, scene, self.crop, self.pad)
+            _refuse_if_too_large(window, self.crop, work.sample.key)
         if self.background.kind == "transparent":
             cut = ops.composite(pixels, bits, np.zeros(3, np.uint8), window, alpha=True)
         else:
@@ -176,6 +178,17 @@ class Cut:
         if self.background_image is not None:
             return cover(self.background_image, window[2] - window[0], window[3] - window[1])
         return np.array(self.background.colour, np.uint8)
+
+
+def _refuse_if_too_large(window: tuple[int, int, int, int], crop: str, name: str) -> None:
+    """Raise ImageRefusedError for a crop of which neither fgfast nor Pillow would read the image written."""
+    width, height = window[2] - window[0], window[3] - window[1]
+    if width * height > MAX_PIXELS:
+        raise ImageRefusedError(
+            "too large",
+            f"{name}: its {crop} crop has {width}x{height} pixels; at most {MAX_PIXELS:,} are written, because Pillow "
+            "reads no more; use --crop box, or a smaller --pad",
+        )
 
 
 @dataclass(frozen=True, slots=True)

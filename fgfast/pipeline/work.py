@@ -116,6 +116,7 @@ def result_of(finished: Finished[Work]) -> Result:
         source=work.source,
         annotation=sample_digest(work.sample),
         seconds=seconds,
+        warnings=error.warnings if isinstance(error, SampleError) and not work.image else _warnings(work),
     )
     return Result(work.position, outcome, temp_files)
 
@@ -160,6 +161,10 @@ def _sum(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, f
     return {stage: first.get(stage, 0.0) + second.get(stage, 0.0) for stage in (*first, *second)}
 
 
+def _warnings(work: Work) -> tuple[str, ...]:
+    return work.image.warnings if work.image else ()
+
+
 def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:
     assert work.image is not None and work.prompt is not None
     assert work.mask is not None and work.cutout is not None
@@ -185,4 +190,5 @@ def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:
         annotation=sample_digest(work.sample),
         files=work.files,
         seconds=seconds,
+        warnings=_warnings(work),
     )

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from fgfast.errors import DeviceMemoryError
+from fgfast.io.warned import captured
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.placement import Cost, DevicePlacement, best, replicate, split
 from fgfast.pipeline.plan import Plan
@@ -46,7 +47,8 @@ def start(
         WorkerLostError: a worker process crashed while it loaded the models.
     """
     if in_process:
-        yield Workers(_in_process(job, stop, watch), ("placement: in this process",), lambda: 0)
+        with captured():
+            yield Workers(_in_process(job, stop, watch), ("placement: in this process",), lambda: 0)
         return
     with contextlib.ExitStack() as stack:
         placement, supervisor = _placed(job, plan, stop, stack, deadline, watch)

@@ -29,8 +29,9 @@ def main() -> None:
     """Run until the parent ends it."""
     channel = _channel()
     _end_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent handles them and lets this process finish its items
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the parent handles them and lets this process finish its items
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     _send_logs(channel)
     first = channel.receive()
     if first is None:

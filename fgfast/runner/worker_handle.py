@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from fgfast.runner import worker_output
 from fgfast.runner.messages import EXIT_BROKEN, Channel, Exit, InFlightTable, Message, WorkerSpec
 from fgfast.runner.queues import Task
 
@@ -118,10 +119,12 @@ class WorkerHandle(Generic[T]):
             [sys.executable, "-c", _START, "\n".join(str(path) for path in sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=environment,
             **_APART,
         )
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin and self.process.stdout and self.process.stderr
+        worker_output.forward(self.process.stderr, self.spec.name)  # type: ignore[arg-type]
         self.channel = Channel(self.process.stdout, self.process.stdin)  # type: ignore[arg-type]
         self.turn += 1
         self.state, self.hung, self.pace, self.last = "opening", False, 0.0, time.monotonic()

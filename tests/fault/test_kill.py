@@ -104,7 +104,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(wanted: int, tmp_
     assert not list(interrupted.rglob("*.part"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_run_cleanly(number: signal.Signals, code: int, tmp_path: Path) -> None:
     source = many_birds(tmp_path)
     process = start(source, tmp_path / "out", "--cpu-threads", "1")
@@ -127,6 +127,44 @@ def test_a_signal_ends_the_run_cleanly(number: signal.Signals, code: int, tmp_pa
     output, errors = finished.communicate(timeout=60)
     assert finished.returncode == 0, errors
     assert json.loads(output)["resumed"] == done
+    assert json.loads(output)["counts"]["done"] == IMAGES
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded")  # of Python 3.12 about forks; this one is replaced at once
+def test_the_end_of_the_terminal_ends_the_run_cleanly(tmp_path: Path) -> None:
+    """The terminal is gone by then: whatever is written to it fails."""
+    import pty
+
+    source, out = many_birds(tmp_path), tmp_path / "out"
+    asked = ["convert", "--dataset", "cub", "--root", str(source), "--out", str(out), "--segmenter", "box"]
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "fgfast", *asked, "--cpu-threads", "1"])
+    twin, deadline = out / "CUB_200_2011" / "images", time.monotonic() + 60
+    while not list(twin.rglob("*.jpg")):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    os.close(terminal)  # the system sends SIGHUP
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    done = len(list(twin.rglob("*.jpg")))
+    assert 0 < done < IMAGES
+    assert len((out / "CUB_200_2011" / "images.txt").read_text().splitlines()) == done
+
+
+def test_a_run_that_ignores_the_end_of_its_terminal_goes_on(tmp_path: Path) -> None:
+    source, out = many_birds(tmp_path), tmp_path / "out"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        process = start(source, out, "--cpu-threads", "1")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    while not list((out / "CUB_200_2011").rglob("*.jpg")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGHUP)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
     assert json.loads(output)["counts"]["done"] == IMAGES
 
 

@@ -11,13 +11,14 @@ from layouts import SHARED
 from PIL import Image as pillow
 from PIL import ImageOps
 
-from fgfast.io.jpeg_header import read_plain
+from fgfast.io.decode import decode
+from fgfast.io.jpeg_header import may_be_turned, read_plain
 
 PLAIN, ODD, DAMAGED = odd_images.plain(), odd_images.odd(), odd_images.damaged()
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's
 
 # Odd files with an intact structure: the size makes one odd, the orientation in XMP the other.
-NOT_BY_STRUCTURE = {"bomb", "turned by XMP"}
+NOT_BY_STRUCTURE = {"bomb", "turned by XMP", "turned by XMP behind a large profile"}
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -73,6 +74,49 @@ def test_exif_in_two_segments_is_read_as_pillow_reads_it() -> None:
     assert pillow.open(io.BytesIO(split)).getexif()[0x0112] == 6
     header = read_plain(split, exif=True)
     assert header is not None and header.orientation == 6
+
+
+EXTENDED = odd_images.segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(65_000))
+XMP = odd_images.segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x><tiff:Orientation>6</tiff:Orientation></x>")
+EXIF = odd_images.with_exif(6)[2:]
+EXIF = EXIF[EXIF.index(b"\xff\xe1") :][: 2 + int.from_bytes(EXIF[EXIF.index(b"\xff\xe1") + 2 :][:2], "big")]
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 9])
+@pytest.mark.parametrize("what", ["profile", "extended XMP", "comments", "Photoshop"])
+@pytest.mark.parametrize("how", [EXIF, XMP], ids=["EXIF", "XMP"])
+def test_an_orientation_is_found_wherever_it_is_before_the_first_scan(how: bytes, what: str, before: int) -> None:
+    filling = {
+        "profile": odd_images.profile(65_000)[0],
+        "extended XMP": EXTENDED,
+        "comments": odd_images.segment(0xFE, b"Exif" * 16_000),
+        "Photoshop": odd_images.segment(0xED, b"Photoshop 3.0\0" + bytes(65_000)),
+    }[what]
+    whole = odd_images.encoded(odd_images.make_image(), quality=90)
+    data = odd_images.behind_soi(whole, *[filling] * before, how)
+    assert may_be_turned(data)
+    stored, turned = (decode(data, "x", turn).pixels for turn in (False, True))
+    np.testing.assert_array_equal(turned, np.rot90(stored, -1))
+    # Between the frame and the scan, where few programs write it, and Pillow reads it.
+    at = whole.index(b"\xff\xda")
+    late = whole[:at] + filling * before + how + whole[at:]
+    np.testing.assert_array_equal(decode(late, "x", True).pixels, turned)
+    opened = ImageOps.exif_transpose(pillow.open(io.BytesIO(late)))
+    np.testing.assert_array_equal(np.asarray(opened), turned)
+
+
+@pytest.mark.parametrize("name", ["4:2:0", "progressive", "comment", "colour profile", "grey from Adobe", "restarts"])
+def test_jpegs_without_metadata_are_not_left_to_pillow(name: str) -> None:
+    assert not may_be_turned(PLAIN[name])
+    after = PLAIN[name][:-2] + EXIF + PLAIN[name][-2:]  # neither Pillow nor a viewer looks there
+    assert not may_be_turned(after)
+    assert decode(after, "x", True).size == decode(PLAIN[name], "x", True).size
+
+
+def test_a_damaged_header_may_hold_anything() -> None:
+    whole = odd_images.encoded(odd_images.make_image())
+    for data in (whole[:2] + b"junk" + whole[2:], whole[:20], whole[:2], whole[:2] + b"\xff\xff" + EXIF + whole[2:]):
+        assert may_be_turned(data)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not here")

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from layouts import SHARED
 from PIL import Image as pillow
 
+import fgfast
 from fgfast.errors import ImageRefusedError, OutputFailedError
 from fgfast.io import write
 from fgfast.io.png import encode_bilevel
@@ -48,6 +50,35 @@ def test_transparency_is_kept(suffix: str) -> None:
     image = read(encode(pixels, suffix, 100))
     assert image.mode == "RGBA"
     np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+@pytest.mark.parametrize("quality", [1, 80, 95, 100])
+@pytest.mark.parametrize("seed", range(3))
+def test_webp_hides_nothing_under_transparent_pixels(quality: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    pixels = generator.integers(0, 256, (61, 83, 4), dtype=np.uint8)
+    x, y = np.meshgrid(np.arange(83), np.arange(61))
+    subject = (x - 40) ** 2 / generator.integers(200, 900) + (y - 30) ** 2 / generator.integers(200, 600) < 1
+    pixels[..., 3] = np.where(subject, 255, 0)
+    pixels[~subject] = 0
+    image = read(encode(pixels, ".webp", quality))
+    assert image.mode == "RGBA"
+    np.testing.assert_array_equal(np.asarray(image), pixels)
+    assert not np.asarray(image.convert("RGB"))[~subject].any()
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+def test_what_a_cutout_hides_is_black(suffix: str) -> None:
+    """Case 06: an image of 200 x 160 with a red rectangle."""
+    scene = np.random.default_rng(6).integers(84, 97, (160, 200, 3)).astype(np.uint8)
+    scene[41:119, 37:151] = (220, 40, 40)
+    settings = fgfast.Settings(background="transparent", format="webp")
+    for source in [scene, *(SHARED.parent / "cases" / "06-webp-hidden").glob("*.png")]:
+        cutout = fgfast.cut_out(source, box=(37, 41, 151, 119), settings=settings)
+        image = np.asarray(read(encode(cutout.pixels, suffix, 95)))
+        hidden = image[..., 3] == 0
+        assert hidden.mean() > 0.3 and (image[..., 3] == 255).mean() > 0.2
+        assert not image[hidden].any()
 
 
 def test_jpeg_is_444_at_the_asked_quality() -> None:

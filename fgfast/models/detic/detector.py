@@ -28,6 +28,7 @@ class DeticDetector(CanvasDetector):
         selection: the rules for selecting detections.
     """
 
+    title = "Detic"
     # All scores are copied to the host: 1.2 MB per image with LVIS's 1203 names, a twentieth of a millisecond, which
     # overlaps with the next batch. How many boxes are selected depends on the data; if a GPU selected them, the host
     # would have to wait for every image.
@@ -52,7 +53,7 @@ class DeticDetector(CanvasDetector):
         return resized_size(height, width, self.config.shorter_edge, self.config.longest_edge)
 
     @torch.inference_mode()
-    def read(self, slot: ImageSlot, row: int) -> Detections:
+    def detections(self, slot: ImageSlot, row: int) -> Detections:
         size = slot.size(row)
         chosen = select(slot.results["boxes"][row], slot.results["scores"][row], size, self.selection)
         found = to_stored(chosen, size, slot.stored[row])

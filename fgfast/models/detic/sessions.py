@@ -54,6 +54,8 @@ def canvases(spec: ModelSpec) -> Canvases:
     batch = spec.batch or default_batch(spec.device)
     make = partial(detic_in_torch, build_detic(spec), batch=batch)
     key = f"{spec.name} {spec.precision}"
+    if spec.eager:
+        return make()
     return make(fastest_form(key, lambda form: make(form).session(LARGEST, batch), spec.device, batch))
 
 

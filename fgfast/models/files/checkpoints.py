@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from fgfast.models.files import weights as cache
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+log = logging.getLogger("fgfast")
 
 
 def state_for(model: nn.Module, spec: ModelSpec) -> dict[str, Tensor]:
@@ -33,7 +36,13 @@ def state_for(model: nn.Module, spec: ModelSpec) -> dict[str, Tensor]:
         file = Path(spec.weights).expanduser()
         if not file.is_file():
             raise UsageError(f'weights {spec.weights!r} are neither "cached" nor "random:SEED" nor a file')
-        return states.load_state(file)
+        state = states.load_state(file)
+        # Not refused: unused ones do no harm. But PyTorch's attention drops NaN, so that not every output shows it.
+        if bad := states.not_finite(state):
+            log.warning(
+                "%s: %d of its weights are not finite, the first is %s; results may be wrong", file, len(bad), bad[0]
+            )
+        return state
     if (method := find(spec.name)) is None:
         raise UsageError(f"there are no official weights of {spec.name}; use random:SEED or a file")
     return cached_state(method.weights)

@@ -163,6 +163,11 @@ def check_state(
     return used
 
 
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """Return the keys of floating-point tensors that hold NaN or infinite values."""
+    return [key for key, x in state.items() if x.is_floating_point() and not x.isfinite().all()]
+
+
 def looks_like(state: Mapping[str, Tensor]) -> str:
     """Return the kind of checkpoint that a state seems to be, for a message."""
     if "image_encoder.pos_embed" in state:

@@ -41,7 +41,9 @@ class GroundingDinoDetector(CanvasDetector):
         text_threshold: as above.
     """
 
+    title = "Grounding DINO"
     outputs = ("logits", "boxes")
+    masked = ("logits",)
 
     def __init__(
         self,
@@ -68,7 +70,7 @@ class GroundingDinoDetector(CanvasDetector):
         return resized_size(height, width, *self._edges)
 
     @torch.inference_mode()
-    def read(self, slot: ImageSlot, row: int) -> Detections:
+    def detections(self, slot: ImageSlot, row: int) -> Detections:
         return self._select(slot.results["logits"][row], slot.results["boxes"][row], slot.stored[row])
 
     def _others(self, rows: int) -> dict[str, Tensor]:

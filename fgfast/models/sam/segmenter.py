@@ -12,7 +12,7 @@ from fgfast import ops
 from fgfast.backends.session import Session
 from fgfast.backends.slots import ComputeStream, translated
 from fgfast.models.sam import transform
-from fgfast.models.serving.batches import ImageSlot, depth_of
+from fgfast.models.serving.batches import ImageSlot, depth_of, finite_rows, visible
 from fgfast.records import Float32, Image, Mask
 
 # The outputs of the decoder that are read.
@@ -109,7 +109,8 @@ class SamSegmenter:
             box: (4,) float32, in pixels of the stored image.
         """
         height, width = image.size
-        slot.place(row, image.pixels, transform.resized_size(height, width, self.side))
+        size = visible(transform.resized_size(height, width, self.side), image.size, "SAM")
+        slot.place(row, image.pixels, size)
         slot.host["boxes"].numpy()[row] = transform.scale_boxes(box[None], height, width, self.side)[0]
 
     def launch(self, slot: ImageSlot, rows: int) -> None:
@@ -124,7 +125,8 @@ class SamSegmenter:
             prompts = {name: inputs.pop(name)[:rows] for name in ("image_index", "boxes")}
             stream = self._compute.stream
             found = self.decoder.run({**self.encoder.run(inputs, stream), **prompts}, stream)
-            slot.download({name: found[name] for name in _OUTPUTS})
+            outputs = {name: found[name] for name in _OUTPUTS}
+            slot.download(outputs | finite_rows(outputs))
 
     def shrink(self) -> None:
         """Replace an encoder of fixed shapes by one for half as many images."""
@@ -142,7 +144,12 @@ class SamSegmenter:
         slot.wait()
 
     def read(self, slot: ImageSlot, row: int) -> LowRes:
-        """Return the outputs for the box of a row, after `wait`. Any thread."""
+        """Return the outputs for the box of a row, after `wait`. Any thread.
+
+        Raises:
+            NotFiniteError: they are not finite.
+        """
+        slot.check(row)
         logits, quality = (slot.results[name][row].numpy().copy() for name in _OUTPUTS)
         return LowRes(logits, quality)
 

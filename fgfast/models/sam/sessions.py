@@ -33,6 +33,8 @@ def segmenter(spec: ModelSpec) -> SamSegmenter:
     if spec.backend == "torch":
         make = partial(sam_in_torch, build_sam(spec), batch=batch)
         key = f"{spec.name} {spec.precision}"
+        if spec.eager:
+            return make()
         return make(form=fastest_form(key, lambda form: make(form=form).encoder, spec.device, batch))
 
     def encoder(images: int) -> Session:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,10 +16,13 @@ from torch import Tensor
 
 from fgfast import ops
 from fgfast.backends.slots import ComputeStream, Slot, translated
+from fgfast.errors import ImageRefusedError, NotFiniteError
 from fgfast.graphs import Port
 from fgfast.models.serving.canvases import Canvases
 from fgfast.records import Detections, Image, Size, UInt8
 
+# Before the name of an output: whether it is finite.
+FINITE = "finite "
 # Default images per batch. On a GPU a starting point, to be measured: one image of 1024 x 1024 is 4096 tokens, which
 # fill its matrix units, but not in the decoder and the heads, where 1 to 256 boxes are the rows; and twice as many
 # images need twice the memory. The runner halves a batch that does not fit.
@@ -59,6 +63,43 @@ def resized(pixels: UInt8, size: Size, out: UInt8 | None = None, threads: int = 
     return out
 
 
+def visible(size: Size, stored: Size, model: str) -> Size:
+    """Return the size of a resized image, in pixels.
+
+    Args:
+        size: as the model's rule gives it; rounding leaves nothing of the shorter side of a very thin image.
+        stored: of the image.
+        model: its name in the error.
+
+    Raises:
+        ImageRefusedError: no pixel is left.
+    """
+    if min(size) < 1:
+        raise ImageRefusedError(
+            "too thin",
+            f"nothing is left of an image of {stored.width}x{stored.height} pixels when {model} resizes it to "
+            f"{size.width}x{size.height}; crop it, or use a method without a neural network",
+        )
+    return size
+
+
+def finite_rows(outputs: Mapping[str, Tensor], masked: Collection[str] = ()) -> dict[str, Tensor]:
+    """Return which rows hold only finite numbers: one reduction per output, on its device, without waiting for it.
+
+    Args:
+        outputs: name -> (B, ...) floating-point.
+        masked: outputs in which -inf is regular, because it stands for padding.
+
+    Returns:
+        `FINITE` + name -> (B,) bool.
+    """
+    found = {}
+    for name, output in outputs.items():
+        low, high = output.flatten(1).aminmax(dim=1)  # NaN wins both
+        found[FINITE + name] = (high < math.inf) & (True if name in masked else low > -math.inf)
+    return found
+
+
 class ImageSlot(Slot):
     """A slot of sessions that take `pixels` (B, H, W, 3) uint8 and `sizes` (B, 2) int64.
 
@@ -97,6 +138,12 @@ class ImageSlot(Slot):
         target[height:old_height, :old_width] = 0
         self._painted[row], self._sizes[row], self.stored[row] = size, size, Size(*pixels.shape[:2])
 
+    def check(self, row: int) -> None:
+        """Raise NotFiniteError if outputs of a row are not finite, by the results of `finite_rows`."""
+        names = [name for name in self.results if name.startswith(FINITE)]
+        if bad := [name.removeprefix(FINITE) for name in names if not self.results[name][row]]:
+            raise NotFiniteError(bad)
+
     def size(self, row: int) -> Size:
         """(h, w) of the resized image in a row."""
         return Size(int(self._sizes[row, 0]), int(self._sizes[row, 1]))
@@ -109,13 +156,16 @@ class CanvasDetector(ABC):
         canvases: sessions of the graph.
 
     Attributes:
+        title: its name in errors.
         canvases: as above.
         device: "cpu", "cuda:0".
         depth: batches queued on the device at a time.
     """
 
-    # Outputs of the graph that are read.
+    title: str
+    # Outputs of the graph that are read, and those in which -inf stands for padding.
     outputs: tuple[str, ...] = ("boxes",)
+    masked: tuple[str, ...] = ()
 
     def __init__(self, canvases: Canvases) -> None:
         self.canvases = canvases
@@ -133,8 +183,8 @@ class CanvasDetector(ABC):
         """Return (h, w), pixels, of a stored image of this size after resizing."""
 
     @abstractmethod
-    def read(self, slot: ImageSlot, row: int) -> Detections:
-        """Return the detections of the image in a row, best first, after `wait`; they share no memory. Any thread."""
+    def detections(self, slot: ImageSlot, row: int) -> Detections:
+        """Return the detections of the image in a row, best first; see `read`."""
 
     @abstractmethod
     def _others(self, rows: int) -> dict[str, Tensor]:
@@ -142,7 +192,7 @@ class CanvasDetector(ABC):
 
     def bucket(self, image: Image) -> Size:
         """Return the canvas of an image: images on one canvas can share a batch."""
-        return self.canvases.bucket(self.resized_size(*image.size))
+        return self.canvases.bucket(self._visible_size(image))
 
     def rows(self, bucket: Size) -> int:
         """Return the number of images per slot of this canvas."""
@@ -159,7 +209,10 @@ class CanvasDetector(ABC):
 
     def fill(self, slot: ImageSlot, row: int, image: Image) -> None:
         """Resize an image into a row. Any thread, several rows in parallel."""
-        slot.place(row, image.pixels, self.resized_size(*image.size))
+        slot.place(row, image.pixels, self._visible_size(image))
+
+    def _visible_size(self, image: Image) -> Size:
+        return visible(self.resized_size(*image.size), image.size, self.title)
 
     def launch(self, slot: ImageSlot, rows: int) -> None:
         """Queue the first `rows` rows on the device. The device's own thread.
@@ -172,7 +225,8 @@ class CanvasDetector(ABC):
         with self._compute.current(), torch.inference_mode():
             session = self.canvases.session(slot.canvas, rows)
             found = session.run({**slot.upload(takes), **self._others(takes)}, self._compute.stream)
-            slot.download({name: found[name][:rows] for name in self.outputs})
+            outputs = {name: found[name][:rows] for name in self.outputs}
+            slot.download(outputs | finite_rows(outputs, self.masked))
 
     def shrink(self) -> None:
         """Replace graphs of fixed shapes by those for half as many images."""
@@ -183,3 +237,12 @@ class CanvasDetector(ABC):
     def wait(self, slot: ImageSlot) -> None:
         """Block until the results of a slot can be read; the errors are those of `launch`."""
         slot.wait()
+
+    def read(self, slot: ImageSlot, row: int) -> Detections:
+        """Return the detections of the image in a row, best first, after `wait`; they share no memory. Any thread.
+
+        Raises:
+            NotFiniteError: the graph's outputs for the image are not finite.
+        """
+        slot.check(row)
+        return self.detections(slot, row)
