@@ -173,6 +173,7 @@ class Cutout:
         prompt: the prompt of that mask.
         offset: (x, y) of the cut-out's top-left pixel in the stored image; negative where a square crop exceeds it.
         flags: reasons to doubt the mask; empty where there are none.
+        numbers: flag -> the number that it was judged by; see `fgfast.ops.flags`.
     """
 
     pixels: UInt8
@@ -180,6 +181,7 @@ class Cutout:
     prompt: Prompt
     offset: tuple[int, int] = (0, 0)
     flags: tuple[str, ...] = ()
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         channels = 4 if self.pixels.shape[-1] == 4 else 3
@@ -215,6 +217,7 @@ class Outcome:
         area: number of subject pixels in the mask.
         rle: the mask as a COCO run-length string (compressed, column-major), at the stored image's size.
         quality: the segmenter's own estimate, or None.
+        numbers: flag -> the number that it was judged by.
         seconds: stage name -> seconds spent on this sample.
     """
 
@@ -233,6 +236,7 @@ class Outcome:
     area: int | None = None
     rle: bytes | None = None
     quality: float | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

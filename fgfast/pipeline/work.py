@@ -29,6 +29,8 @@ class Work:
         sample: the sample.
         twin: key of its image in the twin.
         mask_name: POSIX path of its mask inside the masks folder.
+        flags: reasons to doubt the result.
+        numbers: flag -> the number that it was judged by, where there is one.
         low_res: the output of the segmenter's model, before it becomes a mask.
         temp_files: the files written so far, as temporary path and final path.
         seconds: stage -> seconds spent in an earlier phase of the job, in another process.
@@ -43,6 +45,7 @@ class Work:
     prompt: Prompt | None = None
     others: tuple[OtherBox, ...] = ()
     flags: list[str] = field(default_factory=list)
+    numbers: dict[str, float] = field(default_factory=dict)
     low_res: Any = None
     mask: Mask | None = None
     cutout: Cutout | None = None
@@ -154,5 +157,6 @@ def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:
         area=int(np.count_nonzero(work.mask.bits)),
         rle=work.rle,
         quality=work.mask.quality,
+        numbers=work.numbers,
         seconds=seconds,
     )
