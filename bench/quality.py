@@ -193,7 +193,7 @@ def _flag_rows(photo: Photo) -> Iterator[dict[str, Any]]:
                 "outside": round(outside, 4),
                 "gap": round(side_gap(mask, box), 4),
                 "edge": round(straight_edge(mask, box), 4),
-                "flags": list(flags(mask, box)),
+                "flags": list(flags(mask, box, guess=kind == "centre")),
             }
 
 

@@ -113,11 +113,13 @@ class Detections:
         boxes: (N, 4) float32, in pixels of the stored image.
         scores: (N,) float32 in 0..1; 1 for annotated boxes.
         labels: N names.
+        guess: whether the boxes are the same whatever the image shows, so that they do not bound the subject.
     """
 
     boxes: Float32
     scores: Float32
     labels: tuple[str, ...]
+    guess: bool = False
 
     def __post_init__(self) -> None:
         _check(self, "boxes", self.boxes, np.float32, (None, 4))
@@ -138,10 +140,12 @@ class Prompt:
     Attributes:
         box: (4,) float32, in pixels of the stored image, clipped to it.
         reason: the reason for choosing this box, for the ledger and the report.
+        guess: whether it is the middle of the image, which does not bound the subject.
     """
 
     box: Float32
     reason: str
+    guess: bool = False
 
     def __post_init__(self) -> None:
         _check(self, "box", self.box, np.float32, (4,))

@@ -40,13 +40,14 @@ EDGE_STRAIGHT = 0.02
 """How far an edge may stray and still be straight, as a fraction of the box's width or height."""
 
 
-def flags(bits: Bool, box: Float32, banner_rows: int = 0) -> dict[str, float]:
+def flags(bits: Bool, box: Float32, banner_rows: int = 0, guess: bool = False) -> dict[str, float]:
     """Return the reasons to doubt a mask, each with the number that it was judged by; empty where there are none.
 
     Args:
         bits: (H, W) bool at the size of the stored image; True is subject.
         box: (4,) float32, the prompt, in pixels of the stored image.
         banner_rows: rows at the bottom that are never subject; they are ignored.
+        guess: whether the box does not bound the subject; then no mask is "short of the box".
 
     Returns:
         Any of these, with a number in 0..1; "empty" comes alone, and at most one of "full" and "leaves the box" and
@@ -76,7 +77,7 @@ def flags(bits: Bool, box: Float32, banner_rows: int = 0) -> dict[str, float]:
         found["hugs the box"] = area_inside / inside.size
     elif (edge := straight_edge(bits, box)) >= CUT_FROM:
         found["cut off by the box"] = edge
-    if (gap := side_gap(bits, box)) >= SHORT_FROM:
+    if not guess and (gap := side_gap(bits, box)) >= SHORT_FROM:
         found["short of the box"] = gap
     if (largest := _largest_piece(bits)) < FRAGMENTS_BELOW * area:
         found["fragments"] = largest / area

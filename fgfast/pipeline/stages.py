@@ -44,7 +44,7 @@ def center_detector(spec: ModelSpec, words: str) -> Detector:
 
     def detect(sample: Sample, image: Image) -> Detections:
         box = center_box(image.size, sample.banner_rows)
-        return Detections(box[None], np.ones(1, np.float32), ("centre of the image",))
+        return Detections(box[None], np.ones(1, np.float32), ("centre of the image",), guess=True)
 
     return detect
 
@@ -109,7 +109,7 @@ def set_mask(work: Work, mask: Mask, flagged: bool = True) -> None:
     assert work.image is not None and work.prompt is not None
     box, banner = work.prompt.box, work.sample.banner_rows
     if flagged:
-        work.numbers = flags(mask.bits, box, banner)
+        work.numbers = flags(mask.bits, box, banner, work.prompt.guess)
         work.flags.extend(work.numbers)
     if not mask.bits.any():
         mask = Mask(box_mask(work.image.pixels, box, banner), mask.quality)

@@ -35,6 +35,11 @@ def rounded_rectangle(radius: int) -> Any:
     return image.astype(np.bool_)
 
 
+def disk(radius: float, x: float = 150, y: float = 100) -> Any:
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    return (columns - x) ** 2 + (rows - y) ** 2 < radius**2
+
+
 def names(bits: Any, box: Any = BOX, banner_rows: int = 0) -> list[str]:
     found = flags(bits, box, banner_rows)
     assert all(type(number) is float and 0 <= number <= 1 for number in found.values())
@@ -132,17 +137,18 @@ def test_the_gap_is_that_of_the_side_which_the_mask_misses_most(gap: int, turns:
     assert ("short of the box" in names(turned_bits, box)) == (gap / 200 >= SHORT_FROM)
 
 
+def test_a_box_that_does_not_bound_the_subject_says_nothing_about_gaps() -> None:
+    bits = disk(50)
+    assert names(bits) == ["short of the box"]
+    assert flags(bits, BOX, guess=True) == {}
+
+
 def test_a_mask_that_is_nowhere_in_the_box_misses_it_altogether() -> None:
     bits = blank()
     bits[:30] = True
     assert side_gap(bits, BOX) == 1.0
     assert flags(bits, BOX) == {"leaves the box": 1.0, "short of the box": 1.0}
     assert side_gap(bits, np.array([400, 400, 500, 500], np.float32)) == 0.0
-
-
-def disk(radius: float, x: float = 150, y: float = 100) -> Any:
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
-    return (columns - x) ** 2 + (rows - y) ** 2 < radius**2
 
 
 @turned
