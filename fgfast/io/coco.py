@@ -13,13 +13,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from fgfast import ops
-from fgfast.errors import MissingExtraError, OutputFailedError
-from fgfast.io.write import commit, write_temp
+from fgfast.errors import MissingExtraError
+from fgfast.io.write import replacing
 from fgfast.ops.runs import boxes_and_areas
 from fgfast.records import Bool, Outcome, Size
 
@@ -68,7 +67,7 @@ def instances(path: Path, labels: Mapping[str, str], classes: Sequence[str], sou
     info = {"description": f"Foreground masks of {source}, made with fgfast"}
     waiting: list[tuple[Outcome, int]] = []
     # A million annotations are gigabytes: a file of their own holds them until the images are written.
-    with _replacing(path) as out, tempfile.TemporaryFile(dir=path.parent) as annotations:
+    with replacing(path) as out, tempfile.TemporaryFile(dir=path.parent) as annotations:
         out.write(f'{{"info":{_json(info)},"licenses":[],"images":['.encode("ascii"))
         written = 0
 
@@ -96,23 +95,6 @@ def instances(path: Path, labels: Mapping[str, str], classes: Sequence[str], sou
         shutil.copyfileobj(annotations, out, _COPY_BYTES)
         categories = [{"id": n, "name": name, "supercategory": ""} for name, n in numbers.items()]
         out.write(f'],"categories":{_json(categories)}}}'.encode("ascii"))
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file that replaces `path`, whole and durable, once the block ends without an error."""
-    temp = write_temp(path, b"")
-    try:
-        with temp.open("wb") as out:
-            yield out
-    except BaseException as error:
-        temp.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputFailedError(
-                f"cannot write {path}: {error.strerror or error}; free some space, then run the same command again"
-            ) from error
-        raise
-    commit([(temp, path)])
 
 
 def _images(images: Sequence[tuple[Outcome, int]], first: int) -> Iterator[str]:
@@ -187,7 +169,7 @@ def parquet(path: Path) -> Iterator[Add]:
         ]
     )
     waiting: list[Outcome] = []
-    with _replacing(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+    with replacing(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
 
         def flush() -> None:
             sizes = [o.size or _NO_SIZE for o in waiting]

@@ -7,6 +7,8 @@ OUT/
   fgfast/instances.json      COCO instances
   fgfast/run.json            settings, versions, machine
   fgfast/report.html         a page to read
+  fgfast/flagged.csv         the flagged images
+  fgfast/failed.csv          the failed images
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any, Literal, get_args
 from fgfast.config import differences
 from fgfast.errors import OutputFailedError, OutputRefusedError, SettingsDifferError, UsageError
 from fgfast.io.ledger import Ledger, OutputLock
+from fgfast.io.listing import FAILED, FLAGGED
 from fgfast.io.write import sweep_temp_files, sync_folders
 
 Mode = Literal["auto", "resume", "overwrite"]
@@ -49,6 +52,8 @@ class Output(contextlib.AbstractContextManager["Output"]):
         self.parquet = self.ours / "masks.parquet"
         self.run_json = self.ours / "run.json"
         self.report = self.ours / "report.html"
+        self.flagged = self.ours / FLAGGED
+        self.failed = self.ours / FAILED
         self.ledger_path = self.ours / "ledger.sqlite"
         self._held = contextlib.ExitStack()
         self.ledger: Ledger
@@ -127,7 +132,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
         files = [twin / o.twin for o in self.ledger.outcomes(("done", "flagged")) if o.twin]
         for name in ("committing", "annotation_files"):
             files += [self.out / path for path in self.ledger.meta(name) or ()]
-        files += [self.instances, self.parquet, self.run_json, self.report]
+        files += [self.instances, self.parquet, self.run_json, self.report, self.flagged, self.failed]
         delete_files(files, self.out)
         shutil.rmtree(self.masks, ignore_errors=True)  # it holds no foreign files
         self.ledger.close()

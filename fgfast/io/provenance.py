@@ -28,6 +28,7 @@ def write_run_json(
     title: str,
     fingerprint: Mapping[str, Any],
     reasons: Sequence[str],
+    warnings: Sequence[str],
     root: Path,
     cpu_threads: int,
     result: Mapping[str, Any],
@@ -39,6 +40,7 @@ def write_run_json(
         title: the data set's name, for people.
         fingerprint: everything that changes the result.
         reasons: one sentence per choice.
+        warnings: one sentence per reason to doubt many of the masks.
         root: the data set's folder.
         cpu_threads: number of threads that decode, cut and write.
         result: counts and times.
@@ -47,6 +49,7 @@ def write_run_json(
         "title": title,
         "fingerprint": dict(fingerprint),
         "choices": list(reasons),
+        "warnings": list(warnings),
         "data_set_root": str(root.absolute()),
         "result": dict(result),
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -18,7 +18,8 @@ from fgfast.io.decode import decode, read_bytes
 from fgfast.io.output import Output
 from fgfast.io.write import FORMAT_SUFFIXES, twin_names
 from fgfast.models.grabcut import opencv_version
-from fgfast.pipeline.choices import choose, weights_used
+from fgfast.pipeline.choices import choose, warnings, weights_used
+from fgfast.pipeline.exclusion import read_excluded
 from fgfast.records import Sample, UInt8
 
 # torchvision's FGVCAircraft, OxfordIIITPet and Flowers102 build file names themselves.
@@ -34,6 +35,7 @@ class Plan:
         out: the output folder.
         settings: the settings, with every "auto" replaced by a choice.
         reasons: one sentence per choice.
+        warnings: what makes many of the masks doubtful, one sentence each.
         positions: positions of the selected samples in the data set's order.
         twins: key -> key in the twin, for all samples of the data set.
         mask_names: key -> path of its mask in the masks folder.
@@ -48,6 +50,7 @@ class Plan:
     twins: dict[str, str]
     mask_names: dict[str, str]
     fingerprint: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
     @property
     def selected(self) -> tuple[Sample, ...]:
@@ -102,6 +105,7 @@ def make_plan(
         twins=twins,
         mask_names=mask_names,
         fingerprint=fingerprint,
+        warnings=warnings(opened, settings, [opened.samples[n] for n in positions]),
     )
     Output(plan.out, opened.folder).check(opened.root)
     return plan
@@ -142,11 +146,15 @@ def select(dataset: Dataset, selection: Selection) -> tuple[int, ...]:
     samples = dataset.samples
     splits = _known("split", selection.splits, {s.split for s in samples})
     classes = _known("class", selection.classes, set(dataset.classes))
+    excluded = read_excluded(selection.exclude, [s.key for s in samples]) if selection.exclude else frozenset()
     chosen = [
-        n for n, s in enumerate(samples) if (not splits or s.split in splits) and (not classes or s.label in classes)
+        n
+        for n, s in enumerate(samples)
+        if (not splits or s.split in splits) and (not classes or s.label in classes) and s.key not in excluded
     ]
     if not chosen:
-        raise UsageError(f"no image of {dataset.root} is selected; it has {len(samples):,} in all")
+        left_out = f", of which {len(excluded):,} are excluded" if excluded else ""
+        raise UsageError(f"no image of {dataset.root} is selected; it has {len(samples):,} in all{left_out}")
     limit = selection.limit
     if limit is not None and limit < len(chosen):
         chosen = [chosen[n * len(chosen) // limit] for n in range(limit)]

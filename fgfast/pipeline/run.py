@@ -18,7 +18,7 @@ from fgfast import methods
 from fgfast.config import Selection, Settings
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import UnknownNameError, UsageError
-from fgfast.io import coco
+from fgfast.io import coco, listing
 from fgfast.io.output import MODES, Mode, Output, delete_files
 from fgfast.io.provenance import add_run, write_run_json
 from fgfast.io.report import write_page
@@ -50,9 +50,9 @@ class Report:
         flags: reason -> number of images flagged with it.
         failures: reason -> number of samples that failed with it.
         resumed: number of samples that earlier runs had finished.
-        seconds: wall-clock time from the first image to the last ledger entry, without the files about the whole twin
-            (annotation files, COCO file, report).
+        seconds: wall-clock time from the first image to the last ledger entry, without the files about the twin.
         stopped: whether the run was stopped before the end.
+        warnings: what makes many of the masks doubtful, one sentence each.
     """
 
     out: Path
@@ -65,6 +65,7 @@ class Report:
     resumed: int
     seconds: float
     stopped: bool
+    warnings: tuple[str, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -256,6 +257,7 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
         resumed=resumed,
         seconds=seconds,
         stopped=stopped and sum(ledger.counts().values()) < len(plan.positions),
+        warnings=plan.warnings,
     )
     runs = add_run(ledger, sum(report.counts.values()) - resumed, seconds)
     facts = write_run_json(
@@ -263,6 +265,7 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
         title=plan.dataset.folder if plan.dataset.name == "folder" else plan.dataset.name,
         fingerprint=plan.fingerprint,
         reasons=plan.reasons,
+        warnings=plan.warnings,
         root=plan.dataset.root,
         cpu_threads=cpu_threads,
         result={"total": report.total, "counts": report.counts, **runs},
@@ -280,15 +283,17 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
 
 
 def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, ImagePlacement]]:
-    """Write COCO and Parquet in one pass over the ledger; return the report's summary, and the images' placements."""
+    """Write COCO, Parquet and the lists in one pass over the ledger; return its summary, and the images' placements."""
     seen, placed = Summary(samples), {}
     labels = {sample.key: sample.label for sample in plan.dataset.samples}
     with contextlib.ExitStack() as files:
         add = [files.enter_context(coco.instances(output.instances, labels, plan.dataset.classes, plan.dataset.name))]
         if plan.settings.masks == "rle":
             add.append(files.enter_context(coco.parquet(output.parquet)))
+        listed = files.enter_context(listing.listings(output.ours))
         for o in output.ledger.outcomes():
             seen.add(o)
+            listed(o)
             if o.twin is not None:
                 assert o.size is not None and o.twin_size is not None
                 placed[o.key] = ImagePlacement(o.twin, o.offset, o.twin_size, o.size)
