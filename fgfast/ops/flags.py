@@ -30,6 +30,8 @@ LEAVES_FROM = 0.25
 SHORT_FROM = 0.06
 """Largest gap between a side of the box and the mask, as a fraction of the box's width or height; fitted to photographs
 with ground truth (bench/quality.py, docs/failures.md)."""
+SHORT_PIXELS = 5
+"""A gap of fewer pixels counts as none: boxes are drawn no better, however small."""
 CUT_FROM = 0.3
 """Longest straight edge along a side of the box, as a fraction of that side. That of a circle which exceeds its box is
 0.28; the fit to photographs would choose less."""
@@ -92,7 +94,7 @@ def side_gap(bits: Bool, box: Float32) -> float:
         box: (4,) float32, in pixels.
 
     Returns:
-        0 where the mask reaches all four sides, 1 where nothing of it is inside the box.
+        0 where the mask reaches all four sides within `SHORT_PIXELS`, 1 where nothing of it is inside the box.
     """
     x0, y0, x1, y1 = _whole(bits, box)
     inside = bits[y0:y1, x0:x1]
@@ -101,7 +103,8 @@ def side_gap(bits: Bool, box: Float32) -> float:
     if (tight := mask_box(inside)) is None:
         return 1.0
     (height, width), (left, top, right, bottom) = inside.shape, tight.tolist()
-    return float(max(left / width, top / height, (width - right) / width, (height - bottom) / height))
+    gaps = ((left, width), (top, height), (width - right, width), (height - bottom, height))
+    return max((float(pixels / side) for pixels, side in gaps if pixels >= SHORT_PIXELS), default=0.0)
 
 
 def straight_edge(bits: Bool, box: Float32) -> float:

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fgfast.config import Background
 from fgfast.errors import ImageBrokenError
 from fgfast.methods import ModelSpec
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.pipeline.prompt import choose_prompt
-from fgfast.pipeline.stages import Detect, MaskSubject, annotations_detector, box_mask, center_detector
+from fgfast.pipeline.stages import Cut, Detect, MaskSubject, annotations_detector, box_mask, center_detector
 from fgfast.pipeline.work import Work, result_of
 from fgfast.records import Detections, Float32, Image, Mask, Sample, Size, UInt8
 from fgfast.runner import Finished
@@ -111,6 +112,11 @@ def test_a_mask_short_of_a_box_of_the_subject_is_flagged_with_its_number() -> No
     Detect(annotations_detector(ModelSpec("annotations"), ""))(item)
     MaskSubject(quarter)(item)
     assert (item.flags, item.numbers) == (["short of the box"], {"short of the box": 0.25})
+    Cut(Background(), None, "none", 0.0)(item)
+    assert item.cutout is not None
+    assert (item.cutout.flags, item.cutout.numbers) == (("short of the box",), {"short of the box": 0.25})
+    outcome = result_of(Finished(item)).outcome
+    assert (outcome.status, outcome.reasons, outcome.numbers) == ("flagged", item.cutout.flags, item.cutout.numbers)
 
 
 def test_the_middle_of_the_image_does_not_bound_a_subject() -> None:
