@@ -3,6 +3,10 @@
 A folder holds sets: <set>/images, <set>/masks (PNG: 255 subject, 0 background, 128 ignored) and <set>/boxes.csv
 (image, mask, box_kind, x1, y1, x2, y2; x2 and y2 exclusive). One run measures fgfast's GrabCut, plain cv2.grabCut at
 400 px, and the box itself, side by side. The masks of an image with several boxes are united before they are compared.
+
+With --flags it also measures how well two flags find wrong masks: "short of the box" those of an IoU below 0.7, "cut
+off by the box" those whose box leaves a part of the subject out. Photographs with one box are segmented with that box
+and with boxes moved on purpose, and with the centre of the image, which is counted apart.
 """
 
 from __future__ import annotations
@@ -19,11 +23,14 @@ from typing import Any
 import click
 import numpy as np
 
+from fgfast.bench.flagging import Case, counted, cross_validated, moved_boxes
 from fgfast.bench.masks import iou
 from fgfast.bench.stamp import stamp
 from fgfast.bench.text import columns
 from fgfast.models.grabcut import segment
-from fgfast.records import Bool, Float32, UInt8
+from fgfast.ops.flags import CUT_FROM, SHORT_FROM, flags, side_gap, straight_edge
+from fgfast.pipeline.prompt import center_box
+from fgfast.records import Bool, Float32, Size, UInt8
 
 Segmenter = Callable[[UInt8, Float32], Bool]
 
@@ -133,12 +140,89 @@ def measure(root: Path) -> dict[str, dict[str, Any]]:
     return figures
 
 
+FLAGGED_SEGMENTERS = ("fgfast", "plain")  # the box alone has no flags
+WRONG_BELOW = 0.7  # IoU of a mask that "short of the box" should find
+# The fraction of the subject outside the box from which its mask is cut off, and up to which it is not.
+CUT_OFF_FROM, WHOLE_UP_TO = 0.03, 0.01
+
+
+def measure_flags(root: Path) -> dict[str, Any]:
+    """Segment every photograph with one box, with that box, moved ones and the centre, and judge the flags' numbers."""
+    rows = [row for photo in photos(root) if len(photo.boxes) == 1 for row in _flag_rows(photo)]
+    figures: dict[str, Any] = {"rows": rows}
+    for name in FLAGGED_SEGMENTERS:
+        for flag, threshold in (("short of the box", SHORT_FROM), ("cut off by the box", CUT_FROM)):
+            every = [case for row in rows if row["segmenter"] == name for case in _cases(row, flag)]
+            cases = [case for case in every if case.boxes != "centre"]
+            kinds = dict.fromkeys(case.boxes for case in every)
+            figures.setdefault(flag, {})[name] = {
+                "threshold": threshold,
+                "cross_validated": cross_validated(cases),
+                "all": counted(cases, threshold),
+                **{kind: counted([case for case in every if case.boxes == kind], threshold) for kind in kinds},
+            }
+    for name in FLAGGED_SEGMENTERS:
+        centred = [row for row in rows if row["segmenter"] == name and row["boxes"] == "centre"]
+        wrong = [row for row in centred if row["iou"] < WRONG_BELOW]
+        figures.setdefault("centre", {})[name] = {
+            "masks": len(centred),
+            "wrong": len(wrong),
+            "wrong_flagged": sum(bool(row["flags"]) for row in wrong),
+            "flagged": sum(bool(row["flags"]) for row in centred),
+        }
+    return figures
+
+
+def _flag_rows(photo: Photo) -> Iterator[dict[str, Any]]:
+    """Yield one row per box and segmenter; a photograph with two kinds of boxes is moved and centred once only."""
+    size, (given,) = Size(*photo.truth.shape), photo.boxes
+    boxes = [("given", given)]
+    if not photo.group.endswith("loose"):
+        boxes += [*moved_boxes(given, size), ("centre", center_box(size))]
+    subject, counts = photo.truth == SUBJECT, photo.truth != IGNORED
+    for kind, box in boxes:
+        outside = 1 - float(np.count_nonzero(subject & box_alone(photo.pixels, box))) / int(np.count_nonzero(subject))
+        for name in FLAGGED_SEGMENTERS:
+            mask = SEGMENTERS[name](photo.pixels, box)
+            yield {
+                "set": photo.group,
+                "image": photo.name,
+                "boxes": kind,
+                "segmenter": name,
+                "iou": round(iou(mask & counts, subject), 4),
+                "outside": round(outside, 4),
+                "gap": round(side_gap(mask, box), 4),
+                "edge": round(straight_edge(mask, box), 4),
+                "flags": list(flags(mask, box, guess=kind == "centre")),
+            }
+
+
+def _cases(row: dict[str, Any], flag: str) -> Iterator[Case]:
+    if flag == "short of the box":
+        yield Case(row["image"], row["boxes"], row["gap"], row["iou"] < WRONG_BELOW)
+    elif not WHOLE_UP_TO < row["outside"] < CUT_OFF_FROM:
+        yield Case(row["image"], row["boxes"], row["edge"], row["outside"] >= CUT_OFF_FROM)
+
+
+def _flag_table(figures: dict[str, Any]) -> str:
+    shares, rows = ("recall", "false_alarms", "precision"), []
+    for flag in ("short of the box", "cut off by the box"):
+        for name, entry in figures[flag].items():
+            held, used = entry["cross_validated"], entry["all"]
+            low, high = held["thresholds"]
+            chosen = f"{held['threshold']:.2f} ({low:.2f} to {high:.2f}), held out"
+            rows.append((flag, name, f"{held['masks']}", chosen, *(f"{held[share]:.2f}" for share in shares)))
+            rows.append((flag, name, f"{used['masks']}", f"{entry['threshold']}", *(f"{used[x]:.2f}" for x in shares)))
+    return columns(("flag", "masks of", "masks", "threshold", "recall", "false alarms", "precision at 1 in 10"), rows)
+
+
 @click.command()
 @click.argument("root", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--json", "file", metavar="FILE", type=click.Path(path_type=Path), help="Also write the figures to this file."
 )
-def main(root: Path, file: Path | None) -> None:
+@click.option("--flags", "with_flags", is_flag=True, help="Also measure how well flags find wrong masks, in minutes.")
+def main(root: Path, file: Path | None, with_flags: bool) -> None:
     """Measure the masks of GrabCut against the ground truth in DIR, which holds sets, each with a boxes.csv."""
     import cv2
 
@@ -153,8 +237,12 @@ def main(root: Path, file: Path | None) -> None:
     ]
     click.echo(columns(("set", "images", "method", "mean IoU", "median s", "max s"), rows))
     click.echo("Seconds are CPU time per box.")
+    content: dict[str, Any] = {"bench": "quality", "sets": figures}
+    if with_flags:
+        content["flags"] = measure_flags(root)
+        click.echo(_flag_table(content["flags"]))
     if file:
-        file.write_text(json.dumps({"bench": "quality", "sets": figures, **stamp()}, indent=1) + "\n")
+        file.write_text(json.dumps({**content, **stamp()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

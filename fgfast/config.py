@@ -22,7 +22,6 @@ BackgroundKind = Literal["colour", "transparent", "blur", "image"]
 PlacementName = Literal["auto", "replicate", "split"]
 DecoderName = Literal["auto", "cpu", "dali", "dali_cpu", "nvjpeg"]
 DECODERS: tuple[str, ...] = get_args(DecoderName)
-
 # ImageNet's channel means (0.485, 0.456, 0.406 in torchvision and timm) in 8 bits, which normalisation maps to zero.
 IMAGENET_MEAN = (124, 116, 104)
 _NAMED_COLOURS = {"black": (0, 0, 0), "white": (255, 255, 255), "mean": IMAGENET_MEAN}
@@ -109,15 +108,17 @@ class Selection:
         splits: names of splits.
         classes: class names.
         limit: at most this many samples, spread evenly over the data set; None means no limit.
+        exclude: files that list samples to leave out: keys, one per line, or the flagged.csv or failed.csv of a run.
     """
 
     splits: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     limit: int | None = None
+    exclude: tuple[str | Path, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("splits", "classes"):
-            if isinstance(value := getattr(self, name), str):  # one name, not its characters
+        for name in ("splits", "classes", "exclude"):
+            if isinstance(value := getattr(self, name), (str, Path)):  # one name, not its characters
                 object.__setattr__(self, name, (value,))
         if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 1):
             raise UsageError(f"limit must be a whole number of at least 1, not {self.limit!r}")

@@ -79,6 +79,7 @@ class Method:
         aliases: other names for it.
         automatic: whether "auto" may choose it; it takes the first usable one in the table.
         annotated: whether it gives the data set's own boxes or masks, and so needs some.
+        blind: whether a detector gives the same box whatever the image shows.
         flagged: whether a segmenter's masks are examined for reasons to doubt them.
         check: dotted name of a function that raises unless the method can be used here; empty where none is needed.
     """
@@ -99,6 +100,7 @@ class Method:
     aliases: tuple[str, ...] = ()
     automatic: bool = False
     annotated: bool = False
+    blind: bool = False
     flagged: bool = True
     check: str = ""
 
@@ -182,6 +184,7 @@ METHODS: tuple[Method, ...] = (
         "the centre of the image, for images with one centred subject",
         "fgfast.pipeline.stages:center_detector",
         automatic=True,
+        blind=True,
     ),
     _grounding_dino("tiny"),
     _grounding_dino("base"),

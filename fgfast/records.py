@@ -169,11 +169,13 @@ class Detections:
         boxes: (N, 4) float32, in pixels of the stored image.
         scores: (N,) float32 in 0..1; 1 for annotated boxes.
         labels: N names.
+        guess: whether the boxes are the same whatever the image shows, so that they do not bound the subject.
     """
 
     boxes: Float32
     scores: Float32
     labels: tuple[str, ...]
+    guess: bool = False
 
     def __post_init__(self) -> None:
         _check(self, "boxes", self.boxes, np.float32, (None, 4))
@@ -196,12 +198,14 @@ class Prompt:
         reason: the reason for choosing this box, for the ledger and the report.
         score: the detector's score, 0..1; 1 for annotated boxes; None where nothing was detected.
         name: the detector's name for what is in the box; empty where nothing was detected.
+        guess: whether it is the middle of the image, which does not bound the subject.
     """
 
     box: Float32
     reason: str
     score: float | None = None
     name: str = ""
+    guess: bool = False
 
     def __post_init__(self) -> None:
         _check(self, "box", self.box, np.float32, (4,))
@@ -235,6 +239,7 @@ class Cutout:
         prompt: the prompt of that mask.
         offset: (x, y) of the cut-out's top-left pixel in the stored image; negative where a square crop exceeds it.
         flags: reasons to doubt the mask; empty where there are none.
+        numbers: flag -> the number that it was judged by; see `fgfast.ops.flags`.
     """
 
     pixels: UInt8
@@ -242,6 +247,7 @@ class Cutout:
     prompt: Prompt
     offset: tuple[int, int] = (0, 0)
     flags: tuple[str, ...] = ()
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         channels = 4 if self.pixels.shape[-1] == 4 else 3

@@ -138,6 +138,7 @@ def describe_plan(plan: Plan) -> str:
     lines = [
         f"{dataset.name}: {len(samples):,} of {len(dataset.samples):,} images{parts} from {dataset.root}",
         *(f"  {reason}" for reason in plan.reasons),
+        *(f"  warning: {warning}" for warning in plan.warnings),
         f"  background {plan.settings.fill.describe()}, format {plan.settings.format}, "
         f"crop {crop}, masks {plan.settings.masks}",
         f"  to {plan.out / dataset.folder}",
@@ -154,6 +155,7 @@ def plan_json(plan: Plan) -> str:
         "selected": len(plan.positions),
         "samples": len(plan.dataset.samples),
         "choices": plan.reasons,
+        "warnings": plan.warnings,
         "fingerprint": plan.fingerprint,
     }
     return json.dumps(content, indent=2)
@@ -178,7 +180,8 @@ def summary(report: Report) -> str:
         f"Twin:   {report.twin}",
         f"Load:   {report.load}",
         f"Report: {report.html}",
-        f"Next:   {_next(report)}",
+        *(f"Warning: {warning}" for warning in report.warnings),
+        "Next:   " + "\n        ".join(_next(report)),
     ]
     return "\n".join(lines)
 
@@ -187,14 +190,33 @@ def _reasons(reasons: Mapping[str, int]) -> str:
     return f"  ({', '.join(f'{name}: {count:,}' for name, count in reasons.items())})" if reasons else ""
 
 
-def _next(report: Report) -> str:
+def _next(report: Report) -> list[str]:
+    """What to do next, one sentence per line."""
     if report.stopped:
-        return "run the same command again to resume"
-    if report.counts["failed"]:
-        return "repair or replace the failed images (named in the report), then run the same command again"
-    if report.counts["flagged"]:
-        return "open the report and look at the flagged images first"
-    return "load the twin with the line above"
+        return ["run the same command again to resume"]
+    lines, lists = [], _lists(report)
+    if failed := report.counts["failed"]:
+        lines.append(
+            f"repair or replace the {_images('failed', failed)} ({lists['failed_csv']} lists them), then run the same "
+            "command again"
+        )
+    if flagged := report.counts["flagged"]:
+        lines.append(
+            f"look at the {_images('flagged', flagged)} in the report ({lists['flagged_csv']} lists them); "
+            "--exclude FILE leaves out the images whose keys are in a file"
+        )
+    return lines or ["load the twin with the line above"]
+
+
+def _images(kind: str, count: int) -> str:
+    return f"{count:,} {kind} image{'' if count == 1 else 's'}"
+
+
+def _lists(report: Report) -> dict[str, str]:
+    """The paths of the lists of images that a person should look at."""
+    from fgfast.io.listing import FAILED, FLAGGED
+
+    return {"flagged_csv": str(report.html.with_name(FLAGGED)), "failed_csv": str(report.html.with_name(FAILED))}
 
 
 def report_json(report: Report) -> str:
@@ -204,6 +226,7 @@ def report_json(report: Report) -> str:
         "twin": str(report.twin),
         "report": str(report.html),
         "load": report.load,
+        **_lists(report),
         "total": report.total,
         "counts": report.counts,
         "flags": report.flags,
@@ -213,6 +236,7 @@ def report_json(report: Report) -> str:
         "seconds": round(report.seconds, 3),
         "rate": round(report.rate, 3),
         "stopped": report.stopped,
+        "warnings": report.warnings,
     }
     return json.dumps(content, indent=2)
 

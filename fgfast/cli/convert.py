@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 @click.option(
     "--limit", type=click.IntRange(1), help="Selects at most this many images, spread evenly over the data set."
 )
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Leaves out the images that a file lists: keys, one per line, or an earlier run's flagged.csv or failed.csv.",
+)
 @settings_options()
 @click.option(
     "--cpu-threads",
@@ -106,7 +113,7 @@ def _plan(options: dict[str, Any]) -> Plan:
     from fgfast.config import Selection
     from fgfast.pipeline.plan import make_plan
 
-    selection = Selection(options["splits"], options["classes"], options["limit"])
+    selection = Selection(options["splits"], options["classes"], options["limit"], options["exclude"])
     return make_plan(
         options["dataset"],
         options["out"],

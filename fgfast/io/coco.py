@@ -14,13 +14,13 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 
 from fgfast import ops
-from fgfast.errors import MissingExtraError, OutputFailedError
-from fgfast.io.write import commit, write_temp
+from fgfast.errors import MissingExtraError
+from fgfast.io.write import replacing
 from fgfast.ops.runs import boxes_and_areas
 from fgfast.records import Bool, Outcome, Size
 
@@ -75,7 +75,7 @@ def instances(
     info = {"description": f"Foreground masks of {source}, made with fgfast"}
     waiting: list[tuple[Outcome, int]] = []
     # A million annotations are gigabytes: a file of their own holds them until the images are written.
-    with _replacing(path) as out, tempfile.TemporaryFile(dir=path.parent) as annotations:
+    with replacing(path) as out, tempfile.TemporaryFile(dir=path.parent) as annotations:
         out.write(f'{{"info":{_json(info)},"licenses":[],"images":['.encode("ascii"))
         written = 0
 
@@ -107,23 +107,6 @@ def instances(
         named = [*numbers.items(), *([(_unlabelled_name(numbers), unlabelled)] if unlabelled else [])]
         categories = [{"id": n, "name": name, "supercategory": ""} for name, n in sorted(named, key=itemgetter(1))]
         out.write(f'],"categories":{_json(categories)}}}'.encode("ascii"))
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file that replaces `path`, whole and durable, once the block ends without an error."""
-    temp = write_temp(path, b"")
-    try:
-        with temp.open("wb") as out:
-            yield out
-    except BaseException as error:
-        temp.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputFailedError(
-                f"cannot write {path}: {error.strerror or error}; free some space, then run the same command again"
-            ) from error
-        raise
-    commit([(temp, path)])
 
 
 def _unlabelled_name(classes: Collection[str]) -> str:
@@ -211,7 +194,7 @@ def parquet(path: Path) -> Iterator[Add]:
         ]
     )
     waiting: list[Outcome] = []
-    with _replacing(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+    with replacing(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
 
         def flush() -> None:
             sizes = [o.size or _NO_SIZE for o in waiting]

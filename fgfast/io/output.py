@@ -7,6 +7,8 @@ OUT/
   fgfast/originals.json      COCO instances of the data set's images
   fgfast/run.json            settings, versions, machine
   fgfast/report.html         a page to read
+  fgfast/flagged.csv         the flagged images
+  fgfast/failed.csv          the failed images
   .masks/                    masks as PNG (or fgfast/masks.parquet)
 """
 
@@ -23,6 +25,7 @@ from typing import Any, Literal, get_args
 from fgfast.config import differences
 from fgfast.errors import OutputFailedError, OutputRefusedError, SettingsDifferError, UsageError
 from fgfast.io.ledger import Ledger
+from fgfast.io.listing import FAILED, FLAGGED
 from fgfast.io.lock import OutputLock
 from fgfast.io.write import NAME_ERRORS, sweep_temp_files, sync_folders
 
@@ -55,6 +58,8 @@ class Output(contextlib.AbstractContextManager["Output"]):
         self.parquet = self.ours / "masks.parquet"
         self.run_json = self.ours / "run.json"
         self.report = self.ours / "report.html"
+        self.flagged = self.ours / FLAGGED
+        self.failed = self.ours / FAILED
         self.ledger_path = self.ours / "ledger.sqlite"
         self._held = contextlib.ExitStack()
         self.ledger: Ledger
@@ -146,7 +151,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
         files = [self.out / path for path in self.ledger.paths()]
         for name in ("committing", "whole_files"):
             files += [self.out / path for path in self.ledger.meta(name) or ()]
-        files += [self.instances, self.originals, self.parquet, self.run_json, self.report]
+        files += [self.instances, self.originals, self.parquet, self.run_json, self.report, self.flagged, self.failed]
         delete_files(files, self.out)
         for folder, _, _ in os.walk(self.out / self.ledger.meta("folder"), topdown=False):
             with contextlib.suppress(OSError):

@@ -28,6 +28,7 @@ def write_run_json(
     title: str,
     fingerprint: Mapping[str, Any],
     reasons: Sequence[str],
+    warnings: Sequence[str],
     source: Mapping[str, Any],
     cpu_threads: int,
     result: Mapping[str, Any],
@@ -39,6 +40,7 @@ def write_run_json(
         title: the data set's name, for people.
         fingerprint: everything that changes the result.
         reasons: one sentence per choice.
+        warnings: one sentence per reason to doubt many of the masks.
         source: data set, folder, label list, selection and background image, with which an output can be reopened.
         cpu_threads: number of threads that decode, cut and write.
         result: counts and times.
@@ -47,6 +49,7 @@ def write_run_json(
         "title": title,
         "fingerprint": dict(fingerprint),
         "choices": list(reasons),
+        "warnings": list(warnings),
         "source": dict(source),
         "result": dict(result),
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

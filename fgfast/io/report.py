@@ -110,7 +110,7 @@ def visible(value: Any) -> Any:
 
 
 def overview(facts: Mapping[str, Any], counts: Mapping[Status, int], total: int) -> dict[str, Any]:
-    """Return the title, the counts, the speed and the line that loads the twin."""
+    """Return the title, the counts, the warnings, the speed and the line that loads the twin."""
     fingerprint, result = facts.get("fingerprint") or {}, facts.get("result") or {}
     processed, seconds = int(result.get("processed") or 0), result.get("seconds")
     seen = sum(counts.values())
@@ -119,6 +119,7 @@ def overview(facts: Mapping[str, Any], counts: Mapping[Status, int], total: int)
         "fingerprint": fingerprint,
         "finished": facts.get("finished"),
         "counts": {status: counts.get(status, 0) for status in STATUSES},
+        "warnings": list(facts.get("warnings") or ()),
         "total": total,
         "left": max(total - seen, 0),
         "seconds": seconds,
@@ -141,7 +142,8 @@ def charts(summary: Summary) -> dict[str, Any]:
 def entry(o: Outcome, samples: Mapping[str, Sample]) -> dict[str, Any]:
     """Return the fields that rows and cards share."""
     label, split = (samples[o.key].label, samples[o.key].split) if o.key in samples else ("", "")
-    return {"name": o.key, "status": o.status, "reasons": o.reasons, "class": label, "split": split}
+    flags = {"reasons": o.reasons, "numbers": dict(o.numbers)}
+    return {"name": o.key, "status": o.status, **flags, "class": label, "split": split}
 
 
 def card(o: Outcome, folder: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from fgfast.errors import ImageRefusedError, NameRefusedError, OutputFailedError
 from fgfast.io.png import encode_png
@@ -196,6 +197,25 @@ def commit(temps: Sequence[tuple[str | Path, str | Path]], refused: dict[str, Na
 def write_file(path: Path, data: bytes) -> None:
     """Write one file durably: `write_temp`, then `commit`."""
     commit([(write_temp(path, data), path)])
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that replaces `path`, whole and durable, once the block ends without an error.
+
+    Raises:
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    temp = write_temp(path, b"")
+    try:
+        with temp.open("wb") as out:
+            yield out
+    except BaseException as error:
+        temp.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _failed(path, error) from error
+        raise
+    commit([(temp, path)])
 
 
 def _failed(path: str | Path, error: OSError) -> OutputFailedError:

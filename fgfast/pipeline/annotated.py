@@ -59,7 +59,8 @@ class ReadMask:
             work.prompt = Prompt(around, "the box around the annotated mask")
             return
         found = flags(bits, work.prompt.box, sample.banner_rows)
-        work.flags.extend(flag for flag in found if flag in AGREEMENT and flag not in work.flags)
+        work.numbers = {flag: number for flag, number in found.items() if flag in AGREEMENT}
+        work.flags.extend(flag for flag in work.numbers if flag not in work.flags)
 
 
 def with_masks(dataset: Dataset, positions: Sequence[int], mask_dir: Path | None) -> tuple[Dataset, list[str]]:

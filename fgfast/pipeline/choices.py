@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fgfast import methods
@@ -14,6 +15,7 @@ from fgfast.io.decoders import ON_GPU, available, decoder
 from fgfast.machine import available_cores
 from fgfast.methods import Kind, Method
 from fgfast.models.files import weights
+from fgfast.records import Sample
 
 
 def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[Settings, list[str]]:
@@ -48,6 +50,43 @@ def _only_annotations(settings: Settings, reasons: list[str]) -> Settings:
         raise UsageError(f"annotated masks need no detector: omit --detector {settings.detector}")
     reasons.append("detector annotations: the data set's box of the image, or the box around its mask if it has none")
     return replace(settings, detector="annotations")
+
+
+def warnings(dataset: Dataset, settings: Settings, samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Return what makes many of the masks doubtful, and the way out: one text each, for plan, summary and report.
+
+    Args:
+        dataset: the data set to convert.
+        settings: the settings, with every "auto" replaced.
+        samples: the selected samples.
+    """
+    detector, without = methods.method(settings.detector), sum(not len(sample.boxes) for sample in samples)
+    if detector.blind:
+        said = (
+            "the middle of every image (all but a tenth on each side) stands in for a box of its subject: expect many "
+            "wrong masks, with and without flags"
+        )
+    elif detector.annotated and without:
+        said = (
+            f"{without:,} of {len(samples):,} images have no box, and their middle stands in for it: they are flagged "
+            "'no box', and many of their masks will be wrong"
+        )
+    else:
+        return ()
+    return (f"{said}. Better: {', or '.join(_ways_out(dataset, detector))}.",)
+
+
+def _ways_out(dataset: Dataset, used: Method) -> Iterator[str]:
+    """Yield what gives better boxes or masks than the middle of an image."""
+    if not used.annotated and (boxes := _boxes(dataset)):
+        yield f"the data set's own boxes, for {boxes:,} images (--detector annotations)"
+    elif dataset.name == "folder":
+        yield "a boxes.csv in the data set's folder, with the columns path,x0,y0,x1,y1"
+    detector = next(method for method in methods.methods("detector") if method.is_model)
+    pull = "" if weights.find(detector.weights) else f"fgfast models pull {detector.weights}, then "
+    words = "" if dataset.subject else " --vocabulary WORDS"
+    yield f"a detector ({pull}--detector {detector.name}{words})"
+    yield "masks that exist already (--segmenter annotations)"
 
 
 def choose_segmenter(settings: Settings) -> Settings:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fgfast.datasets.layout import ImagePlacement
-from fgfast.io import coco
+from fgfast.io import coco, listing
 from fgfast.io.output import Output
 from fgfast.io.provenance import add_run, write_run_json
 from fgfast.io.report import write_page
@@ -36,6 +36,7 @@ class Report:
         seconds: wall-clock time from the first image to the last ledger entry, without the files about the whole twin
             (annotation files, COCO file, report).
         stopped: whether the run was stopped before the end.
+        warnings: what makes many of the masks doubtful, one sentence each.
     """
 
     out: Path
@@ -49,6 +50,7 @@ class Report:
     resumed: int
     seconds: float
     stopped: bool
+    warnings: tuple[str, ...] = ()
     changes: Changes = field(default_factory=Changes)
 
     @property
@@ -77,6 +79,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
         resumed=resumed,
         seconds=seconds,
         stopped=stopped and sum(ledger.counts().values()) < found.total,
+        warnings=plan.warnings,
         changes=found.changes,
     )
     runs = add_run(ledger, sum(report.counts.values()) - resumed, seconds)
@@ -85,6 +88,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
         title=plan.dataset.folder if plan.dataset.name == "folder" else plan.dataset.name,
         fingerprint=plan.fingerprint,
         reasons=plan.reasons,
+        warnings=plan.warnings,
         source=plan.describe(),
         cpu_threads=cpu_threads,
         result={"total": report.total, "counts": report.counts, "load": report.load, **runs},
@@ -103,7 +107,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
 
 
 def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, ImagePlacement]]:
-    """Write COCO and Parquet in one pass over the ledger; return the report's summary, and the images' placements."""
+    """Write COCO, Parquet and the lists in one pass over the ledger; return its summary, and the images' placements."""
     seen, placed = Summary(samples), {}
     labels = output.ledger.labels()
     with contextlib.ExitStack() as files:
@@ -112,8 +116,10 @@ def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Su
         add.append(files.enter_context(coco.instances(output.originals, *about, frame="original")))
         if plan.settings.masks == "rle":
             add.append(files.enter_context(coco.parquet(output.parquet)))
+        listed = files.enter_context(listing.listings(output.ours))
         for o in output.ledger.outcomes():
             seen.add(o)
+            listed(o)
             if o.twin is not None:
                 assert o.size is not None and o.twin_size is not None
                 placed[o.key] = ImagePlacement(o.twin, o.offset, o.twin_size, o.size)

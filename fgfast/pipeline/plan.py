@@ -19,7 +19,8 @@ from fgfast.io.output import Output
 from fgfast.io.write import FORMAT_SUFFIXES, twin_names
 from fgfast.models.grabcut import opencv_version
 from fgfast.pipeline.annotated import with_masks
-from fgfast.pipeline.choices import choose, weights_used
+from fgfast.pipeline.choices import choose, warnings, weights_used
+from fgfast.pipeline.exclusion import read_excluded
 from fgfast.records import Sample, UInt8
 
 
@@ -34,7 +35,9 @@ class Plan:
         out: the output folder.
         settings: the settings, with every "auto" replaced by a choice.
         reasons: one sentence per choice.
+        warnings: what makes many of the masks doubtful, one sentence each.
         positions: positions of the selected samples in the data set's order.
+        excluded: keys of the samples that the selection leaves out by name.
         twins: key -> key in the twin, for all samples of the data set.
         mask_names: key -> path of its mask in the masks folder.
         fingerprint: everything that changes the result; a run is resumed only with the same fingerprint.
@@ -47,9 +50,11 @@ class Plan:
     settings: Settings
     reasons: tuple[str, ...]
     positions: tuple[int, ...]
+    excluded: frozenset[str]
     twins: dict[str, str]
     mask_names: dict[str, str]
     fingerprint: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
     @property
     def selected(self) -> tuple[Sample, ...]:
@@ -63,7 +68,7 @@ class Plan:
             "dataset": self.dataset.name,
             "root": str(self.dataset.root.absolute()),
             "labels": self.labels,
-            "selection": asdict(self.selection),
+            "selection": {**asdict(self.selection), "exclude": [str(path) for path in self.selection.exclude]},
             "background": None if background is None else str(background),
         }
 
@@ -94,7 +99,8 @@ def make_plan(
     if (opened.root / "fgfast" / "run.json").is_file():
         raise UsageError(f"{opened.root} is an output of fgfast, not a data set: give the twin inside it")
     settings, reasons = choose_methods(opened, settings, measure)
-    positions = select(opened, selection)
+    excluded = read_excluded(selection.exclude, [s.key for s in opened.samples])
+    positions = select(opened, selection, excluded)
     if methods.method(settings.segmenter, "segmenter").annotated:
         mask_dir = None if settings.mask_dir is None else Path(settings.mask_dir).expanduser()
         opened, about_masks = with_masks(opened, positions, mask_dir)
@@ -117,9 +123,11 @@ def make_plan(
         settings=settings,
         reasons=tuple(reasons),
         positions=positions,
+        excluded=excluded,
         twins=twins,
         mask_names=mask_names,
         fingerprint=fingerprint,
+        warnings=warnings(opened, settings, [opened.samples[n] for n in positions]),
     )
     Output(plan.out, opened.folder).check(opened.root)
     return plan
@@ -155,16 +163,19 @@ def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -
     return settings, reasons
 
 
-def select(dataset: Dataset, selection: Selection) -> tuple[int, ...]:
-    """Return the positions of the selected samples in the data set's order."""
+def select(dataset: Dataset, selection: Selection, excluded: frozenset[str]) -> tuple[int, ...]:
+    """Return the positions of the selected samples in the data set's order; `excluded` are keys to leave out."""
     samples = dataset.samples
     splits = _known("split", selection.splits, {s.split for s in samples})
     classes = _known("class", selection.classes, set(dataset.classes))
     chosen = [
-        n for n, s in enumerate(samples) if (not splits or s.split in splits) and (not classes or s.label in classes)
+        n
+        for n, s in enumerate(samples)
+        if (not splits or s.split in splits) and (not classes or s.label in classes) and s.key not in excluded
     ]
     if not chosen:
-        raise UsageError(f"no image of {dataset.root} is selected; it has {len(samples):,} in all")
+        left_out = f", of which {len(excluded):,} are excluded" if excluded else ""
+        raise UsageError(f"no image of {dataset.root} is selected; it has {len(samples):,} in all{left_out}")
     limit = selection.limit
     if limit is not None and limit < len(chosen):
         chosen = [chosen[n * len(chosen) // limit] for n in range(limit)]

@@ -44,7 +44,8 @@ def choose_prompt(
     if not boxes:
         count = len(detections.boxes)
         found = f"none of {count} boxes is inside the image" if count else "no box was found"
-        prompt = Prompt(center_box(size, sample.banner_rows), f"{found}; the centre of the image is used instead")
+        why = f"{found}; the centre of the image is used instead"
+        prompt = Prompt(center_box(size, sample.banner_rows), why, guess=True)
         return prompt, "no box", ()
 
     def rank(n: int) -> tuple[bool, bool, float, float, int]:
@@ -59,7 +60,7 @@ def choose_prompt(
     flag = "" if rank(best)[0] else "other class"
     others = tuple((*boxes[n], float(detections.scores[n]), detections.labels[n]) for n in rest[:_RUNNERS_UP])
     score, name = float(detections.scores[best]), detections.labels[best]
-    return Prompt(np.array(boxes[best], np.float32), reason, score, name), flag, others
+    return Prompt(np.array(boxes[best], np.float32), reason, score, name, detections.guess), flag, others
 
 
 def _usable(boxes: Float32, size: Size) -> dict[int, Corners]:

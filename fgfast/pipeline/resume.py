@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgfast.io.output import Output
+from fgfast.io.output import Output, delete_files
 from fgfast.io.stamps import states
 from fgfast.pipeline.plan import Plan
 from fgfast.records import FileStamp, Status, sample_digest
@@ -28,6 +28,7 @@ class Changes:
         added: samples that the earlier run did not have.
         gone: samples that the data set no longer has; what was finished of them is kept.
         kept: finished samples outside this selection.
+        excluded: samples that this selection leaves out by name; their files are deleted.
         changed: finished samples whose image or annotation has changed since; they are done again.
         damaged: finished samples whose files are lost or damaged; they are done again.
     """
@@ -35,6 +36,7 @@ class Changes:
     added: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
 
@@ -44,6 +46,7 @@ class Changes:
             ("added since the earlier run", self.added),
             ("gone from the data set", self.gone),
             ("kept, outside this selection", self.kept),
+            ("excluded, and deleted from the twin", self.excluded),
             ("changed since", self.changed),
             ("lost or damaged", self.damaged),
         )
@@ -83,6 +86,7 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
         read: whether to hash every file, instead of trusting those of the same size and time.
     """
     ledger, samples = output.ledger, plan.dataset.samples
+    excluded = _exclude(plan, output)
     selected = {samples[n].key: samples[n] for n in plan.positions}
     known = ledger.labels()
     ledger.register((n, s) for n, s in enumerate(samples) if s.key in selected or s.key in known)
@@ -122,7 +126,17 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
             added=tuple(key for key in selected if known and key not in known),
             gone=tuple(gone),
             kept=tuple(s.key for s in samples if s.key in finished and s.key not in selected),
+            excluded=excluded,
             changed=tuple(dict.fromkeys(changed)),
             damaged=tuple(key for key in damaged if key not in set(changed)),
         ),
     )
+
+
+def _exclude(plan: Plan, output: Output) -> tuple[str, ...]:
+    """Delete the files and the rows of the samples that are excluded by name; return those that had files."""
+    if not plan.excluded:
+        return ()
+    had = [row.key for row in output.ledger.finished() if row.key in plan.excluded]
+    delete_files([output.out / path for path in output.ledger.intend([*plan.excluded], [])], output.out)
+    return tuple(had)

@@ -46,7 +46,7 @@ def center_detector(spec: ModelSpec, words: str) -> Detector:
 
     def detect(sample: Sample, image: Image) -> Detections:
         box = center_box(image.size, sample.banner_rows)
-        return Detections(box[None], np.ones(1, np.float32), ("centre of the image",))
+        return Detections(box[None], np.ones(1, np.float32), ("centre of the image",), guess=True)
 
     return detect
 
@@ -118,7 +118,8 @@ def set_mask(work: Work, mask: Mask, flagged: bool = True) -> None:
     assert work.image is not None and work.prompt is not None
     box, banner = work.prompt.box, work.sample.banner_rows
     if flagged:
-        work.flags.extend(flags(mask.bits, box, banner))
+        work.numbers = flags(mask.bits, box, banner, work.prompt.guess)
+        work.flags.extend(work.numbers)
     if not mask.bits.any():
         mask = replace(mask, bits=box_mask(work.image.pixels, box, banner))
     work.mask = mask
@@ -170,7 +171,7 @@ class Cut:
             cut = ops.composite(pixels, bits, np.zeros(3, np.uint8), window, alpha=True)
         else:
             cut = ops.composite(pixels, bits, self._background(pixels, bits, window), window)
-        work.cutout = Cutout(cut, work.mask, work.prompt, window[:2], tuple(work.flags))
+        work.cutout = Cutout(cut, work.mask, work.prompt, window[:2], tuple(work.flags), work.numbers)
 
     def _background(self, pixels: UInt8, bits: Bool, window: tuple[int, int, int, int]) -> UInt8:
         if self.background.kind == "blur":

@@ -40,6 +40,8 @@ class Work:
         sample: the sample.
         twin: key of its image in the twin.
         mask_name: POSIX path of its mask inside the masks folder.
+        flags: reasons to doubt the result.
+        numbers: flag -> the number that it was judged by, where there is one.
         low_res: the output of the segmenter's model, before it becomes a mask.
         source: what the sample's file held when it was read.
         temp_files: the files written so far, as temporary path and final path.
@@ -56,6 +58,7 @@ class Work:
     prompt: Prompt | None = None
     others: tuple[OtherBox, ...] = ()
     flags: list[str] = field(default_factory=list)
+    numbers: dict[str, float] = field(default_factory=dict)
     low_res: Any = None
     mask: Mask | None = None
     cutout: Cutout | None = None
@@ -189,6 +192,7 @@ def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:
         source=work.source,
         annotation=sample_digest(work.sample),
         files=work.files,
+        numbers=work.numbers,
         seconds=seconds,
         warnings=_warnings(work),
     )

@@ -51,7 +51,11 @@ def run_of_six(root: Path) -> tuple[list[Outcome], dict[str, Sample]]:
         box = np.array([4, 3, 24, 18], np.float32)
         size = (40, 30) if n else (20, 30)  # the first is cropped
         outcomes.append(
-            Outcome(key, status, "write", reasons, "", twin, (40, 30), size, (0, 0), box, "annotated", area=area)
+            Outcome(
+                *(key, status, "write", reasons, "", twin, (40, 30), size, (0, 0), box, "annotated"),
+                area=area,
+                numbers={"fragments": 0.4149, "full": 0.9917} if key == "a/3.png" else {},
+            )
         )
     return outcomes, samples
 
@@ -62,7 +66,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "twin").mkdir()
     outcomes, samples = run_of_six(root)
     path = root / "fgfast" / "report.html"
-    facts = {"fingerprint": {"dataset": "birds", "detector": "annotations"}, "result": {"seconds": 2.0}}
+    facts: dict[str, Any] = {"fingerprint": {"dataset": "birds", "detector": "annotations"}, "result": {"seconds": 2.0}}
+    facts["warnings"] = ["boxes are <b>guesses</b>"]
     write_report(
         path,
         facts=facts,
@@ -242,3 +247,22 @@ def test_table_headings_sort(page: Path, tmp_path: Path) -> None:
     assert found["before"] == found["after"] == ["auk", "finch", "wren"]
     assert found["turned"] == ["wren", "finch", "auk"]
     assert (found["failed"], found["sort"]) == ("finch", "descending")
+
+
+def test_flags_have_their_numbers_and_lists_and_warnings_are_there(page: Path, tmp_path: Path) -> None:
+    found = drive(
+        page,
+        tmp_path,
+        """
+        const chips = card => [...card.querySelectorAll(".chip")].map(chip => chip.textContent);
+        found.chips = all("#cards > .card").map(chips);
+        found.links = all("#next a").map(link => [link.closest("li").dataset.status, link.getAttribute("href")]);
+        found.warnings = [at("warnings").hidden, at("warnings").textContent];
+        document.querySelector("#cards .open").click();
+        found.status = at("about").querySelector("dd").textContent;
+        """,
+    )
+    assert found["chips"][:3] == [["fragments · 41 %", "full · 99 %"], ["fragments"], ["done"]]
+    assert found["links"] == [["failed", "failed.csv"], ["flagged", "flagged.csv"]]
+    assert found["warnings"] == [False, "Warning: boxes are <b>guesses</b>"]
+    assert found["status"] == "flagged: fragments · 41 %, full · 99 %"

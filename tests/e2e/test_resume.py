@@ -122,6 +122,17 @@ def test_a_selection_may_grow_and_shrink(tmp_path: Path) -> None:
     assert {**numbers(grown.out), "aa.png": 7} == numbers(convert(source, tmp_path / "out").out)
 
 
+def test_what_is_excluded_leaves_the_output(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png", "b.png", "c.png")
+    convert(source, tmp_path / "out")
+    text(tmp_path / "keys.txt", "b.png")
+    left = convert(source, tmp_path / "out", selection=Selection(exclude=(tmp_path / "keys.txt",)))
+    assert (left.changes.excluded, left.counts["done"], left.total) == (("b.png",), 2, 2)
+    assert files_below(left.twin).keys() == {"a.png", "c.png"} == numbers(left.out).keys()
+    assert not (left.out / ".masks/b.png").exists() and verify(left.out).intact
+    assert numbers(convert(source, tmp_path / "out").out) == {"a.png": 1, "b.png": 2, "c.png": 3}
+
+
 def test_boxes_that_changed_cost_their_images_alone(tmp_path: Path) -> None:
     source = images(tmp_path / "in", "a.png", "b.png")
     text(source / "boxes.csv", "path,x0,y0,x1,y1", "a.png,2,2,20,20", "b.png,2,2,20,20")
@@ -258,7 +269,7 @@ def test_an_output_names_what_it_was_made_from(tmp_path: Path) -> None:
         "dataset": "aircraft",
         "root": str(source),
         "labels": "family",
-        "selection": {"splits": [], "classes": [], "limit": 2},
+        "selection": {"splits": [], "classes": [], "limit": 2, "exclude": []},
         "background": str(image),
     }
     with Ledger(report.out / "fgfast/ledger.sqlite") as ledger:

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,14 @@ def test_failed_and_skipped_stand_in_the_table_with_their_reason(tmp_path: Path)
         ("b/3.jpg", ["no subject"]),
     ]
     assert rows[0]["detail"] == "b/2.jpg is not on disk"
+
+
+def test_numbers_of_flags_and_warnings_are_shown(tmp_path: Path) -> None:
+    flagged = replace(outcome("a.jpg", "flagged", ("no box", "fragments")), numbers={"fragments": 0.25})
+    shown = content(report(tmp_path, [flagged], facts={**FACTS, "warnings": ["boxes are guesses"]}))
+    assert shown["gallery"][0]["numbers"] == {"fragments": 0.25}
+    assert shown["warnings"] == ["boxes are guesses"]
+    assert content(report(tmp_path, [flagged]))["warnings"] == []
 
 
 def test_skipped_ones_do_not_crowd_out_failed_ones(tmp_path: Path) -> None:

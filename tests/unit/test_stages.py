@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fgfast.config import Background
 from fgfast.errors import ImageBrokenError
 from fgfast.methods import ModelSpec
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.pipeline.prompt import choose_prompt
-from fgfast.pipeline.stages import Detect, MaskSubject, annotations_detector, box_mask, center_detector
+from fgfast.pipeline.stages import Cut, Detect, MaskSubject, annotations_detector, box_mask, center_detector
 from fgfast.pipeline.work import Work, result_of
-from fgfast.records import Detections, Image, Mask, Sample, Size
+from fgfast.records import Detections, Float32, Image, Mask, Sample, Size, UInt8
 from fgfast.runner import Finished
 
 SIZE = Size(30, 40)
@@ -44,6 +45,7 @@ def test_without_a_usable_box_the_centre_stands_in_and_is_flagged(boxes: tuple) 
     prompt, flag, _ = choose_prompt(detections(*boxes), sample(banner_rows=10), SIZE)
     assert prompt.box.tolist() == [4, 2, 36, 18]
     assert "centre" in prompt.reason
+    assert prompt.guess
     assert flag == "no box"
 
 
@@ -95,6 +97,37 @@ def test_an_empty_mask_is_replaced_by_its_box_and_flagged() -> None:
     assert item.flags == ["empty"]
     assert item.mask is not None
     assert item.mask.bits.sum() == 15 * 15
+
+
+def quarter(pixels: UInt8, box: Float32, banner: int) -> Mask:
+    """The middle of the box."""
+    bits = np.zeros(pixels.shape[:2], np.bool_)
+    (x0, y0, x1, y1), (dx, dy) = box.astype(int), (box[2:] - box[:2]).astype(int) // 4
+    bits[y0 + dy : y1 - dy, x0 + dx : x1 - dx] = True
+    return Mask(bits)
+
+
+def test_a_mask_short_of_a_box_of_the_subject_is_flagged_with_its_number() -> None:
+    item = work(boxes=np.array([[8, 6, 32, 22]], np.float32))
+    Detect(annotations_detector(ModelSpec("annotations"), ""))(item)
+    MaskSubject(quarter)(item)
+    assert (item.flags, item.numbers) == (["short of the box"], {"short of the box": 0.25})
+    Cut(Background(), None, "none", 0.0)(item)
+    assert item.cutout is not None
+    assert (item.cutout.flags, item.cutout.numbers) == (("short of the box",), {"short of the box": 0.25})
+    outcome = result_of(Finished(item)).outcome
+    assert (outcome.status, outcome.reasons, outcome.numbers) == ("flagged", item.cutout.flags, item.cutout.numbers)
+
+
+def test_the_middle_of_the_image_does_not_bound_a_subject() -> None:
+    for detector in (center_detector, annotations_detector):
+        item = work()
+        Detect(detector(ModelSpec(""), ""))(item)
+        MaskSubject(quarter)(item)
+        assert item.prompt is not None
+        assert item.prompt.guess
+        assert item.flags == ([] if detector is center_detector else ["no box"])
+        assert item.numbers == {}
 
 
 def test_a_box_is_not_flagged_for_hugging_itself() -> None:
