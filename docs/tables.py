@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fgfast import methods
-from fgfast.config import Background, Setting, Settings
+from fgfast.background import Background
+from fgfast.config import Settings
 from fgfast.methods import Kind
+from fgfast.setting import Setting
 
 DOCS = Path(__file__).resolve().parent
 FOUND = ("detector", "segmenter", "vocabulary", "model_weights", "precision", "devices", "placement", "batch")

@@ -218,6 +218,11 @@ def find(name: str) -> Method | None:
     return next((method for method in METHODS if name in (method.name, *method.aliases)), None)
 
 
+def may_be_model(name: str) -> bool:
+    """Whether a detector or segmenter of this name, possibly "auto", can be a model."""
+    return name == "auto" or ((found := find(name)) is not None and found.is_model)
+
+
 def method(name: str) -> Method:
     """The method of a name or an alias.
 

@@ -124,6 +124,42 @@ def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
     return target
 
 
+def is_url(text: object) -> bool:
+    """Whether a text is an address that `read_url` fetches."""
+    return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
+
+
+def read_url(url: str, most: int) -> bytes:
+    """Fetch a small file from any http or https address, in one attempt; nothing is kept on disk.
+
+    Args:
+        url: the address. FGFAST_MIRROR does not apply to it.
+        most: bytes from which the file is too large.
+
+    Raises:
+        OfflineError: FGFAST_OFFLINE is set.
+        DownloadError: the transfer failed, leads to another kind of address, or is too large.
+    """
+    if switched_on("FGFAST_OFFLINE"):
+        raise OfflineError(f"{url} is not fetched while FGFAST_OFFLINE is set. Unset it, or give a file.")
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "fgfast"})
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            if not is_url(response.url):
+                raise DownloadError(f"{url} leads to {response.url}, which is not fetched")
+            data: bytes = response.read(most + 1)
+            length = response.headers.get("Content-Length") or ""
+    except urllib.error.HTTPError as error:
+        raise DownloadError(f"{url}: HTTP {error.code} {error.reason}") from error
+    except (OSError, HTTPException, ValueError) as error:  # OSError: URLError, TimeoutError, broken connections
+        raise DownloadError(f"{url}: {getattr(error, 'reason', error)}") from error
+    if len(data) > most:
+        raise DownloadError(f"{url} has more than {most / 1e6:,.0f} MB: download it and give the file")
+    if length.isdigit() and len(data) < int(length):
+        raise DownloadError(f"{url}: the transfer broke off after {len(data)} of {length} bytes")
+    return data
+
+
 def _failed(url: str, why: str, target: Path) -> str:
     return (
         f"{url}: {why}. Try again later to resume the transfer, set FGFAST_MIRROR to the address of a mirror's folder, "

@@ -12,7 +12,7 @@ worker_handle     the parent's handle of one worker
 supervisor        a run in worker processes: crashes, hangs, retries
 """
 
-from fgfast.runner.local import compute, filled_slot, run, run_batch, run_item, warm_up
+from fgfast.runner.local import compute, filled_slot, in_order, run, run_batch, run_item, warm_up
 from fgfast.runner.messages import Handoff, Job, JobRuntime, WorkerSpec
 from fgfast.runner.stages import BatchedStage, Event, Failures, Finished, SlotModel, Stage, Step, Watch
 from fgfast.runner.supervisor import DEADLINE, Supervisor
@@ -34,6 +34,7 @@ __all__ = [
     "WorkerSpec",
     "compute",
     "filled_slot",
+    "in_order",
     "run",
     "run_batch",
     "run_item",

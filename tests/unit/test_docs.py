@@ -220,3 +220,14 @@ def test_the_segmenter_in_contributing_is_one_diff(tmp_path: Path, monkeypatch: 
     pixels = np.full((40, 60, 3), 9, np.uint8)
     cutout = fgfast.cut_out(pixels, (10, 10, 50, 30), settings=fgfast.Settings(segmenter="ellipse"))
     assert cutout.mask.bits.sum() == pytest.approx(np.pi * 20 * 10, rel=0.02)
+
+
+def test_the_public_names_are_those_of_the_python_page() -> None:
+    page = read(DOCS / "api.md")
+    table = set(re.findall(r"`fgfast\.(\w+)`", "\n".join(re.findall(r"^\| (`fgfast\..*?) \|", page, flags=re.M))))
+    assert table == set(dir(fgfast)) == set(fgfast.__all__)
+    homes = {name: getattr(fgfast, name) for name in dir(fgfast) if name != "__version__"}
+    for name, found in homes.items():
+        assert found.__name__ == name
+        assert found.__doc__ and (f"::: {found.__module__}.{name}\n" in page or name == "FgfastError"), name
+    assert not hasattr(fgfast, "no_such_name")

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from filelock import FileLock
 
-from fgfast.errors import DownloadError, ModelNotCachedError, UnknownNameError, WeightsError
+from fgfast.errors import DownloadError, ModelNotCachedError, UnknownNameError, WeightsError, install_command
 from fgfast.models.files import digests, hub
 from fgfast.transfer import Progress, Remote, cache_folder, fetch
 
@@ -239,7 +239,7 @@ def _convert(checkpoint: Path) -> None:
         states.convert(checkpoint)
     else:
         log.warning(
-            "%s is not converted; for faster loading: pip install 'fgfast[models]', then pull again", checkpoint.name
+            "%s is not converted; for faster loading: %s, then pull again", checkpoint.name, install_command("models")
         )
 
 
