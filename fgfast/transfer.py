@@ -150,6 +150,7 @@ def read_url(url: str, most: int) -> bytes:
             data: bytes = response.read(most + 1)
             length = response.headers.get("Content-Length") or ""
     except urllib.error.HTTPError as error:
+        error.close()
         raise DownloadError(f"{url}: HTTP {error.code} {error.reason}") from error
     except (OSError, HTTPException, ValueError) as error:  # OSError: URLError, TimeoutError, broken connections
         raise DownloadError(f"{url}: {getattr(error, 'reason', error)}") from error
