@@ -94,7 +94,7 @@ def digest_of(path: Path, kind: str = "sha256") -> str:
 def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
     """Download one file and check its digest. A broken transfer is resumed up to three times, with growing delays.
 
-    An existing file is only checked.
+    An existing file is only checked. The folder is made when the first bytes arrive.
 
     Raises:
         OfflineError: the file is absent, and FGFAST_OFFLINE is set.
@@ -103,11 +103,7 @@ def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
     url, target = remote.address(), into / remote.file
     part = target.with_name(f"{target.name}.part")
     if not target.is_file():
-        if switched_on("FGFAST_OFFLINE"):
-            raise OfflineError(
-                f"{url} is not fetched while FGFAST_OFFLINE is set. Unset it, or download the file manually and save "
-                f"it as {target.absolute()}."
-            )
+        check_online(remote, into)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 _transfer(url, part, progress)
@@ -122,6 +118,16 @@ def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
         os.replace(part, target)
     _check(remote, url, target)
     return target
+
+
+def check_online(remote: Remote, into: Path) -> None:
+    """Raise OfflineError where a file is absent, and FGFAST_OFFLINE forbids fetching it."""
+    target = into / remote.file
+    if switched_on("FGFAST_OFFLINE") and not target.is_file():
+        raise OfflineError(
+            f"{remote.address()} is not fetched while FGFAST_OFFLINE is set. Unset it, or download the file manually "
+            f"and save it as {target.absolute()}."
+        )
 
 
 def is_url(text: object) -> bool:
@@ -190,6 +196,7 @@ def _store(response: HTTPResponse, part: Path, done: int, progress: Progress | N
     done = done if resumed else 0
     length = response.headers.get("Content-Length")
     total = done + int(length) if length and length.isdigit() else None
+    part.parent.mkdir(parents=True, exist_ok=True)
     with part.open("ab" if resumed else "wb") as file:
         while chunk := _read(response):
             file.write(chunk)

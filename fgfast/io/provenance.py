@@ -28,7 +28,7 @@ def write_run_json(
     title: str,
     fingerprint: Mapping[str, Any],
     reasons: Sequence[str],
-    root: Path,
+    request: Mapping[str, Any],
     cpu_threads: int,
     result: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -39,7 +39,8 @@ def write_run_json(
         title: the data set's name, for people.
         fingerprint: everything that changes the result.
         reasons: one sentence per choice.
-        root: the data set's folder.
+        request: what was asked for and the fingerprint holds only as a digest, so that the run can be repeated: root,
+            labels, selection, background (the path of its image, or None).
         cpu_threads: number of threads that decode, cut and write.
         result: counts and times.
     """
@@ -47,7 +48,7 @@ def write_run_json(
         "title": title,
         "fingerprint": dict(fingerprint),
         "choices": list(reasons),
-        "data_set_root": str(root.absolute()),
+        **request,
         "result": dict(result),
         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "code_sha256": code_hash(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Plan:
         twins: key -> key in the twin, for all samples of the data set.
         mask_names: key -> path of its mask in the masks folder.
         fingerprint: everything that changes the result; a run is resumed only with the same fingerprint.
+        selection: the selection as given.
     """
 
     dataset: Dataset
@@ -49,11 +50,23 @@ class Plan:
     twins: dict[str, str]
     mask_names: dict[str, str]
     fingerprint: dict[str, Any]
+    selection: Selection = Selection()  # noqa: RUF009
 
     @property
     def selected(self) -> tuple[Sample, ...]:
         """The selected samples, in the data set's order."""
         return tuple(self.dataset.samples[n] for n in self.positions)
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What was asked for and the fingerprint holds only as a digest, as plain values, to repeat the run."""
+        path = self.settings.fill.path
+        return {
+            "root": str(self.dataset.root.absolute()),
+            "labels": self.fingerprint["labels"],
+            "selection": asdict(self.selection),
+            "background": str(path) if path else None,
+        }
 
 
 def make_plan(
@@ -103,6 +116,7 @@ def make_plan(
         twins=twins,
         mask_names=mask_names,
         fingerprint=fingerprint,
+        selection=selection,
     )
     Output(plan.out, opened.folder).check(opened.root)
     return plan

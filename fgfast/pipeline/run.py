@@ -28,6 +28,7 @@ from fgfast.machine import available_cores
 from fgfast.pipeline.decoder_choice import choose_decoder
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.plan import Plan, load_background, make_plan
+from fgfast.pipeline.rate import remember_rate
 from fgfast.pipeline.work import Result, Work
 from fgfast.pipeline.workers import start
 from fgfast.records import Sample, Status
@@ -257,13 +258,14 @@ def finish(plan: Plan, output: Output, resumed: int, seconds: float, stopped: bo
         seconds=seconds,
         stopped=stopped and sum(ledger.counts().values()) < len(plan.positions),
     )
+    remember_rate(plan, sum(report.counts.values()) - resumed, seconds)
     runs = add_run(ledger, sum(report.counts.values()) - resumed, seconds)
     facts = write_run_json(
         output.run_json,
         title=plan.dataset.folder if plan.dataset.name == "folder" else plan.dataset.name,
         fingerprint=plan.fingerprint,
         reasons=plan.reasons,
-        root=plan.dataset.root,
+        request=plan.request,
         cpu_threads=cpu_threads,
         result={"total": report.total, "counts": report.counts, **runs},
     )
