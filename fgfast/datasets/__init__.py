@@ -102,7 +102,7 @@ def find(name: str, search: Sequence[Path] | None = None) -> Path:
 
 
 def open_dataset(
-    name: str, root: Path | None = None, labels: str | None = None, search: Sequence[Path] | None = None
+    name: str, root: str | Path | None = None, labels: str | None = None, search: Sequence[Path] | None = None
 ) -> Dataset:
     """Open a data set.
 
@@ -115,7 +115,7 @@ def open_dataset(
     if not name:
         raise UsageError(f"the data set has no name: give one of {', '.join(names())}, or a folder")
     if name in _CLASSES:
-        return _open(layout_named(name), find(name, search) if root is None else root.expanduser(), labels)
+        return _open(layout_named(name), find(name, search) if root is None else Path(root).expanduser(), labels)
     path = Path(name).expanduser()
     if path.is_file():
         raise refusal(path)
