@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
-from fgfast.errors import UsageError
+from fgfast.errors import UnknownNameError, UsageError
 
 BackgroundKind = Literal["colour", "transparent", "blur", "image"]
 
@@ -32,6 +32,14 @@ class Background:
     colour: tuple[int, int, int] = (0, 0, 0)
     path: Path | None = None
     digest: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(BackgroundKind):
+            raise UnknownNameError("kind of background", str(self.kind), get_args(BackgroundKind))
+        if (self.path is None) == (self.kind == "image"):
+            raise UsageError(f"a background of kind {self.kind!r} {'needs' if self.path is None else 'has no'} path")
+        if self.kind != "colour" and self.colour != (0, 0, 0):
+            raise UsageError(f"colour {self.colour} has no effect with a background of kind {self.kind!r}")
 
     @classmethod
     def parse(cls, text: str) -> Background:

@@ -105,7 +105,7 @@ def test_the_quick_start_of_the_readme_works_with_an_installed_wheel(native: Pat
             ran.append(language)
     assert ran.count("bash") >= 3 and "python" in ran
     report = "cub_fg/fgfast/report.html"
-    for made in ("cub_fg/CUB_200_2011/images.txt", report, "bird_fg.png", "bird_square.png", "1.png"):
+    for made in ("cub_fg/CUB_200_2011/images.txt", report, "bird_fg.png", "bird_cut.png", "1.png"):
         assert (tmp_path / made).is_file(), made
     assert len(list((tmp_path / "cub_fg/CUB_200_2011/images").rglob("*.png"))) == 4
 

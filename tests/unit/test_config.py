@@ -62,6 +62,20 @@ def test_a_file_named_like_a_colour_is_reached_by_its_path(tmp_path: Path, monke
     assert Background.parse("./snow").kind == "image"
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"kind": "blur", "colour": (1, 2, 3)}, "no effect"),
+        ({"kind": "image"}, "needs path"),
+        ({"kind": "blur", "path": Path("x.png")}, "has no path"),
+        ({"kind": "blurr"}, "Did you mean 'blur'"),
+    ],
+)
+def test_a_background_holds_only_what_its_kind_uses(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        Background(**options)
+
+
 def test_jpg_is_jpeg() -> None:
     assert Settings(format="jpg") == Settings(format="jpeg")
 
