@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from fgfast.runner.flow import LINGER, Flow
 from fgfast.runner.queues import Items, Outbox
@@ -67,101 +66,6 @@ def run(
         flow.wake()
 
     outbox.collect(work, collect, end, "fgfast-flow")
-
-
-class _Inbox(Generic[T]):
-    """Items that are handed in one by one, as the source of a flow (see fgfast.runner.queues.Source)."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[T] = deque()
-        self._closed = False
-
-    def put(self, item: T) -> None:
-        """Hand in an item."""
-        self._waiting.append(item)
-
-    def close(self) -> None:
-        """Hand in no more."""
-        self._closed = True
-
-    def take(self) -> T | None:
-        """Return the next item, or None."""
-        return self._waiting.popleft() if self._waiting else None
-
-    def ended(self) -> bool:
-        """Whether there will never be another item."""
-        return self._closed and not self._waiting
-
-
-def in_order(
-    items: Iterable[T], stages: Sequence[Stage[T]], *, threads: int, failures: Failures | None = None
-) -> Iterator[Finished[T]]:
-    """Run every item through all stages and yield the finished ones in the order of the items.
-
-    Items are taken in the calling thread, a bounded number ahead of the one that is yielded. Closing the iterator ends
-    the run; what is on a device is waited for.
-
-    Args:
-        items: distinct objects.
-        stages: in order.
-        threads: number of threads in the pool.
-        failures: the meaning of exceptions. The first fatal one is raised here.
-    """
-    inbox: _Inbox[T] = _Inbox()
-    finished: dict[int, Finished[T]] = {}
-    changed, stop, over = threading.Condition(), threading.Event(), threading.Event()
-    errors: list[BaseException] = []
-
-    def done(result: Finished[T]) -> None:
-        with changed:
-            finished[id(result.item)] = result
-            changed.notify_all()
-
-    flow = Flow(stages, inbox, done, threads=threads, stop=stop, failures=failures)
-
-    def work() -> None:
-        try:
-            flow.run()
-        except BaseException as error:
-            errors.append(error)
-        with changed:
-            over.set()
-            changed.notify_all()
-
-    thread = threading.Thread(target=work, name="fgfast-flow", daemon=True)
-    thread.start()
-    source, expected, more = iter(items), deque[int](), True
-    try:
-        while True:
-            # Twice what is in flight: some items finish before earlier ones.
-            if more and len(expected) < 2 * flow.limit:
-                try:
-                    item = next(source)
-                except StopIteration:
-                    more = False
-                    inbox.close()
-                else:
-                    expected.append(id(item))
-                    inbox.put(item)
-                    del item
-                flow.wake()
-            if not more and not expected:
-                return
-            with changed:
-                if not more or len(expected) >= 2 * flow.limit:
-                    changed.wait_for(lambda: expected[0] in finished or over.is_set())
-                result = finished.pop(expected[0], None) if expected else None
-                if result is None and over.is_set():
-                    raise errors[0] if errors else RuntimeError("the flow ended before its items")
-            if result is not None:
-                expected.popleft()
-                yield result
-                del result
-    finally:
-        stop.set()
-        inbox.close()
-        flow.wake()
-        thread.join()
 
 
 def run_item(stages: Sequence[Stage[T]], item: T) -> None:
