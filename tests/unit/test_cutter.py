@@ -275,7 +275,7 @@ def test_sam_cuts_many_as_it_cuts_one(tmp_path: Path, monkeypatch: pytest.Monkey
         segmenter="sam_vit_b", model_weights="random:0", precision="fp32", batch=2, devices="cpu"
     )
     with fgfast.Cutter(settings) as cutter:
-        many = list(cutter.cut_many([scene(n) for n in range(3)], [BOX] * 3))
+        many = list(cutter.cut_many([scene(n) for n in range(2)], [BOX] * 2))
         for n, cutout in enumerate(many):
             one = cutter.cut(scene(n), BOX)
             assert (one.mask.bits == cutout.mask.bits).mean() > 0.99
