@@ -1,10 +1,13 @@
-"""Writes the tables of the docs that come from code: settings, methods. `python docs/tables.py`; a test holds them.
+"""Writes the tables of the docs that come from code or from bench/results: settings, methods, speed.
+
+`python docs/tables.py` rewrites the pages; a test holds them.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import Field, fields
@@ -12,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from fgfast import methods
-from fgfast.config import Background, Setting, Settings
+from fgfast.background import Background
+from fgfast.config import Settings
 from fgfast.methods import Kind
+from fgfast.setting import Setting
 
 DOCS = Path(__file__).resolve().parent
 FOUND = (
@@ -64,11 +69,46 @@ def _methods(kind: Kind) -> Iterator[str]:
         yield f"| {names} | {method.summary} | {weights} | {method.licence} | {method.source} |"
 
 
+def _results(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((DOCS.parent / "bench/results" / f"{name}.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _speed() -> Iterator[str]:
+    """Rows of setups and their speed, from files of bench/results; all of them from the same kind of machine."""
+
+    def value(file: str, row: str) -> float:
+        return float(next(r["value"] for r in _results(file)["rows"] if r["name"] == row))
+
+    null, models, vit_l, masks = "pipeline_null-0450c37", "pipeline-0450c37", "sam_vit_l-dc8295d", "quality-2d80f78"
+    grabcut = _results(masks)["sets"]["dali_coco"]["fgfast"]["median_s"]
+    rows = (
+        ("no model: the boxes serve as masks", value(null, "rate"), null),
+        ("GrabCut alone, one thread, photographs", 1 / grabcut, masks),
+        ("Detic and SAM ViT-B, bf16", value(models, "rate"), models),
+        ("SAM ViT-L alone, bf16", 1 / value(vit_l, "fgfast bf16"), vit_l),
+    )
+    machines = {(_results(name)["machine"]["processor"], _results(name)["machine"]["cores"]) for *_, name in rows}
+    ((processor, cores),) = machines
+    machine = f"{cores} cores of {processor.replace('(R)', '')}"
+    yield f"| setup, on {machine} | images per second | 10,000 images | measured in |"
+    yield "| --- | --- | --- | --- |"
+    for setup, rate, name in rows:
+        yield f"| {setup} | {rate:.3g} | {_time(1e4 / rate)} | `bench/results/{name}.json` |"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
+
+
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "settings that find the subject": lambda: _settings(FOUND),
     "settings that write": lambda: _settings(FOUND, others=True),
     "detectors": lambda: _methods("detector"),
     "segmenters": lambda: _methods("segmenter"),
+    "speed": _speed,
 }
 
 
@@ -84,7 +124,7 @@ def with_tables(text: str) -> str:
 
 def main() -> None:
     """Rewrite the pages."""
-    for page in sorted(DOCS.glob("*.md")):
+    for page in (DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))):
         text = page.read_text(encoding="utf-8")
         page.write_text(with_tables(text), encoding="utf-8")
 

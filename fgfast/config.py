@@ -2,86 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, cast, get_args
 
 from fgfast import methods
-from fgfast.errors import UnknownNameError, UsageError
-from fgfast.files import read_regular
+from fgfast.background import Background
+from fgfast.errors import UsageError
 from fgfast.methods import BackendName, ModelSpec, Precision
+from fgfast.setting import WHOLE, Setting
 
 FormatName = Literal["same", "png", "jpeg", "webp"]
 CropName = Literal["none", "box", "square"]
 MaskFormat = Literal["png", "rle", "none"]
-BackgroundKind = Literal["colour", "transparent", "blur", "image"]
 PlacementName = Literal["auto", "replicate", "split"]
 DecoderName = Literal["auto", "cpu", "dali", "dali_cpu", "nvjpeg"]
 DECODERS: tuple[str, ...] = get_args(DecoderName)
-# ImageNet's channel means (0.485, 0.456, 0.406 in torchvision and timm) in 8 bits, which normalisation maps to zero.
-IMAGENET_MEAN = (124, 116, 104)
-_NAMED_COLOURS = {"black": (0, 0, 0), "white": (255, 255, 255), "mean": IMAGENET_MEAN}
-
-
-@dataclass(frozen=True, slots=True)
-class Background:
-    """What replaces the background.
-
-    Attributes:
-        kind: "colour", "transparent", "blur" (the image itself, blurred) or "image" (another image, scaled to cover).
-        colour: R, G, B in 0..255; used by "colour".
-        path: file of the other image; used by "image".
-        digest: SHA-256 of that file, by which a resumed run detects that it changed.
-    """
-
-    kind: BackgroundKind = "colour"
-    colour: tuple[int, int, int] = (0, 0, 0)
-    path: Path | None = None
-    digest: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Background:
-        """Read `black|white|mean|R,G,B|transparent|blur|IMAGE`.
-
-        Raises:
-            UsageError: it is none of these.
-        """
-        if text in _NAMED_COLOURS:
-            return cls(colour=_NAMED_COLOURS[text])
-        if text in ("transparent", "blur"):
-            return cls(cast(BackgroundKind, text))
-        if "," in text and not Path(text).exists():
-            return cls(colour=_parse_colour(text))
-        path = Path(text).expanduser()
-        if not path.is_file():
-            raise UsageError(
-                f"background {text!r} is neither a name (black, white, mean, transparent, blur) nor a colour as R,G,B "
-                f"nor an image: there is no file {path.absolute()}"
-            )
-        return cls("image", path=path.absolute(), digest=hashlib.sha256(read_regular(path)).hexdigest())
-
-    def describe(self) -> str:
-        """The background in one word, or its colour as R,G,B, as stored in run.json."""
-        if self.kind == "colour":
-            names = {colour: name for name, colour in _NAMED_COLOURS.items()}
-            return names.get(self.colour, ",".join(map(str, self.colour)))
-        if self.kind == "image" and self.path:
-            return f"{self.path.name} (sha256 {self.digest[:16]})"
-        return self.kind
-
-
-def _as_background(value: object) -> Background:
-    if isinstance(value, Background):
-        return value
-    if isinstance(value, tuple) and len(value) == 3:
-        return Background(colour=_parse_colour(",".join(map(str, value))))
-    if isinstance(value, (str, Path)):
-        return Background.parse(str(value))
-    raise UsageError(f"background must be a name, a colour (R, G, B), a path or a Background, not {value!r}")
+ON_GPU = ("dali", "nvjpeg")  # decoders that need a GPU
 
 
 def _as_devices(value: object) -> tuple[str, ...]:
@@ -91,13 +30,6 @@ def _as_devices(value: object) -> tuple[str, ...]:
     if not devices or not all(devices) or ("auto" in devices and len(devices) > 1):
         raise UsageError(f"devices must be auto, or names separated by commas such as cuda:0,cuda:1, not {value!r}")
     return devices
-
-
-def _parse_colour(text: str) -> tuple[int, int, int]:
-    values = tuple(int(part) if part.strip().isdecimal() else -1 for part in text.split(","))
-    if len(values) != 3 or not all(0 <= value <= 255 for value in values):
-        raise UsageError(f"background colour {text!r} must be R,G,B with values from 0 to 255, for example 124,116,104")
-    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,39 +56,30 @@ class Selection:
             raise UsageError(f"limit must be a whole number of at least 1, not {self.limit!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """The description of one setting, for its check, the command line and the docs.
-
-    Attributes:
-        help: a sentence that says what the setting does.
-        choices: returns the allowed values, where they are names.
-        least, most: bounds of a number.
-        unset: the default in words, where it is None.
-        result: whether results depend on it, so that a run is only resumed with the same value.
-    """
-
-    help: str
-    choices: Callable[[], Sequence[str]] | None = None
-    least: float | None = None
-    most: float | None = None
-    unset: str = ""
-    result: bool = True
-
-    def check(self, name: str, value: object, whole: bool) -> None:
-        """Raise UsageError unless the value of the setting `name` is allowed; `whole` allows whole numbers only."""
-        if self.choices is not None and value not in self.choices():
-            raise UnknownNameError(name, str(value), self.choices())
-        if self.least is None or value is None:
-            return
-        fits = isinstance(value, int) if whole else isinstance(value, (int, float))
-        most = math.inf if self.most is None else self.most
-        if not fits or not self.least <= value <= most:  # type: ignore[operator]
-            bounds = f"of at least {self.least:g}" if self.most is None else f"from {self.least:g} to {self.most:g}"
-            raise UsageError(f"{name} must be a {'whole ' if whole else ''}number {bounds}, not {value!r}")
+def _without_models(settings: Any) -> str:
+    if any(methods.may_be_model(name) for name in (settings.detector, settings.segmenter)):
+        return ""
+    return f"without a model: neither detector {settings.detector} nor segmenter {settings.segmenter} is one"
 
 
-WHOLE = ("int", "int | None")  # annotations of settings that are whole numbers
+def _without_words(settings: Any) -> str:
+    if methods.may_be_model(settings.detector):
+        return ""
+    return f"with detector {settings.detector}, which looks for no words: name a detector that does, such as detic"
+
+
+def _without_two_models(settings: Any) -> str:
+    for kind, name in (("detector", settings.detector), ("segmenter", settings.segmenter)):
+        if not methods.may_be_model(name):
+            return f"with {kind} {name}: it distributes two models, and needs two devices or more"
+    return ""
+
+
+def _without_gpu_work(settings: Any) -> str:
+    on_gpu = any(device.startswith("cuda") for device in settings.devices)
+    if not on_gpu or settings.decoder in ON_GPU:
+        return ""
+    return _without_models(settings)
 
 
 def _set(default: Any, help: str, **more: Any) -> Any:
@@ -184,31 +107,37 @@ class Settings:
         "of an earlier run, or a COCO file.",
         unset="the data set's own masks",
         result=False,  # their content is in the digest of the samples
+        idle=lambda s: "without segmenter annotations" if s.segmenter != "annotations" else "",
     )
     vocabulary: str | None = _set(
         None,
         "Names what a detector looks for: words separated by commas, a file with one name per line, or lvis.",
         unset="the subject of the data set",
+        idle=_without_words,
     )
     model_weights: str = _set(
         "cached",
         "Loads weights from the cache (cached) or a file, or draws them at random (random:SEED), for testing.",
+        idle=_without_models,
     )
     precision: str = _set(
         "auto",
         "Sets the precision of the models' matrix products. auto takes bf16 if the device supports it natively.",
         choices=lambda: ("auto", *methods.PRECISIONS),
+        idle=_without_models,
     )
     devices: str | tuple[str, ...] = _set(
         "auto",
         "Runs one worker process per device: cpu, cuda:0, or several between commas. auto takes all GPUs, or the CPU.",
         result=False,
+        idle=_without_gpu_work,
     )
     placement: PlacementName = _set(
         "auto",
         "Runs both models on every device (replicate), or each on its own (split). auto measures and takes the faster.",
         choices=lambda: get_args(PlacementName),
         result=False,
+        idle=_without_two_models,
     )
     batch: int | None = _set(
         None,
@@ -216,12 +145,14 @@ class Settings:
         least=1,
         unset="depends on the device",
         result=False,
+        idle=_without_models,
     )
     model_threads: int | None = _set(
         None,
         "Sets the number of threads of a model on a CPU. It affects the last digits of results.",
         least=1,
         unset="one per core",
+        idle=_without_models,
     )
     decoder: DecoderName = _set(
         "auto",
@@ -232,22 +163,41 @@ class Settings:
         "auto",
         "Selects what runs the models; onnxruntime and tensorrt need fgfast export. auto takes the fastest usable.",
         choices=lambda: ("auto", *methods.BACKENDS),
+        idle=_without_models,
     )
     background: Background | str | Path | tuple[int, int, int] = _set(
         Background(),
-        "Replaces the background by black, white, mean (ImageNet's), R,G,B, transparent, blur, or an image file.",
+        "Replaces the background by black, white, mean (ImageNet's), a CSS colour (navy, #ff0000), R,G,B, transparent, "
+        "blur, or an image file.",
     )
     format: FormatName = _set(
         "same",
-        "Writes images in this format; same keeps the format of each file's name.",
+        "Writes images in this format; same keeps the format of each file's name, and jpg means jpeg.",
         choices=lambda: get_args(FormatName),
+        aliases={"jpg": "jpeg"},
     )
-    keep_names: bool = _set(False, "Keeps every file name even if the format changes.")
-    quality: int = _set(95, "Sets JPEG and WebP quality; WebP is lossless at 100 and with alpha.", least=1, most=100)
+    keep_names: bool = _set(
+        False,
+        "Keeps every file name even if the format changes.",
+        idle=lambda s: "with format 'same': names do not change then" if s.format == "same" else "",
+    )
+    quality: int = _set(
+        95,
+        "Sets JPEG and WebP quality; WebP is lossless at 100 and with alpha.",
+        least=1,
+        most=100,
+        idle=lambda s: "with format png, which is lossless" if s.format == "png" else "",
+    )
     crop: CropName = _set(
         "none", "Crops images to the box, or to a square around it.", choices=lambda: get_args(CropName)
     )
-    pad: float = _set(0.0, "Adds a margin to the crop, as a fraction of the box's longer side.", least=0, most=10)
+    pad: float = _set(
+        0.0,
+        "Adds a margin to the crop, as a fraction of the box's longer side.",
+        least=0,
+        most=10,
+        idle=lambda s: "without crop: add --crop box or --crop square" if s.crop == "none" else "",
+    )
     masks: MaskFormat = _set(
         "png",
         "Stores masks as PNG files (png), as run lengths in one Parquet file (rle), or not at all (none).",
@@ -255,16 +205,19 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "background", _as_background(self.background))
+        object.__setattr__(self, "background", Background.of(self.background))
         object.__setattr__(self, "devices", _as_devices(self.devices))
         for f in fields(self):
-            f.metadata["setting"].check(f.name.replace("_", "-"), getattr(self, f.name), f.type in WHOLE)
-        if self.pad and self.crop == "none":
-            raise UsageError(f"pad {self.pad} has no effect without crop: add --crop box or --crop square")
-        if self.mask_dir is not None and self.segmenter != "annotations":
-            raise UsageError(f"mask-dir {self.mask_dir} has no effect without segmenter annotations")
-        if self.keep_names and self.format == "same":
-            raise UsageError("keep-names has no effect with format 'same': names do not change then")
+            setting: Setting = f.metadata["setting"]
+            value = getattr(self, f.name)
+            if isinstance(value, str) and value in setting.aliases:
+                value = setting.aliases[value]
+                object.__setattr__(self, f.name, value)
+            setting.check(f.name.replace("_", "-"), value, f.type in WHOLE)
+        for name, why in idle(self).items():
+            value = getattr(self, name)
+            shown = ",".join(value) if isinstance(value, tuple) else value
+            raise UsageError(f"{name.replace('_', '-')}{'' if value is True else f' {shown}'} has no effect {why}")
 
     def spec(self, name: str, device: str) -> ModelSpec:
         """A model of these settings on a device; precision and backend must not be "auto"."""
@@ -304,6 +257,29 @@ class Settings:
 Settings.__doc__ = f"{Settings.__doc__}\n\n    Attributes:\n" + "".join(
     f"        {f.name}: {f.metadata['setting'].help}\n" for f in fields(Settings)
 )
+
+
+def idle(settings: Any) -> dict[str, str]:
+    """Return setting -> why its value, which is not the default, has no effect beside the other ones.
+
+    Args:
+        settings: Settings, or any object with their attributes.
+    """
+    given = {f.name: f for f in fields(Settings) if getattr(settings, f.name) != f.default}
+    reasons = {name: f.metadata["setting"].idle(settings) for name, f in given.items()}
+    return {name: why for name, why in reasons.items() if why}
+
+
+def resolved(settings: Settings, **choices: Any) -> tuple[Settings, dict[str, str]]:
+    """Replace "auto" by choices; settings that have no effect beside these return to their defaults.
+
+    Returns:
+        The settings, and setting -> why it has no effect.
+    """
+    values = {f.name: getattr(settings, f.name) for f in fields(Settings)} | choices
+    without = idle(SimpleNamespace(**values))
+    defaults = {f.name: f.default for f in fields(Settings) if f.name in without}
+    return replace(settings, **choices | defaults), without
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -38,6 +38,37 @@ from pathlib import Path
 from typing import Any
 
 
+def install_command(extra: str = "", options: str = "") -> str:
+    """Return the command that installs fgfast again, with an extra, from where it was installed.
+
+    fgfast is not on PyPI, so the command never leaves it to an index to find the name.
+
+    Args:
+        extra: the extra of fgfast to install.
+        options: further options of pip.
+    """
+    import importlib.metadata
+    import json
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    try:
+        record = importlib.metadata.distribution("fgfast").read_text("direct_url.json")  # PEP 610
+    except importlib.metadata.PackageNotFoundError:
+        record = None
+    source = json.loads(record) if record else {}
+    more, url = f"[{extra}]" if extra else "", source.get("url", "")
+    pip = f"pip install {options}".rstrip()
+    if "dir_info" in source:
+        folder = url2pathname(urlsplit(url).path)
+        return f'{pip} {"-e " if source["dir_info"].get("editable") else ""}"{folder}{more}"'
+    if version_control := source.get("vcs_info"):
+        return f'{pip} "fgfast{more} @ {version_control["vcs"]}+{url}@{version_control["commit_id"]}"'
+    if url:
+        return f'{pip} "fgfast{more} @ {url}"'
+    return f'cd CLONE_OF_FGFAST && {pip} ".{more}"'
+
+
 class FgfastError(Exception):
     """Any error that fgfast raises on purpose."""
 
@@ -104,10 +135,7 @@ class MissingExtraError(UsageError):
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f'{purpose} needs the package {package} of the extra {extra!r}: pip install "fgfast[{extra}]" '
-            f'(in a clone: pip install ".[{extra}]")'
-        )
+        super().__init__(f"{purpose} needs the package {package} of the extra {extra!r}: {install_command(extra)}")
 
 
 class ModelNotCachedError(UsageError):

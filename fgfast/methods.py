@@ -235,6 +235,11 @@ def find(name: str, kind: Kind | None = None) -> Method | None:
     return next((method for method in there if name in (method.name, *method.aliases)), None)
 
 
+def may_be_model(name: str) -> bool:
+    """Whether a detector or segmenter of this name, possibly "auto", can be a model."""
+    return name == "auto" or ((found := find(name)) is not None and found.is_model)
+
+
 def method(name: str, kind: Kind | None = None) -> Method:
     """The method of a name or an alias; see `find`.
 

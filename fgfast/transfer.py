@@ -94,7 +94,7 @@ def digest_of(path: Path, kind: str = "sha256") -> str:
 def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
     """Download one file and check its digest. A broken transfer is resumed up to three times, with growing delays.
 
-    An existing file is only checked.
+    An existing file is only checked. The folder is made when the first bytes arrive.
 
     Raises:
         OfflineError: the file is absent, and FGFAST_OFFLINE is set.
@@ -103,11 +103,7 @@ def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
     url, target = remote.address(), into / remote.file
     part = target.with_name(f"{target.name}.part")
     if not target.is_file():
-        if switched_on("FGFAST_OFFLINE"):
-            raise OfflineError(
-                f"{url} is not fetched while FGFAST_OFFLINE is set. Unset it, or download the file manually and save "
-                f"it as {target.absolute()}."
-            )
+        check_online(remote, into)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 _transfer(url, part, progress)
@@ -122,6 +118,53 @@ def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
         os.replace(part, target)
     _check(remote, url, target)
     return target
+
+
+def check_online(remote: Remote, into: Path) -> None:
+    """Raise OfflineError where a file is absent, and FGFAST_OFFLINE forbids fetching it."""
+    target = into / remote.file
+    if switched_on("FGFAST_OFFLINE") and not target.is_file():
+        raise OfflineError(
+            f"{remote.address()} is not fetched while FGFAST_OFFLINE is set. Unset it, or download the file manually "
+            f"and save it as {target.absolute()}."
+        )
+
+
+def is_url(text: object) -> bool:
+    """Whether a text is an address that `read_url` fetches."""
+    return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
+
+
+def read_url(url: str, most: int) -> bytes:
+    """Fetch a small file from any http or https address, in one attempt; nothing is kept on disk.
+
+    Args:
+        url: the address. FGFAST_MIRROR does not apply to it.
+        most: bytes from which the file is too large.
+
+    Raises:
+        OfflineError: FGFAST_OFFLINE is set.
+        DownloadError: the transfer failed, leads to another kind of address, or is too large.
+    """
+    if switched_on("FGFAST_OFFLINE"):
+        raise OfflineError(f"{url} is not fetched while FGFAST_OFFLINE is set. Unset it, or give a file.")
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "fgfast"})
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            if not is_url(response.url):
+                raise DownloadError(f"{url} leads to {response.url}, which is not fetched")
+            data: bytes = response.read(most + 1)
+            length = response.headers.get("Content-Length") or ""
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise DownloadError(f"{url}: HTTP {error.code} {error.reason}") from error
+    except (OSError, HTTPException, ValueError) as error:  # OSError: URLError, TimeoutError, broken connections
+        raise DownloadError(f"{url}: {getattr(error, 'reason', error)}") from error
+    if len(data) > most:
+        raise DownloadError(f"{url} has more than {most / 1e6:,.0f} MB: download it and give the file")
+    if length.isdigit() and len(data) < int(length):
+        raise DownloadError(f"{url}: the transfer broke off after {len(data)} of {length} bytes")
+    return data
 
 
 def _failed(url: str, why: str, target: Path) -> str:
@@ -153,6 +196,7 @@ def _store(response: HTTPResponse, part: Path, done: int, progress: Progress | N
     done = done if resumed else 0
     length = response.headers.get("Content-Length")
     total = done + int(length) if length and length.isdigit() else None
+    part.parent.mkdir(parents=True, exist_ok=True)
     with part.open("ab" if resumed else "wb") as file:
         while chunk := _read(response):
             file.write(chunk)

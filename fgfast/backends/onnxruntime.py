@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fgfast.backends.session import described, empty
-from fgfast.errors import GraphError, UsageError
+from fgfast.errors import GraphError, UsageError, install_command
 from fgfast.graphs import Contract
 
 # Provider of each type of device; "tensorrt" is used only where it is named.
@@ -120,7 +120,7 @@ def check_provider(kind: str) -> str:
     if wanted not in available():
         raise UsageError(
             f"this ONNX Runtime {onnxruntime.__version__} has no {wanted}, only {', '.join(available())}: "
-            "install onnxruntime-gpu in place of onnxruntime (pip install 'fgfast[gpu]')"
+            f"install onnxruntime-gpu in place of onnxruntime ({install_command('gpu')})"
         )
     return wanted
 

@@ -148,6 +148,8 @@ def settings_of(job: Job) -> Settings:
     """Return the settings of a conversion that does the job."""
     given = asdict(job) | {"devices": job.devices or "auto", "masks": "png"}
     del given["cpu_threads"]
+    if len(job.models) < 2:  # there is nothing to place
+        given["placement"] = "auto"
     if methods.method(job.detector, "detector").is_model:
         given["vocabulary"] = _VOCABULARY
     return Settings(**given)

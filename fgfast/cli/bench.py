@@ -231,11 +231,7 @@ def bench_scaling(
 
     what, output = _job(null, options)
     count, where = images or (24 if what.models else 2000), _folder(folder)
-    _report(
-        "scaling",
-        lambda: scaling.measure(what, devices, images=count, folder=where, rounds=rounds),
-        **output,
-    )
+    _report("scaling", lambda: scaling.measure(what, devices, images=count, folder=where, rounds=rounds), **output)
 
 
 def _folder(folder: Path | None) -> Path:
@@ -249,8 +245,12 @@ def _job(null: bool, options: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
     from fgfast.bench import job
 
     names = ("segmenter", "detector", "model_weights", "precision", "batch", "model_threads", "decoder", "cpu_threads")
-    given = job.Job(**{name: options.pop(name) for name in names})
-    return job.null(given.cpu_threads) if null else given, options
+    source, by_hand = click.get_current_context().get_parameter_source, click.core.ParameterSource.COMMANDLINE
+    for name in (*names[:-1], "placement"):
+        if null and source(name) is by_hand:
+            raise click.UsageError(f"--{name.replace('_', '-')} has no effect with --null: no model runs")
+    made = job.Job(**{name: options.pop(name) for name in names})
+    return job.null(made.cpu_threads) if null else made, options
 
 
 def _report(

@@ -11,12 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from fgfast.io.output import Mode, Output
     from fgfast.pipeline.finish import Report
     from fgfast.pipeline.plan import Plan
     from fgfast.pipeline.run import Progress
@@ -146,7 +147,40 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def plan_json(plan: Plan) -> str:
+@dataclass(frozen=True)
+class Expected:
+    """What is expected of a run, by the speed of the last run like it on this machine.
+
+    Attributes:
+        left: number of images that are still to be done.
+        rate: images per second; None where it was not measured.
+    """
+
+    left: int
+    rate: float | None
+
+    @classmethod
+    def of(cls, plan: Plan, output: Output, mode: Mode) -> Expected:
+        """Return what is expected of a plan whose output may hold an earlier part of the run."""
+        from fgfast.io.ledger import Ledger
+        from fgfast.pipeline.rate import expected_rate
+
+        left = len(plan.positions)
+        if mode != "overwrite" and output.recorded() is not None:
+            with Ledger(output.ledger_path) as ledger:
+                counts = ledger.counts()
+            left = max(0, left - counts["done"] - counts["flagged"])
+        return cls(left, expected_rate(plan))
+
+    def describe(self) -> str:
+        """The expectation in a line."""
+        if self.rate is None:
+            return f"{self.left:,} images to do; how long that takes was not measured on this machine yet"
+        time = duration(self.left / self.rate)
+        return f"{self.left:,} images to do, in about {time}: the last run like this made {self.rate:.3g} images/s"
+
+
+def plan_json(plan: Plan, expected: Expected) -> str:
     """The plan as JSON."""
     content = {
         "dataset": plan.dataset.name,
@@ -156,6 +190,8 @@ def plan_json(plan: Plan) -> str:
         "samples": len(plan.dataset.samples),
         "choices": plan.reasons,
         "warnings": plan.warnings,
+        "left": expected.left,
+        "images_per_second": expected.rate,
         "fingerprint": plan.fingerprint,
     }
     return json.dumps(content, indent=2)

@@ -10,6 +10,7 @@ import click
 
 from fgfast.cli.datasets import fetch
 from fgfast.cli.frame import EXIT_SOME_FAILED, dataset_names, verbose_option
+from fgfast.cli.like import drop_overridden, take_defaults
 from fgfast.cli.settings import settings_of, settings_options
 
 # fgfast.runner.DEADLINE, without its slow import for --help; a test keeps them equal.
@@ -20,12 +21,20 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("name", required=False, metavar="[DATASET]", shell_complete=dataset_names)
 @click.option(
     "--dataset",
-    required=True,
     metavar="NAME",
     shell_complete=dataset_names,
     help="Names the data set: cub, cars, aircraft, waterbirds, pets, dogs, flowers, folder, or the path of a folder.",
+)
+@click.option(
+    "--like",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    callback=take_defaults,
+    metavar="RUN",
+    help="Repeats an earlier run, given as its run.json or its output folder; other options override what it says.",
 )
 @click.option(
     "--root", type=click.Path(path_type=Path), help="Names the data set's folder or its parent, instead of a search."
@@ -68,8 +77,9 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Prints the plan, and changes nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Prints the result as JSON.")
 @verbose_option
-def convert(**options: Any) -> None:
-    """Make the foreground-only twin of a data set.
+@click.pass_context
+def convert(ctx: click.Context, /, **options: Any) -> None:
+    """Make the foreground-only twin of a data set, which is named as the argument or by --dataset.
 
     The twin keeps names, sizes and layout, so that the data set's usual loader reads it. The same command resumes a
     run that was stopped. Exit codes: 0 all done, 3 some images failed, 2 wrong usage, 1 another error, 129, 130
@@ -81,13 +91,19 @@ def convert(**options: Any) -> None:
 
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume and --overwrite exclude each other")
+    options["dataset"] = _dataset(ctx, options)
+    if options["like"]:
+        drop_overridden(ctx, options)
     if options["download"] and not options["dry_run"]:
         options["root"] = fetch(options["dataset"], options["root"])
     plan = _plan(options)
     mode: Any = "resume" if options["resume"] else "overwrite" if options["overwrite"] else "auto"
     if options["dry_run"]:
-        Output(plan.out, plan.dataset.folder).preflight(mode, plan.fingerprint)
-        click.echo(console.plan_json(plan) if options["as_json"] else console.describe_plan(plan))
+        output = Output(plan.out, plan.dataset.folder)
+        output.preflight(mode, plan.fingerprint)
+        expected = console.Expected.of(plan, output, mode)
+        shown = console.plan_json(plan, expected) if options["as_json"] else console.describe_plan(plan)
+        click.echo(shown if options["as_json"] else f"{shown}\n  {expected.describe()}")
         return
     if not options["as_json"]:
         console.note(console.describe_plan(plan))
@@ -107,6 +123,18 @@ def convert(**options: Any) -> None:
     if report.stopped and interruption.exit_code:
         sys.exit(interruption.exit_code)
     sys.exit(EXIT_SOME_FAILED if report.counts["failed"] else 0)
+
+
+def _dataset(ctx: click.Context, options: dict[str, Any]) -> str:
+    """The data set, by argument or option."""
+    given = ctx.get_parameter_source("dataset") is click.core.ParameterSource.COMMANDLINE
+    if options["name"] and given:
+        raise click.UsageError(f"two data sets: {options['name']} and --dataset {options['dataset']}; give one")
+    if not options["name"] and not options["dataset"]:
+        names = next(param for param in ctx.command.params if param.name == "dataset")
+        raise click.MissingParameter("Name it, as in: fgfast convert cub", ctx, names)
+    name: str = options["name"] or options["dataset"]
+    return name
 
 
 def _plan(options: dict[str, Any]) -> Plan:

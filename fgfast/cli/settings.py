@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from fgfast.background import Background
 from fgfast.cli.frame import choices
-from fgfast.config import WHOLE, Background, Setting, Settings
+from fgfast.config import Settings
+from fgfast.setting import WHOLE, Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 

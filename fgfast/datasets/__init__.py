@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from fgfast.datasets.archives import held, refusal
 from fgfast.datasets.layout import Dataset, locate
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
 
@@ -101,7 +102,7 @@ def find(name: str, search: Sequence[Path] | None = None) -> Path:
 
 
 def open_dataset(
-    name: str, root: Path | None = None, labels: str | None = None, search: Sequence[Path] | None = None
+    name: str, root: str | Path | None = None, labels: str | None = None, search: Sequence[Path] | None = None
 ) -> Dataset:
     """Open a data set.
 
@@ -114,8 +115,10 @@ def open_dataset(
     if not name:
         raise UsageError(f"the data set has no name: give one of {', '.join(names())}, or a folder")
     if name in _CLASSES:
-        return layout_named(name).open(find(name, search) if root is None else root.expanduser(), labels)
+        return _open(layout_named(name), find(name, search) if root is None else Path(root).expanduser(), labels)
     path = Path(name).expanduser()
+    if path.is_file():
+        raise refusal(path)
     if not path.is_dir():
         if "/" in name or os.sep in name:
             raise DatasetNotFoundError(f"there is no folder {path.absolute()}. Known names: {', '.join(names())}.")
@@ -124,7 +127,19 @@ def open_dataset(
         raise UsageError(f"{name!r} is already a folder; omit --root {root}, or give a name to --dataset.")
     # The layout of any folder comes last in the table, and recognises every folder.
     layouts = (layout_named(known) for known in _CLASSES)
-    return next(layout for layout in layouts if layout.recognises(path)).open(path, labels)
+    return _open(next(layout for layout in layouts if layout.recognises(path)), path, labels)
+
+
+def _open(layout: type[Dataset], path: Path, labels: str | None) -> Dataset:
+    """Open a data set; where there is an archive or a table in place of images, the error says what it is."""
+    if path.is_file():
+        raise refusal(path)
+    try:
+        return layout.open(path, labels)
+    except UsageError as error:
+        if layout.name == _ANY and path.is_dir() and (what := held(path)):
+            raise UsageError(f"{error} {what}") from None
+        raise
 
 
 def survey(search: Sequence[Path] | None = None) -> list[Finding]:

@@ -77,7 +77,6 @@ def download(name: str, into: Path, progress: Progress | None = None) -> Path:
         raise UsageError(f"{target.absolute()} exists but has no {layout.expected}. Move it away, then try again.")
     fetched = into / f".fgfast-{name}"
     try:
-        fetched.mkdir(parents=True, exist_ok=True)
         files = [fetch(resource, fetched, progress) for resource in RESOURCES[name]]
         with tempfile.TemporaryDirectory(prefix=f".fgfast-{name}-", dir=into) as temporary:
             folder = Path(temporary) / target.name

@@ -13,6 +13,7 @@ import numpy as np
 from fgfast.config import Settings
 from fgfast.datasets.layout import Dataset
 from fgfast.doctor.findings import attempted
+from fgfast.errors import install_command
 from fgfast.methods import METHODS
 from fgfast.records import Sample
 
@@ -80,7 +81,7 @@ def _repairs(facts: dict[str, Any]) -> list[tuple[str, str]]:
         found.append(
             (
                 "the native ops are not installed: the same images take longer; they need a C++17 compiler",
-                "pip install --force-reinstall --no-deps --no-cache-dir fgfast   (in a clone: .)",
+                install_command(options="--force-reinstall --no-deps --no-cache-dir"),
             )
         )
     for place in facts["disk"] if isinstance(facts["disk"], list) else ():
@@ -93,7 +94,7 @@ def _models(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Commands that give better masks and boxes."""
     found = []
     if importlib.util.find_spec("torch") is None:
-        found.append(("the models need PyTorch", f'pip install "fgfast[{_MODELS[0].extra}]"'))
+        found.append(("the models need PyTorch", install_command(_MODELS[0].extra)))
     stored = {row["name"]: row["path"] for row in facts["weights"]} if isinstance(facts["weights"], list) else {}
     lacking = [model for model in _MODELS if not stored.get(model.weights, "unknown")]
     if lacking:
@@ -115,7 +116,7 @@ def _speed(facts: dict[str, Any]) -> list[tuple[str, str]]:
         found.append((f"torch cannot use {seen[0]['name']} (built for {built})", "pip install --force-reinstall torch"))
     tensorrt = bool(usable and packages.get("tensorrt", {}).get("version"))
     if usable and not tensorrt:
-        found.append(("TensorRT is the fastest way to run the models on this GPU", 'pip install "fgfast[gpu]"'))
+        found.append(("TensorRT is the fastest way to run the models on this GPU", install_command("gpu")))
     if not usable and _computes_bf16():
         # convert takes bf16 here, and ONNX Runtime runs graphs in bf16 on GPUs only.
         return found
@@ -126,7 +127,7 @@ def _speed(facts: dict[str, Any]) -> list[tuple[str, str]]:
     what, kind, option = ("a TensorRT engine", "engine", " --backend tensorrt") if tensorrt else ("a graph", "onnx", "")
     for model in _MODELS:
         if model.weights in stored and (model.name, kind) not in exported:
-            install = 'pip install "fgfast[export]" && ' if lacks else ""
+            install = f"{install_command('export')} && " if lacks else ""
             found.append((f"{model.name} may run faster as {what}", f"{install}fgfast export {model.name}{option}"))
     return found
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fgfast.doctor.findings import Skipped
+from fgfast.errors import install_command
 from fgfast.graphs import Contract, Port, constructor
 
 
@@ -34,7 +35,7 @@ def write(folder: Path, rows: int | str = "batch") -> tuple[Path, Contract]:
     try:
         import onnx.parser
     except ModuleNotFoundError:
-        raise Skipped('writing a graph needs onnx: pip install "fgfast[export]"') from None
+        raise Skipped(f"writing a graph needs onnx: {install_command('export')}") from None
     model = onnx.parser.parse_model(f"""
         <ir_version: 10, opset_import: ["": 20]>
         two_layers (float[{rows}, 64] x) => (float[{rows}, 32] y) {{

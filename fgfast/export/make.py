@@ -18,7 +18,7 @@ from filelock import FileLock
 import fgfast
 from fgfast.backends.manifest import Manifest
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
-from fgfast.errors import UsageError
+from fgfast.errors import UsageError, install_command
 from fgfast.export import trace, widen
 from fgfast.export.exportable import family_of, graphs_of
 from fgfast.export.part import Part
@@ -92,7 +92,7 @@ def export(
 def check_tensorrt() -> None:
     """Raise UsageError unless an engine can be built on this machine."""
     if importlib.util.find_spec("tensorrt") is None:
-        raise UsageError("TensorRT is not installed: pip install 'fgfast[gpu]'; --backend onnx works without it")
+        raise UsageError(f"TensorRT is not installed: {install_command('gpu')}; --backend onnx works without it")
     if not torch.cuda.is_available():
         raise UsageError(
             "TensorRT builds an engine on the GPU that will run it, and this machine has none: --backend onnx"

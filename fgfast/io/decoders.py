@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Protocol
 
-from fgfast.config import DECODERS
+from fgfast.config import DECODERS, ON_GPU
 from fgfast.errors import MissingExtraError, SampleError, UnknownNameError, UsageError
 from fgfast.io.batched import BatchedDecoder
 from fgfast.io.decode import decode
@@ -22,8 +22,6 @@ from fgfast.records import Image
 _GPU_BATCH = 32
 _CPU_BATCH = 4
 
-# Decoders that need a GPU.
-ON_GPU = ("dali", "nvjpeg")
 # Decoder -> the module it needs, and the extra that installs it.
 _NEEDS = {
     "dali": ("nvidia.dali", "gpu"),

@@ -10,5 +10,6 @@ batched_stages    the stages that process a batch of images: decode, detect, enc
 prompt            the choice of the box that prompts the segmenter
 
 Beside that path: `choices` (methods, devices and backend), `placement` (the work of each device), `decoder_choice` (the
-fastest decoder with correct pixels), `single` (one image without a data set).
+fastest decoder with correct pixels), `cutter` and `single` (images without a data set), `rate` (the speed of earlier
+runs on this machine).
 """

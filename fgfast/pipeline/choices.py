@@ -6,12 +6,13 @@ import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from fgfast import methods
-from fgfast.config import Settings
+from fgfast.config import ON_GPU, Settings, resolved
 from fgfast.datasets.layout import Dataset
 from fgfast.errors import UsageError
-from fgfast.io.decoders import ON_GPU, available, decoder
+from fgfast.io.decoders import available, decoder
 from fgfast.machine import available_cores
 from fgfast.methods import Kind, Method
 from fgfast.models.files import weights
@@ -27,29 +28,30 @@ def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[
         measure: whether to time backends where the faster one is not known yet.
     """
     reasons: list[str] = []
-    segmenter = methods.find(settings.segmenter, "segmenter")
-    if segmenter is not None and segmenter.annotated:
-        settings = _only_annotations(settings, reasons)
+    words = bool(settings.vocabulary or dataset.subject)
+    asked = methods.find(settings.segmenter, "segmenter")
+    if asked is not None and asked.annotated:
+        detector = _beside_masks(settings, reasons)
     else:
-        settings = replace(settings, detector=_chosen("detector", settings.detector, dataset, reasons))
-        if methods.method(settings.detector, "detector").annotated and not _boxes(dataset):
+        detector = _chosen("detector", settings.detector, words, dataset, reasons)
+        if methods.method(detector, "detector").annotated and not _boxes(dataset):
             raise UsageError(f"the data set {dataset.name} has no boxes: use --detector center")
-    settings = replace(settings, segmenter=_chosen("segmenter", settings.segmenter, dataset, reasons))
-    for method in (methods.method(settings.detector, "detector"), methods.method(settings.segmenter, "segmenter")):
-        if method.check:
-            methods.resolve(method.check)()
+    segmenter = _chosen("segmenter", settings.segmenter, words, dataset, reasons)
+    settings = _with_methods(settings, detector, segmenter, reasons)
+    _check(settings)
     if settings.models and methods.seed_of(settings.model_weights) is not None:
         reasons.append(f"weights {settings.model_weights}: random, for testing; masks and boxes are meaningless")
-    settings = choose_devices(settings, reasons, measure) if settings.models else _only_cpus(settings, reasons)
+    if settings.models:
+        settings = choose_devices(settings, reasons, measure)
     return _choose_decoder(settings, reasons), reasons
 
 
-def _only_annotations(settings: Settings, reasons: list[str]) -> Settings:
-    """Choose the detector beside annotated masks, which need none."""
+def _beside_masks(settings: Settings, reasons: list[str]) -> str:
+    """Return the detector beside annotated masks, which need none."""
     if settings.detector not in ("auto", "annotations"):
         raise UsageError(f"annotated masks need no detector: omit --detector {settings.detector}")
     reasons.append("detector annotations: the data set's box of the image, or the box around its mask if it has none")
-    return replace(settings, detector="annotations")
+    return "annotations"
 
 
 def warnings(dataset: Dataset, settings: Settings, samples: Sequence[Sample]) -> tuple[str, ...]:
@@ -60,7 +62,7 @@ def warnings(dataset: Dataset, settings: Settings, samples: Sequence[Sample]) ->
         settings: the settings, with every "auto" replaced.
         samples: the selected samples.
     """
-    detector, without = methods.method(settings.detector), sum(not len(sample.boxes) for sample in samples)
+    detector, without = methods.method(settings.detector, "detector"), sum(not len(sample.boxes) for sample in samples)
     if detector.blind:
         said = (
             "the middle of every image (all but a tenth on each side) stands in for a box of its subject: expect many "
@@ -89,13 +91,47 @@ def _ways_out(dataset: Dataset, used: Method) -> Iterator[str]:
     yield "masks that exist already (--segmenter annotations)"
 
 
+def choose_without_dataset(settings: Settings) -> tuple[Settings, list[str]]:
+    """Replace every "auto" for images that belong to no data set; return the settings and the reasons.
+
+    With detector "annotations" the box of every image is known, and nothing detects.
+    """
+    reasons: list[str] = []
+    words = bool(settings.vocabulary)
+    detector = _chosen("detector", settings.detector, words, None, reasons)
+    segmenter = _chosen("segmenter", settings.segmenter, words, None, reasons)
+    if methods.method(segmenter, "segmenter").annotated:
+        raise UsageError(f"segmenter {segmenter} reads the masks of a data set; for single images choose another one")
+    settings = replace(_with_methods(settings, detector, segmenter, reasons), decoder="cpu")
+    _check(settings)
+    return (choose_devices(settings, reasons) if settings.models else settings), reasons
+
+
 def choose_segmenter(settings: Settings) -> Settings:
     """Choose segmenter, device and precision for one image whose box is known; return the settings."""
-    name = _chosen("segmenter", settings.segmenter, None, [])
-    if methods.method(name, "segmenter").annotated:
-        raise UsageError(f"segmenter {name} reads the masks of a data set; for a single image choose another one")
-    settings = replace(settings, detector="annotations", segmenter=name, batch=1)
-    return choose_devices(settings, []) if settings.models else replace(settings, devices="cpu")
+    batch = 1 if methods.may_be_model(settings.segmenter) else None
+    return choose_without_dataset(replace(settings, detector="annotations", batch=batch))[0]
+
+
+def _with_methods(settings: Settings, detector: str, segmenter: str, reasons: list[str]) -> Settings:
+    """Replace the methods; what has no effect beside them, because "auto" took no model, is said and dropped.
+
+    Raises:
+        UsageError: the vocabulary or the weights have no effect; images made without them would be others than wanted.
+    """
+    choices: dict[str, Any] = {"detector": detector, "segmenter": segmenter}
+    if not any(methods.method(name).is_model for name in (detector, segmenter)):
+        choices["devices"] = _only_cpus(settings, reasons)
+    settings, idle = resolved(settings, **choices)
+    for name, why in idle.items():
+        if name in ("vocabulary", "model_weights"):
+            pull = " ".join(method.weights for method in methods.models() if method.automatic)
+            raise UsageError(
+                f"{name.replace('_', '-')} has no effect {why}. auto takes a model whose weights are on this machine: "
+                f"fgfast models pull {pull} lvis, or name the method, or omit --{name.replace('_', '-')}"
+            )
+        reasons.append(f"{name.replace('_', '-')}: no effect {why}")
+    return settings
 
 
 def choose_devices(settings: Settings, reasons: list[str], measure: bool = True) -> Settings:
@@ -119,8 +155,23 @@ def choose_devices(settings: Settings, reasons: list[str], measure: bool = True)
     return replace(settings, backend=backend, model_threads=threads)
 
 
-def _chosen(kind: Kind, asked: str, dataset: Dataset | None, reasons: list[str]) -> str:
-    """Return the name of the requested method; for "auto", of the first in the table that is usable here."""
+def _check(settings: Settings) -> None:
+    """Raise unless both methods can be used here."""
+    for method in (methods.method(settings.detector, "detector"), methods.method(settings.segmenter, "segmenter")):
+        if method.check:
+            methods.resolve(method.check)()
+
+
+def _chosen(kind: Kind, asked: str, words: bool, dataset: Dataset | None, reasons: list[str]) -> str:
+    """Return the name of the requested method; for "auto", of the first in the table that is usable here.
+
+    Args:
+        kind: of the method.
+        asked: its name, or "auto".
+        words: whether there is a name for what a detector is to look for.
+        dataset: the data set, where there is one.
+        reasons: gets the reason.
+    """
     if asked != "auto":
         name = methods.method(asked, kind).name
         reasons.append(f"{kind} {name}: as requested")
@@ -129,7 +180,7 @@ def _chosen(kind: Kind, asked: str, dataset: Dataset | None, reasons: list[str])
     for method in methods.methods(kind):
         if not method.automatic:
             continue
-        usable, why = _usable(method, dataset)
+        usable, why = _usable(method, words, dataset)
         if usable:
             if not method.is_model and missing:
                 pull = " ".join(m.weights for m in missing)
@@ -143,19 +194,20 @@ def _chosen(kind: Kind, asked: str, dataset: Dataset | None, reasons: list[str])
     raise UsageError(f"no {kind} can be used here: name one, {', '.join(methods.names(kind)[1:])}")
 
 
-def _usable(method: Method, dataset: Dataset | None) -> tuple[bool, str]:
+def _usable(method: Method, words: bool, dataset: Dataset | None) -> tuple[bool, str]:
     """Return whether "auto" may choose a method, and why."""
     if method.is_model:
         here = importlib.util.find_spec("torch") is not None and weights.find(method.weights) is not None
         if method.kind == "detector":  # it needs words to look for
-            here = here and dataset is not None and bool(dataset.subject) and weights.find("lvis") is not None
+            here = here and words and weights.find("lvis") is not None
         return here, "its weights are cached"
     if method.annotated:
-        assert dataset is not None
+        if dataset is None:
+            return False, "the images belong to no data set"
         count = _boxes(dataset)
         return count > 0, f"the data set has boxes for {count:,} of {len(dataset.samples):,} images"
     if method.kind == "detector":
-        return True, "the data set has no boxes"
+        return True, "the data set has no boxes" if dataset else "no box is given, and no words to look for"
     return True, ""
 
 
@@ -164,16 +216,16 @@ def _boxes(dataset: Dataset) -> int:
     return sum(len(sample.boxes) > 0 for sample in dataset.samples)
 
 
-def _only_cpus(settings: Settings, reasons: list[str]) -> Settings:
-    """Replace the devices where no model runs: a GPU can only decode."""
+def _only_cpus(settings: Settings, reasons: list[str]) -> tuple[str, ...]:
+    """Return the devices where no model runs: a GPU can only decode."""
     for device in settings.places:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
             raise UsageError(f"there is no device {device!r}; devices are called cpu, cuda:0, cuda:1, ...")
     if settings.decoder in ON_GPU:
-        return settings if settings.places != ("auto",) else replace(settings, devices=("cuda:0",))
+        return settings.places if settings.places != ("auto",) else ("cuda:0",)
     if any(device.startswith("cuda") for device in settings.places):
         reasons.append("devices: no model runs, so a GPU has nothing to do")
-    return replace(settings, devices=("cpu",) * len(settings.places), model_threads=None, batch=None)
+    return ("cpu",) * len(settings.places)
 
 
 def _choose_decoder(settings: Settings, reasons: list[str]) -> Settings:

@@ -17,11 +17,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from fgfast.config import DecoderName
+from fgfast.config import ON_GPU, DecoderName
 from fgfast.errors import SampleError
 from fgfast.io.batched import BatchedDecoder, header_for_library
 from fgfast.io.decode import decode, read_bytes
-from fgfast.io.decoders import ON_GPU, Decoder, available, decoder
+from fgfast.io.decoders import Decoder, available, decoder
 from fgfast.io.output import Mode, Output
 from fgfast.machine import available_cores
 from fgfast.models.files import measured

@@ -14,6 +14,7 @@ from fgfast.io.report import write_page
 from fgfast.io.stamps import described
 from fgfast.io.summary import Summary
 from fgfast.pipeline.plan import Plan
+from fgfast.pipeline.rate import remember_rate
 from fgfast.pipeline.resume import Changes, Found
 from fgfast.records import Sample, Status
 
@@ -82,6 +83,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
         warnings=plan.warnings,
         changes=found.changes,
     )
+    remember_rate(plan, sum(report.counts.values()) - resumed, seconds)
     runs = add_run(ledger, sum(report.counts.values()) - resumed, seconds)
     facts = write_run_json(
         output.run_json,

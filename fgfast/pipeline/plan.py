@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fgfast import __version__, methods, ops
-from fgfast.config import Background, Selection, Settings
+from fgfast.background import Background
+from fgfast.config import Selection, Settings
 from fgfast.datasets import open_dataset
 from fgfast.datasets.layout import Dataset
 from fgfast.errors import SampleError, UnknownNameError, UsageError
@@ -41,6 +42,7 @@ class Plan:
         twins: key -> key in the twin, for all samples of the data set.
         mask_names: key -> path of its mask in the masks folder.
         fingerprint: everything that changes the result; a run is resumed only with the same fingerprint.
+        selection: the selection as given.
     """
 
     dataset: Dataset
@@ -70,6 +72,7 @@ class Plan:
             "labels": self.labels,
             "selection": {**asdict(self.selection), "exclude": [str(path) for path in self.selection.exclude]},
             "background": None if background is None else str(background),
+            "mask_dir": None if self.settings.mask_dir is None else str(Path(self.settings.mask_dir).absolute()),
         }
 
 

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from fgfast import ops
-from fgfast.config import Background, CropName, MaskFormat
+from fgfast.background import Background
+from fgfast.config import CropName, MaskFormat
 from fgfast.errors import BAD_NAME, ImageRefusedError, NameRefusedError
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.pixels import MAX_PIXELS
@@ -71,13 +72,15 @@ def read_source(work: Work) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Detect:
-    """Image -> Detections -> Prompt."""
+    """Image -> Detections -> Prompt, for works without a prompt."""
 
     detector: Detector
     name: str = "detect"
 
     def __call__(self, work: Work) -> None:
         assert work.image is not None
+        if work.prompt is not None:
+            return
         work.detections = self.detector(work.sample, work.image)
         set_prompt(work)
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from fgfast.errors import DeviceMemoryError
+from fgfast.errors import DeviceMemoryError, UsageError
 from fgfast.io.warned import captured
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.placement import Cost, DevicePlacement, best, replicate, split
 from fgfast.pipeline.plan import Plan
 from fgfast.pipeline.work import FAILURES, Result, Work, quarantined, result_of
-from fgfast.runner import Supervisor, Watch, WorkerSpec, run
+from fgfast.runner import DEADLINE, Supervisor, Watch, WorkerSpec, run
 
 Collect = Callable[[list[Result]], None]
 
@@ -46,6 +46,8 @@ def start(
         DeviceMemoryError: the models do not fit on a device.
         WorkerLostError: a worker process crashed while it loaded the models.
     """
+    if in_process and deadline != DEADLINE:
+        raise UsageError(f"deadline {deadline:g} has no effect in one process, which nothing can end")
     if in_process:
         with captured():
             yield Workers(_in_process(job, stop, watch), ("placement: in this process",), lambda: 0)

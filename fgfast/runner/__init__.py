@@ -6,6 +6,7 @@ device            the two threads of a device
 flow              items through stages within one process
 queues            items to do, results to collect
 local             runs within this process, without workers
+ordered           a run within this process that yields its items in order
 messages          the protocol between the parent and its worker processes
 worker            a worker process
 worker_handle     the parent's handle of one worker
@@ -14,6 +15,7 @@ supervisor        a run in worker processes: crashes, hangs, retries
 
 from fgfast.runner.local import compute, filled_slot, run, run_batch, run_item, warm_up
 from fgfast.runner.messages import Handoff, Job, JobRuntime, WorkerSpec
+from fgfast.runner.ordered import in_order
 from fgfast.runner.stages import BatchedStage, Event, Failures, Finished, SlotModel, Stage, Step, Watch
 from fgfast.runner.supervisor import DEADLINE, Supervisor
 
@@ -34,6 +36,7 @@ __all__ = [
     "WorkerSpec",
     "compute",
     "filled_slot",
+    "in_order",
     "run",
     "run_batch",
     "run_item",

@@ -71,6 +71,13 @@ def test_what_cannot_be_split_is_refused_before_anything_is_written(tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_deadline_in_one_process_is_refused(tmp_path: Path) -> None:
+    plan = make_plan("cub", tmp_path / "out", root=BUILDERS["cub"](tmp_path), settings=Settings(segmenter="box"))
+    with pytest.raises(UsageError, match="deadline 5 has no effect in one process"):
+        run(plan, in_process=True, deadline=5.0)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("in_process", [False, True])
 def test_events_tell_of_every_stage(in_process: bool, tmp_path: Path) -> None:
     source = BUILDERS["cub"](tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,8 +12,10 @@ import sysconfig
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from layouts import cub
+from PIL import Image
 
 SOURCE = Path(__file__).resolve().parents[2]
 
@@ -32,7 +36,13 @@ def build(tmp_path: Path, **environment: str) -> Path:
     return wheel
 
 
-def run(wheel: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that a compiler makes, in a folder outside the checkout."""
+    return build(tmp_path_factory.mktemp("native"))
+
+
+def run(wheel: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run Python with the wheel's content in place of the editable install (-S leaves its import hook out)."""
     target = wheel.parent / "installed"
     if not target.exists():
@@ -43,7 +53,7 @@ def run(wheel: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-S", *arguments],
         capture_output=True,
         text=True,
-        cwd=wheel.parent,
+        cwd=cwd or wheel.parent,
         env={**os.environ, "PYTHONPATH": path, "FGFAST_DATA": ""},
         check=False,
     )
@@ -52,18 +62,58 @@ def run(wheel: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 WHERE = "import fgfast, fgfast.export, fgfast.bench.io, fgfast.ops as o; print(fgfast.__file__, o.implementation())"
 
 
-def test_with_a_compiler_the_wheel_brings_the_native_ops(tmp_path: Path) -> None:
-    wheel = build(tmp_path)
+def test_with_a_compiler_the_wheel_brings_the_native_ops(native: Path, tmp_path: Path) -> None:
+    wheel = native
     assert {name.partition("/")[0].partition("-")[0] for name in zipfile.ZipFile(wheel).namelist()} == {"fgfast"}
     done = run(wheel, "-c", WHERE)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(tmp_path / "installed/fgfast/__init__.py"), "native"]
+    assert done.stdout.split() == [str(wheel.parent / "installed/fgfast/__init__.py"), "native"]
     with zipfile.ZipFile(wheel) as archive:  # the scripts of bench/ stay in the source tree
         assert {name.partition("/")[0].partition("-")[0] for name in archive.namelist()} == {"fgfast"}
     cub(tmp_path)
-    done = run(wheel, "-m", "fgfast", "convert", "--dataset", "cub")
+    done = run(wheel, "-m", "fgfast", "convert", "--dataset", "cub", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "cub_fg/fgfast/report.html").is_file()
+
+
+def quick_start() -> list[tuple[str, str]]:
+    """The blocks of the README's quick start, in its order: language and text."""
+    section = (
+        (SOURCE / "README.md").read_text(encoding="utf-8").partition("\n## Quick start\n")[2].partition("\n## ")[0]
+    )
+    return re.findall(r"^```(\w+)\n(.*?)^```$", section, flags=re.M | re.S)
+
+
+@pytest.mark.full
+def test_the_quick_start_of_the_readme_works_with_an_installed_wheel(native: Path, tmp_path: Path) -> None:
+    """Line by line: with CUB in ./data and a photograph, as the README says, away from the checkout."""
+    cub(tmp_path / "data")
+    pixels = np.random.default_rng(0).integers(0, 90, (300, 400, 3), dtype=np.uint8)
+    pixels[80:220, 120:280] = (230, 90, 40)
+    Image.fromarray(pixels).save(tmp_path / "bird.jpg")
+    ran = []
+    for language, text in quick_start():
+        if language == "python":
+            commands = [["-c", text]]
+        else:
+            lines = [shlex.split(line, comments=True) for line in text.splitlines() if line.strip()]
+            assert all(program == "fgfast" for program, *_ in lines)
+            commands = [["-m", *line] for line in lines]
+        for command in commands:
+            done = run(native, *command, cwd=tmp_path)
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+            ran.append(language)
+    assert ran.count("bash") >= 3 and "python" in ran
+    report = "cub_fg/fgfast/report.html"
+    for made in ("cub_fg/CUB_200_2011/images.txt", report, "bird_fg.png", "bird_cut.png", "1.png"):
+        assert (tmp_path / made).is_file(), made
+    assert len(list((tmp_path / "cub_fg/CUB_200_2011/images").rglob("*.png"))) == 4
+
+
+@pytest.mark.full
+def test_the_program_that_checks_release_wheels_passes(native: Path, tmp_path: Path) -> None:
+    done = run(native, str(SOURCE / "tests/wheel_smoke.py"), cwd=tmp_path)
+    assert done.returncode == 0 and "the wheel works" in done.stdout, done.stderr
 
 
 def test_without_a_compiler_it_installs_and_says_that_it_uses_the_reference(tmp_path: Path) -> None:

@@ -100,5 +100,5 @@ def test_other_formats_are_refused() -> None:
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plot, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"fgfast\[plot\]"):
+    with pytest.raises(MissingExtraError, match=r"extra 'plot'"):
         plot.check(Path("run.png"))

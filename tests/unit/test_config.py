@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fgfast.config import IMAGENET_MEAN, Background, Selection, Settings, differences
+from fgfast.background import IMAGENET_MEAN, Background
+from fgfast.config import Selection, Settings, differences, resolved
 from fgfast.errors import UnknownNameError, UsageError
 
 
@@ -30,6 +32,105 @@ def test_a_image_is_known_by_its_content(tmp_path: Path) -> None:
 def test_bad_backgrounds_are_refused_with_the_value(text: str) -> None:
     with pytest.raises(UsageError, match=text):
         Background.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "colour"),
+    [
+        ("red", (255, 0, 0)),
+        ("Navy", (0, 0, 128)),
+        ("#ff0000", (255, 0, 0)),
+        ("#0f0", (0, 255, 0)),
+        ("rgb(1, 2, 3)", (1, 2, 3)),
+        ("hsl(240, 100%, 50%)", (0, 0, 255)),
+    ],
+)
+def test_colours_of_css(text: str, colour: tuple[int, int, int]) -> None:
+    assert Background.parse(text) == Background(colour=colour)
+
+
+@pytest.mark.parametrize(("text", "says"), [("#ff000080", "alpha"), ("#ff00", "alpha"), ("#ggg", "#rrggbb")])
+def test_colours_with_alpha_or_mistakes_are_refused(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        Background.parse(text)
+
+
+def test_a_file_named_like_a_colour_is_reached_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("snow").write_bytes(b"an image")
+    assert Background.parse("snow").kind == "colour"
+    assert Background.parse("./snow").kind == "image"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"kind": "blur", "colour": (1, 2, 3)}, "no effect"),
+        ({"kind": "image"}, "needs path"),
+        ({"kind": "blur", "path": Path("x.png")}, "has no path"),
+        ({"kind": "blurr"}, "Did you mean 'blur'"),
+    ],
+)
+def test_a_background_holds_only_what_its_kind_uses(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        Background(**options)
+
+
+def test_jpg_is_jpeg() -> None:
+    assert Settings(format="jpg") == Settings(format="jpeg")
+
+
+GRABCUT = {"detector": "center", "segmenter": "grabcut"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 80, "format": "png"},
+        {"pad": 0.1},
+        {"keep_names": True},
+        {"vocabulary": "bird", "detector": "annotations"},
+        {"vocabulary": "bird", "detector": "center", "segmenter": "sam"},
+        {"precision": "bf16", **GRABCUT},
+        {"batch": 4, **GRABCUT},
+        {"model_threads": 2, **GRABCUT},
+        {"backend": "onnxruntime", **GRABCUT},
+        {"model_weights": "sam.pth", **GRABCUT},
+        {"devices": "cuda:0,cuda:1", **GRABCUT},
+        {"placement": "replicate", "detector": "detic", "segmenter": "box"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_setting_without_effect_is_an_error_that_names_it(options: dict[str, Any]) -> None:
+    name = next(iter(options)).replace("_", "-")
+    with pytest.raises(UsageError, match=rf"^{name}.* has no effect "):
+        Settings(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 80},
+        {"quality": 95, "format": "png"},
+        {"vocabulary": "bird"},
+        {"vocabulary": "bird", "detector": "grounding_dino_tiny"},
+        {"precision": "bf16", "segmenter": "grabcut"},
+        {"devices": "cpu,cpu", **GRABCUT},
+        {"devices": "cuda:0", "decoder": "nvjpeg", **GRABCUT},
+        {"batch": 4, "detector": "annotations", "segmenter": "sam"},
+    ],
+    ids=str,
+)
+def test_a_setting_that_has_an_effect_or_may_have_one_is_none(options: dict[str, Any]) -> None:
+    settings = Settings(**options)
+    assert all(getattr(settings, name) == value for name, value in options.items() if name != "devices")
+
+
+def test_what_auto_makes_idle_returns_to_its_default_and_is_said() -> None:
+    asked = Settings(precision="bf16", batch=3, segmenter="box", crop="box", pad=0.1)
+    settings, idle = resolved(asked, detector="center")
+    assert settings == Settings(detector="center", segmenter="box", crop="box", pad=0.1)
+    assert sorted(idle) == ["batch", "precision"]
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import doctest
 import importlib
 import importlib.util
+import io
 import re
 import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +23,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 import pytest
-from layouts import cub
+from layouts import cub, make_image
 from PIL import Image
 
 import fgfast
@@ -220,3 +223,80 @@ def test_the_segmenter_in_contributing_is_one_diff(tmp_path: Path, monkeypatch: 
     pixels = np.full((40, 60, 3), 9, np.uint8)
     cutout = fgfast.cut_out(pixels, (10, 10, 50, 30), settings=fgfast.Settings(segmenter="ellipse"))
     assert cutout.mask.bits.sum() == pytest.approx(np.pi * 20 * 10, rel=0.02)
+
+
+def test_the_public_names_are_those_of_the_python_page() -> None:
+    page = read(DOCS / "api.md")
+    table = set(re.findall(r"`fgfast\.(\w+)`", "\n".join(re.findall(r"^\| (`fgfast\..*?) \|", page, flags=re.M))))
+    assert table == set(dir(fgfast)) == set(fgfast.__all__)
+    homes = {name: getattr(fgfast, name) for name in dir(fgfast) if name != "__version__"}
+    for name, found in homes.items():
+        assert found.__name__ == name
+        assert found.__doc__ and (f"::: {found.__module__}.{name}\n" in page or name == "FgfastError"), name
+    assert not hasattr(fgfast, "no_such_name")
+
+
+def environment_variables() -> set[str]:
+    """The names of environment variables in modules that read or set any, without attributes of modules."""
+    found: set[str] = set()
+    for file in (ROOT / "fgfast").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        if "environ" not in text and "switched_on" not in text:
+            continue
+        tree = ast.parse(text)
+        attributes = {
+            id(node.args[1])
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "getattr"
+        }
+        found |= {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in attributes
+            if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+_?", node.value)
+        }
+    return found
+
+
+def test_every_environment_variable_is_described_and_every_described_one_exists() -> None:
+    rows = re.findall(r"^\| (`_?[A-Z][^|]*`) \|", read(DOCS / "cli.md"), flags=re.M)
+    described = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    read_ones = environment_variables()
+    assert {"FGFAST_DATA", "FGFAST_CACHE", "HF_HOME", "XDG_CACHE_HOME"} <= read_ones
+    assert not read_ones - described
+    others = {"FGFAST_REQUIRE_NATIVE": ROOT / "Makefile", "_FGFAST_COMPLETE": ROOT / "fgfast/cli/__init__.py"}
+    assert described - read_ones == set(others)
+    assert all(name in file.read_text(encoding="utf-8") for name, file in others.items())
+
+
+def test_whatever_is_used_can_be_cited() -> None:
+    page = read(DOCS / "citing.md")
+    for method in methods.METHODS:
+        year = method.source.rpartition(" ")[2]
+        assert not method.source or (year in page and method.source.partition(" ")[0] in page), method.name
+    assert not [name for name in datasets.names() if name != "folder" and f"| `{name}` |" not in page]
+
+
+def test_the_shards_of_a_web_data_set_become_class_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (program,) = [block.text for block in blocks(DOCS / "setups.md", "py") if "tarfile" in block.text]
+    image = make_image(tmp_path / "x.png").read_bytes()
+    (tmp_path / "shards").mkdir()
+    for shard in ("000", "001"):
+        with tarfile.open(tmp_path / "shards" / f"{shard}.tar", "w") as archive:
+            for name, data in (
+                ("a.png", image),
+                ("a.cls", b"3\n"),
+                ("b.json", b"{}"),
+                ("b.png", image),
+                ("b.cls", b"cat"),
+            ):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "setups.md", "exec"), {})
+    opened = datasets.open_dataset("images")
+    assert sorted(sample.key for sample in opened.samples) == [
+        *("train/3/000-a.png", "train/3/001-a.png", "train/cat/000-b.png", "train/cat/001-b.png"),
+    ]
+    assert opened.samples[0].path.read_bytes() == image

@@ -17,6 +17,7 @@ from fgfast import doctor
 from fgfast.backends.manifest import Manifest
 from fgfast.doctor import advice, checks, hardware, software, stores, text, two_layers
 from fgfast.doctor.findings import Check, NotWorking, Skipped
+from fgfast.errors import install_command
 
 TORCH = importlib.util.find_spec("torch") is not None
 ONNX = importlib.util.find_spec("onnx") is not None
@@ -111,11 +112,11 @@ def test_what_is_better_comes_with_the_command() -> None:
     }
     commands = [step["command"] for step in advice.steps(facts)]
     assert commands[0].startswith("pip uninstall -y opencv-python ")
-    assert any(c.startswith("pip install --force-reinstall --no-deps") for c in commands)
+    assert install_command(options="--force-reinstall --no-deps --no-cache-dir") in commands
     assert "fgfast models pull detic" in commands
     assert "detic (Apache-2.0) gives boxes" in {step["reason"] for step in advice.steps(facts)}
-    assert 'pip install "fgfast[gpu]"' in commands
-    assert 'pip install "fgfast[export]" && fgfast export sam_vit_l' in commands
+    assert install_command("gpu") in commands
+    assert f"{install_command('export')} && fgfast export sam_vit_l" in commands
     assert "export FGFAST_CACHE=/a/larger/disk" in commands
     assert not any("detectron2" in command for command in commands)
     facts["packages"]["detectron2"] = {"version": None}
@@ -271,7 +272,7 @@ def test_without_torch_the_report_still_comes(monkeypatch: pytest.MonkeyPatch) -
     facts = doctor.examine()
     report = text.report(facts)
     assert "torch is not installed" in report
-    assert 'pip install "fgfast[models]"' in report
+    assert install_command("models") in report
     _cheap(monkeypatch)
     found = {check.name: check.state for check in checks.run({**facts, **_bare()})}
     assert found["TensorRT"] == found["torch on cpu"] == found["ONNX Runtime, cpu"] == "skipped"

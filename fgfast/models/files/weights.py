@@ -16,9 +16,9 @@ from types import MappingProxyType
 
 from filelock import FileLock
 
-from fgfast.errors import DownloadError, ModelNotCachedError, UnknownNameError, WeightsError
+from fgfast.errors import DownloadError, ModelNotCachedError, UnknownNameError, WeightsError, install_command
 from fgfast.models.files import digests, hub
-from fgfast.transfer import Progress, Remote, cache_folder, fetch
+from fgfast.transfer import Progress, Remote, cache_folder, check_online, fetch
 
 log = logging.getLogger("fgfast")
 
@@ -192,6 +192,8 @@ def pull(name: str, progress: Progress | None = None) -> Path:
     done = _finding(name)
     if done.path and done.verified and (done.converted or done.path.suffix != ".pth"):
         return done.path
+    for remote in chosen.files:
+        check_online(remote, folder())
     with _locked(chosen.title):
         for remote in chosen.files:
             _pull_file(remote, progress)
@@ -239,7 +241,7 @@ def _convert(checkpoint: Path) -> None:
         states.convert(checkpoint)
     else:
         log.warning(
-            "%s is not converted; for faster loading: pip install 'fgfast[models]', then pull again", checkpoint.name
+            "%s is not converted; for faster loading: %s, then pull again", checkpoint.name, install_command("models")
         )
 
 

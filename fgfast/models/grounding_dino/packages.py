@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from fgfast.errors import MissingExtraError, UsageError
+from fgfast.errors import MissingExtraError, UsageError, install_command
 
 
 def package(name: str) -> Any:
@@ -24,6 +24,6 @@ def classes(*names: str) -> list[Any]:
     except (ImportError, AttributeError, RuntimeError) as error:
         raise UsageError(
             f"transformers {transformers.__version__} cannot load Grounding DINO: {error} Either it is too old "
-            '(pip install -U "fgfast[text]"), or torchvision, which is not needed, does not match the installed torch '
-            "(pip uninstall torchvision)"
+            f"({install_command('text', '-U')}), or torchvision, which is not needed, does not match the installed "
+            "torch (pip uninstall torchvision)"
         ) from error

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from fgfast import methods
-from fgfast.errors import GraphError, UsageError
+from fgfast.errors import GraphError, UsageError, install_command
 from fgfast.methods import BackendName, ModelSpec
 from fgfast.models.files.graph_files import Exported
 
@@ -50,7 +50,7 @@ def check(specs: Sequence[ModelSpec]) -> None:
         return
     if importlib.util.find_spec(backend) is None:
         extra = "cpu" if backend == "onnxruntime" and device == "cpu" else "gpu"
-        raise UsageError(f"{backend} is not installed: pip install 'fgfast[{extra}]'")
+        raise UsageError(f"{backend} is not installed: {install_command(extra)}")
     if backend == "tensorrt" and not device.startswith("cuda"):
         raise UsageError(f"TensorRT needs an NVIDIA GPU; the device is {device}")
     if backend == "onnxruntime":

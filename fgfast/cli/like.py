@@ -1,0 +1,84 @@
+"""`fgfast convert --like`: the options of an earlier run, as defaults."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+
+# Options that belong to the data set of the earlier run, and not to another one.
+_OF_THE_DATASET = ("root", "labels", "splits", "classes")
+
+
+def take_defaults(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Make the options of an earlier run the defaults of this command; called before other options are read."""
+    if path is not None:
+        ctx.default_map = read(path)
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return option -> value of an earlier run.
+
+    Args:
+        path: a run.json, or the output folder that holds it.
+
+    Raises:
+        UsageError: there is no run.json, it is damaged, or the image of its background has changed.
+    """
+    from dataclasses import fields
+
+    from fgfast.config import Settings
+    from fgfast.errors import UsageError
+
+    file = next((f for f in (path / "fgfast/run.json", path / "run.json") if f.is_file()), path)
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        made = facts["fingerprint"]
+        options = {f.name: made[f.name] for f in fields(Settings) if made.get(f.name) is not None}
+        source = facts["source"]
+        options |= {name: source[name] for name in ("dataset", "root", "labels", "mask_dir")} | source["selection"]
+        image, background = source["background"], made["background"]
+        cpu = made["device"] == "cpu" and bool(made["weights"])
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--like {path}: {error}; give the run.json of a run, or its output folder") from error
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"--like {file}: not the run.json of a run of this version: {error} is missing") from error
+    if image is not None:
+        options["background"] = _unchanged(Path(image), background, file)
+    if cpu:
+        options["devices"] = "cpu"
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _unchanged(image: Path, described: str, file: Path) -> str:
+    """Return the path of a background's image; raise UsageError where it is not the one that was used."""
+    from fgfast.background import Background
+    from fgfast.errors import UsageError
+
+    if not image.is_file() or Background.parse(str(image)).describe() != described:
+        raise UsageError(f"--like {file}: the background {image} is gone or has changed; give another --background")
+    return str(image)
+
+
+def drop_overridden(ctx: click.Context, options: dict[str, Any]) -> None:
+    """Drop what the earlier run gives and the options of the command line make meaningless.
+
+    A setting that has no effect beside them returns to its default; root, labels and classes go with their data set.
+    """
+    from dataclasses import fields
+
+    from fgfast.config import Settings, idle
+
+    earlier = {name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT_MAP}
+    if options["name"] or "dataset" not in earlier:
+        for name in earlier.intersection(_OF_THE_DATASET):
+            options[name] = () if name in ("splits", "classes") else None
+    values = {f.name: options.get(f.name, f.default) for f in fields(Settings)}
+    values["devices"] = tuple(values["devices"].split(","))
+    for f in fields(Settings):
+        if f.name in earlier and f.name in idle(SimpleNamespace(**values)):
+            options[f.name] = f.default
