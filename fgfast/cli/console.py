@@ -173,7 +173,7 @@ def summary(report: Report) -> str:
     lines += [
         f"  failed   {counts['failed']:>7,}{_reasons(report.failures)}",
         f"Twin:   {report.twin}",
-        f"Load:   {report.load}",
+        *([f"Load:   {report.load}"] if report.load else []),
         f"Report: {report.html}",
         f"Next:   {_next(report)}",
     ]

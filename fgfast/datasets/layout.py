@@ -156,7 +156,7 @@ class Dataset(ABC):
 
         Args:
             twin: the twin's folder.
-            placements: the placement of each image of the twin.
+            placements: the placement of each image of the twin; there is at least one.
         """
 
     @abstractmethod

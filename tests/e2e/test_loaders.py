@@ -263,6 +263,22 @@ def test_classes_keep_their_numbers_whatever_is_converted(name: str, tmp_path: P
         assert set(labels(loaded).values()) == {1}
 
 
+def test_imagefolder_numbers_the_classes_of_the_tree_where_it_is_given_their_names(tmp_path: Path) -> None:
+    """The example of docs/datasets.md."""
+    import datasets
+
+    for n, key in enumerate(("cat/a.jpg", "dog/b.jpg", "eel/c.jpg")):
+        make_image(tmp_path / "in" / key, n)
+    selection = Selection(classes=("dog", "eel"))
+    report = fgfast.convert(
+        "folder", tmp_path / "out", root=tmp_path / "in", settings=VARIANTS["png"][0], selection=selection
+    )
+    names = sorted(folder.name for folder in report.twin.iterdir())
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(report.twin), features=features, split="train")
+    assert names == ["cat", "dog", "eel"] and loaded["label"] == [1, 2]
+
+
 def test_names_are_kept_for_loaders_that_build_them(tmp_path: Path) -> None:
     root = BUILDERS["flowers"](tmp_path / "in")
     report = fgfast.convert("flowers", tmp_path / "out", root=root, settings=VARIANTS["png"][0])
