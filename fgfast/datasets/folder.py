@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from fgfast.datasets.annotation_files import boxes_from, copy_file
 from fgfast.datasets.box_tables import FILES, TableRow, read_table, rewrite_table
 from fgfast.datasets.layout import Dataset, ImagePlacements
-from fgfast.datasets.loaders import image_folder_line, load_line
+from fgfast.datasets.loaders import IMAGE_FOLDER_SUFFIXES, image_folder_line, load_line
 from fgfast.errors import DatasetError, UsageError
 from fgfast.records import Sample, no_boxes
 
@@ -127,9 +127,13 @@ class Folder(Dataset):
         return cls(root, classes, tuple(samples), len(others) - len(tables), tables)
 
     def load_line(self, twin: Path, placements: ImagePlacements) -> str:
-        """Return the line for ImageFolder, or for Hugging Face's imagefolder with its lists or without classes."""
+        """Return the line for ImageFolder, or for Hugging Face's imagefolder.
+
+        The latter reads its lists, images without classes, and suffixes that ImageFolder does not know.
+        """
         there = [sample for sample in self.samples if sample.key in placements]
-        if not any(sample.label for sample in there) or any("metadata." in table for table in self.tables):
+        unknown = any(not p.key.lower().endswith(IMAGE_FOLDER_SUFFIXES) for p in placements.values())
+        if unknown or not any(s.label for s in there) or any("metadata." in table for table in self.tables):
             return load_line("datasets", "load_dataset", "imagefolder", data_dir=twin)
         order = list(dict.fromkeys(SPLITS.values()))
         first = min(
