@@ -214,7 +214,7 @@ def summary(report: Report) -> str:
         f"  failed   {counts['failed']:>7,}{_reasons(report.failures)}",
         *(f"  {message}" for message in report.changes.messages()),
         f"Twin:   {report.twin}",
-        f"Load:   {report.load}",
+        *([f"Load:   {report.load}"] if report.load else []),
         f"Report: {report.html}",
         *(f"Warning: {warning}" for warning in report.warnings),
         "Next:   " + "\n        ".join(_next(report)),

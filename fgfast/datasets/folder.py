@@ -12,7 +12,7 @@ from fgfast.datasets.annotation_files import Box, boxes_from, copy_file
 from fgfast.datasets.box_tables import TableRow, is_table, read_table, rewrite_table
 from fgfast.datasets.folder_tree import SPLITS, class_folders, place, split_folders, walk
 from fgfast.datasets.layout import Dataset, ImagePlacements
-from fgfast.datasets.loaders import image_folder_line, load_line
+from fgfast.datasets.loaders import IMAGE_FOLDER_SUFFIXES, image_folder_line, load_line
 from fgfast.datasets.table_names import Keys
 from fgfast.errors import DatasetError, UsageError
 from fgfast.image_formats import suffix_of, suffixes, why_unread
@@ -131,9 +131,13 @@ class Folder(Dataset):
         return Keys(sample.key for sample in self.samples)
 
     def load_line(self, twin: Path, placements: ImagePlacements) -> str:
-        """Return the line for ImageFolder, or for Hugging Face's imagefolder with its lists or without classes."""
+        """Return the line for ImageFolder, or for Hugging Face's imagefolder.
+
+        The latter reads its lists, images without classes, and suffixes that ImageFolder does not know.
+        """
         there = [sample for sample in self.samples if sample.key in placements]
-        if not any(sample.label for sample in there) or any("metadata." in table.key for table in self.tables):
+        unknown = any(not p.key.lower().endswith(IMAGE_FOLDER_SUFFIXES) for p in placements.values())
+        if unknown or not any(s.label for s in there) or any("metadata." in table.key for table in self.tables):
             return load_line("datasets", "load_dataset", "imagefolder", data_dir=twin)
         order = list(dict.fromkeys(SPLITS.values()))
         first = min(

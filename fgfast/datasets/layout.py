@@ -167,7 +167,7 @@ class Dataset(ABC):
 
         Args:
             twin: the twin's folder.
-            placements: the placement of each image of the twin.
+            placements: the placement of each image of the twin; there is at least one.
         """
 
     def notes(self, cropped: bool) -> tuple[str, ...]:

@@ -6,6 +6,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+# torchvision datasets/folder.py, IMG_EXTENSIONS: other files are no images to ImageFolder.
+IMAGE_FOLDER_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
 
 def load_line(module: str, loader: str, *arguments: object, before: str = "", **options: Any) -> str:
     """Return the line that calls a loader.

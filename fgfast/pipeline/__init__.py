@@ -7,6 +7,7 @@ job               settings -> stages on one device: the job that a worker proces
 work              one sample in flight, and its result
 stages            the stages that process one image: decode, detect, mask, cut, write
 batched_stages    the stages that process a batch of images: decode, detect, encode
+annotated         the stage in place of detect and mask where the masks exist already, and where they come from
 prompt            the choice of the box that prompts the segmenter
 
 Beside that path: `choices` (methods, devices and backend), `placement` (the work of each device), `decoder_choice` (the

@@ -27,7 +27,7 @@ class Report:
         out: the output folder.
         twin: the folder of the twin inside it.
         html: the report for people.
-        load: the line of Python that loads the twin with the usual loader.
+        load: the line of Python that loads the twin with the usual loader; empty for a twin without images.
         total: number of selected samples, and of those that earlier runs with other selections finished.
         counts: status -> number of samples; they add up to `total` unless the run was stopped.
         flags: reason -> number of images flagged with it.
@@ -72,7 +72,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
         out=output.out,
         twin=output.twin,
         html=output.report,
-        load=dataset.load_line(output.twin, placed),
+        load=dataset.load_line(output.twin, placed) if placed else "",
         total=found.total,
         counts=ledger.counts(),
         flags=dict(seen.reasons["flagged"].most_common()),

@@ -242,6 +242,14 @@ def test_a_folder_without_classes_is_loaded_by_imagefolder(tables: tuple[str, ..
         assert sorted(loaded["text"]) == ["caption 0", "caption 1", "caption 2"]
 
 
+def test_images_that_imagefolder_does_not_know_are_loaded_by_another_loader(tmp_path: Path) -> None:
+    for n, key in enumerate(("cat/a.jfif", "dog/b.jpg")):
+        make_image(tmp_path / "in" / key, n)
+    report = fgfast.convert("folder", tmp_path / "out", root=tmp_path / "in", settings=VARIANTS["unchanged"][0])
+    loaded = load(report.load)["train"]
+    assert loaded["label"] == [0, 1] and len(images_below(loaded)) == 2
+
+
 @pytest.mark.parametrize("name", ["cub", "dogs", "folder"])
 def test_classes_keep_their_numbers_whatever_is_converted(name: str, tmp_path: Path) -> None:
     """The first class is not selected, or all of its images fail: the others are numbered as in the data set."""
@@ -261,6 +269,22 @@ def test_classes_keep_their_numbers_whatever_is_converted(name: str, tmp_path: P
         loaded = load(report.load)
         assert loaded.classes == [first, other]
         assert set(labels(loaded).values()) == {1}
+
+
+def test_imagefolder_numbers_the_classes_of_the_tree_where_it_is_given_their_names(tmp_path: Path) -> None:
+    """The example of docs/datasets.md."""
+    import datasets
+
+    for n, key in enumerate(("cat/a.jpg", "dog/b.jpg", "eel/c.jpg")):
+        make_image(tmp_path / "in" / key, n)
+    selection = Selection(classes=("dog", "eel"))
+    report = fgfast.convert(
+        "folder", tmp_path / "out", root=tmp_path / "in", settings=VARIANTS["png"][0], selection=selection
+    )
+    names = sorted(folder.name for folder in report.twin.iterdir())
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(report.twin), features=features, split="train")
+    assert names == ["cat", "dog", "eel"] and loaded["label"] == [1, 2]
 
 
 def test_names_are_kept_for_loaders_that_build_them(tmp_path: Path) -> None:
