@@ -7,7 +7,6 @@ A folder holds sets: <set>/images, <set>/masks (PNG: 255 subject, 0 background, 
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
 import time
@@ -22,6 +21,7 @@ import numpy as np
 from fgfast.bench.masks import iou
 from fgfast.bench.stamp import stamp
 from fgfast.bench.text import columns
+from fgfast.datasets.csv_files import read_csv
 from fgfast.models.grabcut import segment
 from fgfast.records import Bool, Float32, UInt8
 
@@ -56,8 +56,7 @@ def photos(root: Path) -> Iterator[Photo]:
     import cv2
 
     for table in sorted(root.glob("*/boxes.csv")):
-        with table.open(newline="") as lines:
-            rows = list(csv.DictReader(lines))
+        rows = [row for _, row in read_csv(table, ("image", "mask", "box_kind"))]
         kinds = {row["box_kind"] for row in rows}
         for kind in sorted(kinds):
             group = table.parent.name + ("" if len(kinds) == 1 else " tight" if "tight" in kind else " loose")

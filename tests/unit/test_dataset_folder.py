@@ -123,6 +123,15 @@ def test_a_first_level_class_without_images_keeps_its_number(tmp_path: Path) -> 
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ant", "bee", "cat"]
 
 
+def test_a_split_without_images_keeps_its_classes(tmp_path: Path) -> None:
+    root = tree(tmp_path / "in", "train/ant/0.png", "train/bee/0.png", "val/ant/", "val/bee/")
+    text(root / "val/bee/Thumbs.db", "")
+    dataset = Folder.open(root)
+    assert dataset.classes == ("ant", "bee")
+    dataset.write_annotations(tmp_path / "out", placements(dataset))
+    assert sorted(path.name for path in (tmp_path / "out/val").iterdir()) == ["ant", "bee"]
+
+
 def test_no_class_has_the_name_of_images_without_one(tmp_path: Path) -> None:
     assert Folder.open(tree(tmp_path / "a", "cat/0.png", "0.png")).unlabelled == "unlabelled"
     dataset = Folder.open(tree(tmp_path / "b", "unlabelled/0.png", "0.png"))
