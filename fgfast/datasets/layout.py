@@ -165,7 +165,9 @@ class Dataset(ABC):
         chosen = [_split_name(folder) for folder in folders]
         beside_chosen, names = {beside for beside, _ in chosen}, {name for _, name in chosen}
         partly = {_split_name(key.rpartition("/")[0])[0] for key in keys - wanted}
-        for folder in set(self.class_folders()) - {str(above) for key in keys for above in PurePosixPath(key).parents}:
+        samples = {PurePosixPath(key.rpartition("/")[0]) for key in keys}
+        with_samples = {str(folder) for own in samples for folder in (own, *own.parents)}
+        for folder in set(self.class_folders()) - with_samples:
             beside, name = _split_name(folder)
             if wanted >= keys or (beside in beside_chosen and (beside not in partly or name in names)):
                 folders.add(folder)

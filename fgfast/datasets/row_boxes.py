@@ -22,7 +22,7 @@ FORMS_READ = (
 # Columns that hold objects, whatever is in them; other columns do where a box is in them.
 _OBJECTS = ("objects", "annotations", "instances", "detections")
 # Four numbers in a text.
-_FOUR = re.compile(r"(?<!\d)\d+\D+\d+\D+\d+\D+\d")
+_FOUR = re.compile(r"(?<![\d.])\d+\.?\d*(?:[^\d.]+\d+\.?\d*){3}")
 # Numbers up to this are fractions of the image's size, with some rounding; no box is that small.
 _FRACTION = 1.01
 # Two columns may describe the same box with other rounding, in pixels.
@@ -104,7 +104,8 @@ class RowBoxes:
                 out[column] = self._through(value, f"{where}{column}", walk)
                 used.add(column)
         for column in known.suspects:
-            if column not in used and not missing(value := fields[column]):
+            value, maybe = fields[column], fold(column) in box_forms.MAYBE_BOXES
+            if column not in used and not missing(value) and (not maybe or _holds_four(value)):
                 self._fail(f"{where}{column} looks like a box and is not understood, {_short(value)}; {FORMS_READ}")
         if not where:
             self.size = declared_size({column: value for column, value in fields.items() if column not in used})
@@ -164,7 +165,7 @@ class RowBoxes:
         if form is not None:
             if form == "fractions":
                 self._fail(f"{where} holds fractions of the image's size; give boxes in pixels")
-            known = order or (None if form == "unknown" else form)
+            known = (order or "coco") if form == "coco" else order if form == "unknown" else form
             return lambda v: self._boxes(v, known, where, objects)
         if fold(column) in _OBJECTS or self._has_boxes(value):
             return lambda v: self._objects(v, where, order)
@@ -262,6 +263,15 @@ class RowBoxes:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _holds_four(value: Any) -> bool:
+    """Whether a value of any structure holds four numbers together."""
+    if isinstance(value, dict):
+        return any(map(_holds_four, value.values()))
+    if isinstance(value, list):
+        return sum(map(numeric, value)) == len(value) == 4 or any(map(_holds_four, value))
+    return isinstance(value, str) and _FOUR.search(value) is not None
 
 
 def _same(a: Box, b: Box) -> bool:

@@ -79,6 +79,9 @@ ONE_BOX: dict[str, dict[str, Any]] = {
     "bboxes with names": {"bboxes": [{"left": 50, "top": 30, "width": 40, "height": 40}]},
     "order in the name": {"bbox_xyxy": list(BOX)},
     "order in the name, boxes": {"boxes_xyxy": [list(BOX)]},
+    "order in the name, before one beside": {"bbox_xyxy": list(BOX), "bbox_format": "coco"},
+    "order alone": {"xyxy": list(BOX)},
+    "rectangle with names": {"rect": {"x": 50, "y": 30, "w": 40, "h": 40}},
     "order beside": {"bbox": list(BOX), "bbox_format": "pascal_voc"},
     "order beside, coco": {"boxes": [XYWH], "box_format": "COCO"},
     "order beside, detectron2": {"bbox": list(BOX), "bbox_mode": "BoxMode.XYXY_ABS"},
@@ -127,6 +130,7 @@ NO_BOX: tuple[dict[str, Any], ...] = (
     {"objects": "cat, dog"},
     {"objects": ["cat", "dog"]},
     {"boxer": "a dog", "inbox": "[1, 2, 3, 4]", "n_boxes": 2, "x": 3, "y": 1, "label": "[cat]"},
+    {"location": "48.85, 2.35", "region": "Île-de-France", "target": 3, "coordinates": [2.35, 48.85], "object": "cat"},
     {"x1": 0.3, "x2": 0.4, "x3": 7, "y": 2},
 )
 
@@ -165,6 +169,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "fractions in columns": ({"XMin": 0.1, "XMax": 0.5, "YMin": 0, "YMax": 1}, "fractions"),
     "lists of numbers as objects": ({"objects": [XYWH]}, "neither a dict nor a list of dicts"),
     "text of numbers as objects": ({"objects": "50 30 40 40"}, "neither a dict nor a list of dicts"),
+    "a rectangle": ({"rect": [1, 2, 30, 40]}, "rect looks like a box"),
+    "coordinates as text": ({"coords": "(1, 2, 30, 40)"}, "coords looks like a box"),
+    "corners with names of their own": ({"location": {"tl": [1, 2], "all": [1, 2, 3, 4]}}, "location looks like a box"),
     "another box": ({"face_bbox": XYWH}, "face_bbox looks like a box"),
     "another key in objects": ({"objects": {"bbox_2d": [XYWH]}}, "objects.bbox_2d looks like a box"),
     "different boxes": ({"bbox": XYWH, "objects": {"bbox": [[1, 2, 3, 4]]}}, "different boxes"),
