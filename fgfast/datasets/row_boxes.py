@@ -11,7 +11,7 @@ from fgfast.datasets import box_forms
 from fgfast.datasets.annotation_files import Box, move_box, number_text, numbers_of
 from fgfast.datasets.beside_boxes import Objects, declared_size, move_beside
 from fgfast.datasets.box_forms import Order, fold
-from fgfast.datasets.cell_values import decode, encode, missing, numeric, through
+from fgfast.datasets.cell_values import decode, encode, like, missing, numeric, through
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError
 
@@ -61,6 +61,7 @@ class RowBoxes:
         self._path, self._number, self._left_out = path, number, left_out
         self._placement = placement
         self._crop = placement if placement is not None and placement.moved else None
+        self._in_text = False
         self._sources: dict[str, list[Box]] = {}
         self.unmovable: set[str] = set()
         self.coco: list[Box] = []
@@ -151,10 +152,13 @@ class RowBoxes:
 
     def _through(self, value: Any, where: str, change: Callable[[Any], Any]) -> Any:
         """Change a value, or the value that a text holds, and return it in the same notation."""
+        self._in_text, outer = self._in_text or isinstance(value, str), self._in_text
         try:
             return through(value, change)
         except ValueError as error:
             self._fail(f"{where} cannot be read: {error}: {_short(value)}")
+        finally:
+            self._in_text = outer
 
     def _walk(
         self, column: str, value: Any, where: str, order: Order | None, objects: Objects
@@ -257,7 +261,13 @@ class RowBoxes:
         if self._crop is None:
             return values
         numbers = box_forms.numbers_in(order, new)
-        return [number_text(v) if isinstance(old, str) else round(v, 4) for old, v in zip(values, numbers, strict=True)]
+        return [self._number_like(old, number) for old, number in zip(values, numbers, strict=True)]
+
+    def _number_like(self, old: Any, value: float) -> Any:
+        """Return a number as the old one was: text, or whole where it stays whole, so that a column keeps its type."""
+        if isinstance(old, str):
+            return number_text(value)
+        return round(value, 4) if self._in_text else like(old, value)
 
 
 def _short(value: object) -> str:
