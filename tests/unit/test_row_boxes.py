@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from fgfast.datasets.annotation_files import move_box
 from fgfast.datasets.cell_values import decode, encode, missing, through
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.datasets.row_boxes import RowBoxes
@@ -115,6 +119,28 @@ def test_a_form_is_read_and_moves_in_its_own_notation(form: str) -> None:
         assert type(new[column]) is type(value)
         if isinstance(value, str) and value.startswith("{"):
             assert decode(new[column])[1] == decode(value)[1]
+
+
+def shifted(value: Any, old: str, by: int) -> Any:
+    """The same form with every number `old` raised."""
+    text = json.dumps(value)
+    return json.loads(re.sub(rf"(?<![\d.]){old}(?![\d.])", str(int(old) + by), text))
+
+
+@given(
+    st.sampled_from([form for form in sorted(ONE_BOX) if "50.0" not in json.dumps(ONE_BOX[form])]),
+    st.integers(-49, 30),
+    st.tuples(st.integers(-30, 60), st.integers(-30, 60)),
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+)
+def test_any_box_moves_in_any_form(form: str, by: int, offset: tuple[int, int], size: tuple[int, int]) -> None:
+    placement = ImagePlacement("k", offset, Size(*size), STORED)
+    fields = shifted(ONE_BOX[form], "50", by)
+    (box,) = boxes(fields)
+    expected = move_box(box, placement)
+    assume(max(expected) > 3)  # smaller ones would be taken for fractions
+    (new,) = boxes(moved(fields, placement))
+    assert new == pytest.approx(expected, abs=1e-3)
 
 
 NO_BOX: tuple[dict[str, Any], ...] = (
