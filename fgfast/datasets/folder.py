@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from fgfast.datasets.annotation_files import Box, boxes_from, copy_file
 from fgfast.datasets.box_tables import is_table, read_table, rewrite_table
-from fgfast.datasets.folder_tree import class_folders, place, split_folders, walk
+from fgfast.datasets.folder_tree import can_be_key, class_folders, place, split_folders, walk
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.table_names import Keys
 from fgfast.errors import DatasetError, UsageError
@@ -168,6 +168,10 @@ def _about_passed_over(names: Sequence[str], images: Iterable[str] = ()) -> tupl
     if lists:
         read = "boxes are read from boxes.csv, metadata.csv, metadata.jsonl and metadata.parquet only"
         said.append(f"{_files(lists)} not read, though annotations may be in them ({_some(lists)}): {read}")
+    if unnamed := sum(not can_be_key(name) for name in names):
+        said.append(
+            f"{unnamed:,} of the files passed over: their names have backslashes, or are not UTF-8; rename them"
+        )
     kinds = Counter(why for name in names if (why := why_unread(name)) and "pip install" in why)
     return (*said, *(f"{count:,} of the files passed over: {why}" for why, count in kinds.items()))
 
