@@ -11,7 +11,6 @@ and with boxes moved on purpose, and with the centre of the image, which is coun
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
 import time
@@ -27,6 +26,7 @@ from fgfast.bench.flagging import Case, counted, cross_validated, moved_boxes
 from fgfast.bench.masks import iou
 from fgfast.bench.stamp import stamp
 from fgfast.bench.text import columns
+from fgfast.datasets.csv_files import read_csv
 from fgfast.models.grabcut import segment
 from fgfast.ops.flags import CUT_FROM, SHORT_FROM, flags, side_gap, straight_edge
 from fgfast.pipeline.prompt import center_box
@@ -63,8 +63,7 @@ def photos(root: Path) -> Iterator[Photo]:
     import cv2
 
     for table in sorted(root.glob("*/boxes.csv")):
-        with table.open(newline="") as lines:
-            rows = list(csv.DictReader(lines))
+        rows = [row for _, row in read_csv(table, ("image", "mask", "box_kind"))]
         kinds = {row["box_kind"] for row in rows}
         for kind in sorted(kinds):
             group = table.parent.name + ("" if len(kinds) == 1 else " tight" if "tight" in kind else " loose")

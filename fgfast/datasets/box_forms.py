@@ -20,7 +20,7 @@ Order = Literal["xyxy", "xywh", "cxcywh", "coco"]
 # image's size, which are not pixels.
 _ORDERS: dict[str, Order | None] = {
     **dict.fromkeys(("xyxy", "xyxyabs", "x0y0x1y1", "x1y1x2y2", "voc", "pascalvoc", "pascal", "ltrb"), "xyxy"),
-    **dict.fromkeys(("xywh", "xywhabs", "xywidthheight", "coco", "ltwh"), "xywh"),
+    **dict.fromkeys(("xywh", "xywhabs", "xywidthheight", "coco", "ltwh", "tlwh"), "xywh"),
     **dict.fromkeys(("cxcywh", "xcycwh", "centerxywh"), "cxcywh"),
     **dict.fromkeys(("yolo", "albumentations", "normalized", "relative", "norm", "xyxyn", "xywhn"), None),
 }
@@ -28,6 +28,8 @@ _BOX = r"bbox(?:es)?|box(?:es)?|bounding_?box(?:es)?|bndbox(?:es)?"
 # json_normalize of pandas calls what is inside `objects` objects.bbox, objects.area, ...
 _OWNER = r"(?:objects?|annotations?)"
 _BOX_COLUMN = re.compile(rf"{_OWNER}?({_BOX})({'|'.join(_ORDERS)})?")
+# Names that tell the order, but not that it is a box's; nothing else is called so.
+_BARE_ORDERS = ("xyxy", "xywh", "cxcywh", "ltrb", "ltwh", "tlwh")
 _ORDER_COLUMN = re.compile(rf"(?:{_BOX})(?:format|mode|type|order)")
 # Columns of COCO's name hold [x, y, width, height], as in COCO; other names do not tell the order.
 _COCO = ("bbox", "bboxes")
@@ -39,6 +41,15 @@ _ABOUT = frozenset(
         *("format", "mode", "type", "order", "source", "area", "areas", "visible", "occluded", "truncated"),
     )
 )
+
+MAYBE_BOXES = frozenset(
+    (
+        *("rect", "rects", "rectangle", "rectangles", "roi", "rois", "region", "regions", "crop", "window", "coords"),
+        *("coordinates", "location", "locations", "position", "detection", "instance", "object", "annotation"),
+        *("target", "targets", "groundtruth", "gt"),
+    )
+)
+"""Folded names of columns that may hold boxes: four numbers in one are not passed over."""
 
 _CORNER_NAMES = (
     "x0 y0 x1 y1|x1 y1 x2 y2|xmin ymin xmax ymax|minx miny maxx maxy|left top right bottom|xtl ytl xbr ybr|"
@@ -53,10 +64,10 @@ _ENDS = ("w h", "width height")
 def _forms() -> Iterator[tuple[tuple[str, ...], Order]]:
     for names in _CORNER_NAMES.split("|"):
         yield tuple(names.split()), "xyxy"
-    for starts, order in ((_STARTS, "xywh"), (_CENTRES, "cxcywh")):
-        for names in starts.split("|"):
-            for end in _ENDS:
-                yield tuple(f"{names} {end}".split()), "xywh" if order == "xywh" else "cxcywh"
+    for names in _STARTS.split("|"):
+        yield from ((tuple(f"{names} {end}".split()), "xywh") for end in _ENDS)
+    for names in _CENTRES.split("|"):
+        yield from ((tuple(f"{names} {end}".split()), "cxcywh") for end in _ENDS)
 
 
 FORMS: tuple[tuple[tuple[str, ...], Order], ...] = tuple(_forms())
@@ -109,7 +120,7 @@ def box_column(name: str) -> Order | Literal["unknown", "fractions"] | None:
     """Return the order of the numbers in a column that holds whole boxes, as far as its name tells; else None."""
     match = _BOX_COLUMN.fullmatch(fold(name))
     if match is None:
-        return None
+        return _ORDERS[of_object(name)] if of_object(name) in _BARE_ORDERS else None
     if match[2]:
         return _ORDERS[match[2]] or "fractions"
     return "coco" if match[1] in _COCO else "unknown"
@@ -154,7 +165,7 @@ def looks_like_box(name: str, names: Collection[str]) -> bool:
     lower = [word.lower() for word in words]
     if any(re.fullmatch(_BOX, word) for word in lower) or re.search(r"bbox|bndbox|bounding_?box", folded):
         return not _ABOUT & set(lower) and not is_order_column(name)
-    if folded in _EDGES:
+    if folded in _EDGES or folded in MAYBE_BOXES:
         return True
     forms = (form for form, _ in FORMS if folded in form)
     return folded[:1] in "xy" and folded[1:].isdigit() and any(sum(n in names for n in form) == 3 for form in forms)

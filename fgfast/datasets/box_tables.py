@@ -30,7 +30,7 @@ CORNERS = ("x0", "y0", "x1", "y1")
 _SLACK = 1.02
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TableRow:
     """One line of a table: its image and that image's boxes.
 
@@ -69,8 +69,8 @@ def is_table(key: str) -> bool:
     return PurePosixPath(key).name.lower() in FILES
 
 
-def read_table(root: Path, table: str, keys: Keys | None = None) -> list[TableRow]:
-    """Read the lines of a table.
+def read_table(root: Path, table: str, keys: Keys | None = None) -> Iterator[TableRow]:
+    """Yield the lines of a table.
 
     Args:
         root: the data set's folder.
@@ -82,7 +82,7 @@ def read_table(root: Path, table: str, keys: Keys | None = None) -> list[TableRo
         MissingExtraError: a package that the table needs is not installed.
     """
     path, below, keys = root / table, _below(table), keys or Keys(())
-    rows, orders = [], _Orders(path)
+    orders = _Orders(path)
     for number, fields in _rows(path):
         try:
             columns = name_columns(tuple(fields))
@@ -96,9 +96,8 @@ def read_table(root: Path, table: str, keys: Keys | None = None) -> list[TableRo
             raise DatasetError(path, f"{len(images)} images and boxes, which do not tell whose they are", number)
         orders.add(number, row.coco, row.size)
         respelled = any(image.respelled(below) for image in images)
-        rows.append(TableRow(path, number, images, fields, boxes, frozenset(row.unmovable), respelled, row.size))
+        yield TableRow(path, number, images, fields, boxes, frozenset(row.unmovable), respelled, row.size)
     orders.check()
-    return rows
 
 
 class _Orders:

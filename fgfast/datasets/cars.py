@@ -55,10 +55,19 @@ def _keys_by_name(root: Path, folder: str) -> tuple[str, dict[str, str]]:
 
     Returns:
         Their folder, and file name -> key for copies with class folders.
+
+    Raises:
+        DatasetError: two class folders have an image of one name.
     """
     below = f"{folder}/{folder}" if (root / folder / folder).is_dir() else folder
-    files = sorted((root / below).glob("*/*"))
-    return below, {file.name: f"{below}/{file.parent.name}/{file.name}" for file in files}
+    keys: dict[str, str] = {}
+    for file in sorted((root / below).glob("*/*")):
+        key = f"{below}/{file.parent.name}/{file.name}"
+        if file.name in keys and not file.name.startswith("."):
+            problem = f"{keys[file.name]} and {key} have the same name, by which the lists know an image"
+            raise DatasetError(root / below, f"{problem}; remove one")
+        keys[file.name] = key
+    return below, keys
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,13 +53,17 @@ def _long_cells() -> Iterator[None]:
 def _records(path: Path, text: str, **form: Any) -> Iterator[tuple[int, list[str]]]:
     """Yield (number of the first line, cells) of each record that is not blank."""
     reader, last = csv.reader(io.StringIO(text, newline=""), strict=True, **form), 0
-    try:
-        for cells in reader:
-            if cells:
-                yield last + 1, cells
-            last = reader.line_num
-    except csv.Error as error:  # an open quote would swallow the rest of the file
-        raise DatasetError(path, f"not CSV: {error}", last + 1) from None
+    while True:
+        try:
+            with _long_cells():
+                cells = next(reader, None)
+        except csv.Error as error:  # an open quote would swallow the rest of the file
+            raise DatasetError(path, f"not CSV: {error}", last + 1) from None
+        if cells is None:
+            return
+        if cells:
+            yield last + 1, cells
+        last = reader.line_num
 
 
 def _form(text: str) -> dict[str, Any]:
@@ -77,16 +81,15 @@ def _names(header: Sequence[str]) -> list[str]:
 def read_csv(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, column -> value) per row of a CSV file that has at least the columns `needed`."""
     text, _ = decode_text(path)
-    with _long_cells():
-        records = list(_records(path, text, **_form(text)))
-    columns = _names(records[0][1]) if records else []
+    records = _records(path, text, **_form(text))
+    columns = _names(next(records, (1, []))[1])
     for name in needed:
         if name not in columns:
             raise DatasetError(path, f"expected a column {name!r}; found: {', '.join(columns) or 'none'}", 1)
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if twice is not None:
         raise DatasetError(path, f"two columns are called {twice!r}; rename one", 1)
-    for number, cells in records[1:]:
+    for number, cells in records:
         if len(cells) != len(columns):
             raise DatasetError(path, f"expected {len(columns)} columns, got {len(cells)}", number)
         yield number, dict(zip(columns, cells, strict=True))
@@ -99,8 +102,8 @@ def write_csv(
     old, encoding = decode_text(source)
     form = _form(old)
     first = old.lstrip("\r\n").partition("\n")[0].rstrip("\r")
+    header = next(_records(source, old, **form))[1]
     with _long_cells():
-        header = next(_records(source, old, **form))[1]
         on_one_line = len(next(csv.reader([first], **form))) == len(header)
     kept = {name: text for name, text in zip(_names(header), header, strict=True) if name not in without}
     text = io.StringIO(newline="")

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from fgfast.datasets.annotation_files import Box, boxes_from, copy_file
-from fgfast.datasets.box_tables import TableRow, is_table, read_table, rewrite_table
-from fgfast.datasets.folder_tree import SPLITS, class_folders, place, split_folders, walk
+from fgfast.datasets.box_tables import is_table, read_table, rewrite_table
+from fgfast.datasets.folder_tree import SPLITS, can_be_key, class_folders, place, split_folders, walk
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import IMAGE_FOLDER_SUFFIXES, image_folder_line, load_line
 from fgfast.datasets.table_names import Keys
@@ -94,11 +94,7 @@ class Folder(Dataset):
         boxes: dict[str, tuple[Box, ...]] = {}
         keys = Keys((*tree.images, *tree.others))
         for key in filter(is_table, tree.others):
-            rows = read_table(root, key, keys)
-            _add_boxes(rows, boxes)
-            unmovable = frozenset[str]().union(*(row.unmovable for row in rows))
-            respelled, sized = any(row.respelled for row in rows), any(row.size for row in rows)
-            tables.append(Table(key, tuple(sorted(unmovable)), respelled, sized))
+            tables.append(_read_table(root, key, keys, boxes))
         found = sorted({*tree.images, *boxes})
         passed_over = [key for key in tree.others if key not in boxes and not is_table(key)]
         if not found:
@@ -167,13 +163,16 @@ class Folder(Dataset):
         return any(row.resized(placements[row.key]) for row in read_table(self.root, table, self._keys))
 
 
-def _add_boxes(rows: Iterable[TableRow], boxes: dict[str, tuple[Box, ...]]) -> None:
-    """Add the boxes of rows to those of their images, each box once; every image that is named gets an entry."""
-    for row in rows:
-        boxes_from(row.path, row.boxes, row.number)
+def _read_table(root: Path, key: str, keys: Keys, boxes: dict[str, tuple[Box, ...]]) -> Table:
+    """Read a list, and add its boxes to those of the images, each once; every image that it names gets an entry."""
+    unmovable, respelled, sized = set[str](), False, False
+    for row in read_table(root, key, keys):
         boxes[row.key] = tuple(dict.fromkeys((*boxes.get(row.key, ()), *row.boxes)))
         for image in row.images[1:]:
             boxes.setdefault(image.key, ())
+        unmovable |= row.unmovable
+        respelled, sized = respelled or row.respelled, sized or row.size is not None
+    return Table(key, tuple(sorted(unmovable)), respelled, sized)
 
 
 def _about_passed_over(names: Sequence[str], images: Iterable[str] = ()) -> tuple[str, ...]:
@@ -191,6 +190,10 @@ def _about_passed_over(names: Sequence[str], images: Iterable[str] = ()) -> tupl
     if lists:
         read = "boxes are read from boxes.csv, metadata.csv, metadata.jsonl and metadata.parquet only"
         said.append(f"{_files(lists)} not read, though annotations may be in them ({_some(lists)}): {read}")
+    if unnamed := sum(not can_be_key(name) for name in names):
+        said.append(
+            f"{unnamed:,} of the files passed over: their names have backslashes, or are not UTF-8; rename them"
+        )
     kinds = Counter(why for name in names if (why := why_unread(name)) and "pip install" in why)
     return (*said, *(f"{count:,} of the files passed over: {why}" for why, count in kinds.items()))
 

@@ -13,6 +13,9 @@ from fgfast.image_formats import format_of, suffix_of, suffixes
 # First-level folders that are splits, ignoring case, where no class folder is beside them.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
+# Files that Windows leaves in folders; hidden there.
+_SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
+
 
 @dataclass(frozen=True)
 class Tree:
@@ -41,7 +44,7 @@ def walk(root: Path) -> Tree:
         below, above = pending.pop()
         for entry in os.scandir(root / below):
             key = f"{below}{entry.name}"
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or entry.name in _SYSTEM_FILES:
                 continue
             if entry.is_dir():
                 here = Path(entry.path).stat()
@@ -111,7 +114,9 @@ def class_folders(tree: Tree, splits: Mapping[str, str], keys: Iterable[str]) ->
     images in it are of formats that are not read here, or where another split has a class of its name.
     """
     level = 2 if splits else 1
-    found = [f for f in tree.folders if f.count("/") == level - 1 and (level == 1 or f.partition("/")[0] in splits)]
+    found = [
+        f for f in tree.folders if f.count("/") == level - 1 and (level == 1 or f.partition("/")[0].lower() in SPLITS)
+    ]
     with_images = {"/".join(key.split("/")[:level]) for key in keys if key.count("/") >= level}
     with_others: dict[str, bool] = {}
     for other in tree.others:

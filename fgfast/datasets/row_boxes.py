@@ -11,7 +11,7 @@ from fgfast.datasets import box_forms
 from fgfast.datasets.annotation_files import Box, move_box, number_text, numbers_of
 from fgfast.datasets.beside_boxes import Objects, declared_size, move_beside
 from fgfast.datasets.box_forms import Order, fold
-from fgfast.datasets.cell_values import decode, encode, missing, numeric, through
+from fgfast.datasets.cell_values import decode, encode, like, missing, numeric, through
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError
 
@@ -22,7 +22,7 @@ FORMS_READ = (
 # Columns that hold objects, whatever is in them; other columns do where a box is in them.
 _OBJECTS = ("objects", "annotations", "instances", "detections")
 # Four numbers in a text.
-_FOUR = re.compile(r"(?<!\d)\d+\D+\d+\D+\d+\D+\d")
+_FOUR = re.compile(r"(?<![\d.])\d+\.?\d*(?:[^\d.]+\d+\.?\d*){3}")
 # Numbers up to this are fractions of the image's size, with some rounding; no box is that small.
 _FRACTION = 1.01
 # Two columns may describe the same box with other rounding, in pixels.
@@ -61,6 +61,7 @@ class RowBoxes:
         self._path, self._number, self._left_out = path, number, left_out
         self._placement = placement
         self._crop = placement if placement is not None and placement.moved else None
+        self._in_text = False
         self._sources: dict[str, list[Box]] = {}
         self.unmovable: set[str] = set()
         self.coco: list[Box] = []
@@ -104,7 +105,8 @@ class RowBoxes:
                 out[column] = self._through(value, f"{where}{column}", walk)
                 used.add(column)
         for column in known.suspects:
-            if column not in used and not missing(value := fields[column]):
+            value, maybe = fields[column], fold(column) in box_forms.MAYBE_BOXES
+            if column not in used and not missing(value) and (not maybe or _holds_four(value)):
                 self._fail(f"{where}{column} looks like a box and is not understood, {_short(value)}; {FORMS_READ}")
         if not where:
             self.size = declared_size({column: value for column, value in fields.items() if column not in used})
@@ -150,10 +152,13 @@ class RowBoxes:
 
     def _through(self, value: Any, where: str, change: Callable[[Any], Any]) -> Any:
         """Change a value, or the value that a text holds, and return it in the same notation."""
+        self._in_text, outer = self._in_text or isinstance(value, str), self._in_text
         try:
             return through(value, change)
         except ValueError as error:
             self._fail(f"{where} cannot be read: {error}: {_short(value)}")
+        finally:
+            self._in_text = outer
 
     def _walk(
         self, column: str, value: Any, where: str, order: Order | None, objects: Objects
@@ -164,7 +169,7 @@ class RowBoxes:
         if form is not None:
             if form == "fractions":
                 self._fail(f"{where} holds fractions of the image's size; give boxes in pixels")
-            known = order or (None if form == "unknown" else form)
+            known = (order or "coco") if form == "coco" else order if form == "unknown" else form
             return lambda v: self._boxes(v, known, where, objects)
         if fold(column) in _OBJECTS or self._has_boxes(value):
             return lambda v: self._objects(v, where, order)
@@ -256,12 +261,27 @@ class RowBoxes:
         if self._crop is None:
             return values
         numbers = box_forms.numbers_in(order, new)
-        return [number_text(v) if isinstance(old, str) else round(v, 4) for old, v in zip(values, numbers, strict=True)]
+        return [self._number_like(old, number) for old, number in zip(values, numbers, strict=True)]
+
+    def _number_like(self, old: Any, value: float) -> Any:
+        """Return a number as the old one was: text, or whole where it stays whole, so that a column keeps its type."""
+        if isinstance(old, str):
+            return number_text(value)
+        return round(value, 4) if self._in_text else like(old, value)
 
 
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _holds_four(value: Any) -> bool:
+    """Whether a value of any structure holds four numbers together."""
+    if isinstance(value, dict):
+        return any(map(_holds_four, value.values()))
+    if isinstance(value, list):
+        return sum(map(numeric, value)) == len(value) == 4 or any(map(_holds_four, value))
+    return isinstance(value, str) and _FOUR.search(value) is not None
 
 
 def _same(a: Box, b: Box) -> bool:

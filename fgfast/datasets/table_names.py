@@ -30,7 +30,7 @@ _NAMES = (
 _MASKS = ("mask", "segmentation", "segmap", "labelmap", "trimap", "depth", "annotation")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageName:
     """One image that a row names.
 

@@ -19,6 +19,7 @@ from fgfast.datasets.box_tables import read_table, rewrite_table
 from fgfast.datasets.folder import Folder
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, UsageError
+from fgfast.image_formats import suffixes
 from fgfast.pipeline.plan import select
 from fgfast.records import Size
 
@@ -114,6 +115,15 @@ def test_a_first_level_class_without_images_keeps_its_number(tmp_path: Path) -> 
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ant", "bee", "cat"]
 
 
+def test_a_split_without_images_keeps_its_classes(tmp_path: Path) -> None:
+    root = tree(tmp_path / "in", "train/ant/0.png", "train/bee/0.png", "val/ant/", "val/bee/")
+    text(root / "val/bee/Thumbs.db", "")
+    dataset = Folder.open(root)
+    assert dataset.classes == ("ant", "bee")
+    dataset.write_annotations(tmp_path / "out", placements(dataset))
+    assert sorted(path.name for path in (tmp_path / "out/val").iterdir()) == ["ant", "bee"]
+
+
 def test_classes_are_selected_in_any_unicode_form(tmp_path: Path) -> None:
     composed, apart = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
     dataset = Folder.open(tree(tmp_path, f"{apart}/0.png", "bar/0.png"))
@@ -131,6 +141,7 @@ def test_a_folder_reached_by_a_link_has_the_link_s_name(tmp_path: Path) -> None:
     assert [(s.key, s.label) for s in dataset.samples] == [("cat/0.png", "cat"), ("dog/0.png", "dog")]
 
 
+@pytest.mark.skipif("heic" in " ".join(suffixes()), reason="a plugin of Pillow for HEIF is installed")
 def test_files_that_are_passed_over_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
     tree(tmp_path, "cat/a.png")
     for name in ("a.txt", "a.xml", "notes.md", "z.heic", *(f"n{i}.md" for i in range(5))):
@@ -176,6 +187,10 @@ def test_names_that_cannot_be_keys_are_counted(tmp_path: Path) -> None:
     dataset = Folder.open(tmp_path)
     assert [s.key for s in dataset.samples] == ["a.png"]
     assert dataset.passed_over == 2
+    assert "2 of the files passed over: their names have backslashes, or are not UTF-8; rename them" in dataset.notes(
+        False
+    )
+    assert all(note.isprintable() for note in dataset.notes(False))
 
 
 def test_an_empty_folder_is_refused_with_what_was_expected(tmp_path: Path) -> None:

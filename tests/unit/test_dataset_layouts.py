@@ -163,6 +163,14 @@ class TestCars:
         assert len(dataset.samples) == 5
         assert all(sample.path.is_file() for sample in dataset.samples)
 
+    def test_one_name_in_two_class_folders_is_refused(self, tmp_path: Path) -> None:
+        root = layouts.cars(tmp_path, class_folders=True)
+        first = next((root / "cars_train").glob("*/00001.jpg"))
+        (root / "cars_train/other").mkdir()
+        (root / "cars_train/other/00001.jpg").write_bytes(first.read_bytes())
+        with pytest.raises(DatasetError, match="have the same name, by which the lists know an image"):
+            open_dataset("cars", root=root)
+
     def test_the_rewritten_list_loads_as_torchvision_loads_it(self, tmp_path: Path) -> None:
         dataset, out = open_dataset("cars", root=layouts.cars(tmp_path)), tmp_path / "out"
         gone = ("cars_train/00002.jpg",)

@@ -14,6 +14,7 @@ from layouts import BUILDERS, HEIGHT, SUBJECT, WIDTH, cub, files_below, flowers,
 from fgfast import datasets
 from fgfast.datasets.annotation_files import move_box, pixels_from_box, rewrite_lines, safe_key
 from fgfast.datasets.layout import ImagePlacement
+from fgfast.datasets.voc_files import read_voc
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
 from fgfast.records import Size
 
@@ -240,3 +241,42 @@ def test_lines_that_are_not_edited_keep_their_bytes(tmp_path_factory: pytest.Tem
     source.write_bytes(content)
     assert rewrite_lines(source, folder / "target", lambda text, number: text).read_bytes() == content
     assert [p.name for p in folder.iterdir() if p.name.endswith(".part")] == []
+
+
+@pytest.mark.parametrize("name", ["cub", "cars", "aircraft", "dogs", "folder"])
+def test_nothing_is_annotated_in_the_padding_of_a_square_crop(name: str, tmp_path: Path) -> None:
+    """The images end at 24, 20: the boxes reach 8 and 6 pixels further, into the padding of a crop around the image."""
+    dataset = datasets.open_dataset(name, root=BUILDERS[name](tmp_path))
+    out, stored = tmp_path / "out", Size(20, 24)
+    padded = {s.key: ImagePlacement(s.key, (-10, -10), Size(60, 60), stored) for s in dataset.samples}
+    dataset.write_annotations(out, padded)
+    if name == "folder":
+        for sample in dataset.samples:
+            make_image(out / sample.key, size=(60, 60))
+    found = [box for sample in reopen(dataset, out).samples for box in sample.boxes.tolist()]
+    assert found
+    assert {tuple(np.round(box)) for box in found} <= {(18, 16, 34, 30), (10, 10, 15, 15)}
+
+
+def test_parts_and_heads_in_the_padding_are_not_there(tmp_path: Path) -> None:
+    birds = datasets.open_dataset("cub", root=BUILDERS["cub"](tmp_path))
+    # The first part is at 10, 8: the image ends before it, though the crop goes on.
+    for stored, line in ((Size(20, 24), "1 1 20.0 18.0 1"), (Size(20, 9), "1 1 0.0 0.0 0")):
+        padded = {s.key: ImagePlacement(s.key, (-10, -10), Size(60, 60), stored) for s in birds.samples}
+        birds.write_annotations(tmp_path / "birds", padded)
+        assert (tmp_path / "birds/parts/part_locs.txt").read_text().splitlines()[0] == line
+    pets = datasets.open_dataset("pets", root=BUILDERS["pets"](tmp_path))
+    padded = {s.key: ImagePlacement(s.key, (-10, -10), Size(60, 60), Size(12, 15)) for s in pets.samples}
+    pets.write_annotations(tmp_path / "pets", padded)
+    (head,) = read_voc(tmp_path / "pets/annotations/xmls/great_pyrenees_1.xml")
+    assert head == (20, 17, 25, 22)
+
+
+def test_empty_class_folders_of_any_layout_are_made(dataset: datasets.Dataset, tmp_path: Path) -> None:
+    above = (dataset.root / dataset.samples[0].key).parent.parent
+    (above / "empty").mkdir()
+    (above / "empty/.gitkeep").touch()
+    again = datasets.open_dataset(dataset.name, root=dataset.root)
+    again.write_annotations(tmp_path / "out", placements(again))
+    below = above.relative_to(dataset.root)
+    assert (tmp_path / "out" / below / "empty").is_dir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tracemalloc
 from collections.abc import Iterable, Iterator
@@ -228,6 +229,7 @@ def test_memory_stays_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         names, known = labels(count), samples(count, tmp_path)
         with Ledger(tmp_path / f"{count}.sqlite") as ledger:
             record(ledger, run(count))
+            gc.collect()  # not at any time, with what other tests left
             tracemalloc.start()
             write_all(ledger, tmp_path, names, known)
             peaks.append(tracemalloc.get_traced_memory()[1])

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from fgfast.datasets.annotation_files import move_box
 from fgfast.datasets.cell_values import decode, encode, missing, through
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.datasets.row_boxes import RowBoxes
@@ -79,6 +83,9 @@ ONE_BOX: dict[str, dict[str, Any]] = {
     "bboxes with names": {"bboxes": [{"left": 50, "top": 30, "width": 40, "height": 40}]},
     "order in the name": {"bbox_xyxy": list(BOX)},
     "order in the name, boxes": {"boxes_xyxy": [list(BOX)]},
+    "order in the name, before one beside": {"bbox_xyxy": list(BOX), "bbox_format": "coco"},
+    "order alone": {"xyxy": list(BOX)},
+    "rectangle with names": {"rect": {"x": 50, "y": 30, "w": 40, "h": 40}},
     "order beside": {"bbox": list(BOX), "bbox_format": "pascal_voc"},
     "order beside, coco": {"boxes": [XYWH], "box_format": "COCO"},
     "order beside, detectron2": {"bbox": list(BOX), "bbox_mode": "BoxMode.XYXY_ABS"},
@@ -109,9 +116,31 @@ def test_a_form_is_read_and_moves_in_its_own_notation(form: str) -> None:
     assert new.keys() == fields.keys()
     assert boxes(new) == (MOVED,)
     for column, value in fields.items():
-        assert type(new[column]) is type(value) or isinstance(value, (int, float))
+        assert type(new[column]) is type(value)
         if isinstance(value, str) and value.startswith("{"):
             assert decode(new[column])[1] == decode(value)[1]
+
+
+def shifted(value: Any, old: str, by: int) -> Any:
+    """The same form with every number `old` raised."""
+    text = json.dumps(value)
+    return json.loads(re.sub(rf"(?<![\d.]){old}(?![\d.])", str(int(old) + by), text))
+
+
+@given(
+    st.sampled_from([form for form in sorted(ONE_BOX) if "50.0" not in json.dumps(ONE_BOX[form])]),
+    st.integers(-49, 30),
+    st.tuples(st.integers(-30, 60), st.integers(-30, 60)),
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+)
+def test_any_box_moves_in_any_form(form: str, by: int, offset: tuple[int, int], size: tuple[int, int]) -> None:
+    placement = ImagePlacement("k", offset, Size(*size), STORED)
+    fields = shifted(ONE_BOX[form], "50", by)
+    (box,) = boxes(fields)
+    expected = move_box(box, placement)
+    assume(max(expected) > 3)  # smaller ones would be taken for fractions
+    (new,) = boxes(moved(fields, placement))
+    assert new == pytest.approx(expected, abs=1e-3)
 
 
 NO_BOX: tuple[dict[str, Any], ...] = (
@@ -127,6 +156,7 @@ NO_BOX: tuple[dict[str, Any], ...] = (
     {"objects": "cat, dog"},
     {"objects": ["cat", "dog"]},
     {"boxer": "a dog", "inbox": "[1, 2, 3, 4]", "n_boxes": 2, "x": 3, "y": 1, "label": "[cat]"},
+    {"location": "48.85, 2.35", "region": "Île-de-France", "target": 3, "coordinates": [2.35, 48.85], "object": "cat"},
     {"x1": 0.3, "x2": 0.4, "x3": 7, "y": 2},
 )
 
@@ -165,6 +195,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "fractions in columns": ({"XMin": 0.1, "XMax": 0.5, "YMin": 0, "YMax": 1}, "fractions"),
     "lists of numbers as objects": ({"objects": [XYWH]}, "neither a dict nor a list of dicts"),
     "text of numbers as objects": ({"objects": "50 30 40 40"}, "neither a dict nor a list of dicts"),
+    "a rectangle": ({"rect": [1, 2, 30, 40]}, "rect looks like a box"),
+    "coordinates as text": ({"coords": "(1, 2, 30, 40)"}, "coords looks like a box"),
+    "corners with names of their own": ({"location": {"tl": [1, 2], "all": [1, 2, 3, 4]}}, "location looks like a box"),
     "another box": ({"face_bbox": XYWH}, "face_bbox looks like a box"),
     "another key in objects": ({"objects": {"bbox_2d": [XYWH]}}, "objects.bbox_2d looks like a box"),
     "different boxes": ({"bbox": XYWH, "objects": {"bbox": [[1, 2, 3, 4]]}}, "different boxes"),
