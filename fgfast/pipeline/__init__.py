@@ -9,6 +9,7 @@ stages            the stages that process one image: decode, detect, mask, cut, 
 batched_stages    the stages that process a batch of images: decode, detect, encode
 prompt            the choice of the box that prompts the segmenter
 
-Beside that path: `choices` (methods, devices and backend), `exclusion` (lists of samples to leave out), `placement` (the
-work of each device), `decoder_choice` (the fastest decoder with correct pixels), `single` (one image without a data set).
+Beside that path: `choices` (methods, devices and backend), `exclusion` (lists of samples to leave out), `placement`
+(the work of each device), `decoder_choice` (the fastest decoder with correct pixels), `single` (one image without a
+data set).
 """
