@@ -49,9 +49,8 @@ def warnings(dataset: Dataset, settings: Settings, samples: Sequence[Sample]) ->
         samples: the selected samples.
     """
     detector, without = methods.method(settings.detector), sum(not len(sample.boxes) for sample in samples)
-    segmenter = next(m for m in methods.methods("segmenter") if settings.segmenter in (m.name, *m.aliases))
-    if segmenter.annotated:  # its masks need no boxes
-        return ()
+    if any(m.annotated and m.name == settings.segmenter for m in methods.methods("segmenter")):
+        return ()  # the masks are the data set's own
     if detector.blind:
         said = (
             "the middle of every image (all but a tenth on each side) stands in for a box of its subject: expect many "
