@@ -84,7 +84,8 @@ def test_boxes_of_every_image_or_a_model_are_no_reason_to_warn(detector: str, tm
 def report(root: Path, warnings: tuple[str, ...] = (), stopped: bool = False, **counts: int) -> Report:
     all_counts = {"done": 5, "flagged": 0, "skipped": 0, "failed": 0} | counts
     html = root / "fgfast" / "report.html"
-    return Report(root, root / "twin", html, 9, all_counts, {}, {}, 0, 1.0, stopped, warnings)  # type: ignore[arg-type]
+    numbers = (9, all_counts, {}, {}, 0, 1.0)
+    return Report(root, root / "twin", html, *numbers, stopped=stopped, warnings=warnings)  # type: ignore[arg-type]
 
 
 def test_the_summary_ends_with_the_warning_and_with_every_next_step(tmp_path: Path) -> None:
