@@ -148,7 +148,7 @@ CUT_OFF_FROM, WHOLE_UP_TO = 0.03, 0.01
 def measure_flags(root: Path) -> dict[str, Any]:
     """Segment every photograph with one box, with that box, moved ones and the centre, and judge the flags' numbers."""
     rows = [row for photo in photos(root) if len(photo.boxes) == 1 for row in _flag_rows(photo)]
-    figures: dict[str, Any] = {"rows": rows}
+    figures: dict[str, Any] = {"columns": ",".join(rows[0]), "rows": [_line(row) for row in rows]}
     for name in FLAGGED_SEGMENTERS:
         for flag, threshold in (("short of the box", SHORT_FROM), ("cut off by the box", CUT_FROM)):
             every = [case for row in rows if row["segmenter"] == name for case in _cases(row, flag)]
@@ -194,6 +194,11 @@ def _flag_rows(photo: Photo) -> Iterator[dict[str, Any]]:
                 "edge": round(straight_edge(mask, box), 4),
                 "flags": list(flags(mask, box, guess=kind == "centre")),
             }
+
+
+def _line(row: dict[str, Any]) -> str:
+    """Return a row as one line of text: hundreds of rows stay readable in the file."""
+    return ",".join("; ".join(value) if isinstance(value, list) else str(value) for value in row.values())
 
 
 def _cases(row: dict[str, Any], flag: str) -> Iterator[Case]:

@@ -46,12 +46,12 @@ class Selection:
     splits: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     limit: int | None = None
-    exclude: tuple[str | Path, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("splits", "classes", "exclude"):
-            if isinstance(value := getattr(self, name), (str, Path)):  # one name, not its characters
-                object.__setattr__(self, name, (value,))
+            value = getattr(self, name)  # one name, not its characters
+            object.__setattr__(self, name, (str(value),) if isinstance(value, (str, Path)) else tuple(map(str, value)))
         if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 1):
             raise UsageError(f"limit must be a whole number of at least 1, not {self.limit!r}")
 

@@ -233,13 +233,13 @@ def _next(report: Report) -> list[str]:
     lines, lists = [], _lists(report)
     if failed := report.counts["failed"]:
         lines.append(
-            f"repair or replace the {_images('failed', failed)} ({lists['failed_csv']} lists them), then run the same "
+            f"repair or replace the {_images('failed', failed)} (listed in {lists['failed_csv']}), then run the same "
             "command again"
         )
     if flagged := report.counts["flagged"]:
         lines.append(
-            f"look at the {_images('flagged', flagged)} in the report ({lists['flagged_csv']} lists them); "
-            "--exclude FILE leaves out the images whose keys are in a file"
+            f"look at the {_images('flagged', flagged)} in the report (listed in {lists['flagged_csv']}); "
+            "to leave some out, convert again with another --out and --exclude FILE, a list of their keys"
         )
     return lines or ["load the twin with the line above"]
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     "--exclude",
     multiple=True,
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(resolve_path=True),
     help="Leaves out the images that a file lists: keys, one per line, or an earlier run's flagged.csv or failed.csv.",
 )
 @settings_options()

@@ -63,6 +63,8 @@ def warnings(dataset: Dataset, settings: Settings, samples: Sequence[Sample]) ->
         samples: the selected samples.
     """
     detector, without = methods.method(settings.detector, "detector"), sum(not len(sample.boxes) for sample in samples)
+    if any(m.annotated and m.name == settings.segmenter for m in methods.methods("segmenter")):
+        return ()  # the masks are the data set's own
     if detector.blind:
         said = (
             "the middle of every image (all but a tenth on each side) stands in for a box of its subject: expect many "

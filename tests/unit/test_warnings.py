@@ -84,7 +84,8 @@ def test_boxes_of_every_image_or_a_model_are_no_reason_to_warn(detector: str, tm
 def report(root: Path, warnings: tuple[str, ...] = (), stopped: bool = False, **counts: int) -> Report:
     all_counts = {"done": 5, "flagged": 0, "skipped": 0, "failed": 0} | counts
     html = root / "fgfast" / "report.html"
-    return Report(root, root / "twin", html, 9, all_counts, {}, {}, 0, 1.0, stopped, warnings)  # type: ignore[arg-type]
+    numbers = (9, all_counts, {}, {}, 0, 1.0)
+    return Report(root, root / "twin", html, *numbers, stopped=stopped, warnings=warnings)  # type: ignore[arg-type]
 
 
 def test_the_summary_ends_with_the_warning_and_with_every_next_step(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_the_summary_ends_with_the_warning_and_with_every_next_step(tmp_path: Pa
     assert "\nWarning: boxes are guesses\n" in text
     steps = text.partition("\nNext:   ")[2].split("\n        ")
     assert len(steps) == 2
-    assert steps[0].startswith(f"repair or replace the 1 failed image ({tmp_path / 'fgfast' / 'failed.csv'} lists")
+    assert steps[0].startswith(f"repair or replace the 1 failed image (listed in {tmp_path / 'fgfast' / 'failed.csv'})")
     assert steps[1].startswith("look at the 1,204 flagged images in the report")
     assert str(tmp_path / "fgfast" / "flagged.csv") in steps[1]
     assert "--exclude FILE" in steps[1]
