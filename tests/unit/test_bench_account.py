@@ -238,7 +238,8 @@ def test_peak_memory_counts_children() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_peak_memory_leaves_out_a_child_before_exec() -> None:
-    code = "import os, time; block = b'x' * (256 * 2**20); print(os.fork(), flush=True); time.sleep(60)"
+    # One write each, so that the lines of the two processes do not mix.
+    code = "import os, time; block = b'x' * (256 * 2**20); os.write(1, b'%d\\n' % os.fork()); time.sleep(60)"
     before = memory.memory_mib()
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
