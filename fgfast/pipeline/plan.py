@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgfast import __version__, ops
-from fgfast.background import Background
-from fgfast.config import Selection, Settings
+from fgfast.config import Background, Selection, Settings
 from fgfast.datasets import open_dataset
 from fgfast.datasets.layout import Dataset
 from fgfast.errors import SampleError, UnknownNameError, UsageError

@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from fgfast import ops
-from fgfast.background import Background
-from fgfast.config import CropName, MaskFormat
+from fgfast.config import Background, CropName, MaskFormat
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.png import encode_bilevel
 from fgfast.io.write import encode, write_temp
