@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, Literal, cast, get_args
 
 from fgfast import methods
-from fgfast.background import Background
+from fgfast.background import Background as Background
 from fgfast.errors import UsageError
 from fgfast.methods import BackendName, ModelSpec, Precision
 from fgfast.setting import WHOLE, Setting

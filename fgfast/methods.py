@@ -237,7 +237,7 @@ def find(name: str, kind: Kind | None = None) -> Method | None:
 
 def may_be_model(name: str) -> bool:
     """Whether a detector or segmenter of this name, possibly "auto", can be a model."""
-    return name == "auto" or ((found := find(name)) is not None and found.is_model)
+    return name == "auto" or any(name in (method.name, *method.aliases) for method in models())
 
 
 def method(name: str, kind: Kind | None = None) -> Method:

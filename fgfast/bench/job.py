@@ -150,6 +150,8 @@ def settings_of(job: Job) -> Settings:
     del given["cpu_threads"]
     if len(job.models) < 2:  # there is nothing to place
         given["placement"] = "auto"
+    if not job.models and job.model_weights == MODEL_WEIGHTS:  # the default of the bench, which says nothing here
+        del given["model_weights"]
     if methods.method(job.detector, "detector").is_model:
         given["vocabulary"] = _VOCABULARY
     return Settings(**given)

@@ -10,8 +10,8 @@ batched_stages    the stages that process a batch of images: decode, detect, enc
 annotated         the stage in place of detect and mask where the masks exist already, and where they come from
 prompt            the choice of the box that prompts the segmenter
 
-Beside that path: `choices` (methods, devices and backend), `annotated` (masks that exist already), `exclusion` (lists of
-samples to leave out), `resume` (what an output already holds), `verify` (the check of an output), `placement` (the work
-of each device), `decoder_choice` (the fastest decoder with correct pixels), `rate` (the speed to expect), `cutter` and
-`single` (images without a data set).
+Beside that path: `choices` (methods, devices and backend), `annotated` (masks that exist already), `exclusion` (lists
+of samples to leave out), `resume` (what an output already holds), `finish` (the files about the whole twin), `verify`
+(the check of an output), `placement` (the work of each device), `decoder_choice` (the fastest decoder with correct
+pixels), `rate` (the speed to expect), `cutter` and `single` (images without a data set).
 """

@@ -122,7 +122,7 @@ def _with_methods(settings: Settings, detector: str, segmenter: str, reasons: li
         UsageError: the vocabulary or the weights have no effect; images made without them would be others than wanted.
     """
     choices: dict[str, Any] = {"detector": detector, "segmenter": segmenter}
-    if not any(methods.method(name).is_model for name in (detector, segmenter)):
+    if not any(map(methods.may_be_model, (detector, segmenter))):
         choices["devices"] = _only_cpus(settings, reasons)
     settings, idle = resolved(settings, **choices)
     for name, why in idle.items():
