@@ -239,7 +239,7 @@ def _next(report: Report) -> list[str]:
     if flagged := report.counts["flagged"]:
         lines.append(
             f"look at the {_images('flagged', flagged)} in the report (listed in {lists['flagged_csv']}); "
-            "to leave some out, convert again with another --out and --exclude FILE, a list of their keys"
+            "to leave some out, convert again with --exclude FILE, a list of their keys"
         )
     return lines or ["load the twin with the line above"]
 

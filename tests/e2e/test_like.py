@@ -49,7 +49,7 @@ def test_a_run_is_repeated_by_its_run_json(here: Path) -> None:
         done = convert("--like", like, "--out", out)
         assert done.exit_code == 0, done.output
         assert facts(here / out)["fingerprint"] == facts(here / "first")["fingerprint"]
-        assert facts(here / out)["selection"] == facts(here / "first")["selection"]
+        assert facts(here / out)["source"] == facts(here / "first")["source"]
         assert digests(here / out) == digests(here / "first") != {}
 
 
@@ -62,7 +62,7 @@ def test_other_options_override_a_repeated_run(here: Path) -> None:
     assert facts(here / "second")["result"]["total"] == 1
     # Root, labels and classes belong to the other data set.
     assert convert("aircraft", "--like", "first", "--out", "third").exit_code == 0
-    assert facts(here / "third")["root"].endswith("fgvc-aircraft-2013b")
+    assert facts(here / "third")["source"]["root"].endswith("fgvc-aircraft-2013b")
     assert facts(here / "third")["result"]["total"] == 3
     # What is given on the command line is still checked.
     done = convert("--like", "first", "--format", "png", "--quality", "60", "--out", "fourth")

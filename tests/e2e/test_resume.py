@@ -271,6 +271,7 @@ def test_an_output_names_what_it_was_made_from(tmp_path: Path) -> None:
         "labels": "family",
         "selection": {"splits": [], "classes": [], "limit": 2, "exclude": []},
         "background": str(image),
+        "mask_dir": None,
     }
     with Ledger(report.out / "fgfast/ledger.sqlite") as ledger:
         assert ledger.meta("source") == expected

@@ -53,7 +53,7 @@ def test_auto_that_falls_to_the_middle_is_warned_about(tmp_path: Path) -> None:
     assert (plan.settings.detector, plan.settings.segmenter) == ("center", "grabcut")
     (warning,) = plan.warnings
     assert f"  warning: {warning}" in console.describe_plan(plan)
-    assert warning in console.plan_json(plan)
+    assert warning in console.plan_json(plan, console.Expected(3, None))
 
 
 def test_boxes_that_the_data_set_has_are_the_way_out(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def report(root: Path, warnings: tuple[str, ...] = (), stopped: bool = False, **
     all_counts = {"done": 5, "flagged": 0, "skipped": 0, "failed": 0} | counts
     html = root / "fgfast" / "report.html"
     numbers = (9, all_counts, {}, {}, 0, 1.0)
-    return Report(root, root / "twin", html, *numbers, stopped=stopped, warnings=warnings)  # type: ignore[arg-type]
+    return Report(root, root / "twin", html, "twin = 1", *numbers, stopped=stopped, warnings=warnings)  # type: ignore[arg-type]
 
 
 def test_the_summary_ends_with_the_warning_and_with_every_next_step(tmp_path: Path) -> None:
@@ -102,5 +102,5 @@ def test_the_summary_ends_with_the_warning_and_with_every_next_step(tmp_path: Pa
 def test_the_summary_of_a_good_run_warns_of_nothing(tmp_path: Path) -> None:
     text = console.summary(report(tmp_path))
     assert "Warning" not in text
-    assert text.endswith("\nNext:   load the twin with the data set's usual loader")
+    assert text.endswith("\nNext:   load the twin with the line above")
     assert console.summary(report(tmp_path, stopped=True, flagged=1)).endswith("the same command again to resume")
