@@ -1,13 +1,14 @@
-"""Reading files whatever lies under their names: only regular files are read, so that nothing blocks or never ends."""
+"""Files: only regular ones are read, so that nothing blocks or never ends. Stamps tell whether a file changed."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 # Where the system's own files are: they have no size, some block, and some never end.
 _KERNEL = ("/proc", "/sys")
@@ -19,6 +20,25 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 _CHUNK = 1 << 20
+
+
+class FileStamp(NamedTuple):
+    """What a file held when it was read or written.
+
+    Attributes:
+        size: in bytes.
+        mtime_ns: time of its last change, in nanoseconds.
+        sha256: SHA-256 of its bytes, 32 bytes.
+    """
+
+    size: int
+    mtime_ns: int
+    sha256: bytes
+
+    @classmethod
+    def of(cls, path: Path, data: bytes) -> FileStamp:
+        """Return the stamp of a file that was just read or written, with this content."""
+        return cls(len(data), path.stat().st_mtime_ns, hashlib.sha256(data).digest())
 
 
 class NotAFileError(OSError):

@@ -18,31 +18,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast.files import FileStamp
+from fgfast.mask_source import MaskSource
+
 UInt8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 
 Status = Literal["done", "flagged", "skipped", "failed"]
 STATUSES: tuple[Status, ...] = ("done", "flagged", "skipped", "failed")
-
-
-class FileStamp(NamedTuple):
-    """What a file held when it was read or written.
-
-    Attributes:
-        size: in bytes.
-        mtime_ns: time of its last change, in nanoseconds.
-        sha256: SHA-256 of its bytes, 32 bytes.
-    """
-
-    size: int
-    mtime_ns: int
-    sha256: bytes
-
-    @classmethod
-    def of(cls, path: Path, data: bytes) -> FileStamp:
-        """Return the stamp of a file that was just read or written, with this content."""
-        return cls(len(data), path.stat().st_mtime_ns, hashlib.sha256(data).digest())
 
 
 class Size(NamedTuple):
@@ -68,29 +52,6 @@ def _check(owner: object, name: str, array: Any, dtype: type[np.generic], shape:
     if len(got) != len(shape) or any(want != n for want, n in zip(shape, got, strict=True) if want is not None):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(f"{label} must have shape ({wanted}), not {got}")
-
-
-MaskKind = Literal["grey", "levels", "trimap", "coco"]
-"""How an annotated mask is written; see fgfast.datasets.masks."""
-
-
-@dataclass(frozen=True, slots=True)
-class MaskSource:
-    """Where the annotated mask of a sample is.
-
-    Attributes:
-        kind: how it is written.
-        path: its file, or the file that lists it.
-        digest: SHA-256 of the file, or of `content`.
-        content: for "coco", the image's annotations as JSON; empty for the kinds that are files.
-        flags: reasons to doubt it that are known already.
-    """
-
-    kind: MaskKind
-    path: Path
-    digest: str
-    content: bytes = b""
-    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

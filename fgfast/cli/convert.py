@@ -86,6 +86,7 @@ def convert(ctx: click.Context, /, **options: Any) -> None:
     or 143 stopped.
     """
     from fgfast.cli import console
+    from fgfast.cli.interruption import Interruption
     from fgfast.io.output import Output
     from fgfast.pipeline import run as pipeline
 
@@ -107,7 +108,7 @@ def convert(ctx: click.Context, /, **options: Any) -> None:
         return
     if not options["as_json"]:
         console.note(console.describe_plan(plan))
-    with console.Interruption() as interruption, console.progress(options["as_json"]) as progress:
+    with Interruption() as interruption, console.progress(options["as_json"]) as progress:
         report = pipeline.run(
             plan,
             mode=mode,

@@ -28,7 +28,8 @@ from fgfast.datasets.annotation_files import (
 from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements, folders_in
 from fgfast.datasets.loaders import image_folder_line
 from fgfast.errors import DatasetError
-from fgfast.records import Float32, MaskKind, Sample, no_boxes
+from fgfast.mask_source import MaskKind
+from fgfast.records import Float32, Sample, no_boxes
 
 # Files without entries for single images, and files whose lines begin with the image id.
 _WHOLE = ("README", "classes.txt", "parts/parts.txt", "attributes.txt", "attributes/*.txt")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from fgfast.errors import OutputFailedError, UnknownNameError, UsageError
-from fgfast.records import MaskKind, Sample, Size
+from fgfast.mask_source import MaskKind
+from fgfast.records import Sample, Size
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from fgfast.datasets.annotation_files import read_bytes
 from fgfast.datasets.masks import RULES
 from fgfast.errors import DatasetError, UsageError
-from fgfast.records import MaskKind, MaskSource, Sample
+from fgfast.mask_source import MaskKind, MaskSource
+from fgfast.records import Sample
 
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pbm", ".pgm", ".jpg", ".jpeg")
 # Hashing releases the GIL, and cold disks answer several questions at once.

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from fgfast import ops
 from fgfast.errors import MaskUnusableError
+from fgfast.mask_source import MaskKind, MaskSource
 from fgfast.ops.polygons import polygon_mask
-from fgfast.records import Bool, MaskKind, MaskSource, Sample, Size
+from fgfast.records import Bool, Sample, Size
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage

@@ -25,7 +25,8 @@ from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
 from fgfast.datasets.loaders import torchvision_line
 from fgfast.datasets.voc_files import rewrite_voc
 from fgfast.errors import DatasetError
-from fgfast.records import MaskKind, Sample
+from fgfast.mask_source import MaskKind
+from fgfast.records import Sample
 
 LISTS = {"trainval": "train", "test": "test"}
 # Trimap values, from the data set's annotations/README: 1 foreground, 2 background, 3 border.

@@ -11,7 +11,8 @@ from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import load_line, own_line
 from fgfast.errors import DatasetError
 from fgfast.files import open_regular
-from fgfast.records import MaskKind, Sample, no_boxes
+from fgfast.mask_source import MaskKind
+from fgfast.records import Sample, no_boxes
 
 # Names of the numbers in columns y and split; kohpangwei/group_DRO, data/cub_dataset.py.
 CLASSES = ("landbird", "waterbird")

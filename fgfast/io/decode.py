@@ -17,7 +17,7 @@ from fgfast.errors import ImageBrokenError, ImageMissingError, ImageRefusedError
 from fgfast.files import FileTooLargeError, NotAFileError, read_regular
 from fgfast.image_formats import IMAGE_FORMATS, format_of, pillow_formats, why_unread
 from fgfast.io.jpeg_header import may_be_turned
-from fgfast.io.pixels import from_array, from_pillow, refuse_if_too_large, too_large
+from fgfast.io.pixels import MAX_PIXELS, from_array, from_pillow, too_large
 from fgfast.io.warned import collected
 from fgfast.records import Image, UInt8
 
@@ -115,7 +115,8 @@ def _decode_clean_jpeg(data: bytes, name: str) -> UInt8 | None:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    refuse_if_too_large(width, height, name)
+    if width * height > MAX_PIXELS:
+        raise too_large(name, f"{width}x{height}")
     if colour in ("CMYK", "YCCK"):
         return None
     try:

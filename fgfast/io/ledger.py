@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fgfast.errors import OutputFailedError, OutputRefusedError
+from fgfast.files import FileStamp
 from fgfast.io.ledger_rows import APPLICATION_ID, COLUMNS, ID, MARKS, SCHEMA, SCHEMA_VERSION, from_row
-from fgfast.records import STATUSES, FileStamp, Outcome, Sample, Status
+from fgfast.records import STATUSES, Outcome, Sample, Status
 
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 

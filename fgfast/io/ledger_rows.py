@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.records import FileStamp, Outcome, Size
+from fgfast.files import FileStamp
+from fgfast.records import Outcome, Size
 
 # "fgfa" in ASCII: marks a SQLite file as a ledger of fgfast.
 APPLICATION_ID = 0x66676661

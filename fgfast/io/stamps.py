@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from fgfast.files import FileStamp
 from fgfast.machine import available_cores
-from fgfast.records import FileStamp
 
 FileState = Literal["same", "missing", "differs"]
 

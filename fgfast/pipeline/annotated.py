@@ -11,13 +11,14 @@ from fgfast.datasets.layout import Dataset
 from fgfast.datasets.masks import RULES, read_mask
 from fgfast.errors import MaskUnusableError, UsageError
 from fgfast.io.ledger import Ledger
+from fgfast.mask_source import MaskSource
 from fgfast.methods import ModelSpec
 from fgfast.ops.flags import AGREEMENT, flags
 from fgfast.ops.geometry import mask_box
 from fgfast.pipeline.prompt import choose_prompt
 from fgfast.pipeline.stages import Detector
 from fgfast.pipeline.work import Work
-from fgfast.records import Mask, MaskSource, Prompt, Sample, Size
+from fgfast.records import Mask, Prompt, Sample, Size
 
 AnnotatedSegmenter = Callable[[Sample, Size], Mask]
 """(sample, size of its image) -> mask at that size."""

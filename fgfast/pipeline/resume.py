@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fgfast.files import FileStamp
 from fgfast.io.output import Output, delete_files
 from fgfast.io.stamps import states
 from fgfast.pipeline.plan import Plan
-from fgfast.records import FileStamp, Status, sample_digest
+from fgfast.records import Status, sample_digest
 
 # Names in a message; JSON output has all of them.
 _NAMED = 5

@@ -12,6 +12,7 @@ from fgfast import ops
 from fgfast.background import Background
 from fgfast.config import CropName, MaskFormat
 from fgfast.errors import BAD_NAME, ImageRefusedError, NameRefusedError
+from fgfast.files import FileStamp
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.pixels import MAX_PIXELS
 from fgfast.io.png import encode_bilevel
@@ -22,7 +23,7 @@ from fgfast.ops.flags import flags
 from fgfast.ops.geometry import crop_window
 from fgfast.pipeline.prompt import center_box, choose_prompt
 from fgfast.pipeline.work import Work
-from fgfast.records import Bool, Cutout, Detections, FileStamp, Float32, Image, Mask, Sample, Size, UInt8
+from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Sample, Size, UInt8
 
 Segmenter = Callable[[UInt8, Float32, int], Mask]
 """(pixels (H, W, 3) uint8 RGB, box (4,) float32, banner rows) -> mask at the same size."""

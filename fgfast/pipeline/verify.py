@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fgfast.errors import OutputRefusedError
+from fgfast.files import FileStamp
 from fgfast.io.ledger import Ledger
 from fgfast.io.lock import OutputLock
 from fgfast.io.stamps import states
-from fgfast.records import FileStamp
 
 
 @dataclass(frozen=True)

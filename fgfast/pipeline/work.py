@@ -11,18 +11,8 @@ from typing import Any
 import numpy as np
 
 from fgfast.errors import DeviceFailedError, DeviceMemoryError, OutputFailedError, SampleError
-from fgfast.records import (
-    Cutout,
-    Detections,
-    FileStamp,
-    Image,
-    Mask,
-    OtherBox,
-    Outcome,
-    Prompt,
-    Sample,
-    sample_digest,
-)
+from fgfast.files import FileStamp
+from fgfast.records import Cutout, Detections, Image, Mask, OtherBox, Outcome, Prompt, Sample, sample_digest
 from fgfast.runner import Failures, Finished, Handoff, Stage
 
 log = logging.getLogger("fgfast")

@@ -188,8 +188,8 @@ class Flow(Generic[T]):
         """Queue an item for a ring; return False if it skips the ring, or failed."""
         done, stage = item.finished, ring.stage
         try:
-            wanted = stage.wants(done.item)
-            bucket = stage.bucket(done.item) if wanted else None
+            wanted = stage.wants is None or stage.wants(done.item)
+            bucket = stage.model.bucket(*stage.inputs(done.item)) if wanted else None
         except Exception as error:
             done.stage, done.error = stage.name, error
             return False
@@ -211,7 +211,7 @@ class Flow(Generic[T]):
 
     def _read(self, item: InFlightItem[T], batch: Batch[T], row: int) -> None:
         ring = self.rings[item.segment - 1]
-        item.finished.spend(ring.stage.name, item.took)
+        item.finished.seconds[ring.stage.name] += item.took
         with self._timed(item, f"{ring.stage.name}.after", ring.stage.name, len(self._ready[item.segment])):
             ring.stage.store(item.finished.item, ring.stage.model.read(batch.slot, row))
         item.place = None
@@ -245,7 +245,7 @@ class Flow(Generic[T]):
         except Exception as error:
             item.finished.error = error
         end = time.monotonic()
-        item.finished.spend(stage, end - start)
+        item.finished.seconds[stage] += end - start
         if self.watch:
             self.watch(Event(event, self.worker, threading.current_thread().name, start, end, 1, waiting))
 

@@ -73,7 +73,7 @@ def run_item(stages: Sequence[Stage[T]], item: T) -> None:
     for stage in stages:
         if not isinstance(stage, BatchedStage):
             stage(item)
-        elif stage.wants(item):
+        elif stage.wants is None or stage.wants(item):
             (result,) = run_batch(stage.model, [stage.inputs(item)])
             stage.store(item, result)
 

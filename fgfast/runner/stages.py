@@ -4,8 +4,10 @@ items in flight between them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -83,19 +85,14 @@ class BatchedStage(Generic[T]):
         model: the model.
         inputs: item -> the model's inputs for its row.
         store: writes the result of a row into its item.
-        wants: whether the stage applies to an item; other items skip it.
+        wants: whether the stage applies to an item; other items skip it. None: it applies to all.
     """
 
     name: str
     model: SlotModel
     inputs: Callable[[T], tuple[Any, ...]]
     store: Callable[[T, Any], None]
-    wants: Callable[[T], bool] = lambda item: True
-
-    def bucket(self, item: T) -> Hashable:
-        """Return the bucket of an item; items of one bucket can share a batch."""
-        found: Hashable = self.model.bucket(*self.inputs(item))
-        return found
+    wants: Callable[[T], bool] | None = None
 
 
 Stage = Step[T] | BatchedStage[T]
@@ -115,11 +112,7 @@ class Finished(Generic[T]):
     item: T
     stage: str = ""
     error: Exception | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def spend(self, stage: str, seconds: float) -> None:
-        """Add time spent in a stage."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+    seconds: defaultdict[str, float] = field(default_factory=partial(defaultdict, float))
 
 
 @dataclass(slots=True, eq=False)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from fgfast.errors import OutputLockedError, OutputRefusedError
+from fgfast.files import FileStamp
 from fgfast.io.ledger import Ledger
 from fgfast.io.lock import OutputLock
 from fgfast.io.output import Mode, Output
-from fgfast.records import FileStamp, Outcome, Sample, Size
+from fgfast.records import Outcome, Sample, Size
 
 STAMP = FileStamp(3, 5, b"\0" * 32)
 

@@ -16,7 +16,8 @@ from pycocotools import mask as coco_mask
 from fgfast.datasets import mask_files
 from fgfast.datasets.masks import read_mask
 from fgfast.errors import DatasetError, MaskUnusableError, UsageError
-from fgfast.records import Bool, MaskKind, Sample, Size, UInt8
+from fgfast.mask_source import MaskKind
+from fgfast.records import Bool, Sample, Size, UInt8
 
 SIZE = Size(30, 40)
 BLOCK: Bool = np.zeros(SIZE, np.bool_)
