@@ -84,6 +84,7 @@ def _cut(
     from dataclasses import replace
 
     from fgfast.errors import DeviceMemoryError, SampleError
+    from fgfast.io.warned import captured
     from fgfast.pipeline.cutter import Cutter
 
     settings, failed = settings_of(options), 0
@@ -94,7 +95,7 @@ def _cut(
     elif box is not None and settings.detector != "annotations":
         raise click.UsageError(f"--detector {settings.detector} has no effect where --box gives the box")
     sources = (_standard_input() if image == _STREAM else image for image in images)
-    with Cutter(settings) as cutter:
+    with captured(), Cutter(settings) as cutter:
         for choice in cutter.choices:
             if not choice.endswith("as requested"):
                 click.echo(f"  {choice}", err=True)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fgfast import ops
 from fgfast.errors import MaskUnusableError
+from fgfast.files import open_regular
 from fgfast.mask_source import MaskKind, MaskSource
 from fgfast.ops.polygons import polygon_mask
 from fgfast.records import Bool, Sample, Size
@@ -72,7 +73,7 @@ def _from_image(source: MaskSource, size: Size) -> Bool:
     import PIL.Image as pillow
 
     try:
-        with pillow.open(source.path) as image:
+        with open_regular(source.path) as file, pillow.open(file) as image:
             _check_size(source.path, Size(image.height, image.width), size)
             if source.kind == "trimap":
                 return _trimap(source.path, np.asarray(image))

@@ -25,6 +25,7 @@ from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
 from fgfast.datasets.loaders import torchvision_line
 from fgfast.datasets.voc_files import rewrite_voc
 from fgfast.errors import DatasetError
+from fgfast.files import open_regular
 from fgfast.mask_source import MaskKind
 from fgfast.records import Sample
 
@@ -43,7 +44,7 @@ def _subject_box(path: Path) -> list[Box]:
     from PIL import Image
 
     try:
-        with Image.open(path) as trimap:
+        with open_regular(path) as file, Image.open(file) as trimap:
             box = trimap.point(_SUBJECT).getbbox()
     except FileNotFoundError:
         return []
@@ -56,7 +57,7 @@ def _write_trimap(source: Path, target: Path, placement: ImagePlacement) -> Path
     """Write the trimap's part in the crop window; pixels outside the stored image are background."""
     from PIL import Image
 
-    with Image.open(source) as trimap:
+    with open_regular(source) as file, Image.open(file) as trimap:
         window = Image.new(trimap.mode, (placement.size.width, placement.size.height), BACKGROUND)
         if trimap.mode == "P":
             window.putpalette(trimap.getpalette() or [])

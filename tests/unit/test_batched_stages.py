@@ -79,7 +79,7 @@ def test_a_gpu_has_its_next_batch_early_and_a_cpu_computes_one_at_a_time() -> No
 def test_detections_come_to_their_image_and_its_prompt_is_chosen() -> None:
     stage, one = detect_stage(Model()), work()
     assert stage.wants and stage.wants(one)
-    assert (stage.bucket(one), stage.name) == (SIZE, "detect")
+    assert (stage.model.bucket(*stage.inputs(one)), stage.name) == (SIZE, "detect")
     run_item([stage, ChoosePrompt(frozenset({"bird"}))], one)
     assert one.prompt is not None and one.prompt.box.tolist() == [1, 2, 30, 20]
     assert one.flags == [] and len(one.others) == 1
@@ -143,7 +143,7 @@ def test_files_are_decoded_together_and_a_bad_one_alone_fails(name: str, tmp_pat
     (tmp_path / "1.jpg").write_bytes((tmp_path / "1.jpg").read_bytes()[:200])
     model = DecoderModel(decoder(name, "cpu", 2, batch=4), False, "cpu decoder")
     stage = decode_stage(model)
-    slot = model.slot(stage.bucket(works[0]))
+    slot = model.slot(model.bucket(works[0]))
     with pytest.raises(ImageMissingError):
         model.fill(slot, 3, works[3])
     for row in (0, 1, 2):
