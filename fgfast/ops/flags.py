@@ -27,7 +27,7 @@ FRAGMENTS_BELOW = 0.5
 LEAVES_FROM = 0.25
 """Fraction of the mask outside the box: more than a wing tip or tail beyond an inaccurate box."""
 
-AGREEMENT = ("empty", "full", "leaves the box", "short of the box")
+AGREEMENT = ("empty", "full", "leaves the box")
 """The flags that mean that mask and box disagree; the others are about a mask that a segmenter made."""
 SHORT_FROM = 0.06
 """Largest gap between a side of the box and the mask, as a fraction of the box's width or height; fitted to photographs
