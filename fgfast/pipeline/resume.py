@@ -31,7 +31,7 @@ class Changes:
         kept: finished samples outside this selection.
         excluded: samples that this selection leaves out by name; their files are deleted.
         changed: finished samples whose image or annotation has changed since; they are done again.
-        damaged: finished samples whose files are lost or damaged; they are done again.
+        damaged: finished samples whose files are lost or damaged; those of this selection are done again.
     """
 
     added: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
             finished[row.key] = row.status
             if sample and row.source:
                 yield (row.key, True), sample.path, row.source
-            for path, stamp in row.files.items() if sample else ():
+            for path, stamp in row.files.items():
                 yield (row.key, False), output.out / path, stamp
 
     damaged: dict[str, None] = {}
@@ -116,7 +116,8 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
             damaged[key] = None
     for key in (*changed, *damaged):
         finished.pop(key, None)
-    failed = ledger.keys("failed")
+    _drop(output, [key for key in damaged if key not in selected])  # they are not done again
+    seen, failed = set(changed), ledger.keys("failed")
     unwanted = [key for key in failed if key not in selected]
     ledger.forget(unwanted)
     gone = [key for key in known if key not in present and (key in finished or key in failed)]
@@ -129,7 +130,7 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
             kept=tuple(s.key for s in samples if s.key in finished and s.key not in selected),
             excluded=excluded,
             changed=tuple(dict.fromkeys(changed)),
-            damaged=tuple(key for key in damaged if key not in set(changed)),
+            damaged=tuple(key for key in damaged if key not in seen),
         ),
     )
 
@@ -139,5 +140,11 @@ def _exclude(plan: Plan, output: Output) -> tuple[str, ...]:
     if not plan.excluded:
         return ()
     had = [row.key for row in output.ledger.finished() if row.key in plan.excluded]
-    delete_files([output.out / path for path in output.ledger.intend([*plan.excluded], [])], output.out)
+    _drop(output, [*plan.excluded])
     return tuple(had)
+
+
+def _drop(output: Output, keys: list[str]) -> None:
+    """Delete the rows and the files of samples."""
+    if keys:
+        delete_files([output.out / path for path in output.ledger.intend(keys, [])], output.out)

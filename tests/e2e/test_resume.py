@@ -133,6 +133,16 @@ def test_what_is_excluded_leaves_the_output(tmp_path: Path) -> None:
     assert numbers(convert(source, tmp_path / "out").out) == {"a.png": 1, "b.png": 2, "c.png": 3}
 
 
+def test_a_lost_image_outside_the_selection_leaves_the_lists(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png", "b.png")
+    convert(source, tmp_path / "out")
+    (tmp_path / "out/in/b.png").unlink()
+    report = convert(source, tmp_path / "out", selection=Selection(limit=1))
+    assert (report.changes.damaged, report.changes.kept, report.total) == (("b.png",), (), 1)
+    assert [*numbers(report.out)] == ["a.png"]
+    assert not (report.out / ".masks/b.png").exists() and verify(report.out).intact
+
+
 def test_boxes_that_changed_cost_their_images_alone(tmp_path: Path) -> None:
     source = images(tmp_path / "in", "a.png", "b.png")
     text(source / "boxes.csv", "path,x0,y0,x1,y1", "a.png,2,2,20,20", "b.png,2,2,20,20")
