@@ -106,7 +106,8 @@ def _cut(
                     raise found
                 _write(found, target, quality)
             except (SampleError, DeviceMemoryError) as error:
-                click.echo(f"error: {'' if image in str(error) else f'{image}: '}{error}", err=True)
+                reason = f" ({error.reason})" if isinstance(error, SampleError) else ""
+                click.echo(f"error: {'' if image in str(error) else f'{image}: '}{error}{reason}", err=True)
                 failed += 1
     return failed
 
