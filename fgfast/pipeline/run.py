@@ -23,7 +23,7 @@ from fgfast.pipeline.decoder_choice import choose_decoder
 from fgfast.pipeline.finish import Report, finish
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.plan import Plan, load_background, make_plan
-from fgfast.pipeline.resume import examine
+from fgfast.pipeline.resume import Found, examine
 from fgfast.pipeline.work import Result, Work
 from fgfast.pipeline.workers import start
 from fgfast.records import Outcome, Status
@@ -126,15 +126,10 @@ def run(
             for message in workers.messages:
                 on_message(message)
             started = time.perf_counter()
-            unclean = output.open(mode, plan.fingerprint, plan.dataset.root)
-            output.ledger.set_meta({"source": plan.describe()})
-            found = examine(plan, output, read=verify or unclean)
+            found = _open(plan, output, mode, verify)
             for message in found.changes.messages():
                 on_message(message)
             counts: Counter[Status] = Counter(found.finished.values())
-            selected = [sample.key for sample in plan.selected]
-            masks = [plan.mask_names[key] for key in selected] if plan.settings.masks == "png" else []
-            output.make_folders([plan.twins[key] for key in selected], masks)
 
             def collect(batch: list[Result]) -> None:
                 began = time.monotonic()
@@ -151,6 +146,17 @@ def run(
             seconds = time.perf_counter() - started
         plan = replace(plan, reasons=(*plan.reasons, *workers.messages))
         return finish(plan, output, found, seconds, stop.is_set(), cpu_threads)
+
+
+def _open(plan: Plan, output: Output, mode: Mode, verify: bool) -> Found:
+    """Open the output for this plan, make its folders, and return what it holds already."""
+    unclean = output.open(mode, plan.fingerprint, plan.dataset.root)
+    output.ledger.set_meta({"source": plan.describe()})
+    found = examine(plan, output, read=verify or unclean)
+    selected = [sample.key for sample in plan.selected]
+    masks = [plan.mask_names[key] for key in selected] if plan.settings.masks == "png" else []
+    output.make_folders([plan.twins[key] for key in selected], masks)
+    return found
 
 
 def convert_job(plan: Plan, output: Output, cpu_threads: int) -> ConvertJob:
