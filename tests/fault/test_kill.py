@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,14 @@ IMAGES = 2000
 ABOUT_THE_RUN = {"fgfast/ledger.sqlite", "fgfast/run.json", "fgfast/report.html", "fgfast/lock"}
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+
+
+@pytest.fixture(autouse=True)
+def _no_nohup() -> Iterator[None]:
+    """Processes inherit that SIGHUP is ignored, for example where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def many_birds(parent: Path) -> Path:
