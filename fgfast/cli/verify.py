@@ -17,8 +17,8 @@ def verify(out: Path, as_json: bool) -> None:
     """Check that an output still holds what was written.
 
     OUT is the output folder of a run. Every file in it and every source image is read, hashed and compared with the
-    ledger; nothing is changed. The same convert command repairs what differs. Exit codes: 0 all intact, 3 something
-    differs, 2 wrong usage.
+    ledger; nothing is changed. The same convert command makes again what is missing, damaged or changed. Exit codes:
+    0 all intact, 3 something differs or the last run did not end cleanly, 2 wrong usage.
     """
     import json
     from dataclasses import asdict
@@ -30,7 +30,7 @@ def verify(out: Path, as_json: bool) -> None:
         "missing": "written, but no longer there",
         "damaged": "written, but with other content now",
         "changed": "source image changed since",
-        "gone": "source image no longer there",
+        "gone": "source image no longer there, or not readable",
     }
     if as_json:
         click.echo(json.dumps({**asdict(result), "out": str(out), "root": str(result.root)}, indent=2))

@@ -46,11 +46,11 @@ class Row(NamedTuple):
 class Ledger(contextlib.AbstractContextManager["Ledger"]):
     """The ledger of one output folder; a context manager."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the ledger at `path`, or create it.
+    def __init__(self, path: Path, create: bool = True) -> None:
+        """Open the ledger at `path`; create it where it is absent or empty, and `create`.
 
         Raises:
-            OutputRefusedError: the file is not an fgfast ledger, or a ledger of another version.
+            OutputRefusedError: the file is not an fgfast ledger, is damaged, or is a ledger of another version.
         """
         self.path = path
         try:
@@ -62,7 +62,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             raise OutputRefusedError(
                 f"{path} is not a readable fgfast ledger ({error}); choose another --out"
             ) from error
-        if application == 0 and version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        if create and application == version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
             with self._transaction():
                 for statement in SCHEMA:
                     self._db.execute(statement)
@@ -81,6 +81,29 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         """Close the database."""
         self._db.close()
 
+    def check(self) -> None:
+        """Read the whole database.
+
+        Raises:
+            OutputRefusedError: it is damaged.
+        """
+        found = [text for (text,) in self._rows("PRAGMA quick_check")]
+        if found != ["ok"]:
+            raise self._damaged(found[0])
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query."""
+        try:
+            yield from self._db.execute(query, values)
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, why: object) -> OutputRefusedError:
+        return OutputRefusedError(
+            f"the ledger {self.path} is damaged ({why}): delete {self.path.parent.parent} and convert again, or choose "
+            "another --out"
+        )
+
     def set_meta(self, values: Mapping[str, Any]) -> None:
         """Store values (anything that JSON can hold) under their names."""
         rows = _meta_rows(values)
@@ -89,7 +112,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
 
     def meta(self, name: str) -> Any:
         """Return the value stored under `name`, or None."""
-        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        row = next(self._rows("SELECT value FROM meta WHERE name = ?", (name,)), None)
         return json.loads(row[0]) if row else None
 
     def register(self, samples: Iterable[tuple[int, Sample]]) -> None:
@@ -150,7 +173,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
 
     def data(self, name: str) -> Iterator[tuple[str, bytes]]:
         """Yield key and value of each product of this name, in the data set's order."""
-        yield from self._db.execute(
+        yield from self._rows(
             "SELECT key, value FROM samples JOIN data USING (id) WHERE name = ? ORDER BY position, id", (name,)
         )
 
@@ -160,9 +183,14 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             self._db.execute("BEGIN")
             yield
             self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:  # disk full, read-only, I/O error
+        except sqlite3.DatabaseError as error:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
+            if type(error) is sqlite3.DatabaseError:  # malformed
+                raise self._damaged(error) from error
+            if not isinstance(error, sqlite3.OperationalError):
+                raise
+            # The disk is full, read-only or failing.
             raise OutputFailedError(
                 f"cannot write {self.path}: {error}. Finished images are kept: free some space or repair the disk, "
                 "then run the same command again"
@@ -171,10 +199,10 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
     def finished(self) -> Iterator[Row]:
         """Yield the row of each finished sample, not of failed ones, which a resumed run retries."""
         columns = "id, key, status, twin, source_size, source_mtime_ns, source_sha256, annotation"
-        files = self._db.execute("SELECT id, path, size, mtime_ns, sha256 FROM files ORDER BY id")
+        files = self._rows("SELECT id, path, size, mtime_ns, sha256 FROM files ORDER BY id")
         group = next(files, None)
         query = f"SELECT {columns} FROM outcomes JOIN samples USING (id) WHERE status != 'failed' ORDER BY id"
-        for number, key, status, twin, *source, annotation in self._db.execute(query):
+        for number, key, status, twin, *source, annotation in self._rows(query):
             own: dict[str, FileStamp] = {}
             while group is not None and group[0] <= number:
                 if group[0] == number:
@@ -185,20 +213,20 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
     def keys(self, status: Status) -> set[str]:
         """Return the keys of the samples with this status."""
         query = "SELECT key FROM outcomes JOIN samples USING (id) WHERE status = ?"
-        return {key for (key,) in self._db.execute(query, (status,))}
+        return {key for (key,) in self._rows(query, (status,))}
 
     def paths(self) -> Iterator[str]:
         """Yield the path of every recorded file, relative to the output folder."""
-        for (path,) in self._db.execute("SELECT path FROM files"):
+        for (path,) in self._rows("SELECT path FROM files"):
             yield path
 
     def labels(self) -> dict[str, str]:
         """Return key -> class name of every registered sample."""
-        return dict(self._db.execute("SELECT key, label FROM samples"))
+        return dict(self._rows("SELECT key, label FROM samples"))
 
     def counts(self) -> dict[Status, int]:
         """Count the outcomes of each status."""
-        found = dict(self._db.execute("SELECT status, count(*) FROM outcomes GROUP BY status").fetchall())
+        found = dict(self._rows("SELECT status, count(*) FROM outcomes GROUP BY status"))
         return {status: found.get(status, 0) for status in STATUSES}
 
     def outcomes(self, statuses: Sequence[Status] = STATUSES) -> Iterator[Outcome]:
@@ -208,7 +236,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             f"SELECT id, key, {COLUMNS} FROM samples JOIN outcomes USING (id) WHERE status IN ({marks}) "
             "ORDER BY position, id"
         )
-        for row in self._db.execute(query, tuple(statuses)):
+        for row in self._rows(query, tuple(statuses)):
             yield from_row(row)
 
 

@@ -64,6 +64,12 @@ class Output(contextlib.AbstractContextManager["Output"]):
         self._held = contextlib.ExitStack()
         self.ledger: Ledger
 
+    @property
+    def about_the_run(self) -> tuple[Path, ...]:
+        """The files about the whole twin in OUT/fgfast, not all of which every run writes."""
+        masks = self.instances, self.originals, self.parquet
+        return (*masks, self.run_json, self.report, self.flagged, self.failed)
+
     def check(self, source: Path) -> None:
         """Refuse a folder that must not be written to, before anything is changed.
 
@@ -126,10 +132,13 @@ class Output(contextlib.AbstractContextManager["Output"]):
             self._delete_all()
             self.ledger = self._held.enter_context(Ledger(self.ledger_path))
         unclean = self.ledger.meta("clean") is False
+        if unclean:
+            self.ledger.check()
         new = json.loads(json.dumps(fingerprint))  # the form in which the ledger returns it
         if self.ledger.meta("fingerprint") is None:
             self.ledger.set_meta({"fingerprint": new, "folder": self.twin.name})
         self._compare(self.ledger.meta("fingerprint"), new)
+        self._expect_folder(self.ledger)
         self._sweep_unrecorded()
         self.ledger.set_meta({"clean": False})
         return unclean
@@ -151,7 +160,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
         files = [self.out / path for path in self.ledger.paths()]
         for name in ("committing", "whole_files"):
             files += [self.out / path for path in self.ledger.meta(name) or ()]
-        files += [self.instances, self.originals, self.parquet, self.run_json, self.report, self.flagged, self.failed]
+        files += self.about_the_run
         delete_files(files, self.out)
         for folder, _, _ in os.walk(self.out / self.ledger.meta("folder"), topdown=False):
             with contextlib.suppress(OSError):
@@ -208,6 +217,22 @@ class Output(contextlib.AbstractContextManager["Output"]):
             if new.get("decoder") == "auto":  # a resumed run keeps the decoder that the first one chose
                 new["decoder"] = old.get("decoder")
             self._compare(old, new)
+            with Ledger(self.ledger_path) as ledger:
+                self._expect_folder(ledger)
+
+    def known_keys(self) -> set[str]:
+        """Return the keys of all samples that runs in this folder have had."""
+        if not self.ledger_path.is_file():
+            return set()
+        with Ledger(self.ledger_path) as ledger:
+            return set(ledger.labels())
+
+    def _expect_folder(self, ledger: Ledger) -> None:
+        """Raise unless the recorded run was of a data set whose twin has the same folder."""
+        if (folder := ledger.meta("folder")) != self.twin.name:
+            raise SettingsDifferError(
+                f"{self.out} holds the twin {folder!r}, not {self.twin.name!r}: choose another --out, or --overwrite"
+            )
 
     def _nothing_to_resume(self) -> UsageError:
         return UsageError(f"there is no run to resume in {self.out}: omit --resume to start one")
@@ -227,14 +252,18 @@ class Output(contextlib.AbstractContextManager["Output"]):
 def delete_files(paths: Iterable[Path], root: Path) -> None:
     """Delete files, and the folders below `root` that this leaves empty.
 
-    Absent files are ignored, and so are files that a link leads to outside `root`.
+    Absent files are ignored, and so are folders in the place of files, and files that a link leads to outside `root`.
     """
     folders: dict[Path, bool] = {}
     for path in paths:
         if path.parent not in folders:
             folders[path.parent] = path.parent.resolve().is_relative_to(root.resolve())
         if folders[path.parent]:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                if path.exists() and not path.is_dir():  # a folder in the place of a file is not ours
+                    raise
     for folder in sorted(folders, key=lambda f: len(f.parts), reverse=True):
         while folder != root and root in folder.parents:
             try:

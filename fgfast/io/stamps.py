@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from fgfast.files import FileStamp
 from fgfast.machine import available_cores
 
-FileState = Literal["same", "missing", "differs"]
+FileState = Literal["same", "missing", "differs", "unreadable"]
 
 T = TypeVar("T")
 
@@ -35,8 +35,8 @@ def state(path: Path, expected: FileStamp, read: bool) -> FileState:
         if not read and found.st_mtime_ns == expected.mtime_ns:
             return "same"
         return "same" if _hashed(path) == expected.sha256 else "differs"
-    except OSError:  # it cannot be read
-        return "differs"
+    except OSError:
+        return "unreadable"
 
 
 def described(path: Path) -> tuple[int, str]:

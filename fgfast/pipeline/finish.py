@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.io import coco, listing
-from fgfast.io.output import Output
+from fgfast.io.output import Output, delete_files
 from fgfast.io.provenance import add_run, write_run_json
 from fgfast.io.report import write_page
 from fgfast.io.stamps import described
@@ -66,8 +66,8 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     samples = {s.key: s for s in dataset.samples if s.key in found.selected or s.key in found.finished}
     seen, placed = describe(plan, output, samples)
     annotation_files = dataset.write_annotations(output.twin, placed)
-    whole = [p for p in (*annotation_files, output.instances, output.originals, output.parquet) if p.is_file()]
-    ledger.set_meta({"whole_files": {p.relative_to(output.out).as_posix(): described(p) for p in sorted(whole)}})
+    earlier = {output.out / path for path in ledger.meta("whole_files") or ()}
+    delete_files(earlier.difference(annotation_files, output.about_the_run), output.out)
     report = Report(
         out=output.out,
         twin=output.twin,
@@ -104,7 +104,9 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
         twin=output.twin,
         turn_exif=dataset.turn_exif,
     )
-    ledger.set_meta({"clean": True})
+    whole = sorted(path for path in {*annotation_files, *output.about_the_run} if path.is_file())
+    about = {path.relative_to(output.out).as_posix(): described(path) for path in whole}
+    ledger.set_meta({"whole_files": about, "clean": True})
     return report
 
 

@@ -70,9 +70,14 @@ class Plan:
             "dataset": self.dataset.name,
             "root": str(self.dataset.root.absolute()),
             "labels": self.labels,
-            "selection": {**asdict(self.selection), "exclude": [str(path) for path in self.selection.exclude]},
+            "selection": {
+                **asdict(self.selection),
+                "exclude": [str(Path(path).absolute()) for path in self.selection.exclude],
+            },
             "background": None if background is None else str(background),
-            "mask_dir": None if self.settings.mask_dir is None else str(Path(self.settings.mask_dir).absolute()),
+            "mask_dir": None
+            if self.settings.mask_dir is None
+            else str(Path(self.settings.mask_dir).expanduser().absolute()),
         }
 
 
@@ -102,7 +107,13 @@ def make_plan(
     if (opened.root / "fgfast" / "run.json").is_file():
         raise UsageError(f"{opened.root} is an output of fgfast, not a data set: give the twin inside it")
     settings, reasons = choose_methods(opened, settings, measure)
-    excluded = read_excluded(selection.exclude, [s.key for s in opened.samples])
+    place = Path(out) if out is not None else Path(f"{opened.folder if opened.name == 'folder' else opened.name}_fg")
+    output = Output(place, opened.folder)
+    for file in selection.exclude:
+        if Path(file).absolute().parent == output.ours.absolute():
+            raise UsageError(f"the list {file} is written anew by this run: copy it elsewhere, and exclude the copy")
+    keys = {s.key for s in opened.samples}
+    excluded = read_excluded(selection.exclude, keys | output.known_keys() if selection.exclude else keys)
     positions = select(opened, selection, excluded)
     if methods.method(settings.segmenter, "segmenter").annotated:
         mask_dir = None if settings.mask_dir is None else Path(settings.mask_dir).expanduser()
@@ -122,7 +133,7 @@ def make_plan(
         dataset=opened,
         labels=labels,
         selection=selection,
-        out=Path(out) if out is not None else Path(f"{opened.folder if opened.name == 'folder' else opened.name}_fg"),
+        out=place,
         settings=settings,
         reasons=tuple(reasons),
         positions=positions,
@@ -132,7 +143,7 @@ def make_plan(
         fingerprint=fingerprint,
         warnings=warnings(opened, settings, [opened.samples[n] for n in positions]),
     )
-    Output(plan.out, opened.folder).check(opened.root)
+    output.check(opened.root)
     return plan
 
 

@@ -7,11 +7,12 @@ nothing that is finished.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fgfast.files import FileStamp
+from fgfast.io.ledger import Row
 from fgfast.io.output import Output, delete_files
 from fgfast.io.stamps import states
 from fgfast.pipeline.plan import Plan
@@ -27,7 +28,7 @@ class Changes:
 
     Attributes:
         added: samples that the earlier run did not have.
-        gone: samples that the data set no longer has; what was finished of them is kept.
+        gone: samples that the data set no longer has, or whose image cannot be read now; what is finished is kept.
         kept: finished samples outside this selection.
         excluded: samples that this selection leaves out by name; their files are deleted.
         changed: finished samples whose image or annotation has changed since; they are done again.
@@ -45,7 +46,7 @@ class Changes:
         """Return one sentence per kind of change, with the first names."""
         kinds = (
             ("added since the earlier run", self.added),
-            ("gone from the data set", self.gone),
+            ("gone from the data set, or not readable now", self.gone),
             ("kept, outside this selection", self.kept),
             ("excluded, and deleted from the twin", self.excluded),
             ("changed since", self.changed),
@@ -79,7 +80,10 @@ class Found:
 
 
 def examine(plan: Plan, output: Output, read: bool) -> Found:
-    """Compare the ledger of an open output with the plan; register new samples, forget failed ones that are not wanted.
+    """Compare the ledger of an open output with the plan; register new samples.
+
+    The rows of samples that are to be done, or done again, are deleted with their files: what the ledger holds is
+    finished.
 
     Args:
         plan: the plan.
@@ -92,47 +96,70 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
     known = ledger.labels()
     ledger.register((n, s) for n, s in enumerate(samples) if s.key in selected or s.key in known)
     present = {sample.key for sample in samples}
+    claimed = {path for key in selected for path in _paths(plan, output, key)}
     finished: dict[str, Status] = {}
-    changed: list[str] = []
+    changed: dict[str, None] = {}
 
     def files() -> Iterator[tuple[tuple[str, bool], Path, FileStamp]]:
         """Yield (key, whether it is the source), path and stamp of the files to be compared."""
         for row in ledger.finished():
-            sample = selected.get(row.key)
-            if sample and (row.annotation != sample_digest(sample) or row.twin not in (None, plan.twins[row.key])):
-                changed.append(row.key)
+            if _other_names(plan, output, row, selected, present, claimed):
+                changed[row.key] = None
                 continue
             finished[row.key] = row.status
-            if sample and row.source:
-                yield (row.key, True), sample.path, row.source
+            if row.source and row.key in selected:
+                yield (row.key, True), selected[row.key].path, row.source
             for path, stamp in row.files.items():
                 yield (row.key, False), output.out / path, stamp
 
     damaged: dict[str, None] = {}
+    gone: dict[str, None] = {}
     for (key, is_source), state in states(files(), read):
         if is_source and state == "differs":
-            changed.append(key)
-        elif not is_source and state != "same":
+            changed[key] = None
+        elif is_source and state != "same":
+            gone[key] = None
+        elif state != "same":
             damaged[key] = None
+    failed = ledger.keys("failed")
+    _drop(output, [*changed, *damaged])
+    ledger.forget(failed)
     for key in (*changed, *damaged):
         finished.pop(key, None)
-    _drop(output, [key for key in damaged if key not in selected])  # they are not done again
-    seen, failed = set(changed), ledger.keys("failed")
-    unwanted = [key for key in failed if key not in selected]
-    ledger.forget(unwanted)
-    gone = [key for key in known if key not in present and (key in finished or key in failed)]
+    gone.update((key, None) for key in known if key not in present and (key in finished or key in failed))
     return Found(
         finished,
         frozenset(selected),
         Changes(
             added=tuple(key for key in selected if known and key not in known),
-            gone=tuple(gone),
+            gone=tuple(key for key in gone if key not in changed and key not in damaged),
             kept=tuple(s.key for s in samples if s.key in finished and s.key not in selected),
             excluded=excluded,
-            changed=tuple(dict.fromkeys(changed)),
-            damaged=tuple(key for key in damaged if key not in seen),
+            changed=tuple(changed),
+            damaged=tuple(key for key in damaged if key not in changed),
         ),
     )
+
+
+def _paths(plan: Plan, output: Output, key: str) -> set[str]:
+    """Return the paths, relative to the output folder, of the files that this plan writes for a sample."""
+    found = {f"{output.twin.name}/{plan.twins[key]}"}
+    if plan.settings.masks == "png":
+        found.add(f"{output.masks.name}/{plan.mask_names[key]}")
+    return found
+
+
+def _other_names(
+    plan: Plan, output: Output, row: Row, selected: Mapping[str, Sample], present: set[str], claimed: set[str]
+) -> bool:
+    """Whether a finished sample's files no longer stand for it: other boxes, other names, or names that others need."""
+    if row.key in selected and row.annotation != sample_digest(selected[row.key]):
+        return True
+    if row.twin is None:
+        return False
+    if row.key in present:
+        return row.files.keys() != _paths(plan, output, row.key)
+    return not claimed.isdisjoint(row.files)
 
 
 def _exclude(plan: Plan, output: Output) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ class Verified:
         missing: written files that are no longer there.
         damaged: written files with other content.
         changed: keys of samples whose image's file has other content than the one that was read.
-        gone: keys of samples whose image's file is no longer there.
+        gone: keys of samples whose image's file is no longer there, or cannot be read.
         clean: whether the last run ended cleanly.
     """
 
@@ -40,14 +40,14 @@ class Verified:
 
     @property
     def intact(self) -> bool:
-        """Whether every file is as recorded."""
-        return not (self.missing or self.damaged or self.changed or self.gone)
+        """Whether the last run ended cleanly, and every file is as recorded."""
+        return self.clean and not (self.missing or self.damaged or self.changed or self.gone)
 
 
 def verify(out: Path) -> Verified:
     """Read and hash every file of an output, and the images that it was made from, and compare them with the ledger.
 
-    Nothing is changed. The same `convert` command repairs what differs.
+    Nothing is changed. The same `convert` command repairs what is missing, damaged or changed.
 
     Args:
         out: the output folder of a run.
@@ -62,7 +62,8 @@ def verify(out: Path) -> Verified:
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):  # a read-only output has no writer
             held.enter_context(OutputLock(path.with_name("lock")))
-        ledger = held.enter_context(Ledger(path))
+        ledger = held.enter_context(Ledger(path, create=False))
+        ledger.check()
         root = Path((ledger.meta("source") or {}).get("root", ""))
 
         def files() -> Iterator[tuple[tuple[str, bool], Path, FileStamp]]:
@@ -85,8 +86,8 @@ def verify(out: Path) -> Verified:
             root=root,
             files=count,
             missing=tuple(found.get((False, "missing"), ())),
-            damaged=tuple(found.get((False, "differs"), ())),
+            damaged=(*found.get((False, "differs"), ()), *found.get((False, "unreadable"), ())),
             changed=tuple(found.get((True, "differs"), ())),
-            gone=tuple(found.get((True, "missing"), ())),
-            clean=ledger.meta("clean") is True,
+            gone=(*found.get((True, "missing"), ()), *found.get((True, "unreadable"), ())),
+            clean=ledger.meta("clean") is True and not ledger.meta("being_deleted"),
         )
