@@ -72,13 +72,15 @@ class Plan:
             "labels": self.labels,
             "selection": {
                 **asdict(self.selection),
-                "exclude": [str(Path(path).absolute()) for path in self.selection.exclude],
+                "exclude": [_whole(path) for path in self.selection.exclude],
             },
             "background": None if background is None else str(background),
-            "mask_dir": None
-            if self.settings.mask_dir is None
-            else str(Path(self.settings.mask_dir).expanduser().absolute()),
+            "mask_dir": None if self.settings.mask_dir is None else _whole(self.settings.mask_dir),
         }
+
+
+def _whole(path: str | Path) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def make_plan(
@@ -109,11 +111,7 @@ def make_plan(
     settings, reasons = choose_methods(opened, settings, measure)
     place = Path(out) if out is not None else Path(f"{opened.folder if opened.name == 'folder' else opened.name}_fg")
     output = Output(place, opened.folder)
-    for file in selection.exclude:
-        if Path(file).absolute().parent == output.ours.absolute():
-            raise UsageError(f"the list {file} is written anew by this run: copy it elsewhere, and exclude the copy")
-    keys = {s.key for s in opened.samples}
-    excluded = read_excluded(selection.exclude, keys | output.known_keys() if selection.exclude else keys)
+    excluded = _excluded(selection, opened, output)
     positions = select(opened, selection, excluded)
     if methods.method(settings.segmenter, "segmenter").annotated:
         mask_dir = None if settings.mask_dir is None else Path(settings.mask_dir).expanduser()
@@ -145,6 +143,16 @@ def make_plan(
     )
     output.check(opened.root)
     return plan
+
+
+def _excluded(selection: Selection, dataset: Dataset, output: Output) -> frozenset[str]:
+    """Return the keys that the selection leaves out by name; the data set may no longer have some of them."""
+    if not selection.exclude:
+        return frozenset()
+    for file in selection.exclude:
+        if Path(file).absolute().parent == output.ours.absolute():
+            raise UsageError(f"the list {file} is written anew by this run: copy it elsewhere, and exclude the copy")
+    return read_excluded(selection.exclude, {s.key for s in dataset.samples} | output.known_keys())
 
 
 def load_background(background: Background) -> UInt8 | None:

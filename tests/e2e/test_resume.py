@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from PIL import Image as pillow
 
 import fgfast
 from fgfast import Selection, Settings
-from fgfast.errors import OutputFailedError, OutputRefusedError
+from fgfast.errors import OutputFailedError, OutputRefusedError, SettingsDifferError, UsageError
 from fgfast.io import write
 from fgfast.io.ledger import Ledger
 from fgfast.pipeline.verify import verify
@@ -286,3 +289,119 @@ def test_an_output_names_what_it_was_made_from(tmp_path: Path) -> None:
     with Ledger(report.out / "fgfast/ledger.sqlite") as ledger:
         assert ledger.meta("source") == expected
     assert json.loads((report.out / "fgfast/run.json").read_text())["source"] == expected
+
+
+def test_a_rerun_that_is_stopped_at_once_has_not_finished(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png", "b.png", "c.png")
+    (source / "c.png").write_bytes(b"junk")
+    convert(source, tmp_path / "out")
+    for n, name in enumerate("abc"):
+        make_image(source / f"{name}.png", seed=20 + n)
+    stop = threading.Event()
+    stop.set()
+    stopped = convert(source, tmp_path / "out", stop=stop)
+    assert (stopped.stopped, stopped.counts["done"], stopped.counts["failed"], stopped.total) == (True, 0, 0, 3)
+    assert numbers(stopped.out) == {}
+    assert convert(source, tmp_path / "out").counts["done"] == 3
+
+
+def test_an_image_that_claims_another_s_mask_moves_it(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.jpg", "b.jpg")
+    convert(source, tmp_path / "out")
+    make_image(source / "a.png", seed=5)
+    again = convert(source, tmp_path / "out")
+    assert (again.changes.added, again.changes.changed, again.resumed) == (("a.png",), ("a.jpg",), 1)
+    assert files_below(again.out / ".masks") == files_below(convert(source, tmp_path / "fresh").out / ".masks")
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_an_image_that_takes_the_place_of_one_that_is_gone(limit: int | None, tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.jpg", "b.jpg")
+    png = Settings(segmenter="box", format="png")
+    convert(source, tmp_path / "out", settings=png)
+    (source / "a.jpg").unlink()
+    make_image(source / "a.png", seed=5)
+    again = convert(source, tmp_path / "out", settings=png, selection=Selection(limit=limit))
+    assert numbers(again.out) == {"a.png": 3, "b.png": 2}
+    assert verify(again.out).intact
+
+
+def test_another_data_set_is_refused(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png")
+    convert(source, tmp_path / "out")
+    source.rename(tmp_path / "renamed")
+    with pytest.raises(SettingsDifferError, match="holds the twin 'in', not 'renamed'"):
+        convert(tmp_path / "renamed", tmp_path / "out")
+
+
+@pytest.mark.parametrize("offset", [4096, 8192, 12288, 16384])
+def test_a_damaged_ledger_is_an_error(offset: int, tmp_path: Path) -> None:
+    source = images(tmp_path / "in", *(f"{n}.png" for n in range(40)))
+    convert(source, tmp_path / "out")
+    path = tmp_path / "out/fgfast/ledger.sqlite"
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 2000] = np.random.default_rng(0).integers(0, 256, 2000, np.uint8).tobytes()
+    path.write_bytes(data)
+    with pytest.raises(OutputRefusedError, match="damaged"):
+        verify(tmp_path / "out")
+    with contextlib.suppress(OutputRefusedError, OutputFailedError):
+        convert(source, tmp_path / "out")
+    path.write_bytes(b"")
+    with pytest.raises(OutputRefusedError, match="not a ledger"):
+        verify(tmp_path / "out")
+    assert path.read_bytes() == b""
+
+
+def test_what_a_list_no_longer_brings_leaves_the_twin(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png")
+    text(source / "boxes.csv", "path,x0,y0,x1,y1", "a.png,2,2,20,20")
+    center = Settings(detector="center", segmenter="box")
+    assert (convert(source, tmp_path / "out", settings=center).twin / "boxes.csv").is_file()
+    (source / "boxes.csv").unlink()
+    assert files_below(convert(source, tmp_path / "out", settings=center).twin).keys() == {"a.png"}
+
+
+def test_a_folder_in_the_place_of_an_image_can_be_excluded_and_overwritten(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png", "b.png")
+    convert(source, tmp_path / "out")
+    (tmp_path / "out/in/a.png").unlink()
+    text(tmp_path / "out/in/a.png/mine.txt", "a note")
+    text(tmp_path / "keys.txt", "a.png")
+    left = convert(source, tmp_path / "out", selection=Selection(exclude=(str(tmp_path / "keys.txt"),)))
+    assert (left.counts["done"], left.total) == (1, 1)
+    assert convert(source, tmp_path / "out", mode="overwrite").failures == {"bad name": 1}
+    (source / "a.png").unlink()  # a list may name what the data set no longer has
+    again = convert(source, tmp_path / "out", selection=Selection(exclude=(str(tmp_path / "keys.txt"),)))
+    assert (again.counts["done"], again.counts["failed"]) == (1, 0)
+
+
+def test_a_list_that_the_run_rewrites_is_refused(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png")
+    report = convert(source, tmp_path / "out")
+    with pytest.raises(UsageError, match="copy it elsewhere"):
+        convert(source, tmp_path / "out", selection=Selection(exclude=(str(report.out / "fgfast/flagged.csv"),)))
+
+
+def test_a_source_that_is_gone_from_a_list_s_folder_is_named_and_kept(tmp_path: Path) -> None:
+    source = BUILDERS["cub"](tmp_path)
+    convert_cub = partial(fgfast.convert, "cub", tmp_path / "out", root=source, settings=BOX)
+    report = convert_cub()
+    key = "images/001.Auk/Auk_0001_10.jpg"
+    (source / key).unlink()
+    again = convert_cub()
+    assert (again.changes.gone, again.counts["done"]) == ((key,), 4)
+    assert (report.twin / key).is_file()
+
+
+def test_verify_covers_the_whole_output(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png")
+    report = convert(source, tmp_path / "out")
+    report.html.write_text("")
+    (report.out / "fgfast/run.json").unlink()
+    state = verify(report.out)
+    assert (state.damaged, state.missing) == (("fgfast/report.html",), ("fgfast/run.json",))
+    convert(source, tmp_path / "out")
+    assert verify(report.out).intact
+    with Ledger(report.out / "fgfast/ledger.sqlite") as ledger:
+        ledger.set_meta({"being_deleted": True})
+    assert not verify(report.out).intact
