@@ -32,7 +32,8 @@ class Changes:
         kept: finished samples outside this selection.
         excluded: samples that this selection leaves out by name; their files are deleted.
         changed: finished samples whose image or annotation has changed since; they are done again.
-        damaged: finished samples whose files are lost or damaged; those of this selection are done again.
+        damaged: finished samples whose files are lost or damaged; they are done again.
+        dropped: such samples outside this selection; they leave the twin.
     """
 
     added: tuple[str, ...] = ()
@@ -41,6 +42,7 @@ class Changes:
     excluded: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def messages(self) -> list[str]:
         """Return one sentence per kind of change, with the first names."""
@@ -51,6 +53,7 @@ class Changes:
             ("excluded, and deleted from the twin", self.excluded),
             ("changed since", self.changed),
             ("lost or damaged", self.damaged),
+            ("dropped: lost, damaged or changed, and outside this selection", self.dropped),
         )
         return [f"{kind}: {len(keys):,} ({_some(keys)})" for kind, keys in kinds if keys]
 
@@ -135,8 +138,9 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
             gone=tuple(key for key in gone if key not in changed and key not in damaged),
             kept=tuple(s.key for s in samples if s.key in finished and s.key not in selected),
             excluded=excluded,
-            changed=tuple(changed),
-            damaged=tuple(key for key in damaged if key not in changed),
+            changed=tuple(key for key in changed if key in selected),
+            damaged=tuple(key for key in damaged if key in selected and key not in changed),
+            dropped=tuple(key for key in {**changed, **damaged} if key not in selected),
         ),
     )
 
