@@ -16,7 +16,7 @@ from fgfast.io.ledger import Row
 from fgfast.io.output import Output, delete_files
 from fgfast.io.stamps import states
 from fgfast.pipeline.plan import Plan
-from fgfast.records import Status, sample_digest
+from fgfast.records import Sample, Status, sample_digest
 
 # Names in a message; JSON output has all of them.
 _NAMED = 5
