@@ -112,8 +112,8 @@ def make_plan(
     for file in selection.exclude:
         if Path(file).absolute().parent == output.ours.absolute():
             raise UsageError(f"the list {file} is written anew by this run: copy it elsewhere, and exclude the copy")
-    keys = {s.key for s in opened.samples}
-    excluded = read_excluded(selection.exclude, keys | output.known_keys() if selection.exclude else keys)
+    present = {s.key for s in opened.samples}
+    excluded = read_excluded(selection.exclude, present | output.known_keys() if selection.exclude else present)
     positions = select(opened, selection, excluded)
     if methods.method(settings.segmenter, "segmenter").annotated:
         mask_dir = None if settings.mask_dir is None else Path(settings.mask_dir).expanduser()
