@@ -119,8 +119,8 @@ def _grey(path: Path, image: PillowImage.Image, slack: int) -> tuple[NDArray[Any
         if values.min() < 0 or values.max() > 65535:
             raise _unclear(path, "8 or 16 bits per pixel")
         return values, 65535
-    if image.mode == "P" and "transparency" not in image.info and (values := _indices(image)) is not None:
-        return values, 1
+    if image.mode == "P" and "transparency" not in image.info and (indices := _indices(image)) is not None:
+        return indices, 1
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode in ("RGBA", "LA", "PA"):
