@@ -171,7 +171,7 @@ def _is_no_edge(values: NDArray[Any], between: Bool, slack: int) -> bool:
     if (_squares(between, side, np.logical_and) & (spread <= slack)).any():
         return True
     padded = np.pad(between, _WIDEST_EDGE // 2, constant_values=True)
-    return bool((_squares(padded, _WIDEST_EDGE, np.logical_and)).any())
+    return bool(_squares(padded, _WIDEST_EDGE, np.logical_and).any())
 
 
 def _squares(values: NDArray[Any], side: int, reduce: np.ufunc) -> NDArray[Any]:
