@@ -36,7 +36,10 @@ class Background:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(BackgroundKind):
-            raise UnknownNameError("kind of background", str(self.kind), get_args(BackgroundKind))
+            raise UsageError(
+                f"{UnknownNameError('kind of background', str(self.kind), get_args(BackgroundKind))} For a colour or "
+                f"a file write fgfast.Background.parse({str(self.kind)!r}), or Settings(background={str(self.kind)!r})"
+            )
         if (self.path is None) == (self.kind == "image"):
             raise UsageError(f"a background of kind {self.kind!r} {'needs' if self.path is None else 'has no'} path")
         if self.kind != "colour" and self.colour != (0, 0, 0):

@@ -52,7 +52,8 @@ class Selection:
         for name in ("splits", "classes", "exclude"):
             value = getattr(self, name)  # one name, not its characters
             object.__setattr__(self, name, (str(value),) if isinstance(value, (str, Path)) else tuple(map(str, value)))
-        if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 1):
+        whole = isinstance(self.limit, int) and not isinstance(self.limit, bool)
+        if self.limit is not None and (not whole or self.limit < 1):
             raise UsageError(f"limit must be a whole number of at least 1, not {self.limit!r}")
 
 

@@ -42,7 +42,7 @@ class Setting:
             raise UnknownNameError(name, str(value), self.choices())
         if self.least is None or value is None:
             return
-        fits = isinstance(value, int) if whole else isinstance(value, (int, float))
+        fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
         most = math.inf if self.most is None else self.most
         if not fits or not self.least <= value <= most:  # type: ignore[operator]
             bounds = f"of at least {self.least:g}" if self.most is None else f"from {self.least:g} to {self.most:g}"

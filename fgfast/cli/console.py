@@ -177,8 +177,8 @@ class Expected:
         return f"{self.left:,} images to do, in about {time}: the last run like this made {self.rate:.3g} images/s"
 
 
-def plan_json(plan: Plan, expected: Expected) -> str:
-    """The plan as JSON."""
+def plan_json(plan: Plan, expected: Expected, refused: Exception | None = None) -> str:
+    """The plan as JSON, with the reason for which the run would be refused, if any."""
     content = {
         "dataset": plan.dataset.name,
         "root": str(plan.dataset.root),
@@ -190,6 +190,7 @@ def plan_json(plan: Plan, expected: Expected) -> str:
         "left": expected.left,
         "images_per_second": expected.rate,
         "fingerprint": plan.fingerprint,
+        "refused": None if refused is None else str(refused),
     }
     return json.dumps(content, indent=2)
 

@@ -17,6 +17,7 @@ from fgfast.cli.settings import settings_of, settings_options
 DEADLINE = 300.0
 
 if TYPE_CHECKING:
+    from fgfast.io.output import Mode
     from fgfast.pipeline.plan import Plan
 
 
@@ -87,7 +88,6 @@ def convert(ctx: click.Context, /, **options: Any) -> None:
     """
     from fgfast.cli import console
     from fgfast.cli.interruption import Interruption
-    from fgfast.io.output import Output
     from fgfast.pipeline import run as pipeline
 
     if options["resume"] and options["overwrite"]:
@@ -100,11 +100,7 @@ def convert(ctx: click.Context, /, **options: Any) -> None:
     plan = _plan(options)
     mode: Any = "resume" if options["resume"] else "overwrite" if options["overwrite"] else "auto"
     if options["dry_run"]:
-        output = Output(plan.out, plan.dataset.folder)
-        output.preflight(mode, plan.fingerprint)
-        expected = console.Expected.of(plan, output, mode)
-        shown = console.plan_json(plan, expected) if options["as_json"] else console.describe_plan(plan)
-        click.echo(shown if options["as_json"] else f"{shown}\n  {expected.describe()}")
+        _dry_run(plan, mode, options["as_json"])
         return
     if not options["as_json"]:
         console.note(console.describe_plan(plan))
@@ -124,6 +120,26 @@ def convert(ctx: click.Context, /, **options: Any) -> None:
     if report.stopped and interruption.exit_code:
         sys.exit(interruption.exit_code)
     sys.exit(EXIT_SOME_FAILED if report.counts["failed"] else 0)
+
+
+def _dry_run(plan: Plan, mode: Mode, as_json: bool) -> None:
+    """Print the plan; then raise what the run would raise before it begins."""
+    from fgfast.cli import console
+    from fgfast.errors import UsageError
+    from fgfast.io.output import Output
+
+    output, refused = Output(plan.out, plan.dataset.folder), None
+    try:
+        output.preflight(mode, plan.fingerprint)
+    except UsageError as error:
+        refused = error
+    expected = console.Expected.of(plan, output, "overwrite" if refused else mode)
+    if as_json:
+        click.echo(console.plan_json(plan, expected, refused))
+    else:
+        click.echo(f"{console.describe_plan(plan)}\n  {expected.describe()}")
+    if refused:
+        raise refused
 
 
 def _dataset(ctx: click.Context, options: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -153,7 +154,12 @@ def _targets(images: tuple[str, ...], out: str | None) -> list[str]:
 
 def _pattern(out: str | None, count: int) -> str | None:
     """--out as a pattern with {stem}, or one file's name; None where it was not given."""
-    if out is None or _STEM in out:
+    if out is None:
+        return None
+    unknown = [f"{{{name}}}" for name in re.findall(r"\{(\w*)\}", out) if f"{{{name}}}" != _STEM]
+    if unknown:
+        raise click.UsageError(f"{out} has the placeholder {unknown[0]}: there is only {_STEM}, the image's name")
+    if _STEM in out:
         return out
     if out.endswith("/") or Path(out).is_dir():
         return str(Path(out) / f"{_STEM}_fg.png")
@@ -163,6 +169,8 @@ def _pattern(out: str | None, count: int) -> str | None:
                 f"{out} is one file, for {count} images: name a folder, or use {{stem}} in its place"
             )
         return str(Path(out) / f"{_STEM}_fg.png")
+    if not Path(out).suffix:
+        raise click.UsageError(f"{out} has no suffix, which tells the format: add one; for a folder write {out}/")
     return out
 
 

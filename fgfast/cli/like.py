@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,21 +14,25 @@ import click
 _OF_THE_DATASET = ("root", "labels", "splits", "classes")
 
 
+# Where the context keeps the image that was the earlier run's background.
+_IMAGE = "fgfast.like.image"
+
+
 def take_defaults(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Make the options of an earlier run the defaults of this command; called before other options are read."""
     if path is not None:
-        ctx.default_map = read(path)
+        ctx.default_map, ctx.meta[_IMAGE] = read(path)
     return path
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return option -> value of an earlier run.
+def read(path: Path) -> tuple[dict[str, Any], _Image | None]:
+    """Return option -> value of an earlier run, and the image that was its background.
 
     Args:
         path: a run.json, or the output folder that holds it.
 
     Raises:
-        UsageError: there is no run.json, it is damaged, or the image of its background has changed.
+        UsageError: there is no run.json, or it is damaged.
     """
     from dataclasses import fields
 
@@ -48,26 +53,39 @@ def read(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise UsageError(f"--like {file}: not the run.json of a run of this version: {error} is missing") from error
     if image is not None:
-        options["background"] = _unchanged(Path(image), background, file)
+        options["background"] = image
     if cpu:
         options["devices"] = "cpu"
-    return {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
+    return given, None if image is None else _Image(Path(image), background, file)
 
 
-def _unchanged(image: Path, described: str, file: Path) -> str:
-    """Return the path of a background's image; raise UsageError where it is not the one that was used."""
-    from fgfast.background import Background
-    from fgfast.errors import UsageError
+@dataclass(frozen=True)
+class _Image:
+    """The image that was an earlier run's background, as that run described it."""
 
-    if not image.is_file() or Background.parse(str(image)).describe() != described:
-        raise UsageError(f"--like {file}: the background {image} is gone or has changed; give another --background")
-    return str(image)
+    path: Path
+    described: str
+    file: Path
+
+    def check(self) -> None:
+        """Raise UsageError unless the file still is the image that was used."""
+        from fgfast.background import Background
+        from fgfast.errors import UsageError
+
+        if not self.path.is_file() or Background.parse(str(self.path)).describe() != self.described:
+            raise UsageError(
+                f"--like {self.file}: the background {self.path} is gone or has changed; give another --background"
+            )
 
 
 def drop_overridden(ctx: click.Context, options: dict[str, Any]) -> None:
     """Drop what the earlier run gives and the options of the command line make meaningless.
 
     A setting that has no effect beside them returns to its default; root, labels and classes go with their data set.
+
+    Raises:
+        UsageError: the image of the background that the earlier run gives has changed.
     """
     from dataclasses import fields
 
@@ -77,6 +95,8 @@ def drop_overridden(ctx: click.Context, options: dict[str, Any]) -> None:
     if options["name"] or "dataset" not in earlier:
         for name in earlier.intersection(_OF_THE_DATASET):
             options[name] = () if name in ("splits", "classes") else None
+    if "background" in earlier and (image := ctx.meta[_IMAGE]):
+        image.check()
     values = {f.name: options.get(f.name, f.default) for f in fields(Settings)}
     values["devices"] = tuple(values["devices"].split(","))
     for f in fields(Settings):

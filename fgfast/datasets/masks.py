@@ -2,8 +2,8 @@
 
 Kinds (see `MaskSource`):
 
-    grey      any mask image: 0 and 1; or nearly all pixels black or white, subject from half the range on; or the alpha
-              channel of an image that has one
+    grey      any mask image: 0 and 1; or black and white with a soft edge between them, subject from half the range on;
+              or the alpha channel of an image that has one
     levels    shares of annotators who agree, 0..255 (CUB's segmentations)
     trimap    1 foreground, 2 background, 3 border (Oxford-IIIT Pet)
     coco      polygons and run lengths, compressed or not, of all annotations of the image
@@ -32,9 +32,13 @@ if TYPE_CHECKING:
 # Levels of 8 bits from which at least half of the annotators agree.
 AGREED = 128
 FOREGROUND, BACKGROUND, BORDER = 1, 2, 3
-# At most this share of a mask image's pixels is between black and white, for soft edges; in formats with losses, black
-# and white are as wide as this.
-_BETWEEN, _LOSS, _LOSSY = 0.25, 16, ("JPEG", "WEBP")
+# A value between black and white that fills a square of this side is a label, not a part of a soft edge. Formats with
+# losses spread a value by as much as _LOSS, and make squares of their own at edges, as wide as a block of JPEG.
+_LABEL, _LOSSY_LABEL, _LOSS, _LOSSY = 3, 8, 16, ("JPEG", "WEBP")
+# Nor has a soft edge a square of this side without any black or white; a photograph has.
+_WIDEST_EDGE = 32
+# Values between black and white that an error names.
+_NAMED = 3
 # Coordinates of polygons beyond this many times the image's size are no outline of anything in it.
 _FAR = 10
 
@@ -77,8 +81,8 @@ def _from_image(source: MaskSource, size: Size) -> Bool:
             _check_size(source.path, Size(image.height, image.width), size)
             if source.kind == "trimap":
                 return _trimap(source.path, np.asarray(image))
-            values, top = _grey(source.path, image)
             slack = _LOSS if image.format in _LOSSY else 0
+            values, top = _grey(source.path, image, slack)
     except FileNotFoundError:
         raise MaskUnusableError("no mask", f"there is no mask {source.path}") from None
     except MaskUnusableError:
@@ -106,7 +110,7 @@ def _trimap(path: Path, values: NDArray[Any]) -> Bool:
     return bits
 
 
-def _grey(path: Path, image: PillowImage.Image) -> tuple[NDArray[Any], int]:
+def _grey(path: Path, image: PillowImage.Image, slack: int) -> tuple[NDArray[Any], int]:
     """Return the values of a mask image, (H, W), and the largest that its format allows."""
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8), 1
@@ -115,6 +119,8 @@ def _grey(path: Path, image: PillowImage.Image) -> tuple[NDArray[Any], int]:
         if values.min() < 0 or values.max() > 65535:
             raise _unclear(path, "8 or 16 bits per pixel")
         return values, 65535
+    if image.mode == "P" and "transparency" not in image.info and (indices := _indices(image)) is not None:
+        return indices, 1
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode in ("RGBA", "LA", "PA"):
@@ -123,24 +129,70 @@ def _grey(path: Path, image: PillowImage.Image) -> tuple[NDArray[Any], int]:
             return alpha, 255
     if image.mode not in ("L", "LA", "P", "RGB", "RGBA"):
         raise _unclear(path, f"a grey mask, not the mode {image.mode}")
-    colours = np.asarray(image.convert("RGB"))
-    if (colours != colours[..., :1]).any():
+    red, green, blue = (np.asarray(channel) for channel in image.convert("RGB").split())
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    if (spread > slack).any():
         raise _unclear(path, "black and white; its colours could mean anything")
-    return colours[..., 0], 255
+    return green, 255
+
+
+def _indices(image: PillowImage.Image) -> NDArray[Any] | None:
+    """Return the indices of a palette image, (H, W); None unless they are 0 and 1, and not just black and white."""
+    values = np.asarray(image)
+    colours = image.convert("RGB").getcolors(2)
+    if int(values.max()) > 1 or (colours and {colour for _, colour in colours} <= {(0, 0, 0), (255, 255, 255)}):
+        return None
+    return values
 
 
 def _two_values(path: Path, values: NDArray[Any], top: int, slack: int) -> Bool:
-    """Return the subject of a mask of two values: 0 and 1, or black and white with some pixels between."""
-    if int(values.max()) <= 1:
+    """Return the subject of a mask of two values: 0 and 1, or black and white with a soft edge between them."""
+    if int(values.max()) <= 1 and not slack:
         bits: Bool = values == 1
         return bits
     black, white = values <= slack, values >= top - slack
-    between = np.bincount(values[~(black | white)], minlength=1)
-    labels = int(between.max()) >= np.count_nonzero(white)  # a value that is no edge: one of several labels
-    if labels or int(between.sum()) > _BETWEEN * values.size:
-        raise _unclear(path, f"0 and 1, or 0 and {top}; its values reach from {values.min()} to {values.max()}")
+    between = ~(black | white)
+    if between.any() and (not white.any() or _is_no_edge(values, between, slack)):
+        raise _unclear(
+            path,
+            f"0 and 1, or 0 and {top} with soft edges; it has {_shares(values, between)}. Levels of several "
+            "annotators, as CUB's segmentations have, are read from the data set's own folder, without --mask-dir",
+        )
     subject: Bool = values > top // 2
     return subject
+
+
+def _is_no_edge(values: NDArray[Any], between: Bool, slack: int) -> bool:
+    """Whether the pixels between black and white are labels or a photograph: areas, whatever their share."""
+    if not slack and (values[between] == 1).all():  # the label 1 beside "void"
+        return True
+    side = _LOSSY_LABEL if slack else _LABEL
+    spread = _squares(values, side, np.maximum) - _squares(values, side, np.minimum)
+    if (_squares(between, side, np.logical_and) & (spread <= slack)).any():
+        return True
+    padded = np.pad(between, _WIDEST_EDGE // 2, constant_values=True)
+    return bool(_squares(padded, _WIDEST_EDGE, np.logical_and).any())
+
+
+def _squares(values: NDArray[Any], side: int, reduce: np.ufunc) -> NDArray[Any]:
+    """Reduce each square of (H, W) values to one: (H - side + 1, W - side + 1)."""
+    for _ in range(2):
+        done = 1
+        while done < side:
+            step = min(done, side - done)
+            values = reduce(values[step:], values[:-step])
+            done += step
+        values = values.T
+    return values
+
+
+def _shares(values: NDArray[Any], between: Bool) -> str:
+    """Name the most frequent values between black and white, with their shares of the mask."""
+    found, counts = np.unique(values[between], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    named = ", ".join(f"{found[n]} ({counts[n] / values.size:.2%})" for n in order[:_NAMED])
+    more = len(found) - _NAMED
+    return f"{named} and {more} more values between" if more > 0 else f"{named} between"
 
 
 def _unclear(path: Path, expected: str) -> MaskUnusableError:

@@ -98,7 +98,8 @@ def check_format(suffix: str, transparent: bool, quality: int | None) -> None:
         raise UsageError(f"{suffix} keeps no transparency: choose a name that ends in .png or .webp")
     if quality is not None and suffix not in _LOSSY:
         raise UsageError(f"quality {quality} has no effect with {suffix}, which is lossless")
-    if quality is not None and not (isinstance(quality, int) and 1 <= quality <= 100):
+    whole = isinstance(quality, int) and not isinstance(quality, bool)
+    if quality is not None and not (whole and 1 <= quality <= 100):
         raise UsageError(f"quality must be a whole number from 1 to 100, not {quality!r}")
 
 

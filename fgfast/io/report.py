@@ -28,6 +28,7 @@ from urllib.parse import quote
 
 from fgfast.io.decode import FORMATS, decode, read_bytes
 from fgfast.io.summary import FAILED_ROWS, Summary, share_of
+from fgfast.io.warned import collected
 from fgfast.io.write import write_file
 from fgfast.records import STATUSES, Outcome, Sample, Status
 
@@ -192,10 +193,10 @@ def thumbnails(
 
     before = after = None
     # Pillow raises many kinds on damaged files; a missing thumbnail must not cost the page.
-    with contextlib.suppress(Exception):
+    with collected(), contextlib.suppress(Exception):
         pixels = decode(read_bytes(samples[o.key].path), o.key, turn_exif).pixels
         before = data_uri(Image.fromarray(pixels), count)
-    with contextlib.suppress(Exception), Image.open(twin / str(o.twin), formats=FORMATS) as image:
+    with collected(), contextlib.suppress(Exception), Image.open(twin / str(o.twin), formats=FORMATS) as image:
         after = data_uri(image.convert("RGBA" if image.has_transparency_data else "RGB"), count)
     return {"before": before, "after": after}
 

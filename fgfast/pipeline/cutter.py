@@ -14,8 +14,7 @@ import numpy as np
 from fgfast import methods
 from fgfast.config import Settings
 from fgfast.errors import UsageError
-from fgfast.io.cutout import Cutout, check_format
-from fgfast.io.write import FORMAT_SUFFIXES
+from fgfast.io.cutout import Cutout
 from fgfast.machine import available_cores
 from fgfast.pipeline.choices import choose_without_dataset
 from fgfast.pipeline.job import detect_stages, segment_stages
@@ -31,7 +30,9 @@ if TYPE_CHECKING:
 Box = Sequence[float]
 
 # Settings about the files of a data set and about several worker processes.
-_OF_A_RUN = ("placement", "decoder", "keep_names", "quality", "masks")
+_OF_A_RUN = ("placement", "decoder", "format", "keep_names", "quality", "masks")
+# Those of them that saving a cut-out follows, with the way.
+_OF_A_FILE = {"format": "the name given to Cutout.save determines it", "quality": "give it to Cutout.save"}
 
 
 class Cutter(AbstractContextManager["Cutter"]):
@@ -236,12 +237,10 @@ def _check(settings: Settings) -> None:
     for name in _OF_A_RUN:
         value = getattr(settings, name)
         if value != defaults[name] and (name, value) != ("decoder", "cpu"):
-            instead = ": give it to Cutout.save" if name == "quality" else ", only in the conversion of a data set"
+            instead = f": {_OF_A_FILE[name]}" if name in _OF_A_FILE else ", only in the conversion of a data set"
             raise UsageError(f"{name.replace('_', '-')} {value} has no effect on single images{instead}")
     if len(settings.places) > 1:
         raise UsageError(f"a Cutter works on one device, not on {','.join(settings.places)}: make one for each")
-    if settings.format != "same":
-        check_format(FORMAT_SUFFIXES[settings.format], settings.fill.kind == "transparent", None)
 
 
 def _paired(images: Iterable[Given], boxes: Iterable[Box | None] | None) -> Iterator[GivenWork]:

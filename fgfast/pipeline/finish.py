@@ -13,6 +13,7 @@ from fgfast.io.provenance import add_run, write_run_json
 from fgfast.io.report import write_page
 from fgfast.io.stamps import described
 from fgfast.io.summary import Summary
+from fgfast.io.warned import captured
 from fgfast.pipeline.plan import Plan
 from fgfast.pipeline.rate import remember_rate
 from fgfast.pipeline.resume import Changes, Found
@@ -95,15 +96,16 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
         cpu_threads=cpu_threads,
         result={"total": report.total, "counts": report.counts, "load": report.load, **runs},
     )
-    write_page(
-        output.report,
-        seen,
-        facts=facts,
-        total=report.total,
-        samples=samples,
-        twin=output.twin,
-        turn_exif=dataset.turn_exif,
-    )
+    with captured():  # thumbnails are decoded again
+        write_page(
+            output.report,
+            seen,
+            facts=facts,
+            total=report.total,
+            samples=samples,
+            twin=output.twin,
+            turn_exif=dataset.turn_exif,
+        )
     whole = sorted(path for path in {*annotation_files, *output.about_the_run} if path.is_file())
     about = {path.relative_to(output.out).as_posix(): described(path) for path in whole}
     ledger.set_meta({"whole_files": about, "clean": True})

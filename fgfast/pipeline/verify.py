@@ -53,10 +53,16 @@ def verify(out: Path) -> Verified:
         out: the output folder of a run.
 
     Raises:
-        OutputRefusedError: the folder holds no run.
+        OutputRefusedError: there is no folder, or it holds no run.
         OutputLockedError: a run is writing to it.
     """
     path = out / "fgfast" / "ledger.sqlite"
+    if not out.is_dir():
+        raise OutputRefusedError(f"there is no folder {out.absolute()}")
+    if not path.is_file() and (out / path.name).is_file():
+        raise OutputRefusedError(
+            f"{out.absolute()} is inside an output: give the folder around it, {out.absolute().parent}"
+        )
     if not path.is_file():
         raise OutputRefusedError(f"{out.absolute()} holds no run of fgfast: there is no {path.relative_to(out)} in it")
     with contextlib.ExitStack() as held:

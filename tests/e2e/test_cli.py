@@ -123,6 +123,15 @@ def test_resume_says_what_was_done_before(tmp_path: Path) -> None:
     other = fgfast(*command, "--background", "white", cwd=tmp_path)
     assert other.returncode == 2
     assert "'black' -> 'white'" in other.stderr
+    planned = fgfast(*command, "--background", "white", "--dry-run", cwd=tmp_path)
+    assert planned.returncode == 2
+    assert "background white" in planned.stdout and "4 images to do" in planned.stdout
+    assert "'black' -> 'white'" in planned.stderr and "'black'" not in planned.stdout
+    planned = fgfast(*command, "--background", "white", "--dry-run", "--json", cwd=tmp_path)
+    assert planned.returncode == 2 and "'black' -> 'white'" in json.loads(planned.stdout)["refused"]
+    planned = fgfast(*command, "--out", "new", "--resume", "--dry-run", "--json", cwd=tmp_path)
+    assert planned.returncode == 2 and "no run to resume" in json.loads(planned.stdout)["refused"]
+    assert json.loads(fgfast(*command, "--dry-run", "--json", cwd=tmp_path).stdout)["refused"] is None
     assert fgfast(*command, "--background", "white", "--overwrite", cwd=tmp_path).returncode == 0
 
 

@@ -90,6 +90,11 @@ def test_what_cannot_be_repeated_is_refused(here: Path) -> None:
     done = convert("--like", "first", "--out", "second")
     assert done.exit_code == 2 and "has changed" in done.stderr
     assert not (here / "second").exists()
+    # Another background takes its place, whatever became of it.
+    (here / "sky.png").unlink()
+    done = convert("--like", "first", "--background", "white", "--out", "second")
+    assert done.exit_code == 0, done.output
+    assert facts(here / "second")["fingerprint"]["background"] == "white"
 
 
 def test_the_data_set_may_be_an_argument(here: Path) -> None:

@@ -265,10 +265,13 @@ def test_verify_on_the_command_line(tmp_path: Path) -> None:
     assert done.returncode == 3 and json.loads(done.stdout)["damaged"] == ["in/a.png"]
     shutil.rmtree(source)
     assert json.loads(command("verify", "out", "--json", cwd=tmp_path).stdout)["gone"] == ["a.png"]
-    done = command("verify", "in", cwd=tmp_path)
+    (tmp_path / "other").mkdir()
+    done = command("verify", "other", cwd=tmp_path)
     assert done.returncode == 2 and "holds no run of fgfast" in done.stderr
-    with pytest.raises(OutputRefusedError):
+    with pytest.raises(OutputRefusedError, match="there is no folder"):
         verify(tmp_path / "nothing")
+    with pytest.raises(OutputRefusedError, match=f"the folder around it, {tmp_path / 'out'}$"):
+        verify(tmp_path / "out/fgfast")
 
 
 def test_an_output_names_what_it_was_made_from(tmp_path: Path) -> None:

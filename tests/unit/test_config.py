@@ -69,6 +69,7 @@ def test_a_file_named_like_a_colour_is_reached_by_its_path(tmp_path: Path, monke
         ({"kind": "image"}, "needs path"),
         ({"kind": "blur", "path": Path("x.png")}, "has no path"),
         ({"kind": "blurr"}, "Did you mean 'blur'"),
+        ({"kind": "navy"}, r"fgfast\.Background\.parse\('navy'\), or Settings\(background='navy'\)"),
     ],
 )
 def test_a_background_holds_only_what_its_kind_uses(options: dict[str, Any], says: str) -> None:
@@ -146,6 +147,10 @@ def test_what_auto_makes_idle_returns_to_its_default_and_is_said() -> None:
         ({"background": 7}, "a name, a colour"),
         ({"background": (1, 2, 300)}, "0 to 255"),
         ({"quality": 90.5}, "whole number"),
+        ({"quality": True}, "whole number"),
+        ({"pad": True, "crop": "box"}, "number from 0"),
+        ({"batch": True, "segmenter": "sam"}, "whole number"),
+        ({"model_threads": True, "segmenter": "sam"}, "whole number"),
         ({"keep_names": True}, "no effect"),
     ],
 )
@@ -157,6 +162,11 @@ def test_bad_settings_are_refused_with_the_way_out(options: dict, says: str) -> 
 def test_a_background_may_be_given_in_words() -> None:
     assert Settings(background="white").fill.colour == (255, 255, 255)
     assert Settings(background=(1, 2, 3)).fill.colour == (1, 2, 3)
+
+
+def test_a_boolean_is_no_limit() -> None:
+    with pytest.raises(UsageError, match="limit must be a whole number"):
+        Selection(limit=True)
 
 
 def test_one_name_is_not_its_letters() -> None:

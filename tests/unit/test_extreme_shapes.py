@@ -38,7 +38,7 @@ def strip(width: int, height: int) -> UInt8:
 @pytest.mark.parametrize("background", ["black", "transparent", "blur"])
 def test_methods_without_a_network_cut_any_shape(shape: tuple[int, int], segmenter: str, background: str) -> None:
     for crop in ("none", "box", "square"):
-        settings = fgfast.Settings(segmenter=segmenter, background=background, crop=crop, format="png")
+        settings = fgfast.Settings(segmenter=segmenter, background=background, crop=crop)
         for box in (None, (0, 0, *shape)):
             cutout = fgfast.cut_out(strip(*shape), box, settings=settings)
             assert cutout.mask.bits.shape == shape[::-1]

@@ -85,6 +85,94 @@ class TestImages:
         reason, detail = reason_for(sample(written(tmp_path / f"a.{suffix}", values)))
         assert reason == "mask unclear" and "a." in detail and "expected" in detail
 
+    @pytest.mark.parametrize("object_is_larger", [True, False])
+    @pytest.mark.parametrize(
+        ("labels", "suffix"),
+        [
+            ((0, 1, 255), "png"),
+            ((0, 128, 255), "png"),
+            ((0, 100, 150, 255), "png"),
+            ((0, 254, 255), "png"),
+            ((1, 255), "png"),
+            ((0, 51, 204), "png"),
+            ((0, 128, 255), "jpg"),
+            ((0, 60, 200, 255), "jpg"),
+        ],
+        ids=str,
+    )
+    def test_a_label_of_its_own_is_unclear_whatever_its_area(
+        self, labels: tuple[int, ...], suffix: str, object_is_larger: bool, tmp_path: Path
+    ) -> None:
+        size = Size(120, 160)
+        values = np.full(size, labels[0], np.uint8)
+        areas = [slice(5, 20), slice(30, 100)] if object_is_larger else [slice(5, 90), slice(95, 110)]
+        values[areas[1], 20:140] = labels[-1]
+        for n, label in enumerate(labels[1:-1]):
+            values[areas[0], 10 + 40 * n : 40 + 40 * n] = label
+        reason, detail = reason_for(sample(written(tmp_path / f"a.{suffix}", values)), size)
+        assert reason == "mask unclear" and "without --mask-dir" in detail
+        if suffix == "png":
+            middle = labels[-2] if len(labels) > 2 else labels[0]
+            assert f"{middle} ({(values == middle).mean():.2%})" in detail
+
+    def test_a_thin_label_of_one_beside_void_is_unclear(self, tmp_path: Path) -> None:
+        values = np.where(BLOCK, 255, 0).astype(np.uint8)
+        values[6, 10:20] = 1
+        assert reason_for(sample(written(tmp_path / "a.png", values)))[0] == "mask unclear"
+
+    def test_values_of_edges_alone_are_no_subject(self, tmp_path: Path) -> None:
+        values = np.zeros(SIZE, np.uint8)
+        values[10], values[11] = 140, 120
+        assert reason_for(sample(written(tmp_path / "a.png", values)))[0] == "mask unclear"
+
+    @pytest.mark.parametrize("factor", [2, 3, 5])
+    @pytest.mark.parametrize("method", [Image.Resampling.BOX, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS])
+    def test_soft_edges_are_read(self, factor: int, method: Image.Resampling, tmp_path: Path) -> None:
+        large = Image.fromarray(np.kron(BLOCK, np.ones((factor, factor), np.uint8)).astype(np.uint8) * 255)
+        shifted = large.transform(large.size, Image.Transform.AFFINE, (1, 0, 0.4, 0, 1, 0.4), Image.Resampling.BILINEAR)
+        values = np.asarray(shifted.resize((SIZE.width, SIZE.height), method))
+        bits = read_mask(sample(written(tmp_path / "a.png", values)), SIZE)
+        assert np.array_equal(bits, values > 127) and (bits != BLOCK).mean() < 0.05
+
+    @pytest.mark.parametrize("quality", [30, 75, 95])
+    @pytest.mark.parametrize(("name", "low", "high"), [("a.jpg", 0, 255), ("a.jpg", 1, 254), ("a.webp", 0, 255)])
+    def test_noise_of_formats_with_losses_is_no_value(
+        self, name: str, low: int, high: int, quality: int, tmp_path: Path
+    ) -> None:
+        noise = np.random.default_rng(quality).integers(-4, 5, (120, 160))
+        wanted = np.kron(BLOCK, np.ones((4, 4), np.bool_))
+        values = np.clip(np.where(wanted, high, low) + noise, 0, 255).astype(np.uint8)
+        bits = read_mask(sample(written(tmp_path / name, values, quality=quality)), Size(120, 160))
+        np.testing.assert_array_equal(bits, wanted)
+
+    @pytest.mark.parametrize(
+        ("colours", "inverted"),
+        [
+            (((0, 0, 0), (255, 255, 255)), False),
+            (((255, 255, 255), (0, 0, 0)), True),  # what a viewer shows
+            (((0, 0, 0), (128, 0, 0)), False),  # VOC's colours
+            (((0, 0, 0), (90, 90, 90)), False),
+        ],
+        ids=["black and white", "white and black", "colours", "grey"],
+    )
+    def test_a_palette_is_read_by_black_and_white_else_by_index(
+        self, colours: tuple[tuple[int, ...], ...], inverted: bool, tmp_path: Path
+    ) -> None:
+        image = Image.fromarray(BLOCK.astype(np.uint8)).convert("P")
+        image.putpalette([value for colour in colours for value in colour])
+        image.save(tmp_path / "a.png")
+        with Image.open(tmp_path / "a.png") as again:
+            assert again.mode == "P"
+        np.testing.assert_array_equal(read_mask(sample(tmp_path / "a.png"), SIZE), BLOCK ^ inverted)
+
+    def test_a_palette_with_a_third_index_is_unclear(self, tmp_path: Path) -> None:
+        values = BLOCK.astype(np.uint8)
+        values[BLOCK & (RAMP > 180)] = 255
+        image = Image.fromarray(values, "P")
+        image.putpalette([0, 0, 0, 128, 0, 0, *[0] * 759, 224, 224, 192])
+        image.save(tmp_path / "a.png")
+        assert reason_for(sample(tmp_path / "a.png"))[0] == "mask unclear"
+
     def test_levels_are_shares_of_annotators(self, tmp_path: Path) -> None:
         levels = np.zeros(SIZE, np.uint8)
         for n, level in enumerate((51, 102, 127, 128, 153, 204, 255)):

@@ -39,7 +39,7 @@ def test_without_a_box_the_middle_is_taken() -> None:
 
 
 def test_crop_and_transparency() -> None:
-    settings = fgfast.Settings(segmenter="box", crop="square", format="png", background="transparent")
+    settings = fgfast.Settings(segmenter="box", crop="square", background="transparent")
     cutout = fgfast.cut_out(scene(), BOX, settings=settings)
     assert cutout.pixels.shape == (58, 58, 4)
     x, y = cutout.offset

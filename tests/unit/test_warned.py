@@ -22,6 +22,8 @@ from fgfast.errors import SampleError
 from fgfast.io import warned
 from fgfast.io.decode import decode
 from fgfast.io.warned import captured, collected
+from fgfast.pipeline.plan import make_plan
+from fgfast.pipeline.run import run
 from fgfast.pipeline.work import Work, result_of
 from fgfast.records import Sample
 from fgfast.runner import Finished, worker_output
@@ -165,6 +167,28 @@ def test_nothing_reaches_the_terminal(noisy: Path, more: tuple[str, ...], tmp_pa
     assert done.returncode in (0, 3), done.stderr
     for word in ("UserWarning", "ZIPDecode", "Truncated", "warnings.warn", "Tag "):
         assert word not in done.stderr + done.stdout
+
+
+@needs_libtiff
+def test_the_thumbnails_of_the_report_print_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    whole = tmp_path / "in/a.tif"
+    pillow.fromarray(PIXELS).save(whole, "TIFF", compression="tiff_adobe_deflate")
+    settings = fgfast.Settings(segmenter="box", detector="center", devices="cpu")
+    plan = make_plan("folder", tmp_path / "out", root=tmp_path / "in", settings=settings)
+    broken = [with_broken_strip(), with_broken_exif()]
+
+    def damage(counts: dict[str, int], total: int) -> None:
+        if sum(counts.values()) == total:
+            whole.write_bytes(broken.pop())
+
+    for _ in range(2):
+        capfd.readouterr()
+        report = run(plan, progress=damage, mode="overwrite", in_process=True)  # type: ignore[arg-type]
+        assert sum(report.counts.values()) == 1 and report.html.is_file()
+        printed = capfd.readouterr()
+        assert printed.err == printed.out == ""
+    assert broken == []
 
 
 def forwarded(code: str, caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
