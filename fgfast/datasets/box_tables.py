@@ -14,13 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fgfast.datasets.annotation_files import Box, write_bytes
-from fgfast.datasets.box_forms import box_column, fold, four_columns, of_box
+from fgfast.datasets.box_forms import fold, holds_box, of_box
 from fgfast.datasets.cell_values import json_text
 from fgfast.datasets.csv_files import decode_text, line_ending, read_csv, write_csv
 from fgfast.datasets.layout import ImagePlacement, ImagePlacements
 from fgfast.datasets.parquet_tables import read_parquet, write_parquet
 from fgfast.datasets.row_boxes import RowBoxes
 from fgfast.datasets.table_names import ImageName, Keys, image_names, name_columns
+from fgfast.datasets.unread_boxes import UnreadBoxes
 from fgfast.errors import DatasetError
 
 BOXES = "boxes.csv"
@@ -82,7 +83,7 @@ def read_table(root: Path, table: str, keys: Keys | None = None) -> Iterator[Tab
         MissingExtraError: a package that the table needs is not installed.
     """
     path, below, keys = root / table, _below(table), keys or Keys(())
-    orders = _Orders(path)
+    orders, unread = _Orders(path), UnreadBoxes(path)
     for number, fields in _rows(path):
         try:
             columns = name_columns(tuple(fields))
@@ -95,9 +96,11 @@ def read_table(root: Path, table: str, keys: Keys | None = None) -> Iterator[Tab
         if len(images) > 1 and boxes and fold(columns[0]) != "filename":
             raise DatasetError(path, f"{len(images)} images and boxes, which do not tell whose they are", number)
         orders.add(number, row.coco, row.size)
+        unread.add(number, bool(boxes), row.rest, row.shapes)
         respelled = any(image.respelled(below) for image in images)
         yield TableRow(path, number, images, fields, boxes, frozenset(row.unmovable), respelled, row.size)
     orders.check()
+    unread.check()
 
 
 class _Orders:
@@ -155,9 +158,7 @@ def _check_box_columns(path: Path, columns: Collection[str]) -> None:
     """Raise DatasetError where boxes.csv has no column of boxes."""
     names = {fold(column) for column in columns}
     missing = [name for name in CORNERS if name not in names]
-    if not missing or any(map(box_column, columns)) or any(of_box(column) for column in columns):
-        return
-    if list(four_columns(names)):
+    if not missing or holds_box(columns) or any(map(of_box, columns)):
         return
     raise DatasetError(path, f"expected a column {missing[0]!r}; found: {', '.join(columns) or 'none'}", 1)
 
