@@ -120,8 +120,8 @@ def open_dataset(
         address = re.sub(r":/+", "://", given, count=1)  # a Path has lost a slash
         if is_address(address) and not Path(given).exists():
             raise UsageError(
-                f"{address} is an address, and addresses are not read as data sets: download the data set, and give its "
-                "folder"
+                f"{address} is an address, and addresses are not read as data sets: download the data set, and give "
+                "its folder"
             )
     if name in _CLASSES:
         return _open(layout_named(name), find(name, search) if root is None else Path(root).expanduser(), labels)

@@ -1,7 +1,8 @@
 """CSV files, as programs and spreadsheets write them: read with line numbers, and written in the same form.
 
 The separator is the one that the header shows: comma, semicolon, tab or vertical bar. Excel's line `sep=;` and comments
-that begin with # may stand before the header. Text is UTF-8, or UTF-16 with its byte-order mark. Spaces around the names of columns do not count. Cells may have any length.
+that begin with # may stand before the header. Text is UTF-8, or UTF-16 with its byte-order mark. Spaces around the
+names of columns do not count. Cells may have any length.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,9 @@ _PLACE = re.compile(
     r"right|bottom|[tb][lr]|[lr][tb]|links|oben|rechts|unten|breite|höhe|hoehe|gauche|haut|droite|bas|largeur|hauteur|"
     r"izquierda|arriba|derecha|abajo|ancho|alto"
 )
-_SIDES = ("width", "height")
+_SIDES = (["width"], ["height"])
+# How deeply nested boxes are looked for.
+_DEPTH = 4
 _NUMBER = r"[-+]?\d+(?:\.\d*)?"
 _FOUR_NUMBERS = re.compile(rf"\s*{_NUMBER}(?:[\s,;]+{_NUMBER}){{3}}\s*")
 _FOUR_IN_TEXT = re.compile(r"(?<![\d.])\d+\.?\d*(?:[^\d.]+\d+\.?\d*){3}")
@@ -102,25 +104,24 @@ class UnreadBoxes:
                     here[0],
                 )
 
-    def _candidates(self, fields: Mapping[str, Any]) -> Iterable[tuple[tuple[str, ...], list[float]]]:
-        """Yield the columns of one dict that could be a box, and their four numbers."""
+    def _candidates(self, fields: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[tuple[str, ...], list[float]]]:
+        """Yield the columns of one dict, and of those in it, that could be a box, and their four numbers."""
         numbers: dict[str, float] = {}
         for column, value in fields.items():
-            if _OTHER_THINGS.intersection(_words(column)):
+            if _is_other_thing(column):
                 continue
+            value, dicts = _decoded(value), _dicts_in(value)
             four = _four(value)
-            if isinstance(value, list) and "." in column and value and all(map(is_number, value)):
-                value = value[0]  # one number per object
-            number = _number(value)
-            if four is not None:
+            if dicts and depth < _DEPTH:
+                for inside in dicts:
+                    yield from self._candidates({f"{column}.{k}": v for k, v in inside.items()}, depth + 1)
+            elif four is not None:
                 yield (column,), four
-            elif number is not None:
+            elif (number := _number(value, "." in column)) is not None:
                 numbers[column] = number
             else:
                 self._texts.add(column)
-        sides = {
-            column: number for column, number in numbers.items() if _words(column)[-1:] in ([_SIDES[0]], [_SIDES[1]])
-        }
+        sides = {column: number for column, number in numbers.items() if _words(column)[-1:] in _SIDES}
         alone = {column: number for column, number in numbers.items() if column not in sides}
         places = {column: number for column, number in alone.items() if any(map(_PLACE.fullmatch, _words(column)))}
         for group in (places, {**places, **sides} if len(places) == len(sides) == 2 else {}, alone):
@@ -134,32 +135,48 @@ def _words(column: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[^\W\d_]+", apart)]
 
 
-def _number(value: Any) -> float | None:
-    """Return a number, or that of a text."""
+def _is_other_thing(column: str) -> bool:
+    return any(word in _OTHER_THINGS or word.endswith(("id", "ids", "label", "class")) for word in _words(column))
+
+
+def _decoded(value: Any) -> Any:
+    """Return a value, or the value that a text holds."""
+    if not isinstance(value, str):
+        return value
+    if _FOUR_NUMBERS.fullmatch(value):
+        return re.findall(_NUMBER, value)
+    try:
+        return decode(value)[0]
+    except ValueError:
+        return value
+
+
+def _dicts_in(value: Any) -> list[dict[str, Any]]:
+    """Return a dict, or those of a list of dicts."""
+    value = _decoded(value)
+    dicts = value if isinstance(value, list) else [value]
+    return dicts if all(isinstance(item, dict) for item in dicts) else []
+
+
+def _number(value: Any, of_objects: bool) -> float | None:
+    """Return a number, that of a text, or the first of a list that has one per object."""
+    if of_objects and isinstance(value, list) and value and all(map(is_number, value)):
+        value = value[0]
     if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
         return float(value.replace(",", "."))
     return float(value) if numeric(value) else None
 
 
-def _four(value: Any) -> list[float] | None:
-    """Return the four numbers of a list, of the first list in a list of such, or of a text."""
-    if isinstance(value, str):
-        if _FOUR_NUMBERS.fullmatch(value):
-            return [float(number) for number in re.findall(_NUMBER, value)]
-        try:
-            value, notation = decode(value)
-        except ValueError:
-            return None
-        if notation == "plain":
-            return None
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list):
+def _four(value: Any, depth: int = 0) -> list[float] | None:
+    """Return the four numbers of a list, of two pairs, or of the first in a list of such."""
+    if not isinstance(value, list) or depth > _DEPTH:
         return None
+    if len(value) == 2 and all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        value = [*value[0], *value[1]]
     if len(value) == 4 and all(map(numeric, value)):
         return [float(number) for number in value]
-    lists = [_four(item) for item in value if isinstance(item, list)]
-    return lists[0] if lists and len(lists) == len(value) and None not in lists else None
+    lists = [_four(item, depth + 1) for item in value]
+    return lists[0] if lists and None not in lists else None
 
 
 def _may_be_box(values: list[float]) -> bool:

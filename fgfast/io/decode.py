@@ -27,8 +27,8 @@ from fgfast.records import Image, UInt8
 # Largest file that is read, 1 GiB: about that of the most pixels in three channels of 16 bits, uncompressed.
 MAX_BYTES = 1 << 30
 
-# Most bytes of one text, or colour profile, of a PNG, and of all of them, unpacked: 64 and 256 MiB. Pillow's own bounds, 1
-# and 64 MiB, make it refuse images of scanners and editors.
+# Most bytes of one text, or colour profile, of a PNG, and of all of them, unpacked: 64 and 256 MiB. Pillow's own
+# bounds, 1 and 64 MiB, make it refuse images of scanners and editors.
 MAX_TEXT_CHUNK, MAX_TEXT_MEMORY = 1 << 26, 1 << 28
 
 # Formats that every Pillow reads and that a content shows; see fgfast.image_formats for the others.
@@ -133,7 +133,7 @@ def _decode_clean_jpeg(data: bytes, name: str) -> UInt8 | None:
 
 
 class _LongTexts:
-    """Raises Pillow's bounds of texts in PNGs while any thread decodes: they are globals, which a caller may have set."""
+    """Raises Pillow's bounds of texts in PNGs while any thread decodes: they are globals, and may be a caller's."""
 
     def __init__(self) -> None:
         self._lock, self._inside, self._before = Lock(), 0, (0, 0)

@@ -192,7 +192,7 @@ def test_png_with_a_long_profile_or_text_is_read_and_pillow_keeps_its_bounds() -
     for options in ({"pnginfo": texts}, {"icc_profile": bytes(3_000_000)}):
         decoded = decode(encoded(image, "PNG", **options), "x", turn_exif=True)
         np.testing.assert_array_equal(decoded.pixels, np.asarray(image))
-    assert (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY) == before
+    assert before == (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
 
 
 def test_png_with_a_text_beyond_the_bound_is_broken() -> None:

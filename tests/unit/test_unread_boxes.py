@@ -73,17 +73,34 @@ def test_four_numbers_that_could_be_a_box_are_refused_with_their_line(columns: s
 
 
 @pytest.mark.parametrize(
-    "value", [BOX, [BOX], [str(n) for n in BOX], "8 6 32 26", str(BOX), {"p": 8, "q": 6, "r": 9, "s": 7}]
+    "value",
+    [
+        BOX,
+        [BOX],
+        [str(n) for n in BOX],
+        "8 6 32 26",
+        str(BOX),
+        [BOX[:2], BOX[2:]],
+        {"box of": BOX, "by": "me"},
+        [{"where": BOX}],
+        {"p": 8, "q": 6, "r": 9, "s": 7},
+    ],
 )
 def test_a_cell_of_four_numbers_is_refused(value: object, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"metadata\.jsonl:2: subject could be a box and is not understood"):
+    with pytest.raises(DatasetError, match=r"metadata\.jsonl:2: subject.* could be a box and (is|are) not understood"):
         opened(tmp_path, {"subject": None}, {"subject": value})
 
 
 @pytest.mark.parametrize(
     "columns",
     [
-        *("label,class_id,split,score", "has_beak,male,smiling,young", "e0,e1,e2,e3,e4,e5,e6,e7", "year,month,day,age"),
+        *(
+            "label,class_id,split,score",
+            "classid,imageid,labelid,personid",
+            "has_beak,male,smiling,young",
+            "e0,e1,e2,e3,e4,e5,e6,e7",
+            "year,month,day,age",
+        ),
         *("left_eye_x,left_eye_y,right_eye_x,right_eye_y,nose_x,nose_y", "width,height,label,count", "a,b,c"),
     ],
 )
@@ -96,6 +113,11 @@ def test_what_is_something_else_stays_harmless(columns: str, tmp_path: Path) -> 
 
 def test_numbers_beside_boxes_and_lists_of_other_lengths_are_harmless(tmp_path: Path) -> None:
     assert opened(tmp_path, {"tags": [1, 2, 3, 4]}, {"tags": [1, 2]}) == [[], []]
+    assert opened(tmp_path, {"stats": {"mean": 3, "std": 2, "min": 1, "max": 9}, "meta": {"a": 1}}) == [[], []]
+    nested: Any = BOX
+    for _ in range(500):
+        nested = [nested]
+    assert opened(tmp_path, {"deep": nested}) == [[], []]
     assert opened(tmp_path, {"a": 1, "b": 2, "c": 3, "d": 4, "bbox": XYWH}) == [[BOX], []]
     assert opened(tmp_path, {"a": 9, "b": 2, "c": 3, "d": 4}, {"a": 9, "b": 2, "c": -3, "d": -4}) == [[], []]
 
