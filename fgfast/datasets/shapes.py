@@ -46,7 +46,7 @@ def shapes_in(fields: Mapping[str, Any]) -> Shapes:
             value, notation = decode(fields[column]) if isinstance(fields[column], str) else (fields[column], "json")
         except ValueError:
             value, notation = None, "json"
-        if value in ([], {}) or isinstance(value, (int, float)):
+        if value in ([], {}) or isinstance(value, (int, float, bytes)) or _is_image(value):
             continue
         if notation == "plain" and not (name in ("rle", "encodedpixels") or _SHAPE_TEXT.match(str(value))):
             continue  # a word, or the name of a file
@@ -61,6 +61,11 @@ def shapes_in(fields: Mapping[str, Any]) -> Shapes:
         except (ValueError, OverflowError):
             found.unread.append(column)
     return found
+
+
+def _is_image(value: Any) -> bool:
+    """Whether a value is an image, as `datasets` stores it in Parquet."""
+    return isinstance(value, dict) and value.keys() == {"bytes", "path"}
 
 
 def _parallel(fields: Mapping[str, Any], column: str, value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,13 @@ class UnreadBoxes:
                 return
 
 
+@lru_cache(4096)
 def _words(column: str) -> list[str]:
     apart = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])", " ", column.rpartition(".")[2])
     return [word.lower() for word in re.findall(r"[^\W\d_]+", apart)]
 
 
+@lru_cache(4096)
 def _is_other_thing(column: str) -> bool:
     return any(word in _OTHER_THINGS or word.endswith(("id", "ids", "label", "class")) for word in _words(column))
 

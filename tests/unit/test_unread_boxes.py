@@ -173,3 +173,9 @@ def test_shapes_follow_a_crop(tmp_path: Path) -> None:
 def test_shapes_that_are_not_understood_are_refused(row: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"metadata\.jsonl:1: .*holds a shape that is not understood"):
         opened(tmp_path, row)
+
+
+@pytest.mark.parametrize("value", ["masks/0.png", {"bytes": "x", "path": None}, "cat", 3, [], None])
+@pytest.mark.parametrize("column", ["mask", "segmentation", "points"])
+def test_files_and_numbers_are_no_shapes(column: str, value: object, tmp_path: Path) -> None:
+    assert opened(tmp_path, {column: value}) == [[]]
