@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -133,6 +134,11 @@ def check_online(remote: Remote, into: Path) -> None:
 def is_url(text: object) -> bool:
     """Whether a text is an address that `read_url` fetches."""
     return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
+
+
+def is_address(text: object) -> bool:
+    """Whether a text is an address of any kind: http, ftp, s3, hf, file, ..."""
+    return isinstance(text, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
 
 
 def read_url(url: str, most: int) -> bytes:

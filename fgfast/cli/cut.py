@@ -175,11 +175,11 @@ def _pattern(out: str | None, count: int) -> str | None:
 
 
 def _target(image: str, pattern: str | None) -> str:
-    from fgfast.transfer import is_url
+    from fgfast.transfer import is_address
 
     if image == _STREAM:
         stem, beside = "stdin", Path()
-    elif is_url(image):
+    elif is_address(image):
         from urllib.parse import unquote, urlsplit
 
         name = PurePosixPath(unquote(urlsplit(image).path)).name.replace("\\", "_")

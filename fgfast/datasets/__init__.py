@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import cast
 from fgfast.datasets.archives import held, refusal
 from fgfast.datasets.layout import Dataset, locate
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
+from fgfast.transfer import is_address
 
 __all__ = [
     "Dataset",
@@ -114,6 +116,13 @@ def open_dataset(
     """
     if not name:
         raise UsageError(f"the data set has no name: give one of {', '.join(names())}, or a folder")
+    for given in (name, str(root or "")):
+        address = re.sub(r":/+", "://", given, count=1)  # a Path has lost a slash
+        if is_address(address) and not Path(given).exists():
+            raise UsageError(
+                f"{address} is an address, and addresses are not read as data sets: download the data set, and give "
+                "its folder"
+            )
     if name in _CLASSES:
         return _open(layout_named(name), find(name, search) if root is None else Path(root).expanduser(), labels)
     path = Path(name).expanduser()

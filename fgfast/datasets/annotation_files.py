@@ -64,7 +64,9 @@ def numbers_of(path: Path, number: int | None, texts: Iterable[object]) -> list[
         try:
             value = float(text)  # type: ignore[arg-type]
         except (TypeError, ValueError):
-            raise DatasetError(path, f"expected a number, got {text!r}", number) from None
+            comma = isinstance(text, str) and re.fullmatch(r"\s*[-+]?\d+,\d+\s*", text)
+            way_out = "; write decimals with a point" if comma else ""
+            raise DatasetError(path, f"expected a number, got {text!r}{way_out}", number) from None
         except OverflowError:
             value = float("inf")
         if not abs(value) <= _LARGEST:

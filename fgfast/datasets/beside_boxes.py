@@ -11,16 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fgfast.datasets.annotation_files import Box
-from fgfast.datasets.box_forms import fold, of_object
+from fgfast.datasets.box_forms import OUTLINES, POINTS, QUADS, fold, of_object
 from fgfast.datasets.cell_values import decode, is_number, like, missing, numeric, through
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.datasets.outlines import move_keypoints, move_outline
 
 _AREAS = ("area", "areas", "bboxarea", "bboxareas", "boxarea", "boxareas")
-_OUTLINES = ("segmentation", "segmentations", "polygon", "polygons", "contour", "contours")
 _KEYPOINTS = ("keypoint", "keypoints", "landmark", "landmarks")
 # Columns that hold places, too, where they hold lists; they are not moved.
-_OTHERS = ("mask", "masks", "rle", "rles", "centroid", "center", "centre", "roi", "points", "quad", "obb", "region")
+_OTHERS = ("mask", "masks", "rle", "rles", "centroid", "center", "centre", "roi", *POINTS, *QUADS, "region")
 _RUNS = ("rle", "rles", "encodedpixels")
 _WIDTHS = ("width", "imagewidth", "imgwidth")
 _HEIGHTS = ("height", "imageheight", "imgheight")
@@ -84,7 +83,7 @@ def move_beside(
 def _moved(name: str, value: Any, objects: Objects, placement: ImagePlacement | None, whole_row: bool) -> Any:
     """Return the value of one column after the move; raise ValueError where it cannot be moved."""
     crop = placement if placement is not None and placement.moved else None
-    if name in _OUTLINES:
+    if name in OUTLINES:
         return through(value, lambda v: _outlines(v, objects, crop))
     if name in _KEYPOINTS:
         return through(value, lambda v: move_keypoints(v, crop))

@@ -27,6 +27,7 @@ _ORDERS: dict[str, Order | None] = {
 _BOX = r"bbox(?:es)?|box(?:es)?|bounding_?box(?:es)?|bndbox(?:es)?"
 # json_normalize of pandas calls what is inside `objects` objects.bbox, objects.area, ...
 _OWNER = r"(?:objects?|annotations?)"
+_BOX_PREFIX = re.compile(rf"{_OWNER}?(?:{_BOX}|roi|rect)?")
 _BOX_COLUMN = re.compile(rf"{_OWNER}?({_BOX})({'|'.join(_ORDERS)})?")
 # Names that tell the order, but not that it is a box's; nothing else is called so.
 _BARE_ORDERS = ("xyxy", "xywh", "cxcywh", "ltrb", "ltwh", "tlwh")
@@ -51,10 +52,22 @@ MAYBE_BOXES = frozenset(
 )
 """Folded names of columns that may hold boxes: four numbers in one are not passed over."""
 
+OUTLINES = ("segmentation", "segmentations", "polygon", "polygons", "contour", "contours")
+"""Folded names of columns that hold polygons."""
+QUADS = ("quad", "quads", "quadrilateral", "obb")
+"""Folded names of columns that hold four corners."""
+POINTS = ("points",)
+"""Folded names of columns that hold points, which are a shape where a column says so."""
+SHAPE_TYPES = ("shapetype",)
+"""Folded names of columns that tell the kind of a shape, as labelme's shape_type."""
+
 _CORNER_NAMES = (
     "x0 y0 x1 y1|x1 y1 x2 y2|xmin ymin xmax ymax|minx miny maxx maxy|left top right bottom|xtl ytl xbr ybr|"
     "topleftx toplefty bottomrightx bottomrighty|upperleftx upperlefty lowerrightx lowerrighty|ulx uly lrx lry|"
-    "xstart ystart xend yend|startx starty endx endy"
+    "xstart ystart xend yend|startx starty endx endy|tlx tly brx bry|ltx lty rbx rby|xleft ytop xright ybottom|"
+    "leftx topy rightx bottomy|xlo ylo xhi yhi|lox loy hix hiy|xlow ylow xhigh yhigh|xfrom yfrom xto yto|"
+    "colmin rowmin colmax rowmax|mincol minrow maxcol maxrow|minc minr maxc maxr|colstart rowstart colend rowend|"
+    "x y x2 y2|x y xmax ymax"
 )
 _STARTS = "x y|xmin ymin|minx miny|left top|x0 y0|x1 y1|topleftx toplefty"
 _CENTRES = "cx cy|xc yc|xcenter ycenter|centerx centery|xcentre ycentre|centrex centrey"
@@ -72,6 +85,9 @@ def _forms() -> Iterator[tuple[tuple[str, ...], Order]]:
 
 FORMS: tuple[tuple[tuple[str, ...], Order], ...] = tuple(_forms())
 """Names of four columns that hold one box, and their order; earlier ones are preferred."""
+
+# What a prefix such as that of image_width says: not a box's.
+_OF_IMAGE = ("image", "img", "original", "orig")
 
 # Single names that no other thing has.
 _EDGES = frozenset(name for names in _CORNER_NAMES.split("|")[2:4] for name in names.split())
@@ -93,8 +109,15 @@ def of_object(name: str) -> str:
 @lru_cache(4096)
 def of_box(name: str) -> str:
     """Return the folded name that a column has inside a box: `x` of bbox_x; empty where it is not said to be inside."""
-    inside = re.sub(rf"^{_OWNER}?(?:{_BOX}|roi|rect)?", "", fold(name))
-    return inside if inside in _COORDINATES and inside != fold(name) else ""
+    return next((inside for prefix, inside in _inside(name) if _BOX_PREFIX.fullmatch(prefix)), "")
+
+
+@lru_cache(4096)
+def _inside(name: str) -> tuple[tuple[str, str], ...]:
+    """Return what a column may be of a box, each as (prefix, coordinate), both folded: bird, x1 of bird_x1."""
+    folded = fold(name)
+    ends = ((folded[:n], folded[n:]) for n in range(1, len(folded)))
+    return tuple((prefix, end) for prefix, end in ends if end in _COORDINATES and prefix not in _OF_IMAGE)
 
 
 def order_of(word: object) -> Order | None:
@@ -138,7 +161,7 @@ def four_columns(names: Collection[str]) -> Iterator[tuple[tuple[str, ...], Orde
             continue
         if order == "xyxy" and ({"x3", "y3"} <= set(names) and "x1" in form):
             raise ValueError("the columns x1 y1 ... x3 y3 are corners of a polygon, not of a box")
-        if order == "xyxy" and used & set(form):
+        if order == "xyxy" and used & set(form) and "x" not in form:
             raise ValueError("the columns x0 y0 x1 y1 and x1 y1 x2 y2 are both there; keep one of them")
         if used & set(form) or (used and "width" in form):
             continue
@@ -147,10 +170,14 @@ def four_columns(names: Collection[str]) -> Iterator[tuple[tuple[str, ...], Orde
 
 
 def holds_box(keys: Iterable[object]) -> bool:
-    """Whether the keys of a dict are those of a box, or of an object with one."""
-    names = [str(key) for key in keys]
-    folded = {fold(name) for name in names}
-    return any(box_column(name) for name in names) or any(set(form) <= folded for form, _ in FORMS)
+    """Whether the keys of a dict are those of a box, or of an object with one, or with a shape."""
+    names = tuple(str(key) for key in keys)
+    if any(box_column(name) or of_object(name) in (*OUTLINES, *QUADS, *SHAPE_TYPES) for name in names):
+        return True
+    try:
+        return bool(columns_of(names).four)
+    except ValueError:
+        return True
 
 
 def looks_like_box(name: str, names: Collection[str]) -> bool:
@@ -186,6 +213,20 @@ class Columns:
     suspects: tuple[str, ...]
 
 
+def _by_prefix(columns: Iterable[str]) -> Iterator[dict[str, list[str]]]:
+    """Yield groups of columns that may be one box: folded name inside the box -> columns.
+
+    First come those with a box's name before them, then those without a prefix, then those with any other.
+    """
+    groups: dict[str, dict[str, list[str]]] = {"bbox": {}, "": {}}
+    for column in columns:
+        groups[""].setdefault(fold(column), []).append(column)
+        for prefix, inside in _inside(column):
+            known = "bbox" if _BOX_PREFIX.fullmatch(prefix) else prefix
+            groups.setdefault(known, {}).setdefault(inside, []).append(column)
+    yield from (names for names in groups.values() if len(names) >= 4)
+
+
 @lru_cache(4096)
 def columns_of(columns: tuple[str, ...]) -> Columns:
     """Return what columns hold.
@@ -194,19 +235,16 @@ def columns_of(columns: tuple[str, ...]) -> Columns:
         ValueError: a box's columns are there twice.
     """
     four: list[tuple[tuple[str, ...], Order]] = []
-    for name_of in (of_box, fold):
-        names: dict[str, list[str]] = {}
-        for column in columns:
-            names.setdefault(name_of(column), []).append(column)
-        names.pop("", None)
-        for form, order in four_columns(names):
+    used = set[str]()
+    for names in _by_prefix(columns):
+        for form, order in four_columns([name for name in names if not used & set(names[name])]):
             for name in form:
                 if len(names[name]) > 1:
                     raise ValueError(
                         f"the columns {' and '.join(map(repr, names[name]))} have the same name; rename one"
                     )
             four.append((tuple(names[name][0] for name in form), order))
-    used = {column for group, _ in four for column in group}
+            used.update(four[-1][0])
     folded = {fold(column) for column in columns}
     suspects = (c for c in columns if c not in used and not box_column(c) and looks_like_box(c, folded))
     return Columns(tuple(four), tuple(filter(is_order_column, columns)), tuple(suspects))

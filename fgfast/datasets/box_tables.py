@@ -8,26 +8,26 @@ https://huggingface.co/docs/datasets/image_dataset
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fgfast.datasets.annotation_files import Box, write_bytes
-from fgfast.datasets.box_forms import box_column, fold, four_columns, of_box
+from fgfast.datasets.box_forms import fold, holds_box, of_box
+from fgfast.datasets.box_orders import Orders
 from fgfast.datasets.cell_values import json_text
 from fgfast.datasets.csv_files import decode_text, line_ending, read_csv, write_csv
 from fgfast.datasets.layout import ImagePlacement, ImagePlacements
 from fgfast.datasets.parquet_tables import read_parquet, write_parquet
 from fgfast.datasets.row_boxes import RowBoxes
 from fgfast.datasets.table_names import ImageName, Keys, image_names, name_columns
+from fgfast.datasets.unread_boxes import UnreadBoxes
 from fgfast.errors import DatasetError
 
 BOXES = "boxes.csv"
 FILES = (BOXES, "metadata.csv", "metadata.jsonl", "metadata.parquet")
 CORNERS = ("x0", "y0", "x1", "y1")
-# A box may leave its image by a little.
-_SLACK = 1.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def read_table(root: Path, table: str, keys: Keys | None = None) -> Iterator[Tab
         MissingExtraError: a package that the table needs is not installed.
     """
     path, below, keys = root / table, _below(table), keys or Keys(())
-    orders = _Orders(path)
+    orders, unread = Orders(path), UnreadBoxes(path)
     for number, fields in _rows(path):
         try:
             columns = name_columns(tuple(fields))
@@ -94,37 +94,12 @@ def read_table(root: Path, table: str, keys: Keys | None = None) -> Iterator[Tab
         boxes = row.boxes()
         if len(images) > 1 and boxes and fold(columns[0]) != "filename":
             raise DatasetError(path, f"{len(images)} images and boxes, which do not tell whose they are", number)
-        orders.add(number, row.coco, row.size)
+        orders.add(number, row.coco, row.size, root / images[0].key)
+        unread.add(number, bool(boxes), row.rest, row.shapes)
         respelled = any(image.respelled(below) for image in images)
         yield TableRow(path, number, images, fields, boxes, frozenset(row.unmovable), respelled, row.size)
     orders.check()
-
-
-class _Orders:
-    """Whether [x, y, width, height] can be the order of a table's boxes, whose images' sizes it declares.
-
-    Data sets that call corners `bbox` exist. Where boxes leave their images by this order, and no box does by the order
-    of corners, the table means corners.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._leaves, self._may_be_corners = path, 0, True
-
-    def add(self, number: int, boxes: Iterable[Box], size: tuple[float, float] | None) -> None:
-        """Add the numbers of a row's boxes."""
-        for a, b, c, d in boxes:
-            width, height = size or (0.0, 0.0)
-            if not (a < c <= width + 1 and b < d <= height + 1):
-                self._may_be_corners = False
-            elif not self._leaves and (a + c > width * _SLACK or b + d > height * _SLACK):
-                self._leaves = number
-
-    def check(self) -> None:
-        """Raise DatasetError where the table means corners."""
-        if self._leaves and self._may_be_corners:
-            problem = "boxes leave their images as [x, y, width, height], but not as [x0, y0, x1, y1]"
-            way_out = "name the column bbox_xyxy or bbox_xywh, or add a column bbox_format with xyxy or xywh"
-            raise DatasetError(self._path, f"{problem}; {way_out}", self._leaves)
+    unread.check()
 
 
 def _is_csv(path: Path) -> bool:
@@ -155,9 +130,7 @@ def _check_box_columns(path: Path, columns: Collection[str]) -> None:
     """Raise DatasetError where boxes.csv has no column of boxes."""
     names = {fold(column) for column in columns}
     missing = [name for name in CORNERS if name not in names]
-    if not missing or any(map(box_column, columns)) or any(of_box(column) for column in columns):
-        return
-    if list(four_columns(names)):
+    if not missing or holds_box(columns) or any(map(of_box, columns)):
         return
     raise DatasetError(path, f"expected a column {missing[0]!r}; found: {', '.join(columns) or 'none'}", 1)
 

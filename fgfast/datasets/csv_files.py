@@ -1,7 +1,8 @@
 """CSV files, as programs and spreadsheets write them: read with line numbers, and written in the same form.
 
-The separator is the one that the first line shows: comma, semicolon, tab or vertical bar. Text is UTF-8, or UTF-16 with
-its byte-order mark. Spaces around the names of columns do not count. Cells may have any length.
+The separator is the one that the header shows: comma, semicolon, tab or vertical bar. Excel's line `sep=;` and comments
+that begin with # may stand before the header. Text is UTF-8, or UTF-16 with its byte-order mark. Spaces around the
+names of columns do not count. Cells may have any length.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,8 @@ from fgfast.datasets.annotation_files import read_bytes, write_bytes
 from fgfast.errors import DatasetError
 
 _SEPARATORS = ",;\t|"
+# Tells Excel the separator.
+_SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # The csv module refuses cells of more than 128 KiB; this is the most that it allows everywhere (a C long on Windows).
 _LONGEST_CELL = (1 << 31) - 1
@@ -51,8 +55,10 @@ def _long_cells() -> Iterator[None]:
 
 
 def _records(path: Path, text: str, **form: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number of the first line, cells) of each record that is not blank."""
-    reader, last = csv.reader(io.StringIO(text, newline=""), strict=True, **form), 0
+    """Yield (number of the first line, cells) of the header, and of each record after it that is not blank."""
+    start = _header(text)[1]
+    before = text.count("\n", 0, start)
+    reader, last = csv.reader(io.StringIO(text[start:], newline=""), strict=True, **form), before
     while True:
         try:
             with _long_cells():
@@ -63,13 +69,34 @@ def _records(path: Path, text: str, **form: Any) -> Iterator[tuple[int, list[str
             return
         if cells:
             yield last + 1, cells
-        last = reader.line_num
+        last = before + reader.line_num
+
+
+def _header(text: str) -> tuple[str, int]:
+    """Return the first line of a CSV file that is its header, and where it begins: after sep=; and comments."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start) + 1 or len(text)
+        line, following = text[start:end], text[end : text.find("\n", end) + 1 or len(text)]
+        if line.strip() and not _SEPARATOR_LINE.fullmatch(line.strip()) and not _is_comment(line, following):
+            return line.rstrip("\r\n"), start
+        start = end
+    return "", 0
+
+
+def _is_comment(line: str, following: str) -> bool:
+    """Whether a line is a comment, not a header that begins with #: that has as many cells as the line below it."""
+    if not line.startswith("#") or not following.strip():
+        return line.startswith("#")
+    separator = max(_SEPARATORS, key=following.count)
+    return following.startswith("#") or line.count(separator) != following.count(separator)
 
 
 def _form(text: str) -> dict[str, Any]:
-    """Return the form of a CSV file, in the words of the csv module, as its first line shows it."""
-    header = text.lstrip("\r\n").partition("\n")[0]
-    separator = max(_SEPARATORS, key=header.count)
+    """Return the form of a CSV file, in the words of the csv module, as its header shows it."""
+    header, start = _header(text)
+    named = [_SEPARATOR_LINE.fullmatch(line.strip()) for line in text[:start].splitlines()]
+    separator = next((match[1] for match in named if match), max(_SEPARATORS, key=header.count))
     return {"delimiter": separator, "skipinitialspace": f"{separator} " in header}
 
 
@@ -82,13 +109,14 @@ def read_csv(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
     """Yield (line number, column -> value) per row of a CSV file that has at least the columns `needed`."""
     text, _ = decode_text(path)
     records = _records(path, text, **_form(text))
-    columns = _names(next(records, (1, []))[1])
+    first, header = next(records, (1, []))
+    columns = _names(header)
     for name in needed:
         if name not in columns:
-            raise DatasetError(path, f"expected a column {name!r}; found: {', '.join(columns) or 'none'}", 1)
+            raise DatasetError(path, f"expected a column {name!r}; found: {', '.join(columns) or 'none'}", first)
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if twice is not None:
-        raise DatasetError(path, f"two columns are called {twice!r}; rename one", 1)
+        raise DatasetError(path, f"two columns are called {twice!r}; rename one", first)
     for number, cells in records:
         if len(cells) != len(columns):
             raise DatasetError(path, f"expected {len(columns)} columns, got {len(cells)}", number)
@@ -101,12 +129,13 @@ def write_csv(
     """Write rows in the form of the file `source`: its columns but those `without`, separator, encoding, line ends."""
     old, encoding = decode_text(source)
     form = _form(old)
-    first = old.lstrip("\r\n").partition("\n")[0].rstrip("\r")
+    first, start = _header(old)
     header = next(_records(source, old, **form))[1]
     with _long_cells():
         on_one_line = len(next(csv.reader([first], **form))) == len(header)
     kept = {name: text for name, text in zip(_names(header), header, strict=True) if name not in without}
     text = io.StringIO(newline="")
+    text.write(old[:start].lstrip("\r\n"))
     writer = csv.writer(text, delimiter=form["delimiter"], lineterminator=line_ending(old))
     if on_one_line and not without:
         text.write(first + line_ending(old))  # with its spaces, by which some loader may know its columns

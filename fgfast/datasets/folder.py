@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from fgfast.datasets.annotation_files import Box, boxes_from, copy_file
+from fgfast.datasets.box_forms import fold
 from fgfast.datasets.box_tables import is_table, read_table, rewrite_table
 from fgfast.datasets.folder_tree import SPLITS, can_be_key, class_folders, place, split_folders, walk
 from fgfast.datasets.layout import Dataset, ImagePlacements
-from fgfast.datasets.loaders import IMAGE_FOLDER_SUFFIXES, image_folder_line, load_line
+from fgfast.datasets.loaders import IMAGE_FOLDER_SUFFIXES, image_folder_line, load_line, own_line
 from fgfast.datasets.table_names import Keys
 from fgfast.errors import DatasetError, UsageError
 from fgfast.image_formats import suffix_of, suffixes, why_unread
@@ -20,6 +21,8 @@ from fgfast.records import Sample
 
 # Number of files that are passed over, and named.
 _NAMED = 5
+# Folded names of columns that may hold the images' classes or splits.
+_NOT_USED = ("label", "labels", "class", "classname", "classid", "category", "species", "split", "subset", "fold")
 # Suffixes of files that may hold annotations.
 _LISTS = (".csv", ".tsv", ".json", ".jsonl", ".xml", ".mat", ".parquet")
 
@@ -33,12 +36,14 @@ class Table:
         unmovable: columns that cannot follow a crop.
         respelled: whether it spells names of images otherwise than their files.
         sized: whether it declares the sizes of images.
+        unused: columns that may hold classes or splits, which are those of the folders alone.
     """
 
     key: str
     unmovable: tuple[str, ...]
     respelled: bool
     sized: bool
+    unused: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +113,16 @@ class Folder(Dataset):
             split, label = place(key, splits)
             samples.append(Sample(key, root / key, label, split, boxes_from(root / key, boxes.get(key, ()))))
         classes = {sample.label for sample in samples if sample.label} | {f.rpartition("/")[2] for f in folders}
-        remarks = (*((remark,) if remark else ()), *_about_passed_over(passed_over, found))
-        return cls(root, tuple(sorted(classes)), tuple(samples), tuple(tables), folders, len(passed_over), remarks)
+        remarks = (remark, _about_unused(tables, samples), *_about_passed_over(passed_over, found))
+        return cls(
+            root,
+            tuple(sorted(classes)),
+            tuple(samples),
+            tuple(tables),
+            folders,
+            len(passed_over),
+            tuple(filter(None, remarks)),
+        )
 
     def notes(self, cropped: bool) -> tuple[str, ...]:
         """Return what was passed over, and which columns a crop leaves out."""
@@ -133,7 +146,11 @@ class Folder(Dataset):
         """
         there = [sample for sample in self.samples if sample.key in placements]
         unknown = any(not p.key.lower().endswith(IMAGE_FOLDER_SUFFIXES) for p in placements.values())
-        if unknown or not any(s.label for s in there) or any("metadata." in table.key for table in self.tables):
+        labelled, why_not = any(s.label for s in there), self._why_hugging_face_fails(there)
+        metadata = any(map(_is_metadata, self.tables))
+        if unknown or not labelled or (metadata and not why_not):
+            if why_not:
+                return own_line(twin, why_not)
             return load_line("datasets", "load_dataset", "imagefolder", data_dir=twin)
         order = list(dict.fromkeys(SPLITS.values()))
         first = min(
@@ -146,6 +163,17 @@ class Folder(Dataset):
             folder.removeprefix(below).partition("/")[0] for folder in self.image_folders() if folder.startswith(below)
         }
         return image_folder_line(twin / below, folders - {""}, {sample.label for sample in beside})
+
+    def _why_hugging_face_fails(self, there: Iterable[Sample]) -> str:
+        """Return why Hugging Face's imagefolder loads neither the data set nor its twin, "" where it does."""
+        metadata = [table.key for table in self.tables if _is_metadata(table)]
+        if len({suffix_of(key) for key in metadata}) > 1:
+            return "imagefolder refuses metadata files of different formats, as in the data set"
+        splits = {sample.key.partition("/")[0] for sample in there if sample.split}
+        described = splits & {key.partition("/")[0] for key in metadata}
+        if described and described != splits:
+            return "imagefolder refuses splits without metadata beside one that has it, as in the data set"
+        return ""
 
     def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
         """Write the lists of boxes."""
@@ -165,14 +193,27 @@ class Folder(Dataset):
 
 def _read_table(root: Path, key: str, keys: Keys, boxes: dict[str, tuple[Box, ...]]) -> Table:
     """Read a list, and add its boxes to those of the images, each once; every image that it names gets an entry."""
-    unmovable, respelled, sized = set[str](), False, False
+    unmovable, unused, respelled, sized = set[str](), dict[str, None](), False, False
     for row in read_table(root, key, keys):
         boxes[row.key] = tuple(dict.fromkeys((*boxes.get(row.key, ()), *row.boxes)))
         for image in row.images[1:]:
             boxes.setdefault(image.key, ())
         unmovable |= row.unmovable
+        unused.update((column, None) for column, value in row.fields.items() if fold(column) in _NOT_USED and value)
         respelled, sized = respelled or row.respelled, sized or row.size is not None
-    return Table(key, tuple(sorted(unmovable)), respelled, sized)
+    return Table(key, tuple(sorted(unmovable)), respelled, sized, tuple(unused))
+
+
+def _is_metadata(table: Table) -> bool:
+    return PurePosixPath(table.key).name.lower().startswith("metadata.")
+
+
+def _about_unused(tables: Iterable[Table], samples: Iterable[Sample]) -> str:
+    """Return a sentence that names columns of classes or splits where no folder tells these, "" without any."""
+    unused = [f"{table.key} ({', '.join(table.unused)})" for table in tables if table.unused]
+    if not unused or any(sample.label or sample.split for sample in samples):
+        return ""
+    return f"columns are not used for classes or splits, which are those of folders alone: {'; '.join(unused)}"
 
 
 def _about_passed_over(names: Sequence[str], images: Iterable[str] = ()) -> tuple[str, ...]:
@@ -186,14 +227,17 @@ def _about_passed_over(names: Sequence[str], images: Iterable[str] = ()) -> tupl
         return ()
     stems = {PurePosixPath(key).stem for key in images}
     lists = [n for n in names if suffix_of(n) in _LISTS or (suffix_of(n) == ".txt" and PurePosixPath(n).stem in stems)]
-    said = [f"{_files(names)} passed over, neither images by their suffix nor lists of boxes: {_some(names)}"]
+    unnamed = [name for name in names if not can_be_key(name)]
+    others = [name for name in names if can_be_key(name)]
+    said = []
+    if others:
+        said.append(f"{_files(others)} passed over, neither images by their suffix nor lists of boxes: {_some(others)}")
+    if unnamed:
+        why = "names with a backslash, or not in UTF-8, are not taken; rename them"
+        said.append(f"{_files(unnamed)} passed over for the name: {_some(unnamed)}; {why}")
     if lists:
         read = "boxes are read from boxes.csv, metadata.csv, metadata.jsonl and metadata.parquet only"
         said.append(f"{_files(lists)} not read, though annotations may be in them ({_some(lists)}): {read}")
-    if unnamed := sum(not can_be_key(name) for name in names):
-        said.append(
-            f"{unnamed:,} of the files passed over: their names have backslashes, or are not UTF-8; rename them"
-        )
     kinds = Counter(why for name in names if (why := why_unread(name)) and "pip install" in why)
     return (*said, *(f"{count:,} of the files passed over: {why}" for why, count in kinds.items()))
 

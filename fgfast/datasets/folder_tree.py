@@ -11,7 +11,11 @@ from fgfast.errors import DatasetError
 from fgfast.image_formats import format_of, suffix_of, suffixes
 
 # First-level folders that are splits, ignoring case, where no class folder is beside them.
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 # Files that Windows leaves in folders; hidden there.
 _SYSTEM_FILES = ("Thumbs.db", "desktop.ini")

@@ -13,6 +13,8 @@ from fgfast.datasets.beside_boxes import Objects, declared_size, move_beside
 from fgfast.datasets.box_forms import Order, fold
 from fgfast.datasets.cell_values import decode, encode, like, missing, numeric, through
 from fgfast.datasets.layout import ImagePlacement
+from fgfast.datasets.shapes import shapes_in
+from fgfast.datasets.unread_boxes import holds_four
 from fgfast.errors import DatasetError
 
 FORMS_READ = (
@@ -20,9 +22,7 @@ FORMS_READ = (
     "as [x, y, width, height] or a list of these, and from bbox_xyxy, bbox_xywh, bbox_cxcywh"
 )
 # Columns that hold objects, whatever is in them; other columns do where a box is in them.
-_OBJECTS = ("objects", "annotations", "instances", "detections")
-# Four numbers in a text.
-_FOUR = re.compile(r"(?<![\d.])\d+\.?\d*(?:[^\d.]+\d+\.?\d*){3}")
+_OBJECTS = ("objects", "annotations", "instances", "detections", "shapes")
 # Numbers up to this are fractions of the image's size, with some rounding; no box is that small.
 _FRACTION = 1.01
 # Two columns may describe the same box with other rounding, in pixels.
@@ -37,6 +37,8 @@ class RowBoxes:
         unmovable: columns that describe places and cannot be moved, e.g. "objects.mask".
         coco: the numbers of the boxes whose order only COCO's name tells.
         size: the image's width and height as the row declares them.
+        rest: what else the row, and each object in it, holds: column -> value.
+        shapes: columns with shapes that are not understood, and have no box beside them.
     """
 
     def __init__(
@@ -66,6 +68,9 @@ class RowBoxes:
         self.unmovable: set[str] = set()
         self.coco: list[Box] = []
         self.size: tuple[float, float] | None = None
+        self.rest: list[dict[str, Any]] = []
+        self.shapes: list[str] = []
+        self._outlined: dict[str, list[Box]] = {}
         try:
             self.fields = self._dict(fields, "", None)
         except RecursionError:
@@ -77,7 +82,11 @@ class RowBoxes:
         Raises:
             DatasetError: two columns hold different boxes.
         """
-        found = {where: boxes for where, boxes in self._sources.items() if boxes}
+        found = {where: list(boxes) for where, boxes in self._sources.items() if boxes}
+        for above, outlined in self._outlined.items():
+            beside = next((where for where in found if above and where.startswith(above)), None)
+            if outlined and (beside or not self._sources):
+                found.setdefault(beside or above, []).extend(outlined)
         longest = max(found, key=lambda where: len(found[where]), default="")
         for where, boxes in found.items() if len(found) > 1 else ():
             if not all(any(_same(box, other) for other in found[longest]) for box in boxes):
@@ -89,7 +98,7 @@ class RowBoxes:
 
     def _dict(self, fields: Mapping[str, Any], where: str, order: Order | None) -> dict[str, Any]:
         """Walk over a dict: the row, an object, or lists with one entry per object."""
-        out, objects, used = dict(fields), Objects(), set[str]()
+        out, objects, used, shaped = dict(fields), Objects(), set[str](), set[str]()
         try:
             known = box_forms.columns_of(tuple(fields))
         except ValueError as error:
@@ -106,8 +115,14 @@ class RowBoxes:
                 used.add(column)
         for column in known.suspects:
             value, maybe = fields[column], fold(column) in box_forms.MAYBE_BOXES
-            if column not in used and not missing(value) and (not maybe or _holds_four(value)):
+            if column not in used and not missing(value) and (not maybe or holds_four(value)):
                 self._fail(f"{where}{column} looks like a box and is not understood, {_short(value)}; {FORMS_READ}")
+        if not objects.old:
+            shapes = shapes_in(fields)
+            self._outlined.setdefault(where, []).extend(shapes.boxes)
+            self.shapes += [f"{where}{column}" for column in shapes.unread]
+            shaped = {*shapes.columns}
+        self.rest.append({f"{where}{c}": v for c, v in fields.items() if c not in used | shaped and not missing(v)})
         if not where:
             self.size = declared_size({column: value for column, value in fields.items() if column not in used})
         moved, unmovable = move_beside(fields, objects, self._placement, used, not where)
@@ -195,7 +210,7 @@ class RowBoxes:
         if isinstance(value, list) and all(isinstance(item, dict) for item in value):
             return [self._dict(item, f"{where}.", order) for item in value]
         names = value if isinstance(value, list) else [value]
-        if not all(isinstance(name, str) and not _FOUR.search(name) for name in names):
+        if not all(isinstance(name, str) and not holds_four(name) for name in names):
             self._fail(f"{where} is neither a dict nor a list of dicts, {_short(value)}; {FORMS_READ}")
         return value
 
@@ -273,15 +288,6 @@ class RowBoxes:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _holds_four(value: Any) -> bool:
-    """Whether a value of any structure holds four numbers together."""
-    if isinstance(value, dict):
-        return any(map(_holds_four, value.values()))
-    if isinstance(value, list):
-        return sum(map(numeric, value)) == len(value) == 4 or any(map(_holds_four, value))
-    return isinstance(value, str) and _FOUR.search(value) is not None
 
 
 def _same(a: Box, b: Box) -> bool:

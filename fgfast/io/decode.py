@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,10 @@ from fgfast.records import Image, UInt8
 
 # Largest file that is read, 1 GiB: about that of the most pixels in three channels of 16 bits, uncompressed.
 MAX_BYTES = 1 << 30
+
+# Most bytes of one text, or colour profile, of a PNG, and of all of them, unpacked: 64 and 256 MiB. Pillow's own
+# bounds, 1 and 64 MiB, make it refuse images of scanners and editors.
+MAX_TEXT_CHUNK, MAX_TEXT_MEMORY = 1 << 26, 1 << 28
 
 # Formats that every Pillow reads and that a content shows; see fgfast.image_formats for the others.
 FORMATS = tuple(f.name for f in IMAGE_FORMATS if not f.package and not f.unmarked)
@@ -99,7 +106,7 @@ def decode(data: bytes, name: str, turn_exif: bool) -> Image:
         pixels = _decode_clean_jpeg(data, name)
         if pixels is not None:
             return Image(pixels)
-    with collected() as warnings:
+    with collected() as warnings, _long_texts():
         try:
             return Image(_decode_with_pillow(data, name, turn_exif), tuple(warnings))
         except SampleError as error:
@@ -123,6 +130,34 @@ def _decode_clean_jpeg(data: bytes, name: str) -> UInt8 | None:
         return np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
     except ValueError:
         return None
+
+
+class _LongTexts:
+    """Raises Pillow's bounds of texts in PNGs while any thread decodes: they are globals, and may be a caller's."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = Lock(), 0, (0, 0)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        from PIL import PngImagePlugin as png
+
+        with self._lock:
+            if not self._inside:
+                self._before = png.MAX_TEXT_CHUNK, png.MAX_TEXT_MEMORY
+                png.MAX_TEXT_CHUNK = max(png.MAX_TEXT_CHUNK, MAX_TEXT_CHUNK)
+                png.MAX_TEXT_MEMORY = max(png.MAX_TEXT_MEMORY, MAX_TEXT_MEMORY)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    png.MAX_TEXT_CHUNK, png.MAX_TEXT_MEMORY = self._before
+
+
+_long_texts = _LongTexts()
 
 
 def _decode_with_pillow(data: bytes, name: str, turn_exif: bool) -> UInt8:

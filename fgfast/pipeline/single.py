@@ -15,7 +15,7 @@ from fgfast.ops.geometry import clip_box
 from fgfast.pipeline.stages import set_prompt
 from fgfast.pipeline.work import Work
 from fgfast.records import Detections, Float32, Image, Sample
-from fgfast.transfer import is_url, read_url
+from fgfast.transfer import is_address, is_url, read_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -88,6 +88,8 @@ def _as_box(box: Sequence[float]) -> Float32:
 def _read(image: Any, turn_exif: bool) -> Image:
     if is_url(image):
         return decode(_fetched(image), image, turn_exif)
+    if is_address(image):
+        raise ImageBrokenError("unreadable", f"{image} cannot be read: only http and https addresses are; download it")
     return as_image(image, turn_exif)
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from layouts import SUBJECT, make_image, placements, text
+from PIL import Image as pillow
 
 from fgfast.datasets.box_tables import read_table, rewrite_table
 from fgfast.datasets.folder import Folder
@@ -289,3 +290,31 @@ def test_corners_called_bbox_are_refused_where_the_sizes_tell(boxes: list[Any], 
         opened(tmp_path)
     text(tmp_path / "metadata.jsonl", *(json.dumps({**line, "bbox_format": "xyxy"}) for line in lines))
     assert opened(tmp_path).samples[0].boxes.tolist() == boxes[:1]
+
+
+def corners_called_bbox(root: Path, boxes: list[list[int]], turned: bool = False) -> list[str]:
+    """Images of 48x36 pixels, or 36x48 with an EXIF orientation, and a list that does not declare their sizes."""
+    lines = []
+    for n, box in enumerate(boxes):
+        image = pillow.new("RGB", (36, 48) if turned else (48, 36))
+        exif = pillow.Exif()
+        exif[274] = 6 if turned else 1
+        image.save(root / f"{n}.jpg", exif=exif)
+        lines.append(json.dumps({"file_name": f"{n}.jpg", "bbox": box}))
+    text(root / "metadata.jsonl", *lines)
+    return lines
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_corners_called_bbox_are_refused_where_only_the_files_know_their_sizes(turned: bool, tmp_path: Path) -> None:
+    corners_called_bbox(tmp_path, [[2, 2, 40, 30], [24, 15, 44, 35]], turned)
+    with pytest.raises(DatasetError, match=r"metadata\.jsonl:2: boxes leave their images as .* bbox_xyxy or"):
+        opened(tmp_path)
+    (tmp_path / "1.jpg").write_bytes(b"no image")  # nothing shows that a box leaves its image
+    assert len(opened(tmp_path).samples) == 2
+
+
+@pytest.mark.parametrize("boxes", [[[24, 15, 44, 35], [24, 15, 20, 10]], [[2, 2, 44, 33]], [[24, 15, 60, 50]]])
+def test_boxes_of_coco_are_kept_where_they_cannot_be_corners(boxes: list[list[int]], tmp_path: Path) -> None:
+    corners_called_bbox(tmp_path, boxes)
+    assert len(opened(tmp_path).samples) == len(boxes)

@@ -78,7 +78,9 @@ def test_a_class_with_the_name_of_a_split_is_a_class_beside_classes(tmp_path: Pa
         (("train/cat/a.png", "docs/readme.txt/", "extra/"), True),
         (("train/cat/a.png", "extra/b.png"), None),
         (("train/a.png", "test/b.png", "extra/b.png"), None),
-        (("training/cat/a.png", "testing/cat/b.png"), False),
+        (("Training/cat/a.png", "TESTING/cat/b.png"), True),
+        (("train/cat/a.png", "dev/cat/b.png", "eval/cat/b.png"), True),
+        (("trainees/cat/a.png", "tests/cat/b.png"), False),
     ],
 )
 def test_splits_are_splits_where_nothing_else_is_beside_them(
@@ -187,10 +189,56 @@ def test_names_that_cannot_be_keys_are_counted(tmp_path: Path) -> None:
     dataset = Folder.open(tmp_path)
     assert [s.key for s in dataset.samples] == ["a.png"]
     assert dataset.passed_over == 2
-    assert "2 of the files passed over: their names have backslashes, or are not UTF-8; rename them" in dataset.notes(
-        False
-    )
+    (note,) = dataset.notes(False)
+    assert note.startswith("2 files are passed over for the name: b\\c.png, ")
+    assert note.endswith("; names with a backslash, or not in UTF-8, are not taken; rename them")
+    assert "suffix" not in note
     assert all(note.isprintable() for note in dataset.notes(False))
+
+
+def test_splits_have_the_names_of_fgfast(tmp_path: Path) -> None:
+    root = tree(tmp_path, *(f"{name}/cat/a.png" for name in ("Training", "TESTING", "Dev", "valid")))
+    assert [(s.key.partition("/")[0], s.split) for s in Folder.open(root).samples] == [
+        ("Dev", "val"),
+        ("TESTING", "test"),
+        ("Training", "train"),
+        ("valid", "val"),
+    ]
+
+
+@pytest.mark.parametrize("column", ["split", "Label", "class_name"])
+def test_columns_of_classes_and_splits_are_remarked_where_no_folder_tells_them(column: str, tmp_path: Path) -> None:
+    make_image(tmp_path / "in/a.png")
+    table = text(tmp_path / "in/metadata.csv", f"file_name,{column},note", "a.png,train,x")
+    (note,) = Folder.open(tmp_path / "in").notes(False)
+    assert note == (
+        f"columns are not used for classes or splits, which are those of folders alone: metadata.csv ({column})"
+    )
+    make_image(tmp_path / "in/train/cat/a.png")
+    assert Folder.open(tmp_path / "in").notes(False) == ()
+    table.write_text("file_name,note\na.png,x\n")
+    assert Folder.open(tmp_path / "in").notes(False) == ()
+
+
+def line_of(root: Path, files: tuple[str, ...], tables: dict[str, str]) -> str:
+    tree(root, *files)
+    for table, name in tables.items():
+        row = json.dumps({"file_name": name}) if table.endswith("jsonl") else f"file_name\n{name}"
+        text(root / table, row)
+    dataset = Folder.open(root)
+    return dataset.load_line(Path("/out/in"), placements(dataset))
+
+
+def test_the_line_is_one_that_loads_where_imagefolder_raises(tmp_path: Path) -> None:
+    classes, flat = ("train/cat/a.png", "val/cat/b.png"), ("train/a.png", "test/b.png")
+    one, two = {"train/metadata.jsonl": "cat/a.png"}, {"train/metadata.jsonl": "a.png", "test/metadata.csv": "b.png"}
+    both = {**one, "val/metadata.jsonl": "cat/b.png"}
+    assert "ImageFolder('/out/in/train')" in line_of(tmp_path / "1", classes, one)
+    assert "load_dataset('imagefolder', data_dir='/out/in')" in line_of(tmp_path / "2", classes, both)
+    for root, tables in (("3", two), ("4", {"train/metadata.jsonl": "a.png"})):
+        line = line_of(tmp_path / root, flat, tables)
+        assert "open_dataset('/out/in')  # imagefolder refuses " in line
+        assert line.endswith(", as in the data set")
 
 
 def test_an_empty_folder_is_refused_with_what_was_expected(tmp_path: Path) -> None:

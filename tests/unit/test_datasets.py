@@ -280,3 +280,10 @@ def test_empty_class_folders_are_made_where_loaders_number_folders(dataset: data
     again.write_annotations(tmp_path / "out", placements(again))
     below = above.relative_to(dataset.root)
     assert (tmp_path / "out" / below / "empty").is_dir() == (dataset.name in ("cub", "dogs", "folder"))
+
+
+@pytest.mark.parametrize("address", ["https://host/cub.tgz", "hf://datasets/a/b", "S3://bucket/x"])
+def test_addresses_are_no_data_sets(address: str) -> None:
+    for name, root in ((address, None), ("cub", address), ("cub", Path(address))):
+        with pytest.raises(UsageError, match=f"{address} is an address, and addresses are not read as data sets"):
+            datasets.open_dataset(name, root=root)

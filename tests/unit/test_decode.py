@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from layouts import SHARED
 from PIL import Image as pillow
-from PIL import ImageOps
+from PIL import ImageOps, PngImagePlugin
 
 from fgfast.errors import ImageBrokenError, ImageMissingError, ImageRefusedError, SampleError
-from fgfast.io.decode import decode, read_bytes
+from fgfast.io.decode import MAX_TEXT_CHUNK, decode, read_bytes
 from fgfast.io.pixels import MAX_PIXELS
 
 ODD = SHARED / "oddfiles"
@@ -182,3 +182,21 @@ def test_real_images_turned_by_exif_look_alike(number: int) -> None:
     turned = decode(read_bytes(folder / f"Portrait_{number}.jpg"), "n", True).pixels.astype(int)
     # A large digit in the middle differs between the files; the rest is the same scene.
     assert np.abs(turned - upright).mean() < 12
+
+
+def test_png_with_a_long_profile_or_text_is_read_and_pillow_keeps_its_bounds() -> None:
+    before = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("note", "x" * 3_000_000, zip=True)
+    image = make_image()
+    for options in ({"pnginfo": texts}, {"icc_profile": bytes(3_000_000)}):
+        decoded = decode(encoded(image, "PNG", **options), "x", turn_exif=True)
+        np.testing.assert_array_equal(decoded.pixels, np.asarray(image))
+    assert before == (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
+
+
+def test_png_with_a_text_beyond_the_bound_is_broken() -> None:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("note", "x" * (MAX_TEXT_CHUNK + 1), zip=True)
+    with pytest.raises(ImageBrokenError):
+        decode(encoded(make_image(), "PNG", pnginfo=texts), "x", turn_exif=True)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as pillow
 
 import fgfast
-from fgfast.errors import ImageMissingError, UsageError
+from fgfast.errors import ImageBrokenError, ImageMissingError, UsageError
 from fgfast.pipeline.choices import choose_segmenter
 
 BOX = (36, 16, 94, 64)
@@ -76,3 +76,9 @@ def test_a_missing_file_is_named() -> None:
 def test_one_image_is_one_row_of_a_batch() -> None:
     settings = choose_segmenter(fgfast.Settings(segmenter="sam_vit_b", model_weights="random:0", batch=8))
     assert settings.spec("sam_vit_b", "cpu").batch == 1
+
+
+@pytest.mark.parametrize("address", ["ftp://host/x.png", "s3://bucket/x.png", "file:///tmp/x.png"])
+def test_addresses_of_other_kinds_are_named_as_such(address: str) -> None:
+    with pytest.raises(ImageBrokenError, match=f"{address} cannot be read: only http and https addresses are"):
+        fgfast.cut_out(address, BOX)
