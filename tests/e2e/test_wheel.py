@@ -81,7 +81,7 @@ def quick_start() -> list[tuple[str, str]]:
     section = (
         (SOURCE / "README.md").read_text(encoding="utf-8").partition("\n## Quick start\n")[2].partition("\n## ")[0]
     )
-    return re.findall(r"^```(\w+)\n(.*?)^```$", section, flags=re.M | re.S)
+    return re.findall(r"^```(bash|python)\n(.*?)^```$", section, flags=re.M | re.S)
 
 
 @pytest.mark.full
@@ -104,10 +104,10 @@ def test_the_quick_start_of_the_readme_works_with_an_installed_wheel(native: Pat
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
             ran.append(language)
     assert ran.count("bash") >= 3 and "python" in ran
-    report = "cub_fg/fgfast/report.html"
-    for made in ("cub_fg/CUB_200_2011/images.txt", report, "bird_fg.png", "bird_cut.png", "1.png"):
+    report = "cub_try/fgfast/report.html"
+    for made in ("cub_try/CUB_200_2011/images.txt", report, "bird_fg.png", "bird_cut.png", "1.png"):
         assert (tmp_path / made).is_file(), made
-    assert len(list((tmp_path / "cub_fg/CUB_200_2011/images").rglob("*.png"))) == 4
+    assert len(list((tmp_path / "cub_try/CUB_200_2011/images").rglob("*.png"))) == 4
 
 
 @pytest.mark.full
