@@ -72,7 +72,7 @@ def test_what_a_cutout_hides_is_black(suffix: str) -> None:
     """Case 06: an image of 200 x 160 with a red rectangle."""
     scene = np.random.default_rng(6).integers(84, 97, (160, 200, 3)).astype(np.uint8)
     scene[41:119, 37:151] = (220, 40, 40)
-    settings = fgfast.Settings(background="transparent", format="webp")
+    settings = fgfast.Settings(background="transparent")
     for source in [scene, *(SHARED.parent / "cases" / "06-webp-hidden").glob("*.png")]:
         cutout = fgfast.cut_out(source, box=(37, 41, 151, 119), settings=settings)
         image = np.asarray(read(encode(cutout.pixels, suffix, 95)))
