@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 # Options that belong to the data set of the earlier run, and not to another one.
-_OF_THE_DATASET = ("root", "labels", "splits", "classes")
+_LISTS = ("splits", "classes", "exclude")
+_OF_THE_DATASET = ("root", "labels", "mask_dir", *_LISTS)
 
 
 # Where the context keeps the image that was the earlier run's background.
@@ -94,7 +95,7 @@ def drop_overridden(ctx: click.Context, options: dict[str, Any]) -> None:
     earlier = {name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT_MAP}
     if options["name"] or "dataset" not in earlier:
         for name in earlier.intersection(_OF_THE_DATASET):
-            options[name] = () if name in ("splits", "classes") else None
+            options[name] = () if name in _LISTS else None
     if "background" in earlier and (image := ctx.meta[_IMAGE]):
         image.check()
     values = {f.name: options.get(f.name, f.default) for f in fields(Settings)}
