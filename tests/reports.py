@@ -9,6 +9,7 @@ from typing import Any
 from fgfast.io.report import write_page
 from fgfast.io.summary import GALLERY, Summary
 from fgfast.records import STATUSES, Outcome, Sample, Status
+from fgfast.writing import Target
 
 
 def summary_of(outcomes: Iterable[Outcome], samples: Mapping[str, Sample], gallery: int = GALLERY) -> Summary:
@@ -28,4 +29,4 @@ def write_report(
     **more: Any,
 ) -> None:
     """Summarise what `outcomes` yields for the given statuses, and write its page."""
-    write_page(path, summary_of(outcomes(STATUSES), samples, gallery), samples=samples, **more)
+    write_page(Target.file(path), summary_of(outcomes(STATUSES), samples, gallery), samples=samples, **more)

@@ -25,7 +25,7 @@ from fgfast.bench.timing import in_turns, threads
 from fgfast.errors import FgfastError, UsageError
 from fgfast.io.decode import read_bytes
 from fgfast.io.decoders import Decoder, available, decoder
-from fgfast.io.write import encode
+from fgfast.io.encode import encode
 from fgfast.machine import available_cores
 from fgfast.methods import seed_of
 from fgfast.models.files import measured

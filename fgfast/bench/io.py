@@ -17,7 +17,7 @@ import numpy as np
 from fgfast.bench.images import largest_difference, noise_image, write_images
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.config import Settings
-from fgfast.io.write import encode
+from fgfast.io.encode import encode
 from fgfast.machine import available_cores
 from fgfast.pipeline.plan import make_plan
 from fgfast.pipeline.run import run

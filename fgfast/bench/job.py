@@ -16,8 +16,8 @@ from fgfast.bench.events import span, tidy
 from fgfast.bench.images import EDGE, samples, write_images
 from fgfast.bench.memory import PeakMemory
 from fgfast.config import Settings
+from fgfast.io.encode import encode
 from fgfast.io.ledger import Ledger
-from fgfast.io.write import encode
 from fgfast.pipeline import run as pipeline
 from fgfast.pipeline.finish import Report
 from fgfast.pipeline.plan import Plan, make_plan

@@ -24,6 +24,7 @@ from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
 from fgfast.datasets.loaders import torchvision_line
 from fgfast.errors import DatasetError
 from fgfast.records import Float32, Sample, no_boxes
+from fgfast.writing import Target
 
 # Kind of labels -> file of class names; loaders number the classes by its lines.
 KINDS = {"variant": "variants.txt", "family": "families.txt", "manufacturer": "manufacturers.txt"}
@@ -116,7 +117,7 @@ class Aircraft(Dataset):
         split = "trainval" if trained else next((name for name in ("train", "val", "test") if name in there), "test")
         return torchvision_line("FGVCAircraft", twin.parent, split=split, annotation_level=self.kind)
 
-    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
+    def _write(self, out: Target, placements: ImagePlacements) -> list[Target]:
         """Write all text files of data/, for all kinds of labels; class lists are copied whole."""
         same = self._unchanged(placements)
         placed = {Path(key).stem: placement for key, placement in placements.items()}

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 import numpy as np
 
 from fgfast.datasets.layout import ImagePlacement
-from fgfast.errors import DatasetError, OutputFailedError
+from fgfast.errors import DatasetError
 from fgfast.files import open_regular, read_regular
 from fgfast.records import Float32, Sample, no_boxes
+from fgfast.writing import Target, replacing, write_file
 
 BOM = b"\xef\xbb\xbf"
 # Far more than any image has pixels, and small enough for float32.
@@ -171,36 +170,9 @@ def number_text(value: float) -> str:
     return str(round(float(value), 4))
 
 
-@contextmanager
-def replacing(target: Path, sync: bool = True) -> Iterator[IO[bytes]]:
-    """Open a temporary file that replaces `target` once it is whole.
-
-    Args:
-        target: the file's path.
-        sync: wait until the file is on disk. False is for the tens of thousands of small files beside single images,
-            where waiting for each would take longer than the run; a resumed run writes them again.
-    """
-    temp = target.with_name(f".fgfast-{target.name}.{os.getpid()}.part")  # the pattern of io.write.sweep_temp_files
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temp.open("wb") as file:
-            yield file
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temp, target)
-    except OSError as error:
-        raise OutputFailedError(
-            f"cannot write {target}: {error.strerror}. Free space or choose another output folder, then run again."
-        ) from error
-    finally:
-        temp.unlink(missing_ok=True)
-
-
-def write_bytes(target: Path, content: bytes, sync: bool = True) -> Path:
+def write_bytes(target: Target, content: bytes, sync: bool = True) -> Target:
     """Write a whole file."""
-    with replacing(target, sync) as file:
-        file.write(content)
+    write_file(target, content, sync)
     return target
 
 
@@ -211,14 +183,14 @@ def _open(source: Path) -> IO[bytes]:
         raise DatasetError(source, f"cannot be read: {error.strerror or error}") from error
 
 
-def copy_file(source: Path, target: Path, sync: bool = True) -> Path:
+def copy_file(source: Path, target: Target, sync: bool = True) -> Target:
     """Copy a file byte for byte."""
     with _open(source) as original, replacing(target, sync) as file:
         shutil.copyfileobj(original, file, 1 << 20)
     return target
 
 
-def rewrite_lines(source: Path, target: Path, edit: Callable[[str, int], str | None]) -> Path:
+def rewrite_lines(source: Path, target: Target, edit: Callable[[str, int], str | None]) -> Target:
     """Copy a text file line by line, in constant memory.
 
     Args:

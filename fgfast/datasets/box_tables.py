@@ -24,6 +24,7 @@ from fgfast.datasets.row_boxes import RowBoxes
 from fgfast.datasets.table_names import ImageName, Keys, image_names, name_columns
 from fgfast.datasets.unread_boxes import UnreadBoxes
 from fgfast.errors import DatasetError
+from fgfast.writing import Target
 
 BOXES = "boxes.csv"
 FILES = (BOXES, "metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -170,7 +171,9 @@ def _placed(row: TableRow, placements: ImagePlacements, below: str, left_out: Co
     return fields
 
 
-def rewrite_table(root: Path, table: str, target: Path, placements: ImagePlacements, keys: Keys | None = None) -> Path:
+def rewrite_table(
+    root: Path, table: str, target: Target, placements: ImagePlacements, keys: Keys | None = None
+) -> Target:
     """Write a table with the lines whose images are all present, under their new names, moved with the crop.
 
     Where an image was cropped, columns that cannot follow are left out of the whole table.

@@ -21,6 +21,7 @@ from fgfast.datasets.loaders import image_folder_line, own_line, torchvision_lin
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
+from fgfast.writing import Target
 
 # Fields of `annotations`: 1-based pixels, both ends inclusive; devkit/README.txt.
 CORNERS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
@@ -184,7 +185,7 @@ class Cars(Dataset):
             return image_folder_line(twin / above, beside, filled)
         return own_line(twin, small or "torchvision does not read this layout of the data set")
 
-    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
+    def _write(self, out: Target, placements: ImagePlacements) -> list[Target]:
         """Write the lists, and copy the other files of the devkit."""
         written = [self._write_list(path, out / path.relative_to(self.root), placements) for path in self.lists]
         folders = {self.root / "devkit", *(path.parent for path in self.lists)}
@@ -193,7 +194,7 @@ class Cars(Dataset):
         copied = sorted(path for path in others if path.suffix in suffixes and not path.name.startswith("."))
         return written + [copy_file(path, out / path.relative_to(self.root)) for path in copied]
 
-    def _write_list(self, source: Path, target: Path, placements: ImagePlacements) -> Path:
+    def _write_list(self, source: Path, target: Target, placements: ImagePlacements) -> Target:
         """Write a list with the entries whose images are present, renamed, with boxes moved with the crop.
 
         A squeezing scipy cannot tell a struct array of one entry from a struct: where a single image is left, loaders

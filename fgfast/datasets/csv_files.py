@@ -18,6 +18,7 @@ from typing import Any
 
 from fgfast.datasets.annotation_files import read_bytes, write_bytes
 from fgfast.errors import DatasetError
+from fgfast.writing import Target
 
 _SEPARATORS = ",;\t|"
 # Tells Excel the separator.
@@ -124,8 +125,8 @@ def read_csv(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
 
 
 def write_csv(
-    source: Path, target: Path, rows: Iterable[Mapping[str, Any]], without: Collection[str] = frozenset()
-) -> Path:
+    source: Path, target: Target, rows: Iterable[Mapping[str, Any]], without: Collection[str] = frozenset()
+) -> Target:
     """Write rows in the form of the file `source`: its columns but those `without`, separator, encoding, line ends."""
     old, encoding = decode_text(source)
     form = _form(old)

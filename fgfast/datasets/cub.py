@@ -30,6 +30,7 @@ from fgfast.datasets.loaders import image_folder_line
 from fgfast.errors import DatasetError
 from fgfast.mask_source import MaskKind
 from fgfast.records import Float32, Sample, no_boxes
+from fgfast.writing import Target
 
 # Files without entries for single images, and files whose lines begin with the image id.
 _WHOLE = ("README", "classes.txt", "parts/parts.txt", "attributes.txt", "attributes/*.txt")
@@ -155,7 +156,7 @@ class Cub(Dataset):
         """Return the line for ImageFolder: the class folders are numbered."""
         return image_folder_line(twin / "images", self.image_folders(), {key.rpartition("/")[0] for key in placements})
 
-    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
+    def _write(self, out: Target, placements: ImagePlacements) -> list[Target]:
         """Write the lists; ids keep their numbers."""
         same = self._unchanged(placements)
         placed = {ident: placements[key] for ident, key in self.ids.items() if key in placements}

@@ -14,6 +14,7 @@ from fgfast.datasets.loaders import image_folder_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.datasets.voc_files import read_voc, rewrite_voc
 from fgfast.records import Sample, no_boxes
+from fgfast.writing import Target
 
 # The archives unpack to the first folder; Kaggle's copy has the second.
 _IMAGES = ("Images", "images/Images")
@@ -104,7 +105,7 @@ class Dogs(Dataset):
         filled = {key.rpartition("/")[0] for key in placements}
         return image_folder_line(twin / self.images, self.image_folders(), filled)
 
-    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
+    def _write(self, out: Target, placements: ImagePlacements) -> list[Target]:
         """Write the lists, and one VOC file per image that is present."""
         written = [self._write_list(name, out, placements) for name in _BY_ROW if (self.root / name).is_file()]
         for sample in self.samples:
@@ -118,7 +119,7 @@ class Dogs(Dataset):
                 written.append(rewrite_voc(self.root / below, out / below, placement))
         return written
 
-    def _write_list(self, name: str, out: Path, placements: ImagePlacements) -> Path:
+    def _write_list(self, name: str, out: Target, placements: ImagePlacements) -> Target:
         """Write a list with the rows whose images are present, under their new names."""
         source = self.root / name
         variables = read_mat(source, "file_list", squeeze=False)

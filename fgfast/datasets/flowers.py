@@ -17,6 +17,7 @@ from fgfast.datasets.loaders import load_line, own_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
+from fgfast.writing import Target
 
 # Variable of setid.mat -> split; torchvision datasets/flowers102.py, _splits_map.
 SPLITS = {"trnid": "train", "valid": "val", "tstid": "test"}
@@ -77,7 +78,7 @@ class Flowers(Dataset):
         before = "" if digests == _OFFICIAL else "Flowers102._check_integrity = lambda self: True"
         return load_line("torchvision.datasets", "Flowers102", twin.parent, before=before, split=split)
 
-    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
+    def _write(self, out: Target, placements: ImagePlacements) -> list[Target]:
         """Write imagelabels.mat whole, because it is indexed by image id, and setid.mat without missing images."""
         written = [copy_file(self.root / "imagelabels.mat", out / "imagelabels.mat")]
         source, target = self.root / "setid.mat", out / "setid.mat"

@@ -18,6 +18,7 @@ from fgfast.datasets.table_names import Keys
 from fgfast.errors import DatasetError, UsageError
 from fgfast.image_formats import suffix_of, suffixes, why_unread
 from fgfast.records import Sample
+from fgfast.writing import Target
 
 # Number of files that are passed over, and named.
 _NAMED = 5
@@ -175,7 +176,7 @@ class Folder(Dataset):
             return "imagefolder refuses splits without metadata beside one that has it, as in the data set"
         return ""
 
-    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
+    def _write(self, out: Target, placements: ImagePlacements) -> list[Target]:
         """Write the lists of boxes."""
         same, written = self._unchanged(placements), []
         for table in self.tables:

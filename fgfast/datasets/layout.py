@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from fgfast.errors import OutputFailedError, UnknownNameError, UsageError
+from fgfast.errors import UnknownNameError, UsageError
 from fgfast.mask_source import MaskKind
 from fgfast.records import Sample, Size
+from fgfast.writing import Target, make_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class Dataset(ABC):
     def _read(cls, root: Path, labels: str | None) -> Dataset:
         """Read the annotations in the data set's own folder."""
 
-    def write_annotations(self, out: Path, placements: ImagePlacements) -> list[Path]:
+    def write_annotations(self, out: Target | Path, placements: ImagePlacements) -> list[Path]:
         """Write the twin's annotation files below `out`.
 
         Files whose content still holds are copied byte for byte. The others are rewritten: lists name the images that
@@ -141,18 +142,16 @@ class Dataset(ABC):
         classes by folder must arrive at the same numbers.
 
         Args:
-            out: the twin's folder, the counterpart of `root`.
+            out: the twin's folder, the counterpart of `root`; as a path it is one that the caller chose.
             placements: the placement of each image of the twin.
 
         Returns:
             The files written.
         """
+        out = Target(out) if isinstance(out, Path) else out
         for folder in sorted(self.image_folders()):
-            try:
-                (out / folder).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputFailedError(f"cannot create the folder {out / folder}: {error.strerror}") from error
-        return self._write(out, placements)
+            make_folder(out / folder)
+        return [target.path for target in self._write(out, placements)]
 
     def image_folders(self) -> set[str]:
         """Return the folders of the images, relative to the root, those of classes without an image among them."""
@@ -176,7 +175,7 @@ class Dataset(ABC):
         return ()
 
     @abstractmethod
-    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
+    def _write(self, out: Target, placements: ImagePlacements) -> list[Target]:
         """Write the annotation files into the existing folders of the twin; return them."""
 
     def _unchanged(self, placements: ImagePlacements) -> bool:

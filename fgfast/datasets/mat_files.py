@@ -8,6 +8,7 @@ from typing import Any
 
 from fgfast.datasets.annotation_files import read_bytes, write_bytes
 from fgfast.errors import DatasetError
+from fgfast.writing import Target
 
 # A level-5 MAT-file starts with 116 bytes of free text, where scipy writes the time of day. A fixed text gives the same
 # content the same bytes. mathworks.com/help/pdf_doc/matlab/matfile_format.pdf, "Header".
@@ -30,7 +31,7 @@ def read_mat(path: Path, *variables: str, squeeze: bool = True) -> dict[str, Any
     return {name: value for name, value in loaded.items() if not name.startswith("__")}
 
 
-def write_mat(target: Path, variables: dict[str, Any]) -> Path:
+def write_mat(target: Target, variables: dict[str, Any]) -> Target:
     """Write variables with the shapes of `read_mat(squeeze=False)`, so that loaders see no difference."""
     from scipy.io import savemat  # type: ignore[import-untyped, unused-ignore]
 

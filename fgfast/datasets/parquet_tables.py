@@ -10,6 +10,7 @@ from typing import Any
 from fgfast.datasets.annotation_files import read_bytes, write_bytes
 from fgfast.datasets.cell_values import is_number
 from fgfast.errors import DatasetError, MissingExtraError
+from fgfast.writing import Target
 
 
 def _table(path: Path) -> Any:
@@ -35,8 +36,8 @@ def read_parquet(path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def write_parquet(
-    source: Path, target: Path, rows: Sequence[Mapping[str, Any]], without: Collection[str] = frozenset()
-) -> Path:
+    source: Path, target: Target, rows: Sequence[Mapping[str, Any]], without: Collection[str] = frozenset()
+) -> Target:
     """Write rows with the schema of the file `source`, but for the columns `without`.
 
     Numbers that were whole become fractions where a crop makes them so. Columns that lack a value are null.

@@ -28,6 +28,7 @@ from fgfast.errors import DatasetError
 from fgfast.files import open_regular
 from fgfast.mask_source import MaskKind
 from fgfast.records import Sample
+from fgfast.writing import Target
 
 LISTS = {"trainval": "train", "test": "test"}
 # Trimap values, from the data set's annotations/README: 1 foreground, 2 background, 3 border.
@@ -53,7 +54,7 @@ def _subject_box(path: Path) -> list[Box]:
     return [] if box is None else [(float(box[0]), float(box[1]), float(box[2]), float(box[3]))]
 
 
-def _write_trimap(source: Path, target: Path, placement: ImagePlacement) -> Path:
+def _write_trimap(source: Path, target: Target, placement: ImagePlacement) -> Target:
     """Write the trimap's part in the crop window; pixels outside the stored image are background."""
     from PIL import Image
 
@@ -142,7 +143,7 @@ class Pets(Dataset):
         split = next((name for name, split in LISTS.items() if split in there), "trainval")
         return torchvision_line("OxfordIIITPet", twin.parent, split=split)
 
-    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
+    def _write(self, out: Target, placements: ImagePlacements) -> list[Target]:
         """Write the lists, and the trimap and VOC file, where the data set has them, of each image that is present."""
         same = self._unchanged(placements)
         keep = keep_lines({Path(key).stem for key in placements})
@@ -161,7 +162,7 @@ class Pets(Dataset):
                 written += self._write_beside(Path(sample.key).stem, sample.key, out, placements[sample.key])
         return written
 
-    def _write_beside(self, ident: str, key: str, out: Path, placement: ImagePlacement) -> list[Path]:
+    def _write_beside(self, ident: str, key: str, out: Target, placement: ImagePlacement) -> list[Target]:
         """Write the trimap and the VOC file of one image, where the data set has them."""
         written = []
         trimap, voc = f"annotations/trimaps/{ident}.png", f"annotations/xmls/{ident}.xml"

@@ -15,6 +15,7 @@ from fgfast.datasets.annotation_files import (
 )
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError
+from fgfast.writing import Target
 
 # 1-based pixels, both ends inclusive: Everingham & Winn, The PASCAL VOC2012 Development Kit, section 4.
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -66,7 +67,7 @@ def _move(path: Path, root: ET.Element, placement: ImagePlacement) -> None:
             node.text = str(pixels)
 
 
-def rewrite_voc(source: Path, target: Path, placement: ImagePlacement) -> Path:
+def rewrite_voc(source: Path, target: Target, placement: ImagePlacement) -> Target:
     """Write the VOC file of the twin's image: its name, its size, and its objects, moved with the crop."""
     root = _parse(source)
     name = root.find("filename")

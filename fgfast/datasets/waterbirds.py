@@ -13,6 +13,7 @@ from fgfast.errors import DatasetError
 from fgfast.files import open_regular
 from fgfast.mask_source import MaskKind
 from fgfast.records import Sample, no_boxes
+from fgfast.writing import Target
 
 # Names of the numbers in columns y and split; kohpangwei/group_DRO, data/cub_dataset.py.
 CLASSES = ("landbird", "waterbird")
@@ -99,7 +100,7 @@ class Waterbirds(Dataset):
             "wilds", "get_dataset", "waterbirds", version=self._release, root_dir=twin.parent, download=False
         )
 
-    def _write(self, out: Path, placements: ImagePlacements) -> list[Path]:
+    def _write(self, out: Target, placements: ImagePlacements) -> list[Target]:
         """Write metadata.csv with all its columns; a crop moves none of its values."""
         source, target = self.root / "metadata.csv", out / "metadata.csv"
         beside = (path for pattern in ("[Rr][Ee][Aa][Dd]*", "RELEASE_v*.txt") for path in self.root.glob(pattern))

@@ -25,8 +25,8 @@ from fgfast.backends.tensorrt import TensorRtSession
 from fgfast.errors import GraphError, OutputFailedError
 from fgfast.export.check import Run
 from fgfast.export.tensorrt_build import build
-from fgfast.io.write import write_file
 from fgfast.models.files.graph_files import Exported
+from fgfast.writing import Target, write_file
 
 log = logging.getLogger("fgfast")
 
@@ -88,7 +88,7 @@ def _place(content: bytes, path: Path, manifest: Manifest, parity: Parity, devic
         # The manifest comes last: only an engine with a manifest is used.
         files.manifest_of(path).unlink(missing_ok=True)
         os.replace(part, path)
-        write_file(files.manifest_of(path), passed.to_json().encode())
+        write_file(Target.file(files.manifest_of(path)), passed.to_json().encode())
     except OSError as error:
         raise OutputFailedError(f"cannot write {path}: {error.strerror or error}; make room there") from error
     finally:

@@ -12,8 +12,8 @@ from fgfast.backends import tensorrt_engine as files
 from fgfast.backends.tensorrt_engine import SPANS, Span
 from fgfast.errors import GraphError, OutputFailedError
 from fgfast.graphs import Contract
-from fgfast.io.write import write_file
 from fgfast.transfer import cache_folder
+from fgfast.writing import Target, write_file
 
 log = logging.getLogger("fgfast")
 
@@ -120,6 +120,6 @@ def _keep_timings(config: Any, file: Path) -> None:
     if timings is None:
         return
     try:
-        write_file(file, bytes(timings.serialize()))
+        write_file(Target.file(file), bytes(timings.serialize()))
     except OutputFailedError as error:
         log.warning("%s", error)

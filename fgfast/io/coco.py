@@ -10,19 +10,17 @@ import contextlib
 import json
 import math
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from operator import itemgetter
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from fgfast import ops
 from fgfast.errors import MissingExtraError
-from fgfast.io.write import replacing
 from fgfast.ops.runs import boxes_and_areas
 from fgfast.records import Bool, Outcome, Size
+from fgfast.writing import Target, replacing, scratch_file
 
 # Annotations per batch: enough to amortise NumPy's cost per call, few enough to stay in the processor's cache.
 _AT_ONCE = 256
@@ -51,7 +49,7 @@ def check_parquet() -> None:
 
 @contextlib.contextmanager
 def instances(
-    path: Path, labels: Mapping[str, str], classes: Sequence[str], source: str, frame: Frame = "twin"
+    target: Target, labels: Mapping[str, str], classes: Sequence[str], source: str, frame: Frame = "twin"
 ) -> Iterator[Add]:
     """Write COCO instances: one image and one annotation per image that was written, as they are added.
 
@@ -61,7 +59,7 @@ def instances(
     reasons to doubt the mask.
 
     Args:
-        path: the JSON file; it exists, whole and durable, once the block ends without an error.
+        target: the JSON file; it exists, whole and durable, once the block ends without an error.
         frame: "twin" describes the twin's images, after cropping, "original" the data set's own.
         labels: key -> class name.
         classes: class names in the data set's order.
@@ -75,7 +73,7 @@ def instances(
     info = {"description": f"Foreground masks of {source}, made with fgfast"}
     waiting: list[tuple[Outcome, int]] = []
     # A million annotations are gigabytes: a file of their own holds them until the images are written.
-    with replacing(path) as out, tempfile.TemporaryFile(dir=path.parent) as annotations:
+    with replacing(target) as out, scratch_file(target.parent) as annotations:
         out.write(f'{{"info":{_json(info)},"licenses":[],"images":['.encode("ascii"))
         written = 0
 
@@ -171,7 +169,7 @@ def mask_in_twin(outcome: Outcome) -> Bool:
 
 
 @contextlib.contextmanager
-def parquet(path: Path) -> Iterator[Add]:
+def parquet(target: Target) -> Iterator[Add]:
     """Write masks as one Parquet file: key, twin, height, width, counts (COCO run-length string), status, reasons.
 
     Masks are in the frame of the stored image, as in the ledger. A row group holds 4096 masks.
@@ -194,7 +192,7 @@ def parquet(path: Path) -> Iterator[Add]:
         ]
     )
     waiting: list[Outcome] = []
-    with replacing(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+    with replacing(target) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
 
         def flush() -> None:
             sizes = [o.size or _NO_SIZE for o in waiting]

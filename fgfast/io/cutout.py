@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from fgfast import records
 from fgfast.errors import UnknownNameError, UsageError
-from fgfast.io.png import encode_png
-from fgfast.io.write import JPEG_SUFFIXES, SAME_SUFFIXES, encode, write_file
+from fgfast.io.encode import JPEG_SUFFIXES, SAME_SUFFIXES, encode, encode_png
+from fgfast.writing import Target, write_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -82,7 +82,7 @@ class Cutout(records.Cutout):
             UsageError, SampleError: see `encode`.
         """
         path = Path(path)
-        write_file(path, self.encode(path.suffix, quality))
+        write_file(Target.file(path), self.encode(path.suffix, quality))
         return path
 
     def _repr_png_(self) -> bytes:

@@ -19,7 +19,10 @@ from fgfast.errors import OutputFailedError, OutputRefusedError
 from fgfast.files import FileStamp
 from fgfast.io.ledger_rows import APPLICATION_ID, COLUMNS, ID, MARKS, SCHEMA, SCHEMA_VERSION, from_row
 from fgfast.records import STATUSES, Outcome, Sample, Status
+from fgfast.writing import Target, check_in_place, check_same, held
 
+# What SQLite may have beside a database.
+_BESIDE = ("-journal", "-wal", "-shm")
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
@@ -50,9 +53,15 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         """Open the ledger at `path`; create it where it is absent or empty, and `create`.
 
         Raises:
-            OutputRefusedError: the file is not an fgfast ledger, is damaged, or is a ledger of another version.
+            OutputRefusedError: the file is not an fgfast ledger, is a link, is damaged, or has another version.
         """
         self.path = path
+        target = Target.of(path.parent.parent, path)
+        before = held(target) if create else check_in_place(target)
+        for suffix in _BESIDE:  # SQLite opens them in place, too
+            check_in_place(Target(target.root, target.name + suffix))
+        if before is None:
+            raise OutputRefusedError(f"there is no ledger {path}")
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
             self._db.execute("PRAGMA synchronous = FULL")
@@ -62,6 +71,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             raise OutputRefusedError(
                 f"{path} is not a readable fgfast ledger ({error}); choose another --out"
             ) from error
+        check_same(target, before)  # SQLite opens the file when it first reads it
         if create and application == version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
             with self._transaction():
                 for statement in SCHEMA:

@@ -10,10 +10,9 @@ import contextlib
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
-from fgfast.io.write import replacing
 from fgfast.records import Outcome
+from fgfast.writing import Target, replacing
 
 FLAGGED, FAILED = "flagged.csv", "failed.csv"
 COLUMNS = ("key", "twin", "reasons", "numbers", "detail", "x0", "y0", "x1", "y1")
@@ -21,7 +20,7 @@ COLUMNS = ("key", "twin", "reasons", "numbers", "detail", "x0", "y0", "x1", "y1"
 
 
 @contextlib.contextmanager
-def listings(folder: Path) -> Iterator[Callable[[Outcome], None]]:
+def listings(folder: Target) -> Iterator[Callable[[Outcome], None]]:
     """Write both files of a run, from its outcomes as they are added; other outcomes are passed over.
 
     Args:
@@ -41,8 +40,8 @@ def listings(folder: Path) -> Iterator[Callable[[Outcome], None]]:
 
 
 @contextlib.contextmanager
-def _table(path: Path) -> Iterator[Callable[[Sequence[str]], object]]:
-    with replacing(path) as out, io.TextIOWrapper(out, encoding="utf-8", newline="") as text:
+def _table(target: Target) -> Iterator[Callable[[Sequence[str]], object]]:
+    with replacing(target) as out, io.TextIOWrapper(out, encoding="utf-8", newline="") as text:
         add = csv.writer(text, lineterminator="\n").writerow
         add(COLUMNS)
         yield add

@@ -8,30 +8,44 @@ import socket
 from pathlib import Path
 
 from fgfast.errors import OutputLockedError
+from fgfast.files import read_regular
+from fgfast.writing import Target, check_in_place, locked, remove, write_file
+
+# Bytes of the note that are shown.
+_NOTE = 200
 
 
 class OutputLock(contextlib.AbstractContextManager["OutputLock"]):
     """A lock on an output folder, for one run. The system releases it when the process dies, however it dies."""
 
     def __init__(self, path: Path) -> None:
-        """Take the lock file at `path`.
+        """Take the lock file at `path`, which is OUT/fgfast/lock.
 
         Raises:
             OutputLockedError: another run holds it; the message names its process where known.
+            OutputRefusedError: the file, or the note beside it, is a link, or no file.
+            OutputFailedError: the disk is full, read-only or failing.
         """
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
-        self._note = path.with_name(path.name + ".owner")
-        self._lock = FileLock(path)
+        target = Target.of(path.parent.parent, path)
+        self._note = Target(target.root, f"{target.name}.owner")
+        self._held = contextlib.ExitStack()
+        there = check_in_place(self._note)
         try:
-            self._lock.acquire(timeout=0)
+            self._held.enter_context(locked(target, timeout=0))
         except Timeout:
-            owner = self._note.read_text().strip() if self._note.exists() else "unknown"
+            owner = read_regular(self._note.path)[:_NOTE].decode("utf-8", "replace").strip() if there else "unknown"
             raise OutputLockedError(
                 f"another run (process {owner}) is writing to {path.parent.parent}: wait, or choose another --out"
             ) from None
-        self._note.write_text(f"{os.getpid()} on {socket.gethostname()}\n")
+        try:
+            write_file(self._note, f"{os.getpid()} on {socket.gethostname()}\n".encode(), sync=False)
+        except BaseException:
+            self._held.close()
+            raise
 
     def __exit__(self, *exc: object) -> None:
-        self._note.unlink(missing_ok=True)
-        self._lock.release()
+        with contextlib.suppress(OSError):
+            remove(self._note)
+        self._held.close()

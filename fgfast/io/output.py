@@ -16,23 +16,43 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fgfast.config import differences
-from fgfast.errors import OutputFailedError, OutputRefusedError, SettingsDifferError, UsageError
+from fgfast.errors import (
+    NameRefusedError,
+    OutputRefusedError,
+    SettingsDifferError,
+    UsageError,
+)
+from fgfast.files import open_regular
 from fgfast.io.ledger import Ledger
+from fgfast.io.ledger_rows import APPLICATION_ID
 from fgfast.io.listing import FAILED, FLAGGED
 from fgfast.io.lock import OutputLock
-from fgfast.io.write import NAME_ERRORS, sweep_temp_files, sync_folders
+from fgfast.writing import (
+    Folders,
+    Target,
+    check_in_place,
+    delete_files,
+    make_folder,
+    refuse_links,
+    remove,
+    remove_folder,
+    remove_tree,
+    sweep_temp_files,
+    sync_folders,
+    walk,
+)
+from fgfast.writing.target import failed
 
 Mode = Literal["auto", "resume", "overwrite"]
 MODES: tuple[str, ...] = get_args(Mode)
 
 # Files that a run may have left in OUT/fgfast when it was killed before it had a ledger.
+_HEADER = 72  # bytes, up to the application id
 _BEFORE_THE_LEDGER = ("lock", "lock.owner", "ledger.sqlite", "ledger.sqlite-journal")
 
 
@@ -70,11 +90,38 @@ class Output(contextlib.AbstractContextManager["Output"]):
         masks = self.instances, self.originals, self.parquet
         return (*masks, self.run_json, self.report, self.flagged, self.failed)
 
+    def target(self, path: Path) -> Target:
+        """Return the place of a file or folder of this output, to write to it; no link below `out` is followed."""
+        return Target.of(self.out, path)
+
+    @property
+    def _folders(self) -> tuple[Target, ...]:
+        """The folders that hold all files of an output."""
+        return self.target(self.ours), self.target(self.twin), self.target(self.masks)
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether there is a ledger of fgfast; an empty file is none, and nor is another program's."""
+        if not self.ledger_path.is_file():
+            return False
+        try:
+            with open_regular(self.ledger_path) as file:
+                header = file.read(_HEADER)
+        except OSError as error:
+            raise OutputRefusedError(f"{self.ledger_path} cannot be read: {error.strerror or error}") from error
+        # https://sqlite.org/fileformat.html, "The Database Header"
+        return header.startswith(b"SQLite format 3\0") and header[68:72] == APPLICATION_ID.to_bytes(4, "big")
+
+    def sweep_temp_files(self) -> None:
+        """Delete the temporary files that killed processes left."""
+        sweep_temp_files(self._folders)
+
     def check(self, source: Path) -> None:
         """Refuse a folder that must not be written to, before anything is changed.
 
         Raises:
-            OutputRefusedError: the output is inside the data set, contains it, is a file, or holds foreign files.
+            OutputRefusedError: the output is inside the data set, contains it, is a file, holds foreign files, or a
+                link where nothing but files and folders of fgfast's own may be.
         """
         out, source = self.out.resolve(), source.resolve()
         if out == source or source in out.parents:
@@ -83,14 +130,14 @@ class Output(contextlib.AbstractContextManager["Output"]):
             raise OutputRefusedError(f"the output {out} contains the data set {source}: choose another folder")
         if self.twin.name.lower() in (self.ours.name, self.masks.name):
             raise OutputRefusedError(f"a data set's folder cannot be called {self.twin.name!r}: rename {source}")
-        for path in (self.twin, self.ours, self.masks):
-            if path.is_symlink():
-                raise OutputRefusedError(f"{path} is a link, which could lead out of the output: choose another folder")
         if not out.exists():
             return
         if not out.is_dir():
             raise OutputRefusedError(f"the output {out} is a file: choose a folder")
-        if self.ledger_path.is_file():
+        refuse_links(self._folders)
+        for name in _BEFORE_THE_LEDGER:
+            check_in_place(self.target(self.ours / name))
+        if self.has_ledger:
             return
         foreign = sorted(p.name for p in out.iterdir() if p != out / self.ours.name)
         if self.ours.is_dir():
@@ -119,15 +166,12 @@ class Output(contextlib.AbstractContextManager["Output"]):
             SettingsDifferError: the folder holds a run with another fingerprint.
         """
         self.check(source)
-        if mode == "resume" and not self.ledger_path.is_file():
+        if mode == "resume" and not self.has_ledger:
             raise self._nothing_to_resume()
-        try:
-            self.ours.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputFailedError(f"cannot create {self.ours}: {error.strerror or error}") from error
+        make_folder(self.target(self.ours))
         self._held.enter_context(OutputLock(self.ours / "lock"))
         self.ledger = self._held.enter_context(Ledger(self.ledger_path))
-        sweep_temp_files(self.out)
+        self.sweep_temp_files()
         if self.ledger.meta("fingerprint") is not None and (mode == "overwrite" or self.ledger.meta("being_deleted")):
             self._delete_all()
             self.ledger = self._held.enter_context(Ledger(self.ledger_path))
@@ -147,7 +191,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
         """Delete the files that a killed run wrote but did not record."""
         if committing := set(self.ledger.meta("committing") or ()):
             left = committing.difference(path for path in self.ledger.paths() if path in committing)
-            delete_files([self.out / path for path in left], self.out)
+            delete_files(self.out, left)
             self.ledger.set_meta({"committing": []})
 
     def _delete_all(self) -> None:
@@ -157,17 +201,16 @@ class Output(contextlib.AbstractContextManager["Output"]):
         anything else.
         """
         self.ledger.set_meta({"being_deleted": True})
-        files = [self.out / path for path in self.ledger.paths()]
+        files = [*self.ledger.paths()]
         for name in ("committing", "whole_files"):
-            files += [self.out / path for path in self.ledger.meta(name) or ()]
-        files += self.about_the_run
-        delete_files(files, self.out)
-        for folder, _, _ in os.walk(self.out / self.ledger.meta("folder"), topdown=False):
-            with contextlib.suppress(OSError):
-                Path(folder).rmdir()
-        shutil.rmtree(self.masks, ignore_errors=True)  # it holds no foreign files
+            files += self.ledger.meta(name) or ()
+        files += [self.target(path).name for path in self.about_the_run]
+        delete_files(self.out, files)
+        for listing in reversed([*walk(Target(self.out, self.ledger.meta("folder")))]):
+            remove_folder(listing.folder)  # where it is empty
+        remove_tree(self.target(self.masks))  # it holds no foreign files
         self.ledger.close()
-        self.ledger_path.unlink()
+        remove(self.target(self.ledger_path))
 
     def make_folders(self, images: Iterable[str], masks: Iterable[str]) -> None:
         """Create all folders in advance, so that a file's name is durable once its own folder is synced.
@@ -177,29 +220,32 @@ class Output(contextlib.AbstractContextManager["Output"]):
             masks: paths of the masks in the masks folder.
 
         Raises:
-            OutputRefusedError: a link leads out of the output.
+            OutputRefusedError: one of them is a link.
             OutputFailedError: the disk is full, read-only or failing.
         """
-        folders = {(self.twin / key).parent for key in images} | {(self.masks / path).parent for path in masks}
-        out = self.out.resolve()
-        try:
-            for folder in sorted(folders):
+        names = {f"{self.twin.name}/{key}".rpartition("/")[0] for key in images}
+        names |= {f"{self.masks.name}/{path}".rpartition("/")[0] for path in masks}
+        made = {""}
+        with Folders(self.out, make=True) as folders:
+            for name in sorted(names):
                 try:
-                    folder.mkdir(parents=True, exist_ok=True)
+                    folders.open(name)
                 except OSError as error:
-                    if error.errno not in NAME_ERRORS:
-                        raise
+                    refused = failed(self.out / name, error)
+                    if not isinstance(refused, NameRefusedError):
+                        raise refused from error
                     continue  # its images fail, each with this reason
-                if not folder.resolve().is_relative_to(out):
-                    raise OutputRefusedError(f"{folder} leads out of {out} by a link: choose another folder")
-            made = [folder for folder in folders if folder.is_dir()]
-            sync_folders(path for f in made for path in (f, *f.parents) if self.out in (path, *path.parents))
-        except OSError as error:
-            raise OutputFailedError(f"cannot create the folders of {self.out}: {error.strerror or error}") from error
+                while name not in made:
+                    made.add(name)
+                    name = name.rpartition("/")[0]
+            try:
+                sync_folders(folders, made)
+            except OSError as error:
+                raise failed(self.out, error) from error
 
     def recorded(self) -> dict[str, Any] | None:
         """Return the fingerprint of the run in this folder, or None where there is no run to resume."""
-        if not self.ledger_path.is_file():
+        if not self.has_ledger:
             return None
         with Ledger(self.ledger_path) as ledger:
             found: dict[str, Any] | None = None if ledger.meta("being_deleted") else ledger.meta("fingerprint")
@@ -207,7 +253,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
 
     def preflight(self, mode: Mode, fingerprint: Mapping[str, Any]) -> None:
         """Raise what `open` would raise for this fingerprint, without changing anything."""
-        if not self.ledger_path.is_file():
+        if not self.has_ledger:
             if mode == "resume":
                 raise self._nothing_to_resume()
             return
@@ -222,7 +268,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
 
     def known_keys(self) -> set[str]:
         """Return the keys of all samples that runs in this folder have had."""
-        if not self.ledger_path.is_file():
+        if not self.has_ledger:
             return set()
         with Ledger(self.ledger_path) as ledger:
             return set(ledger.labels())
@@ -247,27 +293,3 @@ class Output(contextlib.AbstractContextManager["Output"]):
 
     def __exit__(self, *exc: object) -> None:
         self._held.close()
-
-
-def delete_files(paths: Iterable[Path], root: Path) -> None:
-    """Delete files, and the folders below `root` that this leaves empty.
-
-    Absent files are ignored, and so are folders in the place of files, and files that a link leads to outside `root`.
-    """
-    folders: dict[Path, bool] = {}
-    for path in paths:
-        if path.parent not in folders:
-            folders[path.parent] = path.parent.resolve().is_relative_to(root.resolve())
-        if folders[path.parent]:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError:
-                if path.exists() and not path.is_dir():  # a folder in the place of a file is not ours
-                    raise
-    for folder in sorted(folders, key=lambda f: len(f.parts), reverse=True):
-        while folder != root and root in folder.parents:
-            try:
-                folder.rmdir()
-            except OSError:
-                break
-            folder = folder.parent

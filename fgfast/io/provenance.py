@@ -13,17 +13,17 @@ from typing import Any
 
 import fgfast
 from fgfast import ops
+from fgfast.io.encode import deflater
 from fgfast.io.ledger import Ledger
-from fgfast.io.png import deflater
-from fgfast.io.write import write_file
 from fgfast.machine import machine
+from fgfast.writing import Target, write_file
 
 # Packages whose version can change a pixel.
 _PACKAGES = ("numpy", "opencv-contrib-python-headless", "pillow", "simplejpeg")
 
 
 def write_run_json(
-    path: Path,
+    target: Target,
     *,
     title: str,
     fingerprint: Mapping[str, Any],
@@ -36,7 +36,7 @@ def write_run_json(
     """Write run.json and return its content.
 
     Args:
-        path: the file.
+        target: the file.
         title: the data set's name, for people.
         fingerprint: everything that changes the result.
         reasons: one sentence per choice.
@@ -57,7 +57,7 @@ def write_run_json(
         "versions": versions(),
         "machine": {**machine(), "cpu_threads": cpu_threads},
     }
-    write_file(path, (json.dumps(facts, indent=2, ensure_ascii=True) + "\n").encode())
+    write_file(target, (json.dumps(facts, indent=2, ensure_ascii=True) + "\n").encode())
     return facts
 
 

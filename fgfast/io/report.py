@@ -29,8 +29,8 @@ from urllib.parse import quote
 from fgfast.io.decode import FORMATS, decode, read_bytes
 from fgfast.io.summary import FAILED_ROWS, Summary, share_of
 from fgfast.io.warned import collected
-from fgfast.io.write import write_file
 from fgfast.records import STATUSES, Outcome, Sample, Status
+from fgfast.writing import Target, write_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,7 +46,7 @@ CLASS_ROWS = 1000
 
 
 def write_page(
-    path: Path,
+    target: Target,
     summary: Summary,
     *,
     facts: Mapping[str, Any],
@@ -58,7 +58,7 @@ def write_page(
     """Write the page.
 
     Args:
-        path: the file, OUT/fgfast/report.html.
+        target: the file, OUT/fgfast/report.html.
         summary: the summary of the ledger.
         facts: the content of run.json; the page omits missing entries.
         total: number of samples that the run selected.
@@ -70,7 +70,7 @@ def write_page(
     draw = partial(thumbnails, samples=samples, twin=twin, turn_exif=turn_exif, count=len(chosen))
     with ThreadPoolExecutor(2) as pool:
         pairs = list(pool.map(draw, chosen))
-    folder = os.path.relpath(twin, path.parent).replace(os.sep, "/")
+    folder = os.path.relpath(twin, target.path.parent).replace(os.sep, "/")
     content = {
         **overview(facts, summary.counts, total),
         **charts(summary),
@@ -83,7 +83,7 @@ def write_page(
         "class_count": len(summary.classes),
         "facts": [{"name": name, "rows": list(fact_rows(value))} for name, value in facts.items()],
     }
-    write_file(path, page(content))
+    write_file(target, page(content))
 
 
 def page(content: Mapping[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.io import coco, listing
-from fgfast.io.output import Output, delete_files
+from fgfast.io.output import Output
 from fgfast.io.provenance import add_run, write_run_json
 from fgfast.io.report import write_page
 from fgfast.io.stamps import described
@@ -18,6 +18,7 @@ from fgfast.pipeline.plan import Plan
 from fgfast.pipeline.rate import remember_rate
 from fgfast.pipeline.resume import Changes, Found
 from fgfast.records import Sample, Status
+from fgfast.writing import delete_files
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     ledger, dataset, resumed = output.ledger, plan.dataset, len(found.finished)
     samples = {s.key: s for s in dataset.samples if s.key in found.selected or s.key in found.finished}
     seen, placed = describe(plan, output, samples)
-    annotation_files = dataset.write_annotations(output.twin, placed)
-    earlier = {output.out / path for path in ledger.meta("whole_files") or ()}
-    delete_files(earlier.difference(annotation_files, output.about_the_run), output.out)
+    annotation_files = dataset.write_annotations(output.target(output.twin), placed)
+    written = {path.relative_to(output.out).as_posix() for path in (*annotation_files, *output.about_the_run)}
+    delete_files(output.out, [name for name in ledger.meta("whole_files") or () if name not in written])
     report = Report(
         out=output.out,
         twin=output.twin,
@@ -87,7 +88,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     remember_rate(plan, sum(report.counts.values()) - resumed, seconds)
     runs = add_run(ledger, sum(report.counts.values()) - resumed, seconds)
     facts = write_run_json(
-        output.run_json,
+        output.target(output.run_json),
         title=plan.dataset.folder if plan.dataset.name == "folder" else plan.dataset.name,
         fingerprint=plan.fingerprint,
         reasons=plan.reasons,
@@ -98,7 +99,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     )
     with captured():  # thumbnails are decoded again
         write_page(
-            output.report,
+            output.target(output.report),
             seen,
             facts=facts,
             total=report.total,
@@ -118,11 +119,11 @@ def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Su
     labels = output.ledger.labels()
     with contextlib.ExitStack() as files:
         about = labels, plan.dataset.classes, plan.dataset.name
-        add = [files.enter_context(coco.instances(output.instances, *about))]
-        add.append(files.enter_context(coco.instances(output.originals, *about, frame="original")))
+        add = [files.enter_context(coco.instances(output.target(output.instances), *about))]
+        add.append(files.enter_context(coco.instances(output.target(output.originals), *about, frame="original")))
         if plan.settings.masks == "rle":
-            add.append(files.enter_context(coco.parquet(output.parquet)))
-        listed = files.enter_context(listing.listings(output.ours))
+            add.append(files.enter_context(coco.parquet(output.target(output.parquet))))
+        listed = files.enter_context(listing.listings(output.target(output.ours)))
         for o in output.ledger.outcomes():
             seen.add(o)
             listed(o)

@@ -15,7 +15,7 @@ from fgfast.config import Settings
 from fgfast.errors import UsageError
 from fgfast.io import warned
 from fgfast.io.decoders import decoder
-from fgfast.io.write import FORMAT_SUFFIXES
+from fgfast.io.encode import FORMAT_SUFFIXES
 from fgfast.methods import Method, ModelSpec
 from fgfast.pipeline.annotated import ReadMask
 from fgfast.pipeline.batched_stages import (
@@ -59,8 +59,8 @@ class ConvertJob:
     subject: tuple[str, ...]
     turn_exif: bool
     out: Path
-    images: Path
-    masks: Path
+    images: str
+    masks: str
     background: UInt8 | None
     threads: int
     measure: bool = False

@@ -16,8 +16,9 @@ from fgfast.datasets.layout import Dataset
 from fgfast.errors import SampleError, UnknownNameError, UsageError
 from fgfast.io import coco
 from fgfast.io.decode import decode, read_bytes
+from fgfast.io.encode import FORMAT_SUFFIXES
+from fgfast.io.names import twin_names
 from fgfast.io.output import Output
-from fgfast.io.write import FORMAT_SUFFIXES, twin_names
 from fgfast.models.grabcut import opencv_version
 from fgfast.pipeline.annotated import with_masks
 from fgfast.pipeline.choices import choose, warnings, weights_used

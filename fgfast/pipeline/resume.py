@@ -13,10 +13,11 @@ from pathlib import Path
 
 from fgfast.files import FileStamp
 from fgfast.io.ledger import Row
-from fgfast.io.output import Output, delete_files
+from fgfast.io.output import Output
 from fgfast.io.stamps import states
 from fgfast.pipeline.plan import Plan
 from fgfast.records import Sample, Status, sample_digest
+from fgfast.writing import delete_files
 
 # Names in a message; JSON output has all of them.
 _NAMED = 5
@@ -178,4 +179,4 @@ def _exclude(plan: Plan, output: Output) -> tuple[str, ...]:
 def _drop(output: Output, keys: list[str]) -> None:
     """Delete the rows and the files of samples."""
     if keys:
-        delete_files([output.out / path for path in output.ledger.intend(keys, [])], output.out)
+        delete_files(output.out, output.ledger.intend(keys, []))

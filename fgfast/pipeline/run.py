@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter
@@ -16,8 +15,7 @@ from pathlib import Path
 from fgfast import methods
 from fgfast.config import Selection, Settings
 from fgfast.errors import BAD_NAME, NameRefusedError, UnknownNameError, UsageError
-from fgfast.io.output import MODES, Mode, Output, delete_files
-from fgfast.io.write import commit, sweep_temp_files
+from fgfast.io.output import MODES, Mode, Output
 from fgfast.machine import available_cores
 from fgfast.pipeline.decoder_choice import choose_decoder
 from fgfast.pipeline.finish import Report, finish
@@ -28,6 +26,7 @@ from fgfast.pipeline.work import Result, Work
 from fgfast.pipeline.workers import start
 from fgfast.records import Outcome, Status
 from fgfast.runner import DEADLINE, Event, Watch
+from fgfast.writing import commit, delete_files
 
 Progress = Callable[[dict[Status, int], int], None]
 """Called with the counts so far and the number of selected samples."""
@@ -142,7 +141,7 @@ def run(
             progress(dict(counts), found.total)
             workers.work(todo(plan, found.finished.keys()), collect)
             if workers.crashes():
-                sweep_temp_files(output.out)
+                output.sweep_temp_files()
             seconds = time.perf_counter() - started
         plan = replace(plan, reasons=(*plan.reasons, *workers.messages))
         return finish(plan, output, found, seconds, stop.is_set(), cpu_threads)
@@ -169,8 +168,8 @@ def convert_job(plan: Plan, output: Output, cpu_threads: int) -> ConvertJob:
         subject=tuple(plan.dataset.subject),
         turn_exif=plan.dataset.turn_exif,
         out=output.out,
-        images=output.twin,
-        masks=output.masks,
+        images=output.twin.name,
+        masks=output.masks.name,
         background=load_background(settings.fill),
         threads=max(1, cpu_threads // len(settings.places)),
     )
@@ -190,22 +189,21 @@ def record(batch: list[Result], output: Output) -> list[Outcome]:
     The ledger lists the files before they appear, so that it knows every file of a run, and drops the rows of outcomes
     that are replaced. A sample that failed has no image in the twin, not even that of an earlier run.
     """
-    root = f"{output.out}{os.sep}"
     temp_files = [files for result in batch if result.outcome.twin for files in result.temp_files]
-    paths = [Path(path.removeprefix(root)).as_posix() for _, path in temp_files]
+    paths = [name for _, name in temp_files]
     old = output.ledger.intend([result.outcome.key for result in batch], paths)
     refused: dict[str, NameRefusedError] = {}
-    commit(temp_files, refused)
-    outcomes, leftovers = [], [output.out / path for path in set(old) - set(paths)]
+    commit(output.out, temp_files, refused)
+    outcomes, leftovers = [], [*set(old).difference(paths)]
     for result in batch:
         outcome = result.outcome
-        if error := next((refused[path] for _, path in result.temp_files if path in refused), None):
+        if error := next((refused[name] for _, name in result.temp_files if name in refused), None):
             detail = f"{outcome.key}: {error}, or another --format"
             outcome = replace(outcome, status="failed", reasons=(BAD_NAME,), detail=detail, twin=None, files={})
         if outcome.twin is None:
-            leftovers += [Path(path) for files in result.temp_files for path in files if path not in refused]
+            leftovers += [name for names in result.temp_files for name in names if name not in refused]
         outcomes.append(outcome)
     if leftovers:
-        delete_files(leftovers, output.out)
+        delete_files(output.out, leftovers)
     output.ledger.record(outcomes)
     return outcomes

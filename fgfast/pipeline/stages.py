@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -14,9 +15,8 @@ from fgfast.config import CropName, MaskFormat
 from fgfast.errors import BAD_NAME, ImageRefusedError, NameRefusedError
 from fgfast.files import FileStamp
 from fgfast.io.decode import decode, read_bytes
+from fgfast.io.encode import encode, encode_bilevel
 from fgfast.io.pixels import MAX_PIXELS
-from fgfast.io.png import encode_bilevel
-from fgfast.io.write import encode, write_temp
 from fgfast.methods import ModelSpec
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.ops.flags import flags
@@ -24,6 +24,7 @@ from fgfast.ops.geometry import crop_window
 from fgfast.pipeline.prompt import center_box, choose_prompt
 from fgfast.pipeline.work import Work
 from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Sample, Size, UInt8
+from fgfast.writing import Target, write_temp
 
 Segmenter = Callable[[UInt8, Float32, int], Mask]
 """(pixels (H, W, 3) uint8 RGB, box (4,) float32, banner rows) -> mask at the same size."""
@@ -201,17 +202,17 @@ class Write:
     """Cutout -> files of the twin, under temporary names until they are committed.
 
     Attributes:
-        out: the output folder.
-        images: folder of the twin in it; keys are relative to it.
-        masks: folder of the masks in it.
+        out: the output folder; no link below it is followed.
+        images: name of the twin's folder in it; keys are relative to that.
+        masks: name of the masks' folder in it.
         mask_format: "png" writes one file per mask; "rle" and "none" do not.
         suffix: the format as a suffix, or None for that of the twin's name.
-        quality: see `fgfast.io.write.encode`.
+        quality: see `fgfast.io.encode.encode`.
     """
 
     out: Path
-    images: Path
-    masks: Path
+    images: str
+    masks: str
     mask_format: MaskFormat
     suffix: str | None
     quality: int
@@ -220,15 +221,15 @@ class Write:
     def __call__(self, work: Work) -> None:
         assert work.cutout is not None and work.mask is not None
         suffix = self.suffix or PurePosixPath(work.twin).suffix.lower()
-        self._write(work, self.images / work.twin, encode(work.cutout.pixels, suffix, self.quality))
+        self._write(work, f"{self.images}/{work.twin}", encode(work.cutout.pixels, suffix, self.quality))
         if self.mask_format == "png":
-            self._write(work, self.masks / work.mask_name, encode_bilevel(work.mask.bits))
+            self._write(work, f"{self.masks}/{work.mask_name}", encode_bilevel(work.mask.bits))
         work.rle = ops.rle_encode(work.mask.bits)
 
-    def _write(self, work: Work, path: Path, data: bytes) -> None:
+    def _write(self, work: Work, name: str, data: bytes) -> None:
         try:
-            temp = write_temp(path, data)
+            temp, mtime_ns = write_temp(Target(self.out, name), data)
         except NameRefusedError as error:
             raise ImageRefusedError(BAD_NAME, f"{work.sample.key}: {error}, or another --format") from error
-        work.temp_files.append((temp, path))
-        work.files[path.relative_to(self.out).as_posix()] = FileStamp.of(temp, data)
+        work.temp_files.append((temp, name))
+        work.files[name] = FileStamp(len(data), mtime_ns, hashlib.sha256(data).digest())

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fgfast.errors import DeviceFailedError, DeviceMemoryError, OutputFailedError, SampleError
+from fgfast.errors import DeviceFailedError, DeviceMemoryError, OutputFailedError, OutputRefusedError, SampleError
 from fgfast.files import FileStamp
 from fgfast.records import Cutout, Detections, Image, Mask, OtherBox, Outcome, Prompt, Sample, sample_digest
 from fgfast.runner import Failures, Finished, Handoff, Stage
@@ -18,7 +17,9 @@ from fgfast.runner import Failures, Finished, Handoff, Stage
 log = logging.getLogger("fgfast")
 
 # The exceptions that mean more than the failure of an image.
-FAILURES = Failures(fatal=(OutputFailedError,), memory=(DeviceMemoryError,), broken=(DeviceFailedError,))
+FAILURES = Failures(
+    fatal=(OutputFailedError, OutputRefusedError), memory=(DeviceMemoryError,), broken=(DeviceFailedError,)
+)
 
 
 @dataclass(slots=True)
@@ -34,8 +35,8 @@ class Work:
         numbers: flag -> the number that it was judged by, where there is one.
         low_res: the output of the segmenter's model, before it becomes a mask.
         source: what the sample's file held when it was read.
-        temp_files: the files written so far, as temporary path and final path.
-        files: their paths relative to the output folder -> stamp.
+        temp_files: the files written so far, as temporary name and final name below the output folder.
+        files: their final names -> stamp.
         seconds: stage -> seconds spent in an earlier phase of the job, in another process.
     """
 
@@ -54,7 +55,7 @@ class Work:
     cutout: Cutout | None = None
     rle: bytes | None = None
     source: FileStamp | None = None
-    temp_files: list[tuple[Path, Path]] = field(default_factory=list)
+    temp_files: list[tuple[str, str]] = field(default_factory=list)
     files: dict[str, FileStamp] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -72,7 +73,7 @@ class Result:
     Attributes:
         position: the sample's position in the data set.
         outcome: the outcome.
-        temp_files: temporary path and final path of each file, to be committed before the outcome is recorded.
+        temp_files: temporary name and final name of each file, to be committed before the outcome is recorded.
     """
 
     position: int
@@ -84,8 +85,7 @@ def result_of(finished: Finished[Work]) -> Result:
     """Return the result of a finished work, without its pixels."""
     work, error = finished.item, finished.error
     seconds = _sum(work.seconds, finished.seconds)
-    # As text, because Python interns the parts of every Path, and the parent would create some per image.
-    temp_files = tuple((str(temp), str(path)) for temp, path in work.temp_files)
+    temp_files = tuple(work.temp_files)
     if error is None:
         return Result(work.position, _success(work, seconds), temp_files)
     reason, detail = "internal error", f"{type(error).__name__}: {error}; please report it with this image"

@@ -21,7 +21,6 @@ from PIL import Image as pillow
 import fgfast
 from fgfast import Selection, Settings
 from fgfast.errors import OutputFailedError, OutputRefusedError, SettingsDifferError, UsageError
-from fgfast.io import write
 from fgfast.io.ledger import Ledger
 from fgfast.pipeline.verify import verify
 
@@ -177,12 +176,12 @@ def test_killed_while_replacing_no_image_lies_beside_another_s_row(
     expected = convert(source, tmp_path / "other").twin / "a.png"
     replaced = os.replace
 
-    def killed(temp: Any, path: Any) -> None:
+    def killed(temp: Any, path: Any, **more: Any) -> None:
         if when == "after the files":
-            replaced(temp, path)
+            replaced(temp, path, **more)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write.os, "replace", killed)
+    monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         convert(source, tmp_path / "out", in_process=True)
     monkeypatch.undo()
@@ -226,10 +225,10 @@ def test_a_folder_in_the_way_costs_one_image(tmp_path: Path) -> None:
 def test_a_full_disk_still_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = images(tmp_path / "in", "a.png")
 
-    def full(*given: Any) -> None:
+    def full(*given: Any, **more: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(write.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OutputFailedError, match="No space left"):
         convert(source, tmp_path / "out", in_process=True)
 

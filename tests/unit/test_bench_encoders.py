@@ -9,8 +9,8 @@ from encoders import ENCODERS, cut_out, decoded, measure
 
 from fgfast.bench.result import rows_of, text_of
 from fgfast.bench.text import table
-from fgfast.io.png import deflater, encode_bilevel
-from fgfast.io.write import encode
+from fgfast.io.encode import deflater, encode_bilevel
+from fgfast.io.encode import encode
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from fgfast.datasets.layout import ImagePlacement
 from fgfast.datasets.table_names import Keys
 from fgfast.errors import DatasetError, MissingExtraError
 from fgfast.records import Size
+from fgfast.writing import Target
 
 STORED = Size(36, 48)
 # A crop that leaves 2 pixels around the subject at 8, 6, 32, 26.
@@ -161,7 +162,7 @@ def test_parquet_takes_fractions_and_other_suffixes(tmp_path: Path) -> None:
     make_image(tmp_path / "a.png")
     parquet(tmp_path / "metadata.parquet", [{"file_name": "a.png", "cx": 20, "cy": 16, "w": 24, "h": 20}])
     place = {"a.png": ImagePlacement("a.webp", (9, 4), Size(24, 28), STORED)}
-    rewrite_table(tmp_path, "metadata.parquet", tmp_path / "out/metadata.parquet", place)
+    rewrite_table(tmp_path, "metadata.parquet", Target(tmp_path, "out/metadata.parquet"), place)
     (row,) = pq.read_table(tmp_path / "out/metadata.parquet").to_pylist()
     assert row == {"file_name": "a.webp", "cx": 11.5, "cy": 12, "w": 23, "h": 20}
 

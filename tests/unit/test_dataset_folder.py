@@ -22,6 +22,7 @@ from fgfast.errors import DatasetError, UsageError
 from fgfast.image_formats import suffixes
 from fgfast.pipeline.plan import select
 from fgfast.records import Size
+from fgfast.writing import Target
 
 
 def test_reading(tmp_path: Path) -> None:
@@ -341,6 +342,6 @@ def test_any_name_survives_the_csv(tmp_path_factory: pytest.TempPathFactory, fou
     quoted = ['"' + name.replace('"', '""') + '"' for name in found]
     text(root / "boxes.csv", "path,x0,y0,x1,y1", *(f"{name},1,2,3,4" for name in quoted))
     place = {name: ImagePlacement(name, (1, 1), Size(9, 9), Size(10, 10)) for name in found}
-    rewrite_table(root, "boxes.csv", root / "out" / "boxes.csv", place)
+    rewrite_table(root, "boxes.csv", Target(root, "out/boxes.csv"), place)
     rows = read_table(root / "out", "boxes.csv")
     assert [(row.key, row.boxes) for row in rows] == [(name, ((0, 1, 2, 3),)) for name in found]

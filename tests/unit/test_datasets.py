@@ -17,6 +17,7 @@ from fgfast.datasets.layout import ImagePlacement
 from fgfast.datasets.voc_files import read_voc
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
 from fgfast.records import Size
+from fgfast.writing import Target
 
 BOXLESS = {"waterbirds", "flowers"}
 # A crop of every image: 20 x 16 pixels, 4 columns and 5 rows from the top left.
@@ -239,7 +240,7 @@ def test_lines_that_are_not_edited_keep_their_bytes(tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp("lines")
     source = folder / "source"
     source.write_bytes(content)
-    assert rewrite_lines(source, folder / "target", lambda text, number: text).read_bytes() == content
+    assert rewrite_lines(source, Target(folder, "target"), lambda text, number: text).path.read_bytes() == content
     assert [p.name for p in folder.iterdir() if p.name.endswith(".part")] == []
 
 

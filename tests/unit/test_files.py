@@ -22,6 +22,7 @@ from fgfast.io import decode
 from fgfast.io.decode import read_bytes
 from fgfast.io.ledger import Ledger
 from fgfast.models.vocabulary import read_names
+from fgfast.writing import Target
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 
@@ -82,7 +83,7 @@ def test_what_is_no_file_is_refused_by_every_reader(kind: str, tmp_path: Path) -
     with pytest.raises(SampleError, match=r"x\.jpg") as caught:
         read_bytes(path)
     assert caught.value.reason == "not a file"
-    for read in (read_lines, lambda name: copy_file(name, tmp_path / "copy")):
+    for read in (read_lines, lambda name: copy_file(name, Target(tmp_path, "copy"))):
         with pytest.raises(DatasetError, match="cannot be read"):
             read(path)
     with pytest.raises(UsageError):

@@ -24,6 +24,7 @@ from fgfast.io.report import write_page
 from fgfast.io.summary import Summary
 from fgfast.ops.geometry import mask_box
 from fgfast.records import STATUSES, Outcome, Sample, Size, Status
+from fgfast.writing import Target
 
 CLASSES = [f"class {n}" for n in range(7)]
 WRITTEN: tuple[Status, Status] = ("done", "flagged")
@@ -133,7 +134,7 @@ def instances_at_once(outcomes: list[Outcome], names: dict[str, str]) -> bytes:
 @pytest.mark.parametrize("count", [0, 1, 255, 264, 1000])
 def test_instances_are_what_json_writes_of_the_whole(count: int, crop: bool, tmp_path: Path) -> None:
     names = labels(count)
-    fill(coco.instances(tmp_path / "a.json", names, CLASSES, "cub"), written(run(count, crop)))
+    fill(coco.instances(Target.file(tmp_path / "a.json"), names, CLASSES, "cub"), written(run(count, crop)))
     assert (tmp_path / "a.json").read_bytes() == instances_at_once(list(written(run(count, crop))), names)
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
@@ -142,7 +143,7 @@ def test_instances_are_what_json_writes_of_the_whole(count: int, crop: bool, tmp
 def test_parquet_is_what_arrow_writes_of_rows(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(coco, "_PARQUET_ROWS", 32)
-    fill(coco.parquet(tmp_path / "masks.parquet"), written(run(count)))
+    fill(coco.parquet(Target.file(tmp_path / "masks.parquet")), written(run(count)))
     table = pq.read_table(tmp_path / "masks.parquet")
     rows = [
         {
@@ -179,20 +180,20 @@ def test_one_reading_of_the_ledger_serves_all(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         record(ledger, run(count, crop=True))
         names = labels(count)
-        fill(coco.instances(tmp_path / "each.json", names, CLASSES, "cub"), ledger.outcomes(WRITTEN))
-        fill(coco.parquet(tmp_path / "each.parquet"), ledger.outcomes(WRITTEN))
+        fill(coco.instances(Target.file(tmp_path / "each.json"), names, CLASSES, "cub"), ledger.outcomes(WRITTEN))
+        fill(coco.parquet(Target.file(tmp_path / "each.parquet")), ledger.outcomes(WRITTEN))
         write_report(tmp_path / "each.html", outcomes=ledger.outcomes, **more)
         seen = Summary(known)
         with (
-            coco.instances(tmp_path / "once.json", names, CLASSES, "cub") as add_instance,
-            coco.parquet(tmp_path / "once.parquet") as add_row,
+            coco.instances(Target.file(tmp_path / "once.json"), names, CLASSES, "cub") as add_instance,
+            coco.parquet(Target.file(tmp_path / "once.parquet")) as add_row,
         ):
             for o in ledger.outcomes():
                 seen.add(o)
                 if o.twin is not None:
                     add_instance(o)
                     add_row(o)
-        write_page(tmp_path / "once.html", seen, **more)
+        write_page(Target.file(tmp_path / "once.html"), seen, **more)
         flags = [r for o in ledger.outcomes(("flagged",)) for r in o.reasons]
         assert seen.counts == {s: n for s, n in ledger.counts().items() if n}
         assert seen.reasons["flagged"] == {r: flags.count(r) for r in set(flags)}
@@ -203,8 +204,8 @@ def test_one_reading_of_the_ledger_serves_all(tmp_path: Path) -> None:
 def write_all(ledger: Ledger, folder: Path, names: dict[str, str], known: dict[str, Sample]) -> None:
     seen = Summary(known, gallery=12)
     with (
-        coco.instances(folder / "instances.json", names, CLASSES, "cub") as add_instance,
-        coco.parquet(folder / "masks.parquet") as add_row,
+        coco.instances(Target.file(folder / "instances.json"), names, CLASSES, "cub") as add_instance,
+        coco.parquet(Target.file(folder / "masks.parquet")) as add_row,
     ):
         for o in ledger.outcomes(STATUSES):
             seen.add(o)
@@ -252,9 +253,9 @@ def test_an_interrupted_file_leaves_the_old_one(error: BaseException, name: str,
 
     def write() -> None:
         if path.suffix == ".json":
-            fill(coco.instances(path, labels(300), CLASSES, "cub"), broken())
+            fill(coco.instances(Target.file(path), labels(300), CLASSES, "cub"), broken())
         else:
-            fill(coco.parquet(path), broken())
+            fill(coco.parquet(Target.file(path)), broken())
 
     with pytest.raises(OutputFailedError if isinstance(error, OSError) else KeyboardInterrupt) as raised:
         write()

@@ -12,6 +12,7 @@ from fgfast.errors import OutputFailedError
 from fgfast.io.listing import COLUMNS, FAILED, FLAGGED, listings
 from fgfast.pipeline.exclusion import read_excluded
 from fgfast.records import Outcome, Size
+from fgfast.writing import Target
 
 ODD = 'a, b/"x"\n\u00e9.jpg'
 
@@ -47,7 +48,7 @@ def test_every_flagged_and_failed_image_is_listed_in_order(tmp_path: Path) -> No
         written(ODD, ("other class",)),
         failed("a.jpg", "two\nlines"),
     ]
-    with listings(tmp_path) as add:
+    with listings(Target(tmp_path)) as add:
         for outcome in outcomes:
             add(outcome)
         assert not list(tmp_path.glob("*.csv"))  # they appear whole
@@ -75,7 +76,7 @@ def test_every_flagged_and_failed_image_is_listed_in_order(tmp_path: Path) -> No
 def test_without_any_the_files_of_an_earlier_run_are_emptied(tmp_path: Path) -> None:
     for name in (FLAGGED, FAILED):
         (tmp_path / name).write_text("key\nold.jpg\n")
-    with listings(tmp_path) as add:
+    with listings(Target(tmp_path)) as add:
         add(written("a.jpg"))
     for name in (FLAGGED, FAILED):
         assert (tmp_path / name).read_text() == ",".join(COLUMNS) + "\n"
@@ -83,7 +84,7 @@ def test_without_any_the_files_of_an_earlier_run_are_emptied(tmp_path: Path) -> 
 
 def test_the_lists_are_what_exclude_reads(tmp_path: Path) -> None:
     keys = [ODD, "b.jpg", "c.jpg"]
-    with listings(tmp_path) as add:
+    with listings(Target(tmp_path)) as add:
         add(written(ODD, ("empty",), {"empty": 0.0}))
         add(failed("c.jpg", "two\nlines"))
     assert read_excluded([tmp_path / FLAGGED], keys) == {ODD}
@@ -94,7 +95,7 @@ def test_an_error_leaves_the_old_lists(tmp_path: Path) -> None:
     (tmp_path / FLAGGED).write_text("old")
 
     def interrupted() -> None:
-        with listings(tmp_path) as add:
+        with listings(Target(tmp_path)) as add:
             add(written("a.jpg", ("empty",)))
             raise KeyError
 
@@ -106,5 +107,5 @@ def test_an_error_leaves_the_old_lists(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_the_output(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputFailedError), listings(tmp_path / "file") as add:
+    with pytest.raises(OutputFailedError), listings(Target(tmp_path / "file")) as add:
         add(written("a.jpg"))

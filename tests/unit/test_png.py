@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image as pillow
 
-from fgfast.io import png
-from fgfast.io.png import deflater, encode_bilevel, encode_png
+from fgfast.io import encode as png
+from fgfast.io.encode import deflater, encode_bilevel, encode_png
 from fgfast.io.provenance import versions
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (2, 3), (33, 17), (64, 200)]

@@ -1,4 +1,4 @@
-"""A PNG encoder: filter, deflate, chunks (ISO/IEC 15948).
+"""Encoding images. PNG by an encoder of our own: filter, deflate, chunks (ISO/IEC 15948).
 
 libpng, libspng and Pillow spend nearly all of their time in zlib. ISA-L's deflate (package `isal`) does the same work
 about ten times as fast; `bench/encoders.py` measures it. Where `isal` is not installed, the standard library's zlib
@@ -8,6 +8,7 @@ is used; the pixels are the same, the files' bytes are not. run.json names the o
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -17,7 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast.errors import ImageRefusedError
 from fgfast.records import Bool, UInt8
+
+# Suffixes that the format "same" keeps; images of other kinds (GIF, AVIF, ...) become PNG.
+_PILLOW_FORMATS = {".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM"}
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+SAME_SUFFIXES = (*JPEG_SUFFIXES, ".png", *_PILLOW_FORMATS)
+FORMAT_SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+
+# Largest sides in pixels (libwebp's WEBP_MAX_DIMENSION, libjpeg's JPEG_MAX_DIMENSION).
+_LARGEST_SIDE = {".webp": 16383, ".jpg": 65500}
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _RGBA = 0, 2, 6
@@ -34,6 +45,48 @@ _MOST_IN_CHUNK = 1 << 30
 
 Checksum = Callable[[Any, int], int]
 Deflate = Callable[[Any], bytes]
+
+
+def encode(pixels: UInt8, suffix: str, quality: int) -> bytes:
+    """Encode an image.
+
+    Args:
+        pixels: (H, W, 3) RGB or (H, W, 4) RGBA uint8; only PNG and WebP have alpha.
+        suffix: the format, one of `SAME_SUFFIXES`.
+        quality: 1..100 for JPEG (4:4:4, so that colours do not bleed over the cut) and WebP. WebP is lossless at 100,
+            and always with alpha, because its lossy coding leaves the subject's colours under transparent pixels.
+    """
+    limit = _LARGEST_SIDE.get(suffix, _LARGEST_SIDE[".jpg"] if suffix in JPEG_SUFFIXES else None)
+    if limit is not None and max(pixels.shape[:2]) > limit:
+        raise ImageRefusedError(
+            "too large", f"{suffix} images have sides of at most {limit}, not {max(pixels.shape[:2])}; choose png"
+        )
+    if suffix in JPEG_SUFFIXES:
+        return _encode_jpeg(pixels, quality)
+    if suffix == ".png":
+        return encode_png(pixels)
+    import PIL.Image as pillow
+
+    buffer = io.BytesIO()
+    options: dict[str, object] = {}
+    if suffix == ".webp":
+        lossless = quality == 100 or pixels.shape[2] == 4
+        # Without "exact" the encoder chooses the colours of transparent pixels, and smaller files.
+        options = {"lossless": True, "exact": True} if lossless else {"quality": quality}
+    pillow.fromarray(pixels).save(buffer, _PILLOW_FORMATS[suffix], **options)
+    return buffer.getvalue()
+
+
+def _encode_jpeg(pixels: UInt8, quality: int) -> bytes:
+    """Encode (H, W, 3) uint8 RGB with OpenCV, which releases the GIL; like every alternative it wraps libjpeg-turbo."""
+    import cv2
+
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    if not ok:
+        raise ValueError(f"OpenCV cannot encode JPEG from an array of shape {pixels.shape}")
+    return bytes(data.tobytes())
 
 
 def encode_png(pixels: UInt8) -> bytes:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,18 +10,9 @@ from layouts import SHARED
 from PIL import Image as pillow
 
 import fgfast
-from fgfast.errors import ImageRefusedError, OutputFailedError
-from fgfast.io import write
-from fgfast.io.png import encode_bilevel
-from fgfast.io.write import (
-    commit,
-    encode,
-    sweep_temp_files,
-    sync_folders,
-    twin_names,
-    write_file,
-    write_temp,
-)
+from fgfast.errors import ImageRefusedError
+from fgfast.io.encode import encode, encode_bilevel
+from fgfast.io.names import twin_names
 
 
 def read(data: bytes) -> pillow.Image:
@@ -125,97 +114,6 @@ def test_same_stems_keep_apart() -> None:
 def test_names_are_always_unique(keys: list[str]) -> None:
     for suffix in (None, ".png", ".webp"):
         assert len(set(twin_names(keys, suffix).values())) == len(keys)
-
-
-def test_a_written_file_is_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
-    target = tmp_path / "deep" / "x.bin"
-    write_file(target, b"old")
-    write_file(target, b"new")
-    sync_folders([target.parent])
-    assert target.read_bytes() == b"new"
-    assert [p.name for p in target.parent.iterdir()] == ["x.bin"]
-    umask = os.umask(0)
-    os.umask(umask)
-    assert target.stat().st_mode & 0o777 == 0o666 & ~umask
-
-
-@pytest.mark.parametrize("count", [1, 40])
-def test_a_failing_disk_is_an_error_that_names_the_file(
-    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr(write, "_syncfs", lambda: None)
-    paths = [tmp_path / f"{n}.bin" for n in range(count)]
-    temps = [(write_temp(path, b"data"), path) for path in paths]
-    with pytest.raises(OutputFailedError, match=r"0\.bin.*No space left"):
-        commit(temps)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_is_not_writable_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(*args: object, **more: object) -> None:
-        raise OSError(13, "Permission denied")
-
-    temps = [(write_temp(tmp_path / "a.bin", b"data"), tmp_path / "a.bin")]
-    monkeypatch.setattr(os, "replace", denied)
-    with pytest.raises(OutputFailedError, match=r"a\.bin: Permission denied.*make the folder writable"):
-        commit(temps)
-
-
-def test_temp_files_of_a_killed_run_are_swept(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / ".fgfast-12-3.part").write_bytes(b"half")
-    (tmp_path / "a" / "kept.part").write_bytes(b"not ours")
-    assert sweep_temp_files(tmp_path) == 1
-    assert [p.name for p in (tmp_path / "a").iterdir()] == ["kept.part"]
-
-
-def test_many_temp_files_are_committed_at_once(tmp_path: Path) -> None:
-    temps = []
-    for n in range(40):
-        path = tmp_path / f"{n % 3}" / f"{n}.bin"
-        temps.append((write_temp(path, bytes([n])), path))
-    assert not list(tmp_path.rglob("*.bin"))
-    commit(temps)
-    assert {p.name: p.read_bytes() for p in tmp_path.rglob("*.*")} == {f"{n}.bin": bytes([n]) for n in range(40)}
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-@pytest.mark.parametrize("count", [1, 40])
-def test_content_is_synced_before_it_is_renamed_and_names_after(
-    count: int, at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    order: list[str] = []
-    fsync, replace, syncfs = os.fsync, os.replace, write._syncfs() if at_once else None
-    temps = [(write_temp(tmp_path / f"{n}", b"x"), tmp_path / f"{n}") for n in range(count)]
-    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("sync"), fsync(handle)))
-    monkeypatch.setattr(os, "replace", lambda old, new: (order.append("rename"), replace(old, new)))
-    flush = None if syncfs is None else lambda handle: order.append("sync") or syncfs(handle)
-    monkeypatch.setattr(write, "_syncfs", lambda: flush)
-    commit(temps)
-    first, last = order.index("rename"), len(order) - 1 - order[::-1].index("rename")
-    assert order[:first] == ["sync"] * (1 if flush or count == 1 else count)
-    assert "sync" not in order[first:last]
-    assert "sync" in order[last:]
-    assert order.count("rename") == count
-
-
-@pytest.mark.skipif(write._syncfs() is None, reason="no syncfs here")
-def test_many_folders_are_synced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[str] = []
-    fsync, syncfs = os.fsync, write._syncfs()
-    assert syncfs is not None
-    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append("one"), fsync(handle)))
-    monkeypatch.setattr(write, "_syncfs", lambda: lambda handle: synced.append("all") or syncfs(handle))
-    paths = [tmp_path / f"{n}" / "x" for n in range(40)]
-    commit([(write_temp(path, b"x"), path) for path in paths])
-    assert synced == ["all", "all"]
-    assert all(path.read_bytes() == b"x" for path in paths)
-    sync_folders([path.parent for path in paths[:3]])
-    assert synced == ["all", "all", "one", "one", "one"]
 
 
 @pytest.mark.parametrize(("suffix", "side"), [(".webp", 16384), (".jpg", 65501)])
