@@ -22,8 +22,7 @@ from fgfast.bench.images import noise_image
 from fgfast.bench.result import Result, Row, envelope, text_of
 from fgfast.bench.text import table
 from fgfast.bench.timing import in_turns, threads
-from fgfast.io.encode import deflater, encode_bilevel
-from fgfast.io.encode import encode
+from fgfast.io.encode import deflater, encode, encode_bilevel
 from fgfast.records import Bool, UInt8
 
 Encode = Callable[[Any], bytes]

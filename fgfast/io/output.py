@@ -206,7 +206,9 @@ class Output(contextlib.AbstractContextManager["Output"]):
             files += self.ledger.meta(name) or ()
         files += [self.target(path).name for path in self.about_the_run]
         delete_files(self.out, files)
-        for listing in reversed([*walk(Target(self.out, self.ledger.meta("folder")))]):
+        twin = Target(self.out, self.ledger.meta("folder"))
+        sweep_temp_files([twin])
+        for listing in reversed([*walk(twin)]):
             remove_folder(listing.folder)  # where it is empty
         remove_tree(self.target(self.masks))  # it holds no foreign files
         self.ledger.close()

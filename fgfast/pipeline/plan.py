@@ -13,7 +13,7 @@ from fgfast.background import Background
 from fgfast.config import Selection, Settings
 from fgfast.datasets import open_dataset
 from fgfast.datasets.layout import Dataset
-from fgfast.errors import SampleError, UnknownNameError, UsageError
+from fgfast.errors import OutputRefusedError, SampleError, UnknownNameError, UsageError
 from fgfast.io import coco
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.encode import FORMAT_SUFFIXES
@@ -111,6 +111,11 @@ def make_plan(
         raise UsageError(f"{opened.root} is an output of fgfast, not a data set: give the twin inside it")
     settings, reasons = choose_methods(opened, settings, measure)
     place = Path(out) if out is not None else Path(f"{opened.folder if opened.name == 'folder' else opened.name}_fg")
+    if out is None and place.is_symlink():  # an archive can bring one beside its data set
+        raise OutputRefusedError(
+            f"{place} is a link, which could lead anywhere, and was not asked for: if it is yours, give it with --out "
+            f"{place}; else remove it, or choose another --out"
+        )
     output = Output(place, opened.folder)
     excluded = _excluded(selection, opened, output)
     positions = select(opened, selection, excluded)

@@ -275,8 +275,8 @@ def test_killed_while_overwriting_the_ledger_does_not_lie(
     whole = files_below(out / "CUB_200_2011")
     unlink, calls = os.unlink, []
 
-    def killed(path: str, **more: Any) -> None:
-        if path.endswith((".jpg", ".txt")):
+    def killed(path: str | Path, **more: Any) -> None:
+        if str(path).endswith((".jpg", ".txt")):
             calls.append(path)
             if len(calls) > after:
                 raise KeyboardInterrupt

@@ -9,8 +9,7 @@ from encoders import ENCODERS, cut_out, decoded, measure
 
 from fgfast.bench.result import rows_of, text_of
 from fgfast.bench.text import table
-from fgfast.io.encode import deflater, encode_bilevel
-from fgfast.io.encode import encode
+from fgfast.io.encode import deflater, encode, encode_bilevel
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from PIL import Image as pillow
 
 import fgfast
 from fgfast.errors import ImageRefusedError
-from fgfast.io.pixels import MAX_PIXELS
 from fgfast.io.encode import encode
+from fgfast.io.pixels import MAX_PIXELS
 from fgfast.models import grabcut
 from fgfast.ops.background import blurred_background, cover
 from fgfast.pipeline.stages import Cut

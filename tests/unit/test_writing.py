@@ -1,39 +1,18 @@
 from __future__ import annotations
 
-import errno
 import os
-import socket
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fgfast.errors import NameRefusedError, OutputFailedError, OutputRefusedError
+from fgfast.errors import OutputFailedError
 from fgfast.writing import (
     Folders,
     Target,
-    append,
     commit,
-    create,
-    delete_files,
     files,
-    held,
-    locked,
-    make_folder,
-    refuse_links,
-    remove,
-    remove_folder,
-    remove_tree,
-    rename,
-    replacing,
-    scratch_file,
-    scratch_folder,
     sweep_temp_files,
     sync_folders,
-    walk,
     write_file,
     write_temp,
 )
