@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from fgfast.bench.images import THINGS, VEHICLES, noise_image, variations
+from fgfast.writing import Target, replacing, write_file
 
 Point = tuple[float, float]
 
@@ -67,13 +68,12 @@ def convert(folder: Path) -> int:
 def build_aircraft(root: Path) -> None:
     """Write the vehicles below `root` in the layout of FGVC-Aircraft, each with its credit line."""
     data = root / "data"
-    (data / "images").mkdir(parents=True, exist_ok=True)
     rows: list[tuple[str, str, tuple[str, ...]]] = []
     boxes = []
     for photo in VEHICLES:
         for split, (image, box) in zip(_SPLITS, variations(photo.open(), photo.box), strict=True):
             ident = f"{len(rows) + 1:07d}"
-            _with_banner(image).save(data / "images" / f"{ident}.jpg", quality=95)
+            _save(_with_banner(image), data / "images" / f"{ident}.jpg", quality=95)
             rows.append((ident, split, photo.names))
             # FGVC-Aircraft counts pixels from 1 and includes the last one.
             boxes.append(f"{ident} {round(box[0]) + 1} {round(box[1]) + 1} {round(box[2])} {round(box[3])}")
@@ -105,8 +105,7 @@ def build_cub(root: Path) -> None:
             ident += 1
             file = f"{name}/{name[4:]}_{ident:04d}_{number}.jpg"
             path = root / "images" / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            variation.save(path, quality=95)
+            _save(variation, path, quality=95)
             lists["images"].append(f"{ident} {file}")
             lists["labels"].append(f"{ident} {number + 1}")
             lists["split"].append(f"{ident} {int(n < 2)}")
@@ -122,8 +121,12 @@ def build_cub(root: Path) -> None:
 
 
 def _lines(path: Path, lines: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    write_file(Target.file(path), "".join(line + "\n" for line in lines).encode(), sync=False)
+
+
+def _save(image: Image.Image, path: Path, **options: int) -> None:
+    with replacing(Target.file(path), sync=False) as file:
+        image.save(file, Image.registered_extensions()[path.suffix], **options)
 
 
 def _pair(data: Path, folder: Path, layout: str, name: str, key: str) -> tuple[Path, Path]:
@@ -152,7 +155,7 @@ def sheet(pairs: list[tuple[Path, Path]], path: Path, columns: int) -> None:
             canvas.paste(framed, (x, y))
             x += framed.width + _GAP
         y += height + _GAP
-    canvas.save(path)
+    _save(canvas, path)
 
 
 def drawn_bird() -> Image.Image:

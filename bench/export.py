@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import click
 from fgfast.bench.stamp import stamp
 from fgfast.machine import available_cores
 from fgfast.records import Size
+from fgfast.writing import scratch_folder
 
 MODELS = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "detic")
 _WEIGHTS = "random:1"
@@ -35,9 +35,9 @@ def measure(model: str) -> dict[str, Any]:
         Seconds and peak memory of the export with its check, sizes of the files, largest differences from PyTorch,
         seconds per image, the machine and the versions, as plain values.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        seconds, peak = export(model, Path(folder))
-        (where,) = (path.parent for path in Path(folder).rglob("*.onnx") if "decoder" not in path.name)
+    with scratch_folder("fgfast-bench-") as folder:
+        seconds, peak = export(model, folder)
+        (where,) = (path.parent for path in folder.rglob("*.onnx") if "decoder" not in path.name)
         return {
             "bench": "export",
             "model": model,

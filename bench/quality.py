@@ -31,6 +31,7 @@ from fgfast.models.grabcut import segment
 from fgfast.ops.flags import CUT_FROM, SHORT_FROM, flags, side_gap, straight_edge
 from fgfast.pipeline.prompt import center_box
 from fgfast.records import Bool, Float32, Size, UInt8
+from fgfast.writing import Target, write_file
 
 Segmenter = Callable[[UInt8, Float32], Bool]
 
@@ -246,7 +247,7 @@ def main(root: Path, file: Path | None, with_flags: bool) -> None:
         content["flags"] = measure_flags(root)
         click.echo(_flag_table(content["flags"]))
     if file:
-        file.write_text(json.dumps({**content, **stamp()}, indent=1) + "\n")
+        write_file(Target.file(file), (json.dumps({**content, **stamp()}, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +18,7 @@ from fgfast.config import Settings
 from fgfast.pipeline.plan import make_plan
 from fgfast.pipeline.run import run
 from fgfast.records import Status
+from fgfast.writing import scratch_folder
 
 # Memory counts from this image on: by then all buffers and caches have been allocated.
 _FIRST = 5000
@@ -51,8 +51,8 @@ def measure(*, images: int, folder: Path) -> Result:
     Returns:
         The memory after 5,000 images and at the end, and the rates.
     """
-    with tempfile.TemporaryDirectory(prefix="fgfast-soak-", dir=folder) as scratch:
-        source = Path(scratch) / "images"
+    with scratch_folder("fgfast-soak-", folder) as scratch:
+        source = scratch / "images"
         make_images(source / "class", _FILES)
         _multiply(source / "class", images)
         samples: list[Sampled] = []
@@ -63,7 +63,7 @@ def measure(*, images: int, folder: Path) -> Result:
             if done // _EVERY > before // _EVERY or (done == total and done > before):
                 samples.append(Sampled(done, memory_mib(), time.perf_counter()))
 
-        plan = make_plan(source, Path(scratch) / "out", settings=Settings(segmenter="box", detector="center"))
+        plan = make_plan(source, scratch / "out", settings=Settings(segmenter="box", detector="center"))
         report = run(plan, progress=sample)
         assert report.counts["failed"] == 0, report
     return _result(samples, report.rate, images)

@@ -10,6 +10,7 @@ from typing import Any
 from fgfast import graphs
 from fgfast.errors import GraphError
 from fgfast.graphs import Contract, Port
+from fgfast.writing import Target, write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write the manifest to a file."""
-        path.write_text(self.to_json(), encoding="utf-8")
+        write_file(Target.file(path), self.to_json().encode())
 
     @classmethod
     def read(cls, path: Path) -> Manifest:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import statistics
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
@@ -32,6 +31,7 @@ from fgfast.models.files import measured
 from fgfast.pipeline.decoder_choice import verdict_key
 from fgfast.records import UInt8
 from fgfast.tolerances import DECODER_MASK_IOU
+from fgfast.writing import scratch_folder
 
 # Height and width of the larger random images, as large as those of a camera.
 _LARGE = (2000, 3000)
@@ -127,9 +127,9 @@ def images_of(folder: Path) -> list[bytes]:
 
 def random_images() -> dict[str, list[bytes]]:
     """Make JPEGs of coloured noise in two sizes: the commonest of CUB and that of a camera."""
-    with tempfile.TemporaryDirectory(prefix="fgfast-bench-") as scratch:
-        make_images(Path(scratch) / "class", _IMAGES)
-        small = images_of(Path(scratch))
+    with scratch_folder("fgfast-bench-") as scratch:
+        make_images(scratch / "class", _IMAGES)
+        small = images_of(scratch)
     generator = np.random.default_rng(0)
     large = [encode(noise_image(generator, *_LARGE), ".jpg", _QUALITY) for _ in range(2)]
     return {"500x375": small, f"{_LARGE[1]}x{_LARGE[0]}": large * (_LARGE_IMAGES // 2)}

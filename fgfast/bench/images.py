@@ -20,6 +20,7 @@ from PIL import Image
 from fgfast.errors import MissingExtraError
 from fgfast.ops.geometry import clip_box
 from fgfast.records import Float32, Size, UInt8
+from fgfast.writing import Target, write_file
 
 Box = tuple[float, float, float, float]
 """x0 y0 x1 y1."""
@@ -145,13 +146,12 @@ def write_images(folder: Path, files: Sequence[tuple[bytes, Box | Float32]], cou
     Returns:
         The path of each image.
     """
-    folder.mkdir(parents=True)
     rows, paths = ["path,x0,y0,x1,y1"], []
     for n, (content, box) in zip(range(count), cycle(files), strict=False):
         paths.append(folder / f"{n:06d}.jpg")
-        paths[-1].write_bytes(content)
+        write_file(Target.file(paths[-1]), content, sync=False)
         rows.append(f"{folder.name}/{n:06d}.jpg," + ",".join(f"{edge:.1f}" for edge in box))
-    (folder.parent / "boxes.csv").write_text("\n".join(rows) + "\n")
+    write_file(Target(folder.parent, "boxes.csv"), ("\n".join(rows) + "\n").encode(), sync=False)
     return paths
 
 

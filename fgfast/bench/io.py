@@ -6,8 +6,6 @@ that gives the same images: one thread, decode, mask, save; no sync, no ledger.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from fgfast.io.encode import encode
 from fgfast.machine import available_cores
 from fgfast.pipeline.plan import make_plan
 from fgfast.pipeline.run import run
+from fgfast.writing import Target, make_folder, remove_tree, scratch_folder
 
 # The commonest size of CUB-200-2011, height and width; the box covers 37 % of the image, as the boxes of CUB do.
 _SIZE = (375, 500)
@@ -49,15 +48,15 @@ def measure(*, images: int, rounds: int, cpu_threads: int | None, folder: Path) 
         AssertionError: an image of fgfast differs from Pillow's.
     """
     cpu_threads = cpu_threads or available_cores()
-    with tempfile.TemporaryDirectory(prefix="fgfast-bench-", dir=folder) as scratch:
-        source = Path(scratch) / "images"
+    with scratch_folder("fgfast-bench-", folder) as scratch:
+        source = scratch / "images"
         average = make_images(source / "class", images)
         rates: dict[str, list[float]] = {_LOOP: [], **{name: [] for name in _MASKS}}
         for _ in range(rounds):
-            rates[_LOOP].append(images / pillow_loop(source, Path(scratch) / "pillow"))
+            rates[_LOOP].append(images / pillow_loop(source, scratch / "pillow"))
             for name, masks in _MASKS.items():
-                rates[name].append(images / fgfast_run(source, Path(scratch) / masks, masks, cpu_threads))
-            worst = compare(Path(scratch) / "pillow", Path(scratch) / "none" / "images")
+                rates[name].append(images / fgfast_run(source, scratch / masks, masks, cpu_threads))
+            worst = compare(scratch / "pillow", scratch / "none" / "images")
             if worst:  # both decode and encode with libjpeg-turbo's exact routines
                 raise AssertionError(f"fgfast's images differ from Pillow's by {worst:g} grey levels")
     ratios = [ours / theirs for ours, theirs in zip(rates["fgfast"], rates[_LOOP], strict=True)]
@@ -93,8 +92,8 @@ def pillow_loop(source: Path, out: Path) -> float:
     """Run the plain loop; return its seconds."""
     from PIL import Image
 
-    shutil.rmtree(out, ignore_errors=True)
-    (out / "class").mkdir(parents=True)
+    remove_tree(Target(out))
+    make_folder(Target(out, "class"))
     files = sorted(source.rglob("*.jpg"))
     x0, y0, x1, y1 = _BOX
     start = time.perf_counter()
@@ -109,7 +108,7 @@ def pillow_loop(source: Path, out: Path) -> float:
 
 def fgfast_run(source: Path, out: Path, masks: Any, cpu_threads: int) -> float:
     """Convert with fgfast; return the seconds from the first image to the last ledger entry."""
-    shutil.rmtree(out, ignore_errors=True)
+    remove_tree(Target(out))
     settings = Settings(segmenter="box", masks=masks)
     report = run(make_plan(source, out, settings=settings), cpu_threads=cpu_threads)
     assert report.counts["done"] == report.total, report

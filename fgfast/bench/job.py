@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from fgfast.pipeline import run as pipeline
 from fgfast.pipeline.finish import Report
 from fgfast.pipeline.plan import Plan, make_plan
 from fgfast.records import Outcome, Size
+from fgfast.writing import Target, remove_tree
 
 if TYPE_CHECKING:
     from fgfast.runner import Event
@@ -168,7 +168,7 @@ def run(job: Job, images: Images, out: Path) -> Ran:
     Raises:
         AssertionError: an image failed.
     """
-    shutil.rmtree(out, ignore_errors=True)
+    remove_tree(Target(out))
     events: list[Event] = []
     messages: list[str] = []
     with PeakMemory() as memory:

@@ -7,7 +7,6 @@ quoted. The costs of the stages follow from the events of fgfast's runner.
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from fgfast.bench import account, events, job, reference, roofline
 from fgfast.bench.job import Images, Job, Ran
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.bench.roofline import Roof
+from fgfast.writing import scratch_folder
 
 # The approximate bytes that an image moves besides the weights: SAM's square and its embeddings, Detic's canvas and its
 # pyramid.
@@ -46,10 +46,10 @@ def measure(what: Job, *, images: int, folder: Path, rounds: int = 1, references
     Raises:
         AssertionError: float32 differs from the reference, or an image failed.
     """
-    with tempfile.TemporaryDirectory(prefix="fgfast-bench-", dir=folder) as scratch:
-        source = job.make_images(Path(scratch) / "source", images)
-        theirs, notes = _references(what, source, min(references, images), Path(scratch))
-        runs = [job.run(what, source, Path(scratch) / "out") for _ in range(rounds)]
+    with scratch_folder("fgfast-bench-", folder) as scratch:
+        source = job.make_images(scratch / "source", images)
+        theirs, notes = _references(what, source, min(references, images), scratch)
+        runs = [job.run(what, source, scratch / "out") for _ in range(rounds)]
         ran = runs[-1]
         against = reference.compare(theirs, ran, ran.plan.settings.precision == "fp32") if theirs else []
         against += _against(theirs, runs) if theirs else []

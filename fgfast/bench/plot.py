@@ -12,6 +12,7 @@ from fgfast.bench.events import by_thread, costs, order_of, span
 from fgfast.bench.text import figure, where
 from fgfast.bench.trace import PARENT
 from fgfast.errors import MissingExtraError, UsageError
+from fgfast.writing import Target, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +66,8 @@ def write(path: Path, result: Mapping[str, Any]) -> None:
     grid = drawing.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
     for axes, (_, draw) in zip(grid[:, 0], panels, strict=True):
         draw(axes)
-    drawing.savefig(path, dpi=150)
+    with replacing(Target.file(path)) as file:
+        drawing.savefig(file, dpi=150, format=path.suffix[1:].lower())
 
 
 def _panels(plots: Mapping[str, Any]) -> list[Panel]:

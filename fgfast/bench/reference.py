@@ -24,6 +24,7 @@ from fgfast.bench.result import Row
 from fgfast.methods import method
 from fgfast.ops import geometry
 from fgfast.records import Bool, Detections, Float32, Sample, Size, UInt8
+from fgfast.writing import Target, make_folder
 
 # Two prompts of SAM count as the same from this IoU on: half precision moves corners by pixels.
 _SAME_BOX = 0.9
@@ -71,7 +72,7 @@ def _answers(job: Job, files: Sequence[Path], out: Path, device: str) -> tuple[l
     names, words = load_vocabulary(settings_of(job).vocabulary or "", job.model_weights)
     reference = detic.reference(words, job.model_weights, device)
     segment = models.reference(job.segmenter.removeprefix("sam_"), job.model_weights, device)
-    out.mkdir(parents=True)
+    make_folder(Target(out))
 
     def convert(file: Path) -> Answer:
         start = time.perf_counter()

@@ -18,6 +18,7 @@ import psutil
 
 from fgfast.bench.stamp import stamp
 from fgfast.machine import available_cores
+from fgfast.writing import Target, write_file
 
 Better = Literal["higher", "lower", ""]
 Result = dict[str, Any]
@@ -150,7 +151,6 @@ def save(result: Mapping[str, Any], root: Path = _ROOT) -> Path:
         The file, which is named after the bench and the commit.
     """
     folder = root / "bench" / "results" if (root / "pyproject.toml").is_file() else Path.cwd()
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name_of(result)}-{str(result['commit']).rstrip('+')}.json"
-    file.write_text(text_of(result) + "\n", encoding="utf-8")
+    write_file(Target.file(file), f"{text_of(result)}\n".encode())
     return file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from fgfast.bench import events, job
 from fgfast.bench.job import Job
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.errors import UsageError
+from fgfast.writing import scratch_folder
 
 PLACEMENTS = ("replicate", "split")
 
@@ -55,11 +55,11 @@ def measure(what: Job, devices: Sequence[str], *, images: int, folder: Path, rou
     rates: dict[Setting, list[float]] = {setting: [] for setting in settings}
     busy: dict[Setting, float] = {}
     wanted: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="fgfast-bench-", dir=folder) as scratch:
-        source = job.make_images(Path(scratch) / "source", images)
+    with scratch_folder("fgfast-bench-", folder) as scratch:
+        source = job.make_images(scratch / "source", images)
         for _ in range(rounds):
             for setting in settings:
-                ran = job.run(job.on(what, *setting), source, Path(scratch) / "out")
+                ran = job.run(job.on(what, *setting), source, scratch / "out")
                 found = job.digests(ran.out)
                 wanted = wanted or found
                 if other := sorted(name for name in wanted | found if wanted.get(name) != found.get(name)):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgfast.bench.events import by_thread, is_forward, span
+from fgfast.writing import Target, write_file
 
 if TYPE_CHECKING:
     from fgfast.runner import Event
@@ -22,7 +23,7 @@ PARENT = "parent process"
 
 def write(path: Path, events: Sequence[Event], title: str) -> None:
     """Write the trace of a run to a JSON file."""
-    path.write_text(json.dumps(trace(events, title)) + "\n", encoding="utf-8")
+    write_file(Target.file(path), (json.dumps(trace(events, title)) + "\n").encode())
 
 
 def trace(events: Sequence[Event], title: str) -> dict[str, Any]:

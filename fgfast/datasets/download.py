@@ -5,14 +5,15 @@ from __future__ import annotations
 import gzip
 import shutil
 import tarfile
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fgfast.datasets import layout_named
 from fgfast.errors import DownloadError, UsageError
+from fgfast.files import open_regular
 from fgfast.transfer import Progress, Remote, fetch
+from fgfast.writing import Target, make_folder, remove_tree, rename, replacing, scratch_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +79,18 @@ def download(name: str, into: Path, progress: Progress | None = None) -> Path:
     fetched = into / f".fgfast-{name}"
     try:
         files = [fetch(resource, fetched, progress) for resource in RESOURCES[name]]
-        with tempfile.TemporaryDirectory(prefix=f".fgfast-{name}-", dir=into) as temporary:
-            folder = Path(temporary) / target.name
-            folder.mkdir()
+        with scratch_folder(f".fgfast-{name}-", into) as temporary:
+            folder = temporary / target.name
+            make_folder(Target(temporary, target.name))
             for resource, file in zip(RESOURCES[name], files, strict=True):
                 _place(resource, file, folder)
-            stray = Path(temporary) / "attributes.txt"  # in CUB's archive beside the folder that its README names
+            stray = temporary / "attributes.txt"  # in CUB's archive beside the folder that its README names
             if stray.is_file() and (folder / "attributes").is_dir():
-                stray.rename(folder / "attributes" / stray.name)
+                rename(Target.file(stray), Target(folder, f"attributes/{stray.name}"))
             if not layout.recognises(folder):
                 raise DownloadError(f"the archives of {layout.title} hold no {layout.expected}; nothing was unpacked")
-            folder.rename(target)
-        shutil.rmtree(fetched)
+            rename(Target.file(folder), Target.file(target))
+        remove_tree(Target(into, fetched.name))
     except OSError as error:
         raise DownloadError(
             f"cannot store {layout.title} in {into.absolute()}: {error.strerror or error}. Free space there "
@@ -103,7 +104,8 @@ def _place(resource: Resource, file: Path, folder: Path) -> None:
     if resource.file.endswith((".tgz", ".tar.gz")):
         unpack(file, folder.parent if resource.below == ".." else folder)
     else:
-        shutil.copyfile(file, folder / file.name)
+        with open_regular(file) as content, replacing(Target(folder, file.name)) as copy:
+            shutil.copyfileobj(content, copy, 1 << 20)
 
 
 def unpack(archive: Path, into: Path) -> None:
@@ -113,7 +115,7 @@ def unpack(archive: Path, into: Path) -> None:
             members = tar.getmembers()
             for member in members:
                 _refuse_unsafe(archive, member)
-            into.mkdir(parents=True, exist_ok=True)
+            make_folder(Target(into))
             if hasattr(tarfile, "data_filter"):
                 tar.extractall(into, members, filter="data")
             else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from fgfast.doctor import two_layers
 from fgfast.doctor.findings import Skipped
 from fgfast.errors import GraphError
 from fgfast.graphs import Contract
+from fgfast.writing import scratch_folder
 
 # Largest difference allowed in a product of 64 float32 numbers; TensorFloat-32 would be off by 1e-2.
 _LARGEST = 1e-4
@@ -32,8 +32,8 @@ def onnxruntime(provider: str) -> str:
 
     if PROVIDERS[provider] not in available():
         raise Skipped(f"this ONNX Runtime has no {PROVIDERS[provider]}")
-    with _folder() as folder:
-        path, contract = two_layers.write(Path(folder))
+    with scratch_folder("fgfast-doctor-") as folder:
+        path, contract = two_layers.write(folder)
         session = OnnxRuntimeSession(path, contract, "cpu" if provider == "cpu" else _gpu(), provider)
         x = _x()
         y = session.run({"x": x.to(session.device)})["y"].cpu()
@@ -60,8 +60,8 @@ def tensorrt() -> str:
     largest, recorded = 0.0, False
     # Once with a size that varies, once with fixed sizes, which are recorded as a CUDA graph.
     for rows in ("batch", len(x)):
-        with _folder() as folder:
-            path, contract = two_layers.write(Path(folder), rows)
+        with scratch_folder("fgfast-doctor-") as folder:
+            path, contract = two_layers.write(folder, rows)
             manifest = Manifest(contract, "two_layers", "random:0", "fp32", 20, {}, {path.name: digest_of(path)})
 
             def parity(run: check.Run, how: str, contract: Contract = contract) -> list[dict[str, Any]]:
@@ -147,10 +147,6 @@ def _run(session: Any, inputs: Mapping[str, Any], where: str) -> str:
         if name != "stability" and bool(tensor.isnan().all()):
             raise GraphError(f"{name} is NaN everywhere; export the model again")
     return f"the files match their manifest; one run takes {seconds:.2g} s in {where}"
-
-
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="fgfast-doctor-")
 
 
 def _needs(*packages: str) -> None:

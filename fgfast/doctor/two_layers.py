@@ -10,6 +10,7 @@ import numpy as np
 from fgfast.doctor.findings import Skipped
 from fgfast.errors import install_command
 from fgfast.graphs import Contract, Port, constructor
+from fgfast.writing import Target, write_file
 
 
 @constructor
@@ -46,7 +47,7 @@ def write(folder: Path, rows: int | str = "batch") -> tuple[Path, Contract]:
     for name, values in zip("wb", parameters(), strict=True):
         model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
     path = folder / f"two_layers-{rows}.onnx"
-    onnx.save(model, str(path))
+    write_file(Target.file(path), model.SerializeToString())
     return path, two_layers(rows)
 
 

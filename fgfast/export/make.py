@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 
 import onnx
 import torch
-from filelock import FileLock
 
 import fgfast
 from fgfast.backends.manifest import Manifest
@@ -30,6 +27,7 @@ from fgfast.models.serving.devices import choose_device
 from fgfast.records import Size
 from fgfast.tolerances import Tolerance
 from fgfast.transfer import digest_of
+from fgfast.writing import Target, locked, make_folder, remove, remove_tree, rename, scratch_folder, write_file
 
 # Seconds after which the working folder of an export counts as left behind by a killed process.
 _ABANDONED = 86400.0
@@ -78,7 +76,7 @@ def export(
         check_tensorrt()
     identity = graph_files.identity(spec.name, spec.weights)
     folder = graph_files.folder(spec.name, identity, spec.precision, out)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(Target(folder))
     written = []
     for part in parts(spec, canvases, wanted):
         path = _write(part, folder, spec, identity, on_message)
@@ -132,10 +130,7 @@ def _write(part: Part, folder: Path, spec: ModelSpec, identity: str, on_message:
     """Trace one graph, compare it with PyTorch, and move it to its place."""
     contract = part.contract
     final = folder / graph_files.file_name(contract)
-    work = folder / f".{final.stem}.{os.getpid()}.part"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
+    with scratch_folder(f".{final.stem}.", folder, ".part") as work:
         start = time.perf_counter()
         path = work / final.name
         trace.trace(part.graph, contract, part.example, path)
@@ -157,16 +152,14 @@ def _write(part: Part, folder: Path, spec: ModelSpec, identity: str, on_message:
             measured=[*measured, {"export_seconds": round(traced, 1), "machine": machine()}],
         )
         manifest.write(work / "manifest.json")
-        with FileLock(folder / ".lock"):
+        with locked(Target(folder, ".lock")):
             for file in data:
-                os.replace(file, folder / file.name)
-            final.with_suffix(".json").unlink(missing_ok=True)
-            os.replace(path, final)
+                rename(Target.file(file), Target(folder, file.name))
+            remove(Target.file(final.with_suffix(".json")))
+            rename(Target.file(path), Target.file(final))
             # The manifest comes last: only a graph with a manifest is used.
-            os.replace(work / "manifest.json", final.with_suffix(".json"))
+            rename(Target(work, "manifest.json"), Target.file(final.with_suffix(".json")))
         on_message(f"{final}: agrees with PyTorch; largest differences: {worst}")
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return final
 
 
@@ -194,24 +187,24 @@ def _name_weights(path: Path) -> list[Path]:
                 entry.value = renamed[entry.value]
     files = []
     for old, new in renamed.items():
-        os.replace(path.with_name(old), path.with_name(new))
+        rename(Target(path.parent, old), Target(path.parent, new))
         files.append(path.with_name(new))
-    onnx.save_model(model, str(path))
+    write_file(Target.file(path), model.SerializeToString(), sync=False)
     return files
 
 
 def _remove_old_weights(folder: Path) -> None:
     """Remove files of weights that no graph in the folder uses, and working folders of killed exports."""
-    with FileLock(folder / ".lock"):
+    with locked(Target(folder, ".lock")):
         beside = (path.with_suffix(".json") for path in folder.glob("*.onnx"))
         manifests = [Manifest.read(path) for path in beside if path.is_file()]
         used = {name for manifest in manifests for name in manifest.files}
         for path in folder.glob("weights-*.bin"):
             if path.name not in used:
-                path.unlink()
+                remove(Target.file(path))
         for work in folder.glob(".*.part"):
             if time.time() - work.stat().st_mtime > _ABANDONED:
-                shutil.rmtree(work, ignore_errors=True)
+                remove_tree(Target(folder, work.name))
 
 
 def _worst(measured: Iterable[Mapping[str, Any]]) -> dict[str, float]:

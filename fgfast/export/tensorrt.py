@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from fgfast.backends import tensorrt_engine as files
@@ -26,7 +25,7 @@ from fgfast.errors import GraphError, OutputFailedError
 from fgfast.export.check import Run
 from fgfast.export.tensorrt_build import build
 from fgfast.models.files.graph_files import Exported
-from fgfast.writing import Target, write_file
+from fgfast.writing import Target, locked, remove, rename, write_file
 
 log = logging.getLogger("fgfast")
 
@@ -56,7 +55,7 @@ def engine(graph: Path, manifest: Manifest, parity: Parity, device: str | torch.
     """
     Exported(graph, manifest).verify()
     path = files.engine_path(graph, manifest, device)
-    with FileLock(path.with_name(f"{graph.stem}.engine.lock")):
+    with locked(Target(path.parent, f"{graph.stem}.engine.lock")):
         try:
             files.trusted(path, manifest.contract)
             return path
@@ -66,18 +65,18 @@ def engine(graph: Path, manifest: Manifest, parity: Parity, device: str | torch.
         for old in path.parent.glob(f"{files.engine_prefix(graph, device)}*.engine"):
             if old != path:
                 log.info("removing %s, which is out of date", old.name)
-                old.unlink()
-                files.manifest_of(old).unlink(missing_ok=True)
+                remove(Target.file(old))
+                remove(Target.file(files.manifest_of(old)))
     return path
 
 
 def _place(content: bytes, path: Path, manifest: Manifest, parity: Parity, device: str | torch.device) -> None:
     """Write an engine that passes the parity check, and its manifest; one that fails leaves nothing behind."""
-    part = path.with_name(f".fgfast-{os.getpid()}-{path.name}.part")
+    part = Target(path.parent, f".fgfast-{os.getpid()}-{path.name}.part")
     try:
-        part.write_bytes(content)
+        write_file(part, content, sync=False)
         digest = hashlib.sha256(content).hexdigest()
-        measured = _check(TensorRtSession(part, manifest.contract, device, digest), parity)
+        measured = _check(TensorRtSession(part.path, manifest.contract, device, digest), parity)
         versions = {"tensorrt": files.version(), "gpu": files.gpu_name(device)}
         passed = replace(
             manifest,
@@ -86,13 +85,13 @@ def _place(content: bytes, path: Path, manifest: Manifest, parity: Parity, devic
             measured=[*manifest.measured, *measured],
         )
         # The manifest comes last: only an engine with a manifest is used.
-        files.manifest_of(path).unlink(missing_ok=True)
-        os.replace(part, path)
+        remove(Target.file(files.manifest_of(path)))
+        rename(part, Target.file(path))
         write_file(Target.file(files.manifest_of(path)), passed.to_json().encode())
     except OSError as error:
         raise OutputFailedError(f"cannot write {path}: {error.strerror or error}; make room there") from error
     finally:
-        part.unlink(missing_ok=True)
+        remove(part)
 
 
 def _check(session: TensorRtSession, parity: Parity) -> list[dict[str, Any]]:

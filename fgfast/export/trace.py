@@ -21,6 +21,7 @@ from fgfast.errors import GraphError
 from fgfast.export.lint import lint
 from fgfast.export.translations import TRANSLATIONS
 from fgfast.graphs import Contract, Port
+from fgfast.writing import Target, remove
 
 # The first opset in which attention is a single operator, as GELU (20) and LayerNormalization (17) are.
 OPSET = 23
@@ -81,10 +82,10 @@ def trace(graph: nn.Module, contract: Contract, example: tuple[Tensor, ...], pat
     with _quiet():
         _finish(program.model)
     data = path.with_suffix(path.suffix + ".data")
-    data.unlink(missing_ok=True)
+    remove(Target.file(data))
     onnx_ir.save(program.model, path, external_data=data.name, size_threshold_bytes=_OUTSIDE_BYTES)
     if data.is_file() and not data.stat().st_size:
-        data.unlink()
+        remove(Target.file(data))
     inspect(path, contract)
     return data
 

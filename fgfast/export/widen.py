@@ -17,6 +17,7 @@ import onnx
 import onnx_ir as ir
 
 from fgfast.errors import GraphError
+from fgfast.writing import Target, remove
 
 _HALVES = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16)
 # Operators that only move, repeat or select numbers: their results need no rounding.
@@ -66,7 +67,7 @@ def widen(path: Path, target: Path) -> Path:
             out.name, value.name = value.name, f"{value.name}_wide"
             out.dtype, out.shape = kind, value.shape
             graph.outputs[n] = out
-    target.with_name(f"{target.name}.data").unlink(missing_ok=True)
+    remove(Target(target.parent, f"{target.name}.data"))
     ir.save(model, target, external_data=f"{target.name}.data", size_threshold_bytes=1 << 10)
     return target
 

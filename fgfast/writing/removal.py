@@ -187,12 +187,13 @@ def _is_file(folders: Folders, name: str) -> bool:
 
 
 @contextlib.contextmanager
-def scratch_folder(prefix: str, inside: Target | Path | None = None) -> Iterator[Path]:
+def scratch_folder(prefix: str, inside: Target | Path | None = None, suffix: str = "") -> Iterator[Path]:
     """Make a folder with a name that nobody can foresee, for this user alone, and delete it at the end.
 
     Args:
         prefix: the beginning of its name.
         inside: the folder that it is made in, which is made where it is absent; None takes the system's.
+        suffix: the end of its name.
 
     Raises:
         OutputRefusedError: `inside` is below a link.
@@ -202,7 +203,7 @@ def scratch_folder(prefix: str, inside: Target | Path | None = None) -> Iterator
     if place is not None:
         make_folder(place)
     try:
-        folder = tempfile.TemporaryDirectory(prefix=prefix, dir=None if place is None else place.path)
+        folder = tempfile.TemporaryDirectory(suffix, prefix, dir=None if place is None else place.path)
     except OSError as error:
         raise failed(tempfile.gettempdir() if place is None else place.path, error) from error
     with folder as path:

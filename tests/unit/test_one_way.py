@@ -1,0 +1,160 @@
+"""What is dangerous is done in one place, and every other source goes through it: a walk over the sources.
+
+A rule names what is forbidden, the sources where it is at home, and the few calls elsewhere, each with its reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("fgfast", "bench", "export")
+
+if not all((ROOT / folder).is_dir() for folder in SOURCES):
+    pytest.skip("the sources are not here", allow_module_level=True)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that is done in one place.
+
+    Attributes:
+        name: what it is.
+        found: whether a call does it.
+        home: the sources that may, as POSIX paths or beginnings of such.
+        instead: what to call, for the message.
+        excepted: (source, function called) -> why it may, too.
+    """
+
+    name: str
+    found: Callable[[ast.Call], bool]
+    home: tuple[str, ...]
+    instead: str
+    excepted: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
+def called(call: ast.Call) -> str:
+    """The function called, as it is written: "os.replace", "open", ".unlink" of something that has no name."""
+    function = call.func
+    if isinstance(function, ast.Name):
+        return function.id
+    if not isinstance(function, ast.Attribute):
+        return ""
+    return f"{function.value.id if isinstance(function.value, ast.Name) else ''}.{function.attr}"
+
+
+# Of the modules os, shutil, ...: what creates, writes, renames or deletes.
+_FUNCTIONS = {
+    "os": "open mkdir makedirs remove unlink rmdir removedirs rename renames replace link symlink truncate ftruncate "
+    "chmod chown mkfifo mknod utime",
+    "shutil": "copy copy2 copyfile copytree copymode copystat move rmtree unpack_archive make_archive chown",
+    "np": "save savez savez_compressed savetxt memmap",
+    "sqlite3": "connect",
+    "onnx": "save save_model",
+    "ir": "save",
+    "onnx_ir": "save",
+    "torch": "save",
+    "cv2": "imwrite",
+    "logging": "FileHandler",
+}
+# Of paths, arrays, images, archives, whatever they are called.
+_METHODS = (
+    "write_text write_bytes mkdir rmdir unlink rename touch symlink_to hardlink_to chmod lchmod tofile savefig save "
+    "save_file extractall extract"
+)
+_NAMES = "FileLock SoftFileLock NamedTemporaryFile TemporaryDirectory TemporaryFile mkstemp mkdtemp"
+
+
+def writes(call: ast.Call) -> bool:
+    """Whether a call creates, writes, renames or deletes a file or folder, as far as its text tells."""
+    whole, last = called(call), called(call).rpartition(".")[2]
+    module = whole.rpartition(".")[0]
+    if module == "tempfile" or (not module and last in _NAMES.split()):
+        return True
+    if last in _FUNCTIONS.get(module, "").split():
+        return True
+    if last == "open" and module not in ("os", "webbrowser"):
+        return _for_writing(call)
+    if last == "replace" and module not in ("os", "dataclasses", ""):
+        return len(call.args) == 1 and not call.keywords  # Path.replace; that of texts takes two
+    return "." in whole and last in _METHODS.split()
+
+
+def _for_writing(call: ast.Call) -> bool:
+    """Whether an `open`, of a file by name or of a path by itself, is for more than reading."""
+    modes = [*call.args[:2], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+    texts = [mode.value for mode in modes if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]
+    return any(re.fullmatch(r"[rwaxbt+]{1,4}", text) and set(text) & set("wax+") for text in texts)
+
+
+RULES = (
+    Rule(
+        name="writing",
+        found=writes,
+        home=("fgfast/writing/",),
+        instead="fgfast.writing, which follows no link below a Target's root",
+        excepted={},
+    ),
+)
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    """Yield the POSIX path and the syntax tree of each source."""
+    for folder in SOURCES:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_there_is_one_way(rule: Rule) -> None:
+    astray, used = [], set()
+    for source, tree in sources():
+        if source.startswith(rule.home):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and rule.found(node):
+                place = source, called(node)
+                used.add(place)
+                if place not in rule.excepted:
+                    astray.append(f"{source}:{node.lineno}: {called(node)}")
+    assert not astray, f"use {rule.instead}:\n" + "\n".join(astray)
+    assert used == set(rule.excepted), f"no longer there: {set(rule.excepted) - used}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "open(p, 'w')",
+            "p.open('wb')",
+            "p.open(mode='a')",
+            "io.open(p, 'r+')",
+            "gzip.open(p, 'wb')",
+            "os.open(p, 0)",
+        ),
+        *("os.replace(a, b)", "p.replace(q)", "p.rename(q)", "p.unlink()", "p.mkdir()", "(a / b).write_text('')"),
+        *("shutil.rmtree(p)", "tempfile.mkdtemp()", "TemporaryDirectory()", "FileLock(p)", "sqlite3.connect(p)"),
+        *("image.save(p)", "onnx.save(m, p)", "np.savez(p)", "tar.extractall(p)", "cv2.imwrite(p, a)"),
+    ],
+)
+def test_a_write_is_known_when_it_is_seen(text: str) -> None:
+    call = ast.parse(text, mode="eval").body
+    assert isinstance(call, ast.Call) and writes(call)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("open(p)", "p.open('rb')", "open(p, encoding='utf-8')", "pillow.open(p)", "text.replace('a', 'b')"),
+        *("replace(settings, seed=1)", "write_file(target, data)", "shutil.copyfileobj(a, b)", "remove(target)"),
+    ],
+)
+def test_what_is_no_write_is_none(text: str) -> None:
+    call = ast.parse(text, mode="eval").body
+    assert isinstance(call, ast.Call) and not writes(call)
