@@ -8,13 +8,13 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from fgfast.errors import DownloadError, OfflineError, UsageError
+from fgfast.writing import Target, append, remove, rename
 
 # Called with the file's name, the bytes received so far, and the total where the server reports it.
 Progress = Callable[[str, int, "int | None"], None]
@@ -72,17 +72,6 @@ def switched_on(variable: str) -> bool:
     return os.environ.get(variable, "").strip().lower() not in _OFF
 
 
-@contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """Yield a temporary path beside a file, which replaces the file unless the block raises."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def digest_of(path: Path, kind: str = "sha256") -> str:
     """Return a file's digest in hexadecimal digits."""
     digest = hashlib.new(kind, usedforsecurity=False)
@@ -116,7 +105,7 @@ def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
                 if attempt == ATTEMPTS:
                     raise DownloadError(_failed(url, str(getattr(error, "reason", error)), target)) from error
             time.sleep(BACKOFF * 2 ** (attempt - 1))
-        os.replace(part, target)
+        rename(Target.file(part), Target.file(target))
     _check(remote, url, target)
     return target
 
@@ -191,7 +180,7 @@ def _transfer(url: str, part: Path, progress: Progress | None) -> None:
             raise
         if error.headers.get("Content-Range", "") == f"bytes */{done}":
             return  # the file was complete already
-        part.unlink()
+        remove(Target.file(part))
         raise ConnectionError("the file on the server has changed since the transfer began; starting over") from error
     with response:
         _store(response, part, done, progress)
@@ -202,8 +191,7 @@ def _store(response: HTTPResponse, part: Path, done: int, progress: Progress | N
     done = done if resumed else 0
     length = response.headers.get("Content-Length")
     total = done + int(length) if length and length.isdigit() else None
-    part.parent.mkdir(parents=True, exist_ok=True)
-    with part.open("ab" if resumed else "wb") as file:
+    with append(Target.file(part), keep=resumed) as file:
         while chunk := _read(response):
             file.write(chunk)
             done += len(chunk)
@@ -229,7 +217,7 @@ def _check(remote: Remote, url: str, file: Path) -> None:
     found = digest_of(file, kind)
     if found != wanted:
         size = file.stat().st_size
-        file.unlink()
+        remove(Target.file(file))
         raise DownloadError(
             f"{url}: {kind.upper()} is {found}, expected {wanted} ({size} bytes). The file was "
             "removed; try again, or set FGFAST_MIRROR to the address of another mirror's folder."

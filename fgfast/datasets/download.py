@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fgfast.datasets import layout_named
-from fgfast.errors import DownloadError, UsageError
+from fgfast.errors import DownloadError, OutputFailedError, UsageError
 from fgfast.files import open_regular
 from fgfast.transfer import Progress, Remote, fetch
 from fgfast.writing import Target, make_folder, remove_tree, rename, replacing, scratch_folder
@@ -78,6 +78,7 @@ def download(name: str, into: Path, progress: Progress | None = None) -> Path:
         raise UsageError(f"{target.absolute()} exists but has no {layout.expected}. Move it away, then try again.")
     fetched = into / f".fgfast-{name}"
     try:
+        make_folder(Target(into, fetched.name))  # before anything is written below it: it may be a link
         files = [fetch(resource, fetched, progress) for resource in RESOURCES[name]]
         with scratch_folder(f".fgfast-{name}-", into) as temporary:
             folder = temporary / target.name
@@ -91,9 +92,10 @@ def download(name: str, into: Path, progress: Progress | None = None) -> Path:
                 raise DownloadError(f"the archives of {layout.title} hold no {layout.expected}; nothing was unpacked")
             rename(Target.file(folder), Target.file(target))
         remove_tree(Target(into, fetched.name))
-    except OSError as error:
+    except (OSError, OutputFailedError) as error:
+        why = getattr(error, "strerror", None) or error
         raise DownloadError(
-            f"cannot store {layout.title} in {into.absolute()}: {error.strerror or error}. Free space there "
+            f"cannot store {layout.title} in {into.absolute()}: {why}. Free space there "
             "or choose another folder, then try again; downloaded files are kept."
         ) from error
     return target

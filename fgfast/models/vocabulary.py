@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
 
 from fgfast.errors import MissingExtraError, UsageError, WeightsError
 from fgfast.files import read_regular
 from fgfast.methods import seed_of
 from fgfast.models.files import hub, weights
 from fgfast.records import Float32, plain
-from fgfast.transfer import cache_folder, replacing
+from fgfast.transfer import cache_folder
+from fgfast.writing import Target, locked, replacing
 
 # CLIP ViT-B/32's text embedding (Detic's ZEROSHOT_WEIGHT_DIM) and Detic's prompt (detic/predictor.py).
 WIDTH = 512
@@ -160,10 +160,9 @@ def _read(file: Path) -> dict[str, Float32]:
 
 def _add(file: Path, fresh: Mapping[str, Float32]) -> dict[str, Float32]:
     """Add embeddings to the cache; return all that it contains then."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_suffix(".lock")):
+    with locked(Target.file(file.with_suffix(".lock"))):
         known = {**_read(file), **fresh}
-        with replacing(file) as part, part.open("wb") as content:
+        with replacing(Target.file(file), sync=False) as content:
             np.savez(content, names=np.array(list(known)), embeddings=np.stack(list(known.values())))
     return known
 

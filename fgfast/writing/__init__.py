@@ -21,7 +21,7 @@ from fgfast.writing.removal import (
     walk,
 )
 from fgfast.writing.target import NAME_ERRORS, Target
-from fgfast.writing.whole import create, replacing, write_file
+from fgfast.writing.whole import create, replacing, replacing_path, write_file
 
 __all__ = [
     "NAME_ERRORS",
@@ -42,6 +42,7 @@ __all__ = [
     "remove_tree",
     "rename",
     "replacing",
+    "replacing_path",
     "scratch_file",
     "scratch_folder",
     "sweep_temp_files",

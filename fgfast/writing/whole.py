@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
-from fgfast.writing.files import NEW, Folders
+from fgfast.writing.files import BINARY, NEW, NO_LINK, TEMP_PREFIX, TEMP_SUFFIX, Folders
+from fgfast.writing.removal import rename, scratch_folder
 from fgfast.writing.target import Target, failed
 
 
@@ -65,3 +67,28 @@ def replacing(target: Target, sync: bool = True) -> Iterator[IO[bytes]]:
             if temp is not None:
                 with contextlib.suppress(OSError):
                     folders.unlink(temp)
+
+
+@contextlib.contextmanager
+def replacing_path(target: Target, sync: bool = False) -> Iterator[Path]:
+    """Yield a path in a folder of our own, for a library that opens its file itself; the file replaces `target`.
+
+    Raises:
+        OutputRefusedError: a folder on the way is a link.
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    name = target.name.rpartition("/")[2]
+    with scratch_folder(TEMP_PREFIX, target.parent, TEMP_SUFFIX) as folder:
+        yield folder / name
+        try:
+            with Folders(folder) as folders:
+                at, above = folders.at(name)
+                handle = os.open(at, os.O_RDWR | NO_LINK | BINARY, dir_fd=above)
+                try:
+                    if sync:
+                        os.fsync(handle)
+                finally:
+                    os.close(handle)
+            rename(Target(folder, name), target)
+        except OSError as error:
+            raise failed(target.path, error) from error

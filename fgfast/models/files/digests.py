@@ -12,8 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fgfast.errors import WeightsError
-from fgfast.transfer import digest_of, replacing
+from fgfast.errors import OutputFailedError, WeightsError
+from fgfast.transfer import digest_of
+from fgfast.writing import Target, write_file
 
 log = logging.getLogger("fgfast")
 
@@ -66,10 +67,8 @@ def record(file: Path, sha256: str, note: Path | None = None) -> None:
     stat = file.stat()
     content = {"sha256": sha256, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     note = note or _beside(file)
-    with suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(note) as part:
-            part.write_text(json.dumps(content))
+    with suppress(OutputFailedError):
+        write_file(Target.file(note), json.dumps(content).encode(), sync=False)
 
 
 def recorded(file: Path, note: Path | None = None) -> str:

@@ -11,12 +11,14 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from filelock import FileLock
+from filelock import Timeout
 
 import fgfast
 from fgfast import ops
+from fgfast.errors import OutputFailedError
 from fgfast.machine import available_cores, processor_name
-from fgfast.transfer import cache_folder, replacing
+from fgfast.transfer import cache_folder
+from fgfast.writing import Target, locked, write_file
 
 _FILE = "measured.json"
 # Seconds to wait for another process that stores a value.
@@ -55,11 +57,10 @@ def recall(key: str) -> Any:
 def remember(key: str, value: Any) -> None:
     """Store a plain value. In a folder that is not writable nothing is stored, and the value is measured every time."""
     file = cache_folder() / _FILE
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may store other values meanwhile.
-        with FileLock(f"{file}.lock", timeout=_TIMEOUT), replacing(file) as part:
-            part.write_text(json.dumps({**_read(), key: value}, indent=1))
+    # Another process may store other values meanwhile.
+    lock = Target(file.parent, f"{file.name}.lock")
+    with suppress(OSError, OutputFailedError, Timeout), locked(lock, timeout=_TIMEOUT):
+        write_file(Target.file(file), json.dumps({**_read(), key: value}, indent=1).encode(), sync=False)
 
 
 def _read() -> dict[str, Any]:

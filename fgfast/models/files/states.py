@@ -6,7 +6,6 @@ torch and safetensors are imported inside functions, so that `fgfast models list
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import re
 import zipfile
@@ -19,7 +18,8 @@ import numpy as np
 
 from fgfast.errors import MissingExtraError, WeightsError
 from fgfast.models.files import digests
-from fgfast.transfer import digest_of, replacing
+from fgfast.transfer import digest_of
+from fgfast.writing import Target, remove, replacing_path
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -119,16 +119,14 @@ def convert(checkpoint: Path) -> Path:
         seen.add(value.untyped_storage().data_ptr())
         tensors[key] = value.clone() if shared else value.contiguous()
     copy = digests.copy_of(checkpoint, sha256)
-    with replacing(copy) as part:
+    with replacing_path(Target.file(copy), sync=True) as part:
         try:
             save_file(tensors, part, {"format": "pt", "sha256_of_checkpoint": sha256})
         except SafetensorError as error:  # of a full disk, among others
             raise OSError(str(error)) from error
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
     for old in checkpoint.parent.glob(f"{checkpoint.stem}.*.safetensors*"):
         if not old.name.startswith(copy.name):
-            old.unlink()
+            remove(Target.file(old))
     digests.record(copy, digest_of(copy))
     return copy
 

@@ -14,11 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from filelock import FileLock
-
-from fgfast.errors import DownloadError, ModelNotCachedError, UnknownNameError, WeightsError, install_command
+from fgfast.errors import (
+    DownloadError,
+    ModelNotCachedError,
+    OutputFailedError,
+    UnknownNameError,
+    WeightsError,
+    install_command,
+)
 from fgfast.models.files import digests, hub
 from fgfast.transfer import Progress, Remote, cache_folder, check_online, fetch
+from fgfast.writing import Target, locked, remove
 
 log = logging.getLogger("fgfast")
 
@@ -207,12 +213,12 @@ def pull(name: str, progress: Progress | None = None) -> Path:
 def _locked(title: str) -> Iterator[None]:
     """Hold the folder's lock, so that one process at a time writes to it."""
     try:
-        folder().mkdir(parents=True, exist_ok=True)
-        with FileLock(folder() / ".lock"):
+        with locked(Target(folder(), ".lock")):
             yield
-    except OSError as error:
+    except (OSError, OutputFailedError) as error:
+        why = getattr(error, "strerror", None) or error
         raise DownloadError(
-            f"cannot store {title} in {folder()}: {error.strerror or error}. Free space there, or set FGFAST_CACHE to "
+            f"cannot store {title} in {folder()}: {why}. Free space there, or set FGFAST_CACHE to "
             "another folder; the files fetched so far are kept."
         ) from error
 
@@ -220,13 +226,13 @@ def _locked(title: str) -> Iterator[None]:
 def _pull_file(remote: Remote, progress: Progress | None) -> None:
     file = folder() / remote.file
     if remote.size is not None and file.is_file() and file.stat().st_size != remote.size:
-        file.unlink()  # incomplete, saved manually or by another program
+        remove(Target.file(file))  # incomplete, saved manually or by another program
     if not file.is_file():
         fetch(remote, folder(), progress)
         if file.suffix == ".pth" and not zipfile.is_zipfile(file):
             with file.open("rb") as content:
                 start = content.read(16)
-            file.unlink()
+            remove(Target.file(file))
             raise DownloadError(
                 f"{remote.address()} is not a checkpoint; it starts with {start!r}. Perhaps it is a network's sign-in "
                 "page, or the address is outdated. The file was removed; try again, or set FGFAST_MIRROR."
@@ -262,7 +268,7 @@ def verify(name: str) -> Finding:
             try:
                 digests.checked(copy, again=True)
             except WeightsError as error:
-                copy.unlink()
+                remove(Target.file(copy))
                 raise WeightsError(
                     copy, f"was damaged and has been removed; recreate it: fgfast models pull {name}"
                 ) from error
