@@ -201,7 +201,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
         """Return the fingerprint of the run in this folder, or None where there is no run to resume."""
         if not self.ledger_path.is_file():
             return None
-        with Ledger(self.ledger_path) as ledger:
+        with Ledger(self.ledger_path, write=False) as ledger:
             found: dict[str, Any] | None = None if ledger.meta("being_deleted") else ledger.meta("fingerprint")
         return found
 
@@ -217,14 +217,14 @@ class Output(contextlib.AbstractContextManager["Output"]):
             if new.get("decoder") == "auto":  # a resumed run keeps the decoder that the first one chose
                 new["decoder"] = old.get("decoder")
             self._compare(old, new)
-            with Ledger(self.ledger_path) as ledger:
+            with Ledger(self.ledger_path, write=False) as ledger:
                 self._expect_folder(ledger)
 
     def known_keys(self) -> set[str]:
         """Return the keys of all samples that runs in this folder have had."""
         if not self.ledger_path.is_file():
             return set()
-        with Ledger(self.ledger_path) as ledger:
+        with Ledger(self.ledger_path, write=False) as ledger:
             return set(ledger.labels())
 
     def _expect_folder(self, ledger: Ledger) -> None:

@@ -68,7 +68,7 @@ def verify(out: Path) -> Verified:
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):  # a read-only output has no writer
             held.enter_context(OutputLock(path.with_name("lock")))
-        ledger = held.enter_context(Ledger(path, create=False))
+        ledger = held.enter_context(Ledger(path, write=False))
         ledger.check()
         root = Path((ledger.meta("source") or {}).get("root", ""))
 
