@@ -99,7 +99,7 @@ class Database:
         if hasattr(self.connection, "setconfig"):  # since Python 3.12
             for name in _OFF:
                 self.connection.setconfig(getattr(sqlite3, f"SQLITE_DBCONFIG_{name}"), False)
-            self.connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+            self.connection.setconfig(getattr(sqlite3, "SQLITE_DBCONFIG_DEFENSIVE"), True)  # noqa: B009
         self.connection.set_progress_handler(self._step, _ASKED_EVERY)
 
     def _identify(self) -> bool:
@@ -219,6 +219,4 @@ def _unreadable(path: Path, error: Exception) -> OutputRefusedError:
 
 
 def _not_ours(path: Path, why: str) -> OutputRefusedError:
-    return OutputRefusedError(
-        f"{path} was not made by fgfast: {why}. It was not opened further, and nothing was changed; choose another --out"
-    )
+    return OutputRefusedError(f"{path} was not made by fgfast: {why}. Nothing was changed; choose another --out")

@@ -86,15 +86,11 @@ MARKS = ", ".join("?" * len(COLUMNS.split(",")))
 ID = "(SELECT id FROM samples WHERE key = ?)"
 
 
-_KINDS = {"i": {int}, "f": {float}, "t": {str}, "b": {bytes}, "?": {type(None)}}
-# The types of id, key and COLUMNS, and those of the columns that `finished` and `paths` read: integer, real, text,
-# bytes, and whether None is allowed.
-_OUTCOME = (
-    *("i t t t t t f? t t t? i? i? i? i? i i f? f? f? f? t f? t t".split()),
-    *"i? b? f? f? i? i? b? b t".split(),
-)
-FINISHED = tuple("i t t t? i? i? b? b".split())
-FILE = tuple("i t i i b".split())
+_KINDS = {"i": int, "f": float, "t": str, "b": bytes}
+# The types of id, key and COLUMNS, and of the columns that a ledger reads of finished samples and of files, a letter
+# per column: integer, real, text, bytes; in upper case where None is allowed.
+_OUTCOME = "itttttFttTIIIIiiFFFFtFttIBFFIIBbt"
+FINISHED, FILE = "ittTIIBb", "itiib"
 
 # Most characters of a name or a short JSON text, and of a sentence or the list of boxes that were not chosen.
 _SHORT, _LONG = 1 << 16, 1 << 20
@@ -102,17 +98,19 @@ _LONG_ONES = (7, 23)  # detail, others
 _LARGEST_OFFSET, _LARGEST = 1 << 31, 1e30
 
 
-def check_types(row: Sequence[Any], kinds: Sequence[str]) -> None:
+def check_types(row: Sequence[Any], kinds: str) -> None:
     """Raise ValueError unless each value of a row has its column's type."""
-    if not _fit(tuple(map(type, row)), tuple(kinds)):
+    if not _fit(tuple(map(type, row)), kinds):
         raise ValueError("a value has another type than its column")
 
 
 @lru_cache(maxsize=1024)
-def _fit(found: tuple[type, ...], kinds: tuple[str, ...]) -> bool:
+def _fit(found: tuple[type, ...], kinds: str) -> bool:
     """Whether types are those of their columns. Few combinations differ."""
-    allowed = [set[type]().union(*(_KINDS[letter] for letter in kind)) for kind in kinds]
-    return len(found) == len(kinds) and all(one in some for one, some in zip(found, allowed, strict=True))
+    return len(found) == len(kinds) and all(
+        one is _KINDS[kind.lower()] or (one is type(None) and kind.isupper())
+        for one, kind in zip(found, kinds, strict=True)
+    )
 
 
 def check(true: object, what: str) -> None:
