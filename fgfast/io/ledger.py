@@ -236,7 +236,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
     def finished(self) -> Iterator[Row]:
         """Yield the row of each finished sample, not of failed ones, which a resumed run retries."""
         columns = "id, key, status, twin, source_size, source_mtime_ns, source_sha256, annotation"
-        files = self._files("id, path, size, mtime_ns, sha256", " ORDER BY id")
+        files = self._files(" ORDER BY id")
         group = next(files, None)
         query = f"SELECT {columns} FROM outcomes JOIN samples USING (id) WHERE status != 'failed' ORDER BY id"
         for row in self._rows(query):
@@ -252,9 +252,9 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
                 finished = Row(key, status, twin, stamp(*source), annotation, own)
             yield finished
 
-    def _files(self, columns: str, order: str = "") -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of files; their second column is a path."""
-        for row in self._rows(f"SELECT {columns} FROM files{order}"):
+    def _files(self, order: str = "") -> Iterator[tuple[Any, ...]]:
+        """Yield id, path, size, time and SHA-256 of each file."""
+        for row in self._rows(f"SELECT id, path, size, mtime_ns, sha256 FROM files{order}"):
             with self._reading():
                 check_types(row, FILE)
                 self._path(row[1])
@@ -271,10 +271,14 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         query = "SELECT key FROM outcomes JOIN samples USING (id) WHERE status = ?"
         return {self._path(key) for (key,) in self._rows(query, (status,))}
 
+    def stamps(self) -> Iterator[tuple[str, FileStamp]]:
+        """Yield path, relative to the output folder, and stamp of every recorded file."""
+        for row in self._files():
+            yield row[1], FileStamp(*row[2:])
+
     def paths(self) -> Iterator[str]:
         """Yield the path of every recorded file, relative to the output folder."""
-        for row in self._files("id, path, size, mtime_ns, sha256"):
-            yield row[1]
+        return (path for path, _ in self.stamps())
 
     def labels(self) -> dict[str, str]:
         """Return key -> class name of every registered sample."""

@@ -24,6 +24,7 @@ from typing import Any, Literal, get_args
 
 from fgfast.config import differences
 from fgfast.errors import OutputFailedError, OutputRefusedError, SettingsDifferError, UsageError
+from fgfast.io.earlier_run import named_files, unchanged_files
 from fgfast.io.ledger import Ledger
 from fgfast.io.listing import FAILED, FLAGGED
 from fgfast.io.lock import OutputLock
@@ -128,7 +129,8 @@ class Output(contextlib.AbstractContextManager["Output"]):
         self._held.enter_context(OutputLock(self.ours / "lock"))
         self.ledger = self._held.enter_context(Ledger(self.ledger_path))
         sweep_temp_files(self.out)
-        if self.ledger.meta("fingerprint") is not None and (mode == "overwrite" or self.ledger.meta("being_deleted")):
+        self._expect_no_deletion(self.ledger, mode)
+        if mode == "overwrite" and self.ledger.meta("fingerprint") is not None:
             self._delete_all()
             self.ledger = self._held.enter_context(Ledger(self.ledger_path))
         unclean = self.ledger.meta("clean") is False
@@ -139,32 +141,26 @@ class Output(contextlib.AbstractContextManager["Output"]):
             self.ledger.set_meta({"fingerprint": new, "folder": self.twin.name})
         self._compare(self.ledger.meta("fingerprint"), new)
         self._expect_folder(self.ledger)
-        self._sweep_unrecorded()
         self.ledger.set_meta({"clean": False})
         return unclean
-
-    def _sweep_unrecorded(self) -> None:
-        """Delete the files that a killed run wrote but did not record."""
-        if committing := set(self.ledger.meta("committing") or ()):
-            left = committing.difference(path for path in self.ledger.paths() if path in committing)
-            delete_files([self.out / path for path in left], self.out)
-            self.ledger.set_meta({"committing": []})
 
     def _delete_all(self) -> None:
         """Delete the files of the recorded run, and its ledger last.
 
-        The ledger records first that the deletion has begun: after a kill the next run deletes the rest before it does
-        anything else.
+        The ledger records first that the deletion has begun: after a kill nothing is resumed from the rest. Only what
+        lies where a run writes is deleted. Where the earlier run was of a data set with another folder, that folder is
+        only the ledger's claim, and the ledger may be anybody's: there a file is deleted if it is as recorded.
         """
         self.ledger.set_meta({"being_deleted": True})
-        files = [self.out / path for path in self.ledger.paths()]
-        for name in ("committing", "whole_files"):
-            files += [self.out / path for path in self.ledger.meta(name) or ()]
-        files += self.about_the_run
-        delete_files(files, self.out)
-        for folder, _, _ in os.walk(self.out / self.ledger.meta("folder"), topdown=False):
+        folder = self.ledger.meta("folder") or self.twin.name
+        if folder == self.twin.name:
+            files = named_files(self.ledger, folder, self.masks.name)
+        else:
+            files = unchanged_files(self.ledger, self.out, folder, self.masks.name)
+        delete_files([*(self.out / path for path in files), *self.about_the_run], self.out)
+        for inner, _, _ in os.walk(self.out / folder, topdown=False):
             with contextlib.suppress(OSError):
-                Path(folder).rmdir()
+                Path(inner).rmdir()
         shutil.rmtree(self.masks, ignore_errors=True)  # it holds no foreign files
         self.ledger.close()
         self.ledger_path.unlink()
@@ -211,6 +207,8 @@ class Output(contextlib.AbstractContextManager["Output"]):
             if mode == "resume":
                 raise self._nothing_to_resume()
             return
+        with Ledger(self.ledger_path, write=False) as ledger:
+            self._expect_no_deletion(ledger, mode)
         old = self.recorded()
         if mode != "overwrite" and old is not None:
             new = json.loads(json.dumps(fingerprint))
@@ -226,6 +224,14 @@ class Output(contextlib.AbstractContextManager["Output"]):
             return set()
         with Ledger(self.ledger_path, write=False) as ledger:
             return set(ledger.labels())
+
+    def _expect_no_deletion(self, ledger: Ledger, mode: Mode) -> None:
+        """Raise if the run was being deleted, unless the user asks for that: a ledger, maybe a stranger's, does not."""
+        if mode != "overwrite" and ledger.meta("being_deleted"):
+            raise OutputRefusedError(
+                f"the deletion of the earlier run in {self.out} was interrupted: run the same command again with "
+                "--overwrite to finish it, or choose another --out"
+            )
 
     def _expect_folder(self, ledger: Ledger) -> None:
         """Raise unless the recorded run was of a data set whose twin has the same folder."""

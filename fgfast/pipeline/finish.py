@@ -8,10 +8,12 @@ from pathlib import Path
 
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.io import coco, listing
+from fgfast.io.earlier_run import whole_files
+from fgfast.io.ledger_paths import in_folders
 from fgfast.io.output import Output, delete_files
 from fgfast.io.provenance import add_run, write_run_json
 from fgfast.io.report import write_page
-from fgfast.io.stamps import described
+from fgfast.io.stamps import described, states
 from fgfast.io.summary import Summary
 from fgfast.io.warned import captured
 from fgfast.pipeline.plan import Plan
@@ -67,8 +69,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     samples = {s.key: s for s in dataset.samples if s.key in found.selected or s.key in found.finished}
     seen, placed = describe(plan, output, samples)
     annotation_files = dataset.write_annotations(output.twin, placed)
-    earlier = {output.out / path for path in ledger.meta("whole_files") or ()}
-    delete_files(earlier.difference(annotation_files, output.about_the_run), output.out)
+    _delete_earlier(output, {*annotation_files, *output.about_the_run})
     report = Report(
         out=output.out,
         twin=output.twin,
@@ -110,6 +111,19 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     about = {path.relative_to(output.out).as_posix(): described(path) for path in whole}
     ledger.set_meta({"whole_files": about, "clean": True})
     return report
+
+
+def _delete_earlier(output: Output, written: set[Path]) -> None:
+    """Delete the files about the whole twin that an earlier run wrote and this one did not.
+
+    A file that is not as recorded is left alone: the ledger may be anybody's, and the file somebody else's.
+    """
+    earlier = [
+        (output.out / path, output.out / path, stamp)
+        for path, stamp in whole_files(output.ledger)
+        if output.out / path not in written and in_folders(path, (output.twin.name, output.ours.name))
+    ]
+    delete_files([path for path, state in states(earlier, read=True) if state == "same"], output.out)
 
 
 def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, ImagePlacement]]:
