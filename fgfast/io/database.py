@@ -12,10 +12,10 @@ import contextlib
 import os
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fgfast.errors import OutputRefusedError
 from fgfast.files import open_regular
@@ -128,11 +128,6 @@ class Database:
             raise _not_ours(path, "it has a write-ahead log, which fgfast never makes")
         return False
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether the last query was ended because it took more steps than the file's content explains."""
-        return self._left < 0
-
     def renew(self) -> None:
         """Begin a query, which may take as many steps as the file's content explains."""
         try:
@@ -140,6 +135,43 @@ class Database:
         except OSError:
             size = 0
         self._left = _STEPS + _STEPS_PER_BYTE * size
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query."""
+        self.renew()
+        try:
+            yield from self.connection.execute(query, values)
+        except sqlite3.DatabaseError as error:
+            raise self.refused(error) from error
+
+    def refused(self, error: sqlite3.DatabaseError) -> BaseException:
+        """Return what to raise for an error of SQLite that is no failure of the disk."""
+        if "interrupt" not in str(error):
+            return self.damaged(error)
+        if self._left < 0:
+            return self.damaged("it asks for more work than it has content")
+        return KeyboardInterrupt()  # raised by a signal's handler, and lost in SQLite
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Report a value that no run writes as damage."""
+        try:
+            yield
+        # What Python and JSON say about numbers that are too large and lists that nest too deeply.
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise self.damaged(error) from error
+
+    def damaged(self, why: object) -> OutputRefusedError:
+        return OutputRefusedError(
+            f"the ledger {self.path} is damaged ({why}): delete {self.path.parent.parent} and convert again, or choose "
+            "another --out"
+        )
+
+    def replace_by(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """Close the file, and go on with another connection; return it."""
+        self.connection.close()
+        self.connection = connection
+        return connection
 
     def counted(self, rows: Iterable[T]) -> Iterator[T]:
         """Yield rows that are about to be written; each allows some steps more."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgfast.errors import OutputFailedError, OutputRefusedError
+from fgfast.errors import OutputFailedError
 from fgfast.files import FileStamp
 from fgfast.io.database import Database, memory
 from fgfast.io.ledger_meta import meta_value
@@ -73,7 +73,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         """
         self.path = path
         self._database = Database(path, write)
-        self._db = self._database.connection
+        self._db, self._rows, self._damaged = self._database.connection, self._database.rows, self._database.damaged
         if write:
             self._db.execute("PRAGMA synchronous = FULL")
         if self._database.empty and write:
@@ -81,8 +81,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
                 for statement in SCHEMA:
                     self._db.execute(statement)
         elif self._database.empty:  # a run was killed before it had a ledger
-            self._db.close()
-            self._db = memory()
+            self._db = self._database.replace_by(memory())
 
     def __exit__(self, *exc: object) -> None:
         self.close()
@@ -101,37 +100,6 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         if found != ["ok"]:
             raise self._damaged(found[0])
 
-    def _rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a query."""
-        self._database.renew()
-        try:
-            yield from self._db.execute(query, values)
-        except sqlite3.DatabaseError as error:
-            raise self._refused(error) from error
-
-    def _refused(self, error: sqlite3.DatabaseError) -> BaseException:
-        """Return what to raise for an error of SQLite that is no failure of the disk."""
-        if "interrupt" not in str(error):
-            return self._damaged(error)
-        if self._database.exhausted:
-            return self._damaged("it asks for more work than it has content")
-        return KeyboardInterrupt()  # raised by a signal's handler, and lost in SQLite
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Report a value that no run writes as damage."""
-        try:
-            yield
-        # What Python and JSON say about numbers that are too large and lists that nest too deeply.
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, why: object) -> OutputRefusedError:
-        return OutputRefusedError(
-            f"the ledger {self.path} is damaged ({why}): delete {self.path.parent.parent} and convert again, or choose "
-            "another --out"
-        )
-
     def set_meta(self, values: Mapping[str, Any]) -> None:
         """Store values (anything that JSON can hold) under their names."""
         rows = _meta_rows(values)
@@ -141,7 +109,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
     def meta(self, name: str) -> Any:
         """Return the value stored under `name`, or None."""
         row = next(self._rows("SELECT value FROM meta WHERE name = ?", (name,)), None)
-        with self._reading():
+        with self._database.reading():
             return meta_value(name, row[0]) if row else None
 
     def register(self, samples: Iterable[tuple[int, Sample]]) -> None:
@@ -224,7 +192,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
                 raise
             # Malformed, of contents that contradict each other, or without end.
             if type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError) or "interrupt" in str(error):
-                raise self._refused(error) from error
+                raise self._database.refused(error) from error
             if not isinstance(error, sqlite3.OperationalError):
                 raise
             # The disk is full, read-only or failing.
@@ -242,7 +210,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         for row in self._rows(query):
             number, key, status, twin, *source, annotation = row
             own: dict[str, FileStamp] = {}
-            with self._reading():
+            with self._database.reading():
                 check_types(row, FINISHED)
                 check(status in STATUSES and is_below(key) and (twin is None or is_below(twin)), "a sample is none")
                 while group is not None and group[0] <= number:
@@ -255,7 +223,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
     def _files(self, order: str = "") -> Iterator[tuple[Any, ...]]:
         """Yield id, path, size, time and SHA-256 of each file."""
         for row in self._rows(f"SELECT id, path, size, mtime_ns, sha256 FROM files{order}"):
-            with self._reading():
+            with self._database.reading():
                 check_types(row, FILE)
                 self._path(row[1])
             yield row
@@ -284,7 +252,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         """Return key -> class name of every registered sample."""
         found = {}
         for key, label in self._rows("SELECT key, label FROM samples"):
-            with self._reading():
+            with self._database.reading():
                 check(isinstance(label, str) and len(label) <= LONGEST, "a label is none")
             found[self._path(key)] = label
         return found
@@ -302,7 +270,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             "ORDER BY position, id"
         )
         for row in self._rows(query, tuple(statuses)):
-            with self._reading():
+            with self._database.reading():
                 outcome = from_row(row)
             yield outcome
 

@@ -91,11 +91,11 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
         output.run_json,
         title=plan.dataset.folder if plan.dataset.name == "folder" else plan.dataset.name,
         fingerprint=plan.fingerprint,
-        reasons=plan.reasons,
-        warnings=plan.warnings,
+        reasons=[plan.paths.text(reason) for reason in plan.reasons],
+        warnings=[plan.paths.text(warning) for warning in plan.warnings],
         source=plan.describe(),
         cpu_threads=cpu_threads,
-        result={"total": report.total, "counts": report.counts, "load": report.load, **runs},
+        result={"total": report.total, "counts": report.counts, "load": plan.paths.text(report.load), **runs},
     )
     with captured():  # thumbnails are decoded again
         write_page(
