@@ -18,8 +18,10 @@ _OF_THE_DATASET = ("root", "labels", "mask_dir", *_LISTS)
 _OR_WORDS = ("background", "vocabulary", "model_weights")
 _FILES = ("root", "mask_dir", "exclude", *_OR_WORDS)
 
+_TEXTS = ("dataset", "labels", *_FILES)
+
 _MOST_BYTES = 1 << 24
-_LONGEST = 1 << 16
+_LONGEST, _LARGEST = 1 << 16, 1e9
 
 # Where the context keeps the image that was the earlier run's background, and the names of options that are files.
 _IMAGE, _ARE_FILES = "fgfast.like.image", "fgfast.like.files"
@@ -89,7 +91,8 @@ def _options(facts: Any) -> tuple[dict[str, Any], set[str]]:
         if name in _LISTS:
             known = isinstance(value, list) and all(map(_is_text, value))
         else:
-            known = value is None or _is_text(value) or (isinstance(value, (int, float)) and abs(value) < 1e9)
+            number = isinstance(value, (int, float)) and abs(value) < _LARGEST and name not in _TEXTS
+            known = value is None or _is_text(value) or number
         if not known:
             raise ValueError(f"its {name!r} is no value of this option")
     for name in ("dataset", *_OR_WORDS):

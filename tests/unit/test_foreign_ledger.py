@@ -389,10 +389,8 @@ def test_only_the_user_s_word_deletes_and_only_what_a_run_writes(
 def test_junk_costs_what_it_weighs(path: Path) -> None:
     with plain(path) as db:
         db.execute("BEGIN")
-        db.executemany(
-            "INSERT INTO samples (key, position, label, split) VALUES (?, 0, 'x', '')",
-            ((f"k{n}",) for n in range(100_000)),
-        )
+        insert = "INSERT INTO samples (key, position, label, split) VALUES (?, 0, ?, '')"
+        db.executemany(insert, ((f"k{n}", "x") for n in range(100_000)))
         db.execute(insert, ("long", "x" * (1 << 24)))
         db.execute("COMMIT")
     with Ledger(path, write=False) as ledger, pytest.raises(OutputRefusedError, match="label"):
