@@ -183,7 +183,7 @@ def run(job: Job, images: Images, out: Path) -> Ran:
 
 def outcomes(out: Path) -> dict[str, Outcome]:
     """Return key -> outcome of each image of an output folder."""
-    with Ledger(out / "fgfast" / "ledger.sqlite") as ledger:
+    with Ledger(out / "fgfast" / "ledger.sqlite", write=False) as ledger:
         return {outcome.key: outcome for outcome in ledger.outcomes()}
 
 

@@ -164,7 +164,7 @@ class Expected:
 
         left = len(plan.positions)
         if mode != "overwrite" and output.recorded() is not None:
-            with Ledger(output.ledger_path) as ledger:
+            with Ledger(output.ledger_path, write=False) as ledger:
                 counts = ledger.counts()
             left = max(0, left - counts["done"] - counts["flagged"])
         return cls(left, expected_rate(plan))

@@ -10,7 +10,7 @@ import click
 
 from fgfast.cli.datasets import fetch
 from fgfast.cli.frame import EXIT_SOME_FAILED, dataset_names, verbose_option
-from fgfast.cli.like import drop_overridden, take_defaults
+from fgfast.cli.like import drop_overridden, files_taken, take_defaults
 from fgfast.cli.settings import settings_of, settings_options
 
 # fgfast.runner.DEADLINE, without its slow import for --help; a test keeps them equal.
@@ -95,6 +95,8 @@ def convert(ctx: click.Context, /, **options: Any) -> None:
     options["dataset"] = _dataset(ctx, options)
     if options["like"]:
         drop_overridden(ctx, options)
+        if not options["as_json"] and (line := files_taken(ctx, options)):
+            console.note(line)
     if options["download"] and not options["dry_run"]:
         options["root"] = fetch(options["dataset"], options["root"])
     plan = _plan(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,21 +14,31 @@ import click
 # Options that belong to the data set of the earlier run, and not to another one.
 _LISTS = ("splits", "classes", "exclude")
 _OF_THE_DATASET = ("root", "labels", "mask_dir", *_LISTS)
+# Options that name files or folders, and those among them that may be words as well.
+_OR_WORDS = ("background", "vocabulary", "model_weights")
+_FILES = ("root", "mask_dir", "exclude", *_OR_WORDS)
 
+_TEXTS = ("dataset", "labels", *_FILES)
 
-# Where the context keeps the image that was the earlier run's background.
-_IMAGE = "fgfast.like.image"
+_MOST_BYTES = 1 << 24
+_LONGEST, _LARGEST = 1 << 16, 1e9
+
+# Where the context keeps the image that was the earlier run's background, and the names of options that are files.
+_IMAGE, _ARE_FILES = "fgfast.like.image", "fgfast.like.files"
 
 
 def take_defaults(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Make the options of an earlier run the defaults of this command; called before other options are read."""
     if path is not None:
-        ctx.default_map, ctx.meta[_IMAGE] = read(path)
+        ctx.default_map, ctx.meta[_ARE_FILES], ctx.meta[_IMAGE] = read(path)
     return path
 
 
-def read(path: Path) -> tuple[dict[str, Any], _Image | None]:
-    """Return option -> value of an earlier run, and the image that was its background.
+def read(path: Path) -> tuple[dict[str, Any], set[str], _Image | None]:
+    """Return option -> value of an earlier run, which options are files, and the image that was its background.
+
+    A run.json may be anybody's. Only settings and what names the data set are taken over, never what is to become of
+    an output; `files_taken` names the files.
 
     Args:
         path: a run.json, or the output folder that holds it.
@@ -35,30 +46,79 @@ def read(path: Path) -> tuple[dict[str, Any], _Image | None]:
     Raises:
         UsageError: there is no run.json, or it is damaged.
     """
-    from dataclasses import fields
-
-    from fgfast.config import Settings
     from fgfast.errors import UsageError
+    from fgfast.files import read_regular
+    from fgfast.io.portable_paths import resolved
 
     file = next((f for f in (path / "fgfast/run.json", path / "run.json") if f.is_file()), path)
+    folder = file.absolute().parent
+    out = folder.parent if folder.name == "fgfast" else folder
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        made = facts["fingerprint"]
-        options = {f.name: made[f.name] for f in fields(Settings) if made.get(f.name) is not None}
-        source = facts["source"]
-        options |= {name: source[name] for name in ("dataset", "root", "labels", "mask_dir")} | source["selection"]
-        image, background = source["background"], made["background"]
-        cpu = made["device"] == "cpu" and bool(made["weights"])
-    except (OSError, ValueError) as error:
+        facts = json.loads(read_regular(file, _MOST_BYTES).decode("utf-8"))
+        options, files = _options(facts)
+        described, cpu = facts["fingerprint"]["background"], facts["fingerprint"]["device"] == "cpu"
+        cpu = cpu and bool(facts["fingerprint"]["weights"])
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"--like {path}: {error}; give the run.json of a run, or its output folder") from error
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"--like {file}: not the run.json of a run of this version: {error} is missing") from error
-    if image is not None:
-        options["background"] = image
-    if cpu:
-        options["devices"] = "cpu"
     given = {name: value for name, value in options.items() if value is not None}
-    return given, None if image is None else _Image(Path(image), background, file)
+    for name in files.intersection(given):
+        value = given[name]
+        given[name] = [str(resolved(v, out)) for v in value] if name in _LISTS else str(resolved(value, out))
+    if cpu:
+        given["devices"] = "cpu"
+    return given, files, _Image(Path(given["background"]), str(described), file) if "background" in files else None
+
+
+def _options(facts: Any) -> tuple[dict[str, Any], set[str]]:
+    """Return option -> value, as stored, and the names of the options that are files.
+
+    Raises:
+        ValueError: a value is none that the option has in a run.json.
+        KeyError, TypeError, AttributeError: something is missing.
+    """
+    from dataclasses import fields
+
+    from fgfast.config import Selection, Settings
+
+    made, source = facts["fingerprint"], facts["source"]
+    options = {f.name: made[f.name] for f in fields(Settings) if made.get(f.name) is not None}
+    options |= {name: source[name] for name in ("dataset", "root", "labels", "mask_dir")}
+    options |= {f.name: source["selection"][f.name] for f in fields(Selection)}
+    given = {name: source[name] for name in _OR_WORDS if source[name] is not None}
+    for name, value in (options | given).items():
+        if name in _LISTS:
+            known = isinstance(value, list) and all(map(_is_text, value))
+        else:
+            number = isinstance(value, (int, float)) and abs(value) < _LARGEST and name not in _TEXTS
+            known = value is None or _is_text(value) or number
+        if not known:
+            raise ValueError(f"its {name!r} is no value of this option")
+    for name in ("dataset", *_OR_WORDS):
+        word = str(options.get(name, ""))
+        if name not in given and re.search(r"[/\\]|^~", word) and not (name == "vocabulary" and "," in word):
+            raise ValueError(f"its {name!r} is {word!r}, and no word")
+    return options | given, {"root", "mask_dir", "exclude", *given}
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is a text that the name of a file can be."""
+    return isinstance(value, str) and len(value) < _LONGEST and not re.search("[\0\ud800-\udbff]", value)
+
+
+def files_taken(ctx: click.Context, options: dict[str, Any]) -> str:
+    """Return a line with the files that the command reads because the earlier run's run.json, maybe anybody's, says so.
+
+    Empty where there are none.
+    """
+    texts = []
+    for name in _FILES:
+        earlier = ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT_MAP
+        if earlier and name in ctx.meta[_ARE_FILES] and options[name]:
+            value = options[name]
+            texts.append(f"{name.replace('_', '-')} {value if isinstance(value, (str, Path)) else ', '.join(value)}")
+    return f"from {options['like']}: {'; '.join(texts)}" if texts else ""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from fgfast import ops
-from fgfast.errors import MissingExtraError
+from fgfast.errors import MissingExtraError, OutputRefusedError
 from fgfast.ops.runs import boxes_and_areas
 from fgfast.records import Bool, Outcome, Size
 from fgfast.writing import Target, replacing, scratch_file
@@ -129,8 +129,14 @@ def _images(images: Sequence[tuple[Outcome, int]], frame: Frame) -> Iterator[str
 
 def _annotations(images: Sequence[tuple[Outcome, int]], frame: Frame) -> Iterator[str]:
     """Yield COCO annotations."""
-    strings = [_counts_in_twin(outcome) if frame == "twin" else outcome.rle or b"" for outcome, _ in images]
-    boxes, areas = boxes_and_areas(strings, [_size(outcome, frame) for outcome, _ in images])
+    try:
+        strings = [_counts_in_twin(outcome) if frame == "twin" else outcome.rle or b"" for outcome, _ in images]
+        boxes, areas = boxes_and_areas(strings, [_size(outcome, frame) for outcome, _ in images])
+    except ValueError as error:  # the ledger may be anybody's
+        raise OutputRefusedError(
+            f"the ledger is damaged (a mask between {images[0][0].key!r} and {images[-1][0].key!r} is none: {error}): "
+            "delete the output and convert again, or choose another --out"
+        ) from error
     rows = zip(images, strings, boxes.tolist(), areas.tolist(), strict=True)
     for (outcome, category), counts, (x0, y0, x1, y1), area in rows:
         height, width = _size(outcome, frame)

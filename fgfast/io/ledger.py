@@ -15,14 +15,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgfast.errors import OutputFailedError, OutputRefusedError
+from fgfast.errors import OutputFailedError
 from fgfast.files import FileStamp
-from fgfast.io.ledger_rows import APPLICATION_ID, COLUMNS, ID, MARKS, SCHEMA, SCHEMA_VERSION, from_row
+from fgfast.io.database import Database, memory
+from fgfast.io.ledger_meta import meta_value
+from fgfast.io.ledger_paths import LONGEST, is_below
+from fgfast.io.ledger_rows import (
+    COLUMNS,
+    FILE,
+    FINISHED,
+    ID,
+    MARKS,
+    SCHEMA,
+    check,
+    check_types,
+    from_row,
+    stamp,
+    to_row,
+)
 from fgfast.records import STATUSES, Outcome, Sample, Status
-from fgfast.writing import Target, check_in_place, check_same, held
 
-# What SQLite may have beside a database.
-_BESIDE = ("-journal", "-wal", "-shm")
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
@@ -49,40 +61,27 @@ class Row(NamedTuple):
 class Ledger(contextlib.AbstractContextManager["Ledger"]):
     """The ledger of one output folder; a context manager."""
 
-    def __init__(self, path: Path, create: bool = True) -> None:
-        """Open the ledger at `path`; create it where it is absent or empty, and `create`.
+    def __init__(self, path: Path, write: bool = True) -> None:
+        """Open the ledger at `path`.
+
+        Args:
+            path: its file. It may come from anybody; see fgfast.io.database.
+            write: whether to create it where it is absent or empty, and to allow changes.
 
         Raises:
             OutputRefusedError: the file is not an fgfast ledger, is a link, is damaged, or has another version.
         """
         self.path = path
-        target = Target.of(path.parent.parent, path)
-        before = held(target) if create else check_in_place(target)
-        for suffix in _BESIDE:  # SQLite opens them in place, too
-            check_in_place(Target(target.root, target.name + suffix))
-        if before is None:
-            raise OutputRefusedError(f"there is no ledger {path}")
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
+        self._database = Database(path, write)
+        self._db, self._rows, self._damaged = self._database.connection, self._database.rows, self._database.damaged
+        if write:
             self._db.execute("PRAGMA synchronous = FULL")
-            application = self._db.execute("PRAGMA application_id").fetchone()[0]
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            raise OutputRefusedError(
-                f"{path} is not a readable fgfast ledger ({error}); choose another --out"
-            ) from error
-        check_same(target, before)  # SQLite opens the file when it first reads it
-        if create and application == version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        if self._database.empty and write:
             with self._transaction():
                 for statement in SCHEMA:
                     self._db.execute(statement)
-        elif application != APPLICATION_ID:
-            raise OutputRefusedError(f"{path} is a SQLite file, but not a ledger of fgfast; choose another --out")
-        elif version != SCHEMA_VERSION:
-            raise OutputRefusedError(
-                f"{path} has ledger version {version}, but this fgfast reads only version {SCHEMA_VERSION}; choose "
-                "another --out, or delete this output and convert again"
-            )
+        elif self._database.empty:  # a run was killed before it had a ledger
+            self._db = self._database.replace_by(memory())
 
     def __exit__(self, *exc: object) -> None:
         self.close()
@@ -101,29 +100,17 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         if found != ["ok"]:
             raise self._damaged(found[0])
 
-    def _rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a query."""
-        try:
-            yield from self._db.execute(query, values)
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, why: object) -> OutputRefusedError:
-        return OutputRefusedError(
-            f"the ledger {self.path} is damaged ({why}): delete {self.path.parent.parent} and convert again, or choose "
-            "another --out"
-        )
-
     def set_meta(self, values: Mapping[str, Any]) -> None:
         """Store values (anything that JSON can hold) under their names."""
         rows = _meta_rows(values)
         with self._transaction():
-            self._db.executemany(_SET_META, rows)
+            self._many(_SET_META, rows)
 
     def meta(self, name: str) -> Any:
         """Return the value stored under `name`, or None."""
         row = next(self._rows("SELECT value FROM meta WHERE name = ?", (name,)), None)
-        return json.loads(row[0]) if row else None
+        with self._database.reading():
+            return meta_value(name, row[0]) if row else None
 
     def register(self, samples: Iterable[tuple[int, Sample]]) -> None:
         """Give each new sample the next number, and store every sample's position, label and split.
@@ -133,7 +120,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         """
         rows = ((s.key, position, s.label, s.split) for position, s in samples)
         with self._transaction():
-            self._db.executemany(
+            self._many(
                 "INSERT INTO samples (key, position, label, split) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
                 "SET position = excluded.position, label = excluded.label, split = excluded.split",
                 rows,
@@ -151,11 +138,12 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         """
         ids = [(key,) for key in keys]
         with self._transaction():
-            old = [path for key in ids for (path,) in self._db.execute(f"SELECT path FROM files WHERE id = {ID}", key)]
+            query = f"SELECT path FROM files WHERE id = {ID}"
+            old = [self._path(path) for key in self._database.counted(ids) for (path,) in self._db.execute(query, key)]
             if old:
-                self._db.executemany(f"DELETE FROM files WHERE id = {ID}", ids)
-            self._db.executemany(f"DELETE FROM outcomes WHERE id = {ID}", ids)
-            self._db.executemany(_SET_META, _meta_rows({"committing": [*paths, *old]}))
+                self._many(f"DELETE FROM files WHERE id = {ID}", ids)
+            self._many(f"DELETE FROM outcomes WHERE id = {ID}", ids)
+            self._many(_SET_META, _meta_rows({"committing": [*paths, *old]}))
         return old
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
@@ -164,22 +152,22 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         A transaction costs four syncs (the journal twice, its folder, the database) however much it holds.
         """
         outcomes = list(outcomes)
-        rows = [(o.key, *_to_row(o)) for o in outcomes]
+        rows = [(o.key, *to_row(o)) for o in outcomes]
         files = [(path, o.key, *stamp) for o in outcomes for path, stamp in o.files.items()]
         with self._transaction():
-            self._db.executemany(f"INSERT OR REPLACE INTO outcomes (id, {COLUMNS}) VALUES ({ID}, {MARKS})", rows)
-            self._db.executemany(f"INSERT OR REPLACE INTO files VALUES (?, {ID}, ?, ?, ?)", files)
+            self._many(f"INSERT OR REPLACE INTO outcomes (id, {COLUMNS}) VALUES ({ID}, {MARKS})", rows)
+            self._many(f"INSERT OR REPLACE INTO files VALUES (?, {ID}, ?, ?, ?)", files)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Delete the outcomes of samples that failed and are no longer wanted. Their numbers stay taken."""
         with self._transaction():
-            self._db.executemany(f"DELETE FROM outcomes WHERE id = {ID}", [(key,) for key in keys])
+            self._many(f"DELETE FROM outcomes WHERE id = {ID}", [(key,) for key in keys])
 
     def set_data(self, name: str, values: Mapping[str, bytes]) -> None:
         """Store a product of samples that is not a file, as key -> bytes."""
         rows = [(key, name, value) for key, value in values.items()]
         with self._transaction():
-            self._db.executemany(f"INSERT OR REPLACE INTO data VALUES ({ID}, ?, ?)", rows)
+            self._many(f"INSERT OR REPLACE INTO data VALUES ({ID}, ?, ?)", rows)
 
     def data(self, name: str) -> Iterator[tuple[str, bytes]]:
         """Yield key and value of each product of this name, in the data set's order."""
@@ -187,17 +175,24 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             "SELECT key, value FROM samples JOIN data USING (id) WHERE name = ? ORDER BY position, id", (name,)
         )
 
+    def _many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        self._db.executemany(statement, self._database.counted(rows))
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
+        self._database.renew()
         try:
             self._db.execute("BEGIN")
             yield
             self._db.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
+        except BaseException as error:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-            if type(error) is sqlite3.DatabaseError:  # malformed
-                raise self._damaged(error) from error
+            if not isinstance(error, sqlite3.DatabaseError):
+                raise
+            # Malformed, of contents that contradict each other, or without end.
+            if type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError) or "interrupt" in str(error):
+                raise self._database.refused(error) from error
             if not isinstance(error, sqlite3.OperationalError):
                 raise
             # The disk is full, read-only or failing.
@@ -209,59 +204,76 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
     def finished(self) -> Iterator[Row]:
         """Yield the row of each finished sample, not of failed ones, which a resumed run retries."""
         columns = "id, key, status, twin, source_size, source_mtime_ns, source_sha256, annotation"
-        files = self._rows("SELECT id, path, size, mtime_ns, sha256 FROM files ORDER BY id")
+        files = self._files(" ORDER BY id")
         group = next(files, None)
         query = f"SELECT {columns} FROM outcomes JOIN samples USING (id) WHERE status != 'failed' ORDER BY id"
-        for number, key, status, twin, *source, annotation in self._rows(query):
+        for row in self._rows(query):
+            number, key, status, twin, *source, annotation = row
             own: dict[str, FileStamp] = {}
-            while group is not None and group[0] <= number:
-                if group[0] == number:
-                    own[group[1]] = FileStamp(*group[2:])
-                group = next(files, None)
-            yield Row(key, status, twin, None if source[0] is None else FileStamp(*source), annotation, own)
+            with self._database.reading():
+                check_types(row, FINISHED)
+                check(status in STATUSES and is_below(key) and (twin is None or is_below(twin)), "a sample is none")
+                while group is not None and group[0] <= number:
+                    if group[0] == number and (found := stamp(*group[2:])):
+                        own[group[1]] = found
+                    group = next(files, None)
+                finished = Row(key, status, twin, stamp(*source), annotation, own)
+            yield finished
+
+    def _files(self, order: str = "") -> Iterator[tuple[Any, ...]]:
+        """Yield id, path, size, time and SHA-256 of each file."""
+        for row in self._rows(f"SELECT id, path, size, mtime_ns, sha256 FROM files{order}"):
+            with self._database.reading():
+                check_types(row, FILE)
+                self._path(row[1])
+            yield row
+
+    def _path(self, path: Any) -> str:
+        """Return a file's path, relative to the output folder; raise if it leads elsewhere."""
+        if not is_below(path):
+            raise self._damaged(f"it names a file outside the output, {str(path)[:200]!r}")
+        return str(path)
 
     def keys(self, status: Status) -> set[str]:
         """Return the keys of the samples with this status."""
         query = "SELECT key FROM outcomes JOIN samples USING (id) WHERE status = ?"
-        return {key for (key,) in self._rows(query, (status,))}
+        return {self._path(key) for (key,) in self._rows(query, (status,))}
+
+    def stamps(self) -> Iterator[tuple[str, FileStamp]]:
+        """Yield path, relative to the output folder, and stamp of every recorded file."""
+        for row in self._files():
+            yield row[1], FileStamp(*row[2:])
 
     def paths(self) -> Iterator[str]:
         """Yield the path of every recorded file, relative to the output folder."""
-        for (path,) in self._rows("SELECT path FROM files"):
-            yield path
+        return (path for path, _ in self.stamps())
 
     def labels(self) -> dict[str, str]:
         """Return key -> class name of every registered sample."""
-        return dict(self._rows("SELECT key, label FROM samples"))
+        found = {}
+        for key, label in self._rows("SELECT key, label FROM samples"):
+            with self._database.reading():
+                check(isinstance(label, str) and len(label) <= LONGEST, "a label is none")
+            found[self._path(key)] = label
+        return found
 
     def counts(self) -> dict[Status, int]:
         """Count the outcomes of each status."""
         found = dict(self._rows("SELECT status, count(*) FROM outcomes GROUP BY status"))
+        with self._database.reading():
+            check(found.keys() <= set(STATUSES), "a status is none")
         return {status: found.get(status, 0) for status in STATUSES}
 
     def outcomes(self, statuses: Sequence[Status] = STATUSES) -> Iterator[Outcome]:
         """Yield the outcomes with one of these statuses, in the data set's order, without their files."""
-        marks = ", ".join("?" * len(statuses))
-        query = (
-            f"SELECT id, key, {COLUMNS} FROM samples JOIN outcomes USING (id) WHERE status IN ({marks}) "
-            "ORDER BY position, id"
-        )
-        for row in self._rows(query, tuple(statuses)):
-            yield from_row(row)
+        every = tuple(statuses) == STATUSES  # any other status is an error then
+        which = "" if every else f"WHERE status IN ({', '.join('?' * len(statuses))}) "
+        query = f"SELECT id, key, {COLUMNS} FROM samples JOIN outcomes USING (id) {which}ORDER BY position, id"
+        for row in self._rows(query, () if every else tuple(statuses)):
+            with self._database.reading():
+                outcome = from_row(row)
+            yield outcome
 
 
 def _meta_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, json.dumps(value, sort_keys=True)) for name, value in values.items()]
-
-
-def _to_row(o: Outcome) -> tuple[Any, ...]:
-    height, width = o.size or (None, None)
-    twin_height, twin_width = o.twin_size or (None, None)
-    box = [None] * 4 if o.box is None else [float(v) for v in o.box]
-    return (
-        *(o.status, o.stage, json.dumps(o.reasons), json.dumps(dict(o.numbers)), o.doubt, o.detail),
-        *(json.dumps(o.warnings), o.twin, width, height, twin_width, twin_height, *o.offset, *box),
-        *(o.box_reason, o.box_score, o.box_name, json.dumps(o.others), o.area, o.rle, o.quality, o.stability),
-        *(o.source or (None, None, None)),
-        *(o.annotation, json.dumps({k: round(v, 6) for k, v in o.seconds.items()})),
-    )

@@ -1,15 +1,21 @@
-"""The ledger's tables, and the rows of outcomes."""
+"""The ledger's tables, and the rows of outcomes.
+
+SQLite checks no types, and a ledger may come from anybody: every value is checked when it is read.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from fgfast.files import FileStamp
-from fgfast.records import Outcome, Size
+from fgfast.io.ledger_paths import is_below
+from fgfast.io.pixels import MAX_PIXELS
+from fgfast.records import OtherBox, Outcome, Size
 
 # "fgfa" in ASCII: marks a SQLite file as a ledger of fgfast.
 APPLICATION_ID = 0x66676661
@@ -80,10 +86,82 @@ MARKS = ", ".join("?" * len(COLUMNS.split(",")))
 ID = "(SELECT id FROM samples WHERE key = ?)"
 
 
+_KINDS = {"i": int, "f": float, "t": str, "b": bytes}
+# The types of id, key and COLUMNS, and of the columns that a ledger reads of finished samples and of files, a letter
+# per column: integer, real, text, bytes; in upper case where None is allowed.
+_OUTCOME = "itttttFttTIIIIiiFFFFtFttIBFFIIBbt"
+FINISHED, FILE = "ittTIIBb", "itiib"
+
+# Most characters of a name or a short JSON text, and of a sentence or the list of boxes that were not chosen.
+_SHORT, _LONG = 1 << 16, 1 << 20
+_LONG_ONES = (7, 23)  # detail, others
+_LARGEST_OFFSET, _LARGEST = 1 << 31, 1e30
+
+
+def check_types(row: Sequence[Any], kinds: str) -> None:
+    """Raise ValueError unless each value of a row has its column's type."""
+    if not _fit(tuple(map(type, row)), kinds):
+        raise ValueError("a value has another type than its column")
+
+
+@lru_cache(maxsize=1024)
+def _fit(found: tuple[type, ...], kinds: str) -> bool:
+    """Whether types are those of their columns. Few combinations differ."""
+    return len(found) == len(kinds) and all(
+        one is _KINDS[kind.lower()] or (one is type(None) and kind.isupper())
+        for one, kind in zip(found, kinds, strict=True)
+    )
+
+
+def check(true: object, what: str) -> None:
+    """Raise ValueError unless something is true."""
+    if not true:
+        raise ValueError(what)
+
+
+def stamp(size: Any, mtime_ns: Any, sha256: Any) -> FileStamp | None:
+    """Return the stamp of a file, whose types have been checked; None where all of it is None."""
+    if size is None and mtime_ns is None and sha256 is None:
+        return None
+    check(None not in (size, mtime_ns, sha256) and size >= 0 and len(sha256) == 32, "a file's stamp is none")
+    return FileStamp(size, mtime_ns, sha256)
+
+
+def _size(height: int | None, width: int | None) -> Size | None:
+    if height is None or width is None:
+        check(height is width, "a size is none")
+        return None
+    check(height > 0 and width > 0 and height * width <= MAX_PIXELS, "a size is none")
+    return Size(height, width)
+
+
+def to_row(o: Outcome) -> tuple[Any, ...]:
+    """Return the row of an outcome: COLUMNS."""
+    height, width = o.size or (None, None)
+    twin_height, twin_width = o.twin_size or (None, None)
+    box = [None] * 4 if o.box is None else [float(v) for v in o.box]
+    return (
+        *(o.status, o.stage, json.dumps(o.reasons), json.dumps(dict(o.numbers)), o.doubt, o.detail),
+        *(json.dumps(o.warnings), o.twin, width, height, twin_width, twin_height, *o.offset, *box),
+        *(o.box_reason, o.box_score, o.box_name, json.dumps(o.others), o.area, o.rle, o.quality, o.stability),
+        *(o.source or (None, None, None)),
+        *(o.annotation, json.dumps({k: round(v, 6) for k, v in o.seconds.items()})),
+    )
+
+
 def from_row(row: tuple[Any, ...]) -> Outcome:
+    """Return the outcome of a row: id, key, COLUMNS.
+
+    Raises:
+        ValueError: a value is none that a run of fgfast writes.
+    """
+    check_types(row, _OUTCOME)
     number, key, status, stage, reasons, numbers, doubt, detail, warnings, twin, width, height = row[:12]
     twin_width, twin_height, offset_x, offset_y, x0, y0, x1, y1, box_reason, box_score, box_name, others = row[12:24]
     area, rle, quality, stability, source_size, source_mtime, source_sha256, annotation, seconds = row[24:]
+    _check_row(key, twin, rle, row)
+    check(max(abs(offset_x), abs(offset_y)) < _LARGEST_OFFSET, "an offset is none")
+    check(len({edge is None for edge in (x0, y0, x1, y1)}) == 1, "a box is none")
     return Outcome(
         key=key,
         status=status,
@@ -91,24 +169,24 @@ def from_row(row: tuple[Any, ...]) -> Outcome:
         reasons=_texts(reasons),
         detail=detail,
         twin=twin,
-        size=None if width is None else Size(height, width),
-        twin_size=None if twin_width is None else Size(twin_height, twin_width),
+        size=_size(height, width),
+        twin_size=_size(twin_height, twin_width),
         offset=(offset_x, offset_y),
         box=None if x0 is None else np.array([x0, y0, x1, y1], np.float32),
         box_reason=box_reason,
         box_score=box_score,
         box_name=box_name,
-        others=() if others == "[]" else tuple(map(tuple, json.loads(others))),
+        others=() if others == "[]" else _others(others),
         area=area,
         rle=rle,
         quality=quality,
         stability=stability,
-        numbers={} if numbers == "{}" else json.loads(numbers),
+        numbers={} if numbers == "{}" else _numbers(numbers),
         doubt=doubt,
         warnings=_texts(warnings),
-        source=None if source_size is None else FileStamp(source_size, source_mtime, source_sha256),
+        source=stamp(source_size, source_mtime, source_sha256),
         annotation=annotation,
-        seconds=json.loads(seconds),
+        seconds=_numbers(seconds),
         id=number,
     )
 
@@ -116,4 +194,42 @@ def from_row(row: tuple[Any, ...]) -> Outcome:
 @lru_cache(maxsize=256)
 def _texts(text: str) -> tuple[str, ...]:
     """Parse a JSON list of texts. Few lists differ, and parsing JSON is half the cost of reading a row."""
-    return tuple(json.loads(text))
+    found = json.loads(text)
+    check(isinstance(found, list) and all(isinstance(one, str) for one in found), "a list of texts is none")
+    return tuple(found)
+
+
+def _numbers(text: str) -> dict[str, float]:
+    """Parse a JSON object of numbers."""
+    found = json.loads(text)
+    check(isinstance(found, dict), "an object of numbers is none")
+    return {name: _finite(value) for name, value in found.items()}
+
+
+def _others(text: str) -> tuple[OtherBox, ...]:
+    """Parse the JSON list of the boxes that were not chosen."""
+    boxes = json.loads(text)
+    check(isinstance(boxes, list), "a list of boxes is none")
+    for box in boxes:
+        check(isinstance(box, list) and len(box) == 6 and isinstance(box[5], str), "a box is none")
+    return tuple((*(_finite(value) for value in box[:5]), box[5]) for box in boxes)
+
+
+def _finite(value: Any) -> float:
+    check(isinstance(value, (int, float)), "a number is none")
+    number = float(value)
+    check(abs(number) < _LARGEST, "a number is too large, or none")
+    return number
+
+
+def _check_row(key: str, twin: str | None, rle: bytes | None, row: tuple[Any, ...]) -> None:
+    """Check paths, lengths and numbers of a row whose types have been checked."""
+    check(is_below(key) and (twin is None or is_below(twin)), "a key or a twin is no path below its folder")
+    check(rle is None or rle.isascii(), "a mask is none")
+    for n, value in enumerate(row):
+        if type(value) is str:
+            check(len(value) <= (_LONG if n in _LONG_ONES else _SHORT), "a text is too long")
+        elif type(value) is float:
+            check(abs(value) < _LARGEST, "a number is too large, or none")
+    if twin is not None:
+        check(rle is not None and row[10] is not None and row[12] is not None, "an image has no mask or no size")

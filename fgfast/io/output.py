@@ -28,6 +28,7 @@ from fgfast.errors import (
     UsageError,
 )
 from fgfast.files import open_regular
+from fgfast.io.earlier_run import named_files, unchanged_files
 from fgfast.io.ledger import Ledger
 from fgfast.io.ledger_rows import APPLICATION_ID
 from fgfast.io.listing import FAILED, FLAGGED
@@ -172,7 +173,8 @@ class Output(contextlib.AbstractContextManager["Output"]):
         self._held.enter_context(OutputLock(self.ours / "lock"))
         self.ledger = self._held.enter_context(Ledger(self.ledger_path))
         self.sweep_temp_files()
-        if self.ledger.meta("fingerprint") is not None and (mode == "overwrite" or self.ledger.meta("being_deleted")):
+        self._expect_no_deletion(self.ledger, mode)
+        if mode == "overwrite" and self.ledger.meta("fingerprint") is not None:
             self._delete_all()
             self.ledger = self._held.enter_context(Ledger(self.ledger_path))
         unclean = self.ledger.meta("clean") is False
@@ -183,30 +185,24 @@ class Output(contextlib.AbstractContextManager["Output"]):
             self.ledger.set_meta({"fingerprint": new, "folder": self.twin.name})
         self._compare(self.ledger.meta("fingerprint"), new)
         self._expect_folder(self.ledger)
-        self._sweep_unrecorded()
         self.ledger.set_meta({"clean": False})
         return unclean
-
-    def _sweep_unrecorded(self) -> None:
-        """Delete the files that a killed run wrote but did not record."""
-        if committing := set(self.ledger.meta("committing") or ()):
-            left = committing.difference(path for path in self.ledger.paths() if path in committing)
-            delete_files(self.out, left)
-            self.ledger.set_meta({"committing": []})
 
     def _delete_all(self) -> None:
         """Delete the files of the recorded run, and its ledger last.
 
-        The ledger records first that the deletion has begun: after a kill the next run deletes the rest before it does
-        anything else.
+        The ledger records first that the deletion has begun: after a kill nothing is resumed from the rest. Only what
+        lies where a run writes is deleted. Where the earlier run was of a data set with another folder, that folder is
+        only the ledger's claim, and the ledger may be anybody's: there a file is deleted if it is as recorded.
         """
         self.ledger.set_meta({"being_deleted": True})
-        files = [*self.ledger.paths()]
-        for name in ("committing", "whole_files"):
-            files += self.ledger.meta(name) or ()
-        files += [self.target(path).name for path in self.about_the_run]
-        delete_files(self.out, files)
-        twin = Target(self.out, self.ledger.meta("folder"))
+        name = self.ledger.meta("folder") or self.twin.name
+        if name == self.twin.name:
+            files = named_files(self.ledger, name, self.masks.name)
+        else:
+            files = unchanged_files(self.ledger, self.out, name, self.masks.name)
+        delete_files(self.out, [*files, *(self.target(path).name for path in self.about_the_run)])
+        twin = Target(self.out, name)
         sweep_temp_files([twin])
         for listing in reversed([*walk(twin)]):
             remove_folder(listing.folder)  # where it is empty
@@ -249,7 +245,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
         """Return the fingerprint of the run in this folder, or None where there is no run to resume."""
         if not self.has_ledger:
             return None
-        with Ledger(self.ledger_path) as ledger:
+        with Ledger(self.ledger_path, write=False) as ledger:
             found: dict[str, Any] | None = None if ledger.meta("being_deleted") else ledger.meta("fingerprint")
         return found
 
@@ -259,21 +255,31 @@ class Output(contextlib.AbstractContextManager["Output"]):
             if mode == "resume":
                 raise self._nothing_to_resume()
             return
+        with Ledger(self.ledger_path, write=False) as ledger:
+            self._expect_no_deletion(ledger, mode)
         old = self.recorded()
         if mode != "overwrite" and old is not None:
             new = json.loads(json.dumps(fingerprint))
             if new.get("decoder") == "auto":  # a resumed run keeps the decoder that the first one chose
                 new["decoder"] = old.get("decoder")
             self._compare(old, new)
-            with Ledger(self.ledger_path) as ledger:
+            with Ledger(self.ledger_path, write=False) as ledger:
                 self._expect_folder(ledger)
 
     def known_keys(self) -> set[str]:
         """Return the keys of all samples that runs in this folder have had."""
         if not self.has_ledger:
             return set()
-        with Ledger(self.ledger_path) as ledger:
+        with Ledger(self.ledger_path, write=False) as ledger:
             return set(ledger.labels())
+
+    def _expect_no_deletion(self, ledger: Ledger, mode: Mode) -> None:
+        """Raise if the run was being deleted, unless the user asks for that: a ledger, maybe a stranger's, does not."""
+        if mode != "overwrite" and ledger.meta("being_deleted"):
+            raise OutputRefusedError(
+                f"the deletion of the earlier run in {self.out} was interrupted: run the same command again with "
+                "--overwrite to finish it, or choose another --out"
+            )
 
     def _expect_folder(self, ledger: Ledger) -> None:
         """Raise unless the recorded run was of a data set whose twin has the same folder."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from fgfast.files import FileStamp
+from fgfast.files import FileStamp, open_regular
 from fgfast.machine import available_cores
 
 FileState = Literal["same", "missing", "differs", "unreadable"]
@@ -46,7 +46,7 @@ def described(path: Path) -> tuple[int, str]:
 
 def _hashed(path: Path) -> bytes:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.digest()

@@ -19,6 +19,10 @@ GALLERY = 240
 SOME = 2048
 """A median is taken of at least this many values, or of all."""
 
+DISTINCT = 1000
+"""Most different reasons, combinations of reasons, and stages that are told apart; a run of fgfast has some dozens."""
+OTHER = "other"
+
 T = TypeVar("T")
 
 
@@ -85,9 +89,11 @@ class Summary:
     def _count(self, o: Outcome, label: str) -> None:
         self.counts[o.status] += 1
         if o.reasons:
-            self.reasons[o.status].update(o.reasons)
+            counter = self.reasons[o.status]
+            counter.update(_limited(reason, counter) for reason in o.reasons)
         self.classes[label][o.status] += 1
-        for name, seconds in o.seconds.items():
+        for stage, seconds in o.seconds.items():
+            name = _limited(stage, self.seconds)
             self.seconds[name] += seconds  # type: ignore[assignment]  # Counter counts in floats too
             self.some_seconds[name].add(seconds)
         share = share_of(o)
@@ -99,7 +105,8 @@ class Summary:
         if o.status == "done":
             self._done.add((position, o))
         elif o.status == "flagged":
-            self._flagged[o.reasons].add((position, o))
+            known = o.reasons in self._flagged or len(self._flagged) < DISTINCT
+            self._flagged[o.reasons if known else (OTHER,)].add((position, o))
         elif len(self.unwritten[o.status]) < FAILED_ROWS:
             self.unwritten[o.status].append(o)
 
@@ -115,6 +122,11 @@ class Summary:
         flagged = [pair for group, quota in zip(groups, quotas, strict=True) for pair in group.take(quota)]
         done = self._done.take(self._gallery - len(flagged))
         return [o for pairs in (flagged, done) for _, o in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def _limited(name: str, counter: Mapping[str, object]) -> str:
+    """Return the name under which to count, which is `OTHER` where there are too many: a ledger may be anybody's."""
+    return name if name in counter or len(counter) < DISTINCT else OTHER
 
 
 def share_of(o: Outcome) -> float | None:

@@ -120,7 +120,7 @@ def _given(path: Path, dataset: Dataset, wanted: Collection[str]) -> mask_files.
 def _earlier_run(path: Path, wanted: Collection[str]) -> mask_files.Found:
     """Find the masks of an earlier run, with the reasons to doubt them."""
     masks: dict[str, MaskSource] = {}
-    with Ledger(path) as ledger:
+    with Ledger(path, write=False) as ledger:
         for outcome in ledger.outcomes(("done", "flagged")):
             if outcome.key in wanted and outcome.rle is not None and outcome.size is not None:
                 mask = {"size": list(outcome.size), "counts": outcome.rle.decode("ascii")}

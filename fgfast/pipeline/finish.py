@@ -8,10 +8,12 @@ from pathlib import Path
 
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.io import coco, listing
+from fgfast.io.earlier_run import whole_files
+from fgfast.io.ledger_paths import in_folders
 from fgfast.io.output import Output
 from fgfast.io.provenance import add_run, write_run_json
 from fgfast.io.report import write_page
-from fgfast.io.stamps import described
+from fgfast.io.stamps import described, states
 from fgfast.io.summary import Summary
 from fgfast.io.warned import captured
 from fgfast.pipeline.plan import Plan
@@ -68,8 +70,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     samples = {s.key: s for s in dataset.samples if s.key in found.selected or s.key in found.finished}
     seen, placed = describe(plan, output, samples)
     annotation_files = dataset.write_annotations(output.target(output.twin), placed)
-    written = {path.relative_to(output.out).as_posix() for path in (*annotation_files, *output.about_the_run)}
-    delete_files(output.out, [name for name in ledger.meta("whole_files") or () if name not in written])
+    _delete_earlier(output, {*annotation_files, *output.about_the_run})
     report = Report(
         out=output.out,
         twin=output.twin,
@@ -91,11 +92,11 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
         output.target(output.run_json),
         title=plan.dataset.folder if plan.dataset.name == "folder" else plan.dataset.name,
         fingerprint=plan.fingerprint,
-        reasons=plan.reasons,
-        warnings=plan.warnings,
+        reasons=[plan.paths.text(reason) for reason in plan.reasons],
+        warnings=[plan.paths.text(warning) for warning in plan.warnings],
         source=plan.describe(),
         cpu_threads=cpu_threads,
-        result={"total": report.total, "counts": report.counts, "load": report.load, **runs},
+        result={"total": report.total, "counts": report.counts, "load": plan.paths.text(report.load), **runs},
     )
     with captured():  # thumbnails are decoded again
         write_page(
@@ -111,6 +112,19 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     about = {path.relative_to(output.out).as_posix(): described(path) for path in whole}
     ledger.set_meta({"whole_files": about, "clean": True})
     return report
+
+
+def _delete_earlier(output: Output, written: set[Path]) -> None:
+    """Delete the files about the whole twin that an earlier run wrote and this one did not.
+
+    A file that is not as recorded is left alone: the ledger may be anybody's, and the file somebody else's.
+    """
+    earlier = [
+        (path, output.out / path, stamp)
+        for path, stamp in whole_files(output.ledger)
+        if output.out / path not in written and in_folders(path, (output.twin.name, output.ours.name))
+    ]
+    delete_files(output.out, [path for path, state in states(earlier, read=True) if state == "same"])
 
 
 def describe(plan: Plan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, dict[str, ImagePlacement]]:

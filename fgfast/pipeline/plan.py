@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -14,11 +15,13 @@ from fgfast.config import Selection, Settings
 from fgfast.datasets import open_dataset
 from fgfast.datasets.layout import Dataset
 from fgfast.errors import OutputRefusedError, SampleError, UnknownNameError, UsageError
+from fgfast.files import read_regular
 from fgfast.io import coco
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.encode import FORMAT_SUFFIXES
 from fgfast.io.names import twin_names
 from fgfast.io.output import Output
+from fgfast.io.portable_paths import PortablePaths
 from fgfast.models.grabcut import opencv_version
 from fgfast.pipeline.annotated import with_masks
 from fgfast.pipeline.choices import choose, warnings, weights_used
@@ -65,23 +68,26 @@ class Plan:
         return tuple(self.dataset.samples[n] for n in self.positions)
 
     def describe(self) -> dict[str, Any]:
-        """What the run is made from, as plain values: an output can be reopened with nothing else."""
-        background = self.settings.fill.path
+        """What the run is made from, as plain values: an output can be reopened with nothing else.
+
+        Paths are in the form of `PortablePaths`, because the output goes to others.
+        """
+        given, path = self.settings, self.paths.path
         return {
             "dataset": self.dataset.name,
-            "root": str(self.dataset.root.absolute()),
+            "root": path(self.dataset.root),
             "labels": self.labels,
-            "selection": {
-                **asdict(self.selection),
-                "exclude": [_whole(path) for path in self.selection.exclude],
-            },
-            "background": None if background is None else str(background),
-            "mask_dir": None if self.settings.mask_dir is None else _whole(self.settings.mask_dir),
+            "selection": {**asdict(self.selection), "exclude": [path(file) for file in self.selection.exclude]},
+            "background": None if given.fill.path is None else path(given.fill.path),
+            "mask_dir": None if given.mask_dir is None else path(given.mask_dir),
+            "vocabulary": None if (file := _vocabulary_file(given)) is None else path(file),
+            "model_weights": None if (file := _weights_file(given)) is None else path(file),
         }
 
-
-def _whole(path: str | Path) -> str:
-    return str(Path(path).expanduser().absolute())
+    @property
+    def paths(self) -> PortablePaths:
+        """How the files of the output name what is outside it."""
+        return PortablePaths(self.out, self.dataset.root)
 
 
 def make_plan(
@@ -132,6 +138,7 @@ def make_plan(
         "labels": labels,
         "weights": weights_used(settings),
         **settings.describe(),
+        **_without_paths(settings),
     }
     plan = Plan(
         dataset=opened,
@@ -149,6 +156,35 @@ def make_plan(
     )
     output.check(opened.root)
     return plan
+
+
+def _vocabulary_file(settings: Settings) -> Path | None:
+    """Return the file of the vocabulary, where it is one."""
+    given = settings.vocabulary
+    if given is None or "," in given:
+        return None
+    file = Path(given).expanduser()
+    return file if file.is_file() else None
+
+
+def _weights_file(settings: Settings) -> Path | None:
+    """Return the file or the folder of the weights, where they are one."""
+    given = settings.model_weights
+    return None if given == "cached" or methods.seed_of(given) is not None else Path(given).expanduser()
+
+
+def _without_paths(settings: Settings) -> dict[str, str]:
+    """Return the settings that are files, by name and content: the fingerprint goes to others, and files may move."""
+    found = {}
+    if (file := _vocabulary_file(settings)) is not None:
+        try:
+            digest = hashlib.sha256(read_regular(file)).hexdigest()
+        except OSError as error:
+            raise UsageError(f"vocabulary {file} cannot be read: {error.strerror or error}") from error
+        found["vocabulary"] = f"{file.name} (sha256 {digest[:16]})"
+    if (file := _weights_file(settings)) is not None:
+        found["model_weights"] = file.name  # their content is in "weights"
+    return found
 
 
 def _excluded(selection: Selection, dataset: Dataset, output: Output) -> frozenset[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fgfast.files import FileStamp
 from fgfast.io.ledger import Row
+from fgfast.io.ledger_paths import named_after
 from fgfast.io.output import Output
 from fgfast.io.stamps import states
 from fgfast.pipeline.plan import Plan
@@ -95,6 +96,7 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
         read: whether to hash every file, instead of trusting those of the same size and time.
     """
     ledger, samples = output.ledger, plan.dataset.samples
+    _sweep_unrecorded(plan, output)
     excluded = _exclude(plan, output)
     selected = {samples[n].key: samples[n] for n in plan.positions}
     known = ledger.labels()
@@ -103,10 +105,14 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
     claimed = {path for key in selected for path in _paths(plan, output, key)}
     finished: dict[str, Status] = {}
     changed: dict[str, None] = {}
+    foreign: list[str] = []
 
     def files() -> Iterator[tuple[tuple[str, bool], Path, FileStamp]]:
         """Yield (key, whether it is the source), path and stamp of the files to be compared."""
         for row in ledger.finished():
+            if not _own_names(output, row):
+                foreign.append(row.key)
+                continue
             if _other_names(plan, output, row, selected, present, claimed):
                 changed[row.key] = None
                 continue
@@ -126,6 +132,7 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
         elif state != "same":
             damaged[key] = None
     failed = ledger.keys("failed")
+    ledger.intend(foreign, [])  # their files are left alone
     _drop(output, [*changed, *damaged])
     ledger.forget(failed)
     for key in (*changed, *damaged):
@@ -163,8 +170,35 @@ def _other_names(
     if row.twin is None:
         return False
     if row.key in present:
-        return row.files.keys() != _paths(plan, output, row.key)
+        return row.twin != plan.twins[row.key] or row.files.keys() != _paths(plan, output, row.key)
     return not claimed.isdisjoint(row.files)
+
+
+def _own_names(output: Output, row: Row) -> bool:
+    """Whether the files of a finished sample are its image and its mask, where a run writes them.
+
+    A ledger may be anybody's: what it says about other files is not believed, and these are not touched.
+    """
+    if row.twin is None:
+        return not row.files
+    folder, masks = f"{output.twin.name}/", f"{output.masks.name}/"
+    rest = row.files.keys() - {folder + row.twin}
+    return (
+        len(rest) == len(row.files) - 1 <= 1
+        and named_after(row.twin, row.key)
+        and all(name.startswith(masks) and named_after(name[len(masks) :], row.twin, ".png") for name in rest)
+    )
+
+
+def _sweep_unrecorded(plan: Plan, output: Output) -> None:
+    """Delete the files that a killed run wrote but did not record, of those that this plan writes."""
+    committing = set(output.ledger.meta("committing") or ())
+    if not committing:
+        return
+    committing &= {path for key in plan.twins for path in _paths(plan, output, key)}
+    committing.difference_update([path for path in output.ledger.paths() if path in committing])
+    delete_files(output.out, committing)
+    output.ledger.set_meta({"committing": []})
 
 
 def _exclude(plan: Plan, output: Output) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from fgfast import methods
 from fgfast.config import Selection, Settings
 from fgfast.errors import BAD_NAME, NameRefusedError, UnknownNameError, UsageError
 from fgfast.io.output import MODES, Mode, Output
+from fgfast.io.portable_paths import PortablePaths
 from fgfast.machine import available_cores
 from fgfast.pipeline.decoder_choice import choose_decoder
 from fgfast.pipeline.finish import Report, finish
@@ -132,7 +133,7 @@ def run(
 
             def collect(batch: list[Result]) -> None:
                 began = time.monotonic()
-                outcomes = record(batch, output)
+                outcomes = record(batch, output, plan.paths)
                 if watch:
                     watch(Event("commit", "", "collect", began, time.monotonic(), len(batch), 0))
                 counts.update(outcome.status for outcome in outcomes)
@@ -183,7 +184,7 @@ def todo(plan: Plan, finished: Collection[str]) -> Iterator[Work]:
             yield Work(position, sample, plan.twins[sample.key], plan.mask_names[sample.key])
 
 
-def record(batch: list[Result], output: Output) -> list[Outcome]:
+def record(batch: list[Result], output: Output, portable: PortablePaths) -> list[Outcome]:
     """Commit a batch's files, record its outcomes in the ledger, and return them.
 
     The ledger lists the files before they appear, so that it knows every file of a run, and drops the rows of outcomes
@@ -202,8 +203,16 @@ def record(batch: list[Result], output: Output) -> list[Outcome]:
             outcome = replace(outcome, status="failed", reasons=(BAD_NAME,), detail=detail, twin=None, files={})
         if outcome.twin is None:
             leftovers += [name for names in result.temp_files for name in names if name not in refused]
-        outcomes.append(outcome)
+        outcomes.append(_portable(outcome, portable))
     if leftovers:
         delete_files(output.out, leftovers)
     output.ledger.record(outcomes)
     return outcomes
+
+
+def _portable(outcome: Outcome, portable: PortablePaths) -> Outcome:
+    """Return an outcome whose sentences name no folder of this machine: the ledger goes to others."""
+    if not outcome.detail and not outcome.warnings:
+        return outcome
+    detail, warnings = portable.text(outcome.detail), tuple(map(portable.text, outcome.warnings))
+    return replace(outcome, detail=detail, warnings=warnings)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from fgfast.errors import OutputFailedError, OutputRefusedError
 from fgfast.files import FileStamp
+from fgfast.io.earlier_run import whole_files
 from fgfast.io.ledger import Ledger
 from fgfast.io.lock import OutputLock
+from fgfast.io.portable_paths import resolved
 from fgfast.io.stamps import states
 
 
@@ -68,9 +70,11 @@ def verify(out: Path) -> Verified:
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OutputFailedError):  # a read-only output has no writer
             held.enter_context(OutputLock(path.with_name("lock")))
-        ledger = held.enter_context(Ledger(path, create=False))
+        ledger = held.enter_context(Ledger(path, write=False))
+        if ledger.meta("fingerprint") is None:
+            raise OutputRefusedError(f"{path} is not a ledger of a run: none was begun in {out.absolute()}")
         ledger.check()
-        root = Path((ledger.meta("source") or {}).get("root", ""))
+        root = resolved((ledger.meta("source") or {}).get("root", ""), out)
 
         def files() -> Iterator[tuple[tuple[str, bool], Path, FileStamp]]:
             """Yield (name, whether it is a source), path and stamp."""
@@ -79,9 +83,11 @@ def verify(out: Path) -> Verified:
                     yield (row.key, True), root / row.key, row.source
                 for name, stamp in row.files.items():
                     yield (name, False), out / name, stamp
-            for name, (size, sha256) in (ledger.meta("whole_files") or {}).items():
-                yield (name, False), out / name, FileStamp(size, 0, bytes.fromhex(sha256))
+            for name, stamp in whole_files(ledger):
+                yield (name, False), out / name, stamp
 
+        for _ in ledger.outcomes():  # raises what a value that no run writes raises
+            pass
         found: dict[tuple[bool, str], list[str]] = {}
         count = 0
         for (name, is_source), state in states(files(), read=True):

@@ -285,11 +285,13 @@ def test_an_output_names_what_it_was_made_from(tmp_path: Path) -> None:
     )
     expected = {
         "dataset": "aircraft",
-        "root": str(source),
+        "root": "../" + source.name,
         "labels": "family",
         "selection": {"splits": [], "classes": [], "limit": 2, "exclude": []},
-        "background": str(image),
+        "background": "../" + image.name,
         "mask_dir": None,
+        "vocabulary": None,
+        "model_weights": None,
     }
     with Ledger(report.out / "fgfast/ledger.sqlite") as ledger:
         assert ledger.meta("source") == expected

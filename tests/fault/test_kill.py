@@ -79,6 +79,15 @@ def what_is_done(out: Path) -> list[tuple[object, ...]]:
         return [(o.key, o.status, o.twin, o.rle, o.area, o.offset, o.twin_size) for o in ledger.outcomes()]
 
 
+def half_deleted(out: Path) -> bool:
+    """Whether a run was killed while --overwrite deleted the run before it."""
+    path = out / "fgfast" / "ledger.sqlite"
+    if not path.is_file():
+        return False
+    with Ledger(path, write=False) as ledger:
+        return bool(ledger.meta("being_deleted"))
+
+
 @pytest.mark.parametrize("wanted", [4, pytest.param(20, marks=pytest.mark.full)])
 def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(wanted: int, tmp_path: Path) -> None:
     source = many_birds(tmp_path)
@@ -91,7 +100,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(wanted: int, tmp_
     interrupted, kills, finished, at_work = tmp_path / "killed", 0, False, 0
     while kills < wanted:
         # Finished before it could be killed: begin anew, so that kills hit a run at work.
-        mode = ("--overwrite",) if finished else ()
+        mode = ("--overwrite",) if finished or half_deleted(interrupted) else ()
         process = start(source, interrupted, *mode)
         try:
             process.communicate(timeout=generator.uniform(0.25, 1.0) * took)
@@ -103,7 +112,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(wanted: int, tmp_
             finished = False
             at_work += (interrupted / "fgfast" / "ledger.sqlite").is_file()
     assert at_work > wanted // 2
-    last = start(source, interrupted)
+    last = start(source, interrupted, *(("--overwrite",) if half_deleted(interrupted) else ()))
     output, errors = last.communicate(timeout=120)
     assert last.returncode == 0, errors
     assert json.loads(output)["counts"]["done"] == IMAGES

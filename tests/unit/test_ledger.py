@@ -114,7 +114,7 @@ def test_a_record_is_whole_or_absent(tmp_path: Path) -> None:
         ledger.record([done("a")])
         ledger._db.set_trace_callback(None)
         assert [s for s in statements if s in ("BEGIN", "COMMIT")] == ["BEGIN", "COMMIT"]
-        with pytest.raises(sqlite3.IntegrityError):
+        with pytest.raises(OutputRefusedError, match="NOT NULL"):
             ledger.record([done("b"), replace(done("c"), stage=None)])  # type: ignore[arg-type]
     with Ledger(tmp_path / "l.sqlite") as ledger:
         assert [o.key for o in ledger.outcomes()] == ["a"]

@@ -1,0 +1,261 @@
+"""Opens a ledger's SQLite file, which may come from anybody, so that nothing in it acts.
+
+To SQLite a database is a program: its schema is SQL that is compiled and run with every query, its pages may form a
+tree without end, and the journal beside it may name any file of this machine, which SQLite deletes once it has rolled
+the journal back. So the files are examined before SQLite opens them, the schema must be the one that fgfast makes, and
+each query ends after a number of steps in proportion to the file's size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fgfast.errors import OutputRefusedError
+from fgfast.files import open_regular
+from fgfast.io.ledger_rows import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from fgfast.writing import Target, check_in_place, check_same, held
+
+# SQLite's file format: the header's first bytes; its bytes 18 and 19, which are 1 and 1 without a write-ahead log; and
+# what begins every journal. A journal ends with the same bytes where it names a super-journal, the file that holds
+# together a transaction over several databases (sqlite.org/fileformat2.html; pager.c, readSuperJournal).
+_HEADER, _ROLLBACK = b"SQLite format 3\0", b"\1\1"
+_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+
+# The widest table has 33 columns, and the longest statement some hundred steps. A value is at most a mask's run-length
+# string, which has a byte or two per pixel where it is longest; the largest image has 179 million pixels.
+_LIMITS = {
+    "LENGTH": 1 << 28,
+    "SQL_LENGTH": 1 << 14,
+    "COLUMN": 100,
+    "EXPR_DEPTH": 20,
+    "COMPOUND_SELECT": 2,
+    "VDBE_OP": 10_000,
+    "FUNCTION_ARG": 8,
+    "ATTACHED": 0,
+    "VARIABLE_NUMBER": 100,
+    "TRIGGER_DEPTH": 1,
+    "WORKER_THREADS": 0,
+}
+_OFF = ("ENABLE_TRIGGER", "ENABLE_VIEW", "ENABLE_LOAD_EXTENSION", "TRUSTED_SCHEMA", "DQS_DML", "DQS_DDL")
+
+# SQLite asks every so many steps whether to go on. A row takes 20 bytes at least and a hundred steps to read or check;
+# one that is written takes some hundred.
+_ASKED_EVERY = 5000
+_STEPS, _STEPS_PER_BYTE, _STEPS_PER_ROW = 1_000_000, 20, 5000
+
+T = TypeVar("T")
+
+
+class Database:
+    """The SQLite file of a ledger, open.
+
+    Attributes:
+        path: the file.
+        connection: to it; in autocommit mode.
+        empty: whether the file has no content yet.
+    """
+
+    def __init__(self, path: Path, write: bool) -> None:
+        """Open the file.
+
+        Args:
+            path: the file.
+            write: whether it may be created and written to. Otherwise it is only read, but a transaction that a kill
+                interrupted is rolled back in any case.
+
+        Raises:
+            OutputRefusedError: it is not a ledger of fgfast, or not of this version.
+        """
+        self.path = path
+        target = Target.of(path.parent.parent, path)
+        interrupted = _check_files(path)
+        before = held(target) if write else check_in_place(target)
+        check_in_place(Target(target.root, f"{target.name}-journal"))  # SQLite opens it in place, too
+        if before is None:
+            raise OutputRefusedError(f"there is no ledger {path}")
+        mode = "rw" if write or interrupted else "ro"
+        self._left = 0
+        try:
+            self.connection = sqlite3.connect(_address(path, mode), uri=True, isolation_level=None, timeout=10)
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(path, error) from error
+        try:
+            self.renew()
+            self._confine()
+            self.empty = self._identify()
+            check_same(target, before)  # SQLite opens the file when it first reads it
+        except BaseException as error:
+            self.connection.close()
+            if isinstance(error, sqlite3.DatabaseError):
+                raise _unreadable(path, error) from error
+            raise
+
+    def _confine(self) -> None:
+        for name in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
+            self.connection.execute(f"PRAGMA {name}")
+        if hasattr(self.connection, "setlimit"):  # since Python 3.11
+            for name, value in _LIMITS.items():
+                self.connection.setlimit(getattr(sqlite3, f"SQLITE_LIMIT_{name}"), value)
+        if hasattr(self.connection, "setconfig"):  # since Python 3.12
+            for name in _OFF:
+                self.connection.setconfig(getattr(sqlite3, f"SQLITE_DBCONFIG_{name}"), False)
+            self.connection.setconfig(getattr(sqlite3, "SQLITE_DBCONFIG_DEFENSIVE"), True)  # noqa: B009
+        self.connection.set_progress_handler(self._step, _ASKED_EVERY)
+
+    def _identify(self) -> bool:
+        """Whether the file has no content yet; raise unless it is that, or a ledger of this version."""
+        path = self.path
+        application, version = (
+            self.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        wanted = _schema()
+        found = self.connection.execute("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_master").fetchmany(
+            len(wanted) + 1
+        )
+        if not application and not version and not found:
+            return True
+        if application != APPLICATION_ID:
+            raise OutputRefusedError(f"{path} is a SQLite file, but not a ledger of fgfast; choose another --out")
+        if version != SCHEMA_VERSION:
+            raise OutputRefusedError(
+                f"{path} has ledger version {version}, but this fgfast reads only version {SCHEMA_VERSION}; choose "
+                "another --out, or delete this output and convert again"
+            )
+        pages = {row[4] for row in found}
+        if {row[:4] for row in found} != wanted or len(found) != len(wanted) or len(pages) != len(found):
+            raise _not_ours(path, "its tables are not those that fgfast makes")
+        if self.connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":  # since it was rolled back
+            raise _not_ours(path, "it has a write-ahead log, which fgfast never makes")
+        return False
+
+    def renew(self) -> None:
+        """Begin a query, which may take as many steps as the file's content explains."""
+        try:
+            size = self.path.stat().st_size
+        except OSError:
+            size = 0
+        self._left = _STEPS + _STEPS_PER_BYTE * size
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query."""
+        self.renew()
+        try:
+            yield from self.connection.execute(query, values)
+        except sqlite3.DatabaseError as error:
+            raise self.refused(error) from error
+
+    def refused(self, error: sqlite3.DatabaseError) -> BaseException:
+        """Return what to raise for an error of SQLite that is no failure of the disk."""
+        if "interrupt" not in str(error):
+            return self.damaged(error)
+        if self._left < 0:
+            return self.damaged("it asks for more work than it has content")
+        return KeyboardInterrupt()  # raised by a signal's handler, and lost in SQLite
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Report a value that no run writes as damage."""
+        try:
+            yield
+        # What Python and JSON say about numbers that are too large and lists that nest too deeply.
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise self.damaged(error) from error
+
+    def damaged(self, why: object) -> OutputRefusedError:
+        return OutputRefusedError(
+            f"the ledger {self.path} is damaged ({why}): delete {self.path.parent.parent} and convert again, or choose "
+            "another --out"
+        )
+
+    def replace_by(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """Close the file, and go on with another connection; return it."""
+        self.connection.close()
+        self.connection = connection
+        return connection
+
+    def counted(self, rows: Iterable[T]) -> Iterator[T]:
+        """Yield rows that are about to be written; each allows some steps more."""
+        for row in rows:
+            self._left += _STEPS_PER_ROW
+            yield row
+
+    def _step(self) -> bool:
+        """Called by SQLite, in between also by signal handlers; end the query by True."""
+        self._left -= _ASKED_EVERY
+        return self._left < 0
+
+
+def _check_files(path: Path) -> bool:
+    """Return whether a transaction was interrupted; raise if opening the file could do more than open the file."""
+    for suffix in ("-wal", "-shm"):
+        if _kind(path.with_name(path.name + suffix)):
+            raise _not_ours(path, f"it has a write-ahead log beside it ({path.name}{suffix}), which fgfast never makes")
+    if found := _kind(path):
+        if found != "file":
+            raise _not_ours(path, "it is a link, or no file")
+        header = _piece(path, 0)
+        if header.startswith(_HEADER) and header[18:20] != _ROLLBACK:
+            raise _not_ours(path, "it has a write-ahead log, which fgfast never makes")
+    journal = path.with_name(path.name + "-journal")
+    if not (found := _kind(journal)):
+        return False
+    if found != "file":
+        raise _not_ours(path, f"{journal.name} is a link, or no file")
+    if (end := _piece(journal, -16)).endswith(_JOURNAL) and len(end) == 16:
+        raise _not_ours(path, f"{journal.name} names another file, which SQLite would delete; fgfast makes no such one")
+    return bool(end)
+
+
+def _kind(path: Path) -> str:
+    """Return "file", "other" (a link, a folder, a device, ...), or "" where there is nothing."""
+    try:
+        return "file" if stat.S_ISREG(path.lstat().st_mode) else "other"
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _piece(path: Path, start: int) -> bytes:
+    """Return the first 100 bytes of a file, or those from `start` before its end."""
+    try:
+        with open_regular(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size + start) if start < 0 else 0)
+            return file.read(100)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _address(path: Path, mode: str) -> str:
+    return f"{path.absolute().as_uri()}?mode={mode}"
+
+
+@cache
+def _schema() -> frozenset[tuple[str, str, str, str | None]]:
+    """Return type, name, table and SQL of everything that a ledger's schema holds."""
+    with contextlib.closing(memory()) as db:
+        return frozenset(db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
+
+
+def memory() -> sqlite3.Connection:
+    """Return an empty ledger in memory."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in SCHEMA:
+        db.execute(statement)
+    return db
+
+
+def _unreadable(path: Path, error: Exception) -> OutputRefusedError:
+    return OutputRefusedError(f"{path} is not a readable fgfast ledger ({error}); choose another --out")
+
+
+def _not_ours(path: Path, why: str) -> OutputRefusedError:
+    return OutputRefusedError(f"{path} was not made by fgfast: {why}. Nothing was changed; choose another --out")
