@@ -7,7 +7,6 @@ drawn here, because the README must not show anyone else's.
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from fgfast.bench.images import THINGS, VEHICLES, noise_image, variations
+from fgfast.cli import main as fgfast
 
 Point = tuple[float, float]
 
@@ -46,9 +46,11 @@ def convert(folder: Path) -> int:
     for name, more in (("aircraft", ["--background", "white"]), ("cub", [])):
         command = ["convert", "--dataset", name, "--root", str(data), "--out", str(folder / f"{name}_fg"), *more]
         print("\n$ fgfast " + " ".join(command), flush=True)
-        code = subprocess.run([sys.executable, "-m", "fgfast", *command, "--overwrite"], check=False).returncode
-        if code:
-            return code
+        try:
+            fgfast([*command, "--overwrite"], "fgfast")
+        except SystemExit as end:
+            if end.code:
+                return int(end.code)
     keys = [f"data/images/{n:07d}.jpg" for n in (1, 5, 9, 13)]
     pairs = [_pair(data, folder, "fgvc-aircraft-2013b", "aircraft", key) for key in keys]
     keys = [f"images/{p.names[0]}/{p.names[0][4:]}_{4 * n + 1:04d}_{n}.jpg" for n, p in enumerate(THINGS)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 
 import click
 
+from fgfast import processes
 from fgfast.bench.stamp import stamp
 from fgfast.machine import available_cores
 from fgfast.records import Size
@@ -55,15 +55,17 @@ def measure(model: str) -> dict[str, Any]:
 
 def export(model: str, folder: Path) -> tuple[float, float]:
     """Run `fgfast export` into a folder; return its seconds and its peak memory in MiB."""
-    command = [sys.executable, "-m", "fgfast", "export", model, "--precision", "fp32", "--out", str(folder)]
+    command = ["export", model, "--precision", "fp32", "--out", str(folder)]
     command += ["--model-weights", _WEIGHTS]
     if model == "detic":
         command += ["--canvas", f"{_CANVAS[0]}x{_CANVAS[1]}"]
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    run = f"from fgfast.cli import main; main({command!r}, 'fgfast')"
+    nothing = subprocess.DEVNULL
+    process = processes.start_python(run, processes.import_path(), stdin=nothing, stdout=nothing, stderr=None)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise RuntimeError(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+        raise RuntimeError(f"fgfast {' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
     # Linux counts in KiB.
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 

@@ -95,7 +95,10 @@ def result_of(report: bytes, function: str, trusted: bool) -> Any:
     try:
         if kind == b"v":
             return pickle.loads(content) if trusted else _Plain(io.BytesIO(content)).load()
-        if kind == b"e":
+        error: BaseException
+        if kind == b"x" and trusted:
+            error = pickle.loads(content)
+        elif kind == b"e":
             name, message, attributes = _Plain(io.BytesIO(content)).load()
             error = _error(name, message, attributes)
         elif kind == b"m":
@@ -107,7 +110,7 @@ def result_of(report: bytes, function: str, trusted: bool) -> Any:
     raise error
 
 
-def _error(name: str, message: str, attributes: dict[str, Any]) -> Exception:
+def _error(name: str, message: str, attributes: dict[str, Any]) -> errors.FgfastError:
     kind = getattr(errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, errors.FgfastError)):
         raise ValueError(f"no error {name!r}")
@@ -133,22 +136,28 @@ def serve() -> None:
 
 def _report(function: str, arguments: tuple[Any, ...], limits: Limits) -> bytes:
     module, _, name = function.partition(":")
-    plain = limits.memory is not None
+    trusted = limits.memory is None
     try:
         called: Callable[..., Any] = getattr(importlib.import_module(module), name)
         _limit(limits)
         value = called(*arguments)
-        return b"v" + (_dumps(value) if plain else pickle.dumps(value))
-    except MemoryError:
+        return b"v" + (pickle.dumps(value) if trusted else _dumps(value))
+    except BaseException as error:
+        return _failure(error, trusted)
+
+
+def _failure(error: BaseException, trusted: bool) -> bytes:
+    if trusted:
+        with contextlib.suppress(Exception):
+            return b"x" + pickle.dumps(error)
+    if isinstance(error, MemoryError):
         return b"m"
-    except errors.FgfastError as error:
+    if isinstance(error, errors.FgfastError):
         kind = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
         for attributes in (error.__dict__, {}):
             with contextlib.suppress(Exception):
                 return b"e" + _dumps((kind.__name__, str(error), attributes))
-        return b"f" + str(error).encode("utf-8", "backslashreplace")
-    except BaseException as error:
-        return b"f" + f"{type(error).__name__}: {error}"[:_TEXT].encode("utf-8", "backslashreplace")
+    return b"f" + f"{type(error).__name__}: {error}"[:_TEXT].encode("utf-8", "backslashreplace")
 
 
 def _limit(limits: Limits) -> None:

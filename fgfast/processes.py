@@ -120,22 +120,22 @@ def start_python(
     path: Sequence[str] | None = None,
     environment: Mapping[str, str] | None = None,
     stdin: int = subprocess.PIPE,
+    stdout: int | None = subprocess.PIPE,
     stderr: int | None = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
-    """Start code in a Python of its own, which gets no Ctrl-C; its output is a pipe.
+    """Start code in a Python of its own, which gets no Ctrl-C.
 
     Args:
         code: one line of Python.
         path: the only folders that it imports from; by default this process's own, so that both see the same modules
             (of the current folder, too, where this process has it: a notebook's own modules).
         environment: variables set for it beside this process's own.
-        stdin: where its input comes from: a pipe, or subprocess.DEVNULL.
-        stderr: where its errors go: a pipe, subprocess.DEVNULL, or None for where this process's own go.
+        stdin, stdout, stderr: a pipe, subprocess.DEVNULL, or None for this process's own.
     """
     return subprocess.Popen(
         [sys.executable, "-c", _PATH_FIRST + code, *(str(entry) for entry in (sys.path if path is None else path))],
         stdin=stdin,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=stderr,
         env={**os.environ, **(environment or {}), "PYTHONSAFEPATH": "1"},
         **_APART,
