@@ -1,1 +1,110 @@
-"""x"""
+"""What a person sees: every text that fgfast prints or logs on a terminal goes through here.
+
+Names, headers and reasons come from anybody's files. A terminal obeys some characters (it clears, colours, overwrites,
+reverses, writes the clipboard); they are shown as escapes instead. As a library, fgfast logs and raises raw texts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+# C0 but tab and newline, DEL, C1; marks, embeddings, overrides and isolates of bidirectional text; the line and
+# paragraph separators; halves of surrogate pairs, which stand for bytes of a name that are no text.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_INDENT = "  "
+
+
+def plain(text: str) -> str:
+    """Return a text in which no character commands a terminal: \\x1b, \\u202e. Newlines and tabs remain."""
+    return _CONTROL.sub(_escape, text)
+
+
+def line(text: str) -> str:
+    """Return a text as one line: like `plain`, with newlines as \\n. For texts that hold a name."""
+    return plain(text).replace("\n", "\\n")
+
+
+def message(text: str) -> str:
+    """Return a message of one or more lines: like `plain`, with its further lines indented.
+
+    A name may hold a newline, and after it what looks like a message of its own.
+    """
+    return plain(text).replace("\n", f"\n{_INDENT}")
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def say(text: str) -> None:
+    """Print a text on standard output."""
+    click.echo(_written(plain(text), sys.stdout))
+
+
+def note(text: str) -> None:
+    """Print a text on standard error."""
+    click.echo(_written(plain(text), sys.stderr), err=True)
+
+
+def say_json(text: str) -> None:
+    """Print JSON, as `json.dumps` makes it, on standard output. It holds no control character but DEL, raw."""
+    click.echo(text.replace("\x7f", "\\u007f"))
+
+
+def say_path(path: Path) -> None:
+    """Print a path on standard output: exactly for another program, escaped for a person."""
+    if sys.stdout.isatty():
+        say(line(str(path)))
+    else:
+        click.echo(os.fsencode(path))
+
+
+def _written(text: str, stream: Any) -> str:
+    """Return a text whose characters the stream can encode."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+class Formatter(logging.Formatter):
+    """Formats log records, and the tracebacks in them, for a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _written(message(super().format(record)), sys.stderr)
+
+
+@contextmanager
+def _escaped() -> Iterator[None]:
+    """Escape the messages of click's own errors, which quote what the command line holds: names that a shell found."""
+    try:
+        yield
+    except click.ClickException as error:
+        if "format_message" not in vars(error):  # of an outer command, too
+            text = _written(message(error.format_message()), sys.stderr)
+            error.format_message = lambda: text  # type: ignore[method-assign]
+        raise
+
+
+class Command(click.Command):
+    """A command whose usage errors are fit for a terminal."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        with _escaped():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _escaped():
+            return super().invoke(ctx)
+
+
+class Group(Command, click.Group):
+    """A group of commands, which covers the errors of all of them."""

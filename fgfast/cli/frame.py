@@ -5,17 +5,21 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from fgfast.errors import FgfastError
+from fgfast.terminal import Formatter, Group, message, note
 
 EXIT_SOME_FAILED = 3
+# Characters of an unexpected error's text.
+_LONGEST = 500
 
 
-class Commands(click.Group):
+class Commands(Group):
     """A group that suggests the nearest command for a misspelt one, and turns fgfast's errors into exit codes."""
 
     def resolve_command(
@@ -30,13 +34,30 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (FgfastError, OSError) as error:  # OSError: a folder that may not be read, a disk that fails
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click handles them
+        except Exception as error:
+            # An OSError: a folder that may not be read, a disk that fails.
+            known = isinstance(error, (FgfastError, OSError))
             logging.getLogger("fgfast").debug("where it happened", exc_info=error)
-            click.echo(f"error: {error}", err=True)
+            note(message(f"error: {error if known else _unexpected(error)}"))
             ctx.exit(error.exit_code if isinstance(error, FgfastError) else 1)
         except KeyboardInterrupt:
-            click.echo("stopped", err=True)
+            note("stopped")
             ctx.exit(130)
+
+
+def _unexpected(error: Exception) -> str:
+    """Describe an error that is none of fgfast's: a bug of it, or of a library."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    places = [(str(f.f_globals.get("__name__")), line) for f, line in traceback.walk_tb(error.__traceback__)]
+    module, line = next((place for place in reversed(places) if place[0].startswith("fgfast.")), places[-1])
+    text = f": {str(error)[:_LONGEST]}" if str(error) else ""
+    return (
+        f"internal error in {module}, line {line}: {type(error).__name__}{text}\n"
+        "Please report it, with what the same command prints with -vv, and what fgfast doctor prints."
+    )
 
 
 def _log(ctx: click.Context, param: click.Parameter, verbose: int) -> int:
@@ -44,7 +65,9 @@ def _log(ctx: click.Context, param: click.Parameter, verbose: int) -> int:
     if verbose or (param.name == "verbose" and ctx.parent is None):
         level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
         text = "%(levelname)s %(name)s: %(message)s"
-        logging.basicConfig(level=level, format=text, stream=sys.stderr, force=True)
+        logging.basicConfig(level=level, stream=sys.stderr, force=True)
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(Formatter(text))
         logging.captureWarnings(True)
         # Pillow warns about odd metadata in valid images; an image that fails has its own outcome.
         for name in ("py.warnings", "PIL"):
