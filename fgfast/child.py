@@ -67,7 +67,7 @@ def send(stream: IO[bytes], message: bytes) -> None:
 def receive(stream: IO[bytes], largest: int) -> bytes:
     """Read a message.
 
-    Errors:
+    Raises:
         EOFError: the stream ends.
         MemoryExceededError: it has more than `largest` bytes.
     """

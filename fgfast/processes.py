@@ -44,10 +44,8 @@ _OUTPUT = 1 << 20
 _IMPORTS = 256 << 20
 # Whether a child can cap its own memory.
 _CAPS = bool(sys.platform.startswith("linux"))
-# Seconds between two looks at a child.
-_LOOK = 0.05
-# Seconds that a process has for ending once it is killed, and its output for arriving.
-_END = 10.0
+# Seconds between two looks at a child, and those that a killed process has for ending, and its output for arriving.
+_LOOK, _END = 0.05, 10.0
 
 
 def import_path() -> list[str]:
@@ -67,7 +65,7 @@ def import_path() -> list[str]:
 def find(program: str) -> str:
     """Return the absolute path of a program, which is searched in the absolute folders of PATH alone.
 
-    Errors:
+    Raises:
         FileNotFoundError: it is in none of them.
     """
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
@@ -84,30 +82,27 @@ def run(
 
     Args:
         command: the program's name, or its absolute path, and its arguments.
-        seconds: the most seconds it may take.
+        seconds: the most seconds it may take; it is killed then.
         environment: variables set for it beside this process's own.
 
     Returns:
-        its exit status; its output and errors, as text, each at most the first MiB.
+        Its exit status, and the first MiB of its output and of its errors, as text.
 
-    Errors:
+    Raises:
         FileNotFoundError: there is no such program.
         OSError: it cannot be started.
-        TimeExceededError: it takes too long; it is killed.
+        TimeExceededError: it takes too long.
     """
     program = command[0] if Path(command[0]).is_absolute() else find(command[0])
-    return _finish(
-        command[0],
-        subprocess.Popen(
-            [program, *command[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
-            **_APART,
-        ),
-        seconds,
+    process = subprocess.Popen(
+        [program, *command[1:]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
+        **_APART,
     )
+    return _finish(command[0], process, seconds)
 
 
 def run_python(code: str, seconds: float) -> subprocess.CompletedProcess[str]:
@@ -132,14 +127,13 @@ def start_python(
         environment: variables set for it beside this process's own.
         stdin, stdout, stderr: a pipe, subprocess.DEVNULL, or None for this process's own.
     """
-    return subprocess.Popen(
-        [sys.executable, "-c", _PATH_FIRST + code, *(str(entry) for entry in (sys.path if path is None else path))],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        env={**os.environ, **(environment or {}), "PYTHONSAFEPATH": "1"},
-        **_APART,
-    )
+    variables = {**os.environ, **(environment or {}), "PYTHONSAFEPATH": "1"}
+    if path is None:
+        path = [str(entry) for entry in sys.path]
+    else:
+        variables.pop("PYTHONPATH", None)
+    command = [sys.executable, "-c", _PATH_FIRST + code, *path]
+    return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=variables, **_APART)
 
 
 def call(function: str, *arguments: Any, memory: int, seconds: float) -> Any:
@@ -149,8 +143,8 @@ def call(function: str, *arguments: Any, memory: int, seconds: float) -> Any:
     plain values pass, which are None, numbers, text, bytes, lists, tuples, sets, dicts, paths, and NumPy arrays and
     scalars of numbers, text, dates, or (arrays of objects) of plain values, without named fields.
 
-    Linux caps its address space. On other systems this process looks at its memory 20 times a second, and kills it
-    when it has too much: it can exceed the cap for a moment.
+    Linux caps its address space. Elsewhere this process looks at its memory 20 times a second, and kills it when it has
+    too much: it can exceed the cap for a moment.
 
     Args:
         function: "fgfast.module:function".
@@ -158,7 +152,7 @@ def call(function: str, *arguments: Any, memory: int, seconds: float) -> Any:
         memory: bytes that it may take, beyond what its imports take, and bytes of its result.
         seconds: the most seconds it may take, with its start and its imports.
 
-    Errors:
+    Raises:
         the errors of fgfast.errors that the function raises.
         MemoryExceededError: it needs more memory.
         TimeExceededError: it takes longer.
@@ -172,8 +166,7 @@ class Child:
     """A Python process that calls functions for this one, one after the other; a context manager.
 
     Args:
-        memory: bytes that it may take; see `call`. None: it is trusted, has no limits, and any value that can be
-            pickled passes.
+        memory: bytes that it may take; see `call`. None: it is trusted, without limits, and any value passes.
     """
 
     def __init__(self, memory: int | None = None) -> None:

@@ -28,6 +28,7 @@ from fgfast.models.files import graph_files
 from fgfast.models.serving import devices
 from fgfast.models.serving.devices import choose_device
 from fgfast.records import Size
+from fgfast.terminal import say
 from fgfast.tolerances import Tolerance
 from fgfast.transfer import digest_of
 
@@ -52,7 +53,7 @@ def export(
     graphs: Sequence[str] = (),
     backend: str = "onnx",
     out: Path | None = None,
-    on_message: OnMessage = print,
+    on_message: OnMessage = say,
 ) -> list[Path]:
     """Write a model's graphs as ONNX, each compared with PyTorch.
 
