@@ -167,8 +167,7 @@ def _limit(limits: Limits) -> None:
     import resource
 
     def at_most(what: int, amount: int) -> None:
-        _, hard = resource.getrlimit(what)
-        amount = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
+        amount = min(amount, *(limit for limit in resource.getrlimit(what) if limit != resource.RLIM_INFINITY), amount)
         resource.setrlimit(what, (amount, amount))
 
     at_most(resource.RLIMIT_CORE, 0)

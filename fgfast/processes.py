@@ -70,7 +70,7 @@ def find(program: str) -> str:
     """
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         # `shutil.which` of a bare name would look into the current folder first on Windows.
-        if Path(folder).is_absolute() and (path := shutil.which(Path(folder) / program)):
+        if Path(folder).is_absolute() and (path := shutil.which(str(Path(folder) / program))):
             return path
     raise FileNotFoundError(f"there is no program {program!r} in the folders of PATH")
 

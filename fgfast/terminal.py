@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,14 @@ from typing import Any
 
 import click
 
+from fgfast.errors import FgfastError
+
 # C0 but tab and newline, DEL, C1; marks, embeddings, overrides and isolates of bidirectional text; the line and
 # paragraph separators; halves of surrogate pairs, which stand for bytes of a name that are no text.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _INDENT = "  "
+# Characters of an unexpected error's text.
+_LONGEST = 500
 
 
 def plain(text: str) -> str:
@@ -73,6 +78,28 @@ def _written(text: str, stream: Any) -> str:
     """Return a text whose characters the stream can encode."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def report(error: Exception) -> int:
+    """Print an error as a message, and log its traceback; return the exit code."""
+    known = isinstance(error, (FgfastError, OSError))  # an OSError: a folder that may not be read, a disk that fails
+    level = logging.DEBUG if known else logging.INFO
+    logging.getLogger("fgfast").log(level, "where it happened", exc_info=error)
+    note(message(f"error: {error if known else _unexpected(error)}"))
+    return error.exit_code if isinstance(error, FgfastError) else 1
+
+
+def _unexpected(error: Exception) -> str:
+    """Describe an error that is none of fgfast's: a bug of it, or of a library."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    places = [(str(f.f_globals.get("__name__")), number) for f, number in traceback.walk_tb(error.__traceback__)]
+    module, number = next((place for place in reversed(places) if place[0].startswith("fgfast.")), places[-1])
+    text = f": {str(error)[:_LONGEST]}" if str(error) else ""
+    return (
+        f"internal error in {module}, line {number}: {type(error).__name__}{text}\n"
+        "Please report it, with what the same command prints with -vv, and what fgfast doctor prints."
+    )
 
 
 class Formatter(logging.Formatter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -67,7 +68,9 @@ def cut(images: tuple[str, ...], box: tuple[float, ...] | None, out: str | None,
         raise click.UsageError("- (standard input) can be given once")
     for image in images:
         if image != _STREAM and Path(image).is_dir():
-            raise click.UsageError(f"{image} is a folder: give images, or use fgfast convert --dataset {image}")
+            raise click.UsageError(
+                f"{image} is a folder: give images, or use fgfast convert --dataset {shlex.quote(image)}"
+            )
     targets = _targets(images, out)
     for target in targets:
         _check(target, options)

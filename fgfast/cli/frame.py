@@ -5,18 +5,14 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from fgfast.errors import FgfastError
-from fgfast.terminal import Formatter, Group, message, note
+from fgfast.terminal import Formatter, Group, note, report
 
 EXIT_SOME_FAILED = 3
-# Characters of an unexpected error's text.
-_LONGEST = 500
 
 
 class Commands(Group):
@@ -37,27 +33,10 @@ class Commands(Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click handles them
         except Exception as error:
-            # An OSError: a folder that may not be read, a disk that fails.
-            known = isinstance(error, (FgfastError, OSError))
-            logging.getLogger("fgfast").debug("where it happened", exc_info=error)
-            note(message(f"error: {error if known else _unexpected(error)}"))
-            ctx.exit(error.exit_code if isinstance(error, FgfastError) else 1)
+            ctx.exit(report(error))
         except KeyboardInterrupt:
             note("stopped")
             ctx.exit(130)
-
-
-def _unexpected(error: Exception) -> str:
-    """Describe an error that is none of fgfast's: a bug of it, or of a library."""
-    if isinstance(error, MemoryError):
-        return "there is not enough memory"
-    places = [(str(f.f_globals.get("__name__")), line) for f, line in traceback.walk_tb(error.__traceback__)]
-    module, line = next((place for place in reversed(places) if place[0].startswith("fgfast.")), places[-1])
-    text = f": {str(error)[:_LONGEST]}" if str(error) else ""
-    return (
-        f"internal error in {module}, line {line}: {type(error).__name__}{text}\n"
-        "Please report it, with what the same command prints with -vv, and what fgfast doctor prints."
-    )
 
 
 def _log(ctx: click.Context, param: click.Parameter, verbose: int) -> int:

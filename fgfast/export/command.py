@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from fgfast.errors import FgfastError
 from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, check_installed, family_of, parse_canvases
 from fgfast.methods import PRECISIONS, ModelSpec, find
-from fgfast.terminal import Command, message, note, say_path
+from fgfast.terminal import Command, note, report, say_path
 
 if TYPE_CHECKING:
     from fgfast.records import Size
@@ -135,6 +134,5 @@ def main(description: str | None = None, model: str | None = None, graphs: Seque
         command.help = "\b\n" + description.strip().replace("\n\n", "\n\n\b\n")
     try:
         command.main(help_option_names=["-h", "--help"], max_content_width=110)
-    except FgfastError as error:
-        note(message(f"error: {error}"))
-        sys.exit(error.exit_code)
+    except Exception as error:
+        sys.exit(report(error))

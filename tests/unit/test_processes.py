@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -155,3 +156,47 @@ def test_fgfast_may_be_in_the_current_folder(monkeypatch):
     monkeypatch.chdir(Path(processes.__file__).parent.parent)
     monkeypatch.setattr(sys, "path", ["", *(entry for entry in sys.path if entry)])
     assert str(Path.cwd()) in processes.import_path() and "" not in processes.import_path()
+
+
+@pytest.mark.parametrize("command", [["-m", "fgfast", "datasets"], ["-m", "fgfast", "--help"]])
+def test_python_m_imports_nothing_of_the_current_folder(foreign, command):
+    # Python itself, and `import fgfast`, have looked there before fgfast can prevent it.
+    for name in ("sys", "os", "fgfast", "pickle", "struct"):
+        (foreign / f"{name}.py").unlink()
+    for name in ("click", "psutil", "rich", "PIL", "cv2"):
+        (foreign / f"{name}.py").write_text((foreign / "numpy.py").read_text())
+    root = str(Path(processes.__file__).parent.parent)
+    path = os.pathsep.join([root, *(entry for entry in sys.path if entry and entry != str(foreign))])
+    done = subprocess.run([sys.executable, *command], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_doctor_imports_nothing_of_the_current_folder(foreign):
+    from fgfast.doctor import checks
+
+    assert checks._import("numpy") == ""
+
+
+def test_git_is_asked_only_about_the_own_source_tree(tmp_path, monkeypatch):
+    from fgfast.bench import stamp
+
+    package = tmp_path / "venv" / "fgfast"
+    (package / "bench").mkdir(parents=True)
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(stamp, "__file__", str(package / "bench" / "stamp.py"))
+    monkeypatch.setattr(processes, "run", None)
+    assert stamp.commit.__wrapped__() == "unknown"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_repository_runs_no_program(tmp_path):
+    from fgfast.bench import stamp
+
+    repository = tmp_path / "source"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
+    program.chmod(0o755)
+    assert processes.run(["git", "init", str(repository)], 30).returncode == 0
+    (repository / ".git" / "config").write_text(f"[core]\n\tfsmonitor = {program}\n\thooksPath = {tmp_path}\n")
+    assert stamp.git(repository, "status", "--porcelain") == ""
+    assert not (tmp_path / "ran").exists()
