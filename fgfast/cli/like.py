@@ -49,7 +49,7 @@ def read(path: Path) -> tuple[dict[str, Any], _Image | None]:
         options |= {name: source[name] for name in ("dataset", "root", "labels", "mask_dir")} | source["selection"]
         image, background = source["background"], made["background"]
         cpu = made["device"] == "cpu" and bool(made["weights"])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"--like {path}: {error}; give the run.json of a run, or its output folder") from error
     except (KeyError, TypeError) as error:
         raise UsageError(f"--like {file}: not the run.json of a run of this version: {error} is missing") from error

@@ -1,7 +1,6 @@
 """Names that command a terminal, through every command, on a terminal and without one."""
 
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -11,8 +10,7 @@ import pytest
 from command import fgfast
 from layouts import make_image
 
-if sys.platform == "win32":
-    pytest.skip("Windows has no such names", allow_module_level=True)
+pty = pytest.importorskip("pty", reason="Windows has no such names")
 
 # Clears the screen, writes the clipboard, returns to the start of the line, reverses, forges a message, is no UTF-8.
 NAMES = ("a\x1b[2Jb", "c\x1b]52;c;YQ==\x07d", "e\rf\x08", "g\u202egpj", "h\nerror: all images are lost", "i\udcff")

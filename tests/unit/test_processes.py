@@ -200,3 +200,13 @@ def test_a_repository_runs_no_program(tmp_path):
     (repository / ".git" / "config").write_text(f"[core]\n\tfsmonitor = {program}\n\thooksPath = {tmp_path}\n")
     assert stamp.git(repository, "status", "--porcelain") == ""
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_worker_sees_the_modules_that_this_process_sees(tmp_path, monkeypatch):
+    (tmp_path / "of_the_notebook.py").write_text("answer = 42")
+    monkeypatch.chdir(tmp_path)
+    code = "import of_the_notebook; print(of_the_notebook.answer)"
+    for path, found in ((["", *sys.path], "42"), ([entry for entry in sys.path if entry], "")):
+        monkeypatch.setattr(sys, "path", path)
+        process = processes.start_python(code, stdin=subprocess.DEVNULL)
+        assert process.communicate()[0].decode().strip() == found
