@@ -7,7 +7,6 @@ drawn here, because the README must not show anyone else's.
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,8 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from fgfast.bench.images import THINGS, VEHICLES, noise_image, variations
+from fgfast.cli import main as fgfast
+from fgfast.terminal import say
 from fgfast.writing import Target, replacing, write_file
 
 Point = tuple[float, float]
@@ -46,10 +47,12 @@ def convert(folder: Path) -> int:
     build_cub(data / "CUB_200_2011")
     for name, more in (("aircraft", ["--background", "white"]), ("cub", [])):
         command = ["convert", "--dataset", name, "--root", str(data), "--out", str(folder / f"{name}_fg"), *more]
-        print("\n$ fgfast " + " ".join(command), flush=True)
-        code = subprocess.run([sys.executable, "-m", "fgfast", *command, "--overwrite"], check=False).returncode
-        if code:
-            return code
+        say("\n$ fgfast " + " ".join(command))
+        try:
+            fgfast([*command, "--overwrite"], "fgfast")
+        except SystemExit as end:
+            if end.code:
+                return int(end.code)
     keys = [f"data/images/{n:07d}.jpg" for n in (1, 5, 9, 13)]
     pairs = [_pair(data, folder, "fgvc-aircraft-2013b", "aircraft", key) for key in keys]
     keys = [f"images/{p.names[0]}/{p.names[0][4:]}_{4 * n + 1:04d}_{n}.jpg" for n, p in enumerate(THINGS)]
@@ -57,7 +60,7 @@ def convert(folder: Path) -> int:
     sheet(pairs, folder / "before_after.png", columns=3)
     bird = _pair(data, folder, "CUB_200_2011", "cub", "images/007.Drawn_Bird/Drawn_Bird_0025_6.jpg")
     sheet([bird], folder / "drawn_before_after.png", columns=1)
-    print(
+    say(
         f"\nThe demo is finished. See\n  {folder}/before_after.png        images beside their cut-outs"
         f"\n  {folder}/aircraft_fg/fgfast/report.html\n  {folder}/cub_fg/fgfast/report.html"
         f"\nThe data sets' own loaders read the twins: {folder}/aircraft_fg, {folder}/cub_fg"

@@ -24,6 +24,7 @@ from fgfast.bench.text import table
 from fgfast.bench.timing import in_turns, threads
 from fgfast.io.encode import deflater, encode, encode_bilevel
 from fgfast.records import Bool, UInt8
+from fgfast.terminal import say
 
 Encode = Callable[[Any], bytes]
 
@@ -163,7 +164,7 @@ ENCODERS: dict[str, dict[str, Encode]] = {
 def main(rounds: int, small: bool, as_json: bool) -> None:
     """Measure which library writes JPEG, PNG and masks fastest, and how much two threads gain."""
     result = measure(rounds=rounds, large=not small)
-    click.echo(text_of(result) if as_json else table(result))
+    say(text_of(result) if as_json else table(result))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,11 @@ from typing import Any
 
 import click
 
+from fgfast import processes
 from fgfast.bench.stamp import stamp
 from fgfast.machine import available_cores
 from fgfast.records import Size
+from fgfast.terminal import say
 from fgfast.writing import scratch_folder
 
 MODELS = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "detic")
@@ -55,15 +56,17 @@ def measure(model: str) -> dict[str, Any]:
 
 def export(model: str, folder: Path) -> tuple[float, float]:
     """Run `fgfast export` into a folder; return its seconds and its peak memory in MiB."""
-    command = [sys.executable, "-m", "fgfast", "export", model, "--precision", "fp32", "--out", str(folder)]
+    command = ["export", model, "--precision", "fp32", "--out", str(folder)]
     command += ["--model-weights", _WEIGHTS]
     if model == "detic":
         command += ["--canvas", f"{_CANVAS[0]}x{_CANVAS[1]}"]
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    run = f"from fgfast.cli import main; main({command!r}, 'fgfast')"
+    nothing = subprocess.DEVNULL
+    process = processes.start_python(run, processes.import_path(), stdin=nothing, stdout=nothing, stderr=None)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise RuntimeError(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+        raise RuntimeError(f"fgfast {' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
     # Linux counts in KiB.
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
@@ -104,7 +107,7 @@ def compare(model: str, where: Path) -> dict[str, float]:
 @click.argument("model", type=click.Choice(MODELS))
 def main(model: str) -> None:
     """Measure what exporting a model costs and gains: seconds, peak memory, and ONNX Runtime beside PyTorch."""
-    click.echo(json.dumps(measure(model), indent=2))
+    say(json.dumps(measure(model), indent=2))
 
 
 if __name__ == "__main__":

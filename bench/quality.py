@@ -31,6 +31,7 @@ from fgfast.models.grabcut import segment
 from fgfast.ops.flags import CUT_FROM, SHORT_FROM, flags, side_gap, straight_edge
 from fgfast.pipeline.prompt import center_box
 from fgfast.records import Bool, Float32, Size, UInt8
+from fgfast.terminal import say
 from fgfast.writing import Target, write_file
 
 Segmenter = Callable[[UInt8, Float32], Bool]
@@ -240,12 +241,12 @@ def main(root: Path, file: Path | None, with_flags: bool) -> None:
         for group, entries in figures.items()
         for name, e in entries.items()
     ]
-    click.echo(columns(("set", "images", "method", "mean IoU", "median s", "max s"), rows))
-    click.echo("Seconds are CPU time per box.")
+    say(columns(("set", "images", "method", "mean IoU", "median s", "max s"), rows))
+    say("Seconds are CPU time per box.")
     content: dict[str, Any] = {"bench": "quality", "sets": figures}
     if with_flags:
         content["flags"] = measure_flags(root)
-        click.echo(_flag_table(content["flags"]))
+        say(_flag_table(content["flags"]))
     if file:
         write_file(Target.file(file), (json.dumps({**content, **stamp()}, indent=1) + "\n").encode())
 

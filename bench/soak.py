@@ -18,6 +18,7 @@ from fgfast.config import Settings
 from fgfast.pipeline.plan import make_plan
 from fgfast.pipeline.run import run
 from fgfast.records import Status
+from fgfast.terminal import say
 from fgfast.writing import scratch_folder
 
 # Memory counts from this image on: by then all buffers and caches have been allocated.
@@ -105,9 +106,9 @@ def _result(samples: list[Sampled], rate: float, images: int) -> Result:
 def main(images: int, folder: Path, saves: bool) -> None:
     """Convert many images without a model and check that memory and rate stay the same."""
     result = measure(images=images, folder=folder)
-    click.echo(json.dumps(result, indent=2))
+    say(json.dumps(result, indent=2))
     if saves:
-        click.echo(save(result))
+        say(save(result))
 
 
 if __name__ == "__main__":

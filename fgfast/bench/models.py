@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import multiprocessing
 import resource
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from fgfast import processes
 from fgfast.bench.images import noise_image
 from fgfast.bench.masks import iou
 from fgfast.bench.result import Result, Row, envelope
@@ -100,21 +99,22 @@ class _Contender:
 
     def __init__(self, who: str, name: str, weights: str, device: str) -> None:
         self._wanted = who, name, weights, device
-        self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self._process = processes.Child()
 
     def __enter__(self) -> _Contender:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._process.shutdown()
+        self._process.close()
 
     def segment(self, image: UInt8, box: Float32) -> tuple[Bool, float]:
         """Segment an image (H, W, 3) with its (1, 4) box in pixels; return the mask (H, W) bool and the seconds."""
-        return self._process.submit(_segment, self._wanted, image, box).result()
+        found: tuple[Bool, float] = self._process.call(f"{__name__}:_segment", self._wanted, image, box)
+        return found
 
     def peak(self) -> float:
         """Return the peak memory in MiB: that of the GPU if the model runs on one, otherwise the resident memory."""
-        return self._process.submit(_peak, self._wanted[-1]).result()
+        return float(self._process.call(f"{__name__}:_peak", self._wanted[-1]))
 
 
 def _segment(wanted: tuple[str, str, str, str], image: UInt8, box: Float32) -> tuple[Bool, float]:

@@ -57,6 +57,15 @@ def check(path: Path) -> None:
 
 def write(path: Path, result: Mapping[str, Any]) -> None:
     """Draw the series of a result, one below another, and write the figure in the format of the file's suffix."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        # Without the matplotlibrc of the current folder, which may be anybody's, and can have TeX run.
+        matplotlib.rcdefaults()
+        _write(path, result)
+
+
+def _write(path: Path, result: Mapping[str, Any]) -> None:
     from matplotlib.figure import Figure
 
     panels = _panels(result.get("plots", {}))

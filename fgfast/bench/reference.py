@@ -8,16 +8,14 @@ run in a process of their own, which ends before fgfast is timed.
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fgfast import ops
+from fgfast import ops, processes
 from fgfast.bench.job import Images, Job, Ran, outcomes, settings_of
 from fgfast.bench.masks import iou
 from fgfast.bench.result import Row
@@ -58,8 +56,9 @@ def lacking(job: Job) -> str | None:
 
 def answers(job: Job, images: Images, count: int, out: Path, device: str) -> tuple[list[Answer], str]:
     """Run the reference on the first `count` images, after an untimed run; return its answers and its name in words."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-        return alone.submit(_answers, job, images.files[:count], out, device).result()
+    with processes.Child() as alone:
+        found: tuple[list[Answer], str] = alone.call(f"{__name__}:_answers", job, images.files[:count], out, device)
+        return found
 
 
 def _answers(job: Job, files: Sequence[Path], out: Path, device: str) -> tuple[list[Answer], str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
+import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from fgfast import processes
 from fgfast.io.provenance import versions
 from fgfast.machine import available_cores, machine
 
@@ -25,8 +26,10 @@ _PACKAGES = (
     "segment-anything",
     "pycocotools",
 )
-# Seconds that nvidia-smi may take: a hanging driver must not hang the bench.
-_TIMEOUT = 10
+# Seconds that nvidia-smi and git may take: a hanging driver must not hang the bench.
+_TIMEOUT, _GIT_TIMEOUT = 10, 60
+# A repository's settings name programs that git runs; these are the ones of the commands that are used here.
+_NO_PROGRAMS = ("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "--no-pager")
 
 
 def stamp() -> dict[str, Any]:
@@ -58,9 +61,10 @@ def query_gpus(*fields: str) -> list[list[str]]:
     """Query fields from nvidia-smi; return a row per GPU, and none if it is absent or fails."""
     command = ["nvidia-smi", "--query-gpu=" + ",".join(fields), "--format=csv,noheader"]
     try:
-        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TIMEOUT).stdout
-    except (OSError, subprocess.SubprocessError):
+        done = processes.run(command, _TIMEOUT)
+    except (OSError, processes.ChildError):
         return []
+    output = "" if done.returncode else done.stdout
     return [[part.strip() for part in line.split(",")] for line in output.splitlines() if line.strip()]
 
 
@@ -71,16 +75,19 @@ def commit() -> str:
     Files in bench/results do not count as changes. Git is queried once per process, because the running code was loaded
     by then.
     """
-    folder = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():  # git would search above an installed package, in whatever repository is there
+        return "unknown"
     head = git(folder, "rev-parse", "--short", "HEAD")
     changes = git(folder, "status", "--porcelain", "--", ":/", ":(top,exclude)bench/results")
     return "unknown" if head is None or changes is None else head + ("+" if changes else "")
 
 
 def git(folder: Path, *words: str) -> str | None:
-    """Run a git command in a folder and return its output; None if it fails."""
-    command = ["git", "-C", str(folder), *words]
+    """Run a git command in a repository, the code of which is run anyway; return its output, or None if it fails."""
+    command = ["git", *_NO_PROGRAMS, "-C", str(folder), *words]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        done = processes.run(command, _GIT_TIMEOUT, {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"})
+    except (OSError, processes.ChildError):
         return None
+    return None if done.returncode else done.stdout.strip()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from fgfast import processes
 from fgfast.bench import io, job, ops, pipeline
 from fgfast.bench.job import Job
 from fgfast.bench.result import Result, Row, envelope, rows_of
@@ -42,7 +41,7 @@ def measure(*, folder: Path, model_weights: str, on_message: Callable[[str], Non
         AssertionError: a result differs from that of the reference.
     """
     import_torch("fgfast bench")
-    from fgfast.bench import detic, models
+    from fgfast.bench import models
     from fgfast.models.serving.devices import choose_device
 
     device = choose_device("auto")
@@ -58,14 +57,19 @@ def measure(*, folder: Path, model_weights: str, on_message: Callable[[str], Non
     parts["sam"] = models.measure_sam(name, rounds=_ROUNDS[kind], images=1, model_weights=model_weights, device=device)
     on_message("4 of 6: Detic beside its reference")
     # A process of its own frees the memory of the models when it ends.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-        rounds = _ROUNDS[kind]
-        parts["detic"] = alone.submit(detic.measure, rounds=rounds, model_weights=model_weights, device=device).result()
+    with processes.Child() as alone:
+        parts["detic"] = alone.call(f"{__name__}:_detic", _ROUNDS[kind], model_weights, device)
     on_message("5 of 6: the whole job without models")
     parts["null"] = pipeline.measure(job.null(), images=_IO_IMAGES, folder=folder)
     on_message(f"6 of 6: the whole job with Detic and SAM {name}")
     parts["job"] = pipeline.measure(what, images=_IMAGES[kind], folder=folder, references=_REFERENCES[kind])
     return combined(parts, kind, name)
+
+
+def _detic(rounds: int, model_weights: str, device: str) -> Result:
+    from fgfast.bench import detic
+
+    return detic.measure(rounds=rounds, model_weights=model_weights, device=device)
 
 
 def combined(parts: dict[str, Result], kind: str, name: str) -> Result:

@@ -14,6 +14,7 @@ from fgfast.cli.frame import Commands, verbose_option
 from fgfast.cli.models import models
 from fgfast.cli.verify import verify
 from fgfast.export.command import export
+from fgfast.terminal import say
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -35,4 +36,4 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(main, {}, "fgfast", "_FGFAST_COMPLETE").source())
+    say(kind(main, {}, "fgfast", "_FGFAST_COMPLETE").source())

@@ -81,7 +81,7 @@ def bench(ctx: click.Context, /, model_weights: str | None, folder: Path | None,
                 raise click.UsageError(f"the options of {ctx.invoked_subcommand} must follow its name")
         return
     from fgfast.bench import job, whole
-    from fgfast.cli.console import note
+    from fgfast.terminal import note
 
     weights = model_weights or job.MODEL_WEIGHTS
     _report("all", lambda: whole.measure(folder=_folder(folder), model_weights=weights, on_message=note), **output)
@@ -266,7 +266,7 @@ def _report(
     from fgfast.bench import compare, result, text
     from fgfast.bench import plot as figures
     from fgfast.bench import trace as traces
-    from fgfast.cli.console import note
+    from fgfast.terminal import note, say, say_json
 
     before = compare.read(old, name) if old else None
     for file in filter(None, (plot, trace)):
@@ -291,8 +291,8 @@ def _report(
     if save:
         note(f"saved: {result.save(found)}")
     if as_json:
-        click.echo(result.text_of(found | ({"comparison": comparison.plain()} if comparison else {})))
+        say_json(result.text_of(found | ({"comparison": comparison.plain()} if comparison else {})))
         return
-    click.echo(text.table(found))
+    say(text.table(found))
     if comparison:
-        click.echo("\n" + text.comparison(comparison))
+        say("\n" + text.comparison(comparison))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
+from fgfast.terminal import line, note
 
 if TYPE_CHECKING:
     from fgfast.io.output import Mode, Output
@@ -34,7 +34,12 @@ def progress(quiet: bool) -> Iterator[Progress | None]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
         bar.add_task("", total=None, note="starting")
         (task,) = bar.tasks
@@ -88,13 +93,18 @@ def transfer() -> Iterator[Callable[[str, int, int | None], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-    columns = (TextColumn("fetching {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        TextColumn("fetching {task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
         tasks: dict[str, TaskID] = {}
 
         def update(name: str, so_far: int, total: int | None) -> None:
             if name not in tasks:
-                tasks[name] = bar.add_task(name, total=None)
+                tasks[name] = bar.add_task(line(name), total=None)
             bar.update(tasks[name], completed=so_far, total=total)
 
         yield update
@@ -109,11 +119,6 @@ def _plain_transfer() -> Callable[[str, int, int | None], None]:
             note(f"fetching {name}: {so_far / 1e6:,.1f} MB{share}")
 
     return update
-
-
-def note(text: str) -> None:
-    """Print a line on standard error."""
-    click.echo(text, err=True)
 
 
 def duration(seconds: float) -> str:
@@ -141,7 +146,7 @@ def describe_plan(plan: Plan) -> str:
         f"crop {crop}, masks {plan.settings.masks}",
         f"  to {plan.out / dataset.folder}",
     ]
-    return "\n".join(lines)
+    return "\n".join(map(line, lines))
 
 
 @dataclass(frozen=True)
@@ -215,9 +220,9 @@ def summary(report: Report) -> str:
         *([f"Load:   {report.load}"] if report.load else []),
         f"Report: {report.html}",
         *(f"Warning: {warning}" for warning in report.warnings),
-        "Next:   " + "\n        ".join(_next(report)),
     ]
-    return "\n".join(lines)
+    lines += [f"{'Next:' if n == 0 else '':<8}{sentence}" for n, sentence in enumerate(_next(report))]
+    return "\n".join(map(line, lines))
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:

@@ -12,6 +12,7 @@ from fgfast.cli.datasets import fetch
 from fgfast.cli.frame import EXIT_SOME_FAILED, dataset_names, verbose_option
 from fgfast.cli.like import drop_overridden, files_taken, take_defaults
 from fgfast.cli.settings import settings_of, settings_options
+from fgfast.terminal import message, note, say, say_json
 
 # fgfast.runner.DEADLINE, without its slow import for --help; a test keeps them equal.
 DEADLINE = 300.0
@@ -96,7 +97,7 @@ def convert(ctx: click.Context, /, **options: Any) -> None:
     if options["like"]:
         drop_overridden(ctx, options)
         if not options["as_json"] and (line := files_taken(ctx, options)):
-            console.note(line)
+            note(line)
     if options["download"] and not options["dry_run"]:
         options["root"] = fetch(options["dataset"], options["root"])
     plan = _plan(options)
@@ -105,7 +106,7 @@ def convert(ctx: click.Context, /, **options: Any) -> None:
         _dry_run(plan, mode, options["as_json"])
         return
     if not options["as_json"]:
-        console.note(console.describe_plan(plan))
+        note(console.describe_plan(plan))
     with Interruption() as interruption, console.progress(options["as_json"]) as progress:
         report = pipeline.run(
             plan,
@@ -116,9 +117,9 @@ def convert(ctx: click.Context, /, **options: Any) -> None:
             in_process=options["in_process"],
             verify=options["verify"],
             deadline=options["deadline"],
-            on_message=None if options["as_json"] else lambda message: console.note(f"  {message}"),
+            on_message=None if options["as_json"] else lambda text: note(f"  {message(text)}"),
         )
-    click.echo(console.report_json(report) if options["as_json"] else console.summary(report))
+    say_json(console.report_json(report)) if options["as_json"] else say(console.summary(report))
     if report.stopped and interruption.exit_code:
         sys.exit(interruption.exit_code)
     sys.exit(EXIT_SOME_FAILED if report.counts["failed"] else 0)
@@ -137,9 +138,9 @@ def _dry_run(plan: Plan, mode: Mode, as_json: bool) -> None:
         refused = error
     expected = console.Expected.of(plan, output, "overwrite" if refused else mode)
     if as_json:
-        click.echo(console.plan_json(plan, expected, refused))
+        say_json(console.plan_json(plan, expected, refused))
     else:
-        click.echo(f"{console.describe_plan(plan)}\n  {expected.describe()}")
+        say(f"{console.describe_plan(plan)}\n  {expected.describe()}")
     if refused:
         raise refused
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ import click
 
 from fgfast.cli.frame import EXIT_SOME_FAILED, verbose_option
 from fgfast.cli.settings import settings_of, settings_options
+from fgfast.terminal import line, message, note, say
 
 if TYPE_CHECKING:
     from fgfast.io.cutout import Cutout
@@ -66,7 +68,9 @@ def cut(images: tuple[str, ...], box: tuple[float, ...] | None, out: str | None,
         raise click.UsageError("- (standard input) can be given once")
     for image in images:
         if image != _STREAM and Path(image).is_dir():
-            raise click.UsageError(f"{image} is a folder: give images, or use fgfast convert --dataset {image}")
+            raise click.UsageError(
+                f"{image} is a folder: give images, or use fgfast convert --dataset {shlex.quote(image)}"
+            )
     targets = _targets(images, out)
     for target in targets:
         _check(target, options)
@@ -99,7 +103,7 @@ def _cut(
     with captured(), Cutter(settings) as cutter:
         for choice in cutter.choices:
             if not choice.endswith("as requested"):
-                click.echo(f"  {choice}", err=True)
+                note(f"  {message(choice)}")
         cutouts = cutter.cut_many(sources, [box] * len(images), return_errors=True)
         for image, target, found in zip(images, targets, cutouts, strict=True):
             try:
@@ -108,7 +112,7 @@ def _cut(
                 _write(found, target, quality)
             except (SampleError, DeviceMemoryError) as error:
                 reason = f" ({error.reason})" if isinstance(error, SampleError) else ""
-                click.echo(f"error: {'' if image in str(error) else f'{image}: '}{error}{reason}", err=True)
+                note(message(f"error: {'' if image in str(error) else f'{image}: '}{error}{reason}"))
                 failed += 1
     return failed
 
@@ -130,7 +134,8 @@ def _write(cutout: Cutout, target: str, quality: int | None) -> None:
         sys.stdout.buffer.write(cutout.encode())
     else:
         cutout.save(target, quality)
-    click.echo(f"{target}: {cutout.share:.0%} of the image is subject{doubt}", err=target == _STREAM)
+    told = note if target == _STREAM else say
+    told(line(f"{target}: {cutout.share:.0%} of the image is subject{doubt}"))
 
 
 def _targets(images: tuple[str, ...], out: str | None) -> list[str]:

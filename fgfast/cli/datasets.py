@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fgfast.cli.frame import dataset_names
+from fgfast.terminal import line, say, say_json, say_path
 
 
 def fetch(name: str, root: Path | None) -> Path | None:
@@ -44,7 +45,8 @@ def datasets(download: str | None, root: Path | None, as_json: bool) -> None:
     from fgfast.datasets import search_folders, survey
 
     if download:
-        click.echo(fetch(download, root))
+        if found_at := fetch(download, root):
+            say_path(found_at)
         return
     found = survey(None if root is None else [root])
     if as_json:
@@ -52,12 +54,13 @@ def datasets(download: str | None, root: Path | None, as_json: bool) -> None:
             {"name": f.name, "title": f.title, "path": str(f.path) if f.path else None, "images": f.images}
             for f in found
         ]
-        click.echo(json.dumps(rows, indent=2))
+        say_json(json.dumps(rows, indent=2))
         return
     for f in found:
         count = f"{f.images:,} images" if f.images is not None else ""
         where = f"{f.path.absolute()}  {count}".rstrip() if f.path else "not found"
-        click.echo(f"{f.name:<11} {f.title:<22} {where if f.name != 'folder' else 'any folder of images: --root DIR'}")
+        where = where if f.name != "folder" else "any folder of images: --root DIR"
+        say(line(f"{f.name:<11} {f.title:<22} {where}"))
     searched = search_folders() if root is None else (root,)
-    click.echo("\nSearched: " + ", ".join(str(folder.absolute()) for folder in searched))
-    click.echo("Search elsewhere with FGFAST_DATA=DIR or --root DIR; download with: fgfast datasets --download NAME")
+    say("\nSearched: " + line(", ".join(str(folder.absolute()) for folder in searched)))
+    say("Search elsewhere with FGFAST_DATA=DIR or --root DIR; download with: fgfast datasets --download NAME")

@@ -7,6 +7,7 @@ import sys
 import click
 
 from fgfast.cli.frame import verbose_option
+from fgfast.terminal import say, say_json
 
 
 @click.command()
@@ -26,7 +27,7 @@ def doctor(verify: bool, as_json: bool) -> None:
     from fgfast.doctor import checks, examine, text
 
     facts, found = examine(), []
-    echo = click.echo if not as_json else lambda line: None
+    echo = say if not as_json else lambda line: None
     echo(text.report(facts))
     if verify:
         echo("\nChecks")
@@ -36,5 +37,5 @@ def doctor(verify: bool, as_json: bool) -> None:
         echo(f"  {text.checks_summary(found)}")
     if as_json:
         results = [dataclasses.asdict(check) for check in found] if verify else None
-        click.echo(json.dumps({**facts, "checks": results}, indent=2))
+        say_json(json.dumps({**facts, "checks": results}, indent=2))
     sys.exit(any(check.state == "failed" for check in found))

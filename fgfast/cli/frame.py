@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from fgfast.errors import FgfastError
+from fgfast.terminal import Formatter, Group, note, report
 
 EXIT_SOME_FAILED = 3
 
 
-class Commands(click.Group):
+class Commands(Group):
     """A group that suggests the nearest command for a misspelt one, and turns fgfast's errors into exit codes."""
 
     def resolve_command(
@@ -30,12 +30,12 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (FgfastError, OSError) as error:  # OSError: a folder that may not be read, a disk that fails
-            logging.getLogger("fgfast").debug("where it happened", exc_info=error)
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(error.exit_code if isinstance(error, FgfastError) else 1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click handles them
+        except Exception as error:
+            ctx.exit(report(error))
         except KeyboardInterrupt:
-            click.echo("stopped", err=True)
+            note("stopped")
             ctx.exit(130)
 
 
@@ -44,7 +44,9 @@ def _log(ctx: click.Context, param: click.Parameter, verbose: int) -> int:
     if verbose or (param.name == "verbose" and ctx.parent is None):
         level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
         text = "%(levelname)s %(name)s: %(message)s"
-        logging.basicConfig(level=level, format=text, stream=sys.stderr, force=True)
+        logging.basicConfig(level=level, stream=sys.stderr, force=True)
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(Formatter(text))
         logging.captureWarnings(True)
         # Pillow warns about odd metadata in valid images; an image that fails has its own outcome.
         for name in ("py.warnings", "PIL"):

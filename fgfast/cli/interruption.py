@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-from fgfast.cli.console import note
+from fgfast.terminal import note
 
 
 class Interruption:

@@ -6,6 +6,7 @@ import click
 
 from fgfast.cli.frame import Commands
 from fgfast.methods import METHODS
+from fgfast.terminal import line, say, say_json, say_path
 
 
 def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -38,14 +39,15 @@ def list_(as_json: bool) -> None:
             {**dataclasses.asdict(f), "path": str(f.path) if f.path else None, "licence": licences.get(f.name)}
             for f in found
         ]
-        click.echo(json.dumps(rows, indent=2))
+        say_json(json.dumps(rows, indent=2))
         return
     for f in found:
         size = f"{f.size / 1e6:,.0f} MB" if f.size else "size unknown"
         state = "not cached" if f.path is None else "verified" if f.verified else "cached, not verified"
-        click.echo(f"{f.name:<20} {f.title:<28} {size:>12}  {licences.get(f.name, ''):<11} {state}")
-    click.echo(f"\nStored in {weights.folder()} (FGFAST_CACHE); models of the Hugging Face hub in its cache (HF_HOME)")
-    click.echo("The paper's pipeline: fgfast models pull detic sam_vit_l")
+        say(f"{f.name:<20} {f.title:<28} {size:>12}  {licences.get(f.name, ''):<11} {state}")
+    folder = line(str(weights.folder()))
+    say(f"\nStored in {folder} (FGFAST_CACHE); models of the Hugging Face hub in its cache (HF_HOME)")
+    say("The paper's pipeline: fgfast models pull detic sam_vit_l")
 
 
 @models.command()
@@ -60,7 +62,7 @@ def pull(names: tuple[str, ...]) -> None:
     for name in names:
         with transfer() as progress:
             path = weights.pull(name, progress)
-        click.echo(path)
+        say_path(path)
 
 
 @models.command()
@@ -71,7 +73,7 @@ def verify(names: tuple[str, ...]) -> None:
 
     for name in names:
         found = weights.verify(name)
-        click.echo(f"{found.name}: {'verified' if found.verified else 'not verified'} ({found.digest} digest)")
+        say(f"{found.name}: {'verified' if found.verified else 'not verified'} ({found.digest} digest)")
 
 
 @models.command("path")
@@ -80,4 +82,4 @@ def path_(name: str) -> None:
     """Print the path of a model's file."""
     from fgfast.models.files import weights
 
-    click.echo(weights.path(name))
+    say_path(weights.path(name))

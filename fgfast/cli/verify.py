@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from fgfast.cli.frame import EXIT_SOME_FAILED
+from fgfast.terminal import line, say, say_json
 
 
 @click.command()
@@ -33,12 +34,12 @@ def verify(out: Path, as_json: bool) -> None:
         "gone": "source image no longer there, or not readable",
     }
     if as_json:
-        click.echo(json.dumps({**asdict(result), "out": str(out), "root": str(result.root)}, indent=2))
+        say_json(json.dumps({**asdict(result), "out": str(out), "root": str(result.root)}, indent=2))
     else:
         for kind, sentence in kinds.items():
             for name in getattr(result, kind):
-                click.echo(f"{kind:<8} {name}  ({sentence})")
+                say(line(f"{kind:<8} {name}  ({sentence})"))
         if not result.clean:
-            click.echo("the last run did not end cleanly; run the same convert command again")
-        click.echo(f"{result.files:,} files compared: {'all intact' if result.intact else 'see above'}")
+            say("the last run did not end cleanly; run the same convert command again")
+        say(f"{result.files:,} files compared: {'all intact' if result.intact else 'see above'}")
     sys.exit(0 if result.intact else EXIT_SOME_FAILED)

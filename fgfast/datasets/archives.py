@@ -42,7 +42,7 @@ def _what(path: Path) -> str:
     if kind:
         return f"{kind}, not a folder. Write its images into one folder per class first; {_GUIDE}"
     if path.suffix.lower() in _IMAGES:
-        return f"an image, not a folder of images. For one image: fgfast cut {path}"
+        return f"an image, not a folder of images. For one image: fgfast cut {shlex.quote(str(path))}"
     return "a file, not a folder. Give the folder of the data set."
 
 

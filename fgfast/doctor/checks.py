@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fgfast import processes
 from fgfast.doctor import backends, stores
 from fgfast.doctor.findings import Check, NotWorking, Skipped, one_line
 
@@ -54,13 +53,7 @@ def _attempts(facts: dict[str, Any]) -> Iterator[tuple[str, Callable[[], str]]]:
 
 def _import(module: str) -> str:
     """Import a package in a process of its own, because a broken library can end the process that loads it."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"import {module}"],
-        capture_output=True,
-        text=True,
-        timeout=_IMPORT_SECONDS,
-        check=False,
-    )
+    done = processes.run_python(f"import {module}", _IMPORT_SECONDS)
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         raise NotWorking(lines[-1] if lines else f"the process ended with {done.returncode}")

@@ -6,13 +6,12 @@ import importlib.util
 import os
 import platform
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from fgfast import processes
 from fgfast.doctor.findings import attempted
 from fgfast.machine import available_cores, processor_name
 
@@ -88,8 +87,9 @@ def gpus() -> dict[str, Any]:
 
 def _driver() -> dict[str, Any]:
     """The GPUs that nvidia-smi lists, and the driver's version."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
+    try:
+        program = processes.find("nvidia-smi")
+    except FileNotFoundError:
         return {"found": [], "version": None, "cuda": None}
     asked = "name,memory.total,memory.free,compute_cap,driver_version"
     table = _run(program, f"--query-gpu={asked}", "--format=csv,noheader,nounits")
@@ -111,7 +111,7 @@ def _mebibytes(text: str) -> int | None:
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_SMI_SECONDS, check=False)
+    done = processes.run(command, _SMI_SECONDS)
     if done.returncode:
         raise OSError(f"nvidia-smi ended with {done.returncode}: {(done.stdout + done.stderr).strip()[:200]}")
     return done.stdout
@@ -131,8 +131,6 @@ def _torch() -> dict[str, Any]:
 
 def _nvjpeg() -> str | None:
     """The path of nvJPEG, which decodes JPEGs on a GPU, or None."""
-    from ctypes.util import find_library
-
     for package in ("nvidia.nvjpeg", "nvidia.cu13", "nvidia.cu12"):
         try:
             spec = importlib.util.find_spec(package)
@@ -141,7 +139,13 @@ def _nvjpeg() -> str | None:
         for place in spec.submodule_search_locations or () if spec else ():
             for file in sorted(Path(place).glob("**/*nvjpeg*.so*")):
                 return str(file)
-    return find_library("nvjpeg")
+    # What the dynamic linker would find; `ctypes.util.find_library` would also start a compiler.
+    try:
+        known = processes.run(["/sbin/ldconfig", "-p"], _SMI_SECONDS).stdout
+    except (OSError, processes.ChildError):
+        return None
+    match = re.search(r"^\s*(\S*nvjpeg\S*)\s", known, re.MULTILINE)
+    return match[1] if match else None
 
 
 def _read(path: str) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from fgfast.errors import FgfastError
 from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, check_installed, family_of, parse_canvases
 from fgfast.methods import PRECISIONS, ModelSpec, find
+from fgfast.terminal import Command, note, report, say_path
 
 if TYPE_CHECKING:
     from fgfast.records import Size
@@ -30,11 +30,12 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 
 @click.command(
+    cls=Command,
     help=f"""Write a model as ONNX, optionally as a TensorRT engine as well, and compare it with PyTorch.
 
     MODEL is one of {", ".join(EXPORTABLE)}. A graph that differs from PyTorch is deleted. Export a model once;
     afterwards `fgfast convert` uses whichever backend is fastest on this machine.
-    """
+    """,
 )
 @click.argument("model", shell_complete=_models)
 @click.option(
@@ -104,9 +105,10 @@ def export(
         graphs=DETIC_SPLIT if split else graphs,
         backend=backend,
         out=out,
-        on_message=partial(click.echo, err=True),
+        on_message=note,
     )
-    click.echo("\n".join(map(str, paths)))
+    for path in paths:
+        say_path(path)
 
 
 def main(description: str | None = None, model: str | None = None, graphs: Sequence[str] = ()) -> NoReturn:
@@ -127,11 +129,10 @@ def main(description: str | None = None, model: str | None = None, graphs: Seque
         options = [option for option in export.params if option.name not in absent[family]]
         assert export.callback is not None
         callback = partial(export.callback, graphs=graphs)
-        command = click.Command(None, params=[chosen, *options], callback=callback)
+        command = Command(None, params=[chosen, *options], callback=callback)
     if description:
         command.help = "\b\n" + description.strip().replace("\n\n", "\n\n\b\n")
     try:
         command.main(help_option_names=["-h", "--help"], max_content_width=110)
-    except FgfastError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    except Exception as error:
+        sys.exit(report(error))

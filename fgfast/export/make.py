@@ -25,6 +25,7 @@ from fgfast.models.files import graph_files
 from fgfast.models.serving import devices
 from fgfast.models.serving.devices import choose_device
 from fgfast.records import Size
+from fgfast.terminal import say
 from fgfast.tolerances import Tolerance
 from fgfast.transfer import digest_of
 from fgfast.writing import Target, locked, make_folder, remove, remove_tree, rename, scratch_folder, write_file
@@ -50,7 +51,7 @@ def export(
     graphs: Sequence[str] = (),
     backend: str = "onnx",
     out: Path | None = None,
-    on_message: OnMessage = print,
+    on_message: OnMessage = say,
 ) -> list[Path]:
     """Write a model's graphs as ONNX, each compared with PyTorch.
 

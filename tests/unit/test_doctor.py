@@ -184,7 +184,7 @@ def test_checks_are_ok_failed_or_skipped(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_package_that_ends_the_process_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fragile.py").write_text("import os; os.abort()")
     (tmp_path / "torn.py").write_text("raise ImportError('torn.so: undefined symbol')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(NotWorking, match="ended with -6"):
         checks._import("fragile")
     with pytest.raises(NotWorking, match=r"torn\.so: undefined symbol"):

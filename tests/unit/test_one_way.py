@@ -93,6 +93,30 @@ def _for_writing(call: ast.Call) -> bool:
     return any(re.fullmatch(r"[rwaxbt+]{1,4}", text) and set(text) & set("wax+") for text in texts)
 
 
+def names(text: str) -> Callable[[ast.Call], bool]:
+    """Return whether a call is of one of these functions, or passes one on."""
+    known = set(text.split())
+
+    def found(call: ast.Call) -> bool:
+        return any(ast.unparse(part) in known for part in (call.func, *call.args, *(k.value for k in call.keywords)))
+
+    return found
+
+
+prints = names("click.echo click.secho print sys.stdout.write sys.stderr.write logging.StreamHandler")
+starts_processes = names(
+    "subprocess.Popen subprocess.run subprocess.call subprocess.check_call subprocess.check_output "
+    "subprocess.getoutput subprocess.getstatusoutput os.system os.popen os.startfile os.fork os.forkpty "
+    "os.posix_spawn os.posix_spawnp pty.spawn multiprocessing.Process multiprocessing.Pool "
+    "multiprocessing.get_context ProcessPoolExecutor concurrent.futures.ProcessPoolExecutor "
+    "asyncio.create_subprocess_exec asyncio.create_subprocess_shell ctypes.util.find_library find_library "
+    "webbrowser.open click.launch click.edit click.echo_via_pager "
+    + " ".join(
+        f"os.{name}{kind}" for name in ("exec", "spawn") for kind in ["l", "le", "lp", "lpe", "v", "ve", "vp", "vpe"]
+    )
+)
+
+
 _TABLE = "the in-flight table: memory that a worker shares, by a name that nobody can foresee and that is gone at once"
 _MEMORY = "into memory"
 _SCRATCH = "the library opens its files itself, in a folder of writing.scratch_folder"
@@ -107,7 +131,7 @@ RULES = (
         excepted={
             ("fgfast/files.py", "os.open"): "for reading",
             ("fgfast/cli/interruption.py", "os.open"): "the null device",
-            ("fgfast/io/ledger.py", "sqlite3.connect"): "SQLite opens its file itself, which writing.held checks",
+            ("fgfast/io/database.py", "sqlite3.connect"): "SQLite opens its file itself, which writing.held checks",
             ("fgfast/runner/messages.py", "tempfile.mkstemp"): _TABLE,
             ("fgfast/runner/messages.py", "os.ftruncate"): _TABLE,
             ("fgfast/runner/messages.py", "os.open"): _TABLE,
@@ -131,6 +155,18 @@ RULES = (
             ("fgfast/bench/reference.py", ".save"): _PEER,
             ("bench/soak.py", "os.link"): "gives an image many names, in a folder of writing.scratch_folder",
         },
+    ),
+    Rule(
+        name="printing",
+        found=prints,
+        home=("fgfast/terminal.py",),
+        instead="fgfast.terminal, which shows control characters instead of sending them",
+    ),
+    Rule(
+        name="processes",
+        found=starts_processes,
+        home=("fgfast/processes.py",),
+        instead="fgfast.processes, which neither imports nor starts anything from the current folder",
     ),
 )
 
@@ -185,6 +221,22 @@ def test_there_is_one_way(rule: Rule) -> None:
 def test_a_write_is_known_when_it_is_seen(text: str) -> None:
     call = ast.parse(text, mode="eval").body
     assert isinstance(call, ast.Call) and writes(call)
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (prints, "print(name)"),
+        (prints, "map(print, names)"),
+        (prints, "sys.stderr.write(text)"),
+        (starts_processes, "subprocess.run(command)"),
+        (starts_processes, "partial(subprocess.Popen, command)"),
+        (starts_processes, "os.execv(path, words)"),
+    ],
+)
+def test_a_print_and_a_process_are_known_when_they_are_seen(found: Callable[[ast.Call], bool], text: str) -> None:
+    call = ast.parse(text, mode="eval").body
+    assert isinstance(call, ast.Call) and found(call)
 
 
 @pytest.mark.parametrize(
