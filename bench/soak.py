@@ -108,7 +108,7 @@ def main(images: int, folder: Path, saves: bool) -> None:
     result = measure(images=images, folder=folder)
     say(json.dumps(result, indent=2))
     if saves:
-        say(save(result))
+        say(str(save(result)))
 
 
 if __name__ == "__main__":

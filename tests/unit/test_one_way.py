@@ -111,9 +111,7 @@ starts_processes = names(
     "multiprocessing.get_context ProcessPoolExecutor concurrent.futures.ProcessPoolExecutor "
     "asyncio.create_subprocess_exec asyncio.create_subprocess_shell ctypes.util.find_library find_library "
     "webbrowser.open click.launch click.edit click.echo_via_pager "
-    + " ".join(
-        f"os.{name}{kind}" for name in ("exec", "spawn") for kind in ["l", "le", "lp", "lpe", "v", "ve", "vp", "vpe"]
-    )
+    + " ".join(f"os.{name}{kind}{more}" for name in ("exec", "spawn") for kind in "lv" for more in ("", "e", "p", "pe"))
 )
 
 
@@ -131,6 +129,7 @@ RULES = (
         excepted={
             ("fgfast/files.py", "os.open"): "for reading",
             ("fgfast/cli/interruption.py", "os.open"): "the null device",
+            ("fgfast/child.py", "os.open"): "the null device",
             ("fgfast/io/database.py", "sqlite3.connect"): "SQLite opens its file itself, which writing.held checks",
             ("fgfast/runner/messages.py", "tempfile.mkstemp"): _TABLE,
             ("fgfast/runner/messages.py", "os.ftruncate"): _TABLE,
