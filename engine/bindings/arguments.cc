@@ -6,6 +6,9 @@
 namespace fgfast::bindings {
 namespace {
 
+// What str() says.
+std::string PlainText(const nb::object& value) { return nb::str(nb::handle(value)).c_str(); }
+
 std::string TextOf(const int64_t* numbers, int count) {
   std::string text = "(";
   for (int n = 0; n < count; ++n) text += (n ? ", " : "") + std::to_string(numbers[n]);
@@ -54,7 +57,7 @@ struct Extent {
 
 }  // namespace
 
-std::string TypeOf(nb::handle value) { return nb::str(value.type().attr("__name__")).c_str(); }
+std::string TypeOf(nb::handle value) { return PlainText(value.type().attr("__name__")); }
 
 void RefuseType(const std::string& message) { throw nb::type_error(message.c_str()); }
 void RefuseValue(const std::string& message) { throw nb::value_error(message.c_str()); }
@@ -155,8 +158,7 @@ void RefuseArray(const char* name, nb::handle value, nb::dlpack::dtype wanted, i
   const std::string start = std::string(name) + " must ";
   nb::ndarray<nb::ro> found;
   if (!nb::try_cast(value, found, false)) {
-    const std::string dtype =
-        nb::hasattr(value, "dtype") ? std::string(" of ") + nb::str(value.attr("dtype")).c_str() : "";
+    const std::string dtype = nb::hasattr(value, "dtype") ? std::string(" of ") + PlainText(value.attr("dtype")) : "";
     RefuseType(start + "be an array of " + TextOf(wanted) + " that DLPack or the buffer protocol describes, not " +
                TypeOf(value) + dtype);
   }

@@ -1,8 +1,8 @@
 """Checks of each op's arguments. fgfast.ops checks them once; the implementations do not check them again.
 
 Each function raises TypeError or ValueError, naming the argument, its value and the allowed ones. These are the op's
-own rules, the same with both implementations. The bindings in engine/ check again, and alone, what the memory depends on
-(engine/bindings/arguments.h): `fgfast._native` may be called by others.
+own rules, the same with both implementations. The bindings in engine/ check everything that the memory depends on, and
+do not rely on this file (engine/bindings/arguments.h): `fgfast._native` may be called by others.
 """
 
 from __future__ import annotations

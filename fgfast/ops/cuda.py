@@ -43,8 +43,8 @@ def nms(
         threshold: IoU above which a kept box suppresses another of its class, 0 to 1.
         workspace: (N, (N + 63) // 64) int64, of any content.
         kept: (K,) int64, written: the kept boxes, best first; K is the limit, at most N.
-        kept_count: (1,) int64, written: the number of kept boxes; -1 if a GPU finds a number in `order` that is not 0 to
-            N - 1: then no box was kept.
+        kept_count: (1,) int64, written: the number of kept boxes; -1 if a GPU finds another number in `order` than
+            0 to N - 1: then no box was kept.
         stream: a cudaStream_t as a number; 0 is the default stream.
 
     Raises:

@@ -160,7 +160,7 @@ def test_the_module_guards_its_memory() -> None:
         (logits, 16, 13, 16, bits, facts[:, :6].copy()),
         (logits, 16, 13, 16, np.empty((2, 0, 5), np.bool_), facts),
     ):
-        with pytest.raises(ValueError, match="must (be|have)"):
+        with pytest.raises(ValueError, match=r"must (be|have)"):
             _native.mask_post(*wrong)
 
 
