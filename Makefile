@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MODELS := $(VENV)/.installed-models
 
-.PHONY: demo test test-full check bench docs format clean
+.PHONY: demo test test-full fuzz check bench docs format clean
 
 demo: $(STAMP)      ## convert two small data sets of real photographs; prints where to look
 	$(BIN)/python bench/demo.py demo
@@ -15,6 +15,10 @@ test: $(MODELS)     ## the tests that need no GPU and no download, a process per
 
 test-full: $(MODELS) ## the slow ones, among them models at full size against the fixtures in ../shared/golden
 	FGFAST_REQUIRE_NATIVE=1 $(BIN)/python -m pytest -m full -n logical --maxprocesses 2 --dist loadfile
+
+# FGFAST_FUZZ_EXAMPLES=N: so many sets of arguments for each binding. 20000 take about ten minutes on two cores.
+fuzz: $(MODELS)      ## the native ops under AddressSanitizer and UndefinedBehaviorSanitizer, with made arguments
+	FGFAST_FUZZ_EXAMPLES=$${FGFAST_FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest -m full -rP tests/engine/test_sanitized.py
 
 check: $(MODELS)     ## style, types, import directions
 	$(BIN)/ruff check .

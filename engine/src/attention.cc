@@ -2,14 +2,13 @@
 
 #if defined(__x86_64__) && defined(__GNUC__) && defined(_OPENMP)
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "fgfast/avx512.h"
+#include "fgfast/threads.h"
 
 // Flash attention on vectors of 16 floats: scores exist for six queries and 64 keys at a time, in registers, where the
 // biases of the relative positions are added to them. They are in base 2, so that exp is cheap.
@@ -250,6 +249,7 @@ FGFAST_AVX512 void AttendTile(const Attention& a, const Plan& plan, const float*
 bool AttendsHere() { return __builtin_cpu_supports("avx512f"); }
 
 void Attend(const Attention& a, int threads, float* out) {
+  if (a.batch * a.windows * a.heads == 0) return;
   const Plan plan(a);
   const int64_t places = a.side * a.side, groups = a.batch * a.windows * a.heads;
   const Floats table_h(plan.offsets * kStep * a.size), table_w(plan.offsets * kStep * a.size);
@@ -262,13 +262,13 @@ void Attend(const Attention& a, int threads, float* out) {
       if (a.token_at[w * places + n] < a.tokens) queries[w].push_back(n);
     }
   }
-  std::vector<Scratch> scratch;  // all memory before the threads, where nobody could catch what is thrown
-  for (int n = 0; n < threads; ++n) scratch.emplace_back(plan);
   // Heads are shared out; where there are few of them, in parts, so that the threads end together.
-  const int64_t parts = Up(8 * threads, std::max<int64_t>(groups, 1));
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-  for (int64_t task = 0; task < groups * parts; ++task) {
-    Scratch& own = scratch[omp_get_thread_num()];
+  threads = ThreadsFor(groups * Up(places, kTile), threads);
+  const int64_t parts = Up(int64_t{8} * threads, groups);
+  std::vector<Scratch> scratch;  // all memory before the threads
+  for (int n = 0; n < threads; ++n) scratch.emplace_back(plan);
+  ForEachTask(groups * parts, threads, [&](int64_t task, int thread) {
+    Scratch& own = scratch[thread];
     const int64_t group = task / parts, part = task % parts, head = group % a.heads;
     const int64_t window = group / a.heads % a.windows, image = group / a.heads / a.windows;
     const int64_t* token_at = a.token_at + window * places;
@@ -280,7 +280,7 @@ void Attend(const Attention& a, int threads, float* out) {
       AttendTile(a, plan, tables, image * a.tokens * a.heads + head, token_at, queries[window].data() + m,
                  std::min<int64_t>(kTile, last - m), own, out);
     }
-  }
+  });
 }
 
 }  // namespace fgfast

@@ -24,10 +24,9 @@ __global__ void Fill(MaskedImage image, Window window, const uint8_t* background
 
 void Launch(const MaskedImage& image, const Window& window, const uint8_t* background, int64_t background_stride,
             int channels, const Place& place, uint8_t* out) {
-  const Current current(place.device);
   const int64_t pixels = window.height * window.width;
-  if (pixels == 0) return;  // CUDA refuses to start no threads
-  if (pixels > int64_t{kThreads} << 30) throw std::invalid_argument("composite: the window has too many pixels");
+  if (pixels > int64_t{kThreads} << 30) throw std::invalid_argument("out has too many pixels for a GPU");
+  const Current current(place.device);
   Fill<<<Blocks(pixels, kThreads), kThreads, 0, StreamOf(place)>>>(image, window, background, background_stride,
                                                                    channels, out);
   Check(cudaGetLastError(), "composite on the GPU");

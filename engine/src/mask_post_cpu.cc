@@ -115,11 +115,11 @@ void MaskPost(const float* logits, int64_t count, const MaskSizes& sizes, int th
   const Plan plan(sizes);
   const Loops loops = LoopsHere();
   const int64_t pixels = count * sizes.height * sizes.width;
-  threads = static_cast<int>(std::clamp<int64_t>(pixels / kThreadPixels, 1, threads));
+  threads = ThreadsFor(pixels / kThreadPixels, threads);
   // A thread alone gains nothing from parts.
   const int64_t wanted = threads == 1 ? 1 : (kTasks * threads + count - 1) / std::max<int64_t>(count, 1);
   const int64_t parts = std::clamp<int64_t>(sizes.height / kLeastRows, 1, std::max<int64_t>(wanted, 1));
-  std::vector<Scratch> scratch;  // all memory before the threads, where nobody could catch what is thrown
+  std::vector<Scratch> scratch;  // all memory before the threads
   for (int n = 0; n < threads; ++n) scratch.emplace_back(plan.columns.padded);
   std::vector<Facts> found(count * parts);
   ForEachTask(count * parts, threads, [&](int64_t task, int thread) {

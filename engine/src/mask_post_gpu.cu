@@ -10,6 +10,7 @@ namespace {
 constexpr int kWide = 32,
               kHigh = 8;                 // threads of a block: a warp is part of a row
 constexpr int64_t kMostMasks = 1 << 15;  // in the third dimension of a grid
+constexpr int64_t kMostBlocks = 65535;   // in the second one
 
 using Number = unsigned long long;  // what CUDA's atomic functions know; all facts are at least 0
 
@@ -88,6 +89,10 @@ __global__ void End(int64_t count, int64_t* facts) {
 
 void MaskPost(const float* logits, int64_t count, const MaskSizes& sizes, const Place& place, uint8_t* bits,
               int64_t* facts) {
+  if (sizes.height > int64_t{kHigh} * kMostBlocks) {
+    throw std::invalid_argument("bits must have at most " + std::to_string(int64_t{kHigh} * kMostBlocks) +
+                                " rows on a GPU, not " + std::to_string(sizes.height));
+  }
   const Current current(place.device);
   const cudaStream_t stream = StreamOf(place);
   Begin<<<Blocks(count, 256), 256, 0, stream>>>(count, sizes, facts);

@@ -4,16 +4,28 @@
 #include <string>
 
 namespace fgfast {
+namespace {
+
+// On a GPU, the kernels do it.
+void CheckOrder(const Nms& nms) {
+  for (int64_t n = 0; n < nms.count; ++n) {
+    if (nms.order[n] >= 0 && nms.order[n] < nms.count) continue;
+    throw std::invalid_argument("order must be 0 to " + std::to_string(nms.count - 1) + ", not " +
+                                std::to_string(nms.order[n]) + " at " + std::to_string(n));
+  }
+}
+
+}  // namespace
 
 void Suppress(const Nms& nms, const Place& place, uint64_t* workspace, int64_t* kept, int64_t* kept_count) {
-  if (nms.limit < 0) throw std::invalid_argument("nms: limit must be at least 0, not " + std::to_string(nms.limit));
   if (!place.cuda) {
+    CheckOrder(nms);
     *kept_count = cpu::Suppress(nms, kept);
     return;
   }
 #ifdef FGFAST_CUDA
   if (nms.count > kMostCudaBoxes) {
-    throw std::invalid_argument("nms: at most " + std::to_string(kMostCudaBoxes) + " boxes on a GPU, not " +
+    throw std::invalid_argument("boxes must be at most " + std::to_string(kMostCudaBoxes) + " on a GPU, not " +
                                 std::to_string(nms.count));
   }
   cuda::Suppress(nms, place, workspace, kept, kept_count);

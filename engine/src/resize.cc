@@ -168,7 +168,8 @@ void Band(const Work& work, int64_t y0, int64_t y1, Scratch& s) {
     const int64_t first = work.down.first[y], count = work.down.count[y];
     for (; done < first + count; ++done) {
       const uint8_t* row = r.pixels + done * length;
-      if (done == r.height - 1) row = static_cast<uint8_t*>(std::memcpy(s.row.data(), row, length));
+      // What a vector may read behind the row belongs to the next ones, or to nobody.
+      if ((r.height - 1 - done) * length < kSlack) row = static_cast<uint8_t*>(std::memcpy(s.row.data(), row, length));
       work.columns(row, work.across, r.out_width, s.ring.data() + done % most * s.length);
     }
     for (int64_t t = 0; t < count; ++t) s.rows[t] = s.ring.data() + (first + t) % most * s.length;
@@ -194,9 +195,9 @@ void ResizeBilinear(const Resize& resize, int threads) {
   const Filter across(resize.width, resize.out_width), down(resize.height, resize.out_height);
   const Work work{resize, across, down, ColumnsHere(), RowsHere()};
   const int64_t pixels = std::max(resize.height * resize.width, resize.out_height * resize.out_width);
-  threads = static_cast<int>(std::clamp<int64_t>(pixels / kThreadPixels, 1, threads));
+  threads = ThreadsFor(pixels / kThreadPixels, threads);
   const int64_t parts = threads == 1 ? 1 : std::clamp<int64_t>(resize.out_height / 64, 1, 4 * threads);
-  std::vector<Scratch> scratch;  // all memory before the threads, where nobody could catch what is thrown
+  std::vector<Scratch> scratch;  // all memory before the threads
   for (int n = 0; n < threads; ++n) scratch.emplace_back(resize, down.most);
   ForEachTask(parts, threads, [&](int64_t part, int thread) {
     (resize.down_first ? BandDownFirst : Band)(work, resize.out_height * part / parts,

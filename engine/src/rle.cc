@@ -88,6 +88,7 @@ int64_t ReadNumber(std::string_view text, size_t& position) {
 }  // namespace
 
 std::string RleEncode(const uint8_t* bits, int64_t height, int64_t width) {
+  if (height == 0 || width == 0) return "0";  // one run of no zeros, however long the other side
   // Two walks over the mask: count the changes of each column, then put each one's row in its column's place.
   std::vector<int64_t> place(width + 1, 0);
   ForEachChange(bits, height, width, [&](int64_t, int64_t x) { ++place[x + 1]; });

@@ -197,7 +197,7 @@ def nms(boxes: Float32, scores: Float32, threshold: float, limit: int, classes: 
     Args:
         boxes: (N, 4) float32, x0 y0 x1 y1, any unit.
         scores: (N,) float32; of equal scores the earlier comes first, NaN before all.
-        threshold: a box is suppressed by a kept one of its class with an IoU above this; all in float32, each
+        threshold: a box is suppressed by a kept one of its class with an IoU above this, 0 to 1; all in float32, each
             operation rounded, as in PyTorch. The IoU of two empty boxes is NaN, which is above no threshold.
         limit: maximum number of boxes to keep.
         classes: (N,) int64; boxes of different classes do not suppress each other. None: one class.
@@ -205,7 +205,7 @@ def nms(boxes: Float32, scores: Float32, threshold: float, limit: int, classes: 
     Returns:
         (K,) int64, K <= limit, the kept boxes in descending order of score.
     """
-    checks.check_nms(boxes, scores, limit, classes)
+    checks.check_nms(boxes, scores, threshold, limit, classes)
     return _resolve()[1].nms(boxes, scores, threshold, limit, classes)
 
 

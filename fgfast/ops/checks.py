@@ -1,7 +1,8 @@
 """Checks of each op's arguments. fgfast.ops checks them once; the implementations do not check them again.
 
-Each function raises TypeError or ValueError, naming the argument, its value and the allowed ones. The bindings in
-engine/ check every memory access themselves and do not rely on this file.
+Each function raises TypeError or ValueError, naming the argument, its value and the allowed ones. These are the op's
+own rules, the same with both implementations. The bindings in engine/ check everything that the memory depends on, and
+do not rely on this file (engine/bindings/arguments.h): `fgfast._native` may be called by others.
 """
 
 from __future__ import annotations
@@ -74,16 +75,17 @@ def check_attention(
         raise ValueError(f"token_at must have shape (W, S * S), not {token_at.shape}")
     wanted = {"rel_pos": (rel_pos, (2 * side - 1, size)), "padding": (padding, (heads, size))}
     for name, (arrays, shape) in wanted.items():
+        if len(arrays) != 2:
+            raise ValueError(f"{name} must be two arrays, not {len(arrays)}")
         for array in arrays:
             _array(name, array, np.float32, None)
             if array.shape != shape:
                 raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
     if token_at.size and not 0 <= token_at.min() <= token_at.max() <= tokens:
         raise ValueError(f"token_at must be 0 to {tokens}, not {token_at.min()} to {token_at.max()}")
-    if (np.bincount(token_at.ravel(), minlength=tokens + 1)[:tokens] != 1).any():
+    if tokens > token_at.size or (np.bincount(token_at.ravel(), minlength=tokens + 1)[:tokens] != 1).any():
         raise ValueError("token_at must hold every token exactly once")
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
+    _range("threads", threads, 1, MAX_THREADS)
 
 
 def check_mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int) -> None:
@@ -93,14 +95,14 @@ def check_mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, 
         raise ValueError(f"logits must have shape (N, M, s, s), not {logits.shape}")
     _range("side", side, 1, MAX_LOGITS_SIDE)
     for name, lengths, most in (("size", size, MAX_LOGITS_SIDE), ("resized", resized, side)):
-        if len(lengths) != 2:
-            raise ValueError(f"{name} must be (height, width), not {lengths!r}")
-        for length in lengths:
+        for length in _pair(name, lengths):
             _range(f"{name} {tuple(lengths)}", length, 1, most)
     _range("threads", threads, 1, MAX_THREADS)
 
 
-def check_nms(boxes: Float32, scores: Float32, limit: int, classes: NDArray[np.int64] | None) -> None:
+def check_nms(
+    boxes: Float32, scores: Float32, threshold: float, limit: int, classes: NDArray[np.int64] | None
+) -> None:
     """Check the arguments of `nms`."""
     _array("boxes", boxes, np.float32, 2)
     if boxes.shape[1] != 4:
@@ -110,14 +112,17 @@ def check_nms(boxes: Float32, scores: Float32, limit: int, classes: NDArray[np.i
         _array(name, column, dtype, 1)
         if len(column) != len(boxes):
             raise ValueError(f"{name} must have shape {boxes.shape[:1]}, one per box, not {column.shape}")
+    if not isinstance(threshold, (int, float)):
+        raise TypeError(f"threshold must be a number, not {type(threshold).__name__}")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be 0 to 1, not {threshold}")
     _range("limit", limit, 0, 2**63 - 1)
 
 
 def check_resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None, threads: int) -> None:
     """Check the arguments of `resize`."""
     _image(pixels)
-    if len(size) != 2:
-        raise ValueError(f"size must be (height, width), not {size!r}")
+    _pair("size", size)
     for name, length in (("height", pixels.shape[0]), ("width", pixels.shape[1]), *zip(("h", "w"), size, strict=True)):
         _range(f"{name} of {'pixels' if len(name) > 1 else 'size'}", length, 1, MAX_RESIZED_SIDE)
     _range("threads", threads, 1, MAX_THREADS)
@@ -126,10 +131,13 @@ def check_resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None, thread
     _array("out", out, np.uint8, 3)
     if out.shape != (*size, 3):
         raise ValueError(f"out must have shape {(*size, 3)}, not {out.shape}")
-    if out.strides[1:] != (3, 1) or out.strides[0] < 3 * size[1]:
+    rows, pixel, byte = out.strides  # that of an axis of length 1 says nothing
+    if byte != 1 or (size[1] > 1 and pixel != 3) or (size[0] > 1 and rows < 3 * size[1]):
         raise ValueError(f"out must have contiguous rows, strides (.., 3, 1), not {out.strides}")
     if not out.flags.writeable:
         raise ValueError("out must be writeable")
+    if np.may_share_memory(out, pixels):
+        raise ValueError("out must not share memory with pixels")
 
 
 def _window(window: Window | None, pixels: UInt8) -> Window:
@@ -142,6 +150,15 @@ def _window(window: Window | None, pixels: UInt8) -> Window:
     if not (-MAX_SIDE <= x0 <= x1 <= MAX_SIDE and -MAX_SIDE <= y0 <= y1 <= MAX_SIDE):
         raise ValueError(f"window must have x0 <= x1 and y0 <= y1, all within ±{MAX_SIDE}, not {(x0, y0, x1, y1)}")
     return x0, y0, x1, y1
+
+
+def _pair(name: str, lengths: Any) -> tuple[Any, ...]:
+    """Return the two lengths, whatever they are."""
+    if not isinstance(lengths, (tuple, list)):
+        raise TypeError(f"{name} must be (height, width), not {type(lengths).__name__}")
+    if len(lengths) != 2:
+        raise ValueError(f"{name} must be (height, width), not {lengths!r}")
+    return tuple(lengths)
 
 
 def _image(pixels: UInt8) -> None:

@@ -2,7 +2,8 @@
 
 It takes arrays of any library with DLPack (PyTorch, CuPy), row-major and all on one device, and writes into arrays of
 the caller. Nothing is copied and nothing waits: the work is queued on a stream, and the arrays must live until it is
-done. The native module checks shapes, dtypes and devices. Results equal those of fgfast.ops to the bit.
+done. The native module checks shapes, dtypes, strides, devices, and that what is written shares no memory with what is
+read. Results equal those of fgfast.ops to the bit.
 """
 
 from __future__ import annotations
@@ -39,14 +40,16 @@ def nms(
         boxes: (N, 4) float32, x0 y0 x1 y1, any unit; N at most 393216.
         order: (N,) int64, each box once, best first.
         classes: (N,) int64; boxes of different classes do not suppress each other.
-        threshold: IoU above which a kept box suppresses another of its class.
+        threshold: IoU above which a kept box suppresses another of its class, 0 to 1.
         workspace: (N, (N + 63) // 64) int64, of any content.
         kept: (K,) int64, written: the kept boxes, best first; K is the limit, at most N.
-        kept_count: (1,) int64, written: the number of kept boxes.
+        kept_count: (1,) int64, written: the number of kept boxes; -1 if a GPU finds another number in `order` than
+            0 to N - 1: then no box was kept.
         stream: a cudaStream_t as a number; 0 is the default stream.
 
     Raises:
-        ValueError: sizes or devices do not match, or the module was built without CUDA.
+        ValueError: sizes or devices do not match, arrays share memory, `order` (on the CPU) holds another number than 0
+            to N - 1, or the module was built without CUDA.
         TypeError: an argument is not such an array.
         RuntimeError: CUDA reports an error.
     """

@@ -1,11 +1,13 @@
 """The ops in C++, from fgfast._native.
 
-`fgfast.ops` has checked the arguments; the bindings in engine/ check everything that memory safety requires.
+`fgfast.ops` has checked the arguments; the bindings in engine/ check everything that memory safety requires, and refuse
+what these functions copy: arrays with gaps, and arrays that are not aligned.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from fgfast.ops.geometry import down_first
 from fgfast.ops.reference import Window
 from fgfast.ops.reference_masks import Masks, summarise
 from fgfast.records import Bool, Float32, UInt8
+
+Array = TypeVar("Array", bound=NDArray[np.generic])
 
 
 def attends(size: int) -> bool:
@@ -32,9 +36,9 @@ def attention(
     threads: int = 1,
 ) -> Float32:
     """Compute fgfast.ops.attention for heads that `attends`."""
-    q, k, v, rel_pos_h, rel_pos_w, no_key, no_value = map(np.ascontiguousarray, (q, k, v, *rel_pos, *padding))
+    q, k, v, rel_pos_h, rel_pos_w, no_key, no_value = map(_plain, (q, k, v, *rel_pos, *padding))
     side, out = math.isqrt(token_at.shape[1]), np.empty(q.shape, np.float32)
-    at = np.ascontiguousarray(token_at)
+    at = _plain(token_at)
     _native.attend(q, k, v, rel_pos_h, rel_pos_w, at, no_key, no_value, side, threads, out)
     return out
 
@@ -44,20 +48,20 @@ def composite(
 ) -> UInt8:
     """Compute fgfast.ops.composite."""
     x0, y0, x1, y1 = window or (0, 0, pixels.shape[1], pixels.shape[0])
-    pixels, bits = np.ascontiguousarray(pixels), np.ascontiguousarray(bits)
+    pixels, bits = _plain(pixels), _plain(bits)
     out = np.empty((y1 - y0, x1 - x0, 4 if alpha else 3), np.uint8)
     if alpha or background is None:
         _native.composite_alpha(pixels, bits, x0, y0, out)
         return out
     if background.ndim == 1:
         background = np.broadcast_to(background, (1, x1 - x0, 3))
-    _native.composite(pixels, bits, np.ascontiguousarray(background), x0, y0, out)
+    _native.composite(pixels, bits, _plain(background), x0, y0, out)
     return out
 
 
 def rle_encode(bits: Bool) -> bytes:
     """Compute fgfast.ops.rle_encode."""
-    return _native.rle_encode(np.ascontiguousarray(bits))
+    return _native.rle_encode(_plain(bits))
 
 
 def rle_decode(counts: bytes, height: int, width: int) -> Bool:
@@ -70,7 +74,7 @@ def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], 
     count, masks, low, _ = logits.shape
     bits = np.empty((count * masks, *size), np.bool_)
     facts = np.empty((count * masks, 7), np.int64)
-    flat = np.ascontiguousarray(logits).reshape(-1, low, low)
+    flat = _plain(logits).reshape(-1, low, low)
     _native.mask_post(flat, side, *resized, bits, facts, threads)
     return summarise(bits, facts, (count, masks))
 
@@ -79,12 +83,18 @@ def nms(
     boxes: Float32, scores: Float32, threshold: float, limit: int, classes: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
     """Compute fgfast.ops.nms."""
-    groups = None if classes is None else np.ascontiguousarray(classes)
-    return _native.nms(np.ascontiguousarray(boxes), np.ascontiguousarray(scores), groups, threshold, limit)
+    groups = None if classes is None else _plain(classes)
+    return _native.nms(_plain(boxes), _plain(scores), groups, threshold, limit)
 
 
 def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8:
     """Compute fgfast.ops.resize."""
     out = np.empty((*size, 3), np.uint8) if out is None else out
-    _native.resize(np.ascontiguousarray(pixels), out, down_first(pixels.shape[:2], size), threads)
+    _native.resize(_plain(pixels), out, down_first(pixels.shape[:2], size), threads)
     return out
+
+
+def _plain(array: Array) -> Array:
+    """Return the array, or a copy, as the bindings want it: row by row without gaps, and aligned."""
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else array.copy()

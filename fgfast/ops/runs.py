@@ -46,8 +46,10 @@ def boxes_and_areas(counts: Sequence[bytes], sizes: Sequence[Size]) -> tuple[Int
     runs = _runs(counts)
     sides = np.array(sizes, np.int64)
     ends = np.cumsum(runs, axis=1)
-    negative, total = (runs < 0).any(axis=1), ends[:, -1]
-    if wrong := np.flatnonzero(negative | (total != sides.prod(axis=1))).tolist():
+    # Every run and every sum of runs on its own: no sum of 64 bits can go round and end at the right total.
+    pixels = sides.prod(axis=1)[:, None]
+    outside = ((runs < 0) | (runs > pixels) | (ends > pixels)).any(axis=1)
+    if wrong := np.flatnonzero(outside | (ends[:, -1:] != pixels)[:, 0]).tolist():
         height, width = sizes[wrong[0]]
         raise ValueError(f"RLE: the runs of mask {wrong[0]} do not cover its {width} x {height} pixels")
     return _boxes(ends[:, :-1:2], runs[:, 1::2], sides[:, 0]), runs[:, 1::2].sum(axis=1, dtype=np.int64)

@@ -73,6 +73,7 @@ def test_writes_into_a_part_of_a_canvas(face: Face) -> None:
         ({"size": (0, 3)}, ValueError, "h of size must be 1 to 1048576, not 0"),
         ({"size": (3, 2.5)}, TypeError, "w of size must be an int, not float"),
         ({"size": (3,)}, ValueError, r"size must be \(height, width\)"),
+        ({"size": None}, TypeError, r"size must be \(height, width\), not NoneType"),
         ({"out": np.zeros((6, 8, 3), np.uint8)}, ValueError, r"out must have shape \(6, 7, 3\)"),
         ({"out": np.zeros((6, 7, 6), np.uint8)[..., ::2]}, ValueError, "out must have contiguous rows"),
         ({"out": np.zeros((6, 7, 3), np.uint8)[::-1]}, ValueError, "out must have contiguous rows"),
@@ -83,6 +84,20 @@ def test_wrong_arguments_are_named(face: Face, change: Any, error: Any, words: s
     arguments = {"pixels": np.zeros((4, 5, 3), np.uint8), "size": (6, 7)}
     with pytest.raises(error, match=words):
         face.resize(**{**arguments, **change})
+
+
+@implementations
+def test_out_may_not_share_memory_with_pixels(face: Face) -> None:
+    canvas = np.zeros((9, 7, 3), np.uint8)
+    with pytest.raises(ValueError, match="out must not share memory with pixels"):
+        face.resize(canvas[:5], (6, 7), out=canvas[3:])
+
+
+@implementations
+def test_strides_of_an_axis_of_length_one_say_nothing(face: Face) -> None:
+    pixels, canvas = make_image(5, 6), np.zeros((9, 7, 3), np.uint8)
+    for out in (canvas[::-1][2:3], canvas[:, ::2][:, :1]):
+        np.testing.assert_array_equal(face.resize(pixels, out.shape[:2], out=out), by_pillow(pixels, out.shape[:2]))
 
 
 def test_choice() -> None:

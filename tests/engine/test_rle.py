@@ -99,6 +99,13 @@ def test_hostile_strings(face: Face, counts: bytes, words: str) -> None:
 
 
 @implementations
+def test_a_side_without_pixels_costs_nothing(face: Face) -> None:
+    """Masks of 2**40 columns and no row: such an array exists, and has no bytes."""
+    assert face.rle_encode(np.zeros((0, 2**40), np.bool_)) == b"0"
+    assert face.rle_encode(np.zeros((2**40, 0), np.bool_)) == b"0"
+
+
+@implementations
 def test_damaged_string_of_a_huge_mask_costs_nothing(face: Face) -> None:
     with pytest.raises(ValueError, match="cover 6"):
         face.rle_decode(b"6", 2**31 - 1, 2**31 - 1)

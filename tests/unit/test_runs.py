@@ -85,3 +85,12 @@ def test_a_damaged_string_is_an_error(text: bytes, message: str) -> None:
         reference.rle_decode(text, 3, 4)
     with pytest.raises(ValueError, match=message):
         boxes_and_areas([b"<", text], [Size(3, 4)] * 2)
+
+
+def test_runs_whose_sum_goes_round_64_bits_are_refused() -> None:
+    """64 runs of 2**58 pixels, then 6: the sum is 6 modulo 2**64."""
+    text = bytearray()
+    for number in (2**58, 2**58, 2**58, *[0] * 61, 6 - 2**58):
+        reference._append_number(number, text)
+    with pytest.raises(ValueError, match="do not cover its 3 x 2 pixels"):
+        boxes_and_areas([bytes(text)], [Size(2, 3)])

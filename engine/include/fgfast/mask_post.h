@@ -8,7 +8,7 @@
 namespace fgfast {
 
 // Two bilinear steps (bilinear.h): from low x low to side x side, of which the resized image is the upper left part,
-// and from that to height x width. All in pixels, all at least 1.
+// and from that to height x width. All in pixels, all 1 to kMostLogits.
 struct MaskSizes {
   int64_t low;
   int64_t side;
@@ -17,6 +17,9 @@ struct MaskSizes {
   int64_t height;
   int64_t width;
 };
+
+// The longest of them: positions are float32, which knows whole numbers up to here.
+constexpr int64_t kMostLogits = int64_t{1} << 24;
 
 // Numbers a mask, in this order: the tight box x0 y0 x1 y1 (all 0 where the mask is empty), the pixels above 0, above
 // +kStabilityOffset and above -kStabilityOffset.

@@ -30,6 +30,10 @@ constexpr int64_t NmsWords(int64_t count) { return (count + 63) / 64; }
 // The most boxes that the CUDA implementation takes: one bit each, in 48 KiB of a block's memory.
 constexpr int64_t kMostCudaBoxes = 48 * 1024 * 8;
 
+// Instead of the number of kept boxes, on a GPU: the order holds something else than 0 to count - 1, nothing was kept.
+// On the CPU it is an exception, but what a GPU finds can only be written.
+constexpr int64_t kWrongOrder = -1;
+
 // Writes the kept boxes, best first, to `kept`, which has room for min(count, limit), and their number to `kept_count`.
 // All arrays, and `kept_count`, on the same device; `workspace` may be null on the CPU.
 void Suppress(const Nms& nms, const Place& place, uint64_t* workspace, int64_t* kept, int64_t* kept_count);

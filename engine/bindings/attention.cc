@@ -1,0 +1,79 @@
+#include "fgfast/attention.h"
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "arguments.h"
+
+using nanobind::literals::operator""_a;
+
+namespace fgfast::bindings {
+namespace {
+
+constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+
+using Heads = CpuArray<const float, 4>;
+using Table = CpuArray<const float, 2>;
+using Tokens = CpuArray<const int64_t, 2>;
+
+bool AttendsTo(int64_t size) { return size > 0 && size % kAttentionStep == 0 && AttendsHere(); }
+
+bool Attends(nb::handle size) { return AttendsTo(Integer("size", size, 0, kMost)); }
+
+// Every token must have one place: two would be written at once, and without one its result would be left unwritten.
+void RequireEachOnce(const Tokens& token_at, int64_t tokens) {
+  Require(tokens <= token_at.size(), "token_at must hold every token exactly once; there are more tokens than places");
+  std::vector<bool> found(tokens);
+  const int64_t* places = token_at.data();
+  int64_t count = 0;
+  for (int64_t n = 0; n < token_at.size(); ++n) {
+    const int64_t token = places[n];
+    if (token == tokens) continue;
+    if (token < 0 || token > tokens) {
+      RefuseValue("token_at must be 0 to " + std::to_string(tokens) + ", not " + std::to_string(token));
+    }
+    if (found[token])
+      RefuseValue("token_at must hold every token exactly once, not " + std::to_string(token) + " twice");
+    found[token] = true;
+    ++count;
+  }
+  Require(count == tokens, "token_at must hold every token exactly once; one has no place");
+}
+
+void Attend(nb::handle q_, nb::handle k_, nb::handle v_, nb::handle rel_pos_h_, nb::handle rel_pos_w_,
+            nb::handle token_at_, nb::handle padding_k_, nb::handle padding_v_, nb::handle side_, nb::handle threads_,
+            nb::handle out_) {
+  const Heads q("q", q_), k("k", k_), v("v", v_);
+  const Table rel_pos_h("rel_pos_h", rel_pos_h_), rel_pos_w("rel_pos_w", rel_pos_w_);
+  const Tokens token_at("token_at", token_at_);
+  const Table padding_k("padding_k", padding_k_), padding_v("padding_v", padding_v_);
+  const CpuArray<float, 4> out("out", out_);
+  const int64_t batch = q.shape(0), tokens = q.shape(1), heads = q.shape(2), size = q.shape(3);
+  const int64_t side = Integer("side", side_, 1, kMost), threads = Integer("threads", threads_, 1, kMost);
+  for (const View& array : {View(k), View(v), View(out)}) RequireShape(array, {batch, tokens, heads, size});
+  for (const View& table : {View(rel_pos_h), View(rel_pos_w)}) RequireShape(table, {2 * side - 1, size});
+  for (const View& row : {View(padding_k), View(padding_v)}) RequireShape(row, {heads, size});
+  RequireShape(token_at, {'W', side * side});
+  RequireApart({out}, {q, k, v, rel_pos_h, rel_pos_w, token_at, padding_k, padding_v});
+  RequireEachOnce(token_at, tokens);
+  if (!AttendsTo(size)) {
+    RefuseValue("q must have heads of a multiple of 16, not " + std::to_string(size) +
+                ", and the processor AVX-512: see attends");
+  }
+  nb::gil_scoped_release release;
+  fgfast::Attend({q.data(), k.data(), v.data(), rel_pos_h.data(), rel_pos_w.data(), token_at.data(), padding_k.data(),
+                  padding_v.data(), batch, tokens, heads, size, token_at.shape(0), side},
+                 static_cast<int>(threads), out.data());
+}
+
+}  // namespace
+
+void AddAttention(nb::module_& module) {
+  module.def("attends", &Attends, "size"_a.none(), "Whether `attend` is for this build, processor and size of heads.");
+  module.def("attend", &Attend, "q"_a.none(), "k"_a.none(), "v"_a.none(), "rel_pos_h"_a.none(), "rel_pos_w"_a.none(),
+             "token_at"_a.none(), "padding_k"_a.none(), "padding_v"_a.none(), "side"_a.none(), "threads"_a.none(),
+             "out"_a.none(), "Fill out (B, T, H, D) with attention within windows.");
+}
+
+}  // namespace fgfast::bindings

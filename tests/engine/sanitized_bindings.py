@@ -1,0 +1,298 @@
+"""Calls every binding of fgfast._native with made arguments: right ones, nearly right ones, hostile ones.
+
+A script, for test_sanitized.py, which runs it with a module that ends the process with a report at the first read or
+write beside an array. Arguments: the module's file, the number of examples, the binding, or "together" for large images
+from several threads. It prints JSON: how many calls were taken and how many refused, and the seconds.
+
+Right arguments must be taken; what is taken must give the NumPy reference's result; what is refused must be refused by
+a TypeError or a ValueError that names an argument.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+from engine.hostile_arguments import SEEDS, SIDES, content, spoil
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import fgfast
+from fgfast.ops import reference
+from fgfast.ops.reference_resize import _resize_axis
+
+Given = dict[str, Any]
+
+
+class Binding(NamedTuple):
+    """Right arguments from hypothesis's `draw`, and the reference: it asserts that the result is right."""
+
+    arguments: Callable[[Any], Given]
+    check: Callable[[Given, Any], None]
+
+
+def image(draw: Any, channels: int) -> Given:
+    (height, width), (h, w), seed = draw(st.tuples(SIDES, SIDES)), draw(st.tuples(SIDES, SIDES)), draw(SEEDS)
+    x0, y0 = draw(st.tuples(st.integers(-80, 80), st.integers(-80, 80)))
+    return {
+        "pixels": content((height, width, 3), np.uint8, seed),
+        "bits": content((height, width), np.bool_, seed),
+        "x0": x0,
+        "y0": y0,
+        "out": np.full((h, w, channels), 7, np.uint8),
+    }
+
+
+def composite(draw: Any) -> Given:
+    made = image(draw, 3)
+    h, w, _ = made["out"].shape
+    return {**made, "background": content((1 if draw(st.booleans()) else h, w, 3), np.uint8, draw(SEEDS))}
+
+
+def check_composite(made: Given, _: Any) -> None:
+    out, x0, y0 = made["out"], int(made["x0"]), int(made["y0"])
+    if not out.size:
+        return
+    ground = np.broadcast_to(made["background"], out.shape) if "background" in made else None
+    window = (x0, y0, x0 + out.shape[1], y0 + out.shape[0])
+    bits = made["bits"].view(np.uint8) != 0
+    np.testing.assert_array_equal(out, reference.composite(made["pixels"], bits, ground, window, ground is None))
+
+
+def rle_encode(draw: Any) -> Given:
+    return {"bits": content((draw(SIDES), draw(SIDES)), np.bool_, draw(SEEDS))}
+
+
+def check_rle_encode(made: Given, counts: bytes) -> None:
+    bits = made["bits"]
+    assert counts == (reference.rle_encode(bits.view(np.uint8) != 0) if bits.size else b"0")
+
+
+def rle_decode(draw: Any) -> Given:
+    bits = content((draw(SIDES), draw(SIDES)), np.bool_, draw(SEEDS))
+    return {"counts": reference.rle_encode(bits), "height": bits.shape[0], "width": bits.shape[1]}
+
+
+def check_rle_decode(made: Given, bits: Any) -> None:
+    wanted = reference.rle_decode(made["counts"], int(made["height"]), int(made["width"]))
+    np.testing.assert_array_equal(bits, wanted)
+
+
+def mask_post(draw: Any) -> Given:
+    count, low, seed = draw(st.integers(0, 3)), max(draw(SIDES), 1), draw(SEEDS)
+    height, width, side = max(draw(SIDES), 1), max(draw(SIDES), 1), draw(st.integers(1, 150))
+    return {
+        "logits": content((count, low, low), np.float32, seed, hostile=draw(st.booleans())),
+        "side": side,
+        "resized_height": draw(st.integers(1, side)),
+        "resized_width": draw(st.integers(1, side)),
+        "bits": np.ones((count, height, width), np.bool_),
+        "facts": np.full((count, 7), -9, np.int64),
+        "threads": draw(st.sampled_from([1, 3, 2**31 - 1])),
+    }
+
+
+def check_mask_post(made: Given, _: Any) -> None:
+    bits, facts, side = made["bits"], made["facts"], int(made["side"])
+    if side > 200 or not len(bits):  # the reference makes the whole square
+        return
+    resized = int(made["resized_height"]), int(made["resized_width"])
+    with np.errstate(all="ignore"):
+        wanted = reference.mask_post(made["logits"][:, None], bits.shape[1:], resized, side)
+    np.testing.assert_array_equal(bits, wanted.bits[:, 0])
+    np.testing.assert_array_equal(facts[:, :4], wanted.boxes[:, 0])
+    np.testing.assert_array_equal(facts[:, 4], wanted.areas[:, 0])
+
+
+def nms(draw: Any) -> Given:
+    count, seed, hostile = draw(SIDES), draw(SEEDS), draw(st.booleans())
+    return {
+        "boxes": content((count, 4), np.float32, seed, hostile),
+        "scores": content((count,), np.float32, seed, hostile),
+        "classes": content((count,), np.int64, seed, hostile) if draw(st.booleans()) else None,
+        "threshold": draw(st.sampled_from([0.0, 0.3, 0.5, 1.0])),
+        "limit": draw(st.sampled_from([0, 1, 5, 100, 2**63 - 1])),
+    }
+
+
+def check_nms(made: Given, kept: Any) -> None:
+    with np.errstate(all="ignore"):
+        wanted = reference.nms(**{**made, "threshold": float(made["threshold"]), "limit": int(made["limit"])})
+    np.testing.assert_array_equal(kept, wanted)
+
+
+def nms_ordered(draw: Any) -> Given:
+    made = nms(draw)
+    count = len(made["boxes"])
+    return {
+        "boxes": made["boxes"],
+        "order": np.random.default_rng(draw(SEEDS)).permutation(count),
+        "classes": content((count,), np.int64, draw(SEEDS)),
+        "threshold": made["threshold"],
+        "workspace": np.empty((count, (count + 63) // 64), np.int64),
+        "kept": np.full(min(made["limit"], count), -9, np.int64),
+        "kept_count": np.full(1, -9, np.int64),
+    }
+
+
+def check_nms_ordered(made: Given, _: Any) -> None:
+    order, kept = made["order"], made["kept"]
+    assert not len(order) or 0 <= order.min() <= order.max() < len(order)
+    scores = -np.arange(len(order), dtype=np.float32)
+    with np.errstate(all="ignore"):
+        threshold, classes = float(made["threshold"]), made["classes"][order]
+        wanted = reference.nms(made["boxes"][order], scores, threshold, len(kept), classes)
+    np.testing.assert_array_equal(kept[: made["kept_count"][0]], order[wanted])
+
+
+def resize(draw: Any) -> Given:
+    (height, width), (h, w) = draw(st.tuples(SIDES, SIDES)), draw(st.tuples(SIDES, SIDES))
+    canvas = np.full((max(h, 1), max(w, 1) + draw(st.sampled_from([0, 0, 4])), 3), 7, np.uint8)
+    return {
+        "pixels": content((max(height, 1), max(width, 1), 3), np.uint8, draw(SEEDS)),
+        "out": canvas[:, : max(w, 1)],
+        "down_first": draw(st.booleans()),
+        "threads": draw(st.sampled_from([1, 3, 2**31 - 1])),
+    }
+
+
+def check_resize(made: Given, _: Any) -> None:
+    wanted, out = made["pixels"], made["out"]
+    for axis in (0, 1) if made["down_first"] else (1, 0):
+        wanted = _resize_axis(wanted, axis, out.shape[axis])
+    np.testing.assert_array_equal(out, wanted)
+
+
+def attend(draw: Any) -> Given:
+    batch, heads, size = draw(st.integers(0, 2)), draw(st.integers(0, 2)), draw(st.sampled_from([16, 16, 32, 20, 0]))
+    side, windows, seed = draw(st.integers(1, 9)), draw(st.integers(0, 2)), draw(SEEDS)
+    rng = np.random.default_rng(seed)
+    places = windows * side * side
+    tokens = int(rng.integers(0, places + 1))
+    token_at = np.full(places, tokens, np.int64)
+    token_at[rng.permutation(places)[:tokens]] = rng.permutation(tokens)
+    line, table, row = (batch, tokens, heads, size), (2 * side - 1, size), (heads, size)
+    shapes = {"q": line, "k": line, "v": line, "rel_pos_h": table, "rel_pos_w": table, "padding_k": row}
+    return {
+        **{name: content(shape, np.float32, seed) for name, shape in shapes.items()},
+        "token_at": token_at.reshape(windows, side * side),
+        "padding_v": content(row, np.float32, seed),
+        "side": side,
+        "threads": draw(st.sampled_from([1, 2, 2**31 - 1])),
+        "out": np.zeros(line, np.float32),
+    }
+
+
+def check_attend(made: Given, _: Any) -> None:
+    given_ = {name: made[name] for name in ("q", "k", "v", "token_at")}
+    pairs = {"rel_pos": (made["rel_pos_h"], made["rel_pos_w"]), "padding": (made["padding_k"], made["padding_v"])}
+    if all(np.isfinite(made[name]).all() and np.abs(made[name]).max(initial=0) < 30 for name in ("q", "k", "v")):
+        np.testing.assert_allclose(made["out"], reference.attention(**given_, **pairs), rtol=0, atol=1e-3)
+
+
+BINDINGS = {
+    "composite": Binding(composite, check_composite),
+    "composite_alpha": Binding(lambda draw: image(draw, 4), check_composite),
+    "rle_encode": Binding(rle_encode, check_rle_encode),
+    "rle_decode": Binding(rle_decode, check_rle_decode),
+    "mask_post": Binding(mask_post, check_mask_post),
+    "nms": Binding(nms, check_nms),
+    "nms_ordered": Binding(nms_ordered, check_nms_ordered),
+    "resize": Binding(resize, check_resize),
+    "attend": Binding(attend, check_attend),
+    "attends": Binding(lambda draw: {"size": draw(st.integers(0, 99))}, lambda made, result: None),
+}
+
+
+def load(path: str) -> Any:
+    """The module in this file as fgfast._native."""
+    spec = importlib.util.spec_from_file_location("fgfast._native", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fgfast._native"] = fgfast._native = module  # type: ignore[attr-defined]
+    spec.loader.exec_module(module)
+    return module
+
+
+def described(made: Given) -> str:
+    """The arguments in short, for the report of a call that does not come back."""
+    values = {
+        name: f"{value.dtype}{value.shape}{value.strides}" if isinstance(value, np.ndarray) else repr(value)[:200]
+        for name, value in made.items()
+    }
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def call_one(function: Any, name: str, made: Given, spoiled: bool, counts: dict[str, int]) -> None:
+    # Written before the call, at the same place each time: the last one is the one that ended the process.
+    if LAST:
+        os.pwrite(LAST, f"{name}({described(made)})".ljust(4000).encode(), 0)
+    binding = BINDINGS[name]
+    try:
+        result = function(**made)
+    except (TypeError, ValueError) as error:
+        counts["refused"] += 1
+        own = name == "attend" and str(error).startswith("q must have heads of a multiple of 16")
+        if not (spoiled or own) or not re.match(rf"(?:{'|'.join(made)}) |RLE: ", str(error)):
+            raise AssertionError(f"{name}({described(made)})") from error
+    else:
+        counts["taken"] += 1
+        binding.check(made, result)
+
+
+def call_many(module: Any, name: str, examples: int) -> dict[str, Any]:
+    """Call a binding with so many sets of arguments, of which a third is right and the rest has one or two spoiled."""
+    counts, began = {"taken": 0, "refused": 0}, time.monotonic()
+
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.data(), st.integers(0, 2), SEEDS)
+    def call(data: Any, spoils: int, seed: int) -> None:
+        made = BINDINGS[name].arguments(data.draw)
+        rng = np.random.default_rng(seed)
+        for name_ in rng.permutation(list(made))[:spoils].tolist():
+            spoil(made, name_, int(rng.integers(2**32)))
+        call_one(getattr(module, name), name, made, spoils > 0, counts)
+
+    call()
+    return {**counts, "seconds": round(time.monotonic() - began, 1)}
+
+
+def call_together(module: Any) -> None:
+    """Large images, for which threads are started, from four threads of Python at once: results are the same."""
+    pixels, logits = content((1500, 1600, 3), np.uint8, 0), content((1, 64, 64), np.float32, 0)
+
+    def both(threads: int) -> tuple[bytes, bytes, bytes]:
+        out, bits, facts = (
+            np.empty((1450, 1550, 3), np.uint8),
+            np.empty((1, 1450, 1550), np.bool_),
+            np.empty((1, 7), np.int64),
+        )
+        module.resize(pixels, out, False, threads)
+        module.mask_post(logits, 256, 240, 256, bits, facts, threads)
+        return out.tobytes(), bits.tobytes(), facts.tobytes()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(both, (1, 2, 3, 2**31 - 1)))) == 1
+
+
+def main(path: str, examples: str, name: str) -> None:
+    module = load(path)
+    if name == "together":
+        call_together(module)
+    else:
+        print(json.dumps(call_many(module, name, int(examples))))
+
+
+LAST = int(os.environ.get("FGFAST_LAST_CALL", "0"))
+"""A file descriptor for the last call."""
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
