@@ -68,7 +68,7 @@ def verify(out: Path) -> Verified:
     if not path.is_file():
         raise OutputRefusedError(f"{out.absolute()} holds no run of fgfast: there is no {path.relative_to(out)} in it")
     with contextlib.ExitStack() as held:
-        with contextlib.suppress(OutputFailedError):  # a read-only output has no writer
+        with contextlib.suppress(OSError, OutputFailedError):  # a read-only output has no writer
             held.enter_context(OutputLock(path.with_name("lock")))
         ledger = held.enter_context(Ledger(path, write=False))
         if ledger.meta("fingerprint") is None:

@@ -87,8 +87,8 @@ class Folders(contextlib.AbstractContextManager["Folders"]):
             NameRefusedError: no file system takes the name.
             OSError: a folder on the way is absent, or cannot be opened.
         """
+        check_name(name, self.root)
         folder, _, last = name.rpartition("/")
-        check_name(last, self.root)
         handle = self.open(folder)
         return (last, handle) if BY_FOLDER else (os.path.join(self.root, name), None)  # noqa: PTH118
 
@@ -150,6 +150,7 @@ class Folders(contextlib.AbstractContextManager["Folders"]):
 
     def new_temp(self, name: str) -> tuple[str, int]:
         """Create a temporary file in the folder of `name`; return its name below the root, and its handle."""
+        check_name(name, self.root)
         folder, slash, _ = name.rpartition("/")
         for _ in range(_TRIED):
             temp = f"{folder}{slash}{TEMP_PREFIX}{os.getpid()}-{next(_temp_numbers)}{TEMP_SUFFIX}"

@@ -101,11 +101,20 @@ def locked(target: Target, timeout: float = -1) -> Iterator[None]:
         OutputRefusedError: see `held`.
         OutputFailedError: the disk is full, read-only or failing.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
-    held(target)  # versions of filelock before 3.21 follow links
-    with FileLock(target.path, timeout=timeout):
+    held(target)  # not every version of filelock refuses links
+    lock = FileLock(target.path, timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise
+    except OSError as error:
+        raise failed(target.path, error) from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _check(target: Target, found: os.stat_result) -> None:

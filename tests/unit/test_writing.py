@@ -1,18 +1,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from fgfast.errors import OutputFailedError
+from fgfast.errors import NameRefusedError, OutputFailedError, OutputRefusedError
 from fgfast.writing import (
     Folders,
     Target,
+    append,
     commit,
+    create,
+    delete_files,
     files,
+    held,
+    locked,
+    make_folder,
+    refuse_links,
+    remove,
+    remove_tree,
+    rename,
+    replacing,
+    replacing_path,
+    scratch_file,
+    scratch_folder,
     sweep_temp_files,
     sync_folders,
+    walk,
     write_file,
     write_temp,
 )
@@ -110,3 +126,124 @@ def test_many_folders_are_synced_at_once(tmp_path: Path, monkeypatch: pytest.Mon
     with Folders(tmp_path) as folders:
         sync_folders(folders, ["0", "1", "2"])
     assert synced == ["all", "all", "one", "one", "one"]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Path]:
+    """A root with a link to a folder outside, which must be the same at the end."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "own").write_bytes(b"own")
+    (tmp_path / "root" / "in").mkdir(parents=True)
+    (tmp_path / "root" / "in" / "link").symlink_to(tmp_path / "outside")
+    yield tmp_path / "root"
+    assert [p.name for p in (tmp_path / "outside").iterdir()] == ["own"]
+    assert (tmp_path / "outside" / "own").read_bytes() == b"own"
+
+
+BELOW = "in/link/own"
+
+
+def place(root: Path) -> Target:
+    return Target(root, BELOW)
+
+
+WRITES: dict[str, Callable[[Path], object]] = {
+    "create": lambda root: create(place(root).parent / "new"),
+    "write_file": lambda root: write_file(place(root), b"x"),
+    "write_temp": lambda root: write_temp(place(root), b"x"),
+    "commit": lambda root: commit(root, [("in/link/new", BELOW)]),
+    "make_folder": lambda root: make_folder(place(root).parent / "new" / "deep"),
+    "make_folder itself": lambda root: make_folder(place(root).parent),
+    "held": lambda root: held(place(root)),
+    "append": lambda root: append(place(root), keep=False),
+    "append to a link": lambda root: append(place(root).parent, keep=True),
+    "locked": lambda root: locked(place(root).parent / "lock").__enter__(),
+    "remove": lambda root: remove(place(root)),
+    "remove_tree": lambda root: remove_tree(place(root).parent),
+    "rename from": lambda root: rename(place(root), Target(root, "mine")),
+    "rename to": lambda root: rename(Target(root, "in"), place(root).parent / "in"),
+    "scratch_folder": lambda root: scratch_folder("a", place(root).parent).__enter__(),
+    "scratch_file": lambda root: scratch_file(place(root).parent).__enter__(),
+    "replacing_path": lambda root: replacing_path(place(root)).__enter__(),
+    "sweep": lambda root: sweep_temp_files([place(root).parent]),
+    "refuse_links": lambda root: refuse_links([Target(root)]),
+    "walk": lambda root: list(walk(place(root).parent)),
+}
+
+
+@pytest.mark.parametrize("by_folder", [True, False])
+@pytest.mark.parametrize("name", WRITES)
+def test_nothing_goes_through_a_link(name: str, by_folder: bool, house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the folders' handles, and as where the system has none."""
+    monkeypatch.setattr(files, "BY_FOLDER", by_folder)
+    with pytest.raises(
+        OutputRefusedError, match=r"is a link, which could lead out of .*: remove it, or choose another"
+    ):
+        WRITES[name](house)
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced_and_deleted_itself(house: Path) -> None:
+    path = house / "file"
+    path.symlink_to(house.parent / "outside" / "own")
+    write_file(Target(house, "file"), b"new")
+    assert not path.is_symlink() and path.read_bytes() == b"new"
+    remove(Target(house, "in/link"))
+    assert not (house / "in" / "link").is_symlink()
+
+
+def test_a_tree_is_deleted_with_its_links_alone(house: Path) -> None:
+    deep = Target(house, "in")
+    for _ in range(300):
+        deep = deep / "d"
+    make_folder(deep)
+    write_file(deep / "file", b"x", sync=False)
+    remove_tree(Target(house, "in"))
+    assert list(house.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "/x", "a/../b", "a//b", "./a", "a/."])
+def test_a_name_that_leads_out_is_refused(name: str, tmp_path: Path) -> None:
+    for write in (lambda: write_file(Target(tmp_path, name), b""), lambda: delete_files(tmp_path, [name])):
+        with pytest.raises(OutputRefusedError, match="no path inside"):
+            write()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
+def test_a_name_that_no_file_can_have_is_an_error_of_its_own(name: str, tmp_path: Path) -> None:
+    with pytest.raises(NameRefusedError):
+        write_file(Target(tmp_path, name), b"")
+
+
+def test_a_file_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    target = Target(tmp_path, "a")
+    write_file(target, b"old")
+    for write in (replacing, replacing_path):
+        with pytest.raises(ZeroDivisionError), write(target):
+            raise ZeroDivisionError
+    with pytest.raises(OutputFailedError, match=r"cannot write .*a: No space"), replacing(target):
+        raise OSError(28, "No space left on device")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and target.path.read_bytes() == b"old"
+    with replacing_path(target, sync=True) as path:
+        path.write_bytes(b"new")
+    assert target.path.read_bytes() == b"new" and [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_scratch_folder_is_this_user_s_alone_and_gone_at_the_end(tmp_path: Path) -> None:
+    with scratch_folder("a-", tmp_path / "new") as folder:
+        assert folder.parent == tmp_path / "new" and folder.stat().st_mode & 0o077 == 0
+    with scratch_file(Target(tmp_path, "new")) as file:
+        file.write(b"abc")
+        file.seek(0)
+        assert file.read() == b"abc"
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_no_more_folders_are_open_than_there_may_be(tmp_path: Path) -> None:
+    names = [f"{n}/{n}/x" for n in range(300)]
+    commit(tmp_path, temps_of(tmp_path, names))
+    with Folders(tmp_path) as folders:
+        for name in names:
+            folders.at(name)
+            assert len(folders._open) < 80
+    assert all((tmp_path / name).is_file() for name in names)
