@@ -1,4 +1,4 @@
-"""The paths in a ledger: they may be anybody's, and a file is only touched where a run of fgfast writes."""
+"""The paths in a ledger: they may be anybody's, and a file is only changed where a run of fgfast writes."""
 
 from __future__ import annotations
 
