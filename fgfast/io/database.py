@@ -147,7 +147,8 @@ class Database:
         """Yield the rows of a query."""
         self.renew()
         try:
-            yield from self.connection.execute(query, values)
+            for row in self.connection.execute(query, values):  # noqa: UP028  # which would close the cursor of a closed file
+                yield row
         except sqlite3.DatabaseError as error:
             raise self.refused(error) from error
 

@@ -29,6 +29,7 @@ from fgfast.io.ledger_rows import (
     SCHEMA,
     check,
     check_types,
+    fits,
     from_row,
     stamp,
     to_row,
@@ -171,9 +172,11 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
 
     def data(self, name: str) -> Iterator[tuple[str, bytes]]:
         """Yield key and value of each product of this name, in the data set's order."""
-        yield from self._rows(
-            "SELECT key, value FROM samples JOIN data USING (id) WHERE name = ? ORDER BY position, id", (name,)
-        )
+        query = "SELECT key, value FROM samples JOIN data USING (id) WHERE name = ? ORDER BY position, id"
+        for key, value in self._rows(query, (name,)):
+            if not isinstance(value, bytes):
+                raise self._damaged("a product is none")
+            yield self._path(key), value
 
     def _many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         self._db.executemany(statement, self._database.counted(rows))
@@ -207,25 +210,23 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         files = self._files(" ORDER BY id")
         group = next(files, None)
         query = f"SELECT {columns} FROM outcomes JOIN samples USING (id) WHERE status != 'failed' ORDER BY id"
-        for row in self._rows(query):
-            number, key, status, twin, *source, annotation = row
-            own: dict[str, FileStamp] = {}
-            with self._database.reading():
+        with self._database.reading():
+            for row in self._rows(query):
                 check_types(row, FINISHED)
+                number, key, status, twin, *source, annotation = row
+                own: dict[str, FileStamp] = {}
                 check(status in STATUSES and is_below(key) and (twin is None or is_below(twin)), "a sample is none")
                 while group is not None and group[0] <= number:
                     if group[0] == number and (found := stamp(*group[2:])):
                         own[group[1]] = found
                     group = next(files, None)
-                finished = Row(key, status, twin, stamp(*source), annotation, own)
-            yield finished
+                yield Row(key, status, twin, stamp(*source), annotation, own)
 
     def _files(self, order: str = "") -> Iterator[tuple[Any, ...]]:
         """Yield id, path, size, time and SHA-256 of each file."""
         for row in self._rows(f"SELECT id, path, size, mtime_ns, sha256 FROM files{order}"):
-            with self._database.reading():
-                check_types(row, FILE)
-                self._path(row[1])
+            if not (fits(row, FILE) and is_below(row[1])):
+                raise self._damaged(f"it names a file in a way that no run does, {str(row[1])[:200]!r}")
             yield row
 
     def _path(self, path: Any) -> str:
@@ -246,14 +247,15 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
 
     def paths(self) -> Iterator[str]:
         """Yield the path of every recorded file, relative to the output folder."""
-        return (path for path, _ in self.stamps())
+        for (path,) in self._rows("SELECT path FROM files"):
+            yield self._path(path)
 
     def labels(self) -> dict[str, str]:
         """Return key -> class name of every registered sample."""
         found = {}
         for key, label in self._rows("SELECT key, label FROM samples"):
-            with self._database.reading():
-                check(isinstance(label, str) and len(label) <= LONGEST, "a label is none")
+            if not isinstance(label, str) or len(label) > LONGEST:
+                raise self._damaged("a label is none")
             found[self._path(key)] = label
         return found
 
@@ -269,10 +271,9 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         every = tuple(statuses) == STATUSES  # any other status is an error then
         which = "" if every else f"WHERE status IN ({', '.join('?' * len(statuses))}) "
         query = f"SELECT id, key, {COLUMNS} FROM samples JOIN outcomes USING (id) {which}ORDER BY position, id"
-        for row in self._rows(query, () if every else tuple(statuses)):
-            with self._database.reading():
-                outcome = from_row(row)
-            yield outcome
+        with self._database.reading():
+            for row in self._rows(query, () if every else tuple(statuses)):
+                yield from_row(row)
 
 
 def _meta_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:

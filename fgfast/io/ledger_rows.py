@@ -94,14 +94,18 @@ FINISHED, FILE = "ittTIIBb", "itiib"
 
 # Most characters of a name or a short JSON text, and of a sentence or the list of boxes that were not chosen.
 _SHORT, _LONG = 1 << 16, 1 << 20
-_LONG_ONES = (7, 23)  # detail, others
 _LARGEST_OFFSET, _LARGEST = 1 << 31, 1e30
 
 
 def check_types(row: Sequence[Any], kinds: str) -> None:
     """Raise ValueError unless each value of a row has its column's type."""
-    if not _fit(tuple(map(type, row)), kinds):
+    if not fits(row, kinds):
         raise ValueError("a value has another type than its column")
+
+
+def fits(row: Sequence[Any], kinds: str) -> bool:
+    """Whether each value of a row has its column's type."""
+    return _fit(tuple(map(type, row)), kinds)
 
 
 @lru_cache(maxsize=1024)
@@ -203,6 +207,8 @@ def _numbers(text: str) -> dict[str, float]:
     """Parse a JSON object of numbers."""
     found = json.loads(text)
     check(isinstance(found, dict), "an object of numbers is none")
+    if set(map(type, found.values())) <= {float} and sum(map(abs, found.values())) < _LARGEST:  # false for NaN
+        return found  # type: ignore[no-any-return]
     return {name: _finite(value) for name, value in found.items()}
 
 
@@ -226,10 +232,9 @@ def _check_row(key: str, twin: str | None, rle: bytes | None, row: tuple[Any, ..
     """Check paths, lengths and numbers of a row whose types have been checked."""
     check(is_below(key) and (twin is None or is_below(twin)), "a key or a twin is no path below its folder")
     check(rle is None or rle.isascii(), "a mask is none")
-    for n, value in enumerate(row):
-        if type(value) is str:
-            check(len(value) <= (_LONG if n in _LONG_ONES else _SHORT), "a text is too long")
-        elif type(value) is float:
-            check(abs(value) < _LARGEST, "a number is too large, or none")
+    short = (row[3], row[4], row[5], row[8], row[20], row[22], row[32])
+    check(max(map(len, short)) <= _SHORT and max(len(row[7]), len(row[23])) <= _LONG, "a text is too long")
+    for value in (row[6], *row[16:20], row[21], row[26], row[27]):
+        check(value is None or -_LARGEST < value < _LARGEST, "a number is too large, or none")
     if twin is not None:
         check(rle is not None and row[10] is not None and row[12] is not None, "an image has no mask or no size")

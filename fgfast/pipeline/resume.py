@@ -177,7 +177,7 @@ def _other_names(
 def _own_names(output: Output, row: Row) -> bool:
     """Whether the files of a finished sample are its image and its mask, where a run writes them.
 
-    A ledger may be anybody's: what it says about other files is not believed, and these are not touched.
+    A ledger may be anybody's: what it says about other files is not believed, and these are not changed.
     """
     if row.twin is None:
         return not row.files
