@@ -1,24 +1,24 @@
 """Measurements of this machine, stored in one JSON file in the cache folder.
 
-They depend on the machine and on the versions of packages, both of which are part of their keys.
+They depend on the machine and on the versions of packages, both of which are part of their keys. They choose backends
+and decoders, so that only those count that this user's fgfast measured (fgfast.keyed_notes).
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 from contextlib import suppress
 from typing import Any
 
 from filelock import FileLock
 
 import fgfast
-from fgfast import ops
+from fgfast import keyed_notes, ops
 from fgfast.machine import available_cores, processor_name
-from fgfast.transfer import cache_folder, replacing
+from fgfast.transfer import cache_folder
 
-_FILE = "measured.json"
+_FILE, _KIND = "measured.json", "measured"
 # Seconds to wait for another process that stores a value.
 _TIMEOUT = 10
 _PACKAGES = (
@@ -58,13 +58,10 @@ def remember(key: str, value: Any) -> None:
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         # Another process may store other values meanwhile.
-        with FileLock(f"{file}.lock", timeout=_TIMEOUT), replacing(file) as part:
-            part.write_text(json.dumps({**_read(), key: value}, indent=1))
+        with FileLock(f"{file}.lock", timeout=_TIMEOUT):
+            keyed_notes.write_sealed(file, _KIND, {"values": {**_read(), key: value}})
 
 
 def _read() -> dict[str, Any]:
-    try:
-        content = json.loads((cache_folder() / _FILE).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    values = keyed_notes.read_sealed(cache_folder() / _FILE, _KIND).get("values")
+    return values if isinstance(values, dict) else {}

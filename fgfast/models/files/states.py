@@ -129,7 +129,7 @@ def convert(checkpoint: Path) -> Path:
     for old in checkpoint.parent.glob(f"{checkpoint.stem}.*.safetensors*"):
         if not old.name.startswith(copy.name):
             old.unlink()
-    digests.record(copy, digest_of(copy))
+    digests.current(copy)
     return copy
 
 
