@@ -157,7 +157,7 @@ def _key() -> _Key:
 
 @cache
 def _key_in(path: Path) -> _Key:
-    """Return the key of a file, which is made where it is missing; one of this process where the file is not private."""
+    """Return the key of a file, made where it is missing; one of this process alone where the file is not private."""
     try:
         return _Key(_kept_key(path), True, {})
     except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
@@ -173,7 +173,9 @@ def _key_in(path: Path) -> _Key:
 
 def _kept_key(path: Path) -> bytes:
     folder = path.parent
-    if (chosen := os.environ.get("FGFAST_CACHE")) and folder.resolve().is_relative_to(Path(chosen).expanduser().resolve()):
+    if (chosen := os.environ.get("FGFAST_CACHE")) and folder.resolve().is_relative_to(
+        Path(chosen).expanduser().resolve()
+    ):
         raise PermissionError(f"it lies in FGFAST_CACHE ({chosen}), which an archive could bring")
     folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
     _check_owner(folder.lstat(), stat.S_ISDIR, 0o022, "its folder")

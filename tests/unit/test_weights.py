@@ -163,6 +163,30 @@ def test_a_replaced_checkpoint_is_noticed_and_its_copy_not_used(
     assert torch.equal(build.cached_state("sam_vit_b")["a"], -STATE["a"])
 
 
+@pytest.mark.parametrize("claimed", ["published", "its own"])
+def test_a_note_that_came_with_a_forged_checkpoint_is_no_note(
+    mirror: Mirror, cache: Path, monkeypatch: pytest.MonkeyPatch, claimed: str
+) -> None:
+    file = offer(monkeypatch, mirror, "sam_vit_b", saved(STATE))
+    forged = cache / file
+    cache.mkdir(parents=True)
+    other = saved({**STATE, "a": -STATE["a"]})
+    assert len(other) == len(mirror.files[file])
+    forged.write_bytes(other)
+    digest = hashlib.sha256(mirror.files[file] if claimed == "published" else other).hexdigest()
+    stat = forged.stat()
+    facts = {"sha256": digest, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
+    note = {"kind": "digest", "file": file, **facts, "mac": "0" * 64}
+    (cache / f"{file}.checked").write_text(json.dumps(note))
+    copy = cache / f"{forged.stem}.{digest[:16]}.safetensors"  # of the checkpoint, it says
+    copy.write_bytes(b"forged")
+    (cache / f"{copy.name}.checked").write_text(json.dumps({**note, "file": copy.name, "size": 6}))
+    assert not finding("sam_vit_b").verified and not finding("sam_vit_b").converted
+    for way in (weights.path, weights.verify, weights.pull, build.cached_state):
+        with pytest.raises(WeightsError, match=r"not [0-9a-f]{64} as published"):
+            way("sam_vit_b")
+
+
 def test_without_a_published_digest_the_first_is_pinned(
     mirror: Mirror, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
