@@ -72,7 +72,7 @@ MODELS = MappingProxyType(
         ),
         "detic": Model(
             "Detic Swin-B",
-            (Remote(f"{_DETIC}/Detic_LI21k_CLIP_SwinB_896b32_4x_ft4x_max-size.pth", ""),),
+            (Remote(f"{_DETIC}/Detic_LI21k_CLIP_SwinB_896b32_4x_ft4x_max-size.pth", "", most=4 << 30),),
             needs=("lvis",),
         ),
         "lvis": Model(
