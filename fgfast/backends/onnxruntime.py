@@ -10,6 +10,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from fgfast.backends import onnx_contents
 from fgfast.backends.session import described, empty
 from fgfast.errors import GraphError, UsageError, install_command
 from fgfast.graphs import Contract
@@ -43,7 +44,7 @@ class OnnxRuntimeSession:
 
     Raises:
         UsageError: this ONNX Runtime lacks the provider; the message names the package that has it.
-        GraphError: the file cannot be loaded.
+        GraphError: the file cannot be loaded, or holds more than ONNX's own operators and weights beside it.
     """
 
     backend = "onnxruntime"
@@ -56,6 +57,7 @@ class OnnxRuntimeSession:
         provider: str | None = None,
         threads: int | None = None,
     ) -> None:
+        onnx_contents.check(path)
         self.contract = contract
         self.device = torch.device(device)
         options = onnxruntime.SessionOptions()

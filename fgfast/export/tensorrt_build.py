@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fgfast import keyed_notes
+from fgfast.backends import onnx_contents
 from fgfast.backends import tensorrt_engine as files
 from fgfast.backends.tensorrt_engine import SPANS, Span
 from fgfast.errors import GraphError, OutputFailedError
@@ -67,6 +68,7 @@ def build(graph: Path, contract: Contract, device: str | torch.device = "cuda:0"
 
 def _parse(trt: Any, network: Any, logger: Any, graph: Path) -> None:
     """Parse the ONNX file; its weights may be stored beside it."""
+    onnx_contents.check(graph)
     parser = trt.OnnxParser(network, logger)
     if parser.parse_from_file(str(graph)):
         return
