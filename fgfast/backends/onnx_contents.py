@@ -55,7 +55,14 @@ def check(path: Path) -> None:
         raise GraphError(f"{path} is damaged or not an ONNX file ({error}); export the model again") from error
     for place in sorted(places):
         name = place.decode("utf-8", "backslashreplace")
-        if len(place) > _LONGEST_NAME or Path(name).name != name or "\\" in name or ":" in name or name == "..":
+        if (
+            not name
+            or len(place) > _LONGEST_NAME
+            or Path(name).name != name
+            or "\\" in name
+            or ":" in name
+            or name == ".."
+        ):
             raise GraphError(
                 f"{path} names a file outside its folder, {name[:_LONGEST_NAME]!r}; export the model again"
             )
