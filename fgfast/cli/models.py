@@ -43,6 +43,7 @@ def list_(as_json: bool) -> None:
     for f in found:
         size = f"{f.size / 1e6:,.0f} MB" if f.size else "size unknown"
         state = "not cached" if f.path is None else "verified" if f.verified else "cached, not verified"
+        state += "" if f.path is None or f.digest == "published" else ", not pinned"
         click.echo(f"{f.name:<20} {f.title:<28} {size:>12}  {licences.get(f.name, ''):<11} {state}")
     click.echo(f"\nStored in {weights.folder()} (FGFAST_CACHE); models of the Hugging Face hub in its cache (HF_HOME)")
     click.echo("The paper's pipeline: fgfast models pull detic sam_vit_l")
@@ -71,7 +72,8 @@ def verify(names: tuple[str, ...]) -> None:
 
     for name in names:
         found = weights.verify(name)
-        click.echo(f"{found.name}: {'verified' if found.verified else 'not verified'} ({found.digest} digest)")
+        digest = "published digest" if found.digest == "published" else "not pinned: the digest first seen here"
+        click.echo(f"{found.name}: {'verified' if found.verified else 'not verified'} ({digest})")
 
 
 @models.command("path")

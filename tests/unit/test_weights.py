@@ -20,10 +20,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from mirror import Mirror, serving
 from parity.in_slots import alone
 
 import fgfast
+from fgfast.cli.models import models
+from fgfast.config import Settings
+from fgfast.doctor import stores
 from fgfast.errors import (
     DownloadError,
     MissingExtraError,
@@ -38,6 +42,7 @@ from fgfast.models.detic.build import build_detic
 from fgfast.models.files import checkpoints as build
 from fgfast.models.files import hub, states, weights
 from fgfast.models.sam.build import build_sam
+from fgfast.pipeline import choices
 from fgfast.records import Image
 from fgfast.transfer import cache_folder, digest_of
 
@@ -196,6 +201,13 @@ def test_without_a_published_digest_the_first_is_pinned(
         weights.pull("detic")
     assert "no digest is published for Detic_LI21k" in caplog.text
     assert finding("detic").digest == "pinned" and finding("detic").verified
+    for command in ("list", "verify"):
+        done = CliRunner().invoke(models, [command, *(["detic"] if command == "verify" else [])])
+        lines = [line for line in done.output.splitlines() if "not pinned" in line]
+        assert len(lines) == 1 and lines[0].startswith("detic"), done.output
+    assert [row["name"] for row in stores.weights() if not row["pinned"]] == ["detic"]
+    (reason,) = choices._not_pinned(Settings(detector="detic", segmenter="sam_vit_b"))
+    assert reason.startswith("weights of detic: not pinned")
     (cache / file).unlink()
     mirror.files[file] = saved({"model": {"a": STATE["a"]}})
     with pytest.raises(WeightsError, match=r"when it was first seen here.*remove .*\.checked"):

@@ -133,6 +133,11 @@ def model(name: str) -> Model:
         raise UnknownNameError("model", name, MODELS) from None
 
 
+def published(name: str) -> bool:
+    """Whether the digests of all files of a model's weights are published."""
+    return all(remote.digest for remote in model(name).files)
+
+
 def folder() -> Path:
     """Return the folder of the checkpoints, which may not exist yet."""
     return cache_folder() / "models"
@@ -283,7 +288,6 @@ def _finding(name: str) -> Finding:
     notes = [_matches(digests.recorded(file), r.digest) for r, file in zip(chosen.files, files, strict=True)]
     sizes = [file.stat().st_size if file.is_file() else r.size for r, file in zip(chosen.files, files, strict=True)]
     known = [size for size in sizes if size is not None]
-    published = all(remote.digest for remote in chosen.files)
     pinned = all(remote.digest or digests.pinned(file) for remote, file in zip(chosen.files, files, strict=True))
     return Finding(
         name,
@@ -291,7 +295,7 @@ def _finding(name: str) -> Finding:
         sum(known) if len(known) == len(sizes) else None,
         found,
         verified=found is not None and all(notes),
-        digest="published" if published else "pinned" if pinned else "none",
+        digest="published" if published(name) else "pinned" if pinned else "none",
         converted=digests.converted(files[0]) is not None,
     )
 
