@@ -57,7 +57,6 @@ class OnnxRuntimeSession:
         provider: str | None = None,
         threads: int | None = None,
     ) -> None:
-        onnx_contents.check(path)
         self.contract = contract
         self.device = torch.device(device)
         options = onnxruntime.SessionOptions()
@@ -68,6 +67,7 @@ class OnnxRuntimeSession:
         # while the host waits for neither.
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self._providers = _providers(self.device, provider or self.device.type, self._stream)
+        onnx_contents.check(path)
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=self._providers)
         except Exception as error:  # ONNX Runtime's own exceptions share no base class
