@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
+from fgfast import web
 from fgfast.errors import DownloadError, OfflineError, UsageError
+from fgfast.web import is_url as is_url
 from fgfast.writing import Target, append, remove, rename
 
 # Called with the file's name, the bytes received so far, and the total where the server reports it.
@@ -36,11 +38,18 @@ class Remote:
         url: official address; FGFAST_MIRROR replaces all but the file's name.
         digest: "md5:..." or "sha256:..."; empty where none is published.
         size: size in bytes, where known.
+        most: bytes that it may have where its size is not known.
     """
 
     url: str
     digest: str
     size: int | None = field(default=None, kw_only=True)
+    most: int = field(default=8 << 30, kw_only=True)
+
+    @property
+    def limit(self) -> int:
+        """The most bytes that are received, whatever the server says."""
+        return self.most if self.size is None else self.size
 
     @property
     def file(self) -> str:
@@ -88,7 +97,8 @@ def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
 
     Raises:
         OfflineError: the file is absent, and FGFAST_OFFLINE is set.
-        DownloadError: the transfer failed, or the digest differs; a file with another digest is removed.
+        DownloadError: the transfer failed, leads to an address that is not fetched, has more bytes than the file can
+            have, or the digest differs; a file with another digest is removed.
     """
     url, target = remote.address(), into / remote.file
     part = target.with_name(f"{target.name}.part")
@@ -96,7 +106,7 @@ def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
         check_online(remote, into)
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                _transfer(url, part, progress)
+                _transfer(url, part, remote.limit, progress)
                 break
             except urllib.error.HTTPError as error:
                 if attempt == ATTEMPTS or (error.code < 500 and error.code not in _PASSING):
@@ -120,11 +130,6 @@ def check_online(remote: Remote, into: Path) -> None:
         )
 
 
-def is_url(text: object) -> bool:
-    """Whether a text is an address that `read_url` fetches."""
-    return isinstance(text, str) and text.lower().startswith(("http://", "https://"))
-
-
 def is_address(text: object) -> bool:
     """Whether a text is an address of any kind: http, ftp, s3, hf, file, ..."""
     return isinstance(text, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
@@ -145,11 +150,9 @@ def read_url(url: str, most: int) -> bytes:
         raise OfflineError(f"{url} is not fetched while FGFAST_OFFLINE is set. Unset it, or give a file.")
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "fgfast"})
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            if not is_url(response.url):
-                raise DownloadError(f"{url} leads to {response.url}, which is not fetched")
+        with web.opener().open(request, timeout=TIMEOUT) as response:
             data: bytes = response.read(most + 1)
-            length = response.headers.get("Content-Length") or ""
+            length = web.length(response)
     except urllib.error.HTTPError as error:
         error.close()
         raise DownloadError(f"{url}: HTTP {error.code} {error.reason}") from error
@@ -157,7 +160,7 @@ def read_url(url: str, most: int) -> bytes:
         raise DownloadError(f"{url}: {getattr(error, 'reason', error)}") from error
     if len(data) > most:
         raise DownloadError(f"{url} has more than {most / 1e6:,.0f} MB: download it and give the file")
-    if length.isdigit() and len(data) < int(length):
+    if length is not None and len(data) < length:
         raise DownloadError(f"{url}: the transfer broke off after {len(data)} of {length} bytes")
     return data
 
@@ -169,12 +172,14 @@ def _failed(url: str, why: str, target: Path) -> str:
     )
 
 
-def _transfer(url: str, part: Path, progress: Progress | None) -> None:
+def _transfer(url: str, part: Path, limit: int, progress: Progress | None) -> None:
     """Download into `part`, resuming at its end where possible; raise ConnectionError where the transfer breaks."""
+    if part.is_symlink() or (part.exists() and not part.is_file()):
+        part.unlink()  # not made here: bytes would be written through it
     done = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "fgfast", **({"Range": f"bytes={done}-"} if done else {})}
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response = web.opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
@@ -183,18 +188,33 @@ def _transfer(url: str, part: Path, progress: Progress | None) -> None:
         remove(Target.file(part))
         raise ConnectionError("the file on the server has changed since the transfer began; starting over") from error
     with response:
-        _store(response, part, done, progress)
+        try:
+            _store(response, part, done, limit, progress)
+        except _TooLongError as error:
+            remove(Target.file(part))
+            raise DownloadError(
+                f"{url} has more than {limit:,} bytes, which the file cannot have; what was received is removed. Try "
+                "again from another network, or set FGFAST_MIRROR to the address of a mirror's folder."
+            ) from error
 
 
-def _store(response: HTTPResponse, part: Path, done: int, progress: Progress | None) -> None:
+class _TooLongError(Exception):
+    """A server sends more bytes than a file can have."""
+
+
+def _store(response: HTTPResponse, part: Path, done: int, limit: int, progress: Progress | None) -> None:
     resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
     done = done if resumed else 0
-    length = response.headers.get("Content-Length")
-    total = done + int(length) if length and length.isdigit() else None
+    length = web.length(response)
+    total = None if length is None else done + length
+    if max(done, total or 0) > limit:
+        raise _TooLongError
     with append(Target.file(part), keep=resumed) as file:
         while chunk := _read(response):
-            file.write(chunk)
             done += len(chunk)
+            if done > limit:
+                raise _TooLongError
+            file.write(chunk)
             if progress:
                 progress(part.name.removesuffix(".part"), done, total)
     if total is not None and done < total:

@@ -14,13 +14,18 @@ from fgfast import transfer
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves `files`; the first `breaks` transfers end after half of their bytes; `codes` are answered first."""
+    """Serves `files`; the first `breaks` transfers end after half of their bytes; `codes` are answered first.
+
+    `moved` leads from a name to another address; with `lengths` off, the server does not say how much it sends.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.files: dict[str, bytes] = {}
         self.breaks, self.ranges = 0, True
         self.codes: list[int] = []
+        self.moved: dict[str, str] = {}
+        self.lengths = True
         self.asked: list[str | None] = []
 
 
@@ -30,6 +35,11 @@ class _Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = self.headers.get("Range")
         self.server.asked.append(asked)
+        if to := self.server.moved.get(self.path.lstrip("/")):
+            self.send_response(302)
+            self.send_header("Location", to)
+            self.end_headers()
+            return
         content = self.server.files.get(self.path.lstrip("/"))
         if self.server.codes or content is None:
             self.send_error(self.server.codes.pop(0) if self.server.codes else 404)
@@ -44,7 +54,8 @@ class _Answer(BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         rest = content[start:]
-        self.send_header("Content-Length", str(len(rest)))
+        if self.server.lengths:
+            self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
         if self.server.breaks:
             self.server.breaks -= 1

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fgfast import graphs
 from fgfast.errors import GraphError
+from fgfast.files import read_regular
 from fgfast.graphs import Contract, Port
 from fgfast.writing import Target, write_file
+
+# A manifest has some kilobytes; the largest tensor of a contract some hundred million values.
+_MOST_BYTES, _MOST_VALUES, _MOST_AXES = 4 << 20, 1 << 32, 8
+_SHOWN = 200
+_DTYPES = ("uint8", "int64", "float32", "float16", "bfloat16", "bool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +69,63 @@ class Manifest:
             GraphError: the file is not a manifest.
         """
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
+            facts = json.loads(read_regular(path, _MOST_BYTES).decode("utf-8"))
             stored = facts.pop("contract")
-            inputs, outputs = (
-                tuple(Port(port["name"], port["dtype"], tuple(port["shape"])) for port in stored[side])
-                for side in ("inputs", "outputs")
-            )
-            arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.get("arguments", {}).items()}
-            contract = Contract(stored["graph"], inputs, outputs, stored["version"], arguments)
+            inputs, outputs = (tuple(map(_port, stored[side])) for side in ("inputs", "outputs"))
+            arguments = {k: _argument(v) for k, v in stored.get("arguments", {}).items()}
+            contract = Contract(_text(stored["graph"]), inputs, outputs, _number(stored["version"]), arguments)
             today, outdated = _today(contract)
-            return cls(today, **{**facts, "outdated": outdated})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise GraphError(f"{path} is not the manifest of a graph ({error}); export the model again") from error
+            found = cls(today, **{**facts, "outdated": outdated})
+            _check(found)
+            return found
+        # RecursionError: lists in lists without end.
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            problem = str(error)[:_SHOWN] or type(error).__name__
+            raise GraphError(
+                f"{path} is not the manifest of a graph ({problem}); remove it and export the model again"
+            ) from error
+
+
+def _port(stored: Any) -> Port:
+    shape = tuple(_text(size) if isinstance(size, str) else _number(size) for size in stored["shape"])
+    if math.prod(size for size in shape if isinstance(size, int)) > _MOST_VALUES or len(shape) > _MOST_AXES:
+        raise ValueError(f"a tensor of shape {shape}")
+    if (dtype := stored["dtype"]) not in _DTYPES:
+        raise ValueError(f"the dtype {dtype!r}; {', '.join(_DTYPES)} are known")
+    return Port(_text(stored["name"]), dtype, shape)
+
+
+def _argument(value: Any) -> int | str | tuple[int, ...]:
+    if isinstance(value, list):
+        return tuple(map(_number, value))
+    return _text(value) if isinstance(value, str) else _number(value)
+
+
+def _number(value: Any) -> int:
+    """Return a size or a version."""
+    if type(value) is not int or not 0 <= value <= _MOST_VALUES:
+        raise ValueError(f"{str(value)[:_SHOWN]!r} where a number from 0 to {_MOST_VALUES:,} was expected")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _SHOWN or not value.isprintable():
+        raise ValueError(f"{str(value)[:_SHOWN]!r} where a short text was expected")
+    return value
+
+
+def _check(found: Manifest) -> None:
+    """Raise ValueError or TypeError unless every field has its type; files must be in the manifest's folder."""
+    for text in (found.model, found.weights, found.precision, *found.code, *found.code.values()):
+        _text(text)
+    _number(found.opset)
+    for name, digest in found.files.items():
+        if Path(_text(name)).name != name or name == ".." or "\\" in name or ":" in name:
+            raise ValueError(f"the file {name!r}, which is not in its folder")
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise ValueError(f"{str(digest)[:_SHOWN]!r} where a SHA-256 was expected")
+    if not found.files or not isinstance(found.tolerances, dict) or not isinstance(found.measured, list):
+        raise ValueError("it lacks files, tolerances or measurements")
 
 
 def _today(stored: Contract) -> tuple[Contract, str]:
@@ -88,7 +141,7 @@ def _today(stored: Contract) -> tuple[Contract, str]:
         return stored, f"was exported by an older fgfast, which did not keep the arguments of {graph}'s contract"
     try:
         today = graphs.GRAPHS[graph](**stored.arguments)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, ArithmeticError) as error:
         return stored, f"was exported with arguments that {graph}'s contract does not take ({error})"
     if today == stored:
         return today, ""

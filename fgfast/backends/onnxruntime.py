@@ -10,6 +10,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from fgfast.backends import onnx_contents
 from fgfast.backends.session import described, empty
 from fgfast.errors import GraphError, UsageError, install_command
 from fgfast.graphs import Contract
@@ -43,7 +44,7 @@ class OnnxRuntimeSession:
 
     Raises:
         UsageError: this ONNX Runtime lacks the provider; the message names the package that has it.
-        GraphError: the file cannot be loaded.
+        GraphError: the file cannot be loaded, or holds more than ONNX's own operators and weights beside it.
     """
 
     backend = "onnxruntime"
@@ -66,6 +67,7 @@ class OnnxRuntimeSession:
         # while the host waits for neither.
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self._providers = _providers(self.device, provider or self.device.type, self._stream)
+        onnx_contents.check(path)
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=self._providers)
         except Exception as error:  # ONNX Runtime's own exceptions share no base class

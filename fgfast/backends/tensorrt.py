@@ -42,10 +42,10 @@ class TensorRtSession:
     all shapes are fixed, `prepare` records the run as a CUDA graph, which later runs replay.
 
     Args:
-        path: of the engine; its manifest is stored beside it.
+        path: of the engine; its manifest and the note that it was built here are stored beside it.
         contract: of the graph.
         device: "cuda:N".
-        digest: SHA-256 of an engine whose manifest has not been written yet.
+        digest: SHA-256 of an engine that was built just now and is not noted yet.
 
     Raises:
         MissingExtraError: TensorRT is not installed.
@@ -60,10 +60,11 @@ class TensorRtSession:
     ) -> None:
         self._trt = tensorrt_engine.load()
         self.contract, self.device = contract, tensorrt_engine.gpu_of(device)
-        content = tensorrt_engine.trusted(path, contract, digest)
+        content = tensorrt_engine.trusted(path, contract, self.device, digest)
         self._messages = tensorrt_engine.messages(self._trt)
         self._messages.errors.clear()
         with torch.cuda.device(self.device):
+            # Its engine_host_code_allowed stays False: an engine that brings code for the host is refused.
             self._runtime = self._trt.Runtime(self._messages)
             self._engine = self._runtime.deserialize_cuda_engine(content)
             if self._engine is None:

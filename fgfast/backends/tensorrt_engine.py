@@ -14,11 +14,18 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fgfast import keyed_notes
 from fgfast.backends.manifest import Manifest
 from fgfast.errors import GraphError, MissingExtraError, UsageError
 from fgfast.graphs import Contract
+from fgfast.keyed_notes import Stamp
+from fgfast.writing import Target
+from fgfast.writing import remove as remove_file
 
 log = logging.getLogger("fgfast")
+
+_KIND = "engine"
+_AGAIN = "build it again from its ONNX file (fgfast export)"
 
 
 class Span(NamedTuple):
@@ -148,37 +155,86 @@ def manifest_of(engine: Path) -> Path:
     return engine.with_suffix(".json")
 
 
-def trusted(path: Path, contract: Contract, digest: str | None = None) -> bytes:
-    """Read an engine that this machine built and checked.
+def note_of(engine: Path) -> Path:
+    """Return the path of the note that says that this user's fgfast built an engine here."""
+    return engine.with_name(f"{engine.name}.built")
 
-    An engine is a program that TensorRT executes. An engine from elsewhere has no manifest, or another hash, and is
-    refused. The bytes that are hashed are the bytes that are returned.
+
+def record(path: Path, contract: Contract, device: str | torch.device, digest: str) -> None:
+    """Note that an engine was built and checked here, so that `trusted` takes it from now on.
+
+    Args:
+        path: of the engine.
+        contract: that it was built for.
+        device: the GPU.
+        digest: SHA-256 of the engine.
+    """
+    keyed_notes.write(note_of(path), _KIND, path, Stamp.of(path), _facts(contract, device, digest))
+
+
+def remove(path: Path) -> None:
+    """Remove an engine, its manifest and its note."""
+    for file in (path, manifest_of(path)):
+        remove_file(Target.file(file))
+    keyed_notes.remove(note_of(path))
+
+
+def built_here(path: Path, contract: Contract, device: str | torch.device) -> str:
+    """Return the SHA-256 that an engine had when this user's fgfast built it here; the engine itself is not read.
+
+    An engine is a program that TensorRT executes. Its manifest is no proof, because it comes with the engine; the note
+    is one, because only this user's fgfast can write it (fgfast.keyed_notes).
+
+    Raises:
+        GraphError: it was not built here, or for something else; the message says what to do.
+    """
+    beside = manifest_of(path)
+    if not (path.is_file() and beside.is_file()):
+        missing = beside.name if path.is_file() else path.name
+        raise GraphError(f"{path}: {missing} is missing, so the engine was not built here; {_AGAIN}")
+    manifest = Manifest.read(beside)
+    if manifest.contract != contract:
+        raise GraphError(f"{path} was built for another contract of {manifest.contract.graph}; {_AGAIN}")
+    if manifest.code.get("tensorrt") != version():
+        built = manifest.code.get("tensorrt", "an unknown version")
+        raise GraphError(f"{path} was built with TensorRT {built}; this is {version()}; {_AGAIN}")
+    noted = keyed_notes.read(note_of(path), _KIND, path)
+    digest = str(noted.get("sha256", ""))
+    if not digest or not noted.items() >= _facts(contract, device, digest).items():
+        raise GraphError(
+            f"{path} is not known to be built here by this user, and an engine is a program, so it is not run; {_AGAIN}"
+        )
+    return digest
+
+
+def trusted(path: Path, contract: Contract, device: str | torch.device, digest: str | None = None) -> bytes:
+    """Read an engine that this user's fgfast built and checked here; the bytes hashed are the bytes returned.
 
     Args:
         path: of the engine.
         contract: the contract that it must have been built for.
-        digest: the SHA-256 that it must have, where there is no manifest yet.
+        device: the GPU that it must have been built for.
+        digest: the SHA-256 of an engine that was built just now and is not noted yet.
 
     Raises:
         GraphError: it is not trusted, or was built for something else; the message says what to do.
     """
-    again = "build it again from its ONNX file (fgfast export)"
+    wanted = digest or built_here(path, contract, device)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise GraphError(f"{path} cannot be read ({error.strerror}); {again}") from error
-    if digest is None:
-        beside = manifest_of(path)
-        if not beside.is_file():
-            raise GraphError(f"{path} has no manifest {beside.name}, so it was not built here; {again}")
-        manifest = Manifest.read(beside)
-        digest = manifest.files.get(path.name)
-        if manifest.contract != contract:
-            raise GraphError(f"{path} was built for another contract of {manifest.contract.graph}; {again}")
-        if manifest.code.get("tensorrt") != version():
-            built = manifest.code.get("tensorrt", "an unknown version")
-            raise GraphError(f"{path} was built with TensorRT {built}; this is {version()}; {again}")
+        raise GraphError(f"{path} cannot be read ({error.strerror}); {_AGAIN}") from error
     found = hashlib.sha256(content).hexdigest()
-    if found != digest:
-        raise GraphError(f"{path} has SHA-256 {found} instead of its manifest's {digest}: it was changed; {again}")
+    if found != wanted:
+        raise GraphError(f"{path} has SHA-256 {found} instead of {wanted}: it was changed; {_AGAIN}")
     return content
+
+
+def _facts(contract: Contract, device: str | torch.device, digest: str) -> dict[str, str]:
+    signature = json.dumps(contract.signature(), sort_keys=True)
+    return {
+        "sha256": digest,
+        "contract": hashlib.sha256(signature.encode()).hexdigest(),
+        "tensorrt": version(),
+        "gpu": gpu_name(device),
+    }

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fgfast import keyed_notes
 from fgfast.backends.session import described
 from fgfast.errors import GraphError
 from fgfast.graphs import Contract
@@ -33,12 +34,14 @@ _Run = Callable[..., Any]
 def keep_compiled() -> None:
     """Make torch.compile store its files in fgfast's cache folder instead of a temporary one.
 
-    A folder that the user set in TORCHINDUCTOR_CACHE_DIR is kept; torch itself writes its default into the variable.
+    torch runs what it finds there, so the folder has a name that no archive of a stranger can know. A folder that the
+    user set in TORCHINDUCTOR_CACHE_DIR is kept; torch itself writes its default into the variable.
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    if os.environ.get("TORCHINDUCTOR_CACHE_DIR") in (None, default_cache_dir()):
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "compiled")
+    name = keyed_notes.private_name("compiled")
+    if name and os.environ.get("TORCHINDUCTOR_CACHE_DIR") in (None, default_cache_dir()):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "compiled" / name)
 
 
 class TorchSession:

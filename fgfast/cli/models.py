@@ -44,6 +44,7 @@ def list_(as_json: bool) -> None:
     for f in found:
         size = f"{f.size / 1e6:,.0f} MB" if f.size else "size unknown"
         state = "not cached" if f.path is None else "verified" if f.verified else "cached, not verified"
+        state += "" if f.path is None or f.digest == "published" else ", not pinned"
         say(f"{f.name:<20} {f.title:<28} {size:>12}  {licences.get(f.name, ''):<11} {state}")
     folder = line(str(weights.folder()))
     say(f"\nStored in {folder} (FGFAST_CACHE); models of the Hugging Face hub in its cache (HF_HOME)")
@@ -73,7 +74,8 @@ def verify(names: tuple[str, ...]) -> None:
 
     for name in names:
         found = weights.verify(name)
-        say(f"{found.name}: {'verified' if found.verified else 'not verified'} ({found.digest} digest)")
+        digest = "published digest" if found.digest == "published" else "not pinned: the digest first seen here"
+        say(f"{found.name}: {'verified' if found.verified else 'not verified'} ({digest})")
 
 
 @models.command("path")

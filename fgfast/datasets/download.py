@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import shutil
-import tarfile
-import zlib
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from fgfast.datasets import layout_named
+from fgfast.datasets.unpacking import unpack
 from fgfast.errors import DownloadError, OutputFailedError, UsageError
 from fgfast.files import open_regular
 from fgfast.transfer import Progress, Remote, fetch
@@ -29,6 +27,8 @@ class Resource(Remote):
 
 
 _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data"
+_GB = 10**9
+# The archives have 1.2 GB (CUB), 2.8 GB (Aircraft), 0.8 GB (Pets' images) and 0.3 GB (Flowers); `most` is above that.
 # Digests are from torchvision datasets/oxford_iiit_pet.py, datasets/flowers102.py and, for CUB_200_2011.tgz,
 # prototype/datasets/_builtin/cub200.py (with an address at Google Drive instead of CaltechDATA). torchvision has none
 # for Aircraft; its MD5 is the one that several public loaders check, among them that of torch for R.
@@ -38,6 +38,7 @@ RESOURCES = {
             "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
             "sha256:0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
             "..",
+            most=2 * _GB,
         ),
     ),
     "aircraft": (
@@ -45,16 +46,17 @@ RESOURCES = {
             f"{_OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
             "md5:d4acdd33327262359767eeaa97a4f732",
             "..",
+            most=4 * _GB,
         ),
     ),
     "pets": (
-        Resource(f"{_OXFORD}/pets/data/images.tar.gz", "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c"),
-        Resource(f"{_OXFORD}/pets/data/annotations.tar.gz", "md5:95a8c909bbe2e81eed6a22bccdf3f68f"),
+        Resource(f"{_OXFORD}/pets/data/images.tar.gz", "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c", most=_GB),
+        Resource(f"{_OXFORD}/pets/data/annotations.tar.gz", "md5:95a8c909bbe2e81eed6a22bccdf3f68f", most=_GB // 10),
     ),
     "flowers": (
-        Resource(f"{_OXFORD}/flowers/102/102flowers.tgz", "md5:52808999861908f626f3c1f4e79d11fa"),
-        Resource(f"{_OXFORD}/flowers/102/imagelabels.mat", "md5:e0620be6f572b9609742df49c70aed4d"),
-        Resource(f"{_OXFORD}/flowers/102/setid.mat", "md5:a5357ecc9cb78c4bef273ce3793fc85c"),
+        Resource(f"{_OXFORD}/flowers/102/102flowers.tgz", "md5:52808999861908f626f3c1f4e79d11fa", most=_GB),
+        Resource(f"{_OXFORD}/flowers/102/imagelabels.mat", "md5:e0620be6f572b9609742df49c70aed4d", most=_GB // 100),
+        Resource(f"{_OXFORD}/flowers/102/setid.mat", "md5:a5357ecc9cb78c4bef273ce3793fc85c", most=_GB // 100),
     ),
 }
 
@@ -108,30 +110,3 @@ def _place(resource: Resource, file: Path, folder: Path) -> None:
     else:
         with open_regular(file) as content, replacing(Target(folder, file.name)) as copy:
             shutil.copyfileobj(content, copy, 1 << 20)
-
-
-def unpack(archive: Path, into: Path) -> None:
-    """Unpack a tar archive of plain files and folders; one with any other content is refused whole."""
-    try:
-        with tarfile.open(archive) as tar:
-            members = tar.getmembers()
-            for member in members:
-                _refuse_unsafe(archive, member)
-            make_folder(Target(into))
-            if hasattr(tarfile, "data_filter"):
-                tar.extractall(into, members, filter="data")
-            else:
-                tar.extractall(into, members)
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DownloadError(f"{archive} cannot be unpacked: {error}. Remove it and try again.") from error
-
-
-def _refuse_unsafe(archive: Path, member: tarfile.TarInfo) -> None:
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
-        problem = "its path leaves the folder"
-    elif not (member.isfile() or member.isdir()):
-        problem = "it is a link or a device"
-    else:
-        return
-    raise DownloadError(f"{archive} is not safe to unpack: {member.name!r}: {problem}. Nothing was unpacked.")

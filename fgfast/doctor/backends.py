@@ -113,7 +113,7 @@ def random_inputs(contract: Contract) -> dict[str, Any]:
     import torch
 
     numbers = np.random.default_rng(0)
-    shapes = {p.name: tuple(_SIZES[d] if isinstance(d, str) else d for d in p.shape) for p in contract.inputs}
+    shapes = {p.name: tuple(_SIZES.get(d, 1) if isinstance(d, str) else d for d in p.shape) for p in contract.inputs}
     inputs: dict[str, Any] = {}
     for port in contract.inputs:
         shape = shapes[port.name]

@@ -94,4 +94,6 @@ def _weights(name: str) -> str:
     from fgfast.models.files import weights
 
     digest = weights.verify(name).digest
-    return "hashed; no SHA-256 is known to compare with" if digest == "none" else f"the {digest} SHA-256 matches"
+    if digest == "published":
+        return "the published SHA-256 matches"
+    return "not pinned: no SHA-256 is published; it has the one that it had when it was first seen here"

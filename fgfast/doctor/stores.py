@@ -12,11 +12,18 @@ from fgfast.transfer import cache_folder
 
 
 def weights() -> list[dict[str, Any]]:
-    """Every model: name, title, size in bytes, the path of its weights if any, and whether they are verified."""
+    """Every model: name, title, size in bytes, the path of its weights if any, whether they are verified; pinned."""
     from fgfast.models.files import weights as models
 
     return [
-        {"name": f.name, "title": f.title, "size": f.size, "path": f.path and str(f.path), "verified": f.verified}
+        {
+            "name": f.name,
+            "title": f.title,
+            "size": f.size,
+            "path": f.path and str(f.path),
+            "verified": f.verified,
+            "pinned": f.digest == "published",
+        }
         for f in models.status()
     ]
 

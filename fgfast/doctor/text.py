@@ -101,7 +101,8 @@ def _weights(rows: list[dict[str, Any]]) -> Iterator[Row]:
     for row in rows:
         if row["path"]:
             size = f"{row['size'] / 1e6:,.0f} MB, " if row["size"] else ""
-            yield row["name"], f"{size}{'verified' if row['verified'] else 'not verified'}"
+            pinned = "" if row["pinned"] else ", not pinned"
+            yield row["name"], f"{size}{'verified' if row['verified'] else 'not verified'}{pinned}"
     yield from _listed("not downloaded", (row["name"] for row in rows if not row["path"]))
 
 

@@ -15,7 +15,7 @@ import torch
 import fgfast
 from fgfast.backends.manifest import Manifest
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
-from fgfast.errors import UsageError, install_command
+from fgfast.errors import GraphError, UsageError, install_command
 from fgfast.export import trace, widen
 from fgfast.export.exportable import family_of, graphs_of
 from fgfast.export.part import Part
@@ -198,14 +198,21 @@ def _remove_old_weights(folder: Path) -> None:
     """Remove files of weights that no graph in the folder uses, and working folders of killed exports."""
     with locked(Target(folder, ".lock")):
         beside = (path.with_suffix(".json") for path in folder.glob("*.onnx"))
-        manifests = [Manifest.read(path) for path in beside if path.is_file()]
-        used = {name for manifest in manifests for name in manifest.files}
+        used = {name for path in beside if path.is_file() for name in _files_of(path)}
         for path in folder.glob("weights-*.bin"):
             if path.name not in used:
                 remove(Target.file(path))
         for work in folder.glob(".*.part"):
             if time.time() - work.stat().st_mtime > _ABANDONED:
                 remove_tree(Target(folder, work.name))
+
+
+def _files_of(manifest: Path) -> Iterable[str]:
+    """Names of a graph's files; none where the manifest is damaged, so that the graph is not used."""
+    try:
+        return Manifest.read(manifest).files
+    except GraphError:
+        return ()
 
 
 def _worst(measured: Iterable[Mapping[str, Any]]) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """From an ONNX file to a TensorRT engine for this machine's GPU, compared with PyTorch before anything uses it.
 
-An engine is stored beside its ONNX file. Its manifest is written when it has passed the parity check; an engine without
-a manifest, or with another hash, is never loaded (fgfast.backends.tensorrt_engine.trusted) but built again. The code is
-written for TensorRT 10 and 11.
+An engine is stored beside its ONNX file. When it has passed the parity check, its manifest is written, and a note that
+it was built here by this user; an engine without them, or with another hash, is never loaded
+(fgfast.backends.tensorrt_engine.trusted) but built again. The code is written for TensorRT 10 and 11.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def engine(graph: Path, manifest: Manifest, parity: Parity, device: str | torch.
     path = files.engine_path(graph, manifest, device)
     with locked(Target(path.parent, f"{graph.stem}.engine.lock")):
         try:
-            files.trusted(path, manifest.contract)
+            files.trusted(path, manifest.contract, device)
             return path
         except GraphError as why:
             log.debug("building %s: %s", path.name, why)
@@ -65,8 +65,7 @@ def engine(graph: Path, manifest: Manifest, parity: Parity, device: str | torch.
         for old in path.parent.glob(f"{files.engine_prefix(graph, device)}*.engine"):
             if old != path:
                 log.info("removing %s, which is out of date", old.name)
-                remove(Target.file(old))
-                remove(Target.file(files.manifest_of(old)))
+                files.remove(old)
     return path
 
 
@@ -84,10 +83,11 @@ def _place(content: bytes, path: Path, manifest: Manifest, parity: Parity, devic
             files={path.name: digest},
             measured=[*manifest.measured, *measured],
         )
-        # The manifest comes last: only an engine with a manifest is used.
-        remove(Target.file(files.manifest_of(path)))
+        # Manifest and note come last: only an engine with both is used.
+        files.remove(path)
         rename(part, Target.file(path))
         write_file(Target.file(files.manifest_of(path)), passed.to_json().encode())
+        files.record(path, manifest.contract, device, digest)
     except OSError as error:
         raise OutputFailedError(f"cannot write {path}: {error.strerror or error}; make room there") from error
     finally:

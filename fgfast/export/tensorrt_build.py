@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fgfast import keyed_notes
+from fgfast.backends import onnx_contents
 from fgfast.backends import tensorrt_engine as files
 from fgfast.backends.tensorrt_engine import SPANS, Span
 from fgfast.errors import GraphError, OutputFailedError
 from fgfast.graphs import Contract
+from fgfast.keyed_notes import Stamp
 from fgfast.transfer import cache_folder
 from fgfast.writing import Target, write_file
 
 log = logging.getLogger("fgfast")
 
+_KIND = "timings"
 # The fraction of the free GPU memory that one layer may use while it works.
 _WORKSPACE_SHARE = 0.5
 
@@ -63,6 +68,7 @@ def build(graph: Path, contract: Contract, device: str | torch.device = "cuda:0"
 
 def _parse(trt: Any, network: Any, logger: Any, graph: Path) -> None:
     """Parse the ONNX file; its weights may be stored beside it."""
+    onnx_contents.check(graph)
     parser = trt.OnnxParser(network, logger)
     if parser.parse_from_file(str(graph)):
         return
@@ -104,10 +110,15 @@ def _profile(builder: Any, contract: Contract) -> Any:
 
 
 def _attach_timings(config: Any, file: Path) -> None:
-    """Load the times of kernels in earlier builds, which makes this build faster; replace a damaged file."""
+    """Load the times of kernels in earlier builds, which makes this build faster; replace a damaged file.
+
+    TensorRT's reader of them is not made for hostile files, so only those count that this user's builds wrote.
+    """
     try:
         content = file.read_bytes()
     except OSError:
+        content = b""
+    if keyed_notes.read(_note_of(file), _KIND, file).get("sha256") != hashlib.sha256(content).hexdigest():
         content = b""
     timings = config.create_timing_cache(content)
     if timings is None or not config.set_timing_cache(timings, False):
@@ -119,7 +130,14 @@ def _keep_timings(config: Any, file: Path) -> None:
     timings = config.get_timing_cache()
     if timings is None:
         return
+    content = bytes(timings.serialize())
     try:
-        write_file(Target.file(file), bytes(timings.serialize()))
-    except OutputFailedError as error:
+        write_file(Target.file(file), content)
+        digest = hashlib.sha256(content).hexdigest()
+        keyed_notes.write(_note_of(file), _KIND, file, Stamp.of(file), {"sha256": digest})
+    except (OutputFailedError, OSError) as error:
         log.warning("%s", error)
+
+
+def _note_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.built")

@@ -7,24 +7,31 @@ text encoder. Other words are encoded once by CLIP's, as "a " + word, and stored
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from fgfast import keyed_notes
 from fgfast.errors import MissingExtraError, UsageError, WeightsError
 from fgfast.files import read_regular
+from fgfast.keyed_notes import Stamp
 from fgfast.methods import seed_of
-from fgfast.models.files import hub, weights
+from fgfast.models.files import hub, hub_files, weights
 from fgfast.records import Float32, plain
 from fgfast.transfer import cache_folder
-from fgfast.writing import Target, locked, replacing
+from fgfast.writing import Target, locked, write_file
 
 # CLIP ViT-B/32's text embedding (Detic's ZEROSHOT_WEIGHT_DIM) and Detic's prompt (detic/predictor.py).
 WIDTH = 512
 PROMPT = "a "
+# A list of names, and the cache of embeddings (2 kB a name).
+_MOST_NAMES, _MOST_BYTES = 16 << 20, 1 << 30
+_KIND = "embeddings"
 
 
 class Vocabulary(NamedTuple):
@@ -69,7 +76,7 @@ def read_names(spec: str | Path) -> tuple[str, ...]:
     file = Path(spec)
     if isinstance(spec, Path) or ("," not in spec and file.is_file()):
         try:
-            lines = read_regular(file.expanduser()).decode("utf-8-sig").splitlines()
+            lines = read_regular(file.expanduser(), _MOST_NAMES).decode("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"vocabulary {file}: {error}; a text file with one name per line was expected") from error
         words: Iterable[str] = (line.partition("#")[0] for line in lines)
@@ -137,8 +144,16 @@ def clip_encoder() -> Callable[[Sequence[str]], Float32]:
         from transformers import AutoTokenizer, CLIPTextModelWithProjection
     except ImportError as error:
         raise MissingExtraError(error.name or "transformers", "text", "a vocabulary of words not in LVIS") from error
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = CLIPTextModelWithProjection.from_pretrained(folder, local_files_only=True).eval()
+    hub_files.check(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model = CLIPTextModelWithProjection.from_pretrained(
+            folder, local_files_only=True, weights_only=True, trust_remote_code=False
+        ).eval()
+    except Exception as error:  # whatever the library makes of files that are none
+        raise WeightsError(
+            folder, f"cannot be loaded as CLIP's text encoder: {error}. Remove it and pull it"
+        ) from error
 
     def embed(names: Sequence[str]) -> Float32:
         texts = [PROMPT + name for name in names]
@@ -151,10 +166,15 @@ def clip_encoder() -> Callable[[Sequence[str]], Float32]:
 
 
 def _read(file: Path) -> dict[str, Float32]:
+    """Return the embeddings in the cache that this user's fgfast computed; none where the file is another."""
     try:
-        with np.load(file, allow_pickle=False) as content:
-            return dict(zip(content["names"].tolist(), content["embeddings"].astype(np.float32), strict=True))
-    except (OSError, ValueError, KeyError, EOFError):
+        data = read_regular(file, _MOST_BYTES)
+        if keyed_notes.read(_note_of(file), _KIND, file).get("sha256") != hashlib.sha256(data).hexdigest():
+            return {}
+        with np.load(io.BytesIO(data), allow_pickle=False) as content:
+            rows = content["embeddings"].astype(np.float32)
+            return dict(zip(content["names"].tolist(), rows, strict=True))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {}  # absent or incomplete
 
 
@@ -162,9 +182,16 @@ def _add(file: Path, fresh: Mapping[str, Float32]) -> dict[str, Float32]:
     """Add embeddings to the cache; return all that it contains then."""
     with locked(Target.file(file.with_suffix(".lock"))):
         known = {**_read(file), **fresh}
-        with replacing(Target.file(file), sync=False) as content:
-            np.savez(content, names=np.array(list(known)), embeddings=np.stack(list(known.values())))
+        data = io.BytesIO()
+        np.savez(data, names=np.array(list(known)), embeddings=np.stack(list(known.values())))
+        write_file(Target.file(file), data.getvalue(), sync=False)
+        digest = hashlib.sha256(data.getvalue()).hexdigest()
+        keyed_notes.write(_note_of(file), _KIND, file, Stamp.of(file), {"sha256": digest})
     return known
+
+
+def _note_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.checked")
 
 
 def _random_embedding(name: str, seed: int) -> Float32:

@@ -41,9 +41,18 @@ def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[
     _check(settings)
     if settings.models and methods.seed_of(settings.model_weights) is not None:
         reasons.append(f"weights {settings.model_weights}: random, for testing; masks and boxes are meaningless")
+    reasons += _not_pinned(settings)
     if settings.models:
         settings = choose_devices(settings, reasons, measure)
     return _choose_decoder(settings, reasons), reasons
+
+
+def _not_pinned(settings: Settings) -> list[str]:
+    """Return a reason for each model whose weights nobody vouches for but the server that they were fetched from."""
+    if settings.model_weights != "cached":
+        return []
+    names = [model.weights for model in settings.models if model.weights and not weights.published(model.weights)]
+    return [f"weights of {name}: not pinned, no digest is published; they are those first seen here" for name in names]
 
 
 def _beside_masks(settings: Settings, reasons: list[str]) -> str:

@@ -69,12 +69,13 @@ class Folders(contextlib.AbstractContextManager["Folders"]):
     Args:
         root: see `Target.root`.
         make: create the folders that are absent.
+        mode: of new folders, less the umask; folders above the root have the usual one.
     """
 
-    def __init__(self, root: Path, make: bool = False) -> None:
+    def __init__(self, root: Path, make: bool = False, mode: int = 0o777) -> None:
         """Open nothing yet."""
         self.root = root
-        self._make = make
+        self._make, self._mode = make, mode
         self._open: dict[str, int | None] = {}
 
     def at(self, name: str) -> tuple[str, int | None]:
@@ -111,7 +112,7 @@ class Folders(contextlib.AbstractContextManager["Folders"]):
 
     def _enter_root(self) -> int | None:
         if self._make:
-            os.makedirs(self.root, exist_ok=True)  # noqa: PTH103
+            os.makedirs(self.root, self._mode, exist_ok=True)  # noqa: PTH103
         flags = _FOLDER & ~getattr(os, "O_NOFOLLOW", 0)
         self._open[""] = os.open(self.root, flags) if BY_FOLDER else None
         return self._open[""]
@@ -123,7 +124,7 @@ class Folders(contextlib.AbstractContextManager["Folders"]):
                 try:
                     return self._checked(at, above, whole)
                 except FileNotFoundError:
-                    os.mkdir(at, dir_fd=above)
+                    os.mkdir(at, self._mode, dir_fd=above)
         return self._checked(at, above, whole)
 
     def _checked(self, at: str, above: int | None, whole: str) -> int | None:
@@ -148,7 +149,7 @@ class Folders(contextlib.AbstractContextManager["Folders"]):
         if handle is not None:
             os.fsync(handle)
 
-    def new_temp(self, name: str) -> tuple[str, int]:
+    def new_temp(self, name: str, mode: int = 0o666) -> tuple[str, int]:
         """Create a temporary file in the folder of `name`; return its name below the root, and its handle."""
         check_name(name, self.root)
         folder, slash, _ = name.rpartition("/")
@@ -156,7 +157,7 @@ class Folders(contextlib.AbstractContextManager["Folders"]):
             temp = f"{folder}{slash}{TEMP_PREFIX}{os.getpid()}-{next(_temp_numbers)}{TEMP_SUFFIX}"
             at, above = self.at(temp)
             with contextlib.suppress(FileExistsError):
-                return temp, os.open(at, NEW, 0o666, dir_fd=above)
+                return temp, os.open(at, NEW, mode, dir_fd=above)
         raise FileExistsError(errno.EEXIST, "all names of temporary files are taken", temp)
 
     def replace(self, old: str, new: str) -> None:

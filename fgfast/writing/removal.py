@@ -29,8 +29,12 @@ class Listing(NamedTuple):
     links: list[str]
 
 
-def make_folder(target: Target) -> None:
+def make_folder(target: Target, mode: int = 0o777) -> None:
     """Create a folder, and those above it, where they are absent.
+
+    Args:
+        target: the folder.
+        mode: of new folders, less the umask; those above the root have the usual one.
 
     Raises:
         OutputRefusedError: one of them is a link.
@@ -38,7 +42,7 @@ def make_folder(target: Target) -> None:
         NameRefusedError: the file system does not take the path, or a file has its name.
     """
     try:
-        with Folders(target.root, make=True) as folders:
+        with Folders(target.root, make=True, mode=mode) as folders:
             folders.open(target.name)
     except OSError as error:
         raise failed(target.path, error) from error

@@ -25,20 +25,21 @@ def create(target: Target) -> int:
         return os.open(at, NEW, 0o666, dir_fd=above)
 
 
-def write_file(target: Target, data: bytes, sync: bool = True) -> None:
+def write_file(target: Target, data: bytes, sync: bool = True, mode: int = 0o666) -> None:
     """Write one file, whole; see `replacing`."""
-    with replacing(target, sync) as file:
+    with replacing(target, sync, mode) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def replacing(target: Target, sync: bool = True) -> Iterator[IO[bytes]]:
+def replacing(target: Target, sync: bool = True, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces `target`, whole, once the block ends without an error.
 
     Args:
         target: the file. A link in its place is replaced, not followed.
         sync: wait until the file is on disk. False is for the tens of thousands of small files beside single images,
             where waiting for each would take longer than the run; a resumed run writes them again.
+        mode: of the new file, less the umask.
 
     Raises:
         OutputRefusedError: a folder on the way is a link.
@@ -48,7 +49,7 @@ def replacing(target: Target, sync: bool = True) -> Iterator[IO[bytes]]:
     temp = handle = None
     with Folders(target.root, make=True) as folders:
         try:
-            temp, handle = folders.new_temp(target.name)
+            temp, handle = folders.new_temp(target.name, mode)
             with os.fdopen(handle, "wb", closefd=False) as file:
                 yield file
             if sync:

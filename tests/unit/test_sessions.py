@@ -232,7 +232,7 @@ def test_what_is_asked_for_and_not_there_is_an_error_that_says_what_to_type(
     assert "fgfast export sam_vit_b" in why
     with pytest.raises(UsageError, match=r"no CUDAExecutionProvider.*onnxruntime-gpu"):
         OnnxRuntimeSession(tmp_path / "none.onnx", graphs.sam_mask_decoder(), "cpu", provider="cuda")
-    with pytest.raises(GraphError, match=r"cannot load .*none.onnx"):
+    with pytest.raises(GraphError, match=r"none\.onnx cannot be read"):
         OnnxRuntimeSession(tmp_path / "none.onnx", graphs.sam_mask_decoder())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -136,6 +137,9 @@ def test_timings_are_kept_for_the_next_build(house: House, monkeypatch: pytest.M
     file.write_bytes(b"damaged")
     tensorrt_build.build(house.graph, house.contract)
     assert _calls(trt, "timings")[-1] == b"" and file.read_bytes() == b"measured;"
+    file.with_name(f"{file.name}.built").unlink()  # a stranger's: no reader of TensorRT sees it
+    tensorrt_build.build(house.graph, house.contract)
+    assert _calls(trt, "timings")[-1] == b""
 
 
 def test_an_engine_is_built_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,9 +225,54 @@ def test_an_engine_from_elsewhere_is_not_loaded(house: House, monkeypatch: pytes
     path = house.engine()
     files.manifest_of(path).unlink()
     trt.calls.clear()
-    with pytest.raises(GraphError, match=r"has no manifest .* so it was not built here"):
+    with pytest.raises(GraphError, match=r"\.json is missing, so the engine was not built here"):
         house.session(path)
     assert not _calls(trt, "deserialize")
+
+
+@pytest.mark.parametrize("forged", ["no note", "changed note", "of another engine", "of another key", "of another GPU"])
+def test_an_engine_that_comes_with_its_manifest_is_built_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, forged: str
+) -> None:
+    """What a stranger's archive of a cache holds: an engine, its manifest, and any note but one of this user's."""
+    trt: Any = fake.make()
+    fake.install(monkeypatch, trt)
+    path = house.engine()
+    note, good = files.note_of(path), path.read_bytes()
+    assert note.stat().st_mode & 0o777 == 0o600 or sys.platform == "win32"
+    if forged == "no note":
+        note.unlink()
+    elif forged == "changed note":
+        note.write_text(json.dumps({**json.loads(note.read_text()), "sha256": "0" * 64}))
+    elif forged == "of another engine":
+        other = path.with_name(f"other-{path.name}")
+        other.write_bytes(good)
+        files.record(other, house.contract, "cuda:0", digest_of(other))
+        note.write_bytes(files.note_of(other).read_bytes())
+    elif forged == "of another key":
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "gpu_name", lambda device: "another")
+            files.record(path, house.contract, "cuda:0", digest_of(path))
+    trt.calls.clear()
+    with pytest.raises(GraphError, match=r"is not known to be built here .* build it again from its ONNX file"):
+        house.session(path)
+    assert not _calls(trt, "deserialize")
+    assert house.engine() == path and len(_calls(trt, "build")) == 1
+    house.session(path).close()
+
+
+def test_an_engine_that_was_copied_with_its_folder_is_kept(
+    house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A restored backup of this user's: the same bytes, other times."""
+    trt: Any = fake.make()
+    fake.install(monkeypatch, trt)
+    path = house.engine()
+    moved = Path(shutil.copytree(tmp_path, tmp_path.with_name("restored"))) / path.name
+    house.session(moved).close()
+    assert len(_calls(trt, "build")) == 1
 
 
 def test_an_engine_of_another_version_or_contract_is_not_loaded(

@@ -124,6 +124,19 @@ def test_only_words_that_lvis_lacks_are_encoded(lvis: Float32, monkeypatch: pyte
         encode(["lorry"])
 
 
+def test_embeddings_that_were_not_computed_here_are_computed_again(
+    lvis: Float32, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vocabulary, "clip_encoder", lambda: lambda names: np.full((len(names), 512), 2.0, np.float32))
+    assert load_vocabulary("van").embeddings[0, 0] == 2
+    (file,) = (cache / "vocabulary").glob("*.npz")
+    for forged in (np.full((1, 512), 3, np.float32), np.array([[None] * 512], dtype=object), np.zeros((2, 2))):
+        np.savez(file, names=np.array(["van"]), embeddings=forged)
+        assert load_vocabulary("van").embeddings[0, 0] == 2
+    file.write_bytes(b"PK\x03\x04")
+    assert load_vocabulary("van").embeddings[0, 0] == 2
+
+
 @pytest.mark.usefixtures("torchvision")
 def test_clip_encodes_other_words_once(lvis: Float32, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")

@@ -20,10 +20,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from mirror import Mirror, serving
 from parity.in_slots import alone
 
 import fgfast
+from fgfast.cli.models import models
+from fgfast.config import Settings
+from fgfast.doctor import stores
 from fgfast.errors import (
     DownloadError,
     MissingExtraError,
@@ -38,6 +42,7 @@ from fgfast.models.detic.build import build_detic
 from fgfast.models.files import checkpoints as build
 from fgfast.models.files import hub, states, weights
 from fgfast.models.sam.build import build_sam
+from fgfast.pipeline import choices
 from fgfast.records import Image
 from fgfast.transfer import cache_folder, digest_of
 
@@ -163,6 +168,30 @@ def test_a_replaced_checkpoint_is_noticed_and_its_copy_not_used(
     assert torch.equal(build.cached_state("sam_vit_b")["a"], -STATE["a"])
 
 
+@pytest.mark.parametrize("claimed", ["published", "its own"])
+def test_a_note_that_came_with_a_forged_checkpoint_is_no_note(
+    mirror: Mirror, cache: Path, monkeypatch: pytest.MonkeyPatch, claimed: str
+) -> None:
+    file = offer(monkeypatch, mirror, "sam_vit_b", saved(STATE))
+    forged = cache / file
+    cache.mkdir(parents=True)
+    other = saved({**STATE, "a": -STATE["a"]})
+    assert len(other) == len(mirror.files[file])
+    forged.write_bytes(other)
+    digest = hashlib.sha256(mirror.files[file] if claimed == "published" else other).hexdigest()
+    stat = forged.stat()
+    facts = {"sha256": digest, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
+    note = {"kind": "digest", "file": file, **facts, "mac": "0" * 64}
+    (cache / f"{file}.checked").write_text(json.dumps(note))
+    copy = cache / f"{forged.stem}.{digest[:16]}.safetensors"  # of the checkpoint, it says
+    copy.write_bytes(b"forged")
+    (cache / f"{copy.name}.checked").write_text(json.dumps({**note, "file": copy.name, "size": 6}))
+    assert not finding("sam_vit_b").verified and not finding("sam_vit_b").converted
+    for way in (weights.path, weights.verify, weights.pull, build.cached_state):
+        with pytest.raises(WeightsError, match=r"not [0-9a-f]{64} as published"):
+            way("sam_vit_b")
+
+
 def test_without_a_published_digest_the_first_is_pinned(
     mirror: Mirror, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -172,6 +201,13 @@ def test_without_a_published_digest_the_first_is_pinned(
         weights.pull("detic")
     assert "no digest is published for Detic_LI21k" in caplog.text
     assert finding("detic").digest == "pinned" and finding("detic").verified
+    for command in ("list", "verify"):
+        done = CliRunner().invoke(models, [command, *(["detic"] if command == "verify" else [])])
+        lines = [line for line in done.output.splitlines() if "not pinned" in line]
+        assert len(lines) == 1 and lines[0].startswith("detic"), done.output
+    assert [row["name"] for row in stores.weights() if not row["pinned"]] == ["detic"]
+    (reason,) = choices._not_pinned(Settings(detector="detic", segmenter="sam_vit_b"))
+    assert reason.startswith("weights of detic: not pinned")
     (cache / file).unlink()
     mirror.files[file] = saved({"model": {"a": STATE["a"]}})
     with pytest.raises(WeightsError, match=r"when it was first seen here.*remove .*\.checked"):
@@ -372,6 +408,142 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes, proble
     (tmp_path / "a.safetensors").write_bytes(content)
     with pytest.raises(WeightsError, match="safetensors"):
         states.load_state(tmp_path / "a.safetensors")
+
+
+class Calls:
+    """Becomes a call of a function that torch's weights-only unpickler allows, or NumPy's pickles need."""
+
+    def __init__(self, function: Any, *arguments: Any, state: object = None) -> None:
+        self.parts = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.parts
+
+
+def nested(depth: int) -> bytes:
+    """A table whose only key is a tuple, nested so deep that its hash overflows the stack of C."""
+    return b"\x80\x02}" + b")" + b"\x85" * depth + b"K\x01s."
+
+
+def numpy_pickle(dtype_state: tuple[object, ...], dtype: str = "f4") -> Calls:
+    """An array whose dtype is changed after it was made: NumPy's own float32, where it is not copied."""
+    rebuild = np.zeros(0).__reduce__()[0]
+    changed = Calls(np.dtype, dtype, False, False, state=dtype_state)
+    return Calls(rebuild, np.ndarray, (0,), b"b", state=(1, (2,), changed, False, bytes(8)))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({"a": Calls(bytearray, 1 << 40)}, "would run (__builtin__|builtins).bytearray"),
+        ({"a": Calls(torch.Tensor, 1 << 40)}, "would run torch"),
+        (
+            {"a": Calls(torch._utils._rebuild_meta_tensor_no_storage, torch.float32, (1 << 40,), (1,), False)},
+            "would run",
+        ),
+        ({"a": torch.zeros(1).expand(1 << 40)}, "would take 4,398,046,511,104 bytes"),
+        ({f"t{n}": shared for shared in [torch.zeros(1 << 20)] for n in range(9)}, "would take"),
+        ({"a": torch.zeros(3, dtype=torch.complex64)}, "a is a tensor of torch.complex64"),
+        ({"a": torch.eye(3).to_sparse()}, "would run"),
+        ({5: torch.zeros(1)}, "names a weight by a int"),
+        ({"a": np.zeros(3, ">f4")}, "holds an array of"),
+        ({"a": np.zeros(3, "f4,i4")}, "holds an array of|would run"),
+        ({"a": np.array(["x"])}, "holds an array of"),
+        ({"a": numpy_pickle((3, ">", None, None, None, -1, -1, 0))}, "holds an array of another type"),
+        (
+            {"a": numpy_pickle((3, "<", (np.dtype("i4"), (2,)), None, None, -1, -1, 0))},
+            "holds an array of another type",
+        ),
+        ({"a": numpy_pickle((3, "<", None, ("x",), {"x": (np.dtype("i4"), 0)}, 4, 1, 1))}, "of another type"),
+        ({"a": numpy_pickle((3, "|", None, None, None, -1, -1, 0), "O")}, "holds an array of O"),
+        (Calls(dict), "would run"),
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_takes_memory_or_changes_numpy_is_refused(
+    tmp_path: Path, content: object, problem: str, zipped: bool
+) -> None:
+    (tmp_path / "a.pth").write_bytes(saved(content, _use_new_zipfile_serialization=zipped))
+    with pytest.raises(WeightsError, match=problem):
+        states.load_state(tmp_path / "a.pth")
+    assert np.dtype("float32").isnative and np.ones(2, "float32").sum() == 2
+
+
+def zipped_table(table: bytes, names: tuple[str, ...] = (), compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as file:
+        for name, content in {"a/data.pkl": table, **dict.fromkeys(names, b""), "a/version": b"3\n"}.items():
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (nested(200_000), "nested deeper"),
+        (zipped_table(nested(200_000)), "nested deeper"),
+        (zipped_table(b"\x80\x02" + b"}" * 2_000_001 + b"."), "holds more"),
+        (zipped_table(b"\x80\x02cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n."), "."),
+        (zipped_table(b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x04\x00\x00\x00idna\x86R."), "holds text"),
+        (zipped_table(bytes(1 << 20), compression=zipfile.ZIP_DEFLATED), "is compressed"),
+        (zipped_table(b"\x80\x02}.", ("b/data.pkl",)), "not a checkpoint"),
+        (zipped_table(b"\x80\x02}."), "contains a dict"),
+        (zipped_table(b"\x80\x02q."), "not a checkpoint"),
+        (zipped_table(b"\x80\x02h\x00."), "not a checkpoint"),
+        (zipped_table(b"\x80\x02X\xff\xff\xff\xff"), "ends early"),
+        (zipped_table(b"\x80\x02t."), "not a checkpoint"),
+        (zipped_table(b"\x80\x02I" + b"9" * 10_000 + b"\n."), "not a checkpoint"),
+        (zipped_table(b"\x80\x02}.")[:-1], "its end is missing"),
+        (zipped_table(b"\x80\x02}.")[:-12] + b"\xff\xff\xff\x7f" + bytes(8), "lists more files|is damaged"),
+        (zipped_table(b"\x80\x02}.")[:-10] + b"\xff\xff\xff\xff" + bytes(6), "is damaged"),
+        (b"PK\x03\x04", "its end is missing"),
+    ],
+)
+def test_odd_archives_and_pickles_are_refused(tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=problem):
+        states.load_state(tmp_path / "a.pth")
+
+
+def safetensors(header: object, data: bytes = b"", length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + data
+
+
+def described(dtype: str = "F32", shape: object = (1,), offsets: object = (0, 4)) -> dict[str, object]:
+    return {"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        safetensors(b"{}", length=1 << 62),
+        safetensors(b" " * 100, length=(16 << 20) + 1),
+        safetensors(b"[" * 100_000),
+        safetensors(described(shape=(1 << 40,)), bytes(4)),
+        safetensors(described(shape=(1 << 62, 4)), bytes(4)),
+        safetensors(described(shape=(-1,)), bytes(4)),
+        safetensors(described(offsets=(0, 1 << 50)), bytes(4)),
+        safetensors(described(offsets=(4, 0)), bytes(4)),
+        safetensors(described("C64", (1,), (0, 8)), bytes(8)),
+        safetensors(described("NONE"), bytes(4)),
+        safetensors({"a": None}),
+        safetensors({**described(), "b": described()["a"]}, bytes(4)),
+        safetensors(described(), bytes(400)),
+    ],
+)
+def test_odd_safetensors_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"a\.safetensors: "):
+        states.load_state(tmp_path / "a.safetensors")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_a_pipe_is_no_checkpoint(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(WeightsError, match="it is a named pipe"):
+        states.load_state(tmp_path / name)
 
 
 def test_a_conversion_keeps_every_bit(tmp_path: Path) -> None:

@@ -1,22 +1,23 @@
 """Digests of files, noted beside them, so that gigabytes are not hashed at every start.
 
-A note, FILE.checked, holds the SHA-256 with the file's size and time of change; as long as those are unchanged, the
-digest is trusted. Where no digest is published, the first note is the pin for later files.
+A note, FILE.checked, holds the SHA-256 with the file's size and times of change; as long as those are unchanged, the
+digest is trusted. Only notes that this user's fgfast wrote count (fgfast.keyed_notes): one that came with the file is
+no note, and the file is hashed. Where no digest is published, the first note is the pin for later files.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from fgfast.errors import OutputFailedError, WeightsError
+from fgfast import keyed_notes
+from fgfast.errors import WeightsError
+from fgfast.keyed_notes import Stamp
 from fgfast.transfer import digest_of
-from fgfast.writing import Target, write_file
 
 log = logging.getLogger("fgfast")
+
+_KIND = "digest"
 
 
 def checked(file: Path, published: str = "", note: Path | None = None, again: bool = False) -> str:
@@ -31,25 +32,27 @@ def checked(file: Path, published: str = "", note: Path | None = None, again: bo
     Raises:
         WeightsError: the digests differ.
     """
-    known = recorded(file, note)
-    if known and not again:
-        return known
     kind, _, expected = published.partition(":")
-    if expected and (found := digest_of(file, kind)) != expected:
+    known = recorded(file, note)
+    if known and not again and (kind != "sha256" or known == expected):
+        return known
+    stamp = Stamp.of(file)
+    found = digest_of(file)
+    other = digest_of(file, kind) if expected and kind != "sha256" else found
+    if expected and other != expected:
         raise WeightsError(
-            file, f"its {kind.upper()} is {found}, not {expected} as published. Remove it and pull it again."
+            file, f"its {kind.upper()} is {other}, not {expected} as published. Remove it and pull it again."
         )
-    found = found if kind == "sha256" else digest_of(file)
     pin = pinned(file, note)
     if not expected and pin and found != pin:
         raise WeightsError(
             file,
             f"its SHA256 is {found}, not {pin} as when it was first seen here. If the file was replaced on purpose, "
-            f"remove {note or _beside(file)}; otherwise remove the file and pull it again.",
+            f"remove {note or beside(file)}; otherwise remove the file and pull it again.",
         )
     if not expected and not pin:
         log.warning("no digest is published for %s; from now on its SHA256 must stay %s", file.name, found)
-    record(file, found, note)
+    record(file, found, stamp, note)
     return found
 
 
@@ -57,34 +60,33 @@ def current(file: Path) -> str:
     """Return the file's SHA-256, hashing it only if it has changed since it was last hashed."""
     known = recorded(file)
     if not known:
+        stamp = Stamp.of(file)
         known = digest_of(file)
-        record(file, known)
+        record(file, known, stamp)
     return known
 
 
-def record(file: Path, sha256: str, note: Path | None = None) -> None:
-    """Note a file's digest. In a folder that is not writable there is no note, and the file is hashed every time."""
-    stat = file.stat()
-    content = {"sha256": sha256, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    note = note or _beside(file)
-    with suppress(OutputFailedError):
-        write_file(Target.file(note), json.dumps(content).encode(), sync=False)
+def record(file: Path, sha256: str, stamp: Stamp, note: Path | None = None) -> None:
+    """Note a file's digest.
+
+    Args:
+        file: the file.
+        sha256: its digest.
+        stamp: of the file before it was hashed.
+        note: path of the note, if not beside the file.
+    """
+    keyed_notes.write(note or beside(file), _KIND, file, stamp, {"sha256": sha256})
 
 
 def recorded(file: Path, note: Path | None = None) -> str:
     """Return the SHA-256 noted for a file that has not changed since; otherwise an empty string."""
-    noted = _noted(file, note)
-    try:
-        stat = file.stat()
-    except OSError:
-        return ""
-    same = (noted.get("size"), noted.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
-    return str(noted.get("sha256", "")) if same else ""
+    facts = keyed_notes.read(note or beside(file), _KIND, file)
+    return str(facts["sha256"]) if keyed_notes.unchanged(facts, file) else ""
 
 
 def pinned(file: Path, note: Path | None = None) -> str:
     """Return the SHA-256 noted for a file, whether or not it has changed since; otherwise an empty string."""
-    return str(_noted(file, note).get("sha256", ""))
+    return str(keyed_notes.read(note or beside(file), _KIND, file).get("sha256", ""))
 
 
 def converted(checkpoint: Path) -> Path | None:
@@ -99,14 +101,6 @@ def copy_of(checkpoint: Path, sha256: str) -> Path:
     return checkpoint.with_name(f"{checkpoint.stem}.{sha256[:16]}.safetensors")
 
 
-def _noted(file: Path, note: Path | None) -> dict[str, Any]:
-    """Return the content of a note; empty where there is none or it is damaged."""
-    try:
-        content = json.loads((note or _beside(file)).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _beside(file: Path) -> Path:
+def beside(file: Path) -> Path:
+    """Return the path of a file's note."""
     return file.with_name(f"{file.name}.checked")

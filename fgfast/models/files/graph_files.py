@@ -39,6 +39,8 @@ class Exported:
         Raises:
             GraphError: a file is missing or differs; the message names it.
         """
+        if self.path.name not in self.manifest.files:
+            raise GraphError(f"{self.path}: its manifest is that of another graph; export the model again")
         for name, wanted in self.manifest.files.items():
             file = self.path.with_name(name)
             if not file.is_file() or digests.current(file) != wanted:

@@ -1,26 +1,26 @@
 """Measurements of this machine, stored in one JSON file in the cache folder.
 
-They depend on the machine and on the versions of packages, both of which are part of their keys.
+They depend on the machine and on the versions of packages, both of which are part of their keys. They choose backends
+and decoders, so that only those count that this user's fgfast measured (fgfast.keyed_notes).
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 from contextlib import suppress
 from typing import Any
 
 from filelock import Timeout
 
 import fgfast
-from fgfast import ops
+from fgfast import keyed_notes, ops
 from fgfast.errors import OutputFailedError
 from fgfast.machine import available_cores, processor_name
 from fgfast.transfer import cache_folder
-from fgfast.writing import Target, locked, write_file
+from fgfast.writing import Target, locked
 
-_FILE = "measured.json"
+_FILE, _KIND = "measured.json", "measured"
 # Seconds to wait for another process that stores a value.
 _TIMEOUT = 10
 _PACKAGES = (
@@ -60,12 +60,9 @@ def remember(key: str, value: Any) -> None:
     # Another process may store other values meanwhile.
     lock = Target(file.parent, f"{file.name}.lock")
     with suppress(OSError, OutputFailedError, Timeout), locked(lock, timeout=_TIMEOUT):
-        write_file(Target.file(file), json.dumps({**_read(), key: value}, indent=1).encode(), sync=False)
+        keyed_notes.write_sealed(file, _KIND, {"values": {**_read(), key: value}})
 
 
 def _read() -> dict[str, Any]:
-    try:
-        content = json.loads((cache_folder() / _FILE).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    values = keyed_notes.read_sealed(cache_folder() / _FILE, _KIND).get("values")
+    return values if isinstance(values, dict) else {}

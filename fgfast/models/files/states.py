@@ -6,9 +6,7 @@ torch and safetensors are imported inside functions, so that `fgfast models list
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgfast.errors import MissingExtraError, WeightsError
-from fgfast.models.files import digests
+from fgfast.errors import FgfastError, MissingExtraError, WeightsError
+from fgfast.files import open_regular
+from fgfast.models.files import digests, pickles
 from fgfast.transfer import digest_of
 from fgfast.writing import Target, remove, replacing_path
 
@@ -26,34 +25,59 @@ if TYPE_CHECKING:
 
 # Keys under which training programs store the weights: detectron2's checkpointer, PyTorch Lightning.
 _WRAPPERS = ("model", "state_dict")
-_NUMERIC = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+_DTYPES = ("bfloat16", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+# How many times the size of its file a checkpoint may take: tensors that share memory are stored once.
+_MOST_EXPANSION, _SLACK = 4, 1 << 20
+# Bytes of a safetensors header: SAM's has 0.1 MB.
+_MOST_HEADER = 16 << 20
 _SHOWN = 5
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
     """Return a checkpoint's tensors on the CPU, memory-mapped where the format allows it.
 
-    No code in the file is executed: it is read by torch's weights-only unpickler, extended by the globals of NumPy
-    arrays (which checkpoints of detectron2 contain), or by safetensors.
+    No code in the file is executed: it is looked through (fgfast.models.files.pickles), then read by torch's
+    weights-only unpickler, or by safetensors. Its tensors take at most four times its size.
 
     Raises:
         WeightsError: the file is damaged, is not a checkpoint, or contains anything but numbers.
     """
     if path.suffix == ".safetensors":
-        return _load_safetensors(path)
+        state: Mapping[Any, object] = _load_safetensors(path)
+    else:
+        state = _table(path, _load_pickled(path))
+    most = _MOST_EXPANSION * path.stat().st_size + _SLACK
+    tensors = {key: _tensor(path, key, value) for key, value in state.items()}
+    taken = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if taken > most:
+        raise WeightsError(
+            path, f"its tensors would take {taken:,} bytes, far more than the file has; it was not loaded"
+        )
+    return tensors
+
+
+def _load_pickled(path: Path) -> object:
     with _errors_of(path):
         import torch
 
-        with torch.serialization.safe_globals(_numpy_globals()):
+        zipped = pickles.look_through(path)
+        with torch.serialization.safe_globals(pickles.numpy_globals()):
             # Files from before torch 1.6 are not zip archives and cannot be mapped.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+
+
+def _table(path: Path, content: object) -> dict[str, object]:
+    """Return the table of weights in what a training program stored."""
+    # Not by methods of the table: a file can set them.
     for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
+        if isinstance(content, dict) and isinstance(inside := dict.get(content, wrapper), dict):
+            content = inside
             break
-    if not isinstance(content, Mapping) or not content:
+    if not isinstance(content, dict) or not dict.__len__(content):
         raise WeightsError(path, f"contains a {type(content).__name__} where a table of weights was expected")
-    return {str(key): _tensor(path, str(key), value) for key, value in content.items()}
+    if odd := [key for key in dict.keys(content) if type(key) is not str]:
+        raise WeightsError(path, f"names a weight by a {type(odd[0]).__name__} where a text was expected")
+    return dict(dict.items(content))
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -62,6 +86,10 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         try:
+            with open_regular(path) as file:
+                start = file.read(8)
+            if len(start) == 8 and int.from_bytes(start, "little") > _MOST_HEADER:
+                raise WeightsError(path, "is not a complete safetensors file (its header is too long)")
             return dict(load_file(path, device="cpu"))
         except SafetensorError as error:
             raise WeightsError(
@@ -74,36 +102,31 @@ def _errors_of(path: Path) -> Iterator[None]:
     """Convert exceptions of reading a file to MissingExtraError or WeightsError."""
     try:
         yield
+    except FgfastError:
+        raise
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "models", f"reading {path.name}") from error
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        problem = f"would run {named.group(1)}" if named else "is not a checkpoint of tensors"
-        raise WeightsError(path, f"{problem}; it was not loaded. Use a file that contains only numbers.") from error
+    except pickles.ForeignError as error:
+        raise WeightsError(path, f"{error}; it was not loaded. Use a file that contains only numbers.") from error
     except FileNotFoundError:
         raise WeightsError(path, "there is no such file") from None
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        first = str(error).partition("\n")[0]
+    # Whatever a library makes of a file that is none: it raises TypeError, IndexError, struct.error, ... as well.
+    except Exception as error:
+        first = (str(error) or type(error).__name__).partition("\n")[0]
         raise WeightsError(path, f"is damaged or not a checkpoint ({first}). Remove it and fetch it again.") from error
-
-
-def _numpy_globals() -> list[Any]:
-    """Return the globals in an array's pickle: functions that rebuild an array or a scalar, and types of numbers."""
-    rebuild: tuple[Any, ...] = (np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0])
-    # NumPy 2 moved its core; a file contains the name in the version that wrote it.
-    cores = ("numpy.core.multiarray", "numpy._core.multiarray")
-    functions = [(function, f"{core}.{function.__name__}") for core in cores for function in rebuild]
-    return [np.ndarray, np.dtype, *functions, *(type(np.dtype(name)) for name in _NUMERIC)]
 
 
 def _tensor(path: Path, key: str, value: object) -> Tensor:
     import torch
 
+    if isinstance(value, pickles.PickledArray) and value.array is not None:
+        value = torch.from_numpy(np.array(value.array))
+    kind = f"a {type(value).__name__}"
     if isinstance(value, torch.Tensor):
-        return value.detach()
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.name in _NUMERIC:
-        return torch.from_numpy(np.array(value))
-    kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+        plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
+        if plain and type(value) in (torch.Tensor, torch.nn.Parameter) and str(value.dtype)[6:] in _DTYPES:
+            return value.detach()
+        kind = f"a tensor of {value.dtype} in {value.layout} on {value.device}"
     raise WeightsError(path, f"{key} is {kind}; a table of numeric weights was expected")
 
 
@@ -127,7 +150,7 @@ def convert(checkpoint: Path) -> Path:
     for old in checkpoint.parent.glob(f"{checkpoint.stem}.*.safetensors*"):
         if not old.name.startswith(copy.name):
             remove(Target.file(old))
-    digests.record(copy, digest_of(copy))
+    digests.current(copy)
     return copy
 
 

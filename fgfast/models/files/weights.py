@@ -78,7 +78,7 @@ MODELS = MappingProxyType(
         ),
         "detic": Model(
             "Detic Swin-B",
-            (Remote(f"{_DETIC}/Detic_LI21k_CLIP_SwinB_896b32_4x_ft4x_max-size.pth", ""),),
+            (Remote(f"{_DETIC}/Detic_LI21k_CLIP_SwinB_896b32_4x_ft4x_max-size.pth", "", most=4 << 30),),
             needs=("lvis",),
         ),
         "lvis": Model(
@@ -112,8 +112,8 @@ class Finding:
         size: bytes of all its files; None where unknown before they are fetched.
         path: its first file, or its folder; None where it is not cached completely.
         verified: whether its files were hashed, matched, and have not changed since.
-        digest: "published" where the expected digest is known in advance, "pinned" where it was noted at first sight,
-            "none" where it has yet to be noted.
+        digest: "published" where the expected digest is known in advance, "pinned" where the one of the first file
+            seen here was noted, which nobody else vouches for; "none" where it has yet to be noted.
         converted: whether there is a safetensors copy of this very checkpoint.
     """
 
@@ -137,6 +137,11 @@ def model(name: str) -> Model:
         return MODELS[name]
     except KeyError:
         raise UnknownNameError("model", name, MODELS) from None
+
+
+def published(name: str) -> bool:
+    """Whether the digests of all files of a model's weights are published."""
+    return all(remote.digest for remote in model(name).files)
 
 
 def folder() -> Path:
@@ -286,10 +291,9 @@ def _finding(name: str) -> Finding:
         verified = found is not None and chosen.snapshot.verified(found)
         return Finding(name, chosen.title, chosen.snapshot.size, found, verified, "published")
     files = chosen.paths
-    notes = [digests.recorded(file) for file in files]
+    notes = [_matches(digests.recorded(file), r.digest) for r, file in zip(chosen.files, files, strict=True)]
     sizes = [file.stat().st_size if file.is_file() else r.size for r, file in zip(chosen.files, files, strict=True)]
     known = [size for size in sizes if size is not None]
-    published = all(remote.digest for remote in chosen.files)
     pinned = all(remote.digest or digests.pinned(file) for remote, file in zip(chosen.files, files, strict=True))
     return Finding(
         name,
@@ -297,6 +301,11 @@ def _finding(name: str) -> Finding:
         sum(known) if len(known) == len(sizes) else None,
         found,
         verified=found is not None and all(notes),
-        digest="published" if published else "pinned" if pinned else "none",
+        digest="published" if published(name) else "pinned" if pinned else "none",
         converted=digests.converted(files[0]) is not None,
     )
+
+
+def _matches(sha256: str, published: str) -> bool:
+    """Whether a noted digest is the published one, if there is one."""
+    return bool(sha256) and (not published.startswith("sha256:") or published == f"sha256:{sha256}")

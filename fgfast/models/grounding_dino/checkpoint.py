@@ -7,6 +7,7 @@ from typing import Any
 
 from fgfast.errors import UnknownNameError, UsageError, WeightsError
 from fgfast.methods import METHODS, seed_of
+from fgfast.models.files import hub_files
 from fgfast.models.files import weights as cache
 from fgfast.models.grounding_dino import small
 from fgfast.models.grounding_dino.packages import classes, package
@@ -30,10 +31,11 @@ def network(name: str, weights: str | Path) -> Any:
             local_files_only=True,
             use_safetensors=True,
             weights_only=True,
+            trust_remote_code=False,
             dtype=package("torch").float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever the library makes of files that are none
         raise WeightsError(folder, f"cannot be loaded as Grounding DINO: {error}") from error
     if missing := sorted(report["missing_keys"]):
         raise WeightsError(
@@ -50,13 +52,17 @@ def processors(name: str, weights: str | Path) -> tuple[Any, Any]:
         return small.tokenizer(), small.image_processor()
     folder = _folder(name, weights)
     tokenizer, kind = classes("BertTokenizer", "GroundingDinoImageProcessorPil")
-    processor = kind.from_pretrained(folder, local_files_only=True)
+    try:
+        processor = kind.from_pretrained(folder, local_files_only=True)
+        words = tokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise WeightsError(folder, f"has no tokenizer and image processor of Grounding DINO: {error}") from error
     for label, found, wanted in (("mean", processor.image_mean, MEAN), ("std", processor.image_std, STD)):
         if tuple(found) != wanted:
             raise UsageError(
                 f"{folder} normalises images with {label} {list(found)}; Grounding DINO's is {list(wanted)}"
             )
-    return tokenizer.from_pretrained(folder, local_files_only=True), processor
+    return words, processor
 
 
 def _check(name: str) -> None:
@@ -70,4 +76,5 @@ def _folder(name: str, weights: str | Path) -> Path:
     folder = cache.path(name) if str(weights) == "cached" else Path(weights).expanduser()
     if absent := [file for file in NEEDED if not (folder / file).is_file()]:
         raise UsageError(f"{folder} is not a Grounding DINO checkpoint: it lacks {', '.join(absent)}")
+    hub_files.check(folder)
     return folder

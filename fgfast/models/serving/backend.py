@@ -72,17 +72,19 @@ def _graphs(spec: ModelSpec) -> list[Exported]:
 
 
 def _check_engine(spec: ModelSpec, found: Exported) -> None:
-    """Raise unless the engine of an exported graph was built and checked on this GPU."""
-    from fgfast.backends.tensorrt_engine import engine_path, manifest_of
+    """Raise unless the engine of an exported graph was built and checked on this GPU, by this user."""
+    from fgfast.backends.tensorrt_engine import built_here, engine_path
 
     path = engine_path(found.path, found.manifest, spec.device)
-    if not (path.is_file() and manifest_of(path).is_file()):
+    try:
+        built_here(path, found.manifest.contract, spec.device)
+    except GraphError as error:
         shape = found.manifest.contract.inputs[0].shape
         canvas = f" --canvas {shape[1]}x{shape[2]}" if methods.method(spec.name).kind == "detector" else ""
         raise UsageError(
-            f"TensorRT's engine of {found.path.name} was not built for {spec.device}: fgfast export {spec.name} "
-            f"--precision {found.manifest.precision} --batch {shape[0]}{canvas} --backend tensorrt"
-        )
+            f"TensorRT has no engine of {found.path.name} for {spec.device} that was built here ({error}): fgfast "
+            f"export {spec.name} --precision {found.manifest.precision} --batch {shape[0]}{canvas} --backend tensorrt"
+        ) from error
 
 
 def fastest_backend(specs: Sequence[ModelSpec], measure: bool = True) -> tuple[BackendName, str]:

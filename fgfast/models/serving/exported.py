@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from fgfast.backends.session import Session
-from fgfast.errors import UsageError
+from fgfast.errors import GraphError, UsageError
 from fgfast.methods import ModelSpec
 from fgfast.models.files.graph_files import Exported, find, folder, identity
 from fgfast.models.serving.batches import default_batch
@@ -78,12 +78,21 @@ def of_batch(found: Sequence[Exported], batch: int) -> Exported:
 
 
 def with_engine(found: list[Exported], spec: ModelSpec) -> list[Exported]:
-    """Return the graphs with an engine, if the backend is TensorRT; all if none has one, so that loading reports it."""
-    if spec.backend != "tensorrt":
-        return found
-    from fgfast.backends.tensorrt_engine import engine_path
+    """Return the graphs with an engine that was built here, if the backend is TensorRT.
 
-    return [e for e in found if engine_path(e.path, e.manifest, spec.device).is_file()] or found
+    All if none has one, so that loading reports it.
+    """
+    return found if spec.backend != "tensorrt" else [e for e in found if _has_engine(e, spec)] or found
+
+
+def _has_engine(found: Exported, spec: ModelSpec) -> bool:
+    from fgfast.backends.tensorrt_engine import built_here, engine_path
+
+    try:
+        built_here(engine_path(found.path, found.manifest, spec.device), found.manifest.contract, spec.device)
+    except GraphError:
+        return False
+    return True
 
 
 def exported(spec: ModelSpec, graph: str) -> list[Exported]:
