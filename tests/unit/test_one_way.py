@@ -93,7 +93,7 @@ def _for_writing(call: ast.Call) -> bool:
     return any(re.fullmatch(r"[rwaxbt+]{1,4}", text) and set(text) & set("wax+") for text in texts)
 
 
-_TABLE = "the in-flight table: memory that a worker shares, by a name that nobody can foresee and that is gone at once"
+_TABLE = "the in-flight table: memory that a worker shares, by a random name that is gone at once"
 _MEMORY = "into memory"
 _SCRATCH = "the library opens its files itself, in a folder of writing.scratch_folder"
 _PEER = "what others do, which is timed, in a folder of writing.scratch_folder"
