@@ -192,7 +192,7 @@ def _is_file(folders: Folders, name: str) -> bool:
 
 @contextlib.contextmanager
 def scratch_folder(prefix: str, inside: Target | Path | None = None, suffix: str = "") -> Iterator[Path]:
-    """Make a folder with a name that nobody can foresee, for this user alone, and delete it at the end.
+    """Make a folder with a random name, for this user alone, and delete it at the end.
 
     Args:
         prefix: the beginning of its name.

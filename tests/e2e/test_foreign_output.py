@@ -266,12 +266,13 @@ def test_the_user_s_own_output_may_be_a_link_and_one_beside_the_data_may_not(
 @pytest.mark.skipif(not HOSTILE.is_dir(), reason="the hostile files are not here")
 @pytest.mark.parametrize(
     ("case", "where", "dataset", "out"),
-    [("02-annotation-link", "work", "dogs", None), ("15-picture-folder-link", "", "ds", "o1")],
+    [("02-annotation-link", "work", "dogs", None), ("15-*-folder-link", "", "ds", "o1")],
 )
 def test_hostile_files(
     case: str, where: str, dataset: str, out: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with tarfile.open(HOSTILE / f"{case}.tar.gz") as archive:
+    (file,) = HOSTILE.glob(f"{case}.tar.gz")
+    with tarfile.open(file) as archive:
         archive.extractall(tmp_path)
     (tmp_path / "victim").mkdir(exist_ok=True)
     before = below(tmp_path)

@@ -115,7 +115,7 @@ starts_processes = names(
 )
 
 
-_TABLE = "the in-flight table: memory that a worker shares, by a name that nobody can foresee and that is gone at once"
+_TABLE = "the in-flight table: memory that a worker shares, by a random name that is gone at once"
 _MEMORY = "into memory"
 _SCRATCH = "the library opens its files itself, in a folder of writing.scratch_folder"
 _PEER = "what others do, which is timed, in a folder of writing.scratch_folder"
@@ -128,6 +128,7 @@ RULES = (
         instead="fgfast.writing, which follows no link below a Target's root",
         excepted={
             ("fgfast/files.py", "os.open"): "for reading",
+            ("fgfast/keyed_notes.py", "os.open"): "for reading",
             ("fgfast/cli/interruption.py", "os.open"): "the null device",
             ("fgfast/child.py", "os.open"): "the null device",
             ("fgfast/io/database.py", "sqlite3.connect"): "SQLite opens its file itself, which writing.held checks",
@@ -149,7 +150,6 @@ RULES = (
             ("fgfast/models/vocabulary.py", "np.savez"): "into a file of writing.replacing",
             ("fgfast/export/trace.py", "onnx_ir.save"): _SCRATCH,
             ("fgfast/export/widen.py", "ir.save"): _SCRATCH,
-            ("fgfast/datasets/download.py", "tar.extractall"): _SCRATCH,
             ("fgfast/bench/io.py", ".save"): _PEER,
             ("fgfast/bench/reference.py", ".save"): _PEER,
             ("bench/soak.py", "os.link"): "gives an image many names, in a folder of writing.scratch_folder",
