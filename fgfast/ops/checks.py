@@ -100,9 +100,7 @@ def check_mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, 
     _range("threads", threads, 1, MAX_THREADS)
 
 
-def check_nms(
-    boxes: Float32, scores: Float32, threshold: float, limit: int, classes: NDArray[np.int64] | None
-) -> None:
+def check_nms(boxes: Float32, scores: Float32, threshold: float, limit: int, classes: NDArray[np.int64] | None) -> None:
     """Check the arguments of `nms`."""
     _array("boxes", boxes, np.float32, 2)
     if boxes.shape[1] != 4:
