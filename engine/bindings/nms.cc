@@ -34,10 +34,9 @@ nb::ndarray<nb::numpy, int64_t, nb::ndim<1>> Suppress(nb::handle boxes_, nb::han
     std::vector<int64_t> order(count);
     OrderByScore(scores.data(), count, order.data());
     kept->resize(limit);
-    int64_t found = 0;
-    fgfast::Suppress({boxes.data(), order.data(), classes ? classes->data() : nullptr, count, threshold, limit}, {},
-                     nullptr, kept->data(), &found);
-    kept->resize(found);
+    // The order is right: it was made here.
+    kept->resize(cpu::Suppress(
+        {boxes.data(), order.data(), classes ? classes->data() : nullptr, count, threshold, limit}, kept->data()));
   }
   const size_t found = kept->size();
   int64_t* data = kept->data();
