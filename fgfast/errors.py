@@ -33,6 +33,7 @@ Every message states the value, what would be allowed, and what to do.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ class DatasetError(FgfastError):
         line: 1-based line number, where there is one.
     """
 
-    def __init__(self, path: Path, problem: str, line: int | None = None) -> None:
+    def __init__(self, path: os.PathLike[str], problem: str, line: int | None = None) -> None:
         where = f"{path}:{line}" if line else str(path)
         super().__init__(f"{where}: {problem}")
 

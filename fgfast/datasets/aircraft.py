@@ -23,6 +23,7 @@ from fgfast.datasets.annotation_files import (
 from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
 from fgfast.datasets.loaders import torchvision_line
 from fgfast.errors import DatasetError
+from fgfast.files import AnyPath
 from fgfast.records import Float32, Sample, no_boxes
 
 # Kind of labels -> file of class names; loaders number the classes by its lines.
@@ -32,7 +33,7 @@ BANNER_ROWS = 20
 _BOX_FIELDS = ("id", "xmin", "ymin", "xmax", "ymax")
 
 
-def _labelled(data: Path, kind: str, split: str) -> list[tuple[Path, int, str, str]]:
+def _labelled(data: AnyPath, kind: str, split: str) -> list[tuple[AnyPath, int, str, str]]:
     """Return (file, line number, id, label) per line of a list, none where it is absent. Labels may contain spaces."""
     path = data / f"images_{kind}_{split}.txt"
     entries = []
@@ -66,18 +67,18 @@ class Aircraft(Dataset):
     fixed_names = True
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, path: AnyPath) -> bool:
         """Whether one of the variant lists exists."""
         return any((path / f"data/images_variant_{s}.txt").is_file() for s in ("trainval", "train", "test"))
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
+    def count(cls, root: AnyPath) -> int | None:
         """Count the ids of the variant lists."""
         lists = [_labelled(root / "data", "variant", split) for split in ("train", "val", "trainval", "test")]
         return len({ident for entries in lists for _, _, ident, _ in entries})
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Aircraft:
+    def _read(cls, root: AnyPath, labels: str | None) -> Aircraft:
         data, kind = root / "data", labels or "variant"
         classes = tuple(text for _, text in read_lines(data / KINDS[kind]))
         boxes = cls._boxes(data / "images_box.txt")
@@ -90,7 +91,7 @@ class Aircraft(Dataset):
         return cls(root, classes, unique_samples(data / f"images_{kind}_*.txt", samples), kind)
 
     @staticmethod
-    def _entries(data: Path, kind: str) -> list[tuple[str, tuple[Path, int, str, str]]]:
+    def _entries(data: AnyPath, kind: str) -> list[tuple[str, tuple[AnyPath, int, str, str]]]:
         """Return (split, entry) of all lists. trainval repeats train and val, and replaces them where absent."""
         train, val, both, test = (_labelled(data, kind, s) for s in ("train", "val", "trainval", "test"))
         if not (train or val or both or test):
@@ -101,7 +102,7 @@ class Aircraft(Dataset):
         return [(split, entry) for split, entries in lists for entry in entries]
 
     @staticmethod
-    def _boxes(path: Path) -> dict[str, Float32]:
+    def _boxes(path: AnyPath) -> dict[str, Float32]:
         """Map each id to its box, (1, 4) float32."""
         boxes = {}
         for number, text in read_lines(path) if path.is_file() else ():

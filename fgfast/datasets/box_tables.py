@@ -24,6 +24,7 @@ from fgfast.datasets.row_boxes import RowBoxes
 from fgfast.datasets.table_names import ImageName, Keys, image_names, name_columns
 from fgfast.datasets.unread_boxes import UnreadBoxes
 from fgfast.errors import DatasetError
+from fgfast.files import AnyPath
 
 BOXES = "boxes.csv"
 FILES = (BOXES, "metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -45,7 +46,7 @@ class TableRow:
         size: the image's width and height as the line declares them.
     """
 
-    path: Path
+    path: AnyPath
     number: int
     images: tuple[ImageName, ...]
     fields: dict[str, Any]
@@ -69,7 +70,7 @@ def is_table(key: str) -> bool:
     return PurePosixPath(key).name.lower() in FILES
 
 
-def read_table(root: Path, table: str, keys: Keys | None = None) -> Iterator[TableRow]:
+def read_table(root: AnyPath, table: str, keys: Keys | None = None) -> Iterator[TableRow]:
     """Yield the lines of a table.
 
     Args:
@@ -102,7 +103,7 @@ def read_table(root: Path, table: str, keys: Keys | None = None) -> Iterator[Tab
     unread.check()
 
 
-def _is_csv(path: Path) -> bool:
+def _is_csv(path: AnyPath) -> bool:
     return path.suffix.lower() == ".csv"
 
 
@@ -111,7 +112,7 @@ def _below(table: str) -> str:
     return str(PurePosixPath(table).parent).removeprefix(".")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: AnyPath) -> Iterator[tuple[int, dict[str, Any]]]:
     name = path.name.lower()
     if name.endswith(".jsonl"):
         yield from _json_lines(path)
@@ -126,7 +127,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, fields
 
 
-def _check_box_columns(path: Path, columns: Collection[str]) -> None:
+def _check_box_columns(path: AnyPath, columns: Collection[str]) -> None:
     """Raise DatasetError where boxes.csv has no column of boxes."""
     names = {fold(column) for column in columns}
     missing = [name for name in CORNERS if name not in names]
@@ -135,7 +136,7 @@ def _check_box_columns(path: Path, columns: Collection[str]) -> None:
     raise DatasetError(path, f"expected a column {missing[0]!r}; found: {', '.join(columns) or 'none'}", 1)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(path: AnyPath) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(decode_text(path)[0].split("\n"), 1):
         if not (text := line.strip()):
             continue
@@ -170,7 +171,7 @@ def _placed(row: TableRow, placements: ImagePlacements, below: str, left_out: Co
     return fields
 
 
-def rewrite_table(root: Path, table: str, target: Path, placements: ImagePlacements, keys: Keys | None = None) -> Path:
+def rewrite_table(root: AnyPath, table: str, target: Path, placements: ImagePlacements, keys: Keys | None = None) -> Path:
     """Write a table with the lines whose images are all present, under their new names, moved with the crop.
 
     Where an image was cropped, columns that cannot follow are left out of the whole table.

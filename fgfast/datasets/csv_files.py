@@ -18,6 +18,7 @@ from typing import Any
 
 from fgfast.datasets.annotation_files import read_bytes, write_bytes
 from fgfast.errors import DatasetError
+from fgfast.files import AnyPath
 
 _SEPARATORS = ",;\t|"
 # Tells Excel the separator.
@@ -27,7 +28,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LONGEST_CELL = (1 << 31) - 1
 
 
-def decode_text(path: Path) -> tuple[str, str]:
+def decode_text(path: AnyPath) -> tuple[str, str]:
     """Return an annotation file's text, and its encoding, with which it can be written again."""
     content = read_bytes(path)
     encoding = (
@@ -54,7 +55,7 @@ def _long_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _records(path: Path, text: str, **form: Any) -> Iterator[tuple[int, list[str]]]:
+def _records(path: AnyPath, text: str, **form: Any) -> Iterator[tuple[int, list[str]]]:
     """Yield (number of the first line, cells) of the header, and of each record after it that is not blank."""
     start = _header(text)[1]
     before = text.count("\n", 0, start)
@@ -105,7 +106,7 @@ def _names(header: Sequence[str]) -> list[str]:
     return [name.strip() or f"column {number}" for number, name in enumerate(header, 1)]
 
 
-def read_csv(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_csv(path: AnyPath, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, column -> value) per row of a CSV file that has at least the columns `needed`."""
     text, _ = decode_text(path)
     records = _records(path, text, **_form(text))
@@ -124,7 +125,7 @@ def read_csv(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
 
 
 def write_csv(
-    source: Path, target: Path, rows: Iterable[Mapping[str, Any]], without: Collection[str] = frozenset()
+    source: AnyPath, target: Path, rows: Iterable[Mapping[str, Any]], without: Collection[str] = frozenset()
 ) -> Path:
     """Write rows in the form of the file `source`: its columns but those `without`, separator, encoding, line ends."""
     old, encoding = decode_text(source)

@@ -28,6 +28,7 @@ from fgfast.datasets.annotation_files import (
 from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements, folders_in
 from fgfast.datasets.loaders import image_folder_line
 from fgfast.errors import DatasetError
+from fgfast.files import AnyPath
 from fgfast.mask_source import MaskKind
 from fgfast.records import Float32, Sample, no_boxes
 
@@ -36,7 +37,7 @@ _WHOLE = ("README", "classes.txt", "parts/parts.txt", "attributes.txt", "attribu
 _BY_ID = ("image_class_labels.txt", "train_test_split.txt", "attributes/image_attribute_labels.txt")
 
 
-def _table(path: Path) -> dict[str, tuple[int, str]]:
+def _table(path: AnyPath) -> dict[str, tuple[int, str]]:
     """Read `id rest` lines as id -> (line number, rest); ids are unique."""
     table: dict[str, tuple[int, str]] = {}
     for number, text in read_lines(path):
@@ -49,23 +50,23 @@ def _table(path: Path) -> dict[str, tuple[int, str]]:
     return table
 
 
-def _optional(path: Path) -> dict[str, tuple[int, str]]:
+def _optional(path: AnyPath) -> dict[str, tuple[int, str]]:
     return _table(path) if path.is_file() else {}
 
 
-def _corners(path: Path, number: int, fields: list[str]) -> Box:
+def _corners(path: AnyPath, number: int, fields: list[str]) -> Box:
     """Convert the file's x y width height to x0 y0 x1 y1."""
     x, y, width, height = numbers_of(path, number, fields)
     return x, y, x + width, y + height
 
 
-def boxes_by_name(root: Path) -> dict[str, Float32]:
+def boxes_by_name(root: AnyPath) -> dict[str, Float32]:
     """Map `<class>/<file>.jpg` to its box, (1, 4) float32, in a CUB folder; Waterbirds uses these boxes."""
     boxes = _optional(root / "bounding_boxes.txt")
     return {name: _box(root, boxes, ident) for ident, (_, name) in _table(root / "images.txt").items()}
 
 
-def _box(root: Path, boxes: dict[str, tuple[int, str]], ident: str) -> Float32:
+def _box(root: AnyPath, boxes: dict[str, tuple[int, str]], ident: str) -> Float32:
     if ident not in boxes:
         return no_boxes()
     path, (number, text) = root / "bounding_boxes.txt", boxes[ident]
@@ -73,7 +74,7 @@ def _box(root: Path, boxes: dict[str, tuple[int, str]], ident: str) -> Float32:
     return boxes_from(path, [_corners(path, number, fields)], number)
 
 
-def segmentations(root: Path, samples: Iterable[Sample], below: str = "") -> tuple[MaskKind, dict[str, Path]] | None:
+def segmentations(root: AnyPath, samples: Iterable[Sample], below: str = "") -> tuple[MaskKind, dict[str, AnyPath]] | None:
     """Return the masks of segmentations/ in or beside a CUB folder, `<class>/<file>.png`, by key; see `Dataset.masks`.
 
     Args:
@@ -111,12 +112,12 @@ class Cub(Dataset):
     subject = ("bird",)
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
+    def count(cls, root: AnyPath) -> int | None:
         """Count the lines of images.txt."""
         return len(read_lines(root / "images.txt"))
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Cub:
+    def _read(cls, root: AnyPath, labels: str | None) -> Cub:
         """Read the lists; boxes and splits may be absent."""
         names = {ident: name for ident, (_, name) in _table(root / "classes.txt").items()}
         class_of = _table(root / "image_class_labels.txt")
@@ -134,7 +135,7 @@ class Cub(Dataset):
         return cls(root, tuple(names.values()), unique_samples(listing, samples), ids)
 
     @staticmethod
-    def _split(root: Path, splits: dict[str, tuple[int, str]], ident: str) -> str:
+    def _split(root: AnyPath, splits: dict[str, tuple[int, str]], ident: str) -> str:
         if not splits:
             return ""
         number, flag = splits.get(ident, (None, "nothing"))
@@ -147,7 +148,7 @@ class Cub(Dataset):
         """Return the folders of the images and every folder beside them; see `Dataset.image_folders`."""
         return super().image_folders() | folders_in(self.root, "images")
 
-    def masks(self) -> tuple[MaskKind, dict[str, Path]] | None:
+    def masks(self) -> tuple[MaskKind, dict[str, AnyPath]] | None:
         """Return the levels of segmentations/, in the data set's folder or beside it."""
         return segmentations(self.root, self.samples, "images/")
 
@@ -189,7 +190,7 @@ class Cub(Dataset):
         x0, y0, x1, y1 = move_box(_corners(path, number, fields), placement)
         return " ".join((ident, *map(number_text, (x0, y0, x1 - x0, y1 - y0))))
 
-    def _part_line(self, path: Path, placed: dict[str, ImagePlacement], text: str, number: int) -> str | None:
+    def _part_line(self, path: AnyPath, placed: dict[str, ImagePlacement], text: str, number: int) -> str | None:
         """Move a part, which is a point; one that is invisible, or that the crop does not show, is `0.0 0.0 0`.
 
         The annotators' clicks (part_click_locs.txt) have one more field, the time in seconds.

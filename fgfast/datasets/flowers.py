@@ -16,6 +16,7 @@ from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import load_line, own_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
+from fgfast.files import AnyPath
 from fgfast.records import Sample
 
 # Variable of setid.mat -> split; torchvision datasets/flowers102.py, _splits_map.
@@ -46,13 +47,13 @@ class Flowers(Dataset):
     fixed_names = True
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
+    def count(cls, root: AnyPath) -> int | None:
         """Count the ids in setid.mat."""
         sets = read_mat(root / "setid.mat", *SPLITS)
         return sum(int(np.size(sets[variable])) for variable in SPLITS)
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Flowers:
+    def _read(cls, root: AnyPath, labels: str | None) -> Flowers:
         """Read both MATLAB files; the samples are in the order train, val, test, each as in setid.mat."""
         numbers = np.atleast_1d(read_mat(root / "imagelabels.mat", "labels")["labels"]).astype(int)
         sets = read_mat(root / "setid.mat", *SPLITS)

@@ -16,6 +16,7 @@ from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import IMAGE_FOLDER_SUFFIXES, image_folder_line, load_line, own_line
 from fgfast.datasets.table_names import Keys
 from fgfast.errors import DatasetError, UsageError
+from fgfast.files import AnyPath
 from fgfast.image_formats import suffix_of, suffixes, why_unread
 from fgfast.records import Sample
 
@@ -77,19 +78,19 @@ class Folder(Dataset):
         return (self.root.resolve().name if name == ".." else name) or "folder"
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, path: AnyPath) -> bool:
         """Whether `path` is a folder."""
         return path.is_dir()
 
     @classmethod
-    def open(cls, root: Path, labels: str | None = None) -> Dataset:
+    def open(cls, root: AnyPath, labels: str | None = None) -> Dataset:
         """Read the folder at `root`, which is not searched for elsewhere; see `Dataset.open`."""
         if not root.is_dir():
             raise UsageError(f"{root.absolute()} is not a folder. {cls.how_to_get}")
         return super().open(root, labels)
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Folder:
+    def _read(cls, root: AnyPath, labels: str | None) -> Folder:
         """Walk the tree and read the lists of boxes; the samples are sorted by key."""
         try:
             tree = walk(root)
@@ -191,7 +192,7 @@ class Folder(Dataset):
         return any(row.resized(placements[row.key]) for row in read_table(self.root, table, self._keys))
 
 
-def _read_table(root: Path, key: str, keys: Keys, boxes: dict[str, tuple[Box, ...]]) -> Table:
+def _read_table(root: AnyPath, key: str, keys: Keys, boxes: dict[str, tuple[Box, ...]]) -> Table:
     """Read a list, and add its boxes to those of the images, each once; every image that it names gets an entry."""
     unmovable, unused, respelled, sized = set[str](), dict[str, None](), False, False
     for row in read_table(root, key, keys):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fgfast.errors import DatasetError
+from fgfast.files import AnyPath
 from fgfast.image_formats import format_of, suffix_of, suffixes
 
 # First-level folders that are splits, ignoring case, where no class folder is beside them.
@@ -36,7 +37,7 @@ class Tree:
     folders: tuple[str, ...]
 
 
-def walk(root: Path) -> Tree:
+def walk(root: AnyPath) -> Tree:
     """Walk a folder, skipping hidden files and folders. Links are followed, except those that form loops."""
     read = suffixes()
     images: list[str] = []
@@ -72,7 +73,7 @@ def _first(keys: Iterable[str]) -> set[str]:
     return {key.partition("/")[0] for key in keys if "/" in key}
 
 
-def split_folders(root: Path, keys: Collection[str]) -> tuple[dict[str, str], str]:
+def split_folders(root: AnyPath, keys: Collection[str]) -> tuple[dict[str, str], str]:
     """Return which first-level folders are splits, and a sentence where a folder might have been taken for one.
 
     They are splits where all first-level folders with images have names of splits. One with such a name beside class

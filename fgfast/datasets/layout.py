@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from fgfast.errors import OutputFailedError, UnknownNameError, UsageError
+from fgfast.errors import DatasetError, FgfastError, OutputFailedError, UnknownNameError, UsageError
+from fgfast.files import AnyPath, DataPath, forget_folders, real_place
 from fgfast.mask_source import MaskKind
 from fgfast.records import Sample, Size
+
+
+@contextmanager
+def understood(root: DataPath) -> Iterator[None]:
+    """Raise a DatasetError for whatever comes of a stranger's annotations while they are read."""
+    try:
+        yield
+    except FgfastError:
+        raise
+    except OSError as error:
+        raise DatasetError(root, f"cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise DatasetError(root, "its annotations need more memory than there is") from error
+    except Exception as error:
+        what = f"{type(error).__name__}: {str(error)[:200]}"
+        raise DatasetError(root, f"its annotations are not understood ({what}); fgfast -vv shows where") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +78,7 @@ class Dataset(ABC):
     """One data set on disk. Its class holds what is known before a data set is opened.
 
     Attributes:
-        root: the data set's folder on disk; keys are relative to it.
+        root: the data set's folder on disk; keys are relative to it. It says whether links out of it are followed.
         classes: class names in the data set's own order.
         samples: all images in the data set's own order; keys are unique. An image may be absent on disk.
         name: the data set's name for `--dataset`.
@@ -76,7 +94,7 @@ class Dataset(ABC):
         fixed_names: whether its usual loader builds the names of files itself, so that a twin keeps them in any format.
     """
 
-    root: Path
+    root: DataPath
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
 
@@ -98,25 +116,27 @@ class Dataset(ABC):
         return self.usual_folders[0]
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, path: AnyPath) -> bool:
         """Whether `path` itself has this layout, judged by a few file names only."""
         return bool(cls.markers) and all((path / name).is_file() for name in cls.markers)
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
+    def count(cls, root: AnyPath) -> int | None:
         """Count the listed images; None where counting is slow."""
         return None
 
     @classmethod
-    def open(cls, root: Path, labels: str | None = None) -> Dataset:
+    def open(cls, root: Path, labels: str | None = None, follow_links: bool = False) -> Dataset:
         """Read the annotations.
 
         Args:
             root: the data set's own folder, or its parent.
             labels: the label list to use; only FGVC-Aircraft has several.
+            follow_links: follow links that lead out of the data set's folder.
 
         Raises:
             UsageError: the folder does not have this layout, or there is no such label list.
+            DatasetError: an annotation file is malformed, or it, or a folder of images, is a link that leads out.
         """
         if labels is not None and not cls.label_lists:
             raise UsageError(
@@ -125,11 +145,17 @@ class Dataset(ABC):
             )
         if labels is not None and labels not in cls.label_lists:
             raise UnknownNameError(f"{cls.title} label", labels, cls.label_lists)
-        return cls._read(_root_of(cls, root), labels)
+        top = DataPath(str(_root_of(cls, root)), follow=follow_links)
+        forget_folders()
+        with understood(top):
+            opened = cls._read(top, labels)
+            for folder in opened.image_folders():
+                real_place(top / folder)
+        return opened
 
     @classmethod
     @abstractmethod
-    def _read(cls, root: Path, labels: str | None) -> Dataset:
+    def _read(cls, root: AnyPath, labels: str | None) -> Dataset:
         """Read the annotations in the data set's own folder."""
 
     def write_annotations(self, out: Path, placements: ImagePlacements) -> list[Path]:
@@ -152,13 +178,14 @@ class Dataset(ABC):
                 (out / folder).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise OutputFailedError(f"cannot create the folder {out / folder}: {error.strerror}") from error
-        return self._write(out, placements)
+        with understood(self.root):
+            return self._write(out, placements)
 
     def image_folders(self) -> set[str]:
         """Return the folders of the images, relative to the root, those of classes without an image among them."""
         return {sample.key.rpartition("/")[0] for sample in self.samples}
 
-    def masks(self) -> tuple[MaskKind, dict[str, Path]] | None:
+    def masks(self) -> tuple[MaskKind, dict[str, AnyPath]] | None:
         """Return the kind of the data set's own masks, and key -> file; None where they are not on this disk."""
         return None
 
@@ -184,13 +211,13 @@ class Dataset(ABC):
         return all((p := placements.get(s.key)) is not None and p.same_as(s.key) for s in self.samples)
 
 
-def folders_in(root: Path, below: str) -> set[str]:
+def folders_in(root: AnyPath, below: str) -> set[str]:
     """Return the folders in `root`/`below`, relative to `root`, without hidden ones; none where it does not exist."""
     inner = (root / below).iterdir() if (root / below).is_dir() else ()
     return {f"{below}/{path.name}" for path in inner if path.is_dir() and not path.name.startswith(".")}
 
 
-def locate(layout: type[Dataset], path: Path) -> Path | None:
+def locate(layout: type[Dataset], path: AnyPath) -> Path | None:
     """Return the folder with this layout: `path` itself or one of the usual folders in it; None where none has it.
 
     Copies from Kaggle are nested (`stanford_cars/stanford_cars`), so usual folders are searched one level deeper.
@@ -200,7 +227,7 @@ def locate(layout: type[Dataset], path: Path) -> Path | None:
     return next((folder for folder in (path, *inner, *nested) if layout.recognises(folder)), None)
 
 
-def _root_of(layout: type[Dataset], path: Path) -> Path:
+def _root_of(layout: type[Dataset], path: AnyPath) -> Path:
     """Return the folder with this layout at or in `path`; raise UsageError where there is none."""
     found = locate(layout, path)
     if found is None:

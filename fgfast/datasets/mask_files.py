@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from fgfast.datasets.annotation_files import read_bytes
 from fgfast.datasets.masks import RULES
 from fgfast.errors import DatasetError, UsageError
+from fgfast.files import AnyPath
 from fgfast.mask_source import MaskKind, MaskSource
 from fgfast.records import Sample
 
@@ -23,7 +24,7 @@ SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pbm", ".pgm", ".
 _THREADS = 8
 
 
-def from_files(kind: MaskKind, files: Mapping[str, Path]) -> dict[str, MaskSource]:
+def from_files(kind: MaskKind, files: Mapping[str, AnyPath]) -> dict[str, MaskSource]:
     """Return key -> mask of those files that exist.
 
     Args:
@@ -31,7 +32,7 @@ def from_files(kind: MaskKind, files: Mapping[str, Path]) -> dict[str, MaskSourc
         files: key -> file.
     """
 
-    def source(path: Path) -> MaskSource | None:
+    def source(path: AnyPath) -> MaskSource | None:
         if not path.is_file():
             return None
         try:
@@ -58,7 +59,7 @@ class Found(NamedTuple):
     unused: int = 0
 
 
-def in_folder(folder: Path, samples: Sequence[Sample], wanted: Collection[str]) -> Found:
+def in_folder(folder: AnyPath, samples: Sequence[Sample], wanted: Collection[str]) -> Found:
     """Find masks by name in a folder of mask images.
 
     A mask has its image's path, below the data set's folder or below the folder that holds all its images, with a
@@ -76,7 +77,7 @@ def in_folder(folder: Path, samples: Sequence[Sample], wanted: Collection[str]) 
     there = _images_in(folder)
     shared = Counter(_stem(sample.key) for sample in samples)
     top = _common_folder(samples)
-    files: dict[str, Path] = {}
+    files: dict[str, AnyPath] = {}
     for sample in samples:
         found: list[str] = []
         for name in dict.fromkeys((sample.key, sample.key.removeprefix(top))):
@@ -97,7 +98,7 @@ def in_folder(folder: Path, samples: Sequence[Sample], wanted: Collection[str]) 
     return Found(from_files("grey", files), RULES["grey"], unused)
 
 
-def _images_in(folder: Path) -> dict[str, list[str]]:
+def _images_in(folder: AnyPath) -> dict[str, list[str]]:
     """Return path without suffix -> paths, relative to the folder, of its images, without hidden ones."""
     there = defaultdict(list)
     for below, folders, names in os.walk(folder, followlinks=True):
@@ -130,7 +131,7 @@ def _common_folder(samples: Iterable[Sample]) -> str:
     return "".join(f"{part}/" for part in common)
 
 
-def in_coco(path: Path, samples: Sequence[Sample], wanted: Collection[str]) -> Found:
+def in_coco(path: AnyPath, samples: Sequence[Sample], wanted: Collection[str]) -> Found:
     """Find masks in the annotations of a COCO file.
 
     An image is matched by its `file_name`: its path, below the data set's folder or below the folder that holds all its
@@ -169,7 +170,7 @@ def in_coco(path: Path, samples: Sequence[Sample], wanted: Collection[str]) -> F
 
 
 def coco_source(
-    path: Path,
+    path: AnyPath,
     annotations: Sequence[Mapping[str, Any]],
     height: int | None = None,
     width: int | None = None,
@@ -188,7 +189,7 @@ def coco_source(
     return MaskSource("coco", path, hashlib.sha256(content).hexdigest(), content, flags)
 
 
-def _coco_tables(path: Path) -> tuple[dict[Any, dict[str, Any]], dict[Any, list[dict[str, Any]]]]:
+def _coco_tables(path: AnyPath) -> tuple[dict[Any, dict[str, Any]], dict[Any, list[dict[str, Any]]]]:
     """Return id -> entry of images, and id of image -> entries of annotations."""
     try:
         content = json.loads(read_bytes(path))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from fgfast import ops
 from fgfast.errors import MaskUnusableError
-from fgfast.files import open_regular
+from fgfast.files import AnyPath, open_regular
 from fgfast.mask_source import MaskKind, MaskSource
 from fgfast.ops.polygons import polygon_mask
 from fgfast.records import Bool, Sample, Size
@@ -95,7 +94,7 @@ def _from_image(source: MaskSource, size: Size) -> Bool:
     return _two_values(source.path, values, top, slack)
 
 
-def _check_size(path: Path, mask: Size, image: Size) -> None:
+def _check_size(path: AnyPath, mask: Size, image: Size) -> None:
     if mask != image:
         raise MaskUnusableError(
             "mask size",
@@ -103,14 +102,14 @@ def _check_size(path: Path, mask: Size, image: Size) -> None:
         )
 
 
-def _trimap(path: Path, values: NDArray[Any]) -> Bool:
+def _trimap(path: AnyPath, values: NDArray[Any]) -> Bool:
     if values.ndim != 2 or not np.isin(np.unique(values), (FOREGROUND, BACKGROUND, BORDER)).all():
         raise _unclear(path, f"{FOREGROUND} (foreground), {BACKGROUND} (background) and {BORDER} (border)")
     bits: Bool = values != BACKGROUND
     return bits
 
 
-def _grey(path: Path, image: PillowImage.Image, slack: int) -> tuple[NDArray[Any], int]:
+def _grey(path: AnyPath, image: PillowImage.Image, slack: int) -> tuple[NDArray[Any], int]:
     """Return the values of a mask image, (H, W), and the largest that its format allows."""
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8), 1
@@ -145,7 +144,7 @@ def _indices(image: PillowImage.Image) -> NDArray[Any] | None:
     return values
 
 
-def _two_values(path: Path, values: NDArray[Any], top: int, slack: int) -> Bool:
+def _two_values(path: AnyPath, values: NDArray[Any], top: int, slack: int) -> Bool:
     """Return the subject of a mask of two values: 0 and 1, or black and white with a soft edge between them."""
     if int(values.max()) <= 1 and not slack:
         bits: Bool = values == 1
@@ -195,7 +194,7 @@ def _shares(values: NDArray[Any], between: Bool) -> str:
     return f"{named} and {more} more values between" if more > 0 else f"{named} between"
 
 
-def _unclear(path: Path, expected: str) -> MaskUnusableError:
+def _unclear(path: AnyPath, expected: str) -> MaskUnusableError:
     return MaskUnusableError("mask unclear", f"the mask {path} is not understood: expected {expected}")
 
 
@@ -215,7 +214,7 @@ def _from_annotations(source: MaskSource, size: Size) -> Bool:
     return bits
 
 
-def _segmentation(path: Path, value: Any, size: Size) -> Bool:
+def _segmentation(path: AnyPath, value: Any, size: Size) -> Bool:
     """Return one COCO segmentation: {"size": [height, width], "counts": string or list}, or a list of polygons."""
     if isinstance(value, dict):
         height, width = (int(side) for side in value["size"])

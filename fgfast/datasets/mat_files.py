@@ -8,13 +8,14 @@ from typing import Any
 
 from fgfast.datasets.annotation_files import read_bytes, write_bytes
 from fgfast.errors import DatasetError
+from fgfast.files import AnyPath
 
 # A level-5 MAT-file starts with 116 bytes of free text, where scipy writes the time of day. A fixed text gives the same
 # content the same bytes. mathworks.com/help/pdf_doc/matlab/matfile_format.pdf, "Header".
 HEADER = b"MATLAB 5.0 MAT-file, written by fgfast".ljust(116)
 
 
-def read_mat(path: Path, *variables: str, squeeze: bool = True) -> dict[str, Any]:
+def read_mat(path: AnyPath, *variables: str, squeeze: bool = True) -> dict[str, Any]:
     """Read a MAT-file's variables; raise DatasetError where it is damaged or lacks one of `variables`."""
     from scipy.io import loadmat  # type: ignore[import-untyped, unused-ignore]
 

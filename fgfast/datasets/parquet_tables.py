@@ -10,9 +10,10 @@ from typing import Any
 from fgfast.datasets.annotation_files import read_bytes, write_bytes
 from fgfast.datasets.cell_values import is_number
 from fgfast.errors import DatasetError, MissingExtraError
+from fgfast.files import AnyPath
 
 
-def _table(path: Path) -> Any:
+def _table(path: AnyPath) -> Any:
     content = read_bytes(path)
     try:
         import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ def _table(path: Path) -> Any:
         raise DatasetError(path, f"not Parquet, or damaged: {error}") from None
 
 
-def read_parquet(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def read_parquet(path: AnyPath) -> list[tuple[int, dict[str, Any]]]:
     """Return (row number from 1, column -> value) of each row.
 
     Raises:
@@ -35,7 +36,7 @@ def read_parquet(path: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def write_parquet(
-    source: Path, target: Path, rows: Sequence[Mapping[str, Any]], without: Collection[str] = frozenset()
+    source: AnyPath, target: Path, rows: Sequence[Mapping[str, Any]], without: Collection[str] = frozenset()
 ) -> Path:
     """Write rows with the schema of the file `source`, but for the columns `without`.
 

@@ -25,7 +25,7 @@ from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
 from fgfast.datasets.loaders import torchvision_line
 from fgfast.datasets.voc_files import rewrite_voc
 from fgfast.errors import DatasetError
-from fgfast.files import open_regular
+from fgfast.files import AnyPath, open_regular
 from fgfast.mask_source import MaskKind
 from fgfast.records import Sample
 
@@ -39,7 +39,7 @@ _THREADS = 8
 _MOST_CLASSES = 1000
 
 
-def _subject_box(path: Path) -> list[Box]:
+def _subject_box(path: AnyPath) -> list[Box]:
     """Return the box around a trimap's foreground and border, none where it has neither or is missing."""
     from PIL import Image
 
@@ -53,7 +53,7 @@ def _subject_box(path: Path) -> list[Box]:
     return [] if box is None else [(float(box[0]), float(box[1]), float(box[2]), float(box[3]))]
 
 
-def _write_trimap(source: Path, target: Path, placement: ImagePlacement) -> Path:
+def _write_trimap(source: AnyPath, target: Path, placement: ImagePlacement) -> Path:
     """Write the trimap's part in the crop window; pixels outside the stored image are background."""
     from PIL import Image
 
@@ -88,18 +88,18 @@ class Pets(Dataset):
     masks_from = "Its masks are annotations/trimaps, of annotations.tar.gz."
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, path: AnyPath) -> bool:
         """Whether annotations/ holds one of the lists."""
         return any((path / f"annotations/{name}.txt").is_file() for name in LISTS)
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
+    def count(cls, root: AnyPath) -> int | None:
         """Count the lines of the lists."""
         lists = [root / f"annotations/{name}.txt" for name in LISTS]
         return sum(len(read_lines(path)) for path in lists if path.is_file())
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Pets:
+    def _read(cls, root: AnyPath, labels: str | None) -> Pets:
         """Read trainval.txt, test.txt and the trimaps of their images."""
         entries, number_of = [], {}
         for name, split in LISTS.items():
@@ -124,12 +124,12 @@ class Pets(Dataset):
         return cls(root, classes, unique_samples(root / "annotations", samples))
 
     @staticmethod
-    def _class_number(path: Path, number: int, text: str) -> int:
+    def _class_number(path: AnyPath, number: int, text: str) -> int:
         if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_CLASSES):
             raise DatasetError(path, f"expected a class number from 1, got {text!r}", number)
         return int(text)
 
-    def masks(self) -> tuple[MaskKind, dict[str, Path]] | None:
+    def masks(self) -> tuple[MaskKind, dict[str, AnyPath]] | None:
         """Return the trimaps."""
         folder = self.root / "annotations/trimaps"
         if not folder.is_dir():

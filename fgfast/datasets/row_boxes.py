@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 from fgfast.datasets import box_forms
@@ -16,6 +15,7 @@ from fgfast.datasets.layout import ImagePlacement
 from fgfast.datasets.shapes import shapes_in
 from fgfast.datasets.unread_boxes import holds_four
 from fgfast.errors import DatasetError
+from fgfast.files import AnyPath
 
 FORMS_READ = (
     "boxes are read from the columns x0,y0,x1,y1, xmin,ymin,xmax,ymax or x,y,w,h, from bbox, bboxes and objects.bbox "
@@ -43,7 +43,7 @@ class RowBoxes:
 
     def __init__(
         self,
-        path: Path,
+        path: AnyPath,
         number: int,
         fields: Mapping[str, Any],
         placement: ImagePlacement | None = None,

@@ -6,12 +6,12 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from fgfast.datasets.annotation_files import safe_key
 from fgfast.datasets.box_forms import fold
 from fgfast.errors import DatasetError
+from fgfast.files import AnyPath
 
 # Names of the one column that names the image, folded, best first; `datasets` has file_name, boxes.csv has path.
 _NAMES = (
@@ -97,7 +97,7 @@ def name_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def image_names(
-    path: Path, number: int, fields: Mapping[str, Any], columns: Collection[str], below: str, keys: Keys
+    path: AnyPath, number: int, fields: Mapping[str, Any], columns: Collection[str], below: str, keys: Keys
 ) -> list[ImageName]:
     """Return the images that a row names, in the order of `columns`; empty further columns name none."""
     found = []

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from fgfast.datasets.cell_values import decode, is_number, numeric
 from fgfast.errors import DatasetError
+from fgfast.files import AnyPath
 
 # Words in the names of columns that hold something else.
 _OTHER_THINGS = frozenset(
@@ -56,7 +56,7 @@ _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 class UnreadBoxes:
     """Whether a table in which no box was found has four numbers that could be one in each of its rows."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         """Begin with the table of this path."""
         self._path, self._found = path, False
         self._texts: set[str] = set()

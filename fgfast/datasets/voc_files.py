@@ -15,12 +15,13 @@ from fgfast.datasets.annotation_files import (
 )
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError
+from fgfast.files import AnyPath
 
 # 1-based pixels, both ends inclusive: Everingham & Winn, The PASCAL VOC2012 Development Kit, section 4.
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def _parse(path: Path) -> ET.Element:
+def _parse(path: AnyPath) -> ET.Element:
     content = read_bytes(path)
     if b"\0" in content:  # UTF-16 and UTF-32 would hide a declaration from the next check
         raise DatasetError(path, "expected XML in UTF-8")
@@ -32,7 +33,7 @@ def _parse(path: Path) -> ET.Element:
         raise DatasetError(path, f"malformed XML: {error}") from None
 
 
-def _box(path: Path, element: ET.Element) -> Box | None:
+def _box(path: AnyPath, element: ET.Element) -> Box | None:
     """Return the box of one object, None where it has no area. Stanford Dogs has zeros, which count as ones."""
     box = element.find("bndbox")
     if box is None:
@@ -42,13 +43,13 @@ def _box(path: Path, element: ET.Element) -> Box | None:
     return (x0, y0, xmax, ymax) if xmax > x0 and ymax > y0 else None
 
 
-def read_voc(path: Path) -> list[Box]:
+def read_voc(path: AnyPath) -> list[Box]:
     """Read the boxes of all objects, x0 y0 x1 y1 in continuous pixels."""
     found = (_box(path, element) for element in _parse(path).iter("object"))
     return [box for box in found if box is not None]
 
 
-def _move(path: Path, root: ET.Element, placement: ImagePlacement) -> None:
+def _move(path: AnyPath, root: ET.Element, placement: ImagePlacement) -> None:
     """Move all objects with the crop; objects outside it are removed."""
     for element in root.findall("object"):
         box = _box(path, element)
@@ -66,7 +67,7 @@ def _move(path: Path, root: ET.Element, placement: ImagePlacement) -> None:
             node.text = str(pixels)
 
 
-def rewrite_voc(source: Path, target: Path, placement: ImagePlacement) -> Path:
+def rewrite_voc(source: AnyPath, target: Path, placement: ImagePlacement) -> Path:
     """Write the VOC file of the twin's image: its name, its size, and its objects, moved with the crop."""
     root = _parse(source)
     name = root.find("filename")

@@ -10,7 +10,7 @@ from fgfast.datasets.csv_files import read_csv, write_csv
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import load_line, own_line
 from fgfast.errors import DatasetError
-from fgfast.files import open_regular
+from fgfast.files import AnyPath, open_regular
 from fgfast.mask_source import MaskKind
 from fgfast.records import Sample, no_boxes
 
@@ -20,7 +20,7 @@ SPLITS = ("train", "val", "test")
 _COLUMNS = ("img_filename", "y", "split")
 
 
-def _named(path: Path, number: int, column: str, value: str, names: tuple[str, ...]) -> str:
+def _named(path: AnyPath, number: int, column: str, value: str, names: tuple[str, ...]) -> str:
     allowed = [str(index) for index in range(len(names))]
     if value not in allowed:
         raise DatasetError(path, f"{column} must be one of {', '.join(allowed)}, not {value!r}", number)
@@ -60,7 +60,7 @@ class Waterbirds(Dataset):
         return found[-1] if found else None
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, path: AnyPath) -> bool:
         """Whether the first line of metadata.csv names img_filename."""
         try:
             with open_regular(path / "metadata.csv") as file:
@@ -69,12 +69,12 @@ class Waterbirds(Dataset):
             return False
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
+    def count(cls, root: AnyPath) -> int | None:
         """Count the lines of metadata.csv after the first."""
         return len(read_lines(root / "metadata.csv")) - 1
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Waterbirds:
+    def _read(cls, root: AnyPath, labels: str | None) -> Waterbirds:
         """Read metadata.csv, and CUB's boxes where CUB_200_2011 is beside the data set."""
         beside = root.absolute().parent / cub.Cub.usual_folders[0]
         has_boxes = cub.Cub.recognises(beside) and (beside / "bounding_boxes.txt").is_file()
@@ -87,7 +87,7 @@ class Waterbirds(Dataset):
             samples.append(Sample(key, root / key, label, split, boxes.get(key, no_boxes())))
         return cls(root, CLASSES, unique_samples(path, samples))
 
-    def masks(self) -> tuple[MaskKind, dict[str, Path]] | None:
+    def masks(self) -> tuple[MaskKind, dict[str, AnyPath]] | None:
         """Return the masks of CUB_200_2011 beside the data set."""
         return cub.segmentations(self.root.absolute().parent / cub.Cub.usual_folders[0], self.samples)
 
