@@ -6,12 +6,12 @@ import logging
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from fgfast import processes
 from fgfast.runner import worker_output
 from fgfast.runner.messages import EXIT_BROKEN, Channel, Exit, InFlightTable, Message, WorkerSpec
 from fgfast.runner.queues import Task
@@ -19,18 +19,11 @@ from fgfast.runner.queues import Task
 T = TypeVar("T")
 log = logging.getLogger("fgfast")
 
-# The code that `python -c` runs. It adopts the parent's import path before it imports anything, so that both see the
-# same modules, whatever is in the current folder.
-_START = "import sys; sys.path[:] = sys.argv[1].split(chr(10)); from fgfast.runner.worker import main; main()"
+# What a worker process runs.
+_START = "from fgfast.runner.worker import main; main()"
 # By default the C library's allocator (mallopt(3)) returns the memory of every image to the system and requests it
 # again, which takes a tenth of the time of a run without models. It may keep blocks of up to 32 MiB, 256 MiB in total.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
-# A worker gets no Ctrl-C, not even before it can ignore it.
-_APART: dict[str, Any] = (
-    {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
-    if sys.platform == "win32"
-    else {"start_new_session": True}
-)
 # Seconds within which a process that replaces another must have opened, or three times what the first one took.
 _OPENING = 600.0
 # Seconds that a process has for ending.
@@ -114,15 +107,8 @@ class WorkerHandle(Generic[T]):
 
     def start(self, job: Any, watched: bool, inbox: Inbox) -> None:
         """Start a process; its messages arrive in `inbox`, with this handle and the turn."""
-        environment = {**_KEEP_MEMORY, **os.environ, "PYTHONSAFEPATH": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _START, "\n".join(str(path) for path in sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            **_APART,
-        )
+        unset = {name: value for name, value in _KEEP_MEMORY.items() if name not in os.environ}
+        self.process = processes.start_python(_START, environment=unset)
         assert self.process.stdin and self.process.stdout and self.process.stderr
         worker_output.forward(self.process.stderr, self.spec.name)  # type: ignore[arg-type]
         self.channel = Channel(self.process.stdout, self.process.stdin)  # type: ignore[arg-type]
