@@ -232,6 +232,10 @@ class NameRefusedError(OutputFailedError):
     """The file system does not take the path of one file (too long, the name of a folder); others can be written."""
 
 
+LINK_OUT = "link out of the data set"
+"""The reason of an image whose file, or mask, is behind a link that leads out of the data set."""
+
+
 class SampleError(FgfastError):
     """One sample cannot be processed. The error becomes the sample's outcome and never stops a run.
 

@@ -203,7 +203,7 @@ def _real_folder(top: str, name: str) -> str:
 
 def _followed(top: str, folder: str, name: str, last: str) -> str:
     """Return where `last` in a real folder leads; raise LinkOutError if that is out of the data set."""
-    place = os.path.join(folder, last)
+    place = str(Path(folder, last))
     if last != ".." and os.name == "posix":
         try:
             is_link = stat.S_ISLNK(os.lstat(place).st_mode)
@@ -211,26 +211,26 @@ def _followed(top: str, folder: str, name: str, last: str) -> str:
             return place
         if not is_link:
             return place
-    real, inside = os.path.realpath(place), os.path.join(_real_folder(top, ""), "")
-    if os.path.join(real, "").startswith(inside):
+    real = os.path.realpath(place)
+    if Path(real).is_relative_to(_real_folder(top, "")):
         return real
     raise LinkOutError(
         errno.EXDEV,
         f"the link {name} leads out of the data set, to {_kind(real)}; copy what it leads to into its place, or follow "
         "such links with --follow-links",
-        os.path.join(top, name),
+        str(Path(top, name)),
     )
 
 
 def _kind(place: str) -> str:
     try:
-        mode = os.stat(place).st_mode
+        mode = Path(place).stat().st_mode
     except OSError:
         return "something that is not there or cannot be read"
     return "a file" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
-def open_regular(path: AnyPath) -> BinaryIO:
+def open_regular(path: os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading. Whatever else is there, the answer comes at once.
 
     Args:
@@ -242,9 +242,11 @@ def open_regular(path: AnyPath) -> BinaryIO:
         LinkOutError: a link leads out of the data set.
         OSError: it cannot be read.
     """
-    place, more = (os.fspath(path), 0) if isinstance(path, Path) or path.follow else (real_place(path), _NO_LINKS)
+    place, more = os.fspath(path), 0
+    if isinstance(path, DataPath) and not path.follow:
+        place, more = real_place(path), _NO_LINKS
     try:
-        _check(path, os.stat(place))  # before it is opened: some devices act then, and a socket cannot be
+        _check(path, Path(place).stat())  # before it is opened: some devices act then, and a socket cannot be
     except ValueError as error:
         raise OSError(errno.EINVAL, f"no file can have this name: {error}", place) from None
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -257,7 +259,7 @@ def open_regular(path: AnyPath) -> BinaryIO:
     return file
 
 
-def read_regular(path: AnyPath, limit: int | None = None) -> bytes:
+def read_regular(path: os.PathLike[str], limit: int | None = None) -> bytes:
     """Read a regular file.
 
     Args:
@@ -272,7 +274,7 @@ def read_regular(path: AnyPath, limit: int | None = None) -> bytes:
         return _content(file, path, os.fstat(file.fileno()).st_size, limit)
 
 
-def _check(path: AnyPath, found: os.stat_result) -> None:
+def _check(path: os.PathLike[str], found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
         raise NotAFileError(errno.EINVAL, f"it is {kind}, not a file", str(path))
@@ -287,7 +289,7 @@ def _kernel_devices() -> frozenset[int]:
     return frozenset(Path(folder).stat().st_dev for folder in folders)
 
 
-def _content(file: BinaryIO, path: AnyPath, size: int, limit: int | None) -> bytes:
+def _content(file: BinaryIO, path: os.PathLike[str], size: int, limit: int | None) -> bytes:
     """Read to the end; raise FileTooLargeError as soon as there are more bytes than `limit`."""
     too_large = FileTooLargeError(errno.EFBIG, f"it has more than {limit or 0:,} bytes", str(path))
     if limit is not None and size > limit:

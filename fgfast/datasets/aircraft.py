@@ -23,7 +23,7 @@ from fgfast.datasets.annotation_files import (
 from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
 from fgfast.datasets.loaders import torchvision_line
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath
+from fgfast.files import AnyPath, DataPath
 from fgfast.records import Float32, Sample, no_boxes
 
 # Kind of labels -> file of class names; loaders number the classes by its lines.
@@ -78,7 +78,7 @@ class Aircraft(Dataset):
         return len({ident for entries in lists for _, _, ident, _ in entries})
 
     @classmethod
-    def _read(cls, root: AnyPath, labels: str | None) -> Aircraft:
+    def _read(cls, root: DataPath, labels: str | None) -> Aircraft:
         data, kind = root / "data", labels or "variant"
         classes = tuple(text for _, text in read_lines(data / KINDS[kind]))
         boxes = cls._boxes(data / "images_box.txt")

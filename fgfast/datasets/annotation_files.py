@@ -30,6 +30,8 @@ MOST_BYTES: dict[Kind, int] = {
     "mask": 256 << 20,  # as many pixels as an image may have, uncompressed in 8 bits, and more
     "copied": 2 << 30,  # copied in constant memory; a file with holes may claim to fill any disk
 }
+# Columns of a table, and letters of a column's name: what they mean is looked for in each, and in each part of it.
+MOST_COLUMNS, LONGEST_NAME = 10_000, 1000
 # Far more than any image has pixels, and small enough for float32.
 _LARGEST = 1e9
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -84,6 +86,15 @@ def short(value: object, most: int = 80) -> str:
     except (ValueError, RecursionError):  # more digits than Python prints, or lists in lists in lists
         return f"a {type(value).__name__} that is too long to print"
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def check_names(path: AnyPath, names: Collection[str], number: int | None = None) -> None:
+    """Raise DatasetError where a row has too many columns, or one has too long a name, for what is asked of each."""
+    if len(names) > MOST_COLUMNS:
+        raise DatasetError(path, f"it has {len(names):,} columns; at most {MOST_COLUMNS:,} are read", number)
+    for name in names:
+        if len(name) > LONGEST_NAME:
+            raise DatasetError(path, f"a column's name has {len(name):,} letters: {short(name, 40)}", number)
 
 
 def numbers_of(path: AnyPath, number: int | None, texts: Iterable[object]) -> list[float]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from fgfast.datasets.annotation_files import Box
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath
+from fgfast.files import AnyPath, open_regular
+from fgfast.image_formats import open_image, pillow_formats
 
 # A box may leave its image by a little.
 _SLACK = 1.02
@@ -70,14 +71,11 @@ def _size_of(image: AnyPath) -> tuple[float, float] | None:
     """Return an image's width and height, turned as its EXIF orientation tells, from its header; None without one."""
     import warnings
 
-    import PIL.Image as pillow
-
-    if not image.is_file():  # it may be a named pipe, which blocks
-        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with pillow.open(image) as opened:
+            names = tuple(f.name for f in pillow_formats() if not f.unmarked)
+            with open_regular(image) as file, open_image(file, names) as opened:
                 width, height = opened.size
                 turned = opened.getexif().get(_ORIENTATION) in _TURNED
     except Exception:  # Pillow's readers raise many kinds; the image fails by itself later

@@ -7,16 +7,15 @@ https://huggingface.co/docs/datasets/image_dataset
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fgfast.datasets.annotation_files import Box, write_bytes
+from fgfast.datasets.annotation_files import Box, check_names, short, write_bytes
 from fgfast.datasets.box_forms import fold, holds_box, of_box
 from fgfast.datasets.box_orders import Orders
-from fgfast.datasets.cell_values import json_text
+from fgfast.datasets.cell_values import from_json, json_text
 from fgfast.datasets.csv_files import decode_text, line_ending, read_csv, write_csv
 from fgfast.datasets.layout import ImagePlacement, ImagePlacements
 from fgfast.datasets.parquet_tables import read_parquet, write_parquet
@@ -85,6 +84,7 @@ def read_table(root: AnyPath, table: str, keys: Keys | None = None) -> Iterator[
     path, below, keys = root / table, _below(table), keys or Keys(())
     orders, unread = Orders(path), UnreadBoxes(path)
     for number, fields in _rows(path):
+        check_names(path, fields, number)
         try:
             columns = name_columns(tuple(fields))
         except ValueError as error:
@@ -133,7 +133,7 @@ def _check_box_columns(path: AnyPath, columns: Collection[str]) -> None:
     missing = [name for name in CORNERS if name not in names]
     if not missing or holds_box(columns) or any(map(of_box, columns)):
         return
-    raise DatasetError(path, f"expected a column {missing[0]!r}; found: {', '.join(columns) or 'none'}", 1)
+    raise DatasetError(path, f"expected a column {missing[0]!r}; found: {short(', '.join(columns) or 'none')}", 1)
 
 
 def _json_lines(path: AnyPath) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -141,11 +141,11 @@ def _json_lines(path: AnyPath) -> Iterator[tuple[int, dict[str, Any]]]:
         if not (text := line.strip()):
             continue
         try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            fields = from_json(text)
+        except ValueError as error:
             raise DatasetError(path, f"not JSON: {error}", number) from None
         if not isinstance(fields, dict):
-            raise DatasetError(path, f"expected a JSON object, got {text[:80]!r}", number)
+            raise DatasetError(path, f"expected a JSON object, got {short(text)}", number)
         yield number, fields
 
 
@@ -171,7 +171,9 @@ def _placed(row: TableRow, placements: ImagePlacements, below: str, left_out: Co
     return fields
 
 
-def rewrite_table(root: AnyPath, table: str, target: Path, placements: ImagePlacements, keys: Keys | None = None) -> Path:
+def rewrite_table(
+    root: AnyPath, table: str, target: Path, placements: ImagePlacements, keys: Keys | None = None
+) -> Path:
     """Write a table with the lines whose images are all present, under their new names, moved with the crop.
 
     Where an image was cropped, columns that cannot follow are left out of the whole table.

@@ -20,7 +20,7 @@ from fgfast.datasets.layout import Dataset, ImagePlacements, folders_in
 from fgfast.datasets.loaders import image_folder_line, own_line, torchvision_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath
+from fgfast.files import AnyPath, DataPath
 from fgfast.records import Sample
 
 # Fields of `annotations`: 1-based pixels, both ends inclusive; devkit/README.txt.
@@ -62,7 +62,7 @@ def _keys_by_name(root: AnyPath, folder: str) -> tuple[str, dict[str, str]]:
     """
     below = f"{folder}/{folder}" if (root / folder / folder).is_dir() else folder
     keys: dict[str, str] = {}
-    for file in sorted((root / below).glob("*/*")):
+    for file in sorted((root / below).glob("*/*"), key=str):
         key = f"{below}/{file.parent.name}/{file.name}"
         if file.name in keys and not file.name.startswith("."):
             problem = f"{keys[file.name]} and {key} have the same name, by which the lists know an image"
@@ -98,7 +98,7 @@ class Cars(Dataset):
         return any((path / name).is_dir() for name in folders) or any(_find(path, n) for n in (*_MATS, _OLDER))
 
     @classmethod
-    def _read(cls, root: AnyPath, labels: str | None) -> Cars:
+    def _read(cls, root: DataPath, labels: str | None) -> Cars:
         split_folders = any((root / name).is_dir() for name in ("cars_train", "cars_test"))
         older = root / _OLDER
         if older.is_file() and ((root / "car_ims").is_dir() or not split_folders):

@@ -11,12 +11,13 @@ import codecs
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fgfast.datasets.annotation_files import read_bytes, write_bytes
+from fgfast.datasets.annotation_files import check_names, read_bytes, short, write_bytes
 from fgfast.errors import DatasetError
 from fgfast.files import AnyPath
 
@@ -30,7 +31,7 @@ _LONGEST_CELL = (1 << 31) - 1
 
 def decode_text(path: AnyPath) -> tuple[str, str]:
     """Return an annotation file's text, and its encoding, with which it can be written again."""
-    content = read_bytes(path)
+    content = read_bytes(path, "table")
     encoding = (
         "utf-16" if content.startswith(_UTF16) else "utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8"
     )
@@ -114,10 +115,12 @@ def read_csv(path: AnyPath, needed: Sequence[str]) -> Iterator[tuple[int, dict[s
     columns = _names(header)
     for name in needed:
         if name not in columns:
-            raise DatasetError(path, f"expected a column {name!r}; found: {', '.join(columns) or 'none'}", first)
-    twice = next((name for name in columns if columns.count(name) > 1), None)
+            found = short(", ".join(columns)) if columns else "none"
+            raise DatasetError(path, f"expected a column {name!r}; found: {found}", first)
+    check_names(path, columns, first)
+    twice = next((name for name, count in Counter(columns).items() if count > 1), None)
     if twice is not None:
-        raise DatasetError(path, f"two columns are called {twice!r}; rename one", first)
+        raise DatasetError(path, f"two columns are called {short(twice)}; rename one", first)
     for number, cells in records:
         if len(cells) != len(columns):
             raise DatasetError(path, f"expected {len(columns)} columns, got {len(cells)}", number)

@@ -28,7 +28,7 @@ from fgfast.datasets.annotation_files import (
 from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements, folders_in
 from fgfast.datasets.loaders import image_folder_line
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath
+from fgfast.files import AnyPath, DataPath
 from fgfast.mask_source import MaskKind
 from fgfast.records import Float32, Sample, no_boxes
 
@@ -74,7 +74,9 @@ def _box(root: AnyPath, boxes: dict[str, tuple[int, str]], ident: str) -> Float3
     return boxes_from(path, [_corners(path, number, fields)], number)
 
 
-def segmentations(root: AnyPath, samples: Iterable[Sample], below: str = "") -> tuple[MaskKind, dict[str, AnyPath]] | None:
+def segmentations(
+    root: DataPath, samples: Iterable[Sample], below: str = ""
+) -> tuple[MaskKind, dict[str, AnyPath]] | None:
     """Return the masks of segmentations/ in or beside a CUB folder, `<class>/<file>.png`, by key; see `Dataset.masks`.
 
     Args:
@@ -82,7 +84,8 @@ def segmentations(root: AnyPath, samples: Iterable[Sample], below: str = "") -> 
         samples: the samples; Waterbirds has CUB's names.
         below: the folder of the keys' images.
     """
-    folder = next((f for f in (root / "segmentations", root.absolute().parent / "segmentations") if f.is_dir()), None)
+    beside = DataPath(str(root.absolute().parent / "segmentations"), follow=root.follow)
+    folder = next((f for f in (root / "segmentations", beside) if f.is_dir()), None)
     if folder is None:
         return None
     names = {sample.key: Path(sample.key.removeprefix(below)).with_suffix(".png") for sample in samples}
@@ -117,7 +120,7 @@ class Cub(Dataset):
         return len(read_lines(root / "images.txt"))
 
     @classmethod
-    def _read(cls, root: AnyPath, labels: str | None) -> Cub:
+    def _read(cls, root: DataPath, labels: str | None) -> Cub:
         """Read the lists; boxes and splits may be absent."""
         names = {ident: name for ident, (_, name) in _table(root / "classes.txt").items()}
         class_of = _table(root / "image_class_labels.txt")

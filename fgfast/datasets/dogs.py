@@ -13,7 +13,7 @@ from fgfast.datasets.layout import Dataset, ImagePlacements, folders_in
 from fgfast.datasets.loaders import image_folder_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.datasets.voc_files import read_voc, rewrite_voc
-from fgfast.files import AnyPath
+from fgfast.files import AnyPath, DataPath
 from fgfast.records import Sample, no_boxes
 
 # The archives unpack to the first folder; Kaggle's copy has the second.
@@ -75,7 +75,7 @@ class Dogs(Dataset):
         return any(any((path / folder).glob("n[0-9]*-*/")) for folder in _IMAGES)
 
     @classmethod
-    def _read(cls, root: AnyPath, labels: str | None) -> Dogs:
+    def _read(cls, root: DataPath, labels: str | None) -> Dogs:
         """Read the lists, or the class folders where lists are absent, and every VOC file."""
         images, annotations = _first(root, _IMAGES), _first(root, _ANNOTATIONS)
         listed = []

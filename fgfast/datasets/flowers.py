@@ -16,7 +16,7 @@ from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import load_line, own_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath
+from fgfast.files import AnyPath, DataPath
 from fgfast.records import Sample
 
 # Variable of setid.mat -> split; torchvision datasets/flowers102.py, _splits_map.
@@ -53,7 +53,7 @@ class Flowers(Dataset):
         return sum(int(np.size(sets[variable])) for variable in SPLITS)
 
     @classmethod
-    def _read(cls, root: AnyPath, labels: str | None) -> Flowers:
+    def _read(cls, root: DataPath, labels: str | None) -> Flowers:
         """Read both MATLAB files; the samples are in the order train, val, test, each as in setid.mat."""
         numbers = np.atleast_1d(read_mat(root / "imagelabels.mat", "labels")["labels"]).astype(int)
         sets = read_mat(root / "setid.mat", *SPLITS)

@@ -16,7 +16,7 @@ from fgfast.records import Sample, Size
 
 
 @contextmanager
-def understood(root: DataPath) -> Iterator[None]:
+def understood(root: AnyPath) -> Iterator[None]:
     """Raise a DatasetError for whatever comes of a stranger's annotations while they are read."""
     try:
         yield
@@ -155,7 +155,7 @@ class Dataset(ABC):
 
     @classmethod
     @abstractmethod
-    def _read(cls, root: AnyPath, labels: str | None) -> Dataset:
+    def _read(cls, root: DataPath, labels: str | None) -> Dataset:
         """Read the annotations in the data set's own folder."""
 
     def write_annotations(self, out: Path, placements: ImagePlacements) -> list[Path]:
@@ -217,7 +217,7 @@ def folders_in(root: AnyPath, below: str) -> set[str]:
     return {f"{below}/{path.name}" for path in inner if path.is_dir() and not path.name.startswith(".")}
 
 
-def locate(layout: type[Dataset], path: AnyPath) -> Path | None:
+def locate(layout: type[Dataset], path: Path) -> Path | None:
     """Return the folder with this layout: `path` itself or one of the usual folders in it; None where none has it.
 
     Copies from Kaggle are nested (`stanford_cars/stanford_cars`), so usual folders are searched one level deeper.
@@ -227,7 +227,7 @@ def locate(layout: type[Dataset], path: AnyPath) -> Path | None:
     return next((folder for folder in (path, *inner, *nested) if layout.recognises(folder)), None)
 
 
-def _root_of(layout: type[Dataset], path: AnyPath) -> Path:
+def _root_of(layout: type[Dataset], path: Path) -> Path:
     """Return the folder with this layout at or in `path`; raise UsageError where there is none."""
     found = locate(layout, path)
     if found is None:

@@ -49,7 +49,7 @@ _SIDES = (["width"], ["height"])
 _DEPTH = 4
 _NUMBER = r"[-+]?\d+(?:\.\d*)?"
 _FOUR_NUMBERS = re.compile(rf"\s*{_NUMBER}(?:[\s,;]+{_NUMBER}){{3}}\s*")
-_FOUR_IN_TEXT = re.compile(r"(?<![\d.])\d+\.?\d*(?:[^\d.]+\d+\.?\d*){3}")
+_FOUR_IN_TEXT = re.compile(r"(?<![\d.])\d+(?:\.\d*)?(?:[^\d.]+\d+(?:\.\d*)?){3}")
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
 

@@ -10,7 +10,7 @@ from fgfast.datasets.csv_files import read_csv, write_csv
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import load_line, own_line
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath, open_regular
+from fgfast.files import AnyPath, DataPath, open_regular
 from fgfast.mask_source import MaskKind
 from fgfast.records import Sample, no_boxes
 
@@ -25,6 +25,11 @@ def _named(path: AnyPath, number: int, column: str, value: str, names: tuple[str
     if value not in allowed:
         raise DatasetError(path, f"{column} must be one of {', '.join(allowed)}, not {value!r}", number)
     return names[int(value)]
+
+
+def _beside(root: DataPath) -> DataPath:
+    """Return CUB's folder beside the data set's, a data set of its own."""
+    return DataPath(str(root.absolute().parent / cub.Cub.usual_folders[0]), follow=root.follow)
 
 
 class Waterbirds(Dataset):
@@ -74,9 +79,9 @@ class Waterbirds(Dataset):
         return len(read_lines(root / "metadata.csv")) - 1
 
     @classmethod
-    def _read(cls, root: AnyPath, labels: str | None) -> Waterbirds:
+    def _read(cls, root: DataPath, labels: str | None) -> Waterbirds:
         """Read metadata.csv, and CUB's boxes where CUB_200_2011 is beside the data set."""
-        beside = root.absolute().parent / cub.Cub.usual_folders[0]
+        beside = _beside(root)
         has_boxes = cub.Cub.recognises(beside) and (beside / "bounding_boxes.txt").is_file()
         boxes = cub.boxes_by_name(beside) if has_boxes else {}
         path, samples = root / "metadata.csv", []
@@ -89,7 +94,7 @@ class Waterbirds(Dataset):
 
     def masks(self) -> tuple[MaskKind, dict[str, AnyPath]] | None:
         """Return the masks of CUB_200_2011 beside the data set."""
-        return cub.segmentations(self.root.absolute().parent / cub.Cub.usual_folders[0], self.samples)
+        return cub.segmentations(_beside(self.root), self.samples)
 
     def load_line(self, twin: Path, placements: ImagePlacements) -> str:
         """Return the line for WILDS' reader, or for fgfast's where the copy is not of WILDS."""

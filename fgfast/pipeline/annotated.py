@@ -10,6 +10,7 @@ from fgfast.datasets import mask_files
 from fgfast.datasets.layout import Dataset
 from fgfast.datasets.masks import RULES, read_mask
 from fgfast.errors import MaskUnusableError, UsageError
+from fgfast.files import DataPath
 from fgfast.io.ledger import Ledger
 from fgfast.mask_source import MaskSource
 from fgfast.methods import ModelSpec
@@ -114,7 +115,7 @@ def _given(path: Path, dataset: Dataset, wanted: Collection[str]) -> mask_files.
     ledger = path / "fgfast" / "ledger.sqlite"
     if ledger.is_file():
         return _earlier_run(ledger, wanted)
-    return mask_files.in_folder(path, dataset.samples, wanted)
+    return mask_files.in_folder(DataPath(str(path), follow=dataset.root.follow), dataset.samples, wanted)
 
 
 def _earlier_run(path: Path, wanted: Collection[str]) -> mask_files.Found:

@@ -97,8 +97,9 @@ def make_plan(
 
     With `measure`, backends are timed where the faster one is not known yet; the result is cached.
     """
-    opened = open_dataset(str(dataset), None if root is None else Path(root), labels)
     settings, selection = settings or Settings(), selection or Selection()
+    given = None if root is None else Path(root)
+    opened = open_dataset(str(dataset), given, labels, follow_links=settings.follow_links)
     if settings.masks == "rle":
         coco.check_parquet()
     if settings.fill.kind == "transparent" and settings.format not in ("png", "webp"):
@@ -141,7 +142,7 @@ def make_plan(
         fingerprint=fingerprint,
         warnings=warnings(opened, settings, [opened.samples[n] for n in positions]),
     )
-    output.check(opened.root)
+    output.check(Path(opened.root))
     return plan
 
 
@@ -181,6 +182,8 @@ def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -
         reasons.append(
             f"names keep .jpg, which the loader of {dataset.title} appends itself; the content is {settings.format}"
         )
+    if settings.follow_links:
+        reasons.append("links that lead out of the data set are followed")
     reasons += dataset.notes(settings.crop != "none")
     return settings, reasons
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from fgfast.files import FileStamp
+from fgfast.files import AnyPath, FileStamp
 from fgfast.io.ledger import Row
 from fgfast.io.output import Output, delete_files
 from fgfast.io.stamps import states
@@ -103,7 +102,7 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
     finished: dict[str, Status] = {}
     changed: dict[str, None] = {}
 
-    def files() -> Iterator[tuple[tuple[str, bool], Path, FileStamp]]:
+    def files() -> Iterator[tuple[tuple[str, bool], AnyPath, FileStamp]]:
         """Yield (key, whether it is the source), path and stamp of the files to be compared."""
         for row in ledger.finished():
             if _other_names(plan, output, row, selected, present, claimed):
