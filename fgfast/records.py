@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fgfast.files import AnyPath, FileStamp
+from fgfast.data_paths import AnyPath
+from fgfast.files import FileStamp
 from fgfast.mask_source import MaskSource
 
 UInt8 = NDArray[np.uint8]

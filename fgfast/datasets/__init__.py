@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from fgfast.data_paths import DataPath
 from fgfast.datasets.archives import held, refusal
 from fgfast.datasets.layout import Dataset, locate, understood
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
-from fgfast.files import DataPath
 from fgfast.transfer import is_address
 
 __all__ = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import (
     box_from_pixels,
     boxes_from,
@@ -23,7 +24,6 @@ from fgfast.datasets.annotation_files import (
 from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
 from fgfast.datasets.loaders import torchvision_line
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath, DataPath
 from fgfast.records import Float32, Sample, no_boxes
 
 # Kind of labels -> file of class names; loaders number the classes by its lines.

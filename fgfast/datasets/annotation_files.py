@@ -12,9 +12,10 @@ from typing import IO, Literal
 
 import numpy as np
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError, OutputFailedError
-from fgfast.files import AnyPath, FileTooLargeError, open_regular, read_regular
+from fgfast.files import FileTooLargeError, open_regular, read_regular
 from fgfast.records import Float32, Sample, no_boxes
 
 BOM = b"\xef\xbb\xbf"

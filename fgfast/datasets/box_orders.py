@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.annotation_files import Box
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath, open_regular
+from fgfast.files import open_regular
 from fgfast.image_formats import open_image, pillow_formats
 
 # A box may leave its image by a little.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.annotation_files import Box, check_names, short, write_bytes
 from fgfast.datasets.box_forms import fold, holds_box, of_box
 from fgfast.datasets.box_orders import Orders
@@ -23,7 +24,6 @@ from fgfast.datasets.row_boxes import RowBoxes
 from fgfast.datasets.table_names import ImageName, Keys, image_names, name_columns
 from fgfast.datasets.unread_boxes import UnreadBoxes
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath
 
 BOXES = "boxes.csv"
 FILES = (BOXES, "metadata.csv", "metadata.jsonl", "metadata.parquet")

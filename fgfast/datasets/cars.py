@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import (
     box_from_pixels,
     boxes_from,
@@ -20,7 +21,6 @@ from fgfast.datasets.layout import Dataset, ImagePlacements, folders_in
 from fgfast.datasets.loaders import image_folder_line, own_line, torchvision_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath, DataPath
 from fgfast.records import Sample
 
 # Fields of `annotations`: 1-based pixels, both ends inclusive; devkit/README.txt.
@@ -33,7 +33,7 @@ _OLDER = "cars_annos.mat"
 _IMAGES = ("cars_train", "cars_test", "car_ims")
 
 
-def _find(root: AnyPath, name: str) -> AnyPath | None:
+def _find(root: DataPath, name: str) -> AnyPath | None:
     return next((path for folder in _DEVKITS if (path := root / folder / name).is_file()), None)
 
 
@@ -51,7 +51,7 @@ def _class_names(path: AnyPath) -> tuple[str, ...]:
     return tuple(str(name) for name in np.atleast_1d(read_mat(path, "class_names")["class_names"]).ravel())
 
 
-def _keys_by_name(root: AnyPath, folder: str) -> tuple[str, dict[str, str]]:
+def _keys_by_name(root: DataPath, folder: str) -> tuple[str, dict[str, str]]:
     """Locate the images of cars_train or cars_test.
 
     Returns:
@@ -120,7 +120,7 @@ class Cars(Dataset):
         return cls(root, classes, tuple(samples.values()), lists)
 
     @staticmethod
-    def _refuse_missing(root: AnyPath, lists: dict[AnyPath, list[str]]) -> None:
+    def _refuse_missing(root: DataPath, lists: dict[AnyPath, list[str]]) -> None:
         """Raise DatasetError where a split has images but no annotations."""
         there = {_MATS[path.name] for path in lists}
         for split, name in (("train", "devkit/cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
@@ -129,7 +129,7 @@ class Cars(Dataset):
                 raise DatasetError(root / name, f"{problem} (devkit/cars_test_annos.mat has boxes without labels)")
 
     @classmethod
-    def _read_list(cls, root: AnyPath, path: AnyPath, split: str, classes: tuple[str, ...]) -> list[Sample]:
+    def _read_list(cls, root: DataPath, path: AnyPath, split: str, classes: tuple[str, ...]) -> list[Sample]:
         """Read the entries of one list; those of cars_test_annos.mat have no class."""
         below, keys = _keys_by_name(root, f"cars_{split}")
         samples = []
@@ -140,7 +140,7 @@ class Cars(Dataset):
         return samples
 
     @classmethod
-    def _open_older(cls, root: AnyPath, path: AnyPath) -> Cars:
+    def _open_older(cls, root: DataPath, path: AnyPath) -> Cars:
         """Read the older layout, cars_annos.mat and car_ims/: one list with paths and a test flag."""
         classes, samples = _class_names(path), []
         for record in _records(path):
@@ -151,7 +151,7 @@ class Cars(Dataset):
 
     @staticmethod
     def _sample(
-        root: AnyPath, path: AnyPath, key: str, split: str, classes: tuple[str, ...], record: dict[str, Any]
+        root: DataPath, path: AnyPath, key: str, split: str, classes: tuple[str, ...], record: dict[str, Any]
     ) -> Sample:
         number = int(record["class"]) if "class" in record else 0
         if "class" in record and not 1 <= number <= len(classes):

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.annotation_files import check_names, read_bytes, short, write_bytes
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath
 
 _SEPARATORS = ",;\t|"
 # Tells Excel the separator.

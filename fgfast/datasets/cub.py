@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import (
     Box,
     boxes_from,
@@ -28,7 +29,6 @@ from fgfast.datasets.annotation_files import (
 from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements, folders_in
 from fgfast.datasets.loaders import image_folder_line
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath, DataPath
 from fgfast.mask_source import MaskKind
 from fgfast.records import Float32, Sample, no_boxes
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import boxes_from, copy_file, safe_key, unique_samples
 from fgfast.datasets.layout import Dataset, ImagePlacements, folders_in
 from fgfast.datasets.loaders import image_folder_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.datasets.voc_files import read_voc, rewrite_voc
-from fgfast.files import AnyPath, DataPath
 from fgfast.records import Sample, no_boxes
 
 # The archives unpack to the first folder; Kaggle's copy has the second.

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import copy_file, unique_samples
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import load_line, own_line
 from fgfast.datasets.mat_files import read_mat, write_mat
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath, DataPath
 from fgfast.records import Sample
 
 # Variable of setid.mat -> split; torchvision datasets/flowers102.py, _splits_map.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import Box, boxes_from, copy_file
 from fgfast.datasets.box_forms import fold
 from fgfast.datasets.box_tables import is_table, read_table, rewrite_table
@@ -16,7 +17,6 @@ from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import IMAGE_FOLDER_SUFFIXES, image_folder_line, load_line, own_line
 from fgfast.datasets.table_names import Keys
 from fgfast.errors import DatasetError, UsageError
-from fgfast.files import AnyPath, DataPath
 from fgfast.image_formats import suffix_of, suffixes, why_unread
 from fgfast.records import Sample
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from fgfast.data_paths import AnyPath, DataPath, LinkOutError, real_place
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath, DataPath, LinkOutError, real_place
 from fgfast.image_formats import format_of, suffix_of, suffixes
 
 # First-level folders that are splits, ignoring case, where no class folder is beside them.

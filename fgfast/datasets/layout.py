@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from fgfast.data_paths import AnyPath, DataPath, forget_folders, real_place
 from fgfast.errors import DatasetError, FgfastError, OutputFailedError, UnknownNameError, UsageError
-from fgfast.files import AnyPath, DataPath, forget_folders, real_place
 from fgfast.mask_source import MaskKind
 from fgfast.records import Sample, Size
 

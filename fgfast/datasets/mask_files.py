@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from fgfast.data_paths import AnyPath, DataPath, LinkOutError
 from fgfast.datasets.annotation_files import MOST_BYTES, read_bytes, short
 from fgfast.datasets.cell_values import from_json
 from fgfast.datasets.folder_tree import walk
 from fgfast.datasets.layout import understood
 from fgfast.datasets.masks import RULES
 from fgfast.errors import DatasetError, UsageError
-from fgfast.files import AnyPath, DataPath, FileTooLargeError, LinkOutError, read_regular
+from fgfast.files import FileTooLargeError, read_regular
 from fgfast.mask_source import MaskKind, MaskSource
 from fgfast.records import Sample
 

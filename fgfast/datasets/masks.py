@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgfast import ops
+from fgfast.data_paths import LinkOutError
 from fgfast.datasets.annotation_files import short
 from fgfast.errors import LINK_OUT, MaskUnusableError
-from fgfast.files import LinkOutError, open_regular
+from fgfast.files import open_regular
 from fgfast.image_formats import open_image
 from fgfast.mask_source import MaskKind, MaskSource
 from fgfast.ops.polygons import polygon_mask

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from fgfast import processes
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.annotation_files import read_bytes, write_bytes
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath
 
 # A level-5 MAT-file starts with 116 bytes of free text, where scipy writes the time of day. A fixed text gives the same
 # content the same bytes. mathworks.com/help/pdf_doc/matlab/matfile_format.pdf, "Header".

@@ -1,4 +1,4 @@
-"""The variables of a MAT-file, for `mat_files`: imported in the process that reads a stranger's file, and only there."""
+"""The variables of a MAT-file, for `mat_files`: imported in the process that reads a stranger's, and only there."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fgfast import processes
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.annotation_files import read_bytes, write_bytes
 from fgfast.datasets.cell_values import is_number
 from fgfast.errors import DatasetError, MissingExtraError
-from fgfast.files import AnyPath
 
 # What reading may take. A few bytes of Parquet can stand for any number of rows; a row as Python has it takes 1 kB.
 _MEMORY, _SECONDS = 4 << 30, 600.0

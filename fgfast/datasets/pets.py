@@ -9,6 +9,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from fgfast.data_paths import AnyPath, DataPath, LinkOutError
 from fgfast.datasets.annotation_files import (
     Box,
     boxes_from,
@@ -25,7 +26,7 @@ from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements
 from fgfast.datasets.loaders import torchvision_line
 from fgfast.datasets.voc_files import rewrite_voc
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath, DataPath, LinkOutError, NotAFileError, open_regular
+from fgfast.files import NotAFileError, open_regular
 from fgfast.image_formats import open_image
 from fgfast.mask_source import MaskKind
 from fgfast.records import Sample

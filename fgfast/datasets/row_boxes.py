@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets import box_forms
 from fgfast.datasets.annotation_files import Box, check_names, move_box, number_text, numbers_of
 from fgfast.datasets.annotation_files import short as _short
@@ -16,7 +17,6 @@ from fgfast.datasets.layout import ImagePlacement
 from fgfast.datasets.shapes import shapes_in
 from fgfast.datasets.unread_boxes import holds_four
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath
 
 FORMS_READ = (
     "boxes are read from the columns x0,y0,x1,y1, xmin,ymin,xmax,ymax or x,y,w,h, from bbox, bboxes and objects.bbox "

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.annotation_files import safe_key, short
 from fgfast.datasets.box_forms import fold
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath
 
 # Names of the one column that names the image, folded, best first; `datasets` has file_name, boxes.csv has path.
 _NAMES = (

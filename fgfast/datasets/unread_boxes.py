@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.cell_values import decode, is_number, numeric
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath
 
 # Words in the names of columns that hold something else.
 _OTHER_THINGS = frozenset(

@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path, PurePosixPath
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.annotation_files import (
     Box,
     move_box,
@@ -18,7 +19,6 @@ from fgfast.datasets.annotation_files import (
 )
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath
 
 # 1-based pixels, both ends inclusive: Everingham & Winn, The PASCAL VOC2012 Development Kit, section 4.
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets import cub
 from fgfast.datasets.annotation_files import copy_file, read_lines, safe_key, unique_samples
 from fgfast.datasets.csv_files import read_csv, write_csv
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import load_line, own_line
 from fgfast.errors import DatasetError
-from fgfast.files import AnyPath, DataPath, open_regular
+from fgfast.files import open_regular
 from fgfast.mask_source import MaskKind
 from fgfast.records import Sample, no_boxes
 

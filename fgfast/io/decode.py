@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from fgfast.data_paths import AnyPath, LinkOutError
 from fgfast.errors import LINK_OUT, ImageBrokenError, ImageMissingError, ImageRefusedError, SampleError, UsageError
-from fgfast.files import AnyPath, FileTooLargeError, LinkOutError, NotAFileError, read_regular
+from fgfast.files import FileTooLargeError, NotAFileError, read_regular
 from fgfast.image_formats import IMAGE_FORMATS, TooManyPixelsError, format_of, open_image, pillow_formats, why_unread
 from fgfast.io.jpeg_header import may_be_turned
 from fgfast.io.pixels import MAX_PIXELS, from_array, from_pillow, too_large

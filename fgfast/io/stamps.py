@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
-from fgfast.files import AnyPath, FileStamp, open_regular
+from fgfast.data_paths import AnyPath
+from fgfast.files import FileStamp, open_regular
 from fgfast.machine import available_cores
 
 FileState = Literal["same", "missing", "differs", "unreadable"]

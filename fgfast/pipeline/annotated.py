@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fgfast.data_paths import DataPath
 from fgfast.datasets import mask_files
 from fgfast.datasets.layout import Dataset
 from fgfast.datasets.masks import RULES, read_mask
 from fgfast.errors import MaskUnusableError, UsageError
-from fgfast.files import DataPath
 from fgfast.io.ledger import Ledger
 from fgfast.mask_source import MaskSource
 from fgfast.methods import ModelSpec

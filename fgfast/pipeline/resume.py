@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fgfast.files import AnyPath, FileStamp
+from fgfast.data_paths import AnyPath
+from fgfast.files import FileStamp
 from fgfast.io.ledger import Row
 from fgfast.io.output import Output, delete_files
 from fgfast.io.stamps import states
