@@ -125,6 +125,7 @@ def open_image(file: BinaryIO, formats: Collection[str]) -> PillowImage:
         Exception: its header is damaged; Pillow's readers raise many kinds.
     """
     import PIL.Image as pillow
+    from PIL import UnidentifiedImageError
 
     readable = {f.name for f in pillow_formats()}
     if not formats or not {f.name for f in IMAGE_FORMATS}.issuperset(formats):
@@ -133,6 +134,8 @@ def open_image(file: BinaryIO, formats: Collection[str]) -> PillowImage:
         image = pillow.open(file, formats=[name for name in formats if name in readable])
     except pillow.DecompressionBombError:
         raise TooManyPixelsError("too many") from None
+    except UnidentifiedImageError:
+        raise UnidentifiedImageError(f"it is no image of the format {' or '.join(formats)}") from None
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise TooManyPixelsError(f"{image.width}x{image.height}")

@@ -13,6 +13,7 @@ from fgfast.datasets.annotation_files import (
     box_from_pixels,
     boxes_from,
     copy_file,
+    numbers_of,
     pixels_from_box,
     safe_key,
     unique_samples,
@@ -33,7 +34,7 @@ _OLDER = "cars_annos.mat"
 _IMAGES = ("cars_train", "cars_test", "car_ims")
 
 
-def _find(root: DataPath, name: str) -> AnyPath | None:
+def _find(root: AnyPath, name: str) -> AnyPath | None:
     return next((path for folder in _DEVKITS if (path := root / folder / name).is_file()), None)
 
 
@@ -145,7 +146,7 @@ class Cars(Dataset):
         classes, samples = _class_names(path), []
         for record in _records(path):
             key = safe_key(path, str(record.get("relative_im_path", "")))
-            split = "test" if int(record.get("test", 0)) else "train"
+            split = "test" if numbers_of(path, None, [record.get("test", 0)])[0] else "train"
             samples.append(cls._sample(root, path, key, split, classes, record))
         return cls(root, classes, unique_samples(path, samples), {path: [sample.key for sample in samples]})
 
@@ -153,9 +154,10 @@ class Cars(Dataset):
     def _sample(
         root: DataPath, path: AnyPath, key: str, split: str, classes: tuple[str, ...], record: dict[str, Any]
     ) -> Sample:
-        number = int(record["class"]) if "class" in record else 0
-        if "class" in record and not 1 <= number <= len(classes):
-            raise DatasetError(path, f"class of {key} must be 1 to {len(classes)}, not {number}")
+        (value,) = numbers_of(path, None, [record["class"]]) if "class" in record else (0.0,)
+        number = int(value)
+        if "class" in record and not (1 <= number <= len(classes) and value == number):
+            raise DatasetError(path, f"class of {key} must be 1 to {len(classes)}, not {value:g}")
         boxes = boxes_from(path, [box_from_pixels(path, None, [record[corner] for corner in CORNERS])])
         return Sample(key, root / key, classes[number - 1] if number else "", split, boxes)
 

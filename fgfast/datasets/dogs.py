@@ -31,7 +31,7 @@ def _first(root: AnyPath, folders: tuple[str, ...]) -> str:
 
 def _names(variables: dict[str, Any]) -> list[str]:
     """Return a list's images, `<class>/<file>.jpg`; cells are strings, or arrays around them."""
-    return [str(np.ravel(name)[0]) for name in np.ravel(variables["file_list"])]
+    return [str(next(iter(np.ravel(name)), "")) for name in np.ravel(variables["file_list"])]
 
 
 def _walk(folder: AnyPath) -> list[str]:

@@ -62,22 +62,23 @@ def walk(root: DataPath) -> Tree:
         below, above = pending.pop()
         again = above[-1] in seen and bool(below)
         seen.add(above[-1])
-        for entry in os.scandir(root / below):
-            key = f"{below}{entry.name}"
-            if entry.name.startswith(".") or entry.name in _SYSTEM_FILES:
-                continue
-            repeated += again
-            _refuse_endless(root, repeated, len(images) + len(others) + len(folders), len(above))
-            if entry.is_dir():
-                if (here := _identity(root / key, entry.is_symlink())) not in above:
-                    folders.append(key)
-                    pending.append((f"{key}/", (*above, here)))
-            elif suffix_of(entry.name) in read and can_be_key(key):
-                images.append(key)
-                if entry.is_symlink() and _leaves(root / key):
-                    leaving.add(key)
-            else:
-                others.append(key)
+        with os.scandir(root / below) as entries:
+            for entry in entries:
+                key = f"{below}{entry.name}"
+                if entry.name.startswith(".") or entry.name in _SYSTEM_FILES:
+                    continue
+                repeated += again
+                _refuse_endless(root, repeated, len(images) + len(others) + len(folders), len(above))
+                if entry.is_dir():
+                    if (here := _identity(root / key, entry.is_symlink())) not in above:
+                        folders.append(key)
+                        pending.append((f"{key}/", (*above, here)))
+                elif suffix_of(entry.name) in read and can_be_key(key):
+                    images.append(key)
+                    if entry.is_symlink() and _leaves(root / key):
+                        leaving.add(key)
+                else:
+                    others.append(key)
     return Tree(tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(folders)), frozenset(leaving))
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fgfast import processes
 from fgfast.data_paths import AnyPath
-from fgfast.datasets.annotation_files import read_bytes, write_bytes
+from fgfast.datasets.annotation_files import read_bytes, short, write_bytes
 from fgfast.errors import DatasetError
 
 # A level-5 MAT-file starts with 116 bytes of free text, where scipy writes the time of day. A fixed text gives the same
@@ -49,6 +50,15 @@ def read_mat(path: AnyPath, *variables: str, squeeze: bool = True) -> dict[str, 
             there = ", ".join(sorted(found)) or "none"
             raise DatasetError(path, f"expected a variable {variable!r}; found: {there[:200]}")
     return found
+
+
+def whole_numbers(path: AnyPath, name: str, value: Any, most: int) -> NDArray[np.int64]:
+    """Return a variable's numbers in a row; raise DatasetError unless they are whole and from 0 to `most`."""
+    numbers = np.ravel(value)
+    good = numbers.dtype.kind in "iuf" and bool(((numbers >= 0) & (numbers <= most)).all())
+    if not good or (numbers != np.floor(numbers)).any():
+        raise DatasetError(path, f"expected whole numbers from 0 to {most:,} in {name}, got {short(value)}")
+    return numbers.astype(np.int64)
 
 
 def _with_fields(value: Any) -> Any:
