@@ -20,6 +20,7 @@ SPLITS = {
 
 # Files in folders that links show a second time, and more often: each may show others, so that few links would show any
 # number. All entries: each takes some 300 bytes. Folders in each other.
+_FOLDER = 100  # what a folder counts, in files
 _MOST_REPEATED, _MOST_ENTRIES, _DEEPEST = 1_000_000, 50_000_000, 200
 # Files that Windows leaves in folders; hidden there.
 _SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
@@ -67,7 +68,7 @@ def walk(root: DataPath) -> Tree:
                 key = f"{below}{entry.name}"
                 if entry.name.startswith(".") or entry.name in _SYSTEM_FILES:
                     continue
-                repeated += again
+                repeated += _FOLDER if again and entry.is_dir() else again
                 _refuse_endless(root, repeated, len(images) + len(others) + len(folders), len(above))
                 if entry.is_dir():
                     if (here := _identity(root / key, entry.is_symlink())) not in above:

@@ -74,6 +74,12 @@ FIELDS = (
 )
 
 
+@pytest.fixture(autouse=True)
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of small files are written, and nothing asks whether they are on disk."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
 def annotation_files(root: Path) -> list[Path]:
     images = (".jpg", ".mat", ".gitkeep")
     found = sorted(p for p in root.rglob("*") if p.is_file() and p.suffix not in images)
@@ -95,7 +101,7 @@ def opened(name: str, root: Path, out: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(BUILDERS.keys() - {"cars", "flowers"}))
 def test_any_content_of_an_annotation_file_gives_an_error_of_fgfast(name: str, tmp_path: Path) -> None:
-    root = BUILDERS[name](tmp_path)
+    root = dogs(tmp_path, lists=False) if name == "dogs" else BUILDERS[name](tmp_path)
     for path in annotation_files(root):
         before = path.read_bytes()
         for content in WHOLE.values():
@@ -231,7 +237,7 @@ def test_files_have_a_size_that_is_read(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
 @pytest.mark.parametrize("name", sorted(BUILDERS.keys() - {"cars", "flowers"}))
 def test_a_pipe_in_place_of_an_annotation_file(name: str, tmp_path: Path) -> None:
-    root = BUILDERS[name](tmp_path)
+    root = dogs(tmp_path, lists=False) if name == "dogs" else BUILDERS[name](tmp_path)
     for path in annotation_files(root):
         path.rename(path.with_name("kept"))
         os.mkfifo(path)
@@ -383,10 +389,10 @@ def test_archives_are_looked_at_not_unpacked(tmp_path: Path) -> None:
 def test_links_that_show_folders_again_and_again(tmp_path: Path) -> None:
     """Ten folders, each with links to all others: a tree of 10! folders."""
     root = folder(tmp_path)
-    for n in range(10):
+    for n in range(8):
         (root / f"train/f{n}").mkdir()
-    for n in range(10):
-        for m in set(range(10)) - {n}:
+    for n in range(8):
+        for m in set(range(8)) - {n}:
             (root / f"train/f{n}/l{m}").symlink_to(f"../f{m}")
     with pytest.raises(DatasetError, match="links show the same folders again and again"):
         datasets.open_dataset("folder", root=root)
