@@ -159,6 +159,9 @@ class OfflineError(UsageError):
     """A file must be downloaded, and FGFAST_OFFLINE forbids it."""
 
 
+_LONGEST = 800
+
+
 class DatasetError(FgfastError):
     """An annotation file is malformed.
 
@@ -170,7 +173,9 @@ class DatasetError(FgfastError):
 
     def __init__(self, path: os.PathLike[str], problem: str, line: int | None = None) -> None:
         where = f"{path}:{line}" if line else str(path)
-        super().__init__(f"{where}: {problem}")
+        # It may quote what a stranger wrote, of any length.
+        short = problem if len(problem) <= _LONGEST else f"{problem[: _LONGEST // 2]} ... {problem[-_LONGEST // 2 :]}"
+        super().__init__(f"{where}: {short}")
 
 
 class DownloadError(FgfastError):
