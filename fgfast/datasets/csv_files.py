@@ -134,9 +134,9 @@ def write_csv(
     old, encoding = decode_text(source)
     form = _form(old)
     first, start = _header(old)
-    header = next(_records(source, old, **form))[1]
+    header = next(_records(source, old, **form), (1, list[str]()))[1]
     with _long_cells():
-        on_one_line = len(next(csv.reader([first], **form))) == len(header)
+        on_one_line = len(next(csv.reader([first], **form), [])) == len(header)
     kept = {name: text for name, text in zip(_names(header), header, strict=True) if name not in without}
     text = io.StringIO(newline="")
     text.write(old[:start].lstrip("\r\n"))

@@ -19,6 +19,7 @@ from fgfast.datasets.annotation_files import (
     read_lines,
     rewrite_lines,
     safe_key,
+    short,
     unique_samples,
     write_bytes,
 )
@@ -128,8 +129,8 @@ class Pets(Dataset):
 
     @staticmethod
     def _class_number(path: AnyPath, number: int, text: str) -> int:
-        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_CLASSES):
-            raise DatasetError(path, f"expected a class number from 1, got {text!r}", number)
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= _MOST_CLASSES):
+            raise DatasetError(path, f"expected a class number from 1, got {short(text)}", number)
         return int(text)
 
     def masks(self) -> tuple[MaskKind, dict[str, AnyPath]] | None:

@@ -58,20 +58,7 @@ WHOLE = {
     "deep XML": b"<a>" * 50_000 + b"</a>" * 50_000,
     "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
 }
-FIELDS = (
-    "9" * 5000,
-    "nan",
-    "-1e400",
-    "0x10",
-    "../../etc/passwd",
-    "/etc/passwd",
-    "",
-    "\x00",
-    "\u202ea",
-    "[[[[",
-    "{}",
-    "a" * 300,
-)
+FIELDS = ("9" * 5000, "-1e400", "../../etc/passwd", "", "\x00")
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +70,9 @@ def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def annotation_files(root: Path) -> list[Path]:
     images = (".jpg", ".mat", ".gitkeep")
     found = sorted(p for p in root.rglob("*") if p.is_file() and p.suffix not in images)
-    return [p for p in found if p.suffix != ".png" or "trimaps" in p.parts]
+    found = [p for p in found if p.suffix != ".png" or "trimaps" in p.parts]
+    per_image = {(p.parent, p.suffix): p for p in reversed(found) if p.suffix in ("", ".png", ".xml")}
+    return [p for p in found if per_image.get((p.parent, p.suffix), p) == p]
 
 
 def opened(name: str, root: Path, out: Path) -> None:
@@ -94,8 +83,8 @@ def opened(name: str, root: Path, out: Path) -> None:
             shutil.rmtree(out, ignore_errors=True)
             dataset.write_annotations(out, placements(dataset, (4, 5), Size(16, 20)))
         except FgfastError as error:
-            assert NET not in str(error), error
-            assert len(str(error)) < 2000
+            assert NET not in str(error), error  # noqa: PT017
+            assert len(str(error)) < 2000  # noqa: PT017
             raise
 
 
@@ -132,7 +121,7 @@ JSON_ROWS = (
     '{"file_name": "a.png", "bbox": [1e400, 2, 3, 4]}',
     '{"file_name": "a.png", "bbox": [%s, 2, 3, 4]}' % ("9" * 4000),
     '{"file_name": "a.png", "bbox": "[0x%s, 2, 3, 4]"}' % ("f" * 9000),
-    '{"file_name": "a.png", "objects": %s1%s}' % ("[" * 800, "]" * 800),
+    '{"file_name": "a.png", "objects": ' + "[" * 800 + "1" + "]" * 800 + "}",
     '{"file_name": "a.png", "objects": [%s]}' % ('{"a":' * 300 + "1" + "}" * 300),
     '{"file_name": "\\ud800.png"}',
     '{"file_name": ["a.png", 3]}',
@@ -143,7 +132,7 @@ JSON_ROWS = (
     '{"file_name": "a.png", "bbox": "[%s"}' % ("-" * 50_000),
     '{"file_name": "a.png", "%s": 1}' % ("bbox" * 1000),
     '{"file_name": "a.png", "width": 1e308, "height": 1e308, "bbox": [1, 2, 3, 4]}',
-    '{"file_name": "a.png", "size": "%sx%s", "bbox": [1, 2, 3, 4]}' % ("9" * 4999, "9" * 4999),
+    '{"file_name": "a.png", "bbox": [1, 2, 3, 4], "size": "' + "9" * 4999 + "x" + "9" * 4999 + '"}',
     "[]",
     "9" * 5000,
 )
@@ -190,7 +179,7 @@ def test_mat_files_are_read_under_a_cap(tmp_path: Path) -> None:
     ):
         read_mat(path)
     path.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512))
-    with pytest.raises(DatasetError, match="version 7.3 .HDF5., which is not read; save it with MATLAB's -v7"):
+    with pytest.raises(DatasetError, match=r"version 7.3 .HDF5., which is not read; save it with MATLAB's -v7"):
         read_mat(path)
     path.write_bytes(b"nonsense" * 100)
     with pytest.raises(DatasetError, match="not a MATLAB file, or a damaged one"):
@@ -209,7 +198,7 @@ def test_xml_in_utf8_and_utf16(encoding: str, declared: str, tmp_path: Path) -> 
 def test_xml_that_multiplies_is_refused(tmp_path: Path) -> None:
     attributes = "".join(f'a{n} CDATA "x" ' for n in range(3000))
     (tmp_path / "a").write_text(f"<!DOCTYPE a [<!ATTLIST b {attributes}>]><a>{'<b/>' * 3000}</a>")
-    with pytest.raises(DatasetError, match="it has a <!DOCTYPE ...>, which no VOC file needs"):
+    with pytest.raises(DatasetError, match=r"it has a <!DOCTYPE ...>, which no VOC file needs"):
         read_voc(tmp_path / "a")
     (tmp_path / "a").write_bytes('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'.encode("utf-16"))
     with pytest.raises(DatasetError, match="DOCTYPE"):
@@ -224,7 +213,7 @@ def test_files_have_a_size_that_is_read(tmp_path: Path) -> None:
     for kind in MOST_BYTES:
         with (tmp_path / kind).open("wb") as file:
             file.truncate(MOST_BYTES[kind] + 1)
-        with pytest.raises(DatasetError, match="has more than .* bytes, the most that are read of a file like it"):
+        with pytest.raises(DatasetError, match=r"has more than .* bytes, the most that are read of a file like it"):
             read_bytes(tmp_path / kind, kind)
     root = BUILDERS["cub"](tmp_path)
     with (root / "README").open("wb") as file:
@@ -343,8 +332,8 @@ def test_coco_files(content: str, tmp_path: Path) -> None:
     try:
         found = in_coco(tmp_path / "x.json", [sample], {"a.png": None})
     except FgfastError as error:
-        assert NET not in str(error)
-        assert len(str(error)) < 1000
+        assert NET not in str(error)  # noqa: PT017
+        assert len(str(error)) < 1000  # noqa: PT017
     else:
         with pytest.raises(MaskUnusableError):
             read_mask(Sample("a.png", tmp_path / "a.png", mask=found.masks["a.png"]), Size(36, 48))
