@@ -116,6 +116,12 @@ class Settings:
         unset="the subject of the data set",
         idle=_without_words,
     )
+    follow_links: bool = _set(
+        False,
+        "Follows links that lead out of the data set, or of the folder of masks, and may bring any file of yours into "
+        "the output.",
+        result=False,  # a file's content is in the digest of the samples, and in the stamp of the source
+    )
     model_weights: str = _set(
         "cached",
         "Loads weights from the cache (cached) or a file, or draws them at random (random:SEED), for testing.",

@@ -33,6 +33,7 @@ Every message states the value, what would be allowed, and what to do.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,9 @@ class OfflineError(UsageError):
     """A file must be downloaded, and FGFAST_OFFLINE forbids it."""
 
 
+_LONGEST = 800
+
+
 class DatasetError(FgfastError):
     """An annotation file is malformed.
 
@@ -167,9 +171,11 @@ class DatasetError(FgfastError):
         line: 1-based line number, where there is one.
     """
 
-    def __init__(self, path: Path, problem: str, line: int | None = None) -> None:
+    def __init__(self, path: os.PathLike[str], problem: str, line: int | None = None) -> None:
         where = f"{path}:{line}" if line else str(path)
-        super().__init__(f"{where}: {problem}")
+        # It may quote what a stranger wrote, of any length.
+        short = problem if len(problem) <= _LONGEST else f"{problem[: _LONGEST // 2]} ... {problem[-_LONGEST // 2 :]}"
+        super().__init__(f"{where}: {short}")
 
 
 class DownloadError(FgfastError):
@@ -229,6 +235,10 @@ BAD_NAME = "bad name"
 
 class NameRefusedError(OutputFailedError):
     """The file system does not take the path of one file (too long, the name of a folder); others can be written."""
+
+
+LINK_OUT = "link out of the data set"
+"""The reason of an image whose file, or mask, is behind a link that leads out of the data set."""
 
 
 class SampleError(FgfastError):

@@ -1,4 +1,7 @@
-"""Files: only regular ones are read, so that nothing blocks or never ends. Stamps tell whether a file changed."""
+"""Files: only regular ones are read, so that nothing blocks or never ends. Stamps tell whether a file changed.
+
+A `DataPath` is a path inside a data set, and is not opened where a link leads out of it.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from fgfast.data_paths import DataPath, kind_of, real_place
+
 # Where the system's own files are: they have no size, some block, and some never end.
 _KERNEL = ("/proc", "/sys")
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 _CHUNK = 1 << 20
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
 class FileStamp(NamedTuple):
@@ -36,7 +35,7 @@ class FileStamp(NamedTuple):
     sha256: bytes
 
     @classmethod
-    def of(cls, path: Path, data: bytes) -> FileStamp:
+    def of(cls, path: Path | DataPath, data: bytes) -> FileStamp:
         """Return the stamp of a file that was just read or written, with this content."""
         return cls(len(data), path.stat().st_mtime_ns, hashlib.sha256(data).digest())
 
@@ -49,17 +48,27 @@ class FileTooLargeError(OSError):
     """The file has more bytes than the caller reads."""
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; links are followed. Whatever else is there, the answer comes at once.
+def open_regular(path: os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading. Whatever else is there, the answer comes at once.
+
+    Args:
+        path: the file; links in a `DataPath` are followed inside the data set only, unless it says otherwise.
 
     Raises:
         FileNotFoundError: there is nothing.
         NotAFileError: it is no regular file.
+        LinkOutError: a link leads out of the data set.
         OSError: it cannot be read.
     """
-    _check(path, path.stat())  # before it is opened: some devices act then, and a socket cannot be
+    place, more = os.fspath(path), 0
+    if isinstance(path, DataPath) and not path.follow:
+        place, more = real_place(path), _NO_LINKS
+    try:
+        _check(path, Path(place).stat())  # before it is opened: some devices act then, and a socket cannot be
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"no file can have this name: {error}", place) from None
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    file = os.fdopen(os.open(path, flags), "rb")
+    file = os.fdopen(os.open(place, flags | more), "rb")
     try:
         _check(path, os.fstat(file.fileno()))  # another file may have taken its place
     except OSError:
@@ -68,7 +77,7 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
-def read_regular(path: Path, limit: int | None = None) -> bytes:
+def read_regular(path: os.PathLike[str], limit: int | None = None) -> bytes:
     """Read a regular file.
 
     Args:
@@ -83,10 +92,9 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
         return _content(file, path, os.fstat(file.fileno()).st_size, limit)
 
 
-def _check(path: Path, found: os.stat_result) -> None:
+def _check(path: os.PathLike[str], found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        raise NotAFileError(errno.EINVAL, f"it is {kind}, not a file", str(path))
+        raise NotAFileError(errno.EINVAL, f"it is {kind_of(found.st_mode)}, not a file", str(path))
     if found.st_dev in _kernel_devices():
         raise NotAFileError(errno.EINVAL, "it is a view of the system's own state, not a file on a disk", str(path))
 
@@ -98,7 +106,7 @@ def _kernel_devices() -> frozenset[int]:
     return frozenset(Path(folder).stat().st_dev for folder in folders)
 
 
-def _content(file: BinaryIO, path: Path, size: int, limit: int | None) -> bytes:
+def _content(file: BinaryIO, path: os.PathLike[str], size: int, limit: int | None) -> bytes:
     """Read to the end; raise FileTooLargeError as soon as there are more bytes than `limit`."""
     too_large = FileTooLargeError(errno.EFBIG, f"it has more than {limit or 0:,} bytes", str(path))
     if limit is not None and size > limit:

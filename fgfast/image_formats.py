@@ -1,12 +1,17 @@
-"""The formats of image files: their suffixes, Pillow's names for them, and the plugins that some of them need."""
+"""The formats of image files: their suffixes, Pillow's names for them, the plugins that some of them need; opening."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,9 @@ IMAGE_FORMATS = (
     ImageFormat("JXL", (".jxl",), "pillow-jxl-plugin", "pillow_jxl"),
 )
 
+# Twice Pillow's MAX_IMAGE_PIXELS, above which Pillow itself refuses: 0.5 GB as RGB.
+MAX_PIXELS = 178_956_970
+
 # Brands of ISO base media files that hold HEIC images; ISO/IEC 23008-12, annex B.
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # ISO/IEC 18181-2: a bare codestream, or the container's first box.
@@ -88,6 +96,50 @@ def pillow_formats() -> tuple[ImageFormat, ...]:
         if plugin.register:
             getattr(module, plugin.register)()
     return tuple(f for f in IMAGE_FORMATS if f.name in pillow.OPEN)
+
+
+class TooManyPixelsError(OSError):
+    """An image declares more than `MAX_PIXELS`.
+
+    Args:
+        size: in words: "20000x10000".
+    """
+
+    def __init__(self, size: str) -> None:
+        super().__init__(f"it declares {size} pixels; at most {MAX_PIXELS:,} are decoded")
+        self.size = size
+
+
+def open_image(file: BinaryIO, formats: Collection[str]) -> PillowImage:
+    """Open an image of one of these formats, whatever its name and content claim; nothing is decoded yet.
+
+    No other function of fgfast calls `PIL.Image.open`, which would try formats that start other programs.
+
+    Args:
+        file: an open file, or its content in memory.
+        formats: Pillow's names of the formats to try, of those of `IMAGE_FORMATS`.
+
+    Raises:
+        PIL.UnidentifiedImageError: it is of none of these formats.
+        TooManyPixelsError: it declares more than `MAX_PIXELS`.
+        Exception: its header is damaged; Pillow's readers raise many kinds.
+    """
+    import PIL.Image as pillow
+    from PIL import UnidentifiedImageError
+
+    readable = {f.name for f in pillow_formats()}
+    if not formats or not {f.name for f in IMAGE_FORMATS}.issuperset(formats):
+        raise ValueError(f"formats must be some of {', '.join(sorted(readable))}, not {', '.join(formats) or 'none'}")
+    try:
+        image = pillow.open(file, formats=[name for name in formats if name in readable])
+    except pillow.DecompressionBombError:
+        raise TooManyPixelsError("too many") from None
+    except UnidentifiedImageError:
+        raise UnidentifiedImageError(f"it is no image of the format {' or '.join(formats)}") from None
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise TooManyPixelsError(f"{image.width}x{image.height}")
+    return image
 
 
 def why_unread(name: str, start: bytes = b"") -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 MaskKind = Literal["grey", "levels", "trimap", "coco"]
@@ -23,7 +23,7 @@ class MaskSource:
     """
 
     kind: MaskKind
-    path: Path
+    path: os.PathLike[str]
     digest: str
     content: bytes = b""
     flags: tuple[str, ...] = ()

@@ -12,12 +12,13 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast.data_paths import AnyPath
 from fgfast.files import FileStamp
 from fgfast.mask_source import MaskSource
 
@@ -60,7 +61,7 @@ class Sample:
 
     Attributes:
         key: POSIX path of the image inside its data set; unique; names outputs, ledger rows and report entries.
-        path: the image's file on disk.
+        path: the image's file on disk; a `DataPath` in a data set.
         label: class name; empty where the data set has none.
         split: "train", "val" or "test"; empty where the data set has none.
         boxes: (N, 4) float32, annotated boxes in pixels of the stored image; N may be 0.
@@ -69,7 +70,7 @@ class Sample:
     """
 
     key: str
-    path: Path
+    path: AnyPath
     label: str = ""
     split: str = ""
     boxes: Float32 = field(default_factory=no_boxes)
@@ -96,7 +97,7 @@ def sample_digest(sample: Sample) -> bytes:
     return hashlib.sha256(said).digest()[:16]
 
 
-def _sample(key: str, path: Path, label: str, split: str, boxes: bytes, *rest: Any) -> Sample:
+def _sample(key: str, path: AnyPath, label: str, split: str, boxes: bytes, *rest: Any) -> Sample:
     corners = np.frombuffer(boxes, np.float32).reshape(-1, 4).copy()
     return Sample(key, path, label, split, corners, *rest)
 

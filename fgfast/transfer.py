@@ -175,7 +175,7 @@ def _failed(url: str, why: str, target: Path) -> str:
 def _transfer(url: str, part: Path, limit: int, progress: Progress | None) -> None:
     """Download into `part`, resuming at its end where possible; raise ConnectionError where the transfer breaks."""
     if part.is_symlink() or (part.exists() and not part.is_file()):
-        part.unlink()  # not made here: bytes would be written through it
+        remove(Target.file(part))  # not made here: bytes would be written through it
     done = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "fgfast", **({"Range": f"bytes={done}-"} if done else {})}
     try:

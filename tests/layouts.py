@@ -6,6 +6,7 @@ subject in SUBJECT; annotated boxes are that rectangle in the layout's own conve
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,6 @@ def placements(
     }
 
 
-def files_below(root: Path) -> dict[str, bytes]:
+def files_below(root: os.PathLike[str]) -> dict[str, bytes]:
     """Relative path -> content of every file."""
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(Path(root).rglob("*")) if p.is_file()}

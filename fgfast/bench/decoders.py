@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Pillow
 
 from fgfast.bench.images import largest_difference, noise_image
 from fgfast.bench.io import make_images
@@ -22,6 +21,7 @@ from fgfast.bench.masks import MaskParity, compared_masks, decode_all, prompted,
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.bench.timing import in_turns, threads
 from fgfast.errors import FgfastError, UsageError
+from fgfast.image_formats import open_image
 from fgfast.io.decode import read_bytes
 from fgfast.io.decoders import Decoder, available, decoder
 from fgfast.io.encode import encode
@@ -165,7 +165,7 @@ def contenders(ours: Mapping[str, Sequence[Decoder]]) -> dict[str, Decode]:
 
 
 def _pillow(files: Sequence[bytes]) -> list[UInt8]:
-    return [np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB")) for data in files]
+    return [np.asarray(open_image(io.BytesIO(data), ("JPEG",)).convert("RGB")) for data in files]
 
 
 def _opencv(files: Sequence[bytes]) -> list[UInt8]:

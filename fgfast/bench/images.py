@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fgfast.errors import MissingExtraError
+from fgfast.files import open_regular
+from fgfast.image_formats import open_image
 from fgfast.ops.geometry import clip_box
 from fgfast.records import Float32, Size, UInt8
 from fgfast.writing import Target, write_file
@@ -61,7 +63,8 @@ class Photograph:
         except ImportError:
             raise MissingExtraError(self.package, "dev", "a sample photograph") from None
         below = "data" if self.package == "skimage" else "datasets/images"
-        return Image.open(Path(str(package.__file__)).parent / below / self.file).convert("RGB")
+        with open_regular(Path(str(package.__file__)).parent / below / self.file) as file:
+            return open_image(file, ("JPEG", "PNG")).convert("RGB")
 
 
 VEHICLES = (

@@ -15,10 +15,12 @@ import numpy as np
 from fgfast.bench.images import largest_difference, noise_image, write_images
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.config import Settings
+from fgfast.image_formats import open_image
 from fgfast.io.encode import encode
 from fgfast.machine import available_cores
 from fgfast.pipeline.plan import make_plan
 from fgfast.pipeline.run import run
+from fgfast.records import UInt8
 from fgfast.writing import Target, make_folder, remove_tree, scratch_folder
 
 # The commonest size of CUB-200-2011, height and width; the box covers 37 % of the image, as the boxes of CUB do.
@@ -98,7 +100,7 @@ def pillow_loop(source: Path, out: Path) -> float:
     x0, y0, x1, y1 = _BOX
     start = time.perf_counter()
     for file in files:
-        pixels = np.array(Image.open(file).convert("RGB"))
+        pixels = _pixels(file)
         mask = np.zeros(pixels.shape[:2], bool)
         mask[y0:y1, x0:x1] = True
         pixels[~mask] = 0
@@ -117,8 +119,11 @@ def fgfast_run(source: Path, out: Path, masks: Any, cpu_threads: int) -> float:
 
 def compare(ours: Path, theirs: Path) -> float:
     """Return the largest difference between the pixels of the first images of two folders, in grey levels."""
-    from PIL import Image
-
     names = [file.relative_to(ours) for file in sorted(ours.rglob("*.jpg"))[:_DIFFERENT]]
-    pairs = [[np.asarray(Image.open(folder / name)) for folder in (ours, theirs)] for name in names]
+    pairs = [[_pixels(folder / name) for folder in (ours, theirs)] for name in names]
     return max(largest_difference(*pair) for pair in pairs)
+
+
+def _pixels(file: Path) -> UInt8:
+    with file.open("rb") as content:
+        return np.array(open_image(content, ("JPEG",)).convert("RGB"))

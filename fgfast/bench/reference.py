@@ -19,6 +19,8 @@ from fgfast import ops, processes
 from fgfast.bench.job import Images, Job, Ran, outcomes, settings_of
 from fgfast.bench.masks import iou
 from fgfast.bench.result import Row
+from fgfast.image_formats import open_image
+from fgfast.io.decode import FORMATS
 from fgfast.methods import method
 from fgfast.ops import geometry
 from fgfast.records import Bool, Detections, Float32, Sample, Size, UInt8
@@ -75,7 +77,7 @@ def _answers(job: Job, files: Sequence[Path], out: Path, device: str) -> tuple[l
 
     def convert(file: Path) -> Answer:
         start = time.perf_counter()
-        with Image.open(file) as opened:
+        with file.open("rb") as content, open_image(content, FORMATS) as opened:
             pixels: UInt8 = np.asarray(opened.convert("RGB"))
         found = reference.detect(pixels)
         labels = tuple(names[n] for n in found.classes)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from fgfast.data_paths import DataPath
 from fgfast.datasets.archives import held, refusal
-from fgfast.datasets.layout import Dataset, locate
+from fgfast.datasets.layout import Dataset, locate, understood
 from fgfast.errors import DatasetError, DatasetNotFoundError, UnknownNameError, UsageError
 from fgfast.transfer import is_address
 
@@ -104,7 +105,11 @@ def find(name: str, search: Sequence[Path] | None = None) -> Path:
 
 
 def open_dataset(
-    name: str, root: str | Path | None = None, labels: str | None = None, search: Sequence[Path] | None = None
+    name: str,
+    root: str | Path | None = None,
+    labels: str | None = None,
+    search: Sequence[Path] | None = None,
+    follow_links: bool = False,
 ) -> Dataset:
     """Open a data set.
 
@@ -113,6 +118,7 @@ def open_dataset(
         root: the data set's folder or its parent; None searches for it.
         labels: the label list to use (aircraft: variant, family, manufacturer).
         search: folders to search instead of `search_folders()`.
+        follow_links: follow links that lead out of the data set's folder.
     """
     if not name:
         raise UsageError(f"the data set has no name: give one of {', '.join(names())}, or a folder")
@@ -124,7 +130,8 @@ def open_dataset(
                 "its folder"
             )
     if name in _CLASSES:
-        return _open(layout_named(name), find(name, search) if root is None else Path(root).expanduser(), labels)
+        place = find(name, search) if root is None else Path(root).expanduser()
+        return _open(layout_named(name), place, labels, follow_links)
     path = Path(name).expanduser()
     if path.is_file():
         raise refusal(path)
@@ -136,15 +143,15 @@ def open_dataset(
         raise UsageError(f"{name!r} is already a folder; omit --root {root}, or give a name to --dataset.")
     # The layout of any folder comes last in the table, and recognises every folder.
     layouts = (layout_named(known) for known in _CLASSES)
-    return _open(next(layout for layout in layouts if layout.recognises(path)), path, labels)
+    return _open(next(layout for layout in layouts if layout.recognises(path)), path, labels, follow_links)
 
 
-def _open(layout: type[Dataset], path: Path, labels: str | None) -> Dataset:
+def _open(layout: type[Dataset], path: Path, labels: str | None, follow_links: bool) -> Dataset:
     """Open a data set; where there is an archive or a table in place of images, the error says what it is."""
     if path.is_file():
         raise refusal(path)
     try:
-        return layout.open(path, labels)
+        return layout.open(path, labels, follow_links)
     except UsageError as error:
         if layout.name == _ANY and path.is_dir() and (what := held(path)):
             raise UsageError(f"{error} {what}") from None
@@ -158,7 +165,9 @@ def survey(search: Sequence[Path] | None = None) -> list[Finding]:
         layout, path, images = layout_named(name), None, None
         try:
             path = None if name == _ANY else find(name, search)
-            images = layout.count(path) if path else None
+            if path:
+                with understood(path):
+                    images = layout.count(DataPath(str(path)))
         except (DatasetNotFoundError, DatasetError):
             pass
         findings.append(Finding(name, layout.title, path, images, layout.how_to_get))

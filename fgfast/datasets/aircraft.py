@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import (
     box_from_pixels,
     boxes_from,
@@ -33,7 +34,7 @@ BANNER_ROWS = 20
 _BOX_FIELDS = ("id", "xmin", "ymin", "xmax", "ymax")
 
 
-def _labelled(data: Path, kind: str, split: str) -> list[tuple[Path, int, str, str]]:
+def _labelled(data: AnyPath, kind: str, split: str) -> list[tuple[AnyPath, int, str, str]]:
     """Return (file, line number, id, label) per line of a list, none where it is absent. Labels may contain spaces."""
     path = data / f"images_{kind}_{split}.txt"
     entries = []
@@ -67,18 +68,18 @@ class Aircraft(Dataset):
     fixed_names = True
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, path: AnyPath) -> bool:
         """Whether one of the variant lists exists."""
         return any((path / f"data/images_variant_{s}.txt").is_file() for s in ("trainval", "train", "test"))
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
+    def count(cls, root: AnyPath) -> int | None:
         """Count the ids of the variant lists."""
         lists = [_labelled(root / "data", "variant", split) for split in ("train", "val", "trainval", "test")]
         return len({ident for entries in lists for _, _, ident, _ in entries})
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Aircraft:
+    def _read(cls, root: DataPath, labels: str | None) -> Aircraft:
         data, kind = root / "data", labels or "variant"
         classes = tuple(text for _, text in read_lines(data / KINDS[kind]))
         boxes = cls._boxes(data / "images_box.txt")
@@ -91,7 +92,7 @@ class Aircraft(Dataset):
         return cls(root, classes, unique_samples(data / f"images_{kind}_*.txt", samples), kind)
 
     @staticmethod
-    def _entries(data: Path, kind: str) -> list[tuple[str, tuple[Path, int, str, str]]]:
+    def _entries(data: AnyPath, kind: str) -> list[tuple[str, tuple[AnyPath, int, str, str]]]:
         """Return (split, entry) of all lists. trainval repeats train and val, and replaces them where absent."""
         train, val, both, test = (_labelled(data, kind, s) for s in ("train", "val", "trainval", "test"))
         if not (train or val or both or test):
@@ -102,7 +103,7 @@ class Aircraft(Dataset):
         return [(split, entry) for split, entries in lists for entry in entries]
 
     @staticmethod
-    def _boxes(path: Path) -> dict[str, Float32]:
+    def _boxes(path: AnyPath) -> dict[str, Float32]:
         """Map each id to its box, (1, 4) float32."""
         boxes = {}
         for number, text in read_lines(path) if path.is_file() else ():

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import PurePosixPath
+from typing import IO, Literal
 
 import numpy as np
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.errors import DatasetError
-from fgfast.files import open_regular, read_regular
+from fgfast.files import FileTooLargeError, open_regular, read_regular
 from fgfast.records import Float32, Sample, no_boxes
 from fgfast.writing import Target, replacing, write_file
 
 BOM = b"\xef\xbb\xbf"
+
+Kind = Literal["list", "table", "coco", "voc", "mat", "mask", "copied"]
+# Most bytes of a file of each kind. What a stranger wrote must fit into memory, several times over once it is read.
+MOST_BYTES: dict[Kind, int] = {
+    "list": 256 << 20,  # the longest official one, CUB's image_attribute_labels.txt, has 95 MB
+    "table": 1 << 30,  # a few kB per image; Parquet may hold small images, too
+    "coco": 2 << 30,  # LVIS, the largest with masks, has 1.1 GB
+    "voc": 4 << 20,  # one image; a thousand objects need 0.3 MB, and XML takes 25 times its size
+    "mat": 64 << 20,  # the largest official one, cars_annos.mat, has 1.3 MB
+    "mask": 256 << 20,  # as many pixels as an image may have, uncompressed in 8 bits, and more
+    "copied": 2 << 30,  # copied in constant memory; a file with holes may claim to fill any disk
+}
+# Columns of a table, and letters of a column's name: what they mean is looked for in each, and in each part of it.
+MOST_COLUMNS, LONGEST_NAME = 10_000, 1000
 # Far more than any image has pixels, and small enough for float32.
 _LARGEST = 1e9
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -25,38 +41,64 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 Box = tuple[float, float, float, float]
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read an annotation file; raise DatasetError where it cannot be read."""
+def read_bytes(path: AnyPath, kind: Kind = "list") -> bytes:
+    """Read an annotation file; raise DatasetError where it cannot be read, or is larger than those of its kind."""
     try:
-        return read_regular(path)
+        return read_regular(path, MOST_BYTES[kind])
     except FileNotFoundError:
         raise DatasetError(path, "this file is missing; the data set is not complete without it") from None
+    except FileTooLargeError:
+        raise _too_large(path, kind) from None
+    except MemoryError:
+        raise DatasetError(path, "it needs more memory than there is") from None
     except OSError as error:
         raise DatasetError(path, f"cannot be read: {error.strerror or error}") from error
 
 
-def _read_text(path: Path) -> str:
+def _too_large(path: AnyPath, kind: Kind) -> DatasetError:
+    return DatasetError(path, f"it has more than {MOST_BYTES[kind]:,} bytes, the most that are read of a file like it")
+
+
+def _read_text(path: AnyPath) -> str:
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DatasetError(path, f"not UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
-def read_lines(path: Path) -> list[tuple[int, str]]:
+def read_lines(path: AnyPath) -> list[tuple[int, str]]:
     """Return (line number from 1, text) of each line that is not blank, without BOM and Windows line endings."""
     stripped = ((number, line.strip()) for number, line in enumerate(_read_text(path).split("\n"), 1))
     return [(number, line) for number, line in stripped if line]
 
 
-def fields_of(path: Path, number: int, text: str, names: Sequence[str]) -> list[str]:
+def fields_of(path: AnyPath, number: int, text: str, names: Sequence[str]) -> list[str]:
     """Split a line at whitespace into exactly len(names) fields."""
     fields = text.split()
     if len(fields) != len(names):
-        raise DatasetError(path, f"expected {' '.join(f'<{name}>' for name in names)}, got {text!r}", number)
+        raise DatasetError(path, f"expected {' '.join(f'<{name}>' for name in names)}, got {short(text)}", number)
     return fields
 
 
-def numbers_of(path: Path, number: int | None, texts: Iterable[object]) -> list[float]:
+def short(value: object, most: int = 80) -> str:
+    """Return a value for a message: a stranger's may be of any length, and a number of any number of digits."""
+    try:
+        text = repr(value[:most] if isinstance(value, str) else value)
+    except (ValueError, RecursionError):  # more digits than Python prints, or lists in lists in lists
+        return f"a {type(value).__name__} that is too long to print"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def check_names(path: AnyPath, names: Collection[str], number: int | None = None) -> None:
+    """Raise DatasetError where a row has too many columns, or one has too long a name, for what is asked of each."""
+    if len(names) > MOST_COLUMNS:
+        raise DatasetError(path, f"it has {len(names):,} columns; at most {MOST_COLUMNS:,} are read", number)
+    for name in names:
+        if len(name) > LONGEST_NAME:
+            raise DatasetError(path, f"a column's name has {len(name):,} letters: {short(name, 40)}", number)
+
+
+def numbers_of(path: AnyPath, number: int | None, texts: Iterable[object]) -> list[float]:
     """Parse finite numbers from an annotation."""
     values = []
     for text in texts:
@@ -65,12 +107,12 @@ def numbers_of(path: Path, number: int | None, texts: Iterable[object]) -> list[
         except (TypeError, ValueError):
             comma = isinstance(text, str) and re.fullmatch(r"\s*[-+]?\d+,\d+\s*", text)
             way_out = "; write decimals with a point" if comma else ""
-            raise DatasetError(path, f"expected a number, got {text!r}{way_out}", number) from None
+            raise DatasetError(path, f"expected a number, got {short(text)}{way_out}", number) from None
         except OverflowError:
             value = float("inf")
         if not abs(value) <= _LARGEST:
             wanted = "a finite number" if not np.isfinite(value) else f"a number of pixels up to {_LARGEST:.0e}"
-            raise DatasetError(path, f"expected {wanted}, got {str(text)[:40]!r}", number)
+            raise DatasetError(path, f"expected {wanted}, got {short(text, 40)}", number)
         values.append(value)
     return values
 
@@ -84,7 +126,7 @@ def _encodable(name: str) -> bool:
     return True
 
 
-def safe_key(path: Path, name: str, number: int | None = None, below: str = "") -> str:
+def safe_key(path: AnyPath, name: str, number: int | None = None, below: str = "") -> str:
     """Return the key of an image that an annotation file names; raise DatasetError where it leaves the data set.
 
     Backslashes, which Windows writes between folders, are read as slashes.
@@ -99,11 +141,11 @@ def safe_key(path: Path, name: str, number: int | None = None, below: str = "") 
     leaves = pure.is_absolute() or ".." in pure.parts or "\0" in name or _DRIVE.match(name)
     unusable = any(len(part.encode("utf-8", "replace")) > 255 for part in pure.parts) or not _encodable(name)
     if leaves or unusable or not pure.parts:
-        raise DatasetError(path, f"expected a path inside the data set, got {name!r}", number)
+        raise DatasetError(path, f"expected a path inside the data set, got {short(name)}", number)
     return str(PurePosixPath(below) / pure)
 
 
-def unique_samples(path: Path, samples: Iterable[Sample]) -> tuple[Sample, ...]:
+def unique_samples(path: AnyPath, samples: Iterable[Sample]) -> tuple[Sample, ...]:
     """Return the samples as a tuple; raise DatasetError where two have the same key."""
     seen: dict[str, Sample] = {}
     for sample in samples:
@@ -116,13 +158,13 @@ def unique_samples(path: Path, samples: Iterable[Sample]) -> tuple[Sample, ...]:
     return tuple(seen.values())
 
 
-def box_from_pixels(path: Path, number: int | None, texts: Iterable[object]) -> Box:
+def box_from_pixels(path: AnyPath, number: int | None, texts: Iterable[object]) -> Box:
     """Convert xmin ymin xmax ymax, 1-based pixels with both ends inclusive, to x0 y0 x1 y1."""
     xmin, ymin, xmax, ymax = numbers_of(path, number, texts)
     return xmin - 1, ymin - 1, xmax, ymax
 
 
-def boxes_from(path: Path, boxes: Iterable[Box], number: int | None = None) -> Float32:
+def boxes_from(path: AnyPath, boxes: Iterable[Box], number: int | None = None) -> Float32:
     """Return boxes as (N, 4) float32 x0 y0 x1 y1 in pixels of the stored image.
 
     A box without area is dropped: a twin has such boxes for subjects outside the crop.
@@ -176,21 +218,25 @@ def write_bytes(target: Target, content: bytes, sync: bool = True) -> Target:
     return target
 
 
-def _open(source: Path) -> IO[bytes]:
+def _open(source: AnyPath) -> IO[bytes]:
     try:
-        return open_regular(source)
+        file = open_regular(source)
     except OSError as error:
         raise DatasetError(source, f"cannot be read: {error.strerror or error}") from error
+    if os.fstat(file.fileno()).st_size > MOST_BYTES["copied"]:
+        file.close()
+        raise _too_large(source, "copied")
+    return file
 
 
-def copy_file(source: Path, target: Target, sync: bool = True) -> Target:
+def copy_file(source: AnyPath, target: Target, sync: bool = True) -> Target:
     """Copy a file byte for byte."""
     with _open(source) as original, replacing(target, sync) as file:
         shutil.copyfileobj(original, file, 1 << 20)
     return target
 
 
-def rewrite_lines(source: Path, target: Target, edit: Callable[[str, int], str | None]) -> Target:
+def rewrite_lines(source: AnyPath, target: Target, edit: Callable[[str, int], str | None]) -> Target:
     """Copy a text file line by line, in constant memory.
 
     Args:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
+import io
+import lzma
 import shlex
 import tarfile
-import zipfile
+import zlib
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from fgfast.errors import UsageError
+from fgfast.files import open_regular
 
 _IMAGES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"))
 # Members of a tar archive that are looked at.
 _MEMBERS = 8
+# Bytes of a file that are looked at, and of what it unpacks to: a small file may unpack to any size. Memory of LZMA.
+_LOOKED_AT, _LZMA = 4 << 20, 256 << 20
 _GUIDE = 'docs/setups.md says how, under "Images that are not in a folder"'
 
 
@@ -23,7 +29,7 @@ def refusal(path: Path) -> UsageError:
 
 def held(folder: Path) -> str:
     """Return a sentence about the archives and tables in a folder without images; "" where it has none."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and _kind(file))
+    files = sorted(file for file in folder.rglob("*") if not file.is_symlink() and file.is_file() and _kind(file))
     if not files:
         return ""
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
@@ -49,20 +55,42 @@ def _what(path: Path) -> str:
 def _kind(path: Path) -> str:
     """Return "tar", "zip", another kind of data set in words, or "" for any other file."""
     try:
-        with path.open("rb") as file:
-            head = file.read(8)
-        if head[:4] == b"PAR1":
-            return "a Parquet file, as the Hugging Face hub has them"
-        if head[:6] == b"ARROW1" or (path.suffix == ".arrow" and head[:4] == b"\xff\xff\xff\xff"):
-            return "a file of a Hugging Face data set on disk"
-        if head[:4] == b"PK\x03\x04" and zipfile.is_zipfile(path):
-            return "zip"
-        if path.suffix.lower() in _IMAGES or not tarfile.is_tarfile(path):
-            return ""
-        with tarfile.open(path) as archive:
-            names = [PurePosixPath(member.name) for member in islice(archive, _MEMBERS) if member.isfile()]
-    except (OSError, tarfile.TarError, EOFError, ValueError):
+        with open_regular(path) as file:
+            head = file.read(_LOOKED_AT)
+    except OSError:
         return ""
+    if head[:4] == b"PAR1":
+        return "a Parquet file, as the Hugging Face hub has them"
+    if head[:6] == b"ARROW1" or (path.suffix == ".arrow" and head[:4] == b"\xff\xff\xff\xff"):
+        return "a file of a Hugging Face data set on disk"
+    if head[:4] == b"PK\x03\x04":
+        return "zip"
+    names = [] if path.suffix.lower() in _IMAGES else _members(_unpacked(head))
     # A sample of a WebDataset is several files that differ in what follows the first dot: 0001.jpg, 0001.cls.
-    keys = {name.with_name(name.name.partition(".")[0]) for name in names}
-    return "a tar archive of a WebDataset" if len(keys) < len(names) else "tar"
+    keys = {name.with_name(name.name.partition(".")[0]) for name in names if name.name}
+    return "" if not names else "a tar archive of a WebDataset" if len(keys) < len(names) else "tar"
+
+
+def _unpacked(head: bytes) -> bytes:
+    """Return the beginning of a compressed file's content, of `_LOOKED_AT` bytes at most, or of any other file's."""
+    try:
+        if head.startswith(b"\x1f\x8b"):
+            return zlib.decompressobj(wbits=31).decompress(head, _LOOKED_AT)
+        if head.startswith(b"BZh"):
+            return bz2.BZ2Decompressor().decompress(head, _LOOKED_AT)
+        if head.startswith(b"\xfd7zXZ\x00"):
+            return lzma.LZMADecompressor(memlimit=_LZMA).decompress(head, _LOOKED_AT)
+    except (zlib.error, OSError, lzma.LZMAError, EOFError, MemoryError):
+        return b""
+    return head
+
+
+def _members(content: bytes) -> list[PurePosixPath]:
+    """Return the names of the first files in a tar archive, as far as its beginning shows them; none in other files."""
+    names: list[PurePosixPath] = []
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            names += (PurePosixPath(member.name) for member in islice(archive, _MEMBERS) if member.isfile())
+    except (OSError, tarfile.TarError, EOFError, ValueError, OverflowError):
+        pass  # it is cut off here, or none
+    return names

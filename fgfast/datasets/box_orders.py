@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.annotation_files import Box
 from fgfast.errors import DatasetError
+from fgfast.files import open_regular
+from fgfast.image_formats import open_image, pillow_formats
 
 # A box may leave its image by a little.
 _SLACK = 1.02
@@ -24,12 +26,12 @@ class Orders:
     only the headers of some are read, and only where all boxes could be corners.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         """Begin with the table of this path."""
         self._path, self._leaves, self._may_be_corners = path, 0, True
-        self._undeclared: list[tuple[int, Sequence[Box], Path]] = []
+        self._undeclared: list[tuple[int, Sequence[Box], AnyPath]] = []
 
-    def add(self, number: int, boxes: Sequence[Box], size: tuple[float, float] | None, image: Path) -> None:
+    def add(self, number: int, boxes: Sequence[Box], size: tuple[float, float] | None, image: AnyPath) -> None:
         """Add the numbers of a row's boxes.
 
         Args:
@@ -66,18 +68,15 @@ class Orders:
             raise DatasetError(self._path, f"{problem}; {way_out}", self._leaves)
 
 
-def _size_of(image: Path) -> tuple[float, float] | None:
+def _size_of(image: AnyPath) -> tuple[float, float] | None:
     """Return an image's width and height, turned as its EXIF orientation tells, from its header; None without one."""
     import warnings
 
-    import PIL.Image as pillow
-
-    if not image.is_file():  # it may be a named pipe, which blocks
-        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with pillow.open(image) as opened:
+            names = tuple(f.name for f in pillow_formats() if not f.unmarked)
+            with open_regular(image) as file, open_image(file, names) as opened:
                 width, height = opened.size
                 turned = opened.getexif().get(_ORIENTATION) in _TURNED
     except Exception:  # Pillow's readers raise many kinds; the image fails by itself later

@@ -7,16 +7,16 @@ https://huggingface.co/docs/datasets/image_dataset
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
-from fgfast.datasets.annotation_files import Box, write_bytes
+from fgfast.data_paths import AnyPath
+from fgfast.datasets.annotation_files import Box, check_names, short, write_bytes
 from fgfast.datasets.box_forms import fold, holds_box, of_box
 from fgfast.datasets.box_orders import Orders
-from fgfast.datasets.cell_values import json_text
+from fgfast.datasets.cell_values import from_json, json_text
 from fgfast.datasets.csv_files import decode_text, line_ending, read_csv, write_csv
 from fgfast.datasets.layout import ImagePlacement, ImagePlacements
 from fgfast.datasets.parquet_tables import read_parquet, write_parquet
@@ -46,7 +46,7 @@ class TableRow:
         size: the image's width and height as the line declares them.
     """
 
-    path: Path
+    path: AnyPath
     number: int
     images: tuple[ImageName, ...]
     fields: dict[str, Any]
@@ -70,7 +70,7 @@ def is_table(key: str) -> bool:
     return PurePosixPath(key).name.lower() in FILES
 
 
-def read_table(root: Path, table: str, keys: Keys | None = None) -> Iterator[TableRow]:
+def read_table(root: AnyPath, table: str, keys: Keys | None = None) -> Iterator[TableRow]:
     """Yield the lines of a table.
 
     Args:
@@ -85,6 +85,7 @@ def read_table(root: Path, table: str, keys: Keys | None = None) -> Iterator[Tab
     path, below, keys = root / table, _below(table), keys or Keys(())
     orders, unread = Orders(path), UnreadBoxes(path)
     for number, fields in _rows(path):
+        check_names(path, fields, number)
         try:
             columns = name_columns(tuple(fields))
         except ValueError as error:
@@ -103,7 +104,7 @@ def read_table(root: Path, table: str, keys: Keys | None = None) -> Iterator[Tab
     unread.check()
 
 
-def _is_csv(path: Path) -> bool:
+def _is_csv(path: AnyPath) -> bool:
     return path.suffix.lower() == ".csv"
 
 
@@ -112,7 +113,7 @@ def _below(table: str) -> str:
     return str(PurePosixPath(table).parent).removeprefix(".")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: AnyPath) -> Iterator[tuple[int, dict[str, Any]]]:
     name = path.name.lower()
     if name.endswith(".jsonl"):
         yield from _json_lines(path)
@@ -127,25 +128,25 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, fields
 
 
-def _check_box_columns(path: Path, columns: Collection[str]) -> None:
+def _check_box_columns(path: AnyPath, columns: Collection[str]) -> None:
     """Raise DatasetError where boxes.csv has no column of boxes."""
     names = {fold(column) for column in columns}
     missing = [name for name in CORNERS if name not in names]
     if not missing or holds_box(columns) or any(map(of_box, columns)):
         return
-    raise DatasetError(path, f"expected a column {missing[0]!r}; found: {', '.join(columns) or 'none'}", 1)
+    raise DatasetError(path, f"expected a column {missing[0]!r}; found: {short(', '.join(columns) or 'none')}", 1)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(path: AnyPath) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(decode_text(path)[0].split("\n"), 1):
         if not (text := line.strip()):
             continue
         try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            fields = from_json(text)
+        except ValueError as error:
             raise DatasetError(path, f"not JSON: {error}", number) from None
         if not isinstance(fields, dict):
-            raise DatasetError(path, f"expected a JSON object, got {text[:80]!r}", number)
+            raise DatasetError(path, f"expected a JSON object, got {short(text)}", number)
         yield number, fields
 
 
@@ -172,7 +173,7 @@ def _placed(row: TableRow, placements: ImagePlacements, below: str, left_out: Co
 
 
 def rewrite_table(
-    root: Path, table: str, target: Target, placements: ImagePlacements, keys: Keys | None = None
+    root: AnyPath, table: str, target: Target, placements: ImagePlacements, keys: Keys | None = None
 ) -> Target:
     """Write a table with the lines whose images are all present, under their new names, moved with the crop.
 

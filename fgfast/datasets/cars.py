@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import (
     box_from_pixels,
     boxes_from,
     copy_file,
+    numbers_of,
     pixels_from_box,
     safe_key,
     unique_samples,
@@ -33,11 +35,11 @@ _OLDER = "cars_annos.mat"
 _IMAGES = ("cars_train", "cars_test", "car_ims")
 
 
-def _find(root: Path, name: str) -> Path | None:
+def _find(root: AnyPath, name: str) -> AnyPath | None:
     return next((path for folder in _DEVKITS if (path := root / folder / name).is_file()), None)
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def _records(path: AnyPath) -> list[dict[str, Any]]:
     """Return the entries of `annotations`, each as field -> value."""
     annotations = np.atleast_1d(read_mat(path, "annotations")["annotations"])
     fields = annotations.dtype.names or ()
@@ -47,11 +49,11 @@ def _records(path: Path) -> list[dict[str, Any]]:
     return [{field: record[field] for field in fields} for record in annotations.ravel() if fields]
 
 
-def _class_names(path: Path) -> tuple[str, ...]:
+def _class_names(path: AnyPath) -> tuple[str, ...]:
     return tuple(str(name) for name in np.atleast_1d(read_mat(path, "class_names")["class_names"]).ravel())
 
 
-def _keys_by_name(root: Path, folder: str) -> tuple[str, dict[str, str]]:
+def _keys_by_name(root: DataPath, folder: str) -> tuple[str, dict[str, str]]:
     """Locate the images of cars_train or cars_test.
 
     Returns:
@@ -62,7 +64,7 @@ def _keys_by_name(root: Path, folder: str) -> tuple[str, dict[str, str]]:
     """
     below = f"{folder}/{folder}" if (root / folder / folder).is_dir() else folder
     keys: dict[str, str] = {}
-    for file in sorted((root / below).glob("*/*")):
+    for file in sorted((root / below).glob("*/*"), key=str):
         key = f"{below}/{file.parent.name}/{file.name}"
         if file.name in keys and not file.name.startswith("."):
             problem = f"{keys[file.name]} and {key} have the same name, by which the lists know an image"
@@ -79,7 +81,7 @@ class Cars(Dataset):
         lists: .mat file with annotations -> the keys of its entries, in order.
     """
 
-    lists: dict[Path, list[str]]
+    lists: dict[AnyPath, list[str]]
 
     name = "cars"
     title = "Stanford Cars"
@@ -92,13 +94,13 @@ class Cars(Dataset):
     subject = ("car", "truck", "van", "pickup truck", "minivan", "jeep", "convertible")
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, path: AnyPath) -> bool:
         """Whether one of the MATLAB files or of the image folders exists."""
         folders = ("cars_train", "cars_test")
         return any((path / name).is_dir() for name in folders) or any(_find(path, n) for n in (*_MATS, _OLDER))
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Cars:
+    def _read(cls, root: DataPath, labels: str | None) -> Cars:
         split_folders = any((root / name).is_dir() for name in ("cars_train", "cars_test"))
         older = root / _OLDER
         if older.is_file() and ((root / "car_ims").is_dir() or not split_folders):
@@ -107,7 +109,7 @@ class Cars(Dataset):
         if meta is None:
             raise DatasetError(root / "devkit/cars_meta.mat", "this file is missing; it names the classes")
         classes = _class_names(meta)
-        lists: dict[Path, list[str]] = {}
+        lists: dict[AnyPath, list[str]] = {}
         samples: dict[str, Sample] = {}
         for name, split in _MATS.items():
             path = _find(root, name)
@@ -120,7 +122,7 @@ class Cars(Dataset):
         return cls(root, classes, tuple(samples.values()), lists)
 
     @staticmethod
-    def _refuse_missing(root: Path, lists: dict[Path, list[str]]) -> None:
+    def _refuse_missing(root: DataPath, lists: dict[AnyPath, list[str]]) -> None:
         """Raise DatasetError where a split has images but no annotations."""
         there = {_MATS[path.name] for path in lists}
         for split, name in (("train", "devkit/cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
@@ -129,7 +131,7 @@ class Cars(Dataset):
                 raise DatasetError(root / name, f"{problem} (devkit/cars_test_annos.mat has boxes without labels)")
 
     @classmethod
-    def _read_list(cls, root: Path, path: Path, split: str, classes: tuple[str, ...]) -> list[Sample]:
+    def _read_list(cls, root: DataPath, path: AnyPath, split: str, classes: tuple[str, ...]) -> list[Sample]:
         """Read the entries of one list; those of cars_test_annos.mat have no class."""
         below, keys = _keys_by_name(root, f"cars_{split}")
         samples = []
@@ -140,22 +142,23 @@ class Cars(Dataset):
         return samples
 
     @classmethod
-    def _open_older(cls, root: Path, path: Path) -> Cars:
+    def _open_older(cls, root: DataPath, path: AnyPath) -> Cars:
         """Read the older layout, cars_annos.mat and car_ims/: one list with paths and a test flag."""
         classes, samples = _class_names(path), []
         for record in _records(path):
             key = safe_key(path, str(record.get("relative_im_path", "")))
-            split = "test" if int(record.get("test", 0)) else "train"
+            split = "test" if numbers_of(path, None, [record.get("test", 0)])[0] else "train"
             samples.append(cls._sample(root, path, key, split, classes, record))
         return cls(root, classes, unique_samples(path, samples), {path: [sample.key for sample in samples]})
 
     @staticmethod
     def _sample(
-        root: Path, path: Path, key: str, split: str, classes: tuple[str, ...], record: dict[str, Any]
+        root: DataPath, path: AnyPath, key: str, split: str, classes: tuple[str, ...], record: dict[str, Any]
     ) -> Sample:
-        number = int(record["class"]) if "class" in record else 0
-        if "class" in record and not 1 <= number <= len(classes):
-            raise DatasetError(path, f"class of {key} must be 1 to {len(classes)}, not {number}")
+        (value,) = numbers_of(path, None, [record["class"]]) if "class" in record else (0.0,)
+        number = int(value)
+        if "class" in record and not (1 <= number <= len(classes) and value == number):
+            raise DatasetError(path, f"class of {key} must be 1 to {len(classes)}, not {value:g}")
         boxes = boxes_from(path, [box_from_pixels(path, None, [record[corner] for corner in CORNERS])])
         return Sample(key, root / key, classes[number - 1] if number else "", split, boxes)
 
@@ -194,7 +197,7 @@ class Cars(Dataset):
         copied = sorted(path for path in others if path.suffix in suffixes and not path.name.startswith("."))
         return written + [copy_file(path, out / path.relative_to(self.root)) for path in copied]
 
-    def _write_list(self, source: Path, target: Target, placements: ImagePlacements) -> Target:
+    def _write_list(self, source: AnyPath, target: Target, placements: ImagePlacements) -> Target:
         """Write a list with the entries whose images are present, renamed, with boxes moved with the crop.
 
         A squeezing scipy cannot tell a struct array of one entry from a struct: where a single image is left, loaders

@@ -11,12 +11,13 @@ import codecs
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from fgfast.datasets.annotation_files import read_bytes, write_bytes
+from fgfast.data_paths import AnyPath
+from fgfast.datasets.annotation_files import check_names, read_bytes, short, write_bytes
 from fgfast.errors import DatasetError
 from fgfast.writing import Target
 
@@ -28,9 +29,9 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LONGEST_CELL = (1 << 31) - 1
 
 
-def decode_text(path: Path) -> tuple[str, str]:
+def decode_text(path: AnyPath) -> tuple[str, str]:
     """Return an annotation file's text, and its encoding, with which it can be written again."""
-    content = read_bytes(path)
+    content = read_bytes(path, "table")
     encoding = (
         "utf-16" if content.startswith(_UTF16) else "utf-8-sig" if content.startswith(codecs.BOM_UTF8) else "utf-8"
     )
@@ -55,7 +56,7 @@ def _long_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _records(path: Path, text: str, **form: Any) -> Iterator[tuple[int, list[str]]]:
+def _records(path: AnyPath, text: str, **form: Any) -> Iterator[tuple[int, list[str]]]:
     """Yield (number of the first line, cells) of the header, and of each record after it that is not blank."""
     start = _header(text)[1]
     before = text.count("\n", 0, start)
@@ -106,7 +107,7 @@ def _names(header: Sequence[str]) -> list[str]:
     return [name.strip() or f"column {number}" for number, name in enumerate(header, 1)]
 
 
-def read_csv(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_csv(path: AnyPath, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, column -> value) per row of a CSV file that has at least the columns `needed`."""
     text, _ = decode_text(path)
     records = _records(path, text, **_form(text))
@@ -114,10 +115,12 @@ def read_csv(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
     columns = _names(header)
     for name in needed:
         if name not in columns:
-            raise DatasetError(path, f"expected a column {name!r}; found: {', '.join(columns) or 'none'}", first)
-    twice = next((name for name in columns if columns.count(name) > 1), None)
+            found = short(", ".join(columns)) if columns else "none"
+            raise DatasetError(path, f"expected a column {name!r}; found: {found}", first)
+    check_names(path, columns, first)
+    twice = next((name for name, count in Counter(columns).items() if count > 1), None)
     if twice is not None:
-        raise DatasetError(path, f"two columns are called {twice!r}; rename one", first)
+        raise DatasetError(path, f"two columns are called {short(twice)}; rename one", first)
     for number, cells in records:
         if len(cells) != len(columns):
             raise DatasetError(path, f"expected {len(columns)} columns, got {len(cells)}", number)
@@ -125,15 +128,15 @@ def read_csv(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
 
 
 def write_csv(
-    source: Path, target: Target, rows: Iterable[Mapping[str, Any]], without: Collection[str] = frozenset()
+    source: AnyPath, target: Target, rows: Iterable[Mapping[str, Any]], without: Collection[str] = frozenset()
 ) -> Target:
     """Write rows in the form of the file `source`: its columns but those `without`, separator, encoding, line ends."""
     old, encoding = decode_text(source)
     form = _form(old)
     first, start = _header(old)
-    header = next(_records(source, old, **form))[1]
+    header = next(_records(source, old, **form), (1, list[str]()))[1]
     with _long_cells():
-        on_one_line = len(next(csv.reader([first], **form))) == len(header)
+        on_one_line = len(next(csv.reader([first], **form), [])) == len(header)
     kept = {name: text for name, text in zip(_names(header), header, strict=True) if name not in without}
     text = io.StringIO(newline="")
     text.write(old[:start].lstrip("\r\n"))

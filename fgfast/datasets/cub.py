@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import (
     Box,
     boxes_from,
@@ -37,7 +38,7 @@ _WHOLE = ("README", "classes.txt", "parts/parts.txt", "attributes.txt", "attribu
 _BY_ID = ("image_class_labels.txt", "train_test_split.txt", "attributes/image_attribute_labels.txt")
 
 
-def _table(path: Path) -> dict[str, tuple[int, str]]:
+def _table(path: AnyPath) -> dict[str, tuple[int, str]]:
     """Read `id rest` lines as id -> (line number, rest); ids are unique."""
     table: dict[str, tuple[int, str]] = {}
     for number, text in read_lines(path):
@@ -50,23 +51,23 @@ def _table(path: Path) -> dict[str, tuple[int, str]]:
     return table
 
 
-def _optional(path: Path) -> dict[str, tuple[int, str]]:
+def _optional(path: AnyPath) -> dict[str, tuple[int, str]]:
     return _table(path) if path.is_file() else {}
 
 
-def _corners(path: Path, number: int, fields: list[str]) -> Box:
+def _corners(path: AnyPath, number: int, fields: list[str]) -> Box:
     """Convert the file's x y width height to x0 y0 x1 y1."""
     x, y, width, height = numbers_of(path, number, fields)
     return x, y, x + width, y + height
 
 
-def boxes_by_name(root: Path) -> dict[str, Float32]:
+def boxes_by_name(root: AnyPath) -> dict[str, Float32]:
     """Map `<class>/<file>.jpg` to its box, (1, 4) float32, in a CUB folder; Waterbirds uses these boxes."""
     boxes = _optional(root / "bounding_boxes.txt")
     return {name: _box(root, boxes, ident) for ident, (_, name) in _table(root / "images.txt").items()}
 
 
-def _box(root: Path, boxes: dict[str, tuple[int, str]], ident: str) -> Float32:
+def _box(root: AnyPath, boxes: dict[str, tuple[int, str]], ident: str) -> Float32:
     if ident not in boxes:
         return no_boxes()
     path, (number, text) = root / "bounding_boxes.txt", boxes[ident]
@@ -74,7 +75,9 @@ def _box(root: Path, boxes: dict[str, tuple[int, str]], ident: str) -> Float32:
     return boxes_from(path, [_corners(path, number, fields)], number)
 
 
-def segmentations(root: Path, samples: Iterable[Sample], below: str = "") -> tuple[MaskKind, dict[str, Path]] | None:
+def segmentations(
+    root: DataPath, samples: Iterable[Sample], below: str = ""
+) -> tuple[MaskKind, dict[str, AnyPath]] | None:
     """Return the masks of segmentations/ in or beside a CUB folder, `<class>/<file>.png`, by key; see `Dataset.masks`.
 
     Args:
@@ -82,7 +85,8 @@ def segmentations(root: Path, samples: Iterable[Sample], below: str = "") -> tup
         samples: the samples; Waterbirds has CUB's names.
         below: the folder of the keys' images.
     """
-    folder = next((f for f in (root / "segmentations", root.absolute().parent / "segmentations") if f.is_dir()), None)
+    beside = DataPath(str(root.absolute().parent / "segmentations"), follow=root.follow)
+    folder = next((f for f in (root / "segmentations", beside) if f.is_dir()), None)
     if folder is None:
         return None
     names = {sample.key: Path(sample.key.removeprefix(below)).with_suffix(".png") for sample in samples}
@@ -112,12 +116,12 @@ class Cub(Dataset):
     subject = ("bird",)
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
+    def count(cls, root: AnyPath) -> int | None:
         """Count the lines of images.txt."""
         return len(read_lines(root / "images.txt"))
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Cub:
+    def _read(cls, root: DataPath, labels: str | None) -> Cub:
         """Read the lists; boxes and splits may be absent."""
         names = {ident: name for ident, (_, name) in _table(root / "classes.txt").items()}
         class_of = _table(root / "image_class_labels.txt")
@@ -135,7 +139,7 @@ class Cub(Dataset):
         return cls(root, tuple(names.values()), unique_samples(listing, samples), ids)
 
     @staticmethod
-    def _split(root: Path, splits: dict[str, tuple[int, str]], ident: str) -> str:
+    def _split(root: AnyPath, splits: dict[str, tuple[int, str]], ident: str) -> str:
         if not splits:
             return ""
         number, flag = splits.get(ident, (None, "nothing"))
@@ -148,7 +152,7 @@ class Cub(Dataset):
         """Return the folders of the images and every folder beside them; see `Dataset.image_folders`."""
         return super().image_folders() | folders_in(self.root, "images")
 
-    def masks(self) -> tuple[MaskKind, dict[str, Path]] | None:
+    def masks(self) -> tuple[MaskKind, dict[str, AnyPath]] | None:
         """Return the levels of segmentations/, in the data set's folder or beside it."""
         return segmentations(self.root, self.samples, "images/")
 
@@ -190,7 +194,7 @@ class Cub(Dataset):
         x0, y0, x1, y1 = move_box(_corners(path, number, fields), placement)
         return " ".join((ident, *map(number_text, (x0, y0, x1 - x0, y1 - y0))))
 
-    def _part_line(self, path: Path, placed: dict[str, ImagePlacement], text: str, number: int) -> str | None:
+    def _part_line(self, path: AnyPath, placed: dict[str, ImagePlacement], text: str, number: int) -> str | None:
         """Move a part, which is a point; one that is invisible, or that the crop does not show, is `0.0 0.0 0`.
 
         The annotators' clicks (part_click_locs.txt) have one more field, the time in seconds.

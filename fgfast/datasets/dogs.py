@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import boxes_from, copy_file, safe_key, unique_samples
 from fgfast.datasets.layout import Dataset, ImagePlacements, folders_in
 from fgfast.datasets.loaders import image_folder_line
@@ -24,23 +25,23 @@ _LISTS = {"train_list.mat": "train", "test_list.mat": "test"}
 _BY_ROW = ("train_list.mat", "test_list.mat", "file_list.mat")
 
 
-def _first(root: Path, folders: tuple[str, ...]) -> str:
+def _first(root: AnyPath, folders: tuple[str, ...]) -> str:
     """Return the first of `folders` that exists, else the usual one."""
     return next((folder for folder in folders if (root / folder).is_dir()), folders[0])
 
 
 def _names(variables: dict[str, Any]) -> list[str]:
     """Return a list's images, `<class>/<file>.jpg`; cells are strings, or arrays around them."""
-    return [str(np.ravel(name)[0]) for name in np.ravel(variables["file_list"])]
+    return [str(next(iter(np.ravel(name)), "")) for name in np.ravel(variables["file_list"])]
 
 
-def _walk(folder: Path) -> list[str]:
+def _walk(folder: AnyPath) -> list[str]:
     """Return the images of the class folders, `<class>/<file>.jpg`, sorted."""
     images = (path for path in folder.glob("*/*") if path.name.lower().endswith((".jpg", ".jpeg")))
     return sorted(f"{path.parent.name}/{path.name}" for path in images)
 
 
-def _folders(folder: Path) -> list[str]:
+def _folders(folder: AnyPath) -> list[str]:
     """Return the class folders; loaders that number by folder count those without images, too."""
     return [path.name for path in folder.glob("*/") if path.is_dir() and not path.name.startswith(".")]
 
@@ -68,14 +69,14 @@ class Dogs(Dataset):
     subject = ("dog",)
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, path: AnyPath) -> bool:
         """Whether Images/ holds a folder named after a WordNet id, or the root holds lists and VOC files."""
         if (path / "train_list.mat").is_file() and any((path / folder).is_dir() for folder in _ANNOTATIONS):
             return True
         return any(any((path / folder).glob("n[0-9]*-*/")) for folder in _IMAGES)
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Dogs:
+    def _read(cls, root: DataPath, labels: str | None) -> Dogs:
         """Read the lists, or the class folders where lists are absent, and every VOC file."""
         images, annotations = _first(root, _IMAGES), _first(root, _ANNOTATIONS)
         listed = []

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import copy_file, unique_samples
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import load_line, own_line
-from fgfast.datasets.mat_files import read_mat, write_mat
+from fgfast.datasets.mat_files import read_mat, whole_numbers, write_mat
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
 from fgfast.writing import Target
@@ -24,6 +25,10 @@ SPLITS = {"trnid": "train", "valid": "val", "tstid": "test"}
 
 # MD5 of the official files, which torchvision checks; datasets/flowers102.py, _file_dict.
 _OFFICIAL = {"imagelabels.mat": "e0620be6f572b9609742df49c70aed4d", "setid.mat": "a5357ecc9cb78c4bef273ce3793fc85c"}
+
+
+# Of 102 classes and 8189 images; larger numbers are no labels and ids, and each class up to them would get a name.
+_MOST_CLASSES, _MOST_IMAGES = 100_000, 10_000_000
 
 
 def _key(ident: int) -> str:
@@ -47,19 +52,21 @@ class Flowers(Dataset):
     fixed_names = True
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
+    def count(cls, root: AnyPath) -> int | None:
         """Count the ids in setid.mat."""
         sets = read_mat(root / "setid.mat", *SPLITS)
         return sum(int(np.size(sets[variable])) for variable in SPLITS)
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Flowers:
+    def _read(cls, root: DataPath, labels: str | None) -> Flowers:
         """Read both MATLAB files; the samples are in the order train, val, test, each as in setid.mat."""
-        numbers = np.atleast_1d(read_mat(root / "imagelabels.mat", "labels")["labels"]).astype(int)
-        sets = read_mat(root / "setid.mat", *SPLITS)
+        path = root / "imagelabels.mat"
+        numbers = whole_numbers(path, "labels", read_mat(path, "labels")["labels"], _MOST_CLASSES)
+        path = root / "setid.mat"
+        sets = read_mat(path, *SPLITS)
         samples = []
         for variable, split in SPLITS.items():
-            for ident in np.atleast_1d(sets[variable]).astype(int):
+            for ident in whole_numbers(path, variable, sets[variable], _MOST_IMAGES):
                 if not 1 <= ident <= len(numbers):
                     problem = f"{variable} names image {ident}; imagelabels.mat has 1 to {len(numbers)}"
                     raise DatasetError(root / "setid.mat", problem)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import Box, boxes_from, copy_file
 from fgfast.datasets.box_forms import fold
 from fgfast.datasets.box_tables import is_table, read_table, rewrite_table
@@ -78,24 +79,24 @@ class Folder(Dataset):
         return (self.root.resolve().name if name == ".." else name) or "folder"
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, path: AnyPath) -> bool:
         """Whether `path` is a folder."""
         return path.is_dir()
 
     @classmethod
-    def open(cls, root: Path, labels: str | None = None) -> Dataset:
+    def open(cls, root: Path, labels: str | None = None, follow_links: bool = False) -> Dataset:
         """Read the folder at `root`, which is not searched for elsewhere; see `Dataset.open`."""
         if not root.is_dir():
             raise UsageError(f"{root.absolute()} is not a folder. {cls.how_to_get}")
-        return super().open(root, labels)
+        return super().open(root, labels, follow_links)
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Folder:
+    def _read(cls, root: DataPath, labels: str | None) -> Folder:
         """Walk the tree and read the lists of boxes; the samples are sorted by key."""
         try:
             tree = walk(root)
         except OSError as error:
-            raise DatasetError(root, f"cannot be read: {error}") from error
+            raise DatasetError(root, f"cannot be read: {error.strerror or error}") from error
         tables: list[Table] = []
         boxes: dict[str, tuple[Box, ...]] = {}
         keys = Keys((*tree.images, *tree.others))
@@ -107,6 +108,10 @@ class Folder(Dataset):
             expected = "Expected <split>/<class>/<file>, <class>/<file> or <file> with one of"
             others = "; ".join(_about_passed_over(passed_over))
             raise UsageError(f"no image in {root.absolute()}. {expected} {' '.join(sorted(suffixes()))}. {others}")
+        if len(tree.leaving) == len(tree.images) == len(found):
+            raise DatasetError(
+                root, "every image is a link that leads out of the data set; follow such links with --follow-links"
+            )
         splits, remark = split_folders(root, found)
         folders = class_folders(tree, splits, found)
         samples = []
@@ -114,7 +119,12 @@ class Folder(Dataset):
             split, label = place(key, splits)
             samples.append(Sample(key, root / key, label, split, boxes_from(root / key, boxes.get(key, ()))))
         classes = {sample.label for sample in samples if sample.label} | {f.rpartition("/")[2] for f in folders}
-        remarks = (remark, _about_unused(tables, samples), *_about_passed_over(passed_over, found))
+        remarks = (
+            remark,
+            _about_leaving(tree.leaving),
+            _about_unused(tables, samples),
+            *_about_passed_over(passed_over, found),
+        )
         return cls(
             root,
             tuple(sorted(classes)),
@@ -192,7 +202,7 @@ class Folder(Dataset):
         return any(row.resized(placements[row.key]) for row in read_table(self.root, table, self._keys))
 
 
-def _read_table(root: Path, key: str, keys: Keys, boxes: dict[str, tuple[Box, ...]]) -> Table:
+def _read_table(root: AnyPath, key: str, keys: Keys, boxes: dict[str, tuple[Box, ...]]) -> Table:
     """Read a list, and add its boxes to those of the images, each once; every image that it names gets an entry."""
     unmovable, unused, respelled, sized = set[str](), dict[str, None](), False, False
     for row in read_table(root, key, keys):
@@ -207,6 +217,16 @@ def _read_table(root: Path, key: str, keys: Keys, boxes: dict[str, tuple[Box, ..
 
 def _is_metadata(table: Table) -> bool:
     return PurePosixPath(table.key).name.lower().startswith("metadata.")
+
+
+def _about_leaving(keys: Collection[str]) -> str:
+    """Return a sentence about images that are links out of the data set, "" without any."""
+    if not keys:
+        return ""
+    return (
+        f"{_files(list(keys))} not read, and will fail: links that lead out of the data set ({_some(sorted(keys))}); "
+        "follow such links with --follow-links"
+    )
 
 
 def _about_unused(tables: Iterable[Table], samples: Iterable[Sample]) -> str:

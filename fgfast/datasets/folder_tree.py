@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
+from fgfast.data_paths import AnyPath, DataPath, LinkOutError, real_place
 from fgfast.errors import DatasetError
 from fgfast.image_formats import format_of, suffix_of, suffixes
 
@@ -17,6 +18,10 @@ SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 
+# Files in folders that links show a second time, and more often: each may show others, so that few links would show any
+# number. All entries: each takes some 300 bytes. Folders in each other.
+_FOLDER = 100  # what a folder counts, in files
+_MOST_REPEATED, _MOST_ENTRIES, _DEEPEST = 1_000_000, 50_000_000, 200
 # Files that Windows leaves in folders; hidden there.
 _SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
 
@@ -29,37 +34,82 @@ class Tree:
         images: keys of the files whose suffix is that of an image that is read, sorted.
         others: paths of the other files, sorted; they may hold bytes that are not UTF-8.
         folders: paths of the folders, sorted.
+        leaving: images that are links out of the data set, which are not followed.
     """
 
     images: tuple[str, ...]
     others: tuple[str, ...]
     folders: tuple[str, ...]
+    leaving: frozenset[str] = frozenset()
 
 
-def walk(root: Path) -> Tree:
-    """Walk a folder, skipping hidden files and folders. Links are followed, except those that form loops."""
+def walk(root: DataPath) -> Tree:
+    """Walk a folder, skipping hidden files and folders. Links are followed, except those that form loops.
+
+    Raises:
+        LinkOutError: a folder is a link that leads out of the data set, and such links are not followed.
+        DatasetError: links show the same folders too many times, or there is more than is read.
+        OSError: a folder cannot be read.
+    """
     read = suffixes()
     images: list[str] = []
     others: list[str] = []
     folders: list[str] = []
-    top = root.stat()
-    pending = [("", frozenset(((top.st_dev, top.st_ino),)))]
+    leaving: set[str] = set()
+    top = _identity(root)
+    seen, repeated = {top}, 0
+    pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", (top,))]
     while pending:
         below, above = pending.pop()
-        for entry in os.scandir(root / below):
-            key = f"{below}{entry.name}"
-            if entry.name.startswith(".") or entry.name in _SYSTEM_FILES:
-                continue
-            if entry.is_dir():
-                here = Path(entry.path).stat()
-                if (here.st_dev, here.st_ino) not in above:
-                    folders.append(key)
-                    pending.append((f"{key}/", above | {(here.st_dev, here.st_ino)}))
-            elif suffix_of(entry.name) in read and can_be_key(key):
-                images.append(key)
-            else:
-                others.append(key)
-    return Tree(tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(folders)))
+        again = above[-1] in seen and bool(below)
+        seen.add(above[-1])
+        with os.scandir(root / below) as entries:
+            for entry in entries:
+                key = f"{below}{entry.name}"
+                if entry.name.startswith(".") or entry.name in _SYSTEM_FILES:
+                    continue
+                repeated += _FOLDER if again and entry.is_dir() else again
+                _refuse_endless(root, repeated, len(images) + len(others) + len(folders), len(above))
+                if entry.is_dir():
+                    if (here := _identity(root / key, entry.is_symlink())) not in above:
+                        folders.append(key)
+                        pending.append((f"{key}/", (*above, here)))
+                elif suffix_of(entry.name) in read and can_be_key(key):
+                    images.append(key)
+                    if entry.is_symlink() and _leaves(root / key):
+                        leaving.add(key)
+                else:
+                    others.append(key)
+    return Tree(tuple(sorted(images)), tuple(sorted(others)), tuple(sorted(folders)), frozenset(leaving))
+
+
+def _identity(folder: DataPath, is_link: bool = False) -> tuple[int, int]:
+    """Return what tells a folder from all others; raise LinkOutError where it may not be read."""
+    if is_link:
+        real_place(folder)
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _leaves(path: DataPath) -> bool:
+    try:
+        real_place(path)
+    except LinkOutError:
+        return True
+    return False
+
+
+def _refuse_endless(root: DataPath, repeated: int, entries: int, depth: int) -> None:
+    """Raise DatasetError where a walk would not end, or not fit into memory."""
+    if repeated > _MOST_REPEATED:
+        problem = f"its links show the same folders again and again, with more than {_MOST_REPEATED:,} files"
+    elif entries > _MOST_ENTRIES:
+        problem = f"it has more than {_MOST_ENTRIES:,} files; convert it in parts"
+    elif depth > _DEEPEST:
+        problem = f"its folders are nested more than {_DEEPEST} deep"
+    else:
+        return
+    raise DatasetError(root, problem)
 
 
 def can_be_key(key: str) -> bool:
@@ -72,7 +122,7 @@ def _first(keys: Iterable[str]) -> set[str]:
     return {key.partition("/")[0] for key in keys if "/" in key}
 
 
-def split_folders(root: Path, keys: Collection[str]) -> tuple[dict[str, str], str]:
+def split_folders(root: AnyPath, keys: Collection[str]) -> tuple[dict[str, str], str]:
     """Return which first-level folders are splits, and a sentence where a folder might have been taken for one.
 
     They are splits where all first-level folders with images have names of splits. One with such a name beside class

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from fgfast.errors import UnknownNameError, UsageError
+from fgfast.data_paths import AnyPath, DataPath, forget_folders, real_place
+from fgfast.errors import DatasetError, FgfastError, UnknownNameError, UsageError
 from fgfast.mask_source import MaskKind
 from fgfast.records import Sample, Size
 from fgfast.writing import Target, make_folder
+
+
+@contextmanager
+def understood(root: AnyPath) -> Iterator[None]:
+    """Raise a DatasetError for whatever comes of a stranger's annotations while they are read."""
+    try:
+        yield
+    except FgfastError:
+        raise
+    except OSError as error:
+        raise DatasetError(root, f"cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise DatasetError(root, "its annotations need more memory than there is") from error
+    except Exception as error:
+        what = f"{type(error).__name__}: {str(error)[:200]}"
+        raise DatasetError(root, f"its annotations are not understood ({what}); fgfast -vv shows where") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +79,7 @@ class Dataset(ABC):
     """One data set on disk. Its class holds what is known before a data set is opened.
 
     Attributes:
-        root: the data set's folder on disk; keys are relative to it.
+        root: the data set's folder on disk; keys are relative to it. It says whether links out of it are followed.
         classes: class names in the data set's own order.
         samples: all images in the data set's own order; keys are unique. An image may be absent on disk.
         name: the data set's name for `--dataset`.
@@ -77,7 +95,7 @@ class Dataset(ABC):
         fixed_names: whether its usual loader builds the names of files itself, so that a twin keeps them in any format.
     """
 
-    root: Path
+    root: DataPath
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
 
@@ -99,25 +117,27 @@ class Dataset(ABC):
         return self.usual_folders[0]
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, path: AnyPath) -> bool:
         """Whether `path` itself has this layout, judged by a few file names only."""
         return bool(cls.markers) and all((path / name).is_file() for name in cls.markers)
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
+    def count(cls, root: AnyPath) -> int | None:
         """Count the listed images; None where counting is slow."""
         return None
 
     @classmethod
-    def open(cls, root: Path, labels: str | None = None) -> Dataset:
+    def open(cls, root: Path, labels: str | None = None, follow_links: bool = False) -> Dataset:
         """Read the annotations.
 
         Args:
             root: the data set's own folder, or its parent.
             labels: the label list to use; only FGVC-Aircraft has several.
+            follow_links: follow links that lead out of the data set's folder.
 
         Raises:
             UsageError: the folder does not have this layout, or there is no such label list.
+            DatasetError: an annotation file is malformed, or it, or a folder of images, is a link that leads out.
         """
         if labels is not None and not cls.label_lists:
             raise UsageError(
@@ -126,11 +146,17 @@ class Dataset(ABC):
             )
         if labels is not None and labels not in cls.label_lists:
             raise UnknownNameError(f"{cls.title} label", labels, cls.label_lists)
-        return cls._read(_root_of(cls, root), labels)
+        top = DataPath(str(_root_of(cls, root)), follow=follow_links)
+        forget_folders()
+        with understood(top):
+            opened = cls._read(top, labels)
+            for folder in opened.image_folders():
+                real_place(top / folder)
+        return opened
 
     @classmethod
     @abstractmethod
-    def _read(cls, root: Path, labels: str | None) -> Dataset:
+    def _read(cls, root: DataPath, labels: str | None) -> Dataset:
         """Read the annotations in the data set's own folder."""
 
     def write_annotations(self, out: Target | Path, placements: ImagePlacements) -> list[Path]:
@@ -151,13 +177,14 @@ class Dataset(ABC):
         out = Target(out) if isinstance(out, Path) else out
         for folder in sorted(self.image_folders()):
             make_folder(out / folder)
-        return [target.path for target in self._write(out, placements)]
+        with understood(self.root):
+            return [target.path for target in self._write(out, placements)]
 
     def image_folders(self) -> set[str]:
         """Return the folders of the images, relative to the root, those of classes without an image among them."""
         return {sample.key.rpartition("/")[0] for sample in self.samples}
 
-    def masks(self) -> tuple[MaskKind, dict[str, Path]] | None:
+    def masks(self) -> tuple[MaskKind, dict[str, AnyPath]] | None:
         """Return the kind of the data set's own masks, and key -> file; None where they are not on this disk."""
         return None
 
@@ -183,7 +210,7 @@ class Dataset(ABC):
         return all((p := placements.get(s.key)) is not None and p.same_as(s.key) for s in self.samples)
 
 
-def folders_in(root: Path, below: str) -> set[str]:
+def folders_in(root: AnyPath, below: str) -> set[str]:
     """Return the folders in `root`/`below`, relative to `root`, without hidden ones; none where it does not exist."""
     inner = (root / below).iterdir() if (root / below).is_dir() else ()
     return {f"{below}/{path.name}" for path in inner if path.is_dir() and not path.name.startswith(".")}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from fgfast.datasets.annotation_files import read_bytes
+from fgfast.data_paths import AnyPath, DataPath, LinkOutError
+from fgfast.datasets.annotation_files import MOST_BYTES, read_bytes, short
+from fgfast.datasets.cell_values import from_json
+from fgfast.datasets.folder_tree import walk
+from fgfast.datasets.layout import understood
 from fgfast.datasets.masks import RULES
 from fgfast.errors import DatasetError, UsageError
+from fgfast.files import FileTooLargeError, read_regular
 from fgfast.mask_source import MaskKind, MaskSource
 from fgfast.records import Sample
 
@@ -23,7 +27,7 @@ SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pbm", ".pgm", ".
 _THREADS = 8
 
 
-def from_files(kind: MaskKind, files: Mapping[str, Path]) -> dict[str, MaskSource]:
+def from_files(kind: MaskKind, files: Mapping[str, AnyPath]) -> dict[str, MaskSource]:
     """Return key -> mask of those files that exist.
 
     Args:
@@ -31,11 +35,13 @@ def from_files(kind: MaskKind, files: Mapping[str, Path]) -> dict[str, MaskSourc
         files: key -> file.
     """
 
-    def source(path: Path) -> MaskSource | None:
+    def source(path: AnyPath) -> MaskSource | None:
         if not path.is_file():
             return None
         try:
-            return MaskSource(kind, path, hashlib.sha256(path.read_bytes()).hexdigest())
+            return MaskSource(kind, path, hashlib.sha256(read_regular(path, MOST_BYTES["mask"])).hexdigest())
+        except (LinkOutError, FileTooLargeError) as error:
+            return MaskSource(kind, path, f"not read: {error.strerror}")  # its sample fails with the reason
         except OSError as error:
             raise DatasetError(path, f"the mask cannot be read: {error.strerror or error}") from error
 
@@ -58,7 +64,7 @@ class Found(NamedTuple):
     unused: int = 0
 
 
-def in_folder(folder: Path, samples: Sequence[Sample], wanted: Collection[str]) -> Found:
+def in_folder(folder: DataPath, samples: Sequence[Sample], wanted: Collection[str]) -> Found:
     """Find masks by name in a folder of mask images.
 
     A mask has its image's path, below the data set's folder or below the folder that holds all its images, with a
@@ -76,7 +82,7 @@ def in_folder(folder: Path, samples: Sequence[Sample], wanted: Collection[str]) 
     there = _images_in(folder)
     shared = Counter(_stem(sample.key) for sample in samples)
     top = _common_folder(samples)
-    files: dict[str, Path] = {}
+    files: dict[str, AnyPath] = {}
     for sample in samples:
         found: list[str] = []
         for name in dict.fromkeys((sample.key, sample.key.removeprefix(top))):
@@ -97,15 +103,14 @@ def in_folder(folder: Path, samples: Sequence[Sample], wanted: Collection[str]) 
     return Found(from_files("grey", files), RULES["grey"], unused)
 
 
-def _images_in(folder: Path) -> dict[str, list[str]]:
+def _images_in(folder: DataPath) -> dict[str, list[str]]:
     """Return path without suffix -> paths, relative to the folder, of its images, without hidden ones."""
     there = defaultdict(list)
-    for below, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = (Path(below) / name).relative_to(folder).as_posix()
-            if PurePosixPath(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                there[_same_form(_stem(path))].append(path)
+    with understood(folder):
+        tree = walk(folder)
+    for path in tree.images:
+        if PurePosixPath(path).suffix.lower() in SUFFIXES:
+            there[_same_form(_stem(path))].append(path)
     return there
 
 
@@ -130,7 +135,7 @@ def _common_folder(samples: Iterable[Sample]) -> str:
     return "".join(f"{part}/" for part in common)
 
 
-def in_coco(path: Path, samples: Sequence[Sample], wanted: Collection[str]) -> Found:
+def in_coco(path: AnyPath, samples: Sequence[Sample], wanted: Collection[str]) -> Found:
     """Find masks in the annotations of a COCO file.
 
     An image is matched by its `file_name`: its path, below the data set's folder or below the folder that holds all its
@@ -145,6 +150,11 @@ def in_coco(path: Path, samples: Sequence[Sample], wanted: Collection[str]) -> F
         DatasetError: the file is not understood, or names an image that cannot be told from another.
         UsageError: the file has no annotation of an image of the data set.
     """
+    with understood(path):
+        return _in_coco(path, samples, wanted)
+
+
+def _in_coco(path: AnyPath, samples: Sequence[Sample], wanted: Collection[str]) -> Found:
     images, annotations = _coco_tables(path)
     keys_of = _by_name(samples)
     masks: dict[str, MaskSource] = {}
@@ -152,7 +162,7 @@ def in_coco(path: Path, samples: Sequence[Sample], wanted: Collection[str]) -> F
     for ident, image in images.items():
         keys = keys_of(str(image["file_name"]))
         if len(keys) > 1:
-            raise DatasetError(path, f"file_name {image['file_name']!r} could be {keys[0]!r} or {keys[1]!r}")
+            raise DatasetError(path, f"file_name {short(image['file_name'])} could be {keys[0]!r} or {keys[1]!r}")
         unused += not keys
         if not keys or keys[0] not in wanted or ident not in annotations:
             continue
@@ -162,14 +172,14 @@ def in_coco(path: Path, samples: Sequence[Sample], wanted: Collection[str]) -> F
     if not masks:
         name = next(iter(images.values()), {}).get("file_name")
         raise UsageError(
-            f"{path} has no annotation of a selected image: it names images like {name!r}, the data set like "
+            f"{path} has no annotation of a selected image: it names images like {short(name)}, the data set like "
             f"{next(iter(wanted))!r}"
         )
     return Found(masks, RULES["coco"], unused)
 
 
 def coco_source(
-    path: Path,
+    path: AnyPath,
     annotations: Sequence[Mapping[str, Any]],
     height: int | None = None,
     width: int | None = None,
@@ -188,10 +198,10 @@ def coco_source(
     return MaskSource("coco", path, hashlib.sha256(content).hexdigest(), content, flags)
 
 
-def _coco_tables(path: Path) -> tuple[dict[Any, dict[str, Any]], dict[Any, list[dict[str, Any]]]]:
+def _coco_tables(path: AnyPath) -> tuple[dict[Any, dict[str, Any]], dict[Any, list[dict[str, Any]]]]:
     """Return id -> entry of images, and id of image -> entries of annotations."""
     try:
-        content = json.loads(read_bytes(path))
+        content = from_json(read_bytes(path, "coco"))
     except ValueError as error:
         raise DatasetError(path, f"not JSON: {error}") from None
     tables = content if isinstance(content, dict) else {}
@@ -200,9 +210,7 @@ def _coco_tables(path: Path) -> tuple[dict[Any, dict[str, Any]], dict[Any, list[
             raise DatasetError(path, f"expected a COCO file with a list {name!r}")
         for entry in tables[name]:
             if not isinstance(entry, dict) or any(isinstance(entry.get(n), (type(None), list, dict)) for n in needed):
-                raise DatasetError(
-                    path, f"expected {' and '.join(needed)} in an entry of {name}, got {str(entry)[:80]}"
-                )
+                raise DatasetError(path, f"expected {' and '.join(needed)} in an entry of {name}, got {short(entry)}")
     images = {image["id"]: image for image in tables["images"]}
     if len(images) < len(tables["images"]):
         raise DatasetError(path, "two images have the same id")
@@ -210,7 +218,7 @@ def _coco_tables(path: Path) -> tuple[dict[Any, dict[str, Any]], dict[Any, list[
     for annotation in tables["annotations"]:
         if annotation["image_id"] not in images:
             raise DatasetError(
-                path, f"annotation {annotation['id']} is of an image {annotation['image_id']} not listed"
+                path, f"annotation {short(annotation['id'])} is of an image {short(annotation['image_id'])} not listed"
             )
         annotations[annotation["image_id"]].append(annotation)
     return images, annotations

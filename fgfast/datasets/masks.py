@@ -12,16 +12,19 @@ Kinds (see `MaskSource`):
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgfast import ops
-from fgfast.errors import MaskUnusableError
+from fgfast.data_paths import LinkOutError
+from fgfast.datasets.annotation_files import short
+from fgfast.errors import LINK_OUT, MaskUnusableError
 from fgfast.files import open_regular
+from fgfast.image_formats import open_image
 from fgfast.mask_source import MaskKind, MaskSource
 from fgfast.ops.polygons import polygon_mask
 from fgfast.records import Bool, Sample, Size
@@ -29,6 +32,9 @@ from fgfast.records import Bool, Sample, Size
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
+# Formats of mask images: those of the suffixes that `mask_files` looks for. The masks of CUB and Pets are PNGs.
+MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF", "WEBP", "PPM", "JPEG")
+_CUB_AND_PETS = ("PNG",)
 # Levels of 8 bits from which at least half of the annotators agree.
 AGREED = 128
 FOREGROUND, BACKGROUND, BORDER = 1, 2, 3
@@ -74,10 +80,9 @@ def read_mask(sample: Sample, size: Size) -> Bool:
 
 
 def _from_image(source: MaskSource, size: Size) -> Bool:
-    import PIL.Image as pillow
-
+    formats = _CUB_AND_PETS if source.kind in ("levels", "trimap") else MASK_FORMATS
     try:
-        with open_regular(source.path) as file, pillow.open(file) as image:
+        with open_regular(source.path) as file, open_image(file, formats) as image:
             _check_size(source.path, Size(image.height, image.width), size)
             if source.kind == "trimap":
                 return _trimap(source.path, np.asarray(image))
@@ -85,6 +90,8 @@ def _from_image(source: MaskSource, size: Size) -> Bool:
             values, top = _grey(source.path, image, slack)
     except FileNotFoundError:
         raise MaskUnusableError("no mask", f"there is no mask {source.path}") from None
+    except LinkOutError as error:
+        raise MaskUnusableError(LINK_OUT, f"the mask {source.path} is not read: {error.strerror}") from None
     except MaskUnusableError:
         raise
     except Exception as error:  # Pillow's readers raise many kinds on damaged files
@@ -95,22 +102,23 @@ def _from_image(source: MaskSource, size: Size) -> Bool:
     return _two_values(source.path, values, top, slack)
 
 
-def _check_size(path: Path, mask: Size, image: Size) -> None:
+def _check_size(path: os.PathLike[str], mask: Size, image: Size) -> None:
     if mask != image:
         raise MaskUnusableError(
             "mask size",
-            f"the mask in {path} has {mask.width}x{mask.height} pixels, its image {image.width}x{image.height}",
+            f"the mask in {path} has {short(mask.width)}x{short(mask.height)} pixels, its image "
+            f"{image.width}x{image.height}",
         )
 
 
-def _trimap(path: Path, values: NDArray[Any]) -> Bool:
+def _trimap(path: os.PathLike[str], values: NDArray[Any]) -> Bool:
     if values.ndim != 2 or not np.isin(np.unique(values), (FOREGROUND, BACKGROUND, BORDER)).all():
         raise _unclear(path, f"{FOREGROUND} (foreground), {BACKGROUND} (background) and {BORDER} (border)")
     bits: Bool = values != BACKGROUND
     return bits
 
 
-def _grey(path: Path, image: PillowImage.Image, slack: int) -> tuple[NDArray[Any], int]:
+def _grey(path: os.PathLike[str], image: PillowImage.Image, slack: int) -> tuple[NDArray[Any], int]:
     """Return the values of a mask image, (H, W), and the largest that its format allows."""
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8), 1
@@ -145,7 +153,7 @@ def _indices(image: PillowImage.Image) -> NDArray[Any] | None:
     return values
 
 
-def _two_values(path: Path, values: NDArray[Any], top: int, slack: int) -> Bool:
+def _two_values(path: os.PathLike[str], values: NDArray[Any], top: int, slack: int) -> Bool:
     """Return the subject of a mask of two values: 0 and 1, or black and white with a soft edge between them."""
     if int(values.max()) <= 1 and not slack:
         bits: Bool = values == 1
@@ -195,13 +203,18 @@ def _shares(values: NDArray[Any], between: Bool) -> str:
     return f"{named} and {more} more values between" if more > 0 else f"{named} between"
 
 
-def _unclear(path: Path, expected: str) -> MaskUnusableError:
+def _unclear(path: os.PathLike[str], expected: str) -> MaskUnusableError:
     return MaskUnusableError("mask unclear", f"the mask {path} is not understood: expected {expected}")
 
 
 def _from_annotations(source: MaskSource, size: Size) -> Bool:
     """Unite the masks of an image's COCO annotations."""
-    content = json.loads(source.content)
+    try:
+        content = json.loads(source.content)
+    except (RecursionError, MemoryError) as error:
+        raise MaskUnusableError(
+            "mask broken", f"the annotations in {source.path} are not understood: {error}"
+        ) from error
     stated = [content.get(side) for side in ("height", "width")]
     if None not in stated:
         _check_size(source.path, Size(*stated), size)
@@ -209,13 +222,13 @@ def _from_annotations(source: MaskSource, size: Size) -> Bool:
     for annotation in content["annotations"]:
         try:
             bits |= _segmentation(source.path, annotation.get("segmentation"), size)
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            where = f"annotation {annotation.get('id')} in {source.path}"
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError, MemoryError) as error:
+            where = f"annotation {short(annotation.get('id'))} in {source.path}"
             raise MaskUnusableError("mask broken", f"the segmentation of {where} is not understood: {error}") from error
     return bits
 
 
-def _segmentation(path: Path, value: Any, size: Size) -> Bool:
+def _segmentation(path: os.PathLike[str], value: Any, size: Size) -> Bool:
     """Return one COCO segmentation: {"size": [height, width], "counts": string or list}, or a list of polygons."""
     if isinstance(value, dict):
         height, width = (int(side) for side in value["size"])
@@ -227,7 +240,7 @@ def _segmentation(path: Path, value: Any, size: Size) -> Bool:
     for polygon in value if isinstance(value[0], list) else [value]:
         points = np.array(polygon, np.float64)
         if points.ndim != 1 or len(points) < 6 or len(points) % 2:
-            raise ValueError(f"a polygon is a list of x y, at least three points, not {str(polygon)[:60]}")
+            raise ValueError(f"a polygon is a list of x y, at least three points, not {short(polygon)}")
         if not np.isfinite(points).all() or np.abs(points).max() > _FAR * max(size):
             raise ValueError("a polygon has points far outside the image")
         bits |= polygon_mask(points.reshape(-1, 2), size)
@@ -237,9 +250,11 @@ def _segmentation(path: Path, value: Any, size: Size) -> Bool:
 def _runs(counts: Any, size: Size) -> Bool:
     if isinstance(counts, str):
         return ops.rle_decode(counts.encode("ascii"), *size)
-    lengths = np.array(counts)
-    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 0).any() or lengths.sum() != size[0] * size[1]:
-        raise ValueError(f"run lengths must be whole numbers whose sum is {size[0] * size[1]}")
+    pixels = size[0] * size[1]
+    whole = isinstance(counts, list) and all(type(count) is int and 0 <= count <= pixels for count in counts)
+    if not whole or sum(counts) != pixels:
+        raise ValueError(f"run lengths must be whole numbers whose sum is {pixels}")
+    lengths = np.array(counts, np.int64)
     values = np.arange(len(lengths)) % 2 == 1
     bits: Bool = np.ascontiguousarray(np.repeat(values, lengths).reshape(size[::-1]).T)
     return bits

@@ -2,41 +2,69 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from fgfast import processes
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.annotation_files import read_bytes, write_bytes
 from fgfast.datasets.cell_values import is_number
 from fgfast.errors import DatasetError, MissingExtraError
 from fgfast.writing import Target
 
-
-def _table(path: Path) -> Any:
-    content = read_bytes(path)
-    try:
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise MissingExtraError("pyarrow", "parquet", f"reading {path}") from None
-    try:
-        return pq.read_table(io.BytesIO(content))
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-        raise DatasetError(path, f"not Parquet, or damaged: {error}") from None
+# What reading may take. A few bytes of Parquet can stand for any number of rows; a row as Python has it takes 1 kB.
+_MEMORY, _SECONDS = 4 << 30, 600.0
 
 
-def read_parquet(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Return (row number from 1, column -> value) of each row.
+def _content(path: AnyPath) -> bytes:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise MissingExtraError("pyarrow", "parquet", f"reading {path}")
+    return read_bytes(path, "table")
+
+
+def read_parquet(path: AnyPath) -> list[tuple[int, dict[str, Any]]]:
+    """Return (row number from 1, column -> value) of each row. They are read in a process with a memory cap.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        DatasetError: the file is not Parquet.
+        DatasetError: the file is not Parquet, or its rows take too much.
     """
-    return list(enumerate(_table(path).to_pylist(), 1))
+    content = _content(path)
+    try:
+        rows = processes.call(f"{__name__}:rows_in", content, memory=_MEMORY, seconds=_SECONDS)
+    except (processes.MemoryExceededError, processes.TimeExceededError):
+        limits = f"{_MEMORY >> 30} GB of memory or {_SECONDS:g} seconds"
+        raise DatasetError(path, f"reading it takes more than {limits}; split it, or write metadata.csv") from None
+    except processes.ChildError as error:
+        raise DatasetError(path, f"not Parquet, or damaged: {error}") from None
+    if isinstance(rows, str):
+        raise DatasetError(path, f"not Parquet, or damaged: {rows}")
+    return list(enumerate(rows, 1))
+
+
+def rows_in(content: bytes) -> list[dict[str, Any]] | str:
+    """Return the rows of a Parquet file, or why it cannot be read."""
+    import pyarrow.parquet as pq
+
+    try:
+        return [_plain(row) for row in pq.read_table(io.BytesIO(content)).to_pylist()]
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        return str(error)[:500]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of Arrow as one that passes between processes: dates and decimals as text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return value if value is None or isinstance(value, (bool, int, float, str, bytes)) else str(value)
 
 
 def write_parquet(
-    source: Path, target: Target, rows: Sequence[Mapping[str, Any]], without: Collection[str] = frozenset()
+    source: AnyPath, target: Target, rows: Sequence[Mapping[str, Any]], without: Collection[str] = frozenset()
 ) -> Target:
     """Write rows with the schema of the file `source`, but for the columns `without`.
 
@@ -46,12 +74,12 @@ def write_parquet(
     import pyarrow.parquet as pq
 
     fields, arrays = [], []
-    old = _table(source).schema
+    old = pq.read_schema(io.BytesIO(_content(source)))
     for field in old:
         if field.name in without:
             continue
         values = [row.get(field.name) for row in rows]
-        array = pa.array(values, field.type)
+        array = _array(values, field.type)
         if not _kept(array.to_pylist(), values):  # whole numbers, which a crop has made fractions
             array = pa.array(values)
         fields.append(pa.field(field.name, array.type, metadata=field.metadata))
@@ -62,6 +90,16 @@ def write_parquet(
         schema = schema.with_metadata(old.metadata)
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), buffer, compression="zstd")
     return write_bytes(target, buffer.getvalue())
+
+
+def _array(values: list[Any], kind: Any) -> Any:
+    """Return a column of this type; dates and decimals are texts in `values`."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array(values, pa.string()).cast(kind)
 
 
 def _kept(stored: Any, value: Any) -> bool:

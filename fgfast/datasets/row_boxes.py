@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets import box_forms
-from fgfast.datasets.annotation_files import Box, move_box, number_text, numbers_of
+from fgfast.datasets.annotation_files import Box, check_names, move_box, number_text, numbers_of
+from fgfast.datasets.annotation_files import short as _short
 from fgfast.datasets.beside_boxes import Objects, declared_size, move_beside
 from fgfast.datasets.box_forms import Order, fold
 from fgfast.datasets.cell_values import decode, encode, like, missing, numeric, through
@@ -43,7 +44,7 @@ class RowBoxes:
 
     def __init__(
         self,
-        path: Path,
+        path: AnyPath,
         number: int,
         fields: Mapping[str, Any],
         placement: ImagePlacement | None = None,
@@ -99,6 +100,7 @@ class RowBoxes:
     def _dict(self, fields: Mapping[str, Any], where: str, order: Order | None) -> dict[str, Any]:
         """Walk over a dict: the row, an object, or lists with one entry per object."""
         out, objects, used, shaped = dict(fields), Objects(), set[str](), set[str]()
+        check_names(self._path, fields, self._number)
         try:
             known = box_forms.columns_of(tuple(fields))
         except ValueError as error:
@@ -139,7 +141,9 @@ class RowBoxes:
                 (order,) = {box_forms.order_of(word) for word in (value if isinstance(value, list) else [value])}
             except (KeyError, ValueError):
                 self._fail(f"{column} must be one of xyxy, xywh, cxcywh, coco, voc, not {_short(value)}")
-            return order or self._fail(f"{column} is {value!r}: fractions of the image's size; give boxes in pixels")
+            return order or self._fail(
+                f"{column} is {_short(value)}: fractions of the image's size; give boxes in pixels"
+            )
         return None
 
     def _columns(self, values: list[Any], order: Order, where: str, objects: Objects) -> list[Any]:
@@ -261,7 +265,7 @@ class RowBoxes:
     def _box(self, values: list[Any], order: Order, where: str, objects: Objects) -> list[Any]:
         """Add a box, and return its four numbers moved."""
         if any(isinstance(value, bool) for value in values):
-            self._fail(f"expected numbers in {where}, got {values}")
+            self._fail(f"expected numbers in {where}, got {_short(values)}")
         box = box_forms.corners(order, numbers_of(self._path, self._number, values))
         if box[2] < box[0] or box[3] < box[1]:
             self._fail(f"expected a box with x0 <= x1 and y0 <= y1 in {where}, got {box}")
@@ -283,11 +287,6 @@ class RowBoxes:
         if isinstance(old, str):
             return number_text(value)
         return round(value, 4) if self._in_text else like(old, value)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _same(a: Box, b: Box) -> bool:

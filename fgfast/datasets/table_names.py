@@ -6,10 +6,10 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from fgfast.datasets.annotation_files import safe_key
+from fgfast.data_paths import AnyPath
+from fgfast.datasets.annotation_files import safe_key, short
 from fgfast.datasets.box_forms import fold
 from fgfast.errors import DatasetError
 
@@ -90,14 +90,14 @@ def name_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
     for wanted in _NAMES:
         main = main or [c for c in columns if c not in further and fold(c) == wanted]
     if len(main) > 1:
-        raise ValueError(f"the columns {' and '.join(map(repr, main))} both name images; keep one")
+        raise ValueError(f"the columns {' and '.join(map(short, main[:3]))} both name images; keep one")
     if not main and not further:
-        raise ValueError(f"no column names the image; found: {', '.join(columns) or 'none'}")
+        raise ValueError(f"no column names the image; found: {short(', '.join(columns) or 'none')}")
     return (*main, *further)
 
 
 def image_names(
-    path: Path, number: int, fields: Mapping[str, Any], columns: Collection[str], below: str, keys: Keys
+    path: AnyPath, number: int, fields: Mapping[str, Any], columns: Collection[str], below: str, keys: Keys
 ) -> list[ImageName]:
     """Return the images that a row names, in the order of `columns`; empty further columns name none."""
     found = []
@@ -108,7 +108,7 @@ def image_names(
         texts = value if isinstance(value, list) else [value]
         for index, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
-                raise DatasetError(path, f"expected a path in {column!r}, got {text!r}", number)
+                raise DatasetError(path, f"expected a path in {column!r}, got {short(text)}", number)
             key = keys.find(safe_key(path, text, number, below))
             found.append(ImageName(column, index if isinstance(value, list) else None, text, key))
     return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.cell_values import decode, is_number, numeric
 from fgfast.errors import DatasetError
 
@@ -49,14 +49,14 @@ _SIDES = (["width"], ["height"])
 _DEPTH = 4
 _NUMBER = r"[-+]?\d+(?:\.\d*)?"
 _FOUR_NUMBERS = re.compile(rf"\s*{_NUMBER}(?:[\s,;]+{_NUMBER}){{3}}\s*")
-_FOUR_IN_TEXT = re.compile(r"(?<![\d.])\d+\.?\d*(?:[^\d.]+\d+\.?\d*){3}")
+_FOUR_IN_TEXT = re.compile(r"(?<![\d.])\d+(?:\.\d*)?(?:[^\d.]+\d+(?:\.\d*)?){3}")
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
 
 class UnreadBoxes:
     """Whether a table in which no box was found has four numbers that could be one in each of its rows."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         """Begin with the table of this path."""
         self._path, self._found = path, False
         self._texts: set[str] = set()

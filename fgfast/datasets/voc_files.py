@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 import xml.etree.ElementTree as ET
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
+from fgfast.data_paths import AnyPath
 from fgfast.datasets.annotation_files import (
     Box,
     move_box,
     numbers_of,
     pixels_from_box,
     read_bytes,
+    short,
     write_bytes,
 )
 from fgfast.datasets.layout import ImagePlacement
@@ -19,21 +23,50 @@ from fgfast.writing import Target
 
 # 1-based pixels, both ends inclusive: Everingham & Winn, The PASCAL VOC2012 Development Kit, section 4.
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_DECLARATION = re.compile(r"<\?xml\s[^?>]*\?>")
+_ENCODING = re.compile(r"\sencoding\s*=\s*[\"']([^\"']*)")
+_ENCODINGS = ("utf-8", "utf8", "utf-16", "ascii", "us-ascii")  # ASCII is UTF-8, too
+_DEEPEST = 20
 
 
-def _parse(path: Path) -> ET.Element:
-    content = read_bytes(path)
-    if b"\0" in content:  # UTF-16 and UTF-32 would hide a declaration from the next check
-        raise DatasetError(path, "expected XML in UTF-8")
-    if b"<!ENTITY" in content:
-        raise DatasetError(path, "it declares XML entities, which no VOC file needs; remove the declaration")
+def _parse(path: AnyPath) -> ET.Element:
+    text = _text(path, read_bytes(path, "voc"))
+    if "<!DOCTYPE" in text:  # entities, and defaults of attributes, multiply what is written once
+        raise DatasetError(path, "it has a <!DOCTYPE ...>, which no VOC file needs; remove it")
     try:
-        return ET.fromstring(content)
-    except ET.ParseError as error:
+        root = ET.fromstring(text)
+    except (ET.ParseError, ValueError) as error:
         raise DatasetError(path, f"malformed XML: {error}") from None
+    level, depth = [root], 0
+    while level:
+        level, depth = [child for element in level for child in element], depth + 1
+        if depth > _DEEPEST:
+            raise DatasetError(path, f"its elements are nested more than {_DEEPEST} deep; those of VOC are 4 deep")
+    return root
 
 
-def _box(path: Path, element: ET.Element) -> Box | None:
+def _text(path: AnyPath, content: bytes) -> str:
+    """Return XML as text without its declaration; raise DatasetError unless it is UTF-8, or UTF-16 with its mark.
+
+    The parser gets text, so that no declaration makes it read other characters than those that were checked.
+    """
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DatasetError(path, f"expected XML in UTF-8 or UTF-16: {error.reason} at byte {error.start}") from None
+    if "\0" in text:
+        raise DatasetError(path, "expected XML in UTF-8 or UTF-16: it has zero bytes")
+    declaration = _DECLARATION.match(text)
+    if declaration is None:
+        return text
+    stated = _ENCODING.search(declaration[0])
+    if stated is not None and stated[1].lower() not in _ENCODINGS:
+        raise DatasetError(path, f"expected XML in UTF-8 or UTF-16, not {short(stated[1])}; save it as UTF-8")
+    return text[declaration.end() :]
+
+
+def _box(path: AnyPath, element: ET.Element) -> Box | None:
     """Return the box of one object, None where it has no area. Stanford Dogs has zeros, which count as ones."""
     box = element.find("bndbox")
     if box is None:
@@ -43,13 +76,13 @@ def _box(path: Path, element: ET.Element) -> Box | None:
     return (x0, y0, xmax, ymax) if xmax > x0 and ymax > y0 else None
 
 
-def read_voc(path: Path) -> list[Box]:
+def read_voc(path: AnyPath) -> list[Box]:
     """Read the boxes of all objects, x0 y0 x1 y1 in continuous pixels."""
     found = (_box(path, element) for element in _parse(path).iter("object"))
     return [box for box in found if box is not None]
 
 
-def _move(path: Path, root: ET.Element, placement: ImagePlacement) -> None:
+def _move(path: AnyPath, root: ET.Element, placement: ImagePlacement) -> None:
     """Move all objects with the crop; objects outside it are removed."""
     for element in root.findall("object"):
         box = _box(path, element)
@@ -67,7 +100,7 @@ def _move(path: Path, root: ET.Element, placement: ImagePlacement) -> None:
             node.text = str(pixels)
 
 
-def rewrite_voc(source: Path, target: Target, placement: ImagePlacement) -> Target:
+def rewrite_voc(source: AnyPath, target: Target, placement: ImagePlacement) -> Target:
     """Write the VOC file of the twin's image: its name, its size, and its objects, moved with the crop."""
     root = _parse(source)
     name = root.find("filename")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets import cub
 from fgfast.datasets.annotation_files import copy_file, read_lines, safe_key, unique_samples
 from fgfast.datasets.csv_files import read_csv, write_csv
@@ -21,11 +22,16 @@ SPLITS = ("train", "val", "test")
 _COLUMNS = ("img_filename", "y", "split")
 
 
-def _named(path: Path, number: int, column: str, value: str, names: tuple[str, ...]) -> str:
+def _named(path: AnyPath, number: int, column: str, value: str, names: tuple[str, ...]) -> str:
     allowed = [str(index) for index in range(len(names))]
     if value not in allowed:
         raise DatasetError(path, f"{column} must be one of {', '.join(allowed)}, not {value!r}", number)
     return names[int(value)]
+
+
+def _beside(root: DataPath) -> DataPath:
+    """Return CUB's folder beside the data set's, a data set of its own."""
+    return DataPath(str(root.absolute().parent / cub.Cub.usual_folders[0]), follow=root.follow)
 
 
 class Waterbirds(Dataset):
@@ -61,7 +67,7 @@ class Waterbirds(Dataset):
         return found[-1] if found else None
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, path: AnyPath) -> bool:
         """Whether the first line of metadata.csv names img_filename."""
         try:
             with open_regular(path / "metadata.csv") as file:
@@ -70,14 +76,14 @@ class Waterbirds(Dataset):
             return False
 
     @classmethod
-    def count(cls, root: Path) -> int | None:
+    def count(cls, root: AnyPath) -> int | None:
         """Count the lines of metadata.csv after the first."""
         return len(read_lines(root / "metadata.csv")) - 1
 
     @classmethod
-    def _read(cls, root: Path, labels: str | None) -> Waterbirds:
+    def _read(cls, root: DataPath, labels: str | None) -> Waterbirds:
         """Read metadata.csv, and CUB's boxes where CUB_200_2011 is beside the data set."""
-        beside = root.absolute().parent / cub.Cub.usual_folders[0]
+        beside = _beside(root)
         has_boxes = cub.Cub.recognises(beside) and (beside / "bounding_boxes.txt").is_file()
         boxes = cub.boxes_by_name(beside) if has_boxes else {}
         path, samples = root / "metadata.csv", []
@@ -88,9 +94,9 @@ class Waterbirds(Dataset):
             samples.append(Sample(key, root / key, label, split, boxes.get(key, no_boxes())))
         return cls(root, CLASSES, unique_samples(path, samples))
 
-    def masks(self) -> tuple[MaskKind, dict[str, Path]] | None:
+    def masks(self) -> tuple[MaskKind, dict[str, AnyPath]] | None:
         """Return the masks of CUB_200_2011 beside the data set."""
-        return cub.segmentations(self.root.absolute().parent / cub.Cub.usual_folders[0], self.samples)
+        return cub.segmentations(_beside(self.root), self.samples)
 
     def load_line(self, twin: Path, placements: ImagePlacements) -> str:
         """Return the line for WILDS' reader, or for fgfast's where the copy is not of WILDS."""

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.errors import ImageBrokenError, ImageMissingError, ImageRefusedError, SampleError, UsageError
+from fgfast.data_paths import AnyPath, LinkOutError
+from fgfast.errors import LINK_OUT, ImageBrokenError, ImageMissingError, ImageRefusedError, SampleError, UsageError
 from fgfast.files import FileTooLargeError, NotAFileError, read_regular
-from fgfast.image_formats import IMAGE_FORMATS, format_of, pillow_formats, why_unread
+from fgfast.image_formats import IMAGE_FORMATS, TooManyPixelsError, format_of, open_image, pillow_formats, why_unread
 from fgfast.io.jpeg_header import may_be_turned
 from fgfast.io.pixels import MAX_PIXELS, from_array, from_pillow, too_large
 from fgfast.io.warned import collected
@@ -38,13 +39,13 @@ FORMATS = tuple(f.name for f in IMAGE_FORMATS if not f.package and not f.unmarke
 _KIND_NOT_READ = re.compile(r"unknown (pixel|raw) mode|cannot handle|unsupported|not supported", re.IGNORECASE)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: AnyPath) -> bytes:
     """Read an image file.
 
     Raises:
         ImageMissingError: there is no such file.
         ImageBrokenError: it cannot be read, is empty, or is no regular file (a folder, a named pipe, a device).
-        ImageRefusedError: it has more than `MAX_BYTES`.
+        ImageRefusedError: it has more than `MAX_BYTES`, or a link on the way to it leads out of its data set.
     """
     try:
         data = read_regular(path, MAX_BYTES)
@@ -52,6 +53,8 @@ def read_bytes(path: Path) -> bytes:
         raise ImageMissingError("missing", f"there is no file {path}") from None
     except NotAFileError as error:
         raise ImageBrokenError("not a file", f"{path} cannot be read: {error.strerror}") from None
+    except LinkOutError as error:
+        raise ImageRefusedError(LINK_OUT, f"{path} is not read: {error.strerror}") from None
     except (FileTooLargeError, MemoryError):
         raise ImageRefusedError(
             "too large", f"{path} is too large a file; at most {MAX_BYTES:,} bytes are read; scale the image down first"
@@ -161,13 +164,12 @@ _long_texts = _LongTexts()
 
 
 def _decode_with_pillow(data: bytes, name: str, turn_exif: bool) -> UInt8:
-    import PIL.Image as pillow
     from PIL import UnidentifiedImageError
 
     try:
-        image = pillow.open(io.BytesIO(data), formats=_formats(name))
-    except pillow.DecompressionBombError:
-        raise too_large(name, "too many") from None
+        image = open_image(io.BytesIO(data), _formats(name))
+    except TooManyPixelsError as error:
+        raise too_large(name, error.size) from None
     except UnidentifiedImageError:
         raise _unidentified(data, name) from None
     except Exception as error:  # Pillow's readers raise many kinds on damaged headers

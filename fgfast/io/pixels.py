@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgfast.errors import ImageBrokenError, ImageRefusedError, UsageError
+from fgfast.image_formats import MAX_PIXELS as MAX_PIXELS
 from fgfast.records import UInt8
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
-
-# Twice Pillow's MAX_IMAGE_PIXELS, above which Pillow itself refuses: 0.5 GB as RGB.
-MAX_PIXELS = 178_956_970
 
 # TIFF 6.0: tags, and values of SampleFormat (unsigned, undefined) and PhotometricInterpretation.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339

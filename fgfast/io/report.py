@@ -26,6 +26,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from fgfast.data_paths import DataPath
+from fgfast.files import open_regular
+from fgfast.image_formats import open_image
 from fgfast.io.decode import FORMATS, decode, read_bytes
 from fgfast.io.summary import FAILED_ROWS, Summary, share_of
 from fgfast.io.warned import collected
@@ -196,7 +199,8 @@ def thumbnails(
     with collected(), contextlib.suppress(Exception):
         pixels = decode(read_bytes(samples[o.key].path), o.key, turn_exif).pixels
         before = data_uri(Image.fromarray(pixels), count)
-    with collected(), contextlib.suppress(Exception), Image.open(twin / str(o.twin), formats=FORMATS) as image:
+    with collected(), contextlib.suppress(Exception), open_regular(DataPath(str(twin)) / str(o.twin)) as file:
+        image = open_image(file, FORMATS)
         after = data_uri(image.convert("RGBA" if image.has_transparency_data else "RGB"), count)
     return {"before": before, "after": after}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Literal, TypeVar
 
+from fgfast.data_paths import AnyPath
 from fgfast.files import FileStamp, open_regular
 from fgfast.machine import available_cores
 
@@ -20,7 +20,7 @@ _PER_TASK, _WAITING = 64, 64
 _BLOCK = 1 << 20
 
 
-def state(path: Path, expected: FileStamp, read: bool) -> FileState:
+def state(path: AnyPath, expected: FileStamp, read: bool) -> FileState:
     """Compare a file with its stamp.
 
     A file of the same size and time is taken for the same, unless `read`: then, and where only the time differs, its
@@ -39,12 +39,12 @@ def state(path: Path, expected: FileStamp, read: bool) -> FileState:
         return "unreadable"
 
 
-def described(path: Path) -> tuple[int, str]:
+def described(path: AnyPath) -> tuple[int, str]:
     """Return the size in bytes and the SHA-256, in hexadecimal, of a file."""
     return path.stat().st_size, _hashed(path).hex()
 
 
-def _hashed(path: Path) -> bytes:
+def _hashed(path: AnyPath) -> bytes:
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while block := file.read(_BLOCK):
@@ -52,10 +52,10 @@ def _hashed(path: Path) -> bytes:
     return digest.digest()
 
 
-def states(files: Iterable[tuple[T, Path, FileStamp]], read: bool) -> Iterator[tuple[T, FileState]]:
+def states(files: Iterable[tuple[T, AnyPath, FileStamp]], read: bool) -> Iterator[tuple[T, FileState]]:
     """Yield the name and the state of each (name, path, stamp), in order, compared on one thread per core."""
 
-    def compare(some: list[tuple[T, Path, FileStamp]]) -> list[tuple[T, FileState]]:
+    def compare(some: list[tuple[T, AnyPath, FileStamp]]) -> list[tuple[T, FileState]]:
         return [(name, state(path, expected, read)) for name, path, expected in some]
 
     with ThreadPoolExecutor(available_cores()) as pool:
@@ -68,8 +68,8 @@ def states(files: Iterable[tuple[T, Path, FileStamp]], read: bool) -> Iterator[t
             yield from done.result()
 
 
-def _pieces(files: Iterable[tuple[T, Path, FileStamp]]) -> Iterator[list[tuple[T, Path, FileStamp]]]:
-    some: list[tuple[T, Path, FileStamp]] = []
+def _pieces(files: Iterable[tuple[T, AnyPath, FileStamp]]) -> Iterator[list[tuple[T, AnyPath, FileStamp]]]:
+    some: list[tuple[T, AnyPath, FileStamp]] = []
     for file in files:
         some.append(file)
         if len(some) == _PER_TASK:

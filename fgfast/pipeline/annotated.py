@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fgfast.data_paths import DataPath
 from fgfast.datasets import mask_files
 from fgfast.datasets.layout import Dataset
 from fgfast.datasets.masks import RULES, read_mask
@@ -114,7 +115,7 @@ def _given(path: Path, dataset: Dataset, wanted: Collection[str]) -> mask_files.
     ledger = path / "fgfast" / "ledger.sqlite"
     if ledger.is_file():
         return _earlier_run(ledger, wanted)
-    return mask_files.in_folder(path, dataset.samples, wanted)
+    return mask_files.in_folder(DataPath(str(path), follow=dataset.root.follow), dataset.samples, wanted)
 
 
 def _earlier_run(path: Path, wanted: Collection[str]) -> mask_files.Found:

@@ -55,7 +55,10 @@ def _names(file: Path) -> Iterator[tuple[int, str]]:
         raise UsageError(f"{file} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     header = text.partition("\n")[0].rstrip("\r")
     for separator in _SEPARATORS:
-        columns = next(csv.reader([header], delimiter=separator), [])
+        try:
+            columns = next(csv.reader([header], delimiter=separator), [])
+        except csv.Error:  # longer than a cell may be, for one
+            columns = []
         if _COLUMN in columns:
             yield from _cells(file, text, separator, columns.index(_COLUMN))
             return

@@ -75,8 +75,9 @@ class Plan:
         given, path = self.settings, self.paths.path
         return {
             "dataset": self.dataset.name,
-            "root": path(self.dataset.root),
+            "root": path(str(self.dataset.root)),
             "labels": self.labels,
+            "follow_links": given.follow_links,
             "selection": {**asdict(self.selection), "exclude": [path(file) for file in self.selection.exclude]},
             "background": None if given.fill.path is None else path(given.fill.path),
             "mask_dir": None if given.mask_dir is None else path(given.mask_dir),
@@ -87,7 +88,7 @@ class Plan:
     @property
     def paths(self) -> PortablePaths:
         """How the files of the output name what is outside it."""
-        return PortablePaths(self.out, self.dataset.root)
+        return PortablePaths(self.out, Path(self.dataset.root))
 
 
 def make_plan(
@@ -104,8 +105,9 @@ def make_plan(
 
     With `measure`, backends are timed where the faster one is not known yet; the result is cached.
     """
-    opened = open_dataset(str(dataset), None if root is None else Path(root), labels)
     settings, selection = settings or Settings(), selection or Selection()
+    given = None if root is None else Path(root)
+    opened = open_dataset(str(dataset), given, labels, follow_links=settings.follow_links)
     if settings.masks == "rle":
         coco.check_parquet()
     if settings.fill.kind == "transparent" and settings.format not in ("png", "webp"):
@@ -154,7 +156,7 @@ def make_plan(
         fingerprint=fingerprint,
         warnings=warnings(opened, settings, [opened.samples[n] for n in positions]),
     )
-    output.check(opened.root)
+    output.check(Path(opened.root))
     return plan
 
 
@@ -223,6 +225,8 @@ def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -
         reasons.append(
             f"names keep .jpg, which the loader of {dataset.title} appends itself; the content is {settings.format}"
         )
+    if settings.follow_links:
+        reasons.append("links that lead out of the data set are followed")
     reasons += dataset.notes(settings.crop != "none")
     return settings, reasons
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from fgfast.data_paths import AnyPath
 from fgfast.files import FileStamp
 from fgfast.io.ledger import Row
 from fgfast.io.ledger_paths import named_after
@@ -107,7 +107,7 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
     changed: dict[str, None] = {}
     foreign: list[str] = []
 
-    def files() -> Iterator[tuple[tuple[str, bool], Path, FileStamp]]:
+    def files() -> Iterator[tuple[tuple[str, bool], AnyPath, FileStamp]]:
         """Yield (key, whether it is the source), path and stamp of the files to be compared."""
         for row in ledger.finished():
             if not _own_names(output, row):

@@ -150,7 +150,7 @@ def run(
 
 def _open(plan: Plan, output: Output, mode: Mode, verify: bool) -> Found:
     """Open the output for this plan, make its folders, and return what it holds already."""
-    unclean = output.open(mode, plan.fingerprint, plan.dataset.root)
+    unclean = output.open(mode, plan.fingerprint, Path(plan.dataset.root))
     output.ledger.set_meta({"source": plan.describe()})
     found = examine(plan, output, read=verify or unclean)
     selected = [sample.key for sample in plan.selected]

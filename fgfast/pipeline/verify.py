@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fgfast.data_paths import DataPath
 from fgfast.errors import OutputFailedError, OutputRefusedError
 from fgfast.files import FileStamp
 from fgfast.io.earlier_run import whole_files
@@ -74,17 +75,20 @@ def verify(out: Path) -> Verified:
         if ledger.meta("fingerprint") is None:
             raise OutputRefusedError(f"{path} is not a ledger of a run: none was begun in {out.absolute()}")
         ledger.check()
-        root = resolved((ledger.meta("source") or {}).get("root", ""), out)
+        source = ledger.meta("source") or {}
+        root = resolved(source.get("root", ""), out)
+        # The output, and the keys in its ledger, may be anybody's: neither leads anywhere else.
+        there, images = DataPath(str(out)), DataPath(str(root), follow=source.get("follow_links") is True)
 
-        def files() -> Iterator[tuple[tuple[str, bool], Path, FileStamp]]:
+        def files() -> Iterator[tuple[tuple[str, bool], DataPath, FileStamp]]:
             """Yield (name, whether it is a source), path and stamp."""
             for row in ledger.finished():
                 if row.source:
-                    yield (row.key, True), root / row.key, row.source
+                    yield (row.key, True), images / row.key, row.source
                 for name, stamp in row.files.items():
-                    yield (name, False), out / name, stamp
+                    yield (name, False), there / name, stamp
             for name, stamp in whole_files(ledger):
-                yield (name, False), out / name, stamp
+                yield (name, False), there / name, stamp
 
         for _ in ledger.outcomes():  # raises what a value that no run writes raises
             pass

@@ -171,7 +171,7 @@ def test_parquet_needs_its_extra_and_names_damage(tmp_path: Path, monkeypatch: p
     make_image(tmp_path / "a.png")
     path = parquet(tmp_path / "metadata.parquet", [{"file_name": "a.png"}])
     with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "pyarrow.parquet", None)
+        patch.setitem(sys.modules, "pyarrow", None)
         with pytest.raises(
             MissingExtraError, match=r"metadata\.parquet needs the package pyarrow of the extra 'parquet'"
         ):

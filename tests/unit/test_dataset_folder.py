@@ -177,7 +177,9 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (root / "cat/loop").symlink_to(root)
     (root / "dog").symlink_to(tmp_path / "elsewhere")
     (root / "cat/gone.png").symlink_to(tmp_path / "gone.png")
-    assert [s.key for s in Folder.open(root).samples] == ["cat/a.png", "cat/gone.png", "dog/x.png"]
+    assert [s.key for s in Folder.open(root, follow_links=True).samples] == ["cat/a.png", "cat/gone.png", "dog/x.png"]
+    with pytest.raises(DatasetError, match=r"the link dog leads out of the data set, to a folder; .* --follow-links"):
+        Folder.open(root)
 
 
 def test_names_that_cannot_be_keys_are_counted(tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ def test_parts_and_heads_in_the_padding_are_not_there(tmp_path: Path) -> None:
 
 
 def test_empty_class_folders_are_made_where_loaders_number_folders(dataset: datasets.Dataset, tmp_path: Path) -> None:
-    above = (dataset.root / dataset.samples[0].key).parent.parent
+    above = Path(dataset.root / dataset.samples[0].key).parent.parent
     (above / "empty").mkdir()
     (above / "empty/.gitkeep").touch()
     again = datasets.open_dataset(dataset.name, root=dataset.root)

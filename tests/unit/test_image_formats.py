@@ -105,7 +105,7 @@ def test_a_plugin_that_is_installed_is_used(tmp_path: Path) -> None:
         "from fgfast.datasets import open_dataset\n"
         "from fgfast.io.decode import decode\n"
         "(sample,) = open_dataset('folder', Path('.')).samples\n"
-        "print(sample.key, *decode(sample.path.read_bytes(), sample.key, True).pixels.shape)\n"
+        "print(sample.key, *decode(Path(sample.path).read_bytes(), sample.key, True).pixels.shape)\n"
     )
     path = os.pathsep.join((str(tmp_path), *sys.path))
     environment = {**os.environ, "PYTHONPATH": path}

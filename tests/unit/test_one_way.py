@@ -114,6 +114,13 @@ starts_processes = names(
     + " ".join(f"os.{name}{kind}{more}" for name in ("exec", "spawn") for kind in "lv" for more in ("", "e", "p", "pe"))
 )
 
+opens_images = names(
+    "Image.open pillow.open Pillow.open PIL.Image.open cv2.imread cv2.imdecode cv2.VideoCapture imageio.imread"
+)
+unpickles = names(
+    "pickle.load pickle.loads pickle.Unpickler torch.load joblib.load np.load numpy.load dill.load shelve.open"
+)
+
 
 _TABLE = "the in-flight table: memory that a worker shares, by a random name that is gone at once"
 _MEMORY = "into memory"
@@ -166,6 +173,30 @@ RULES = (
         found=starts_processes,
         home=("fgfast/processes.py",),
         instead="fgfast.processes, which neither imports nor starts anything from the current folder",
+    ),
+    Rule(
+        name="images",
+        found=opens_images,
+        home=("fgfast/image_formats.py",),
+        instead="fgfast.image_formats.open_image, which takes a list of formats and has a limit of pixels",
+        excepted={
+            ("fgfast/bench/decoders.py", "cv2.imdecode"): "what others do, which is timed, on images made here",
+            ("bench/demo.py", "Image.open"): "images that the demo has just written",
+            ("bench/encoders.py", "Image.open"): "images that the script has just encoded",
+            ("bench/quality.py", "cv2.imread"): "sets of photographs that the person at the keyboard names",
+        },
+    ),
+    Rule(
+        name="unpickling",
+        found=unpickles,
+        home=("fgfast/models/files/pickles.py", "fgfast/child.py"),
+        instead="JSON, or fgfast.models.files.pickles before torch.load(weights_only=True)",
+        excepted={
+            ("fgfast/models/files/states.py", "torch.load"): "weights only, after pickles.look_through",
+            ("fgfast/models/vocabulary.py", "np.load"): "allow_pickle=False",
+            ("fgfast/runner/messages.py", "pickle.load"): "what another process of this run says, by a pipe of ours",
+            ("fgfast/runner/messages.py", "pickle.loads"): "what was pickled in the same line",
+        },
     ),
 )
 
