@@ -304,4 +304,4 @@ def test_the_shards_of_a_web_data_set_become_class_folders(tmp_path: Path, monke
     assert sorted(sample.key for sample in opened.samples) == [
         *("train/3/000-a.png", "train/3/001-a.png", "train/cat/000-b.png", "train/cat/001-b.png"),
     ]
-    assert opened.samples[0].path.read_bytes() == image
+    assert Path(opened.samples[0].path).read_bytes() == image
