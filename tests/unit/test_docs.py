@@ -305,3 +305,14 @@ def test_the_shards_of_a_web_data_set_become_class_folders(tmp_path: Path, monke
         *("train/3/000-a.png", "train/3/001-a.png", "train/cat/000-b.png", "train/cat/001-b.png"),
     ]
     assert Path(opened.samples[0].path).read_bytes() == image
+
+
+def test_what_holds_each_promise_about_files_from_others_exists() -> None:
+    rows = [
+        row
+        for row in read(DOCS / "reliability.md").splitlines()
+        if re.match(r"\| (be|name|contain|hold|have|lie|say|come|resume)\b", row)
+    ]
+    named = {row: re.findall(r"`((?:unit|e2e)/test_\w+\.py)`", row) for row in rows}
+    assert len(rows) > 20 and all(named.values())
+    assert all((ROOT / "tests" / name).is_file() for names in named.values() for name in names)
