@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -197,6 +198,15 @@ def make_endless(path: Path) -> None:
 
 def test_a_tree_without_end_ends(path: Path) -> None:
     make_endless(path)
+    with Ledger(path, write=False) as ledger, pytest.raises(OutputRefusedError, match="more work than it has content"):
+        ledger.labels()
+
+
+def test_a_hole_in_the_file_explains_no_work(path: Path) -> None:
+    make_endless(path)
+    os.truncate(path, 1 << 40)
+    if path.stat().st_blocks * 512 > 1 << 30:
+        pytest.skip("no holes on this disk")
     with Ledger(path, write=False) as ledger, pytest.raises(OutputRefusedError, match="more work than it has content"):
         ledger.labels()
 
