@@ -36,11 +36,12 @@ def check_name(name: str, root: Path) -> None:
         OutputRefusedError: it leads out of the root.
         NameRefusedError: no file system takes it.
     """
+    parts = name.split("/")
     strange = os.name == "nt" and ("\\" in name or ":" in name)
-    if strange or any(part in ("", ".", "..") for part in name.split("/")):
+    if strange or "" in parts or "." in parts or ".." in parts:
         raise OutputRefusedError(f"{name!r} is no path inside {root}; nothing is written or deleted there")
     try:
-        unusable = b"\0" in os.fsencode(name)
+        unusable = "\0" in name or not (name.isascii() or os.fsencode(name))
     except UnicodeEncodeError:
         unusable = True
     if unusable:
@@ -140,9 +141,10 @@ class Folders(contextlib.AbstractContextManager["Folders"]):
         """Create a temporary file in the folder of `name`; return its name below the root, and its handle."""
         check_name(name, self.root)
         folder, slash, _ = name.rpartition("/")
+        above = self.open(folder)
         for _ in range(_TRIED):
             temp = f"{folder}{slash}{TEMP_PREFIX}{os.getpid()}-{next(_temp_numbers)}{TEMP_SUFFIX}"
-            at, above = self.at(temp)
+            at = temp[len(folder) + len(slash) :] if BY_FOLDER else os.path.join(self.root, temp)  # noqa: PTH118
             with contextlib.suppress(FileExistsError):
                 return temp, os.open(at, NEW, mode, dir_fd=above)
         raise FileExistsError(errno.EEXIST, "all names of temporary files are taken", temp)
