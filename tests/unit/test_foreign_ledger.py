@@ -256,6 +256,8 @@ META: list[tuple[str, Any]] = [
     ("whole_files", '{"x": [1e999, "00"]}'),
     ("source", '{"root": 3}'),
     ("source", '{"root": "a\\u0000"}'),
+    ("source", '{"root": "a\\udfff"}'),
+    ("committing", '["a\\ud800"]'),
     ("runs", '[{"processed": 1e400, "seconds": NaN}]'),
     ("runs", "[3]"),
 ]
