@@ -51,7 +51,7 @@ _ASKED_EVERY = 5000
 _STEPS, _STEPS_PER_BYTE, _STEPS_PER_ROW = 1_000_000, 20, 5000
 # How much smaller than its size a file may be on a disk that compresses; what is beyond that is a hole, and explains
 # nothing.
-_COMPRESSED = 64
+_COMPRESSED = 8
 
 T = TypeVar("T")
 

@@ -208,7 +208,7 @@ def test_a_hole_in_the_file_explains_no_work(path: Path) -> None:
     if path.stat().st_blocks * 512 > 1 << 30:
         pytest.skip("no holes on this disk")
     with Ledger(path, write=False) as ledger, pytest.raises(OutputRefusedError, match="more work than it has content"):
-        ledger.labels()
+        next(ledger._rows("SELECT sum(length(label)) FROM samples"))
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
