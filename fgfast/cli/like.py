@@ -104,7 +104,9 @@ def _options(facts: Any) -> tuple[dict[str, Any], set[str]]:
 
 def _is_text(value: Any) -> bool:
     """Whether a value is a text that the name of a file can be."""
-    return isinstance(value, str) and len(value) < _LONGEST and not re.search("[\0\ud800-\udbff]", value)
+    from fgfast.io.ledger_paths import can_be_named
+
+    return isinstance(value, str) and len(value) < _LONGEST and can_be_named(value)
 
 
 def files_taken(ctx: click.Context, options: dict[str, Any]) -> str:

@@ -49,6 +49,9 @@ _OFF = ("ENABLE_TRIGGER", "ENABLE_VIEW", "ENABLE_LOAD_EXTENSION", "TRUSTED_SCHEM
 # one that is written takes some hundred.
 _ASKED_EVERY = 5000
 _STEPS, _STEPS_PER_BYTE, _STEPS_PER_ROW = 1_000_000, 20, 5000
+# How much smaller than its size a file may be on a disk that compresses; what is beyond that is a hole, and explains
+# nothing.
+_COMPRESSED = 8
 
 T = TypeVar("T")
 
@@ -138,9 +141,12 @@ class Database:
     def renew(self) -> None:
         """Begin a query, which may take as many steps as the file's content explains."""
         try:
-            size = self.path.stat().st_size
+            found = self.path.stat()
         except OSError:
             size = 0
+        else:
+            held = getattr(found, "st_blocks", 0) * 512  # not known to every file system
+            size = min(found.st_size, held * _COMPRESSED) if held else found.st_size
         self._left = _STEPS + _STEPS_PER_BYTE * size
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:

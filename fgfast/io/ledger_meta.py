@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from fgfast.io.ledger_paths import is_below
+from fgfast.io.ledger_paths import can_be_named, is_below
 
 # Most characters. "whole_files" names an annotation file per image in some data sets; "committing" a batch of images.
 _LONGEST = {"whole_files": 1 << 27, "committing": 1 << 24}
@@ -54,7 +54,7 @@ def _is_hex(value: Any) -> bool:
 
 def _source(value: Any) -> bool:
     root = value.get("root", "") if isinstance(value, dict) else None
-    return isinstance(root, str) and "\0" not in root
+    return isinstance(root, str) and can_be_named(root)
 
 
 def _runs(value: Any) -> bool:

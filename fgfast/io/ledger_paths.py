@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
 LONGEST = 4096
 """Most characters of a path, a key or a label."""
+
+# Halves of characters, which no file system takes; Python writes the undecoded bytes of a name as U+DC80 to U+DCFF.
+_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
+def can_be_named(text: str) -> bool:
+    """Whether the name of a file can hold this text: no zero byte, and no surrogates but those for undecoded bytes."""
+    return "\0" not in text and (text.isascii() or not _SURROGATES.search(text))
 
 
 def is_below(path: object) -> bool:
@@ -16,7 +25,7 @@ def is_below(path: object) -> bool:
         isinstance(path, str)
         and 0 < len(path) <= LONGEST
         and path[0] != "/"
-        and "\0" not in path
+        and can_be_named(path)
         and "\\" not in path
         and not (os.name == "nt" and ":" in path)  # a drive, or a stream
         and not (".." in path and ".." in path.split("/"))

@@ -21,12 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fgfast.config import differences
-from fgfast.errors import (
-    NameRefusedError,
-    OutputRefusedError,
-    SettingsDifferError,
-    UsageError,
-)
+from fgfast.errors import NameRefusedError, OutputRefusedError, SettingsDifferError, UsageError
 from fgfast.files import open_regular
 from fgfast.io.earlier_run import named_files, unchanged_files
 from fgfast.io.ledger import Ledger
@@ -136,6 +131,8 @@ class Output(contextlib.AbstractContextManager["Output"]):
         if not out.is_dir():
             raise OutputRefusedError(f"the output {out} is a file: choose a folder")
         refuse_links(self._folders)
+        if self.ours.exists() and not self.ours.is_dir():
+            raise OutputRefusedError(f"{self.ours} is a file, where fgfast needs a folder: choose another --out")
         for name in _BEFORE_THE_LEDGER:
             check_in_place(self.target(self.ours / name))
         if self.has_ledger:

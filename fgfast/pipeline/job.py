@@ -31,6 +31,7 @@ from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write, anno
 from fgfast.pipeline.work import FAILURES, ConvertRuntime, Work
 from fgfast.records import Float32, Image, UInt8, plain
 from fgfast.runner import BatchedStage, SlotModel, Stage, WorkerSpec, warm_up
+from fgfast.writing import TempFiles
 
 # (height, width) in pixels, the most common size in the supported data sets; and a box in it.
 _SIZE, _BOX = (375, 500), (100, 75, 300, 300)
@@ -89,7 +90,8 @@ class ConvertJob:
             stages += segment_stages(self.settings, self.segmenter, spec.device)
             cut = Cut(self.settings.fill, self.background, self.settings.crop, self.settings.pad)
             suffix = FORMAT_SUFFIXES.get(self.settings.format)
-            write = Write(self.out, self.images, self.masks, self.settings.masks, suffix, self.settings.quality)
+            temp_files = TempFiles(self.out)
+            write = Write(temp_files, self.images, self.masks, self.settings.masks, suffix, self.settings.quality)
             stages += [cut, write]
         facts: dict[str, Any] = {"process": os.getpid(), "device": spec.device}
         models = {s.name: s for s in stages if isinstance(s, BatchedStage) and s.name in ("detect", "encode")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from fgfast.ops.geometry import crop_window
 from fgfast.pipeline.prompt import center_box, choose_prompt
 from fgfast.pipeline.work import Work
 from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Sample, Size, UInt8
-from fgfast.writing import Target, write_temp
+from fgfast.writing import TempFiles
 
 Segmenter = Callable[[UInt8, Float32, int], Mask]
 """(pixels (H, W, 3) uint8 RGB, box (4,) float32, banner rows) -> mask at the same size."""
@@ -202,7 +202,7 @@ class Write:
     """Cutout -> files of the twin, under temporary names until they are committed.
 
     Attributes:
-        out: the output folder; no link below it is followed.
+        temp_files: writes below the output folder, where no link is followed.
         images: name of the twin's folder in it; keys are relative to that.
         masks: name of the masks' folder in it.
         mask_format: "png" writes one file per mask; "rle" and "none" do not.
@@ -210,7 +210,7 @@ class Write:
         quality: see `fgfast.io.encode.encode`.
     """
 
-    out: Path
+    temp_files: TempFiles
     images: str
     masks: str
     mask_format: MaskFormat
@@ -228,7 +228,7 @@ class Write:
 
     def _write(self, work: Work, name: str, data: bytes) -> None:
         try:
-            temp, mtime_ns = write_temp(Target(self.out, name), data)
+            temp, mtime_ns = self.temp_files.write(name, data)
         except NameRefusedError as error:
             raise ImageRefusedError(BAD_NAME, f"{work.sample.key}: {error}, or another --format") from error
         work.temp_files.append((temp, name))

@@ -5,7 +5,7 @@ folder are the user's own. Below it no link is followed: each folder is opened f
 are new. What is replaced is replaced by a rename, so that a link or another name of a file elsewhere harms nothing.
 """
 
-from fgfast.writing.files import Folders, commit, sync_folders, write_temp
+from fgfast.writing.files import Folders
 from fgfast.writing.held import append, check_in_place, check_same, held, locked
 from fgfast.writing.removal import (
     delete_files,
@@ -21,12 +21,14 @@ from fgfast.writing.removal import (
     walk,
 )
 from fgfast.writing.target import NAME_ERRORS, Target
+from fgfast.writing.temp_files import TempFiles, commit, sync_folders
 from fgfast.writing.whole import create, replacing, replacing_path, write_file
 
 __all__ = [
     "NAME_ERRORS",
     "Folders",
     "Target",
+    "TempFiles",
     "append",
     "check_in_place",
     "check_same",
@@ -49,5 +51,4 @@ __all__ = [
     "sync_folders",
     "walk",
     "write_file",
-    "write_temp",
 ]

@@ -1,36 +1,22 @@
-"""Files below a chosen folder: new, whole and durable, never through a link.
-
-A kill at any moment leaves, under each name, either the old file or the whole new one.
-"""
+"""Folders and files below a chosen folder, opened by their names, never through a link."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import itertools
 import os
-import re
 import stat
-import sys
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 from fgfast.errors import NameRefusedError, OutputRefusedError
-from fgfast.writing.target import Target, failed, is_link, link_refused
+from fgfast.writing.target import is_link, link_refused
 
 # Temporary files carry this prefix and suffix; a resumed run deletes those that a killed one left.
 TEMP_PREFIX, TEMP_SUFFIX = ".fgfast-", ".part"
 _temp_numbers = itertools.count()
 # Names tried for a temporary file, where somebody has taken the first ones.
 _TRIED = 1000
-# For fewer files or folders than this, syncing each is cheaper than flushing the whole file system.
-_FEW = 8
-# Files synced in parallel where the file system cannot be flushed at once: the disk merges requests that wait together.
-# 256 files on ext4 take 12 ms by syncfs, 28 ms in parallel, 860 ms one after the other.
-_SYNCING = 16
 # Folders that are held open at once, far fewer than a process may have.
 _HELD = 64
 
@@ -50,11 +36,12 @@ def check_name(name: str, root: Path) -> None:
         OutputRefusedError: it leads out of the root.
         NameRefusedError: no file system takes it.
     """
+    parts = name.split("/")
     strange = os.name == "nt" and ("\\" in name or ":" in name)
-    if strange or any(part in ("", ".", "..") for part in name.split("/")):
+    if strange or "" in parts or "." in parts or ".." in parts:
         raise OutputRefusedError(f"{name!r} is no path inside {root}; nothing is written or deleted there")
     try:
-        unusable = b"\0" in os.fsencode(name)
+        unusable = "\0" in name or not (name.isascii() or os.fsencode(name))
     except UnicodeEncodeError:
         unusable = True
     if unusable:
@@ -70,12 +57,13 @@ class Folders(contextlib.AbstractContextManager["Folders"]):
         root: see `Target.root`.
         make: create the folders that are absent.
         mode: of new folders, less the umask; folders above the root have the usual one.
+        most: folders that are held open at once.
     """
 
-    def __init__(self, root: Path, make: bool = False, mode: int = 0o777) -> None:
+    def __init__(self, root: Path, make: bool = False, mode: int = 0o777, most: int = _HELD) -> None:
         """Open nothing yet."""
         self.root = root
-        self._make, self._mode = make, mode
+        self._make, self._mode, self._most = make, mode, most
         self._open: dict[str, int | None] = {}
 
     def at(self, name: str) -> tuple[str, int | None]:
@@ -99,7 +87,7 @@ class Folders(contextlib.AbstractContextManager["Folders"]):
             return self._open[folder]
         if folder:
             check_name(folder, self.root)
-        if len(self._open) >= _HELD:
+        if len(self._open) >= self._most:
             self.close()
         above = ""
         handle = self._open[above] if above in self._open else self._enter_root()
@@ -153,9 +141,10 @@ class Folders(contextlib.AbstractContextManager["Folders"]):
         """Create a temporary file in the folder of `name`; return its name below the root, and its handle."""
         check_name(name, self.root)
         folder, slash, _ = name.rpartition("/")
+        above = self.open(folder)
         for _ in range(_TRIED):
             temp = f"{folder}{slash}{TEMP_PREFIX}{os.getpid()}-{next(_temp_numbers)}{TEMP_SUFFIX}"
-            at, above = self.at(temp)
+            at = temp[len(folder) + len(slash) :] if BY_FOLDER else os.path.join(self.root, temp)  # noqa: PTH118
             with contextlib.suppress(FileExistsError):
                 return temp, os.open(at, NEW, mode, dir_fd=above)
         raise FileExistsError(errno.EEXIST, "all names of temporary files are taken", temp)
@@ -179,131 +168,3 @@ class Folders(contextlib.AbstractContextManager["Folders"]):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def write_temp(target: Target, data: bytes) -> tuple[str, int]:
-    """Write the content of `target` to a temporary file in the same folder, unsynced; `commit` renames it.
-
-    Returns:
-        The temporary file's name below the root, and the time of its last change in nanoseconds.
-
-    Raises:
-        OutputRefusedError: a folder on the way is a link.
-        OutputFailedError: the disk is full, read-only or failing.
-        NameRefusedError: the file system does not take the path.
-    """
-    temp = None
-    with Folders(target.root, make=True) as folders:
-        try:
-            temp, handle = folders.new_temp(target.name)
-            try:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(handle, rest) :]
-            finally:
-                os.close(handle)
-            at, above = folders.at(temp)
-            return temp, os.stat(at, dir_fd=above, follow_symlinks=False).st_mtime_ns
-        except OSError as error:
-            if temp is not None:
-                with contextlib.suppress(OSError):
-                    folders.unlink(temp)
-            raise failed(target.path, error) from error
-
-
-def commit(root: Path, temps: Sequence[tuple[str, str]], refused: dict[str, NameRefusedError] | None = None) -> None:
-    """Sync temporary files, rename them, and sync the renames.
-
-    Many files are synced at once, so that the disk's latency is paid once per batch and not once per image.
-
-    Args:
-        root: the folder that all names are below.
-        temps: pairs of the name that `write_temp` returned and the file's own name, in the same folder.
-        refused: takes the error of each name that the file system does not take; without it such an error is raised.
-
-    Raises:
-        NameRefusedError: see `refused`.
-        OutputRefusedError: a folder on the way is a link.
-        OutputFailedError: the disk is full, read-only or failing.
-    """
-    name = temps[0][1] if temps else ""
-    with Folders(root) as folders:
-        try:
-            _sync(folders, [temp for temp, _ in temps])
-            for temp, name in temps:
-                try:
-                    folders.replace(temp, name)
-                except OSError as error:
-                    why = failed(root / name, error)
-                    if refused is None or not isinstance(why, NameRefusedError):
-                        raise
-                    refused[name] = why
-                    folders.unlink(temp)
-            sync_folders(folders, {name.rpartition("/")[0] for _, name in temps})
-        except (OSError, OutputRefusedError) as error:
-            for temp, _ in temps:
-                with contextlib.suppress(OSError, OutputRefusedError):
-                    folders.unlink(temp)
-            if isinstance(error, OutputRefusedError):
-                raise
-            raise failed(root / name, error) from error
-
-
-def sync_folders(folders: Folders, names: Collection[str]) -> None:
-    """Make the names of the files in these folders durable."""
-    flush = _syncfs()
-    if len(names) < _FEW or flush is None:
-        for name in names:
-            folders.sync(name)
-    else:
-        _flush(folders, names, flush)
-
-
-def _sync(folders: Folders, names: Sequence[str]) -> None:
-    """Wait until these files are on disk; many are flushed by one syncfs, where the system has it."""
-
-    def sync(name: str, folders: Folders) -> None:
-        at, above = folders.at(name)
-        handle = os.open(at, os.O_RDWR | NO_LINK | BINARY, dir_fd=above)  # Windows syncs files open for writing only
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-    def sync_some(some: Sequence[str]) -> None:
-        with Folders(folders.root) as own:
-            for name in some:
-                sync(name, own)
-
-    flush = _syncfs()
-    if len(names) < _FEW:
-        for name in names:
-            sync(name, folders)
-    elif flush is None:
-        with ThreadPoolExecutor(_SYNCING) as pool:
-            for _ in pool.map(sync_some, (names[n::_SYNCING] for n in range(_SYNCING))):
-                pass
-    else:
-        _flush(folders, {name.rpartition("/")[0] for name in names}, flush)
-
-
-def _flush(folders: Folders, names: Collection[str], flush: Callable[[int], int]) -> None:
-    """Flush each file system that holds one of these folders."""
-    seen: set[int] = set()
-    for name in sorted(names):
-        handle = folders.open(name)
-        assert handle is not None  # Linux opens folders
-        device = os.fstat(handle).st_dev
-        if device not in seen and flush(handle) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        seen.add(device)
-
-
-@cache
-def _syncfs() -> Callable[[int], int] | None:
-    """Return Linux's syncfs(2), which reports write errors since kernel 5.8, or None elsewhere."""
-    if not sys.platform.startswith("linux"):
-        return None
-    release = tuple(int(digits) for digits in re.findall(r"\d+", os.uname().release)[:2])
-    library = ctypes.CDLL(None, use_errno=True)
-    return library.syncfs if release >= (5, 8) and hasattr(library, "syncfs") else None

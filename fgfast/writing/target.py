@@ -13,6 +13,8 @@ from fgfast.errors import NameRefusedError, OutputFailedError, OutputRefusedErro
 # What the system answers about a path, and not about the disk: too long, a folder, below a file, with letters that the
 # file system does not take.
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ)
+# The bit of a Windows reparse tag that says: another name of something (winnt.h, IsReparseTagNameSurrogate).
+_NAME_SURROGATE = 0x20000000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,5 +81,8 @@ def failed(path: str | Path, error: OSError) -> OutputFailedError:
 
 
 def is_link(found: os.stat_result) -> bool:
-    """Whether the result of lstat is that of a link, or of what Windows calls a junction."""
-    return stat.S_ISLNK(found.st_mode) or bool(getattr(found, "st_reparse_tag", 0))
+    """Whether the result of lstat is that of a link, or of what Windows calls a junction.
+
+    Other reparse points of Windows stand for no other name: folders that OneDrive keeps in step are such.
+    """
+    return stat.S_ISLNK(found.st_mode) or bool(getattr(found, "st_reparse_tag", 0) & _NAME_SURROGATE)

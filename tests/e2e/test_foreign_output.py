@@ -192,6 +192,13 @@ def test_a_folder_in_the_place_of_a_file_is_an_error(place: str, tmp_path: Path,
     assert (out / place / "kept").is_dir()
 
 
+def test_a_file_in_the_place_of_our_folder_is_refused(tmp_path: Path, out: Path) -> None:
+    shutil.rmtree(out / "fgfast")
+    (out / "fgfast").write_bytes(b"mine")
+    refused_everywhere(images(tmp_path / "data"), out, "is a file, where fgfast needs a folder")
+    assert (out / "fgfast").read_bytes() == b"mine"
+
+
 def test_folders_called_like_temporary_files_cost_nothing(tmp_path: Path, out: Path) -> None:
     source = images(tmp_path / "in")
     names = [f"{folder}/.fgfast-{os.getpid()}-{n}.part" for folder in ("in/a", "fgfast") for n in range(200)]

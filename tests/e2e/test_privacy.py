@@ -161,7 +161,16 @@ def test_a_run_json_gives_no_other_option(home: Path) -> None:
     assert convert("--like", "out", "--out", "out").exit_code == 0
     assert (home / "out/fgfast/ledger.sqlite").stat().st_ino == before
     assert not (home / "third").exists()
-    for content in ("[" * 100_000, '{"a": ' * 100_000, "9" * 5000, "\ufeff", "null", '{"fingerprint": 3}'):
+    facts["source"]["root"] = "a\udfff"
+    for content in (
+        json.dumps(facts),
+        "[" * 100_000,
+        '{"a": ' * 100_000,
+        "9" * 5000,
+        "\ufeff",
+        "null",
+        '{"fingerprint": 3}',
+    ):
         path.write_text(content)
         done = convert("--like", "out", "--out", "second")
         assert done.exit_code == 2 and "run.json" in done.stderr, done.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -201,6 +202,15 @@ def test_a_tree_without_end_ends(path: Path) -> None:
         ledger.labels()
 
 
+def test_a_hole_in_the_file_explains_no_work(path: Path) -> None:
+    make_endless(path)
+    os.truncate(path, 1 << 40)
+    if path.stat().st_blocks * 512 > 1 << 30:
+        pytest.skip("no holes on this disk")
+    with Ledger(path, write=False) as ledger, pytest.raises(OutputRefusedError, match="more work than it has content"):
+        next(ledger._rows("SELECT sum(length(label)) FROM samples"))
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
 def test_a_signal_interrupts_a_query(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_endless(path)
@@ -246,6 +256,8 @@ META: list[tuple[str, Any]] = [
     ("whole_files", '{"x": [1e999, "00"]}'),
     ("source", '{"root": 3}'),
     ("source", '{"root": "a\\u0000"}'),
+    ("source", '{"root": "a\\udfff"}'),
+    ("committing", '["a\\ud800"]'),
     ("runs", '[{"processed": 1e400, "seconds": NaN}]'),
     ("runs", "[3]"),
 ]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from fgfast.errors import NameRefusedError, OutputFailedError, OutputRefusedErro
 from fgfast.writing import (
     Folders,
     Target,
+    TempFiles,
     append,
     commit,
     create,
@@ -28,15 +31,16 @@ from fgfast.writing import (
     scratch_folder,
     sweep_temp_files,
     sync_folders,
+    temp_files,
     walk,
     write_file,
-    write_temp,
 )
 
 
 def temps_of(root: Path, names: list[str], data: bytes = b"x") -> list[tuple[str, str]]:
     """Write temporary files; return the pairs for `commit`."""
-    return [(write_temp(Target(root, name), data)[0], name) for name in names]
+    files = TempFiles(root)
+    return [(files.write(name, data)[0], name) for name in names]
 
 
 def test_a_written_file_is_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -58,7 +62,7 @@ def test_a_failing_disk_is_an_error_that_names_the_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr(files, "_syncfs", lambda: None)
+    monkeypatch.setattr(temp_files, "_syncfs", lambda: None)
     temps = temps_of(tmp_path, [f"{n}.bin" for n in range(count)])
     with pytest.raises(OutputFailedError, match=r"0\.bin.*No space left"):
         commit(tmp_path, temps)
@@ -98,12 +102,12 @@ def test_content_is_synced_before_it_is_renamed_and_names_after(
     count: int, at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    fsync, replace, syncfs = os.fsync, os.replace, files._syncfs() if at_once else None
+    fsync, replace, syncfs = os.fsync, os.replace, temp_files._syncfs() if at_once else None
     temps = temps_of(tmp_path, [f"{n}" for n in range(count)])
     monkeypatch.setattr(os, "fsync", lambda handle: (order.append("sync"), fsync(handle)))
     monkeypatch.setattr(os, "replace", lambda *names, **at: (order.append("rename"), replace(*names, **at)))
     flush = None if syncfs is None else lambda handle: order.append("sync") or syncfs(handle)
-    monkeypatch.setattr(files, "_syncfs", lambda: flush)
+    monkeypatch.setattr(temp_files, "_syncfs", lambda: flush)
     commit(tmp_path, temps)
     first, last = order.index("rename"), len(order) - 1 - order[::-1].index("rename")
     assert order[:first] == ["sync"] * (1 if flush or count == 1 else count)
@@ -112,13 +116,13 @@ def test_content_is_synced_before_it_is_renamed_and_names_after(
     assert order.count("rename") == count
 
 
-@pytest.mark.skipif(files._syncfs() is None, reason="no syncfs here")
+@pytest.mark.skipif(temp_files._syncfs() is None, reason="no syncfs here")
 def test_many_folders_are_synced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
-    fsync, syncfs = os.fsync, files._syncfs()
+    fsync, syncfs = os.fsync, temp_files._syncfs()
     assert syncfs is not None
     monkeypatch.setattr(os, "fsync", lambda handle: (synced.append("one"), fsync(handle)))
-    monkeypatch.setattr(files, "_syncfs", lambda: lambda handle: synced.append("all") or syncfs(handle))
+    monkeypatch.setattr(temp_files, "_syncfs", lambda: lambda handle: synced.append("all") or syncfs(handle))
     names = [f"{n}/x" for n in range(40)]
     commit(tmp_path, temps_of(tmp_path, names))
     assert synced == ["all", "all"]
@@ -150,7 +154,7 @@ def place(root: Path) -> Target:
 WRITES: dict[str, Callable[[Path], object]] = {
     "create": lambda root: create(place(root).parent / "new"),
     "write_file": lambda root: write_file(place(root), b"x"),
-    "write_temp": lambda root: write_temp(place(root), b"x"),
+    "write_temp": lambda root: TempFiles(root).write(place(root).name, b"x"),
     "commit": lambda root: commit(root, [("in/link/new", BELOW)]),
     "make_folder": lambda root: make_folder(place(root).parent / "new" / "deep"),
     "make_folder itself": lambda root: make_folder(place(root).parent),
@@ -247,3 +251,40 @@ def test_no_more_folders_are_open_than_there_may_be(tmp_path: Path) -> None:
             folders.at(name)
             assert len(folders._open) < 80
     assert all((tmp_path / name).is_file() for name in names)
+
+
+def open_handles() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc here")
+def test_folders_are_held_between_files_and_closed_with_the_writer(tmp_path: Path) -> None:
+    before = open_handles()
+    writer = TempFiles(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        names = [f"{n % 50}/{n}/x" for n in range(400)]
+        data = [name.encode() for name in names]
+        temps = [(temp, name) for (temp, _), name in zip(pool.map(writer.write, names, data), names, strict=True)]
+    assert before < open_handles() <= before + 4 * 14
+    del writer
+    assert open_handles() == before
+    commit(tmp_path, temps)
+    assert all((tmp_path / name).read_text() == name for name in names)
+
+
+def test_a_folder_that_is_deleted_while_it_is_held_is_made_again(tmp_path: Path) -> None:
+    writer = TempFiles(tmp_path)
+    writer.write("images/a/1.jpg", b"")
+    shutil.rmtree(tmp_path / "images")
+    temp, mtime_ns = writer.write("images/a/2.jpg", b"x")
+    assert (tmp_path / temp).stat().st_mtime_ns == mtime_ns
+
+
+def test_a_folder_that_becomes_a_link_while_it_is_held_is_not_followed(house: Path) -> None:
+    writer = TempFiles(house)
+    temp, _ = writer.write("in/a/1.jpg", b"")
+    (house / "in/a").rename(house / "in/moved")
+    (house / "in/a").symlink_to(house.parent / "outside")
+    writer.write("in/a/2.jpg", b"x")  # into the folder that is held
+    with pytest.raises(OutputRefusedError, match="is a link"):
+        commit(house, [(temp, "in/a/1.jpg")])
