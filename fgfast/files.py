@@ -64,7 +64,7 @@ def open_regular(path: os.PathLike[str]) -> BinaryIO:
     if isinstance(path, DataPath) and not path.follow:
         place, more = real_place(path), _NO_LINKS
     try:
-        _check(path, Path(place).stat())  # before it is opened: some devices act then, and a socket cannot be
+        _check(path, os.stat(place))  # noqa: PTH116 - before it is opened: some devices act then, and a socket cannot be
     except ValueError as error:
         raise OSError(errno.EINVAL, f"no file can have this name: {error}", place) from None
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)

@@ -163,12 +163,13 @@ def _key_in(path: Path) -> _Key:
     try:
         return _Key(_kept_key(path), True, {})
     except (OSError, OutputFailedError, OutputRefusedError, Timeout, NotImplementedError) as error:
+        why = error.__cause__ if isinstance(error.__cause__, OSError) else error  # without advice about an output
         log.warning(
             "%s cannot keep the key of this user's notes: %s. What was checked or built here is not remembered after "
             "this process: files are hashed at each start, and engines are built again. Make it a file that only you "
             "can read, or set XDG_STATE_HOME to a private folder",
             path,
-            error.strerror if isinstance(error, OSError) and error.strerror else error,
+            why.strerror if isinstance(why, OSError) and why.strerror else why,
         )
         return _Key(secrets.token_bytes(_KEY_BYTES), False, {})
 

@@ -114,6 +114,8 @@ def fetch(remote: Remote, into: Path, progress: Progress | None = None) -> Path:
             except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
                 if attempt == ATTEMPTS:
                     raise DownloadError(_failed(url, str(getattr(error, "reason", error)), target)) from error
+            except ValueError as error:  # the address, or one that it leads to, is none
+                raise DownloadError(_failed(url, str(error), target)) from error
             time.sleep(BACKOFF * 2 ** (attempt - 1))
         rename(Target.file(part), Target.file(target))
     _check(remote, url, target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import IO, Literal
 
@@ -35,6 +35,8 @@ MOST_BYTES: dict[Kind, int] = {
 MOST_COLUMNS, LONGEST_NAME = 10_000, 1000
 # Far more than any image has pixels, and small enough for float32.
 _LARGEST = 1e9
+# A line from its first letter that is no space on.
+_LINE = re.compile(r"\S[^\n]*")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 # x0 y0 x1 y1, continuous pixels, as plain floats: files are written from them without float32 noise.
@@ -68,8 +70,16 @@ def _read_text(path: AnyPath) -> str:
 
 def read_lines(path: AnyPath) -> list[tuple[int, str]]:
     """Return (line number from 1, text) of each line that is not blank, without BOM and Windows line endings."""
-    stripped = ((number, line.strip()) for number, line in enumerate(_read_text(path).split("\n"), 1))
-    return [(number, line) for number, line in stripped if line]
+    return list(lines_of(_read_text(path)))
+
+
+def lines_of(text: str) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, text) of each line that is not blank; a list of blank ones may not fit into memory."""
+    number, place = 1, 0
+    for match in _LINE.finditer(text):
+        number += text.count("\n", place, match.start())
+        place = match.start()
+        yield number, match[0].strip()
 
 
 def fields_of(path: AnyPath, number: int, text: str, names: Sequence[str]) -> list[str]:

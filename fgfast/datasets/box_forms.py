@@ -6,7 +6,7 @@ Names are compared without case, spaces and punctuation: `X Min`, `x_min` and `x
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -42,6 +42,11 @@ _ABOUT = frozenset(
         *("format", "mode", "type", "order", "source", "area", "areas", "visible", "occluded", "truncated"),
     )
 )
+
+# Two columns may describe the same box with other rounding, in pixels.
+_SAME = 1.0
+# Boxes of an image that two columns may hold in another order.
+_MOST_APART = 1000
 
 MAYBE_BOXES = frozenset(
     (
@@ -268,3 +273,15 @@ def numbers_in(order: Order, box: Box) -> tuple[float, float, float, float]:
     if order == "cxcywh":
         return (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
     return x0, y0, x1 - x0, y1 - y0
+
+
+def all_in(boxes: Sequence[Box], others: Sequence[Box]) -> bool:
+    """Whether each box is, but for rounding, one of `others`, which has at least as many."""
+    apart = [box for box, other in zip(boxes, others, strict=False) if not _same(box, other)]
+    if len(apart) > _MOST_APART:  # in another order: each is compared with all
+        return False
+    return all(any(_same(box, other) for other in others) for box in apart)
+
+
+def _same(a: Box, b: Box) -> bool:
+    return max(abs(p - q) for p, q in zip(a, b, strict=True)) <= _SAME

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from fgfast.data_paths import AnyPath
-from fgfast.datasets.annotation_files import Box, check_names, short, write_bytes
+from fgfast.datasets.annotation_files import Box, check_names, lines_of, short, write_bytes
 from fgfast.datasets.box_forms import fold, holds_box, of_box
 from fgfast.datasets.box_orders import Orders
 from fgfast.datasets.cell_values import from_json, json_text
@@ -138,9 +138,7 @@ def _check_box_columns(path: AnyPath, columns: Collection[str]) -> None:
 
 
 def _json_lines(path: AnyPath) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(decode_text(path)[0].split("\n"), 1):
-        if not (text := line.strip()):
-            continue
+    for number, text in lines_of(decode_text(path)[0]):
         try:
             fields = from_json(text)
         except ValueError as error:

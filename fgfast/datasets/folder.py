@@ -96,9 +96,9 @@ class Folder(Dataset):
         try:
             tree = walk(root)
         except OSError as error:
-            raise DatasetError(root, f"cannot be read: {error.strerror or error}") from error
+            raise DatasetError(error.filename or root, f"cannot be read: {error.strerror or error}") from error
         tables: list[Table] = []
-        boxes: dict[str, tuple[Box, ...]] = {}
+        boxes: dict[str, dict[Box, None]] = {}
         keys = Keys((*tree.images, *tree.others))
         for key in filter(is_table, tree.others):
             tables.append(_read_table(root, key, keys, boxes))
@@ -202,13 +202,13 @@ class Folder(Dataset):
         return any(row.resized(placements[row.key]) for row in read_table(self.root, table, self._keys))
 
 
-def _read_table(root: AnyPath, key: str, keys: Keys, boxes: dict[str, tuple[Box, ...]]) -> Table:
+def _read_table(root: AnyPath, key: str, keys: Keys, boxes: dict[str, dict[Box, None]]) -> Table:
     """Read a list, and add its boxes to those of the images, each once; every image that it names gets an entry."""
     unmovable, unused, respelled, sized = set[str](), dict[str, None](), False, False
     for row in read_table(root, key, keys):
-        boxes[row.key] = tuple(dict.fromkeys((*boxes.get(row.key, ()), *row.boxes)))
+        boxes.setdefault(row.key, {}).update(dict.fromkeys(row.boxes))
         for image in row.images[1:]:
-            boxes.setdefault(image.key, ())
+            boxes.setdefault(image.key, {})
         unmovable |= row.unmovable
         unused.update((column, None) for column, value in row.fields.items() if fold(column) in _NOT_USED and value)
         respelled, sized = respelled or row.respelled, sized or row.size is not None

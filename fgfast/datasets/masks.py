@@ -47,6 +47,8 @@ _WIDEST_EDGE = 32
 _NAMED = 3
 # Coordinates of polygons beyond this many times the image's size are no outline of anything in it.
 _FAR = 10
+# Pixels along the outline of one polygon; drawing it takes 100 bytes for each.
+_LONGEST_OUTLINE = 4_000_000
 
 RULES: Mapping[MaskKind, str] = {
     "grey": "white is subject, from half the range on",
@@ -243,7 +245,10 @@ def _segmentation(path: os.PathLike[str], value: Any, size: Size) -> Bool:
             raise ValueError(f"a polygon is a list of x y, at least three points, not {short(polygon)}")
         if not np.isfinite(points).all() or np.abs(points).max() > _FAR * max(size):
             raise ValueError("a polygon has points far outside the image")
-        bits |= polygon_mask(points.reshape(-1, 2), size)
+        corners = points.reshape(-1, 2)
+        if np.abs(corners - np.roll(corners, -1, axis=0)).max(axis=1).sum() > _LONGEST_OUTLINE:
+            raise ValueError(f"the outline of a polygon is longer than {_LONGEST_OUTLINE:,} pixels")
+        bits |= polygon_mask(corners, size)
     return bits
 
 

@@ -26,8 +26,6 @@ FORMS_READ = (
 _OBJECTS = ("objects", "annotations", "instances", "detections", "shapes")
 # Numbers up to this are fractions of the image's size, with some rounding; no box is that small.
 _FRACTION = 1.01
-# Two columns may describe the same box with other rounding, in pixels.
-_SAME = 1.0
 
 
 class RowBoxes:
@@ -90,7 +88,7 @@ class RowBoxes:
                 found.setdefault(beside or above, []).extend(outlined)
         longest = max(found, key=lambda where: len(found[where]), default="")
         for where, boxes in found.items() if len(found) > 1 else ():
-            if not all(any(_same(box, other) for other in found[longest]) for box in boxes):
+            if not box_forms.all_in(boxes, found[longest]):
                 self._fail(f"{where} and {longest} hold different boxes; keep one of the columns")
         return tuple(dict.fromkeys(found.get(longest, ())))
 
@@ -287,10 +285,6 @@ class RowBoxes:
         if isinstance(old, str):
             return number_text(value)
         return round(value, 4) if self._in_text else like(old, value)
-
-
-def _same(a: Box, b: Box) -> bool:
-    return max(abs(p - q) for p, q in zip(a, b, strict=True)) <= _SAME
 
 
 def _is_box(value: Any) -> bool:

@@ -23,6 +23,7 @@ MOST_MEMBERS = 200_000
 # tarfile reads whatever a header claims to hold in one piece: names and comments, whose size may be anything.
 _MOST_AT_ONCE = 1 << 20
 _COPY = 1 << 16
+_LONGEST_NAME = 4096
 
 
 class _TooMuchError(Exception):
@@ -108,12 +109,16 @@ def _checked(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if number >= MOST_MEMBERS:
             raise _TooMuchError(f"it holds more than {MOST_MEMBERS:,} files and folders, which no data set here has")
         if problem := _problem(member, files):
-            raise DownloadError(f"{archive} is not safe to unpack: {member.name!r}: {problem}. Nothing was unpacked.")
+            raise DownloadError(
+                f"{archive} is not safe to unpack: {member.name[:200]!r}: {problem}. Nothing was unpacked."
+            )
         yield member
 
 
 def _problem(member: tarfile.TarInfo, files: set[str]) -> str:
     """Return why a member is not unpacked; empty where it is. `files` are the names of the files before it."""
+    if len(member.name) > _LONGEST_NAME:  # each folder of a path is looked up
+        return f"its path has {len(member.name):,} letters"
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
         return "its path leaves the folder"

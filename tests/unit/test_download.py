@@ -162,6 +162,10 @@ def test_a_server_that_leads_elsewhere(mirror: Mirror, tmp_path: Path, to: str) 
         with pytest.raises(DownloadError, match=r"some\.bin leads to .*, which is not fetched"):
             fetching()
     assert list(tmp_path.iterdir()) == []
+    mirror.moved["some.bin"] = "http://[no address"
+    for fetching in (lambda: fetch(resource(), tmp_path), lambda: transfer.read_url(url, 100)):
+        with pytest.raises(DownloadError, match=r"some\.bin: Invalid IPv6 URL"):
+            fetching()
     mirror.moved, mirror.files["other"] = {"some.bin": url.replace("some.bin", "other")}, CONTENT
     assert fetch(resource(), tmp_path).read_bytes() == CONTENT
 

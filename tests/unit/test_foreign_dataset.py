@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ from PIL import Image
 
 from fgfast import datasets
 from fgfast.datasets import archives
-from fgfast.datasets.annotation_files import MOST_BYTES, read_bytes, short
+from fgfast.datasets.annotation_files import MOST_BYTES, lines_of, read_bytes, short
 from fgfast.datasets.cell_values import decode, from_json
 from fgfast.datasets.mask_files import coco_source, in_coco
 from fgfast.datasets.masks import read_mask
@@ -420,3 +422,41 @@ def test_bombs_take_neither_memory_nor_time(tmp_path: Path) -> None:
         [sys.executable, "-c", HEAVY, *command], capture_output=True, text=True, timeout=120, env=environment
     )
     assert (done.returncode, done.stdout.split()) == (0, [w for name in sets for w in (name, "DatasetError")]), done
+
+
+def test_many_boxes_of_one_image_take_a_time_in_proportion(tmp_path: Path) -> None:
+    root = folder(tmp_path)
+    (root / "boxes.csv").unlink()
+    boxes = [[n % 40, 0, n % 40 + 1 + n, 9] for n in range(10_000)]
+    lines = "".join(f'{{"file_name": "train/cat/a.jpg", "bbox_xyxy": {box}}}\n' for box in boxes)
+    (root / "metadata.jsonl").write_text(lines)
+    begun = time.process_time()
+    (sample,) = (sample for sample in datasets.open_dataset("folder", root=root).samples if len(sample.boxes) > 9)
+    assert len(sample.boxes) == len(boxes)
+    assert time.process_time() - begun < 20  # each box compared with all before it: minutes
+
+    backwards = json.dumps({"file_name": "train/cat/a.jpg", "bbox_xyxy": boxes, "boxes_xyxy": boxes[::-1]})
+    (root / "metadata.jsonl").write_text(backwards)
+    with pytest.raises(DatasetError, match="hold different boxes"):
+        datasets.open_dataset("folder", root=root)
+    assert time.process_time() - begun < 40
+
+
+def test_lines_are_numbered_where_blank_ones_are_between() -> None:
+    assert list(lines_of("\n\n a \r\n\r\n\t\nb c\n\n")) == [(3, "a"), (6, "b c")]
+    assert list(lines_of("\n" * 5_000_000)) == []
+
+
+def test_an_outline_that_is_too_long(tmp_path: Path) -> None:
+    zigzag = [coordinate for n in range(500) for coordinate in (-9000.0 * (n % 2), 9000.0 * (n % 2 == 0))]
+    source = coco_source(tmp_path / "coco.json", [{"id": 1, "segmentation": [zigzag]}], 1000, 1000)
+    with pytest.raises(MaskUnusableError, match="outline of a polygon is longer than 4,000,000 pixels"):
+        read_mask(Sample("a.jpg", tmp_path / "a.jpg", mask=source), Size(1000, 1000))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    root = folder(tmp_path)
+    (root / "train/cat/x.jpg").symlink_to("x.jpg")
+    with pytest.raises(DatasetError, match=r"train/cat/x\.jpg: cannot be read: Too many levels"):
+        datasets.open_dataset("folder", root=root)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from fgfast import keyed_notes
+from fgfast.errors import OutputFailedError
 from fgfast.keyed_notes import Stamp
+from fgfast.writing import Target
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has access lists instead of modes")
 
@@ -131,15 +133,15 @@ def test_half_a_key_of_a_killed_process_is_made_anew(state: Path, file: Path) ->
 def test_a_note_of_a_folder_that_is_not_writable_goes_to_the_users_own(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, note = keyed_notes._write_new, file.with_name("note")
+    real, note = keyed_notes.write_file, file.with_name("note")
 
-    def refused(path: Path, data: bytes) -> None:
-        if path.parent == file.parent:
-            raise PermissionError(13, "Permission denied", str(path))
-        real(path, data)
+    def refused(target: Target, data: bytes, mode: int) -> None:
+        if target.path.parent == file.parent:
+            raise OutputFailedError(f"cannot write {target.path}: Permission denied")
+        real(target, data, mode=mode)
 
     with monkeypatch.context() as patch:
-        patch.setattr(keyed_notes, "_write_new", refused)
+        patch.setattr(keyed_notes, "write_file", refused)
         noted(file)
     assert not note.exists() and keyed_notes.read(note, "digest", file)
     noted(file)
@@ -152,3 +154,13 @@ def test_a_name_that_nobody_else_knows(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert mine == keyed_notes.private_name("compiled") != keyed_notes.private_name("other")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
     assert keyed_notes.private_name("compiled") != mine
+
+
+def test_a_folder_that_cannot_be_made_is_named_without_advice_about_outputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file/state"))
+    assert keyed_notes.private_name("x") == ""
+    assert "note.key cannot keep the key of this user's notes: Not a directory." in caplog.text
+    assert "images" not in caplog.text

@@ -487,6 +487,11 @@ def zipped_table(table: bytes, names: tuple[str, ...] = (), compression: int = z
         (zipped_table(b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x04\x00\x00\x00idna\x86R."), "holds text"),
         (zipped_table(bytes(1 << 20), compression=zipfile.ZIP_DEFLATED), "is compressed"),
         (zipped_table(b"\x80\x02}.", ("b/data.pkl",)), "not a checkpoint"),
+        # What torch's reader of archives takes for a/data.pkl, and zipfile for another file, or the reverse.
+        (zipped_table(b"\x80\x02}.", ("a/DATA.pkl",)), "not a checkpoint"),
+        (zipped_table(b"\x80\x02}.", ("a/versionXb",)).replace(b"versionX", b"version\0"), "not a checkpoint"),
+        (zipped_table(b"\x80\x02}.").replace(b"a/data.pkl", b"a/Data.pkl"), "not a checkpoint"),
+        (b"PK\x03\x04" + bytes(96) + zipped_table(b"\x80\x02}."), "not a checkpoint"),
         (zipped_table(b"\x80\x02}."), "contains a dict"),
         (zipped_table(b"\x80\x02q."), "not a checkpoint"),
         (zipped_table(b"\x80\x02h\x00."), "not a checkpoint"),
@@ -495,7 +500,7 @@ def zipped_table(table: bytes, names: tuple[str, ...] = (), compression: int = z
         (zipped_table(b"\x80\x02I" + b"9" * 10_000 + b"\n."), "not a checkpoint"),
         (zipped_table(b"\x80\x02}.")[:-1], "its end is missing"),
         (zipped_table(b"\x80\x02}.")[:-12] + b"\xff\xff\xff\x7f" + bytes(8), "lists more files|is damaged"),
-        (zipped_table(b"\x80\x02}.")[:-10] + b"\xff\xff\xff\xff" + bytes(6), "is damaged"),
+        (zipped_table(b"\x80\x02}.")[:-10] + b"\xff\xff\xff\xff" + bytes(6), "lists more files"),
         (b"PK\x03\x04", "its end is missing"),
     ],
 )

@@ -69,12 +69,18 @@ def look_through(path: Path) -> bool:
 def _table(file: BinaryIO) -> bytes:
     """Return the pickle of a zip archive, after a look at all that the archive holds."""
     size = os.fstat(file.fileno()).st_size
-    if _directory(file, size) > _MOST_DIRECTORY:
+    place, length = _directory(file, size)
+    if length > _MOST_DIRECTORY:
         raise ForeignError("lists more files than a checkpoint has")
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-        tables = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
-        if len({entry.filename for entry in entries}) < len(entries) or len(tables) != 1:
+        # torch has a reader of its own, which must find the same files: it takes the list's place as it is stated, and
+        # the first file's folder for all, and names in capitals for the same.
+        names = {entry.filename.lower() for entry in entries if entry.filename == entry.orig_filename}
+        tables = [entry for entry in entries if entry.filename.lower().endswith("/data.pkl")]
+        if archive.start_dir != place or len(names) < len(entries) or len(tables) != 1:
+            raise ForeignError("is not a checkpoint of tensors")
+        if tables[0].filename != f"{entries[0].filename.partition('/')[0]}/data.pkl":
             raise ForeignError("is not a checkpoint of tensors")
         if any(
             entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size for entry in entries
@@ -85,20 +91,18 @@ def _table(file: BinaryIO) -> bytes:
         return archive.read(tables[0])
 
 
-def _directory(file: BinaryIO, size: int) -> int:
-    """Return the bytes of a zip archive's directory, which zipfile reads in one piece."""
-    file.seek(max(0, size - 22))
-    end = file.read(22)
+def _directory(file: BinaryIO, size: int) -> tuple[int, int]:
+    """Return the place and the bytes of a zip archive's directory as its end states them; zipfile reads it at once."""
+    file.seek(max(0, size - 42))
+    locator, end = file.read(20), file.read(22)
     if end[:4] != b"PK\x05\x06":
         raise zipfile.BadZipFile("its end is missing")
-    length = int(struct.unpack("<I", end[12:16])[0])
-    if length < 0xFFFFFFFF:
-        return length
-    file.seek(max(0, size - 42))
-    (place,) = struct.unpack("<8xQ4x", file.read(20))
-    file.seek(min(place, size))
-    record = file.read(56)
-    return int(struct.unpack("<40xQ8x", record)[0]) if len(record) == 56 else size
+    length, place = struct.unpack("<12xII2x", end)
+    if locator[:4] == b"PK\x06\x07":  # of more than 4 GB, or written as if it were
+        file.seek(min(struct.unpack("<8xQ4x", locator)[0], size))
+        record = file.read(56)
+        length, place = struct.unpack("<40xQQ", record) if len(record) == 56 else (size, size)
+    return int(place), int(length)
 
 
 class _Scan:
