@@ -287,6 +287,7 @@ def test_an_output_names_what_it_was_made_from(tmp_path: Path) -> None:
         "dataset": "aircraft",
         "root": "../" + source.name,
         "labels": "family",
+        "follow_links": False,
         "selection": {"splits": [], "classes": [], "limit": 2, "exclude": []},
         "background": "../" + image.name,
         "mask_dir": None,
