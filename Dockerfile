@@ -29,10 +29,11 @@ RUN pip install --no-cache-dir --index-url ${TORCH_INDEX} torch torchvision
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     pip install --no-cache-dir "fgfast[${EXTRAS}] @ file://$(ls /wheels/fgfast-*-cp*.whl)" \
  && python -c "from fgfast import ops; assert ops.implementation() == 'native'"
-RUN useradd --create-home fgfast && mkdir /work /cache && chown fgfast /work /cache
+RUN useradd --create-home fgfast && mkdir /work /cache /state && chown fgfast /work /cache /state
 USER fgfast
-ENV FGFAST_CACHE=/cache HF_HOME=/cache/huggingface
-VOLUME /cache
+# The key of the notes about the cache lies beside it, never in it.
+ENV FGFAST_CACHE=/cache HF_HOME=/cache/huggingface XDG_STATE_HOME=/state
+VOLUME /cache /state
 WORKDIR /work
 ENTRYPOINT ["fgfast"]
 CMD ["--help"]

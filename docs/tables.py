@@ -25,6 +25,7 @@ FOUND = (
     "detector",
     "segmenter",
     "mask_dir",
+    "follow_links",
     "vocabulary",
     "model_weights",
     "precision",

@@ -264,7 +264,12 @@ def test_every_environment_variable_is_described_and_every_described_one_exists(
     read_ones = environment_variables()
     assert {"FGFAST_DATA", "FGFAST_CACHE", "HF_HOME", "XDG_CACHE_HOME"} <= read_ones
     assert not read_ones - described
-    others = {"FGFAST_REQUIRE_NATIVE": ROOT / "Makefile", "_FGFAST_COMPLETE": ROOT / "fgfast/cli/__init__.py"}
+    others = {
+        "FGFAST_REQUIRE_NATIVE": ROOT / "Makefile",
+        "FGFAST_FUZZ_EXAMPLES": ROOT / "Makefile",
+        "XDG_STATE_HOME": ROOT / "fgfast/keyed_notes.py",  # read by platformdirs
+        "_FGFAST_COMPLETE": ROOT / "fgfast/cli/__init__.py",
+    }
     assert described - read_ones == set(others)
     assert all(name in file.read_text(encoding="utf-8") for name, file in others.items())
 
@@ -299,4 +304,15 @@ def test_the_shards_of_a_web_data_set_become_class_folders(tmp_path: Path, monke
     assert sorted(sample.key for sample in opened.samples) == [
         *("train/3/000-a.png", "train/3/001-a.png", "train/cat/000-b.png", "train/cat/001-b.png"),
     ]
-    assert opened.samples[0].path.read_bytes() == image
+    assert Path(opened.samples[0].path).read_bytes() == image
+
+
+def test_what_holds_each_promise_about_files_from_others_exists() -> None:
+    rows = [
+        row
+        for row in read(DOCS / "reliability.md").splitlines()
+        if re.match(r"\| (be|name|contain|hold|have|lie|say|come|resume)\b", row)
+    ]
+    named = {row: re.findall(r"`((?:unit|e2e)/test_\w+\.py)`", row) for row in rows}
+    assert len(rows) > 20 and all(named.values())
+    assert all((ROOT / "tests" / name).is_file() for names in named.values() for name in names)

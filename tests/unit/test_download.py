@@ -307,6 +307,7 @@ def bomb(claimed: int, kind: bytes = tarfile.REGTYPE, times: int = 1, content: b
         (bomb(0, times=50), "more than 40 files and folders"),
         (b"BZh9" + bytes(1000), "cannot be unpacked"),
     ],
+    ids=["size", "sizes", "pax header", "long name", "chain of headers", "number", "members", "bzip2"],
 )
 def test_bombs_are_refused_before_memory_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, problem: str
