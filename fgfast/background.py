@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -82,7 +83,7 @@ class Background:
             return value
         if isinstance(value, tuple) and len(value) == 3:
             return cls(colour=_rgb(",".join(map(str, value))))
-        if isinstance(value, (str, Path)):
+        if isinstance(value, (str, os.PathLike)):
             return cls.parse(str(value))
         raise UsageError(f"background must be a name, a colour (R, G, B), a path or a Background, not {value!r}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -51,7 +52,9 @@ class Selection:
     def __post_init__(self) -> None:
         for name in ("splits", "classes", "exclude"):
             value = getattr(self, name)  # one name, not its characters
-            object.__setattr__(self, name, (str(value),) if isinstance(value, (str, Path)) else tuple(map(str, value)))
+            object.__setattr__(
+                self, name, (str(value),) if isinstance(value, (str, os.PathLike)) else tuple(map(str, value))
+            )
         whole = isinstance(self.limit, int) and not isinstance(self.limit, bool)
         if self.limit is not None and (not whole or self.limit < 1):
             raise UsageError(f"limit must be a whole number of at least 1, not {self.limit!r}")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 _KINDS = {
     stat.S_IFREG: "a file",
@@ -31,7 +32,7 @@ class LinkOutError(OSError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DataPath:
-    """A file or folder inside a data set. It is used like a `Path`, and opened by `open_regular`.
+    """A file or folder inside a data set. It is used like a `Path`; fgfast itself opens it by `open_regular` alone.
 
     Attributes:
         top: the data set's own folder, which may be a link: the user named it.
@@ -97,9 +98,20 @@ class DataPath:
         """As of a `Path`."""
         return self._at(self.pure.with_suffix(suffix))
 
-    def relative_to(self, other: DataPath) -> PurePosixPath:
+    @property
+    def parts(self) -> tuple[str, ...]:
         """As of a `Path`."""
-        return self.pure.relative_to(other.below)
+        return Path(self).parts
+
+    def as_posix(self) -> str:
+        """As of a `Path`."""
+        return Path(self).as_posix()
+
+    def relative_to(self, other: str | os.PathLike[str]) -> PurePosixPath:
+        """As of a `Path`."""
+        if isinstance(other, DataPath) and other.top == self.top:
+            return self.pure.relative_to(other.below)
+        return PurePosixPath(Path(self).relative_to(other).as_posix())
 
     def absolute(self) -> Path:
         """As of a `Path`."""
@@ -124,6 +136,20 @@ class DataPath:
     def is_dir(self) -> bool:
         """As of a `Path`: links are followed."""
         return Path(self).is_dir()
+
+    def open(self, mode: str = "r", encoding: str | None = None, newline: str | None = None) -> IO[Any]:
+        """As of a `Path`, for reading; raise LinkOutError where a link leads out of the data set."""
+        if not set(mode) <= set("rbt"):
+            raise ValueError(f"{self} is a file of a data set, which is opened for reading alone, not with {mode!r}")
+        return Path(real_place(self)).open(mode, encoding=encoding, newline=newline)
+
+    def read_bytes(self) -> bytes:
+        """As of a `Path`; raise LinkOutError where a link leads out of the data set."""
+        return Path(real_place(self)).read_bytes()
+
+    def read_text(self, encoding: str | None = None) -> str:
+        """As of a `Path`; raise LinkOutError where a link leads out of the data set."""
+        return Path(real_place(self)).read_text(encoding)
 
     def iterdir(self) -> Iterator[DataPath]:
         """Yield what the folder holds; raise LinkOutError where a link leads out of the data set on the way to it."""

@@ -39,6 +39,13 @@ def verify(out: Path, as_json: bool) -> None:
         for kind, sentence in kinds.items():
             for name in getattr(result, kind):
                 say(line(f"{kind:<8} {name}  ({sentence})"))
+        if result.gone and not result.root.is_dir():
+            say(
+                line(
+                    f"the data set is not in {result.root}, its place when the run was made, as seen from the output: "
+                    "move it there, or give its new place to the same convert command (--root), which records it"
+                )
+            )
         if not result.clean:
             say("the last run did not end cleanly; run the same convert command again")
         say(f"{result.files:,} files compared: {'all intact' if result.intact else 'see above'}")

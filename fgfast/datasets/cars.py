@@ -20,7 +20,7 @@ from fgfast.datasets.annotation_files import (
 )
 from fgfast.datasets.layout import Dataset, ImagePlacements, folders_in
 from fgfast.datasets.loaders import image_folder_line, own_line, torchvision_line
-from fgfast.datasets.mat_files import read_mat, write_mat
+from fgfast.datasets.mat_files import one_process, read_mat, write_mat
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
 from fgfast.writing import Target
@@ -100,6 +100,7 @@ class Cars(Dataset):
         return any((path / name).is_dir() for name in folders) or any(_find(path, n) for n in (*_MATS, _OLDER))
 
     @classmethod
+    @one_process()
     def _read(cls, root: DataPath, labels: str | None) -> Cars:
         split_folders = any((root / name).is_dir() for name in ("cars_train", "cars_test"))
         older = root / _OLDER
@@ -188,6 +189,7 @@ class Cars(Dataset):
             return image_folder_line(twin / above, beside, filled)
         return own_line(twin, small or "torchvision does not read this layout of the data set")
 
+    @one_process()
     def _write(self, out: Target, placements: ImagePlacements) -> list[Target]:
         """Write the lists, and copy the other files of the devkit."""
         written = [self._write_list(path, out / path.relative_to(self.root), placements) for path in self.lists]

@@ -12,7 +12,7 @@ from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import boxes_from, copy_file, safe_key, unique_samples
 from fgfast.datasets.layout import Dataset, ImagePlacements, folders_in
 from fgfast.datasets.loaders import image_folder_line
-from fgfast.datasets.mat_files import read_mat, write_mat
+from fgfast.datasets.mat_files import one_process, read_mat, write_mat
 from fgfast.datasets.voc_files import read_voc, rewrite_voc
 from fgfast.records import Sample, no_boxes
 from fgfast.writing import Target
@@ -76,6 +76,7 @@ class Dogs(Dataset):
         return any(any((path / folder).glob("n[0-9]*-*/")) for folder in _IMAGES)
 
     @classmethod
+    @one_process()
     def _read(cls, root: DataPath, labels: str | None) -> Dogs:
         """Read the lists, or the class folders where lists are absent, and every VOC file."""
         images, annotations = _first(root, _IMAGES), _first(root, _ANNOTATIONS)
@@ -106,6 +107,7 @@ class Dogs(Dataset):
         filled = {key.rpartition("/")[0] for key in placements}
         return image_folder_line(twin / self.images, self.image_folders(), filled)
 
+    @one_process()
     def _write(self, out: Target, placements: ImagePlacements) -> list[Target]:
         """Write the lists, and one VOC file per image that is present."""
         written = [self._write_list(name, out, placements) for name in _BY_ROW if (self.root / name).is_file()]

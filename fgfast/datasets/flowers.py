@@ -15,7 +15,7 @@ from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import copy_file, unique_samples
 from fgfast.datasets.layout import Dataset, ImagePlacements
 from fgfast.datasets.loaders import load_line, own_line
-from fgfast.datasets.mat_files import read_mat, whole_numbers, write_mat
+from fgfast.datasets.mat_files import one_process, read_mat, whole_numbers, write_mat
 from fgfast.errors import DatasetError
 from fgfast.records import Sample
 from fgfast.writing import Target
@@ -58,6 +58,7 @@ class Flowers(Dataset):
         return sum(int(np.size(sets[variable])) for variable in SPLITS)
 
     @classmethod
+    @one_process()
     def _read(cls, root: DataPath, labels: str | None) -> Flowers:
         """Read both MATLAB files; the samples are in the order train, val, test, each as in setid.mat."""
         path = root / "imagelabels.mat"

@@ -7,6 +7,9 @@ read in a process of its own, with a memory cap.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -24,8 +27,36 @@ HEADER = b"MATLAB 5.0 MAT-file, written by fgfast".ljust(116)
 # MATLAB 7.3 writes HDF5 behind such a header, which scipy does not read.
 _HDF5 = b"MATLAB 7.3"
 _VARIABLES_IN = "fgfast.datasets.mat_values:variables_in"
+# The processes, none or one, of the `one_process` around; None where there is none around.
+_open: ContextVar[list[processes.Child] | None] = ContextVar("_open", default=None)
 # What reading may take: the largest official file takes 40 MB and 0.2 s.
 _MEMORY, _SECONDS = 1 << 30, 60.0
+
+
+@contextmanager
+def one_process() -> Iterator[None]:
+    """Read all MAT-files in this context, those of one data set, in one process, because its start takes longer.
+
+    Starting it and importing scipy takes half a second. It starts at the first file, has one cap for all of them, and
+    ends with the context.
+    """
+    children: list[processes.Child] = []
+    token = _open.set(children)
+    try:
+        yield
+    finally:
+        _open.reset(token)
+        for child in children:
+            child.close()
+
+
+def _variables_in(content: bytes, squeeze: bool) -> Any:
+    children = _open.get()
+    if children is None:
+        return processes.call(_VARIABLES_IN, content, squeeze, memory=_MEMORY, seconds=_SECONDS)
+    if not children:
+        children.append(processes.Child(_MEMORY))
+    return children[0].call(_VARIABLES_IN, content, squeeze, seconds=_SECONDS)
 
 
 def read_mat(path: AnyPath, *variables: str, squeeze: bool = True) -> dict[str, Any]:
@@ -34,9 +65,7 @@ def read_mat(path: AnyPath, *variables: str, squeeze: bool = True) -> dict[str, 
     if content.startswith(_HDF5):
         raise DatasetError(path, "a MAT-file of version 7.3 (HDF5), which is not read; save it with MATLAB's -v7")
     try:
-        loaded = processes.call(
-            "fgfast.datasets.mat_values:variables_in", content, squeeze, memory=_MEMORY, seconds=_SECONDS
-        )
+        loaded = _variables_in(content, squeeze)
     except (processes.MemoryExceededError, processes.TimeExceededError):
         limits = f"{_MEMORY >> 30} GB of memory or {_SECONDS:g} seconds"
         raise DatasetError(path, f"reading it takes more than {limits}, which no list of a data set needs") from None

@@ -7,6 +7,7 @@ through libjpeg-turbo directly; Pillow decodes those that it warns about.
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fgfast.data_paths import AnyPath, LinkOutError
+from fgfast.data_paths import AnyPath, DataPath, LinkOutError
 from fgfast.errors import LINK_OUT, ImageBrokenError, ImageMissingError, ImageRefusedError, SampleError, UsageError
 from fgfast.files import FileTooLargeError, NotAFileError, read_regular
 from fgfast.image_formats import IMAGE_FORMATS, TooManyPixelsError, format_of, open_image, pillow_formats, why_unread
@@ -79,8 +80,9 @@ def as_image(image: Any, turn_exif: bool) -> Image:
     """
     from PIL.Image import Image as PillowImage
 
-    if isinstance(image, (str, Path)):
-        return decode(read_bytes(Path(image)), str(image), turn_exif)
+    if isinstance(image, (str, os.PathLike)):
+        path = image if isinstance(image, DataPath) else Path(image)
+        return decode(read_bytes(path), str(path), turn_exif)
     if isinstance(image, (bytes, bytearray, memoryview)):
         return decode(bytes(image), "the given bytes", turn_exif)
     if isinstance(image, PillowImage):

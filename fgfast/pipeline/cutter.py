@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -142,7 +142,9 @@ class Cutter(AbstractContextManager["Cutter"]):
             UsageError: there are more images than boxes, or fewer, or the Cutter is closed.
             DeviceFailedError: the device failed, whatever `return_errors` says.
         """
-        if isinstance(images, (str, bytes, bytearray, memoryview, Path, np.ndarray)) or hasattr(images, "convert"):
+        if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray)) or hasattr(
+            images, "convert"
+        ):
             raise UsageError("cut_many takes several images, for example a list; for one image there is cut")
         return self._cut_many(self._open(), _paired(images, boxes), return_errors)
 

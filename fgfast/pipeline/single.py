@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from fgfast.transfer import is_address, is_url, read_url
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-    Given = str | Path | bytes | bytearray | memoryview | np.ndarray[Any, Any] | PillowImage
+    Given = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray[Any, Any] | PillowImage
     """A path, an http or https address, the bytes of an image file, an array, or a Pillow image."""
 
 # Bytes from which a file at an address is refused: an image of the largest number of pixels is smaller as a PNG.

@@ -275,6 +275,18 @@ def test_verify_on_the_command_line(tmp_path: Path) -> None:
         verify(tmp_path / "out/fgfast")
 
 
+def test_verify_says_where_the_data_set_of_a_moved_output_is_looked_for(tmp_path: Path) -> None:
+    source = images(tmp_path / "in", "a.png")
+    convert(source, tmp_path / "out")
+    (tmp_path / "far/away").mkdir(parents=True)
+    moved = (tmp_path / "out").rename(tmp_path / "far/away/out")
+    result = CliRunner().invoke(main, ["verify", str(moved)])
+    assert result.exit_code == 3
+    assert f"the data set is not in {tmp_path / 'far/away/in'}, its place when the run was made" in result.output
+    convert(source, moved)
+    assert CliRunner().invoke(main, ["verify", str(moved)]).exit_code == 0
+
+
 def test_an_output_names_what_it_was_made_from(tmp_path: Path) -> None:
     source = BUILDERS["aircraft"](tmp_path)
     image = tmp_path / "back.png"
@@ -287,6 +299,7 @@ def test_an_output_names_what_it_was_made_from(tmp_path: Path) -> None:
         "dataset": "aircraft",
         "root": "../" + source.name,
         "labels": "family",
+        "follow_links": False,
         "selection": {"splits": [], "classes": [], "limit": 2, "exclude": []},
         "background": "../" + image.name,
         "mask_dir": None,

@@ -304,7 +304,7 @@ def test_the_shards_of_a_web_data_set_become_class_folders(tmp_path: Path, monke
     assert sorted(sample.key for sample in opened.samples) == [
         *("train/3/000-a.png", "train/3/001-a.png", "train/cat/000-b.png", "train/cat/001-b.png"),
     ]
-    assert Path(opened.samples[0].path).read_bytes() == image
+    assert opened.samples[0].path.read_bytes() == image
 
 
 def test_what_holds_each_promise_about_files_from_others_exists() -> None:

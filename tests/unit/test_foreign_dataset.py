@@ -23,7 +23,7 @@ import scipy.io
 from layouts import BUILDERS, dogs, folder, make_image, mat, pets, placements, text, voc
 from PIL import Image
 
-from fgfast import datasets
+from fgfast import datasets, processes
 from fgfast.datasets import archives
 from fgfast.datasets.annotation_files import MOST_BYTES, lines_of, read_bytes, short
 from fgfast.datasets.cell_values import decode, from_json
@@ -186,6 +186,19 @@ def test_mat_files_are_read_under_a_cap(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense" * 100)
     with pytest.raises(DatasetError, match="not a MATLAB file, or a damaged one"):
         read_mat(path)
+
+
+@pytest.mark.parametrize("name", ["cars", "dogs", "flowers"])
+def test_mat_files_of_a_data_set_are_read_in_one_process(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    start = processes.Child.__init__
+    monkeypatch.setattr(processes.Child, "__init__", lambda *args: (started.append(args), start(*args))[1])
+    dataset = datasets.open_dataset(name, root=BUILDERS[name](tmp_path))
+    assert len(started) == 1
+    dataset.write_annotations(tmp_path / "out", placements(dataset))
+    assert len(started) <= 2
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
