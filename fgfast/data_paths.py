@@ -130,8 +130,16 @@ class DataPath:
         return Path(self).exists()
 
     def is_file(self) -> bool:
-        """As of a `Path`: links are followed."""
-        return Path(self).is_file()
+        """Whether something other than a folder is there.
+
+        A named pipe, a device or a link that leads nowhere counts: what reads it says what is wrong, and an annotation
+        that cannot be read never counts as none.
+        """
+        try:
+            mode = os.lstat(self).st_mode
+        except (OSError, ValueError):
+            return False
+        return not (Path(self).is_dir() if stat.S_ISLNK(mode) else stat.S_ISDIR(mode))
 
     def is_dir(self) -> bool:
         """As of a `Path`: links are followed."""

@@ -12,7 +12,7 @@ import contextlib
 import os
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,7 +48,7 @@ _OFF = ("ENABLE_TRIGGER", "ENABLE_VIEW", "ENABLE_LOAD_EXTENSION", "TRUSTED_SCHEM
 # SQLite asks every so many steps whether to go on. A row takes 20 bytes at least and a hundred steps to read or check;
 # one that is written takes some hundred.
 _ASKED_EVERY = 5000
-_STEPS, _STEPS_PER_BYTE, _STEPS_PER_ROW = 1_000_000, 20, 5000
+STEPS, _STEPS_PER_BYTE, STEPS_PER_ROW = 1_000_000, 20, 5000
 # How much smaller than its size a file may be on a disk that compresses; what is beyond that is a hole, and explains
 # nothing.
 _COMPRESSED = 8
@@ -63,6 +63,7 @@ class Database:
         path: the file.
         connection: to it; in autocommit mode.
         empty: whether the file has no content yet.
+        left: steps that SQLite may still take; none left end the query.
     """
 
     def __init__(self, path: Path, write: bool) -> None:
@@ -84,7 +85,7 @@ class Database:
         if before is None:
             raise OutputRefusedError(f"there is no ledger {path}")
         mode = "rw" if write or interrupted else "ro"
-        self._left = 0
+        self.left = 0
         try:
             self.connection = sqlite3.connect(_address(path, mode), uri=True, isolation_level=None, timeout=10)
         except sqlite3.DatabaseError as error:
@@ -147,7 +148,7 @@ class Database:
         else:
             held = getattr(found, "st_blocks", 0) * 512  # not known to every file system
             size = min(found.st_size, held * _COMPRESSED) if held else found.st_size
-        self._left = _STEPS + _STEPS_PER_BYTE * size
+        self.left = STEPS + _STEPS_PER_BYTE * size
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query."""
@@ -162,7 +163,7 @@ class Database:
         """Return what to raise for an error of SQLite that is no failure of the disk."""
         if "interrupt" not in str(error):
             return self.damaged(error)
-        if self._left < 0:
+        if self.left < 0:
             return self.damaged("it asks for more work than it has content")
         return KeyboardInterrupt()  # raised by a signal's handler, and lost in SQLite
 
@@ -187,16 +188,10 @@ class Database:
         self.connection = connection
         return connection
 
-    def counted(self, rows: Iterable[T]) -> Iterator[T]:
-        """Yield rows that are about to be written; each allows some steps more."""
-        for row in rows:
-            self._left += _STEPS_PER_ROW
-            yield row
-
     def _step(self) -> bool:
         """Called by SQLite, in between also by signal handlers; end the query by True."""
-        self._left -= _ASKED_EVERY
-        return self._left < 0
+        self.left -= _ASKED_EVERY
+        return self.left < 0
 
 
 def _check_files(path: Path) -> bool:

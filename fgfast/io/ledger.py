@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fgfast.errors import OutputFailedError
 from fgfast.files import FileStamp
-from fgfast.io.database import Database, memory
+from fgfast.io.database import STEPS, STEPS_PER_ROW, Database, memory
 from fgfast.io.ledger_meta import meta_value
 from fgfast.io.ledger_paths import LONGEST, is_below
 from fgfast.io.ledger_rows import (
@@ -32,7 +32,6 @@ from fgfast.io.ledger_rows import (
     fits,
     from_row,
     stamp,
-    to_row,
 )
 from fgfast.records import STATUSES, Outcome, Sample, Status
 
@@ -119,7 +118,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         Args:
             samples: position in the data set's order, and sample.
         """
-        rows = ((s.key, position, s.label, s.split) for position, s in samples)
+        rows = [(s.key, position, s.label, s.split) for position, s in samples]
         with self._transaction():
             self._many(
                 "INSERT INTO samples (key, position, label, split) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
@@ -139,8 +138,9 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         """
         ids = [(key,) for key in keys]
         with self._transaction():
+            self._database.left += STEPS_PER_ROW * len(ids)
             query = f"SELECT path FROM files WHERE id = {ID}"
-            old = [self._path(path) for key in self._database.counted(ids) for (path,) in self._db.execute(query, key)]
+            old = [self._path(path) for key in ids for (path,) in self._db.execute(query, key)]
             if old:
                 self._many(f"DELETE FROM files WHERE id = {ID}", ids)
             self._many(f"DELETE FROM outcomes WHERE id = {ID}", ids)
@@ -153,7 +153,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         A transaction costs four syncs (the journal twice, its folder, the database) however much it holds.
         """
         outcomes = list(outcomes)
-        rows = [(o.key, *to_row(o)) for o in outcomes]
+        rows = [(o.key, *_to_row(o)) for o in outcomes]
         files = [(path, o.key, *stamp) for o in outcomes for path, stamp in o.files.items()]
         with self._transaction():
             self._many(f"INSERT OR REPLACE INTO outcomes (id, {COLUMNS}) VALUES ({ID}, {MARKS})", rows)
@@ -178,12 +178,13 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
                 raise self._damaged("a product is none")
             yield self._path(key), value
 
-    def _many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        self._db.executemany(statement, self._database.counted(rows))
+    def _many(self, statement: str, rows: Collection[Sequence[Any]]) -> None:
+        self._database.left += STEPS_PER_ROW * len(rows)
+        self._db.executemany(statement, rows)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._database.renew()
+        self._database.left = STEPS
         try:
             self._db.execute("BEGIN")
             yield
@@ -278,3 +279,17 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
 
 def _meta_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, json.dumps(value, sort_keys=True)) for name, value in values.items()]
+
+
+def _to_row(o: Outcome) -> tuple[Any, ...]:
+    """Return the row of an outcome: COLUMNS."""
+    height, width = o.size or (None, None)
+    twin_height, twin_width = o.twin_size or (None, None)
+    box = [None] * 4 if o.box is None else [float(v) for v in o.box]
+    return (
+        *(o.status, o.stage, json.dumps(o.reasons), json.dumps(dict(o.numbers)), o.doubt, o.detail),
+        *(json.dumps(o.warnings), o.twin, width, height, twin_width, twin_height, *o.offset, *box),
+        *(o.box_reason, o.box_score, o.box_name, json.dumps(o.others), o.area, o.rle, o.quality, o.stability),
+        *(o.source or (None, None, None)),
+        *(o.annotation, json.dumps({k: round(v, 6) for k, v in o.seconds.items()})),
+    )

@@ -139,20 +139,6 @@ def _size(height: int | None, width: int | None) -> Size | None:
     return Size(height, width)
 
 
-def to_row(o: Outcome) -> tuple[Any, ...]:
-    """Return the row of an outcome: COLUMNS."""
-    height, width = o.size or (None, None)
-    twin_height, twin_width = o.twin_size or (None, None)
-    box = [None] * 4 if o.box is None else [float(v) for v in o.box]
-    return (
-        *(o.status, o.stage, json.dumps(o.reasons), json.dumps(dict(o.numbers)), o.doubt, o.detail),
-        *(json.dumps(o.warnings), o.twin, width, height, twin_width, twin_height, *o.offset, *box),
-        *(o.box_reason, o.box_score, o.box_name, json.dumps(o.others), o.area, o.rle, o.quality, o.stability),
-        *(o.source or (None, None, None)),
-        *(o.annotation, json.dumps({k: round(v, 6) for k, v in o.seconds.items()})),
-    )
-
-
 def from_row(row: tuple[Any, ...]) -> Outcome:
     """Return the outcome of a row: id, key, COLUMNS.
 

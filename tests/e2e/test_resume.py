@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from command import fgfast as command
 from layouts import BUILDERS, files_below, make_image, text
 from PIL import Image as pillow
 
 import fgfast
 from fgfast import Selection, Settings
+from fgfast.cli import main
 from fgfast.errors import OutputFailedError, OutputRefusedError, SettingsDifferError, UsageError
 from fgfast.io.ledger import Ledger
 from fgfast.pipeline.verify import verify

@@ -214,7 +214,7 @@ def test_a_hole_in_the_file_explains_no_work(path: Path) -> None:
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
 def test_a_signal_interrupts_a_query(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_endless(path)
-    monkeypatch.setattr(database, "_STEPS", 1 << 60)
+    monkeypatch.setattr(database, "STEPS", 1 << 60)
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
