@@ -131,9 +131,11 @@ def run(
                 on_message(message)
             counts: Counter[Status] = Counter(found.finished.values())
 
+            portable = plan.paths
+
             def collect(batch: list[Result]) -> None:
                 began = time.monotonic()
-                outcomes = record(batch, output, plan.paths)
+                outcomes = record(batch, output, portable)
                 if watch:
                     watch(Event("commit", "", "collect", began, time.monotonic(), len(batch), 0))
                 counts.update(outcome.status for outcome in outcomes)
