@@ -28,6 +28,8 @@ _NAMES = {
 _CALLS = re.compile(r"array|asarray|tensor|list|tuple|bool_?|str_|u?int\d*|float\d*")
 # Lists and dicts in a JSON text: an empty one of 3 bytes takes 70 bytes. LVIS, the largest with masks, has 6 million.
 _MOST_LISTS = 20_000_000
+# Values in a JSON text: a number of 2 bytes takes 32. LVIS's 1.1 GB have room for 150 million.
+_MOST_VALUES = 250_000_000
 # Letters of a value as Python prints it, whose syntax tree takes 100 bytes a letter.
 _LONGEST_PRINTED = 1 << 20
 # Texts that stand for a value that is not there, in lower case; pandas' read_csv, na_values.
@@ -45,9 +47,11 @@ def from_json(text: str | bytes) -> Any:
         TooDeepError: it is nested too deeply, or holds too many lists and dicts.
         ValueError: it is not JSON.
     """
-    opening = (b"[", b"{") if isinstance(text, bytes) else ("[", "{")
+    opening, comma = ((b"[", b"{"), b",") if isinstance(text, bytes) else (("[", "{"), ",")
     if sum(map(text.count, opening)) > _MOST_LISTS:  # type: ignore[arg-type]
         raise TooDeepError(f"it holds more than {_MOST_LISTS:,} lists and dicts")
+    if text.count(comma) > _MOST_VALUES:  # type: ignore[arg-type]
+        raise TooDeepError(f"it holds more than {_MOST_VALUES:,} values")
     try:
         return json.loads(text)
     except RecursionError:
