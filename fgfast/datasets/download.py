@@ -11,7 +11,7 @@ from fgfast.datasets.unpacking import unpack
 from fgfast.errors import DownloadError, OutputFailedError, UsageError
 from fgfast.files import open_regular
 from fgfast.transfer import Progress, Remote, fetch
-from fgfast.writing import Target, make_folder, remove_tree, rename, replacing, scratch_folder
+from fgfast.writing import Target, make_folder, refuse_links, remove_tree, rename, replacing, scratch_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def download(name: str, into: Path, progress: Progress | None = None) -> Path:
         raise UsageError(f"{target.absolute()} exists but has no {layout.expected}. Move it away, then try again.")
     fetched = into / f".fgfast-{name}"
     try:
-        make_folder(Target(into, fetched.name))  # before anything is written below it: it may be a link
+        refuse_links([Target(into, fetched.name)])  # before anything is written below it
         files = [fetch(resource, fetched, progress) for resource in RESOURCES[name]]
         with scratch_folder(f".fgfast-{name}-", into) as temporary:
             folder = temporary / target.name
