@@ -70,6 +70,25 @@ def install_command(extra: str = "", options: str = "") -> str:
     return f'cd CLONE_OF_FGFAST && {pip} ".{more}"'
 
 
+def runtime_command(gpu: bool, *more: str) -> str:
+    """Return the command that installs the ONNX Runtime for GPUs or for the CPU, with further extras.
+
+    The two packages share their files: installed over each other, neither works. The other one is removed first.
+
+    Args:
+        gpu: whether a GPU is to be used.
+        more: further extras of fgfast.
+    """
+    import importlib.metadata
+
+    try:
+        importlib.metadata.version(other := "onnxruntime" if gpu else "onnxruntime-gpu")
+        remove = f"pip uninstall -y {other} && "
+    except importlib.metadata.PackageNotFoundError:
+        remove = ""
+    return remove + install_command(",".join((*more, "gpu" if gpu else "cpu")))
+
+
 class FgfastError(Exception):
     """Any error that fgfast raises on purpose."""
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from fgfast.config import Settings
 from fgfast.datasets.layout import Dataset
+from fgfast.doctor import drivers
 from fgfast.doctor.findings import attempted
-from fgfast.errors import install_command
+from fgfast.errors import install_command, runtime_command
 from fgfast.methods import METHODS
 from fgfast.records import Sample
 
@@ -71,12 +72,14 @@ def _repairs(facts: dict[str, Any]) -> list[tuple[str, str]]:
             )
         )
     if facts["packages"].get("onnxruntime", {}).get("duplicates"):
+        install = install_command("gpu" if _on_gpu(facts) else "cpu")
         found.append(
             (
                 "onnxruntime and onnxruntime-gpu overwrite each other's files",
-                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
+                f"pip uninstall -y onnxruntime onnxruntime-gpu && {install}",
             )
         )
+    found += drivers.repairs(facts)
     if facts["fgfast"].get("native") is False:
         found.append(
             (
@@ -109,27 +112,40 @@ def _speed(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Commands that make the models faster."""
     found = []
     gpus, packages = facts["gpus"], facts["packages"]
-    seen = gpus.get("driver", {}).get("found") or []
     usable = gpus.get("torch", {}).get("found") or []
-    if seen and not usable and importlib.util.find_spec("torch"):
-        built = gpus["torch"].get("cuda") or "no CUDA"
-        found.append((f"torch cannot use {seen[0]['name']} (built for {built})", "pip install --force-reinstall torch"))
     tensorrt = bool(usable and packages.get("tensorrt", {}).get("version"))
     if usable and not tensorrt:
-        found.append(("TensorRT is the fastest way to run the models on this GPU", install_command("gpu")))
+        command = drivers.gpu_packages(facts) or runtime_command(gpu=True)
+        found.append(("TensorRT is the fastest way to run the models on this GPU", command))
     if not usable and _computes_bf16():
         # convert takes bf16 here, and ONNX Runtime runs graphs in bf16 on GPUs only.
         return found
     stored = {row["name"] for row in facts["weights"] if row["path"]} if isinstance(facts["weights"], list) else set()
     rows = facts["graphs"] if isinstance(facts["graphs"], list) else []
     exported = {(row.get("model"), row["kind"]) for row in rows}
-    lacks = any(not packages.get(p, {}).get("version") for p in ("onnx", "onnxscript", "onnxruntime"))
+    install = _install_export(facts)
     what, kind, option = ("a TensorRT engine", "engine", " --backend tensorrt") if tensorrt else ("a graph", "onnx", "")
     for model in _MODELS:
         if model.weights in stored and (model.name, kind) not in exported:
-            install = f"{install_command('export')} && " if lacks else ""
             found.append((f"{model.name} may run faster as {what}", f"{install}fgfast export {model.name}{option}"))
     return found
+
+
+def _install_export(facts: dict[str, Any]) -> str:
+    """The beginning of a command that needs the packages of `fgfast export`: what installs those that are missing."""
+
+    def missing(package: str) -> bool:
+        return not facts["packages"].get(package, {}).get("version")
+
+    extras = ("export",) if missing("onnx") or missing("onnxscript") else ()
+    if missing("onnxruntime"):
+        return f"{runtime_command(_on_gpu(facts), *extras)} && "
+    return f"{install_command(*extras)} && " if extras else ""
+
+
+def _on_gpu(facts: dict[str, Any]) -> bool:
+    """Whether ONNX Runtime would compute on a GPU here."""
+    return bool(facts["gpus"].get("torch", {}).get("found")) and drivers.gpu_packages(facts) is None
 
 
 def _computes_bf16() -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fgfast import methods
-from fgfast.errors import MissingExtraError, UnknownNameError
+from fgfast.errors import MissingExtraError, UnknownNameError, UsageError, runtime_command
 
 if TYPE_CHECKING:
     from fgfast.records import Size
@@ -76,7 +76,12 @@ def parse_canvases(text: str) -> list[Size]:
 
 
 def check_installed() -> None:
-    """Raise MissingExtraError unless the packages that write graphs are installed."""
-    for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
+    """Raise UsageError unless the packages that write graphs, and the one that checks them, are installed."""
+    for package in ("torch", "onnx", "onnxscript"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "export", "fgfast export")
+    if importlib.util.find_spec("onnxruntime") is None:
+        import torch
+
+        command = runtime_command(torch.cuda.is_available())
+        raise UsageError(f"fgfast export checks graphs in ONNX Runtime, which is not installed: {command}")

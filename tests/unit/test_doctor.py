@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,8 +117,11 @@ def test_what_is_better_comes_with_the_command() -> None:
     assert install_command(options="--force-reinstall --no-deps --no-cache-dir") in commands
     assert "fgfast models pull detic" in commands
     assert "detic (Apache-2.0) gives boxes" in {step["reason"] for step in advice.steps(facts)}
-    assert install_command("gpu") in commands
-    assert f"{install_command('export')} && fgfast export sam_vit_l" in commands
+    assert any(command.endswith(install_command("gpu")) for command in commands)
+    # One command brings everything, and only the ONNX Runtime for GPUs: the other one would overwrite its files.
+    assert f"{install_command('export,gpu')} && fgfast export sam_vit_l" in [
+        command.removeprefix("pip uninstall -y onnxruntime && ") for command in commands
+    ]
     assert "export FGFAST_CACHE=/a/larger/disk" in commands
     assert not any("detectron2" in command for command in commands)
     facts["packages"]["detectron2"] = {"version": None}
@@ -131,6 +136,72 @@ def test_what_is_better_comes_with_the_command() -> None:
     assert "fgfast export sam_vit_l --backend tensorrt" in [step["command"] for step in advice.steps(facts)]
     facts["graphs"] = [{"model": "sam_vit_l", "kind": "engine"}]
     assert not [step for step in advice.steps(facts) if "fgfast export" in step["command"]]
+
+
+def _machine(driver: str, torch: dict[str, Any], **packages: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a machine with an RTX 3090."""
+    found = [{"name": "NVIDIA GeForce RTX 3090"}]
+    return {
+        "fgfast": {"native": True},
+        "packages": packages,
+        "weights": [{"name": name, "path": "/x"} for name in ("detic", "sam_vit_l", "sam_vit_b")],
+        "graphs": [],
+        "gpus": {"driver": {"found": found, "version": driver, "cuda": "12.8"}, "torch": torch},
+        "disk": [],
+    }
+
+
+@pytest.mark.skipif(not TORCH, reason="torch is not installed")
+@pytest.mark.parametrize(
+    ("driver", "built", "words", "command"),
+    [
+        ("570.86.15", "13.0", ("570.86.15", "CUDA 13 needs 580 or newer", "update the driver"), "whl/cu126"),
+        ("525.60", "12.6", ("driver is new enough", "CUDA_VISIBLE_DEVICES"), "torch.cuda.init()"),
+        ("580.95.05", None, ("built without CUDA",), "--force-reinstall torch"),
+        ("535.183", None, ("built without CUDA",), "whl/cu126"),
+        ("470.42", "12.6", ("470.42", "CUDA 12 needs 525 or newer"), "whl/cu126"),
+    ],
+)
+def test_a_gpu_that_torch_cannot_use(driver: str, built: str | None, words: tuple[str, ...], command: str) -> None:
+    """Installing the same torch again would leave a driver that is too old where it is."""
+    (step,) = [s for s in advice.steps(_machine(driver, {"found": [], "cuda": built})) if "torch cannot" in s["reason"]]
+    assert "RTX 3090" in step["reason"] and all(word in step["reason"] for word in words)
+    assert command in step["command"]
+
+
+def test_packages_for_cuda_13_under_an_older_driver() -> None:
+    usable = {"found": [{"name": "NVIDIA GeForce RTX 3090"}], "cuda": "12.6"}
+    packages = {
+        "tensorrt": {"version": "11.4", "installed_as": "tensorrt"},
+        "nvidia.dali": {"version": "2.4", "installed_as": "nvidia-dali-cuda130"},
+        "onnxruntime": {"version": "1.31.1", "installed_as": "onnxruntime-gpu"},
+        "onnx": {"version": "1.23", "installed_as": "onnx"},
+    }
+    steps = advice.steps(_machine("550.54.14", usable, **packages))
+    (step,) = [s for s in steps if "need CUDA 13" in s["reason"]]
+    assert step["command"].startswith("pip uninstall -y nvidia-dali-cuda130 onnxruntime-gpu tensorrt && pip install ")
+    assert "tensorrt-cu12" in step["command"] and "550.54.14" in step["reason"]
+    assert not [s for s in advice.steps(_machine("580.65", usable, **packages)) if "CUDA 13" in s["reason"]]
+    older = {"onnxruntime": {"version": "1.26.0", "installed_as": "onnxruntime-gpu"}}
+    assert not [s for s in advice.steps(_machine("550.54.14", usable, **older)) if "CUDA 13" in s["reason"]]
+    # The extra `gpu` would bring what this driver cannot run.
+    (step,) = [s for s in advice.steps(_machine("550.54.14", usable)) if s["reason"].startswith("TensorRT is")]
+    assert "tensorrt-cu12" in step["command"] and "onnxruntime" not in step["command"]
+
+
+def test_no_advice_installs_both_onnx_runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They overwrite each other's files. tests/unit/test_release.py: only the extras cpu and gpu bring one."""
+    usable = {"found": [{"name": "NVIDIA H200"}], "cuda": "13.0"}
+    here = {"onnxruntime": {"version": "1.32", "installed_as": "onnxruntime"}}
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: {"onnxruntime": "1.32"}[name])
+    for packages in (here, {}):
+        commands = [step["command"] for step in advice.steps(_machine("580.65", usable, **packages))]
+        assert any("gpu" in command for command in commands)
+        for command in commands:
+            extras = set(re.findall(r"\w+", "".join(re.findall(r"\[([\w,]+)\]", command))))
+            assert not {"cpu", "gpu"} <= extras, command
+            if "gpu" in extras:
+                assert command.startswith("pip uninstall -y onnxruntime && "), command
 
 
 def test_nothing_is_advised_where_nothing_is_known() -> None:

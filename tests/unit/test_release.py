@@ -74,3 +74,17 @@ def test_the_image_runs_as_an_ordinary_user_with_its_cache_and_its_key_on_volume
     cache, state = found["VOLUME"].split()  # the key of the notes about a cache does not lie in it
     assert f"FGFAST_CACHE={cache}" in found["ENV"] and f"XDG_STATE_HOME={state}" in found["ENV"]
     assert "FGFAST_CUDA=ON" in DOCKERFILE and "implementation() == 'native'" in DOCKERFILE
+
+
+def test_only_two_extras_bring_an_onnx_runtime() -> None:
+    """The packages onnxruntime and onnxruntime-gpu share their files: installed together, neither works."""
+    bring = {
+        extra: {
+            name for name in ("onnxruntime", "onnxruntime-gpu") if re.search(rf"(^|\n){name}[<>=]", "\n".join(names))
+        }
+        for extra, names in PROJECT["project"]["optional-dependencies"].items()
+    }
+    assert {extra: names for extra, names in bring.items() if names} == {
+        "gpu": {"onnxruntime-gpu"},
+        "cpu": {"onnxruntime"},
+    }
