@@ -12,6 +12,15 @@ bool HasCuda() {
 #endif
 }
 
+std::string CudaRefusal(int device) {
+#ifdef FGFAST_CUDA
+  return cuda::Refusal(device);
+#else
+  (void)device;
+  return "fgfast._native was built without CUDA";
+#endif
+}
+
 void RefuseCuda() {
   throw std::invalid_argument(
       "the arrays are on a GPU, but fgfast._native was built without CUDA: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,23 +9,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from fgfast.backends.cuda_errors import is_fatal, is_short
 from fgfast.errors import DeviceFailedError, DeviceMemoryError, FgfastError, GraphError
 from fgfast.graphs import Port
 
-# Messages of a lack of memory: PyTorch on CUDA and on the CPU (on Windows "not enough"), ONNX Runtime's arena, the
-# libraries' status codes, TensorRT, C++.
-_SHORT = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|failed to allocate memory"
-    r"|ALLOC_FAILED|OutOfMemory|bad_alloc",
-    re.IGNORECASE,
-)
-# Messages of a device that no longer works: PyTorch and ONNX Runtime ("CUDA failure 700: ..."), TensorRT ("Cuda Runtime
-# (...)"), the libraries.
-_BROKEN = re.compile(
-    r"CUDA (error|failure|driver error)|Cuda (Runtime|Driver) \(|device-side assert|\bcu(DNN|BLAS|SOLVER)|CUDNN|CUBLAS",
-)
-# cudaErrorMemoryAllocation (CUDA runtime API, cudaError_t).
-_MEMORY_ALLOCATION = 2
 # Characters of a library's message that are passed on; some come with a page of advice.
 _LONGEST = 300
 
@@ -195,17 +181,18 @@ def translated(device: str | torch.device) -> Iterator[None]:
 
 
 def failure_of(error: Exception) -> type[DeviceMemoryError] | type[DeviceFailedError] | None:
-    """Return the error class for a library's exception about the device; None for any other exception."""
+    """Return the error class for a library's exception about the device (see cuda_errors); None for any other."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return DeviceMemoryError
     foreign = type(error).__module__.startswith("onnxruntime")  # its exceptions share no base class
     ours = isinstance(error, FgfastError)  # TensorRT's messages come as GraphError
     if not (foreign or isinstance(error, GraphError if ours else RuntimeError)):
         return None
-    if getattr(error, "error_code", None) == _MEMORY_ALLOCATION or _SHORT.search(str(error)):
+    accelerator = isinstance(error, getattr(torch, "AcceleratorError", ()))  # from PyTorch 2.8 on
+    number, message = getattr(error, "error_code", None) if accelerator else None, str(error)
+    if is_short(message, number):
         return DeviceMemoryError
-    accelerator = getattr(torch, "AcceleratorError", ())  # from PyTorch 2.8 on
-    return DeviceFailedError if isinstance(error, accelerator) or _BROKEN.search(str(error)) else None
+    return DeviceFailedError if (accelerator and number is None) or is_fatal(message, number) else None
 
 
 def _release_frames(error: BaseException | None) -> None:

@@ -15,13 +15,35 @@ from typing import Any
 DeviceArray = Any
 
 
-def available() -> bool:
+def built() -> bool:
     """Return whether fgfast._native is installed and built with CUDA (FGFAST_CUDA in CMakeLists.txt), GPU or not."""
     if not find_spec("fgfast._native"):
         return False
     from fgfast import _native
 
     return _native.has_cuda()
+
+
+def available(device: int) -> bool:
+    """Return whether the ops run on a GPU; see `refusal`."""
+    return not refusal(device)
+
+
+def refusal(device: int) -> str:
+    """Ask CUDA to load the ops' code for a GPU; nothing is launched, and no CUDA error stays behind.
+
+    Args:
+        device: CUDA's number of the GPU.
+
+    Returns:
+        The reason why the ops do not run there, such as "cudaErrorNoKernelImageForDevice, no kernel image is available
+        for execution on the device" on a GPU that the module was not compiled for; empty where they run.
+    """
+    if not find_spec("fgfast._native"):
+        return "fgfast._native is not installed"
+    from fgfast import _native
+
+    return str(_native.cuda_refusal(device))
 
 
 def nms(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from fgfast import methods, ops
 from fgfast.config import Settings
-from fgfast.errors import UsageError
+from fgfast.errors import FgfastError, UsageError
 from fgfast.io import warned
 from fgfast.io.decoders import decoder
 from fgfast.io.encode import FORMAT_SUFFIXES
@@ -33,6 +34,8 @@ from fgfast.records import Float32, Image, UInt8, plain
 from fgfast.runner import BatchedStage, SlotModel, Stage, WorkerSpec, warm_up
 from fgfast.writing import TempFiles
 
+# Characters of a library's message that are passed on; some come with a page of advice.
+_LONGEST = 300
 # (height, width) in pixels, the most common size in the supported data sets; and a box in it.
 _SIZE, _BOX = (375, 500), (100, 75, 300, 300)
 
@@ -77,7 +80,7 @@ class ConvertJob:
         Raises:
             ModelNotCachedError: a model's weights are not on this machine.
             MissingExtraError: a package is not installed.
-            UsageError: the subject of the images is not known.
+            UsageError: the subject of the images is not known, or a library cannot run a model on this device.
         """
         warned.capture_for_good()
         ops.implementation()  # resolved now, so that a broken one raises here and not once per image
@@ -96,7 +99,8 @@ class ConvertJob:
         facts: dict[str, Any] = {"process": os.getpid(), "device": spec.device}
         models = {s.name: s for s in stages if isinstance(s, BatchedStage) and s.name in ("detect", "encode")}
         for stage in models.values():
-            _try_out(stage)
+            with explained(self._model_of(stage), self.settings, spec.device):
+                _try_out(stage)
         if self.measure:
             facts["seconds"] = {name: self._seconds(stage) for name, stage in models.items()}
         return ConvertRuntime(stages, self.threads, segments, facts)
@@ -122,12 +126,15 @@ class ConvertJob:
         from fgfast.models.serving.speed import remembered, seconds_per_image
 
         settings, model = self.settings, stage.model
-        name = settings.detector if stage.name == "detect" else settings.segmenter
-        key = f"{name} {settings.precision} in batches of {model.batch}, {settings.places.count(model.device)} at once"
+        name, at_once = self._model_of(stage), settings.places.count(model.device)
+        key = f"{name} {settings.precision} in batches of {model.batch}, {at_once} at once"
         inputs = _inputs(stage, *_SIZE)
         seconds = remembered(key, model.device, settings.backend, lambda: seconds_per_image(model, inputs))
         assert seconds is not None
         return seconds
+
+    def _model_of(self, stage: BatchedStage[Work]) -> str:
+        return self.settings.detector if stage.name == "detect" else self.settings.segmenter
 
 
 def detect_stages(settings: Settings, detector: Method, subject: tuple[str, ...], device: str) -> list[Stage[Work]]:
@@ -143,8 +150,10 @@ def detect_stages(settings: Settings, detector: Method, subject: tuple[str, ...]
     if not words:
         raise UsageError('name the subject: --vocabulary "bird,car", lvis, or a file with one name per line')
     spec = settings.spec(detector.name, device)
+    with explained(detector.name, settings, device):
+        model = build(spec, words)
     return [
-        detect_stage(_rechecked(build(spec, words), spec, lambda exact: build(exact, words))),
+        detect_stage(_rechecked(model, spec, lambda exact: build(exact, words))),
         ChoosePrompt(right_words(settings, subject)),
     ]
 
@@ -170,7 +179,8 @@ def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[S
     if not segmenter.is_model:
         return [MaskSubject(build(methods.ModelSpec(segmenter.name)), segmenter.flagged)]
     spec = settings.spec(segmenter.name, device)
-    model = build(spec)
+    with explained(segmenter.name, settings, device):
+        model = build(spec)
     return [encode_stage(_rechecked(model, spec, build)), FinishMask(model.finish)]
 
 
@@ -178,6 +188,41 @@ def _rechecked(model: SlotModel, spec: ModelSpec, build: Callable[[ModelSpec], S
     """Return the model of a spec, with the same model in PyTorch and float32 behind it, if it has another precision."""
     exact = replace(spec, precision="fp32", backend="torch", batch=1, eager=True)
     return Rechecked(model, None if spec.precision == "fp32" else lambda: build(exact))
+
+
+@contextmanager
+def explained(model: str, settings: Settings, device: str) -> Iterator[None]:
+    """Convert a library's error inside, which is about this model on this device, to one that says what else to try.
+
+    fgfast's own errors say that already; those of Python itself pass, because they are bugs.
+
+    Raises:
+        UsageError: a library cannot run the model on the device: no kernel for this GPU, a layer without an algorithm.
+    """
+    try:
+        yield
+    except Exception as error:
+        foreign = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")
+        if isinstance(error, FgfastError) or not foreign:
+            raise
+        message = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
+        others = {"--precision fp32": settings.precision, "--backend torch": settings.backend, "--devices cpu": device}
+        ways = [option for option, now in others.items() if option.split()[1] != now]
+        raise UsageError(
+            f"{model} in {settings.precision} ({settings.backend}) does not run on {_described(device)}: {message}; "
+            f"try {', '.join(ways)} or another model (fgfast doctor lists what this machine can run)"
+        ) from error
+
+
+def _described(device: str) -> str:
+    """Return a device's name for a message, a GPU's with its model and compute capability, if torch can tell."""
+    if device.startswith("cuda"):
+        with suppress(Exception):  # whatever failed may have taken this with it
+            import torch
+
+            gpu = torch.cuda.get_device_properties(device)
+            return f"{device} ({gpu.name}, compute capability {gpu.major}.{gpu.minor})"
+    return device
 
 
 def _inputs(stage: BatchedStage[Work], height: int, width: int) -> tuple[Any, ...]:

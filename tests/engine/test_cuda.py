@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import re
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,9 +22,7 @@ pytestmark = pytest.mark.skipif(not find_spec("fgfast._native"), reason="fgfast.
 
 
 def _why_not_cuda() -> str:
-    if not cuda.available():
-        return "fgfast._native was built without CUDA"
-    return "" if torch.cuda.is_available() else "no GPU, or a PyTorch without CUDA"
+    return cuda.refusal(0) if torch.cuda.is_available() else "no GPU, or a PyTorch without CUDA"
 
 
 on_cuda = pytest.param("cuda", marks=pytest.mark.skipif(bool(_why_not_cuda()), reason=_why_not_cuda()))
@@ -127,11 +126,19 @@ def test_without_a_gpu_the_reason_is_said() -> None:
     """A module without CUDA refuses arrays on a GPU; one with CUDA hands on what CUDA says."""
     arrays = [np.zeros((1, 8, 8), np.float32), np.zeros((1, 4, 4), np.bool_), np.zeros((1, 7), np.int64)]
     logits, bits, facts = map(Pretended, arrays)
-    error, words = (RuntimeError, "cudaError") if cuda.available() else (ValueError, "built without CUDA")
+    error, words = (RuntimeError, "cudaError") if cuda.built() else (ValueError, "built without CUDA")
     with pytest.raises(error, match=words):
         native().mask_post(logits, 8, 8, 8, bits, facts)
     with pytest.raises(ValueError, match="bits must be on the same device as logits"):
         native().mask_post(logits, 8, 8, 8, arrays[1], arrays[2])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_ops_are_refused_with_the_reason() -> None:
+    assert re.search(r"cudaError\w+, ." if cuda.built() else "built without CUDA", cuda.refusal(0))
+    assert not cuda.available(0)
+    with pytest.raises(ValueError, match="device must be 0 to 2147483647, not -1"):
+        cuda.refusal(-1)
 
 
 def test_arrays_on_no_known_device_are_refused() -> None:

@@ -26,10 +26,18 @@ def architectures() -> list[str]:
     return flags
 
 
+def test_there_is_code_for_these_gpus() -> None:
+    """A GPU runs code of its own major version and a minor one that is not higher (CUDA C++ Programming Guide)."""
+    code = [flag.rpartition("code=")[2].strip("[]").split(",")[0] for flag in architectures() if "code=" in flag]
+    numbers = [int(name.removeprefix("sm_")) for name in code]
+    for gpu, capability in {"T4": 75, "A100": 80, "3090": 86, "4090": 89, "H200": 90}.items():
+        assert any(n // 10 == capability // 10 and n <= capability for n in numbers), gpu
+
+
 def test_every_op_with_a_twin_is_built() -> None:
     """CMakeLists.txt lists sources by name; none is forgotten."""
     listed = (ROOT / "CMakeLists.txt").read_text("utf-8")
-    assert [path.name for path in SOURCES] == ["composite_gpu.cu", "mask_post_gpu.cu", "nms_gpu.cu"]
+    assert [path.name for path in SOURCES] == ["composite_gpu.cu", "device_gpu.cu", "mask_post_gpu.cu", "nms_gpu.cu"]
     for path in [*SOURCES, *ROOT.glob("engine/*/*.cc")]:
         assert f"engine/{path.parent.name}/{path.name}" in listed
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 // Functions of host and device; plain ones for a compiler that knows no CUDA.
 #ifdef __CUDACC__
@@ -23,7 +24,15 @@ struct Place {
 // Whether this build has the ops for CUDA (FGFAST_CUDA in CMakeLists.txt).
 bool HasCuda();
 
+// Why the ops for CUDA cannot run on the device of this number, in CUDA's words: code for its architecture is missing,
+// the driver is too old, ...; empty where they can. It creates a context on the device; errors of the caller's stay.
+std::string CudaRefusal(int device);
+
 // Throws std::invalid_argument for arrays on a GPU in a build without CUDA.
 [[noreturn]] void RefuseCuda();
+
+namespace cuda {
+std::string Refusal(int device);
+}
 
 }  // namespace fgfast

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 
 from fgfast import graphs as contracts
@@ -15,17 +14,14 @@ from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.graph import DetectorGraph
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.split import SplitDetic
-from fgfast.models.detic.suppression import suppress_on_gpu
+from fgfast.models.detic.suppression import fastest_on
 from fgfast.models.files.graph_files import Exported
 from fgfast.models.serving.batches import default_batch
 from fgfast.models.serving.canvases import CANVAS_MULTIPLE, AnyCanvas, Canvases, Fixed, FixedCanvases
 from fgfast.models.serving.exported import exported_canvases, graphs_of
 from fgfast.models.serving.speed import fastest_form
 from fgfast.models.vocabulary import load_vocabulary
-from fgfast.ops import cuda
 from fgfast.records import Size
-
-log = logging.getLogger("fgfast")
 
 # The canvas of the widest image after resizing, in pixels; turned, of the tallest.
 LARGEST = Size(SWIN_B.shorter_edge, -(-SWIN_B.longest_edge // CANVAS_MULTIPLE) * CANVAS_MULTIPLE)
@@ -60,7 +56,7 @@ def canvases(spec: ModelSpec) -> Canvases:
 
 
 def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MULTIPLE, batch: int = 1) -> Canvases:
-    """Return sessions of a Detic. On a GPU it gets the native suppression, if built, which never waits for the GPU.
+    """Return sessions of a Detic. On a GPU it gets the native suppression, which never waits for the GPU, if that runs.
 
     Args:
         model: with weights.
@@ -72,10 +68,7 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
     """
     device, proposals = model.device, model.config.proposals
     if device.type == "cuda":
-        if cuda.available():
-            model.proposal_generator.suppress = suppress_on_gpu
-        else:
-            log.info("fgfast was built without CUDA: suppression of Detic's proposals waits for the GPU")
+        model.proposal_generator.suppress = fastest_on(device)
     if form == "eager":
         graph = DetectorGraph(model)
 

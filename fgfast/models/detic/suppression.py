@@ -5,14 +5,41 @@ On the CPU it is the native op where installed, else plain PyTorch; both keep th
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from fgfast import ops
 from fgfast.ops import cuda
 
+log = logging.getLogger("fgfast")
+
 # Candidates compared with one another at a time.
 _BLOCK = 512
+
+
+def fastest_on(device: torch.device) -> Callable[[Tensor, Tensor, float, int], Tensor]:
+    """Return `suppress_on_gpu` if the native op runs on this GPU, otherwise `nms`; then the reason is logged."""
+    if not cuda.built():
+        log.info("fgfast was built without CUDA: suppression of Detic's proposals waits for the GPU")
+        return nms
+    reason = cuda.refusal(torch.cuda.current_device() if device.index is None else device.index)
+    if not reason:
+        return suppress_on_gpu
+    gpu = torch.cuda.get_device_properties(device)
+    log.warning(
+        "the native suppression of Detic's proposals does not run on %s (%s, compute capability %d.%d): %s; PyTorch's "
+        "is used, with the same results, and waits for the GPU; reinstalling fgfast with CMake's CUDA_ARCHITECTURES "
+        "for this GPU, or a newer driver, avoids that",
+        device,
+        gpu.name,
+        gpu.major,
+        gpu.minor,
+        reason,
+    )
+    return nms
 
 
 def overlaps(a: Tensor, b: Tensor) -> Tensor:
