@@ -23,7 +23,7 @@ fuzz: $(MODELS)      ## the native ops under AddressSanitizer and UndefinedBehav
 check: $(MODELS)     ## style, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror engine/*/*.cc engine/*/*.cu engine/*/*.h engine/include/fgfast/*.h
+	$(BIN)/clang-format --dry-run --Werror engine/*/*.cc engine/*/*.cu engine/*/*.h engine/include/fgfast/*.h tests/engine/*/*.cc tests/engine/*/*.h
 	$(BIN)/mypy -p fgfast
 	$(BIN)/mypy bench export
 	# Without site (-S), whose hook for the editable install would find the installed package.
@@ -39,7 +39,7 @@ docs: $(STAMP)      ## the documentation as pages, in site/
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
-	$(BIN)/clang-format -i engine/*/*.cc engine/*/*.cu engine/*/*.h engine/include/fgfast/*.h
+	$(BIN)/clang-format -i engine/*/*.cc engine/*/*.cu engine/*/*.h engine/include/fgfast/*.h tests/engine/*/*.cc tests/engine/*/*.h
 
 # The editable install compiles engine/ and notes where each package lies; repeated when either changes.
 $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard fgfast/*/__init__.py fgfast/*/*/__init__.py) $(wildcard engine/*/*.cc engine/*/*.cu engine/*/*.h engine/include/fgfast/*.h)

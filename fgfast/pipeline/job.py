@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -205,24 +205,15 @@ def explained(model: str, settings: Settings, device: str) -> Iterator[None]:
         foreign = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")
         if isinstance(error, FgfastError) or not foreign:
             raise
+        from fgfast.models.serving.devices import described
+
         message = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
         others = {"--precision fp32": settings.precision, "--backend torch": settings.backend, "--devices cpu": device}
         ways = [option for option, now in others.items() if option.split()[1] != now]
         raise UsageError(
-            f"{model} in {settings.precision} ({settings.backend}) does not run on {_described(device)}: {message}; "
+            f"{model} in {settings.precision} ({settings.backend}) does not run on {described(device)}: {message}; "
             f"try {', '.join(ways)} or another model (fgfast doctor lists what this machine can run)"
         ) from error
-
-
-def _described(device: str) -> str:
-    """Return a device's name for a message, a GPU's with its model and compute capability, if torch can tell."""
-    if device.startswith("cuda"):
-        with suppress(Exception):  # whatever failed may have taken this with it
-            import torch
-
-            gpu = torch.cuda.get_device_properties(device)
-            return f"{device} ({gpu.name}, compute capability {gpu.major}.{gpu.minor})"
-    return device
 
 
 def _inputs(stage: BatchedStage[Work], height: int, width: int) -> tuple[Any, ...]:

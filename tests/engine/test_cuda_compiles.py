@@ -66,3 +66,18 @@ def test_compiles(source: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert made.stat().st_size > 0
+
+
+@pytest.mark.skipif(NVCC is None, reason="no nvcc")
+def test_cuda_itself_says_why_the_ops_do_not_run(tmp_path: Path) -> None:
+    """Linked with the real CUDA runtime, asked on this machine: the reason begins with CUDA's name of it."""
+    main, program = tmp_path / "main.cc", tmp_path / "refusal"
+    call = "puts(fgfast::CudaRefusal(0).c_str());"
+    main.write_text(f'#include <cstdio>\n#include "fgfast/device.h"\nint main() {{ {call} }}\n')
+    sources = [main, ROOT / "engine/src/device.cc", ROOT / "engine/src/device_gpu.cu"]
+    flags = ["-std=c++17", "-DFGFAST_CUDA", *architectures(), f"-I{ROOT / 'engine/include'}"]
+    for command in ([str(NVCC), *flags, *map(str, sources), "-o", str(program)], [str(program)]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+    driver = Path("/proc/driver/nvidia/version").exists()
+    assert re.fullmatch(r"(cudaError\w+, .+)?\n" if driver else r"cudaError\w+, .+\n", done.stdout)

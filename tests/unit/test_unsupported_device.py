@@ -6,7 +6,7 @@ Such a GPU is pretended: the reason that CUDA would give, and its name and compu
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,8 +36,11 @@ def volta(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestSuppression:
     @pytest.fixture(autouse=True)
-    def built(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def built(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(cuda, "built", lambda: True)
+        fastest_on.cache_clear()
+        yield
+        fastest_on.cache_clear()
 
     def test_where_the_code_runs_the_native_op_is_taken(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -52,7 +55,7 @@ class TestSuppression:
     ) -> None:
         monkeypatch.setattr(cuda, "refusal", lambda device: f"cudaErrorNoKernelImageForDevice, {NO_KERNEL}")
         with caplog.at_level(logging.WARNING, "fgfast"):
-            assert fastest_on(torch.device("cuda:0")) is nms
+            assert [fastest_on(torch.device("cuda:0")) for _ in range(2)] == [nms, nms]
         (message,) = caplog.messages
         for part in ("cuda:0 (Tesla V100, compute capability 7.0)", NO_KERNEL, "PyTorch's is used", "reinstall"):
             assert part in message

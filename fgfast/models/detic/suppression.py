@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from fgfast import ops
+from fgfast.models.serving.devices import described
 from fgfast.ops import cuda
 
 log = logging.getLogger("fgfast")
@@ -20,23 +22,20 @@ log = logging.getLogger("fgfast")
 _BLOCK = 512
 
 
+@cache
 def fastest_on(device: torch.device) -> Callable[[Tensor, Tensor, float, int], Tensor]:
-    """Return `suppress_on_gpu` if the native op runs on this GPU, otherwise `nms`; then the reason is logged."""
+    """Return `suppress_on_gpu` if the native op runs on this GPU, otherwise `nms`; then the reason is logged, once."""
     if not cuda.built():
         log.info("fgfast was built without CUDA: suppression of Detic's proposals waits for the GPU")
         return nms
     reason = cuda.refusal(torch.cuda.current_device() if device.index is None else device.index)
     if not reason:
         return suppress_on_gpu
-    gpu = torch.cuda.get_device_properties(device)
     log.warning(
-        "the native suppression of Detic's proposals does not run on %s (%s, compute capability %d.%d): %s; PyTorch's "
-        "is used, with the same results, and waits for the GPU; reinstalling fgfast with CMake's CUDA_ARCHITECTURES "
-        "for this GPU, or a newer driver, avoids that",
-        device,
-        gpu.name,
-        gpu.major,
-        gpu.minor,
+        "the native suppression of Detic's proposals does not run on %s: %s; PyTorch's is used, with the same results, "
+        "and waits for the GPU; add this GPU to CUDA_ARCHITECTURES in CMakeLists.txt and reinstall fgfast, or install "
+        "a newer driver",
+        described(str(device)),
         reason,
     )
     return nms

@@ -74,3 +74,16 @@ def compute_with(threads: int | None, shared: bool) -> None:
 
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def described(device: str) -> str:
+    """Return a device's name for a message; a GPU's with its model and compute capability, if CUDA still tells them."""
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    try:
+        gpu = torch.cuda.get_device_properties(device)
+    except (RuntimeError, AssertionError):  # what failed may have taken this with it; torch asserts that there is CUDA
+        return device
+    return f"{device} ({gpu.name}, compute capability {gpu.major}.{gpu.minor})"
