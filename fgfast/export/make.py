@@ -37,7 +37,7 @@ OnMessage = Callable[[str], None]
 
 
 def choose_precision(precision: str) -> Precision:
-    """Replace "auto" by bf16 on a GPU that computes it, else by fp32, in which ONNX Runtime is fast on a CPU."""
+    """Replace "auto" by a GPU's native half precision, else by fp32, in which ONNX Runtime is fast on a CPU."""
     device = choose_device("auto")
     if precision == "auto" and device == "cpu":
         return "fp32"

@@ -52,6 +52,7 @@ class ConvertJob:
         background: pixels of the background's image, (H, W, 3) uint8 RGB, if there is one.
         threads: number of threads in each worker's pool.
         measure: whether to time the models when the job is opened.
+        per_device: the number of images for each device; None where it is not known.
     """
 
     settings: Settings
@@ -65,6 +66,7 @@ class ConvertJob:
     background: UInt8 | None
     threads: int
     measure: bool = False
+    per_device: int | None = None
 
     @property
     def phases(self) -> int:
@@ -85,9 +87,9 @@ class ConvertJob:
         detects, segments = (self.phases == 1 or phase in range(*spec.phases) for phase in (0, 1))
         stages = [self._decode(spec.device)]
         if detects and not self.segmenter.annotated:
-            stages += detect_stages(self.settings, self.detector, self.subject, spec.device)
+            stages += detect_stages(self.settings, self.detector, self.subject, spec.device, self.per_device)
         if segments:
-            stages += segment_stages(self.settings, self.segmenter, spec.device)
+            stages += segment_stages(self.settings, self.segmenter, spec.device, self.per_device)
             cut = Cut(self.settings.fill, self.background, self.settings.crop, self.settings.pad)
             suffix = FORMAT_SUFFIXES.get(self.settings.format)
             temp_files = TempFiles(self.out)
@@ -130,8 +132,10 @@ class ConvertJob:
         return seconds
 
 
-def detect_stages(settings: Settings, detector: Method, subject: tuple[str, ...], device: str) -> list[Stage[Work]]:
-    """Create the stages from the image to the prompt.
+def detect_stages(
+    settings: Settings, detector: Method, subject: tuple[str, ...], device: str, images: int | None = None
+) -> list[Stage[Work]]:
+    """Create the stages from the image to the prompt, for so many images on this device.
 
     Raises:
         UsageError: a model is to detect, and neither the data set nor the settings name the subject.
@@ -142,7 +146,7 @@ def detect_stages(settings: Settings, detector: Method, subject: tuple[str, ...]
     words = settings.vocabulary or ",".join(subject)
     if not words:
         raise UsageError('name the subject: --vocabulary "bird,car", lvis, or a file with one name per line')
-    spec = settings.spec(detector.name, device)
+    spec = settings.spec(detector.name, device, images)
     return [
         detect_stage(_rechecked(build(spec, words), spec, lambda exact: build(exact, words))),
         ChoosePrompt(right_words(settings, subject)),
@@ -161,7 +165,7 @@ def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
     return frozenset(plain(word) for word in subject)
 
 
-def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[Stage[Work]]:
+def segment_stages(settings: Settings, segmenter: Method, device: str, images: int | None = None) -> list[Stage[Work]]:
     """Create the stages from the prompt to the mask; for annotated masks, those from the image to prompt and mask."""
     build = methods.resolve(segmenter.build)
     if segmenter.annotated:
@@ -169,14 +173,14 @@ def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[S
         return [ReadMask(build(spec), annotations_detector(spec, ""))]
     if not segmenter.is_model:
         return [MaskSubject(build(methods.ModelSpec(segmenter.name)), segmenter.flagged)]
-    spec = settings.spec(segmenter.name, device)
+    spec = settings.spec(segmenter.name, device, images)
     model = build(spec)
     return [encode_stage(_rechecked(model, spec, build)), FinishMask(model.finish)]
 
 
 def _rechecked(model: SlotModel, spec: ModelSpec, build: Callable[[ModelSpec], SlotModel]) -> Rechecked:
     """Return the model of a spec, with the same model in PyTorch and float32 behind it, if it has another precision."""
-    exact = replace(spec, precision="fp32", backend="torch", batch=1, eager=True)
+    exact = replace(spec, precision="fp32", backend="torch", batch=1, form="eager")
     return Rechecked(model, None if spec.precision == "fp32" else lambda: build(exact))
 
 

@@ -20,7 +20,7 @@ from fgfast.models.files.graph_files import Exported
 from fgfast.models.serving.batches import default_batch
 from fgfast.models.serving.canvases import CANVAS_MULTIPLE, AnyCanvas, Canvases, Fixed, FixedCanvases
 from fgfast.models.serving.exported import exported_canvases, graphs_of
-from fgfast.models.serving.speed import fastest_form
+from fgfast.models.serving.forms import form_of
 from fgfast.models.vocabulary import load_vocabulary
 from fgfast.ops import cuda
 from fgfast.records import Size
@@ -48,15 +48,11 @@ def detector(spec: ModelSpec, words: str) -> DeticDetector:
 
 
 def canvases(spec: ModelSpec) -> Canvases:
-    """Return sessions of Detic's graph; raises the errors of `detector`. In PyTorch they have the fastest form."""
+    """Return sessions of Detic's graph; raises the errors of `detector`. In PyTorch they have its form, or the best."""
     if spec.backend != "torch":
         return exported_canvases(spec, graphs)
-    batch = spec.batch or default_batch(spec.device)
-    make = partial(detic_in_torch, build_detic(spec), batch=batch)
-    key = f"{spec.name} {spec.precision}"
-    if spec.eager:
-        return make()
-    return make(fastest_form(key, lambda form: make(form).session(LARGEST, batch), spec.device, batch))
+    form = form_of(spec)  # measured, where it is not known, before the weights take memory here
+    return detic_in_torch(build_detic(spec), form, batch=spec.batch or default_batch(spec.device))
 
 
 def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MULTIPLE, batch: int = 1) -> Canvases:
@@ -101,6 +97,6 @@ def graphs(spec: ModelSpec) -> list[Exported]:
 
 
 def timed(spec: ModelSpec) -> Session:
-    """Return the session of the largest canvas."""
+    """Return the session of the largest canvas, for a full batch."""
     found = canvases(spec)
-    return found.session(found.bucket(LARGEST), 1)
+    return found.session(found.bucket(LARGEST), spec.batch or default_batch(spec.device))
