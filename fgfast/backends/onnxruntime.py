@@ -165,7 +165,7 @@ def _check_nodes(session: Any, path: Path) -> None:
         more = f" and {len(nodes) - _NAMED} more" if len(nodes) > _NAMED else ""
         raise GraphError(
             f"onnxruntime {onnxruntime.__version__} has no kernel on the GPU for {', '.join(nodes[:_NAMED])}{more} of "
-            f"{path.name}, and would compute them on the CPU, in between: use --backend torch, or a newer onnxruntime-gpu"
+            f"{path.name}, and would compute them on the CPU in between: use --backend torch, or a newer package"
         )
 
 
