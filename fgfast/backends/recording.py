@@ -1,6 +1,6 @@
 """Recordings of CUDA graphs: one at a time in a process, and never again for a graph that cannot be recorded here.
 
-A recording that fails leaves torch damaged (2.13): `torch.cuda.graph.__exit__` raises in `capture_end`, before it leaves
+A recording that fails leaves torch 2.13 damaged: `torch.cuda.graph.__exit__` raises in `capture_end`, before it leaves
 the stream that it set, and `CUDAGraph::capture_end` (aten/src/ATen/cuda/CUDAGraph.cpp) raises before it takes the
 recording's pool from the allocator's list of recordings. While that list is not empty the allocator frees no cached
 blocks (c10/cuda/CUDACachingAllocator.cpp), so that later batches meet a lack of memory that is none. What can be
