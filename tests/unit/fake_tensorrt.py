@@ -1,8 +1,8 @@
 """A fake of the package tensorrt and of torch.cuda, for machines without a GPU. It proves nothing about TensorRT.
 
-It has only what NVIDIA's Python bindings declare (NVIDIA/TensorRT, python/src, at 10.0 and 11.1) and fgfast uses,
-writes down how it is called, and refuses what TensorRT refuses. Its engines are ONNX files that onnx's reference
-evaluator runs on the very addresses it was given.
+It stands for what the stubs of test_tensorrt_real cannot give, builds and runs. It has what is in tensorrt_names, which
+is checked against NVIDIA's own bindings; it writes down how it is called, and refuses what TensorRT refuses. Its
+engines are ONNX files that onnx's reference evaluator runs on the very addresses it was given.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def make(version: str = "10.16.1.11", *, fault: str = "") -> types.ModuleType:
     trt.BuilderFlag = enum.IntEnum("BuilderFlag", {"TF32": 7})
     trt.LayerType = enum.Enum("LayerType", ["CONSTANT", "ATTENTION_INPUT"])
     trt.MemoryPoolType = enum.IntEnum("MemoryPoolType", {"WORKSPACE": 0})
+    trt.IAttentionInputLayer = IAttentionInputLayer
     trt.init_libnvinfer_plugins = lambda logger, namespace: trt.calls.append(("plugins", namespace))
     for thing in (Builder, OnnxParser, Runtime):
         setattr(trt, thing.__name__, type(thing.__name__, (thing,), {"trt": trt}))
@@ -106,13 +107,23 @@ class Network:
         if self.layers is None:
             kinds = self.trt.LayerType
             self.layers = [
-                types.SimpleNamespace(
-                    type=kinds.ATTENTION_INPUT if node.op_type == "Attention" else kinds.CONSTANT,
-                    attention=types.SimpleNamespace(decomposable=False) if node.op_type == "Attention" else None,
-                )
+                ILayer(kinds.ATTENTION_INPUT if node.op_type == "Attention" else kinds.CONSTANT)
                 for node in self.graph.graph.node
             ]
         return self.layers
+
+
+class ILayer:
+    """What get_layer returns, whatever the layer's type; only the class to which it is cast knows more."""
+
+    def __init__(self, type: Any) -> None:
+        self.type, self._attention = type, types.SimpleNamespace(decomposable=False)
+
+
+class IAttentionInputLayer(ILayer):
+    @property
+    def attention(self) -> Any:
+        return self._attention
 
 
 class Profile:
