@@ -38,6 +38,7 @@ class Cuda:
         pools: pool -> number of users.
         invalid: whether the recording under way has met an error.
         recorded: number of recordings that were begun.
+        under_way: the graph that is, or was last, recorded.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,7 @@ class Cuda:
         self.recordings: list[Any] = []
         self.pools: dict[Any, int] = {}
         self.invalid, self.recorded = False, 0
+        self.under_way: CUDAGraph | None = None
 
     def forbidden(self) -> None:
         """Do what CUDA allows outside of recordings only."""
@@ -80,7 +82,7 @@ class CUDAGraph:
     def capture_begin(self, pool: Any, **_: Any) -> None:
         assert self.cuda.current is not self.cuda.default, "graphs are recorded on a stream of their own"
         assert not self.cuda.recordings, "one recording at a time"
-        self.pool, self.cuda.invalid = pool, False
+        self.pool, self.cuda.invalid, self.cuda.under_way = pool, False, self
         self.cuda.recorded += 1
         self.cuda.recordings.append(pool)
         self.cuda.pools[pool] = 1

@@ -58,7 +58,9 @@ def test_torch_itself_is_damaged_by_a_failed_recording(cuda: fake.Cuda) -> None:
 
 
 def test_a_failed_recording_is_undone_and_ends_the_process(cuda: fake.Cuda) -> None:
-    with pytest.raises(RecordingFailedError, match=r"not permitted when stream .* a new process runs it without") as e:
+    with pytest.raises(
+        RecordingFailedError, match=r"not permitted when stream .* same command again, runs it without"
+    ) as e:
         _record(cuda.forbidden)
     assert isinstance(e.value, DeviceFailedError)
     assert cuda.current is cuda.default and not cuda.recordings
