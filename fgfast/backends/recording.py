@@ -1,6 +1,6 @@
 """Recordings of CUDA graphs: one at a time in a process, and never again for a graph that cannot be recorded here.
 
-A recording that fails leaves torch damaged (2.13): `torch.cuda.graph.__exit__` raises in `capture_end`, before it leaves
+A recording that fails leaves torch 2.13 damaged: `torch.cuda.graph.__exit__` raises in `capture_end`, before it leaves
 the stream that it set, and `CUDAGraph::capture_end` (aten/src/ATen/cuda/CUDAGraph.cpp) raises before it takes the
 recording's pool from the allocator's list of recordings. While that list is not empty the allocator frees no cached
 blocks (c10/cuda/CUDACachingAllocator.cpp), so that later batches meet a lack of memory that is none. What can be
@@ -79,11 +79,12 @@ def record(
     """
     with _ONE_AT_A_TIME, torch.cuda.device(device):
         caller = torch.cuda.current_stream(device)
-        stream.wait_stream(caller)
-        with torch.cuda.stream(stream):
-            for _ in range(warm_up):
-                run()
-        caller.wait_stream(stream)
+        if warm_up:
+            stream.wait_stream(caller)
+            with torch.cuda.stream(stream):
+                for _ in range(warm_up):
+                    run()
+            caller.wait_stream(stream)
         return _capture(what, run, stream, caller)
 
 
@@ -127,7 +128,11 @@ def _failed(what: str, device: torch.device, error: Exception) -> RecordingFaile
     note = _note(what, device)
     keyed_notes.write_sealed(note, _KIND, {"key": _key(what, device), "why": f"{why} (noted in {note})"})
     noted = bool(refusal(what, device))
-    then = "a new process runs it without a recording" if noted else f"and {note} cannot be written; make room there"
+    then = (
+        "a new process, or the same command again, runs it without one"
+        if noted
+        else f"and {note} cannot be written; make room there"
+    )
     log.warning("%s cannot be recorded as a CUDA graph on %s: %s", what, device, why)
     return RecordingFailedError(
         f"{what} cannot be recorded as a CUDA graph on {device}: {why}. This process must end; {then}"

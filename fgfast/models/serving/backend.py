@@ -86,11 +86,12 @@ def _check_engine(spec: ModelSpec, found: Exported) -> None:
     try:
         built_here(path, found.manifest.contract, spec.device)
     except GraphError as error:
-        shape = found.manifest.contract.inputs[0].shape
-        canvas = f" --canvas {shape[1]}x{shape[2]}" if methods.method(spec.name).kind == "detector" else ""
+        batch = found.manifest.contract.inputs[0].shape[0]
+        detects = methods.method(spec.name).kind == "detector"
+        canvas = f" --canvas {found.canvas.height}x{found.canvas.width}" if detects else ""
         raise UsageError(
             f"TensorRT has no engine of {found.path.name} for {spec.device} that was built here ({error}): fgfast "
-            f"export {spec.name} --precision {found.manifest.precision} --batch {shape[0]}{canvas} --backend tensorrt"
+            f"export {spec.name} --precision {found.manifest.precision} --batch {batch}{canvas} --backend tensorrt"
         ) from error
 
 
