@@ -121,13 +121,17 @@ class ConvertJob:
 
     def _seconds(self, stage: BatchedStage[Work]) -> float:
         """Return a model's seconds per image in full batches, measured once per machine."""
+        from fgfast.models.serving.forms import form_of
         from fgfast.models.serving.speed import remembered, seconds_per_image
 
         settings, model = self.settings, stage.model
         name = settings.detector if stage.name == "detect" else settings.segmenter
+        how = settings.backend
+        if how == "torch":
+            how += f" {form_of(settings.spec(name, model.device, self.per_device))}"
         key = f"{name} {settings.precision} in batches of {model.batch}, {settings.places.count(model.device)} at once"
         inputs = _inputs(stage, *_SIZE)
-        seconds = remembered(key, model.device, settings.backend, lambda: seconds_per_image(model, inputs))
+        seconds = remembered(key, model.device, how, lambda: seconds_per_image(model, inputs))
         assert seconds is not None
         return seconds
 

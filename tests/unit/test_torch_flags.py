@@ -17,6 +17,7 @@ from fgfast.backends.torch import TorchSession  # noqa: E402
 from fgfast.bench import roofline  # noqa: E402
 from fgfast.doctor import checks  # noqa: E402
 from fgfast.methods import ModelSpec  # noqa: E402
+from fgfast.models.grounding_dino import checkpoint  # noqa: E402
 from fgfast.models.sam.build import build_sam, sam_state  # noqa: E402
 
 TINY = ModelSpec("sam_tiny256", "random:1")
@@ -57,6 +58,7 @@ def exact() -> bool:
     [
         session,
         lambda: build_sam(TINY),
+        lambda: checkpoint._check("grounding_dino_tiny"),  # before the network is built, for an export as well
         lambda: sam_state(TINY),  # the reference's weights in `fgfast bench`
         lambda: checks._matmul("cpu"),
         lambda: roofline.measure((), "cpu", "fp32", min_seconds=1e-6),

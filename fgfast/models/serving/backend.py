@@ -126,7 +126,7 @@ def _trial(spec: ModelSpec, measure: bool) -> Trial | None:
     """Return the seconds per image of a model on a GPU in one backend; None where they are not known."""
     if spec.backend != "torch":
         return speed.tried(spec, f"{spec.backend} {_digest(spec)}", measure=measure, again=measure)
-    form = forms.choose(spec, measure, again=measure)
+    form = forms.choose(spec, measure)
     if form.seconds is not None:
         return Trial(form.seconds)
     return speed.tried(replace(spec, form=form.name), f"torch {form.name}", measure=measure, again=measure)
