@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MODELS := $(VENV)/.installed-models
+TENSORRT := 10.16.1.11 11.4.0.106
 
 .PHONY: demo test test-full fuzz check bench docs format clean
 
@@ -54,6 +55,9 @@ $(MODELS): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchvision segment-anything wilds
 	# DALI's CPU decoder, where there is a wheel of it (Linux); without it its tests skip.
 	-$(BIN)/python -m pip install -q -c constraints.txt nvidia-dali-cuda130
+	# NVIDIA's Python bindings of TensorRT 10 and 11, not installed: tests compare names and signatures with them.
+	-for version in $(TENSORRT); do $(BIN)/python -m pip download -q --no-deps -d $(VENV)/tensorrt-bindings \
+	  tensorrt-cu13-bindings==$$version; done
 	touch $(MODELS)
 
 clean:

@@ -137,7 +137,6 @@ def relative(where: Where) -> Iterator[Row]:
 def exactness(where: Where) -> Iterator[Row]:
     """SAM ViT-B's encoder in float32 on the device against the CPU, with TensorFloat-32 off and on."""
     from fgfast.backends.torch_flags import set_flags
-
     from fgfast.models.sam.build import build_sam
     from fgfast.models.sam.sessions import sam_in_torch
 

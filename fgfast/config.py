@@ -132,7 +132,8 @@ class Settings:
     )
     precision: str = _set(
         "auto",
-        "Sets the precision of the models' matrix products. auto takes bf16 if the device supports it natively.",
+        "Sets the precision of the models' matrix products. auto takes bf16, or else fp16, if the devices support it "
+        "natively.",
         choices=lambda: ("auto", *methods.PRECISIONS),
         idle=_without_models,
     )
@@ -229,11 +230,11 @@ class Settings:
             shown = ",".join(value) if isinstance(value, tuple) else value
             raise UsageError(f"{name.replace('_', '-')}{'' if value is True else f' {shown}'} has no effect {why}")
 
-    def spec(self, name: str, device: str) -> ModelSpec:
-        """A model of these settings on a device; precision and backend must not be "auto"."""
+    def spec(self, name: str, device: str, images: int | None = None) -> ModelSpec:
+        """A model of these settings on a device, for so many images; precision and backend must not be "auto"."""
         assert self.precision != "auto" and self.backend != "auto"
         precision, backend = cast(Precision, self.precision), cast(BackendName, self.backend)
-        return ModelSpec(name, self.model_weights, precision, device, backend, self.batch)
+        return ModelSpec(name, self.model_weights, precision, device, backend, self.batch, images=images)
 
     @property
     def models(self) -> tuple[methods.Method, ...]:

@@ -17,6 +17,7 @@
     │   └── ParityError              an exported graph's outputs differ from the model's
     ├── DeviceMemoryError            a device has not enough memory for a batch
     ├── DeviceFailedError            a device failed; the process that used it must end
+    │   └── RecordingFailedError     a CUDA graph cannot be recorded; noted, so that a new process does not try again
     ├── WorkerLostError              a worker process died, and no other can replace it
     ├── OutputFailedError            the output can no longer be written (disk full, read-only)
     │   └── NameRefusedError         the file system does not take the path of one file
@@ -242,6 +243,10 @@ class DeviceMemoryError(FgfastError):
 
 class DeviceFailedError(FgfastError):
     """A device failed. The process that used it must end, because CUDA gives it no working device again."""
+
+
+class RecordingFailedError(DeviceFailedError):
+    """A CUDA graph cannot be recorded, which damages torch. A new process does not try again, as a note was stored."""
 
 
 class OutputFailedError(FgfastError):

@@ -209,13 +209,20 @@ def detic_backbone(
 
 @constructor
 def detic_heads(
-    canvas: tuple[int, int], batch: int = 1, channels: int = 256, proposals: int = 256, precision: str = "fp32"
+    canvas: tuple[int, int],
+    batch: int = 1,
+    channels: int = 256,
+    proposals: int = 256,
+    precision: str = "fp32",
+    classes: int | str = "classes",
 ) -> Contract:
     """The second half of Detic's split form: the cascade on proposals, the candidates that survived suppression.
 
     Args:
         canvas, batch, channels, precision: as for `detic_backbone`.
         proposals: boxes per image.
+        classes: columns of the vocabulary, or a word where their number may vary. All shapes are fixed where it is a
+            number; columns beyond the user's words and the background are then zero, and their scores are not used.
     """
     return Contract(
         "detic_heads",
@@ -224,9 +231,9 @@ def detic_heads(
             Port("proposals", "float32", (batch, proposals, 4), "x0 y0 x1 y1, pixels of the resized image; 0 if void"),
             Port("proposal_scores", "float32", (batch, proposals), "0 for a void row"),
             Port("sizes", "int64", (batch, 2), "height and width of each resized image"),
-            _vocabulary(),
+            _vocabulary(classes),
         ),
-        _detic_outputs(batch, proposals),
+        _detic_outputs(batch, proposals, classes),
     )
 
 
@@ -276,14 +283,14 @@ def _images(canvas: tuple[int, int], batch: int | str) -> tuple[Port, Port]:
     )
 
 
-def _vocabulary() -> Port:
-    return Port("vocabulary", "float32", (_EMBEDDING, "classes"), "one column per name, the last one for background")
+def _vocabulary(classes: int | str = "classes") -> Port:
+    return Port("vocabulary", "float32", (_EMBEDDING, classes), "one column per name, the last one for background")
 
 
-def _detic_outputs(batch: int, proposals: int) -> tuple[Port, Port]:
+def _detic_outputs(batch: int, proposals: int, classes: int | str = "classes") -> tuple[Port, Port]:
     return (
         Port("boxes", "float32", (batch, proposals, 4), "x0 y0 x1 y1, pixels of the resized image", "boxes_px"),
-        Port("scores", "float32", (batch, proposals, "classes"), "0..1; the last column is background", "scores"),
+        Port("scores", "float32", (batch, proposals, classes), "0..1; the last column is background", "scores"),
     )
 
 

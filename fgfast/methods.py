@@ -41,7 +41,9 @@ class ModelSpec:
         backend: what computes it.
         batch: images per call; None takes as many as suit the device. Exported graphs have fixed shapes: of these, the
             largest that such a batch fills is taken, else the smallest.
-        eager: in PyTorch, as it is, without a search for the fastest form: for a model that computes few images.
+        form: in PyTorch, the form of its graph, one of fgfast.backends.torch.FORMS; None takes the fastest.
+        images: the number of images that it computes on its device; None where that is not known. Compiling takes
+            minutes, which few images do not pay back.
     """
 
     name: str
@@ -50,7 +52,8 @@ class ModelSpec:
     device: str = "cpu"
     backend: BackendName = "torch"
     batch: int | None = None
-    eager: bool = False
+    form: str | None = None
+    images: int | None = None
 
     @property
     def seed(self) -> int | None:
@@ -79,6 +82,8 @@ class Method:
         aliases: other names for it.
         automatic: whether "auto" may choose it; it takes the first usable one in the table.
         annotated: whether it gives the data set's own boxes or masks, and so needs some.
+        shapes: in PyTorch, the number of input shapes for which its graph is compiled or recorded; 0 where it is always
+            eager, because there are too many.
         blind: whether a detector gives the same box whatever the image shows.
         flagged: whether a segmenter's masks are examined for reasons to doubt them.
         check: dotted name of a function that raises unless the method can be used here; empty where none is needed.
@@ -100,6 +105,7 @@ class Method:
     aliases: tuple[str, ...] = ()
     automatic: bool = False
     annotated: bool = False
+    shapes: int = 0
     blind: bool = False
     flagged: bool = True
     check: str = ""
@@ -127,6 +133,7 @@ def _sam(name: str, gmac: float, aliases: tuple[str, ...] = (), automatic: bool 
         gmac,
         aliases,
         automatic,
+        shapes=1,
     )
 
 
@@ -169,6 +176,7 @@ METHODS: tuple[Method, ...] = (
         "Zhou et al., arXiv 2201.02605",
         DETIC_GMAC[0][1],
         automatic=True,
+        shapes=2,
     ),
     Method(
         "annotations",

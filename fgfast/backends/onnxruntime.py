@@ -21,6 +21,18 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+# The operators with which graphs compute shapes. ONNX Runtime puts what starts from a shape and ends in one on the CPU
+# deliberately (core/framework/fallback_cpu_capability.cc), so that a few numbers are not copied to the GPU and back. On
+# tensors the CUDA provider has a kernel for each. `session.disable_cpu_ep_fallback` would refuse them as well.
+_SHAPES = frozenset(
+    (
+        *("Shape", "Size", "Constant", "ConstantOfShape", "Identity", "Cast", "Range", "Expand", "Reshape", "Gather"),
+        *("Slice", "Concat", "Squeeze", "Unsqueeze", "Where", "Equal", "Greater", "Less", "Not", "And", "Or", "Add"),
+        *("Sub", "Mul", "Div", "Mod", "Neg", "Abs", "Min", "Max", "ReduceProd", "ReduceSum", "ReduceMax"),
+    )
+)
+# Nodes on the CPU that an error names.
+_NAMED = 5
 # ONNX's element types, because NumPy, whose dtypes the binding takes as well, has no bfloat16.
 _ELEMENT = {
     torch.float32: 1,
@@ -44,7 +56,8 @@ class OnnxRuntimeSession:
 
     Raises:
         UsageError: this ONNX Runtime lacks the provider; the message names the package that has it.
-        GraphError: the file cannot be loaded, or holds more than ONNX's own operators and weights beside it.
+        GraphError: the file cannot be loaded, or holds more than ONNX's own operators and weights beside it, or nodes
+            that this ONNX Runtime computes on the CPU although the device is a GPU; the message names them.
     """
 
     backend = "onnxruntime"
@@ -60,12 +73,14 @@ class OnnxRuntimeSession:
         self.contract = contract
         self.device = torch.device(device)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 3  # it warns of every node on the CPU; `_check_nodes` says which
         if threads:
             options.intra_op_num_threads = threads
         # ONNX Runtime works on this stream, so that a run waits for the caller's work, and the caller for the run,
         # while the host waits for neither.
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        if self._stream is not None:
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         self._providers = _providers(self.device, provider or self.device.type, self._stream)
         onnx_contents.check(path)
         try:
@@ -75,6 +90,8 @@ class OnnxRuntimeSession:
         wanted = self._providers[0][0]
         if self._session.get_providers()[0] != wanted:
             raise UsageError(f"ONNX Runtime has {wanted} but could not start it; run `fgfast doctor` for details")
+        if self._stream is not None:
+            _check_nodes(self._session, path)
 
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
         """Run once; see Session.run."""
@@ -125,6 +142,31 @@ def check_provider(kind: str) -> str:
             f"install onnxruntime-gpu in place of onnxruntime ({install_command('gpu')})"
         )
     return wanted
+
+
+def _check_nodes(session: Any, path: Path) -> None:
+    """Raise GraphError unless a GPU computes all nodes but those that compute shapes.
+
+    A node without a kernel for the GPU waits for it, copies its inputs to the host and its outputs back.
+    """
+    if not hasattr(session, "get_provider_graph_assignment_info"):  # since 1.24.1
+        raise GraphError(
+            f"onnxruntime {onnxruntime.__version__} does not say which nodes of {path.name} it computes on the CPU: "
+            f"install a newer onnxruntime-gpu ({install_command('gpu')})"
+        )
+    nodes = [
+        f"{node.name or 'a node'} ({node.op_type})"
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name == PROVIDERS["cpu"]
+        for node in part.get_nodes()
+        if node.op_type not in _SHAPES
+    ]
+    if nodes:
+        more = f" and {len(nodes) - _NAMED} more" if len(nodes) > _NAMED else ""
+        raise GraphError(
+            f"onnxruntime {onnxruntime.__version__} has no kernel on the GPU for {', '.join(nodes[:_NAMED])}{more} of "
+            f"{path.name}, and would compute them on the CPU in between: use --backend torch, or a newer package"
+        )
 
 
 def _providers(device: torch.device, kind: str, stream: torch.cuda.Stream | None) -> list[tuple[str, dict[str, Any]]]:

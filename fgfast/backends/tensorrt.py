@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fgfast.backends import tensorrt_engine
+from fgfast.backends import recording, tensorrt_engine
 from fgfast.backends.session import described, empty, zeros
 from fgfast.backends.tensorrt_engine import version
 from fgfast.errors import GraphError
@@ -60,7 +60,9 @@ class TensorRtSession:
     ) -> None:
         self._trt = tensorrt_engine.load()
         self.contract, self.device = contract, tensorrt_engine.gpu_of(device)
+        digest = digest or tensorrt_engine.built_here(path, contract, self.device)
         content = tensorrt_engine.trusted(path, contract, self.device, digest)
+        self._what = f"{contract.graph} in TensorRT (engine {digest[:16]})"
         self._messages = tensorrt_engine.messages(self._trt)
         self._messages.errors.clear()
         with torch.cuda.device(self.device):
@@ -93,30 +95,27 @@ class TensorRtSession:
     def prepare(self, sizes: Mapping[str, int] | None = None) -> None:
         """Run once, which allocates all memory; record the run where shapes are fixed.
 
-        An engine that cannot be recorded runs without a recording, and the reason is logged.
+        An engine that could not be recorded on this machine before runs without a recording, and the reason is logged.
 
         Args:
             sizes: value of each free size of the contract; may be omitted where there are none.
+
+        Raises:
+            RecordingFailedError: the run cannot be recorded; a new process does not try again. This one must end.
         """
         with torch.cuda.device(self.device):
             inputs = zeros(self.contract, sizes or {}, self.device)
-            recording = _Recording(None, inputs, self._bind(inputs, self.contract.bind(described(inputs))))
+            outputs = self._bind(inputs, self.contract.bind(described(inputs)))
             self._stream.wait_stream(torch.cuda.current_stream(self.device))
             self._queue()
             self._stream.synchronize()
-            if self.contract.free:
-                return
-            graph = torch.cuda.CUDAGraph()
-            try:
-                # In this capture mode only this thread must not allocate meanwhile.
-                with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                    self._queue()
-            except (RuntimeError, GraphError) as error:
-                log.warning("%s is not recorded as a CUDA graph: %s", self.contract.graph, error)
-                self._stream = torch.cuda.Stream(self.device)
-                return
-            recording.graph = graph
-            self._recording = recording
+        if self.contract.free:
+            return
+        if why := recording.refusal(self._what, self.device):
+            log.warning("%s runs without a CUDA graph: %s", self._what, why)
+            return
+        graph, _ = recording.record(self._what, self._queue, self._stream, self.device, warm_up=0)
+        self._recording = _Recording(graph, inputs, outputs)
 
     @property
     def recorded(self) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,21 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from fgfast import keyed_notes
+from fgfast.backends import recording
 from fgfast.backends.session import described
+from fgfast.backends.torch_flags import cudnn_attention, set_flags
 from fgfast.errors import GraphError
 from fgfast.graphs import Contract
 from fgfast.transfer import cache_folder
 
+log = logging.getLogger("fgfast")
+
 # "eager" runs the module; "compiled" uses torch.compile; "recorded" replays all kernels as a CUDA graph in one call;
-# "compiled+recorded" does both. On the CPU eager was the fastest: the time is spent in oneDNN and MKL either way.
-FORMS = ("eager", "compiled", "recorded", "compiled+recorded")
+# "compiled+recorded" does both. "+cudnn" allows cuDNN's attention, which builds a plan for each new shape. On the CPU
+# eager was the fastest: the time is spent in oneDNN and MKL either way.
+FORMS = ("eager", "compiled", "recorded", "compiled+recorded", "recorded+cudnn", "compiled+recorded+cudnn")
 # Number of shapes whose CUDA graphs are kept; each holds its own memory.
 _RECORDINGS = 8
-# Runs before a recording: the first chooses algorithms, the second runs with the chosen ones.
-_WARM_UP = 2
-
-# CUDA allows one recording at a time in a process.
-_ONE_AT_A_TIME = threading.Lock()
 
 _Run = Callable[..., Any]
 
@@ -45,7 +45,9 @@ def keep_compiled() -> None:
 
 
 class TorchSession:
-    """One graph in PyTorch.
+    """One graph in PyTorch. It sets the process's flags (fgfast.backends.torch_flags).
+
+    A graph whose recording failed on this machine before runs without one, which is logged.
 
     Args:
         graph: takes the contract's inputs in its order, returns its outputs in its order, and is on `device`.
@@ -67,23 +69,27 @@ class TorchSession:
             raise GraphError(f"PyTorch has no form {form!r} of a graph; there are {', '.join(FORMS)}")
         if "recorded" in form and self.device.type != "cuda":
             raise GraphError(f"a CUDA graph cannot be recorded on {self.device}; use eager or compiled")
+        set_flags()
+        self._graph = graph
         self._call: _Run = graph
         if "compiled" in form:
             keep_compiled()
             # The contract fixes the shapes, or there are few, and each is compiled separately.
             self._call = _Compiled(graph)
-        self._recordings: dict[tuple[tuple[str, int], ...], _Recording] = {}
+        self._recordings: dict[tuple[tuple[str, int], ...], _Recording | None] = {}
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
-        """Run once; see Session.run."""
+        """Run once; see Session.run.
+
+        Raises:
+            RecordingFailedError: the graph cannot be recorded; see fgfast.backends.recording.
+        """
         sizes = self.contract.bind(described(inputs))
         given = [inputs[port.name] for port in self.contract.inputs]
-        with torch.cuda.stream(stream):
-            if "recorded" in self.form:
-                outputs = self._recording(tuple(sorted(sizes.items())), given).replay(given)
-            else:
-                outputs = _as_tuple(self._call(*given))
+        with torch.cuda.stream(stream), cudnn_attention("cudnn" in self.form):
+            recorded = self._recording(tuple(sorted(sizes.items())), given) if "recorded" in self.form else None
+            outputs = _as_tuple(self._call(*given)) if recorded is None else recorded.replay(given)
         return {port.name: tensor for port, tensor in zip(self.contract.outputs, outputs, strict=True)}
 
     def close(self) -> None:
@@ -91,15 +97,33 @@ class TorchSession:
         self._recordings.clear()
         self._call = _closed
 
-    def _recording(self, sizes: tuple[tuple[str, int], ...], given: list[Tensor]) -> _Recording:
-        """Return the recording for these sizes, made on first use; it replaces the least recently used one."""
-        found = self._recordings.pop(sizes, None)
-        if found is None:
+    def _recording(self, sizes: tuple[tuple[str, int], ...], given: list[Tensor]) -> _Recording | None:
+        """Return the recording for these sizes, made on first use; it replaces the least recently used one.
+
+        None where it failed in an earlier process.
+        """
+        if sizes in self._recordings:
+            found = self._recordings.pop(sizes)
+        else:
             if len(self._recordings) == _RECORDINGS:
                 del self._recordings[next(iter(self._recordings))]
-            found = _Recording.make(self._call, given)
+            found = self._made(self._name(sizes), given)
         self._recordings[sizes] = found
         return found
+
+    def _made(self, what: str, given: list[Tensor]) -> _Recording | None:
+        if refusal := recording.refusal(what, given[0].device):
+            log.warning("%s runs without a recording: %s", what, refusal)
+            return None
+        return _Recording.make(what, self._call, given)
+
+    def _name(self, sizes: tuple[tuple[str, int], ...]) -> str:
+        """Return what is recorded, in words that no other graph has."""
+        weights = sum(weight.numel() for weight in self._graph.parameters())
+        dtypes = "+".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in self._graph.parameters()}))
+        inputs = ", ".join(f"{port.name} {port.dtype} {port.shape}" for port in self.contract.inputs)
+        free = "".join(f", {name} {size}" for name, size in sizes)
+        return f"{self.contract.graph} of {weights:,} weights ({dtypes}) in PyTorch, {self.form} ({inputs}{free})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,21 +135,14 @@ class _Recording:
     outputs: tuple[Tensor, ...]
 
     @classmethod
-    def make(cls, call: _Run, given: list[Tensor]) -> _Recording:
+    def make(cls, what: str, call: _Run, given: list[Tensor]) -> _Recording:
+        """Record a call on these inputs; the errors are those of `recording.record`."""
         device = given[0].device
         inputs = [tensor.clone() for tensor in given]
         # A stream of this device, because torch's default for recording belongs to the current device.
-        side, graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
-        with _ONE_AT_A_TIME, torch.cuda.device(device):
-            side.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(side):
-                for _ in range(_WARM_UP):
-                    call(*inputs)
-            torch.cuda.current_stream(device).wait_stream(side)
-            # Only this capture mode allows other threads to use the GPU meanwhile.
-            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
-                outputs = _as_tuple(call(*inputs))
-        return cls(graph, inputs, outputs)
+        stream = torch.cuda.Stream(device)
+        graph, outputs = recording.record(what, lambda: call(*inputs), stream, device)
+        return cls(graph, inputs, _as_tuple(outputs))
 
     def replay(self, given: list[Tensor]) -> tuple[Tensor, ...]:
         """Replay the graph on these inputs; the outputs are copied out of its memory."""

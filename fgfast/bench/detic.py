@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,29 +17,28 @@ import torch
 from torch import Tensor
 
 from fgfast import graphs
-from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
 from fgfast.bench import original_detic
 from fgfast.bench.images import noise_image
+from fgfast.bench.models import precisions
 from fgfast.bench.original_detic import Detected, Original
 from fgfast.bench.plain_detic import PlainGraph, plain_swin
 from fgfast.bench.result import Result, Row, envelope
-from fgfast.methods import ModelSpec, Precision
+from fgfast.methods import ModelSpec
 from fgfast.models.detic.build import build_detic
 from fgfast.models.detic.config import SWIN_B
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic
-from fgfast.models.detic.sessions import LARGEST, detic_in_torch
+from fgfast.models.detic.sessions import detic_in_torch
 from fgfast.models.detic.transform import Selection
 from fgfast.models.detic.vocabulary import EMBEDDING
 from fgfast.models.serving.canvases import AnyCanvas, Canvases, canvas_of
+from fgfast.models.serving.forms import MANY, choose
 from fgfast.models.serving.pixels import NormalisedImages
-from fgfast.models.serving.speed import fastest_form
 from fgfast.records import Image, Size, UInt8
 from fgfast.runner import run_batch
 from fgfast.tolerances import DETIC_BOX_SHARE, DETIC_FP32
 
-_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 # Height and width: the size that Detic resizes a 2:3 image to, so that resizing changes nothing.
 _SIZE = (800, 1200)
 _CLASSES = 1203
@@ -85,12 +84,13 @@ def measure(*, rounds: int, model_weights: str = MODEL_WEIGHTS, device: str = "c
     generator = np.random.default_rng(0)
     image = noise_image(generator, *_SIZE)
     words = torch.from_numpy(generator.standard_normal((_CLASSES, EMBEDDING), dtype=np.float32))
-    models = {name: build_detic(ModelSpec("detic", model_weights, name, device)) for name in _PRECISIONS}
+    specs = {name: ModelSpec("detic", model_weights, name, device, batch=1) for name in precisions(device)}
+    chosen = {name: choose(replace(spec, images=MANY)) for name, spec in specs.items()}
+    models = {name: build_detic(spec) for name, spec in specs.items()}
     theirs = reference(words, model_weights, device)
     forms: dict[str, _Detect] = {theirs.row: theirs.detect}
     for name, model in models.items():
-        fastest = fastest_form(f"detic {name}", partial(_session, model), device)
-        forms[f"fgfast {name}"] = _detector(detic_in_torch(model, fastest), words)
+        forms[f"fgfast {name}"] = _detector(detic_in_torch(model, chosen[name].name), words)
     differences = compare_maps(theirs.swin3, models, _normalised(image).to(device))
     agreement = compare(theirs.detect(image), {name: forms[f"fgfast {name}"](image) for name in models})
     seconds: dict[str, list[float]] = {name: [] for name in forms}
@@ -115,13 +115,14 @@ def measure(*, rounds: int, model_weights: str = MODEL_WEIGHTS, device: str = "c
         device=device,
         largest_difference_of_swin3=differences,
         detections=agreement,
+        forms={name: f"{form.name}: {form.why}" for name, form in chosen.items()},
         threads=torch.get_num_threads(),
         torch=torch.__version__,
     )
 
 
 def reference(words: Tensor, weights: str, device: str) -> Reference:
-    """Load the original if it is installed, otherwise the plain form.
+    """Load the original if it is installed, otherwise the plain form; without TensorFloat-32, as in models.reference.
 
     Args:
         words: (C, 512) float32 embeddings, unnormalised.
@@ -150,11 +151,6 @@ def _normalised(image: UInt8) -> Tensor:
     pixels[0, : size.height, : size.width] = torch.from_numpy(image)
     normalised: Tensor = NormalisedImages(torch.device("cpu"))(pixels, torch.tensor([size]))
     return normalised.contiguous()
-
-
-def _session(model: Detic, form: str) -> Session:
-    """Return the session of the largest canvas, in one of PyTorch's forms."""
-    return detic_in_torch(model, form).session(LARGEST, 1)
 
 
 def _detector(canvases: Canvases, words: Tensor) -> _Detect:
@@ -213,7 +209,7 @@ def _rows(seconds: dict[str, list[float]], processor: dict[str, list[float]], fo
         rows.append(Row.of(form, ratios, "times", "higher", "faster than the reference"))
     # The CPU time of all threads can be compared where other processes share the cores.
     rows += [Row.of(form, used, "s", "lower", "processor time per image") for form, used in processor.items()]
-    for name in ("fp32", "bf16"):
+    for name in (name for name in found if name != "reference"):
         rows.append(Row(f"fgfast {name}", found[name]["lost"], "", "lower", f"detections lost of {found['reference']}"))
         rows.append(Row(f"fgfast {name}", found[name]["largest_px"], "px", "lower", "boxes are off by at most"))
     return rows

@@ -25,7 +25,7 @@ from fgfast.bench.images import noise_image
 from fgfast.bench.masks import iou
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.machine import available_cores
-from fgfast.methods import ModelSpec
+from fgfast.methods import ModelSpec, Precision
 from fgfast.records import Bool, Float32, Image, UInt8
 from fgfast.runner import run_batch
 from fgfast.tolerances import SAM_FLIPPED, SAM_HALF_MASK_IOU
@@ -38,13 +38,20 @@ Segment = Callable[[UInt8, Float32], Bool]
 # Height and width of the images, the commonest size of CUB, and the box as fractions of them.
 _SIZE = (375, 500)
 _BOX = (0.2, 0.15, 0.85, 0.9)
-_PRECISIONS = ("fp32", "bf16")
 MODEL_WEIGHTS = "random:1"
 
 
 def named() -> str:
     """Return the reference that is available on this machine."""
     return ORIGINAL if importlib.util.find_spec("segment_anything") is not None else PLAIN
+
+
+def precisions(device: str) -> tuple[Precision, ...]:
+    """Return the precisions that are measured: float32, and the half precision that a GPU computes; bf16 on a CPU."""
+    from fgfast.models.serving.devices import choose_precision
+
+    half = "bf16" if device == "cpu" else choose_precision("auto", device)[0]
+    return ("fp32",) if half == "fp32" else ("fp32", half)
 
 
 def measure_sam(
@@ -70,7 +77,7 @@ def measure_sam(
     arrays = [noise_image(generator, height, width) for _ in range(images)]
     box = np.array([_BOX], np.float32) * np.array([width, height] * 2, np.float32)
     with ExitStack() as stack:
-        everyone = (named(), *_PRECISIONS)
+        everyone = (named(), *precisions(device))
         contenders = {who: stack.enter_context(_Contender(who, name, model_weights, device)) for who in everyone}
         agreement = _compare({who: [c.segment(i, box)[0] for i in arrays] for who, c in contenders.items()})
         seconds: dict[str, list[float]] = {who: [] for who in contenders}
@@ -142,6 +149,9 @@ def _peak(device: str) -> float:
 def reference(name: str, weights: str, device: str) -> Segment:
     """Load the reference; return its function from image and box to mask.
 
+    It computes as fgfast does in float32: loading its weights turns TensorFloat-32 off in this process
+    (fgfast.backends.torch_flags), which PyTorch would otherwise use in the reference's convolutions.
+
     Args:
         name: the SAM, "vit_b", "vit_l" or "vit_h".
         weights: "cached", "random:SEED" or a file.
@@ -170,8 +180,9 @@ def reference(name: str, weights: str, device: str) -> Segment:
 
 def _ours(name: str, precision: Any, weights: str, device: str) -> Segment:
     from fgfast.models.sam.sessions import segmenter
+    from fgfast.models.serving.forms import MANY
 
-    return partial(_mask_by, segmenter(ModelSpec(f"sam_{name}", weights, precision, device, batch=1)))
+    return partial(_mask_by, segmenter(ModelSpec(f"sam_{name}", weights, precision, device, batch=1, images=MANY)))
 
 
 def _mask_by(model: Any, image: UInt8, box: Float32) -> Bool:

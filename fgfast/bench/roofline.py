@@ -132,6 +132,9 @@ def measure(
     """
     import torch
 
+    from fgfast.backends.torch_flags import set_flags
+
+    set_flags()  # the roof of float32 is not that of TensorFloat-32, in which the models do not compute
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     products = []
     for name, (rows, inputs, outputs) in shapes(models, batch).items():

@@ -81,6 +81,9 @@ def _matmul(device: str) -> str:
         raise Skipped("torch is not installed")
     import torch
 
+    from fgfast.backends.torch_flags import set_flags
+
+    set_flags()
     numbers = np.random.default_rng(0)
     a, b = numbers.standard_normal((2, 64, 64))
     found = torch.from_numpy(a).float().to(device) @ torch.from_numpy(b).float().to(device)

@@ -47,10 +47,14 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 )
 @click.option(
     "--batch",
-    default=1,
-    show_default=True,
     type=click.IntRange(1),
-    help="Makes graphs that take this many images per call.",
+    help="Makes graphs that take this many images per call; by default 1, and 4 for TensorRT.",
+)
+@click.option(
+    "--words",
+    type=click.IntRange(1),
+    help="Makes Detic's heads for vocabularies of up to this many words; by default any number in ONNX files, and "
+    "LVIS's 1203 for TensorRT.",
 )
 @click.option(
     "--canvas",
@@ -62,7 +66,9 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     "separated by commas; by default for two sizes that hold every image.",
 )
 @click.option(
-    "--split", is_flag=True, help="Writes Detic as two graphs, between which the caller suppresses proposals."
+    "--split",
+    is_flag=True,
+    help="Writes Detic as two graphs, between which proposals are suppressed; always so for TensorRT.",
 )
 @click.option(
     "--backend",
@@ -85,12 +91,13 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 def export(
     model: str,
     precision: str,
-    batch: int,
+    batch: int | None,
     backend: str,
     model_weights: str,
     out: Path | None,
     canvases: Sequence[Size] = (),
     split: bool = False,
+    words: int | None = None,
     graphs: Sequence[str] = (),
 ) -> None:
     """The help is above, because it lists the models; only scripts pass `graphs`, see `main`."""
@@ -104,6 +111,7 @@ def export(
         canvases=canvases,
         graphs=DETIC_SPLIT if split else graphs,
         backend=backend,
+        words=words,
         out=out,
         on_message=note,
     )
@@ -124,7 +132,11 @@ def main(description: str | None = None, model: str | None = None, graphs: Seque
     if model is not None:
         family = family_of(model)
         names = ", ".join(name for name in EXPORTABLE if name.startswith(family))
-        absent = {"detic": ("model",), "grounding_dino": ("model", "split"), "sam": ("model", "split", "canvases")}
+        absent = {
+            "detic": ("model",),
+            "grounding_dino": ("model", "split", "words"),
+            "sam": ("model", "split", "canvases", "words"),
+        }
         chosen = click.Option(["--model"], default=model, show_default=True, help=f"Exports this model: {names}.")
         options = [option for option in export.params if option.name not in absent[family]]
         assert export.callback is not None

@@ -49,22 +49,23 @@ _CASES = (("filled", (1.0, 1.0), 3), ("wide", (0.57, 1.0), 80), ("small", (0.35,
 _TRACED_CLASSES = 7
 
 
-def parts(spec: ModelSpec, canvases: Sequence[Size], names: Sequence[str]) -> Iterator[Part]:
+def parts(spec: ModelSpec, canvases: Sequence[Size], names: Sequence[str], words: int | None = None) -> Iterator[Part]:
     """The graphs that `fgfast export detic` writes.
 
     Args:
         spec: of a Detic.
         canvases: in pixels; empty takes two that hold every image.
         names: of GRAPHS.
+        words: the most words that the heads take; None for any number.
     """
     model = build_detic(spec)
     exact = model if spec.precision == "fp32" else build_detic(replace(spec, precision="fp32"))
     for canvas in canvases or (LARGEST, LARGEST_TURNED):
         for name in names:
-            yield part(model, exact, name, canvas, spec.batch or 1)
+            yield part(model, exact, name, canvas, spec.batch or 1, words)
 
 
-def part(model: Detic, exact: Detic, name: str, canvas: Size, batch: int = 1) -> Part:
+def part(model: Detic, exact: Detic, name: str, canvas: Size, batch: int = 1, words: int | None = None) -> Part:
     """One graph of a model.
 
     Args:
@@ -73,8 +74,9 @@ def part(model: Detic, exact: Detic, name: str, canvas: Size, batch: int = 1) ->
         name: one of GRAPHS.
         canvas: (height, width) in pixels, multiples of 32.
         batch: images per call.
+        words: the most words that the heads take; None for any number.
     """
-    contract = _contract(model, name, canvas, batch)
+    contract = _contract(model, name, canvas, batch, words)
     form = _exportable(model)
     if name != "detic_heads":
         _plan_windows(form, canvas, batch)
@@ -90,13 +92,14 @@ def part(model: Detic, exact: Detic, name: str, canvas: Size, batch: int = 1) ->
     )
 
 
-def _contract(model: Detic, name: str, canvas: Size, batch: int) -> Contract:
+def _contract(model: Detic, name: str, canvas: Size, batch: int, words: int | None) -> Contract:
     config, precision = model.config, model.precision
     if name == "detic_detector":
         return graphs.detic_detector(canvas, batch, config.proposals)
     if name == "detic_backbone":
         return graphs.detic_backbone(canvas, batch, config.pyramid_channels, config.level_candidates, precision)
-    return graphs.detic_heads(canvas, batch, config.pyramid_channels, config.proposals, precision)
+    classes = "classes" if words is None else words + 1
+    return graphs.detic_heads(canvas, batch, config.pyramid_channels, config.proposals, precision, classes)
 
 
 def _cases(contract: Contract) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -158,7 +161,9 @@ def _inputs(
             row[:h, :w] = smooth_noise(generator, h, w)
         found["pixels"] = pixels
     if "vocabulary" in shapes:
-        names = generator.standard_normal((classes, EMBEDDING), np.float32)
+        fixed = shapes["vocabulary"][1]
+        count = fixed - 1 if isinstance(fixed, int) else classes
+        names = generator.standard_normal((count, EMBEDDING), np.float32)
         found["vocabulary"] = classifier(torch.from_numpy(names))
     if "proposals" in shapes:
         found |= _proposals(contract, generator, sizes)

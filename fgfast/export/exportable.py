@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 EXPORTABLE = tuple(method.name for method in methods.models())
 
 DETIC_SPLIT = ("detic_backbone", "detic_heads")
-"""Detic as two graphs, between which the caller suppresses proposals; `fgfast convert` does not load them."""
+"""Detic as two graphs, between which the caller suppresses proposals: those that run on a GPU."""
 
-# Family -> the graphs that `fgfast convert` loads.
+# Family -> the graphs that `fgfast convert` loads; Detic's for a CPU.
 _GRAPHS = {
     "sam": ("sam_image_encoder", "sam_mask_decoder"),
     "detic": ("detic_detector",),
@@ -40,12 +40,13 @@ def family_of(model: str) -> str:
     raise UnknownNameError("model to export", model, EXPORTABLE)
 
 
-def graphs_of(model: str, graphs: Sequence[str] = ()) -> tuple[str, ...]:
+def graphs_of(model: str, graphs: Sequence[str] = (), backend: str = "onnx") -> tuple[str, ...]:
     """The graphs of a model to export.
 
     Args:
         model: as for `family_of`.
         graphs: names of fgfast.graphs; empty takes those that `fgfast convert` loads.
+        backend: "tensorrt" where engines are built, too.
 
     Raises:
         UnknownNameError: the model is unknown, or has no such graph.
@@ -55,7 +56,8 @@ def graphs_of(model: str, graphs: Sequence[str] = ()) -> tuple[str, ...]:
     for graph in graphs:
         if graph not in known:
             raise UnknownNameError(f"graph of {model}", graph, known)
-    return tuple(graphs) or _GRAPHS[family]
+    usual = DETIC_SPLIT if family == "detic" and backend == "tensorrt" else _GRAPHS[family]
+    return tuple(graphs) or usual
 
 
 def parse_canvases(text: str) -> list[Size]:

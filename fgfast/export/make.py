@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fgfast.machine import machine
 from fgfast.methods import ModelSpec, Precision
 from fgfast.models.files import graph_files
 from fgfast.models.serving import devices
+from fgfast.models.serving.batches import GPU_BATCH
 from fgfast.models.serving.devices import choose_device
 from fgfast.records import Size
 from fgfast.terminal import say
@@ -30,6 +32,8 @@ from fgfast.tolerances import Tolerance
 from fgfast.transfer import digest_of
 from fgfast.writing import Target, locked, make_folder, remove, remove_tree, rename, scratch_folder, write_file
 
+# Names in LVIS v1, Detic's largest vocabulary of its own.
+LVIS_WORDS = 1203
 # Seconds after which the working folder of an export counts as left behind by a killed process.
 _ABANDONED = 86400.0
 
@@ -37,7 +41,7 @@ OnMessage = Callable[[str], None]
 
 
 def choose_precision(precision: str) -> Precision:
-    """Replace "auto" by bf16 on a GPU that computes it, else by fp32, in which ONNX Runtime is fast on a CPU."""
+    """Replace "auto" by a GPU's native half precision, else by fp32, in which ONNX Runtime is fast on a CPU."""
     device = choose_device("auto")
     if precision == "auto" and device == "cpu":
         return "fp32"
@@ -50,16 +54,20 @@ def export(
     canvases: Sequence[Size] = (),
     graphs: Sequence[str] = (),
     backend: str = "onnx",
+    words: int | None = None,
     out: Path | None = None,
     on_message: OnMessage = say,
 ) -> list[Path]:
     """Write a model's graphs as ONNX, each compared with PyTorch.
 
     Args:
-        spec: of one of exportable.EXPORTABLE; its batch is the number of images per call, 1 where it is None.
+        spec: of one of exportable.EXPORTABLE; its batch is the number of images per call. Where it is None, that is 1
+            for "onnx", and the batch of a run on a GPU for "tensorrt".
         canvases: of a detector, in pixels; empty takes those that hold every image.
         graphs: names of fgfast.graphs to write; empty takes those that `fgfast convert` loads.
         backend: "onnx", or "tensorrt" to build the engines for the first GPU, too.
+        words: the most words of a vocabulary that Detic's heads take; None takes any number for "onnx", and as many as
+            LVIS has for "tensorrt".
         out: the folder of all graphs; None takes the cache, where `fgfast convert` looks for them.
         on_message: called with a line about each step.
 
@@ -72,14 +80,16 @@ def export(
         GraphError: a graph is not valid.
         The errors of build_sam and build_detic.
     """
-    wanted = graphs_of(spec.name, graphs)
+    wanted = graphs_of(spec.name, graphs, backend)
     if backend == "tensorrt":
         check_tensorrt()
+        words = words or LVIS_WORDS
+    spec = replace(spec, batch=spec.batch or (GPU_BATCH if backend == "tensorrt" else 1))
     identity = graph_files.identity(spec.name, spec.weights)
     folder = graph_files.folder(spec.name, identity, spec.precision, out)
     make_folder(Target(folder))
     written = []
-    for part in parts(spec, canvases, wanted):
+    for part in parts(spec, canvases, wanted, words):
         path = _write(part, folder, spec, identity, on_message)
         written.append(path)
         if backend == "tensorrt":
@@ -98,8 +108,8 @@ def check_tensorrt() -> None:
         )
 
 
-def parts(spec: ModelSpec, canvases: Sequence[Size], graphs: Sequence[str]) -> Iterator[Part]:
-    """Build the graphs of a model one by one; `graphs` comes from graphs_of."""
+def parts(spec: ModelSpec, canvases: Sequence[Size], graphs: Sequence[str], words: int | None = None) -> Iterator[Part]:
+    """Build the graphs of a model one by one; `graphs` comes from graphs_of, and for the rest see `export`."""
     family = family_of(spec.name)
     if family == "sam":
         if canvases:
@@ -110,7 +120,7 @@ def parts(spec: ModelSpec, canvases: Sequence[Size], graphs: Sequence[str]) -> I
     elif family == "detic":
         from fgfast.export import detic
 
-        yield from detic.parts(spec, canvases, graphs)
+        yield from detic.parts(spec, canvases, graphs, words)
     else:
         from fgfast.export import grounding_dino
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from fgfast.backends import tensorrt_engine as files
 from fgfast.backends.manifest import Manifest
 from fgfast.backends.tensorrt import TensorRtSession
-from fgfast.errors import GraphError, OutputFailedError
+from fgfast.errors import GraphError, OutputFailedError, RecordingFailedError
 from fgfast.export.check import Run
 from fgfast.export.tensorrt_build import build
 from fgfast.models.files.graph_files import Exported
@@ -52,6 +52,7 @@ def engine(graph: Path, manifest: Manifest, parity: Parity, device: str | torch.
         GraphError: the ONNX file is not the manifest's, or TensorRT does not take it; the message has all errors of
             its parser.
         ParityError: the engine differs from PyTorch; it was deleted.
+        RecordingFailedError: the engine agrees and is stored, but cannot be recorded; this process must end.
     """
     Exported(graph, manifest).verify()
     path = files.engine_path(graph, manifest, device)
@@ -75,7 +76,7 @@ def _place(content: bytes, path: Path, manifest: Manifest, parity: Parity, devic
     try:
         write_file(part, content, sync=False)
         digest = hashlib.sha256(content).hexdigest()
-        measured = _check(TensorRtSession(part.path, manifest.contract, device, digest), parity)
+        measured, failure = _check(TensorRtSession(part.path, manifest.contract, device, digest), parity)
         versions = {"tensorrt": files.version(), "gpu": files.gpu_name(device)}
         passed = replace(
             manifest,
@@ -92,18 +93,32 @@ def _place(content: bytes, path: Path, manifest: Manifest, parity: Parity, devic
         raise OutputFailedError(f"cannot write {path}: {error.strerror or error}; make room there") from error
     finally:
         remove(part)
+    if failure is not None:
+        raise failure
 
 
-def _check(session: TensorRtSession, parity: Parity) -> list[dict[str, Any]]:
-    """Compare an engine with PyTorch; it runs as it will later, recorded where its shapes are fixed."""
+def _check(session: TensorRtSession, parity: Parity) -> tuple[list[dict[str, Any]], RecordingFailedError | None]:
+    """Compare an engine with PyTorch; where its shapes are fixed, also recorded, as it will run later.
+
+    Returns:
+        The differences; and what a recording raised, after which nothing may use the GPU.
+    """
 
     def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found = session.run({name: tensor.to(session.device) for name, tensor in inputs.items()})
         return {name: tensor.cpu() for name, tensor in found.items()}
 
+    how = f", TensorRT {files.version()}"
     try:
+        measured = parity(run, how)
         if not session.contract.free:
             session.prepare()
-        return parity(run, f", TensorRT {files.version()}{', recorded' if session.recorded else ''}")
-    finally:
+        if session.recorded:
+            measured = [*measured, *parity(run, f"{how}, recorded")]
+    except RecordingFailedError as error:
+        return measured, error
+    except BaseException:
         session.close()
+        raise
+    session.close()
+    return measured, None

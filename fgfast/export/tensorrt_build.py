@@ -86,12 +86,14 @@ def _parse(trt: Any, network: Any, logger: Any, graph: Path) -> None:
 def _allow_split_attention(trt: Any, network: Any) -> None:
     """Let TensorRT split an Attention for which it has no fused kernel (float32, odd head sizes).
 
-    By default it refuses such an Attention, which is a layer of its own since 10.14.
+    By default it refuses such an Attention, which is a layer of its own since 10.14. `get_layer` returns an ILayer
+    whatever the layer's type; assigning its class is how the bindings cast.
     """
     kind = getattr(trt.LayerType, "ATTENTION_INPUT", None)
     for number in range(network.num_layers if kind is not None else 0):
         layer = network.get_layer(number)
         if layer.type == kind:
+            layer.__class__ = trt.IAttentionInputLayer
             layer.attention.decomposable = True
 
 

@@ -144,6 +144,9 @@ def clip_encoder() -> Callable[[Sequence[str]], Float32]:
         from transformers import AutoTokenizer, CLIPTextModelWithProjection
     except ImportError as error:
         raise MissingExtraError(error.name or "transformers", "text", "a vocabulary of words not in LVIS") from error
+    from fgfast.backends.torch_flags import set_flags
+
+    set_flags()
     hub_files.check(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -19,13 +19,16 @@ from fgfast.models.files import weights
 from fgfast.records import Sample
 
 
-def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[Settings, list[str]]:
+def choose(
+    dataset: Dataset, settings: Settings, measure: bool = True, images: int | None = None
+) -> tuple[Settings, list[str]]:
     """Replace every "auto" by a choice; return the settings and one sentence of reason per choice.
 
     Args:
         dataset: the data set to convert.
         settings: the settings as given.
-        measure: whether to time backends where the faster one is not known yet.
+        measure: whether to time backends and forms where the faster one is not known yet.
+        images: the number of images of the run; None where it is not known.
     """
     reasons: list[str] = []
     words = bool(settings.vocabulary or dataset.subject)
@@ -43,7 +46,7 @@ def choose(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[
         reasons.append(f"weights {settings.model_weights}: random, for testing; masks and boxes are meaningless")
     reasons += _not_pinned(settings)
     if settings.models:
-        settings = choose_devices(settings, reasons, measure)
+        settings = choose_devices(settings, reasons, measure, images)
     return _choose_decoder(settings, reasons), reasons
 
 
@@ -145,25 +148,34 @@ def _with_methods(settings: Settings, detector: str, segmenter: str, reasons: li
     return settings
 
 
-def choose_devices(settings: Settings, reasons: list[str], measure: bool = True) -> Settings:
-    """Choose devices, precision and backend for the models; return the settings."""
-    from fgfast.models.serving import devices
+def choose_devices(settings: Settings, reasons: list[str], measure: bool = True, images: int | None = None) -> Settings:
+    """Choose devices, precision and backend for the models; return the settings. The arguments are those of `choose`.
+
+    PyTorch's forms are chosen again in each process, by what was measured here.
+    """
+    from fgfast.models.serving import devices, forms
     from fgfast.models.serving.backend import choose_backend
 
     places = devices.choose_devices(settings.places)
     precision, why = devices.choose_precision(settings.precision, places)
     reasons.append(f"devices {','.join(places)}, precision {precision}: {why}")
     asked, settings = settings.backend, replace(settings, devices=places, precision=precision, backend="torch")
-    found = [
-        choose_backend([settings.spec(method.name, device) for method in settings.models], asked, measure)
-        for device in dict.fromkeys(places)
-    ]
+    each = per_device(images, places)
+    specs = {d: [settings.spec(method.name, d, each) for method in settings.models] for d in dict.fromkeys(places)}
+    found = [choose_backend(one, asked, measure) for one in specs.values()]
     backend, why = found[0]
     if any(other != backend for other, _ in found):
         backend, why = "torch", "the only one available on all devices"
     reasons.append(f"backend {backend}: {why}")
+    if backend == "torch":
+        reasons += forms.reasons([spec for one in specs.values() for spec in one], measure)
     threads = (settings.model_threads or available_cores()) if "cpu" in places else None
     return replace(settings, backend=backend, model_threads=threads)
+
+
+def per_device(images: int | None, places: Sequence[str]) -> int | None:
+    """Return the number of images that each device computes of a run; None where it is not known."""
+    return None if images is None else -(-images // len(places))
 
 
 def _check(settings: Settings) -> None:

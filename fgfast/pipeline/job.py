@@ -55,6 +55,7 @@ class ConvertJob:
         background: pixels of the background's image, (H, W, 3) uint8 RGB, if there is one.
         threads: number of threads in each worker's pool.
         measure: whether to time the models when the job is opened.
+        per_device: the number of images for each device; None where it is not known.
     """
 
     settings: Settings
@@ -68,6 +69,7 @@ class ConvertJob:
     background: UInt8 | None
     threads: int
     measure: bool = False
+    per_device: int | None = None
 
     @property
     def phases(self) -> int:
@@ -88,9 +90,9 @@ class ConvertJob:
         detects, segments = (self.phases == 1 or phase in range(*spec.phases) for phase in (0, 1))
         stages = [self._decode(spec.device)]
         if detects and not self.segmenter.annotated:
-            stages += detect_stages(self.settings, self.detector, self.subject, spec.device)
+            stages += detect_stages(self.settings, self.detector, self.subject, spec.device, self.per_device)
         if segments:
-            stages += segment_stages(self.settings, self.segmenter, spec.device)
+            stages += segment_stages(self.settings, self.segmenter, spec.device, self.per_device)
             cut = Cut(self.settings.fill, self.background, self.settings.crop, self.settings.pad)
             suffix = FORMAT_SUFFIXES.get(self.settings.format)
             temp_files = TempFiles(self.out)
@@ -123,13 +125,17 @@ class ConvertJob:
 
     def _seconds(self, stage: BatchedStage[Work]) -> float:
         """Return a model's seconds per image in full batches, measured once per machine."""
+        from fgfast.models.serving.forms import form_of
         from fgfast.models.serving.speed import remembered, seconds_per_image
 
         settings, model = self.settings, stage.model
         name, at_once = self._model_of(stage), settings.places.count(model.device)
+        how = settings.backend
+        if how == "torch":
+            how += f" {form_of(settings.spec(name, model.device, self.per_device))}"
         key = f"{name} {settings.precision} in batches of {model.batch}, {at_once} at once"
         inputs = _inputs(stage, *_SIZE)
-        seconds = remembered(key, model.device, settings.backend, lambda: seconds_per_image(model, inputs))
+        seconds = remembered(key, model.device, how, lambda: seconds_per_image(model, inputs))
         assert seconds is not None
         return seconds
 
@@ -137,8 +143,10 @@ class ConvertJob:
         return self.settings.detector if stage.name == "detect" else self.settings.segmenter
 
 
-def detect_stages(settings: Settings, detector: Method, subject: tuple[str, ...], device: str) -> list[Stage[Work]]:
-    """Create the stages from the image to the prompt.
+def detect_stages(
+    settings: Settings, detector: Method, subject: tuple[str, ...], device: str, images: int | None = None
+) -> list[Stage[Work]]:
+    """Create the stages from the image to the prompt, for so many images on this device.
 
     Raises:
         UsageError: a model is to detect, and neither the data set nor the settings name the subject.
@@ -149,7 +157,7 @@ def detect_stages(settings: Settings, detector: Method, subject: tuple[str, ...]
     words = settings.vocabulary or ",".join(subject)
     if not words:
         raise UsageError('name the subject: --vocabulary "bird,car", lvis, or a file with one name per line')
-    spec = settings.spec(detector.name, device)
+    spec = settings.spec(detector.name, device, images)
     with explained(detector.name, settings, device):
         model = build(spec, words)
     return [
@@ -170,7 +178,7 @@ def right_words(settings: Settings, subject: Sequence[str]) -> frozenset[str]:
     return frozenset(plain(word) for word in subject)
 
 
-def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[Stage[Work]]:
+def segment_stages(settings: Settings, segmenter: Method, device: str, images: int | None = None) -> list[Stage[Work]]:
     """Create the stages from the prompt to the mask; for annotated masks, those from the image to prompt and mask."""
     build = methods.resolve(segmenter.build)
     if segmenter.annotated:
@@ -178,7 +186,7 @@ def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[S
         return [ReadMask(build(spec), annotations_detector(spec, ""))]
     if not segmenter.is_model:
         return [MaskSubject(build(methods.ModelSpec(segmenter.name)), segmenter.flagged)]
-    spec = settings.spec(segmenter.name, device)
+    spec = settings.spec(segmenter.name, device, images)
     with explained(segmenter.name, settings, device):
         model = build(spec)
     return [encode_stage(_rechecked(model, spec, build)), FinishMask(model.finish)]
@@ -186,7 +194,7 @@ def segment_stages(settings: Settings, segmenter: Method, device: str) -> list[S
 
 def _rechecked(model: SlotModel, spec: ModelSpec, build: Callable[[ModelSpec], SlotModel]) -> Rechecked:
     """Return the model of a spec, with the same model in PyTorch and float32 behind it, if it has another precision."""
-    exact = replace(spec, precision="fp32", backend="torch", batch=1, eager=True)
+    exact = replace(spec, precision="fp32", backend="torch", batch=1, form="eager")
     return Rechecked(model, None if spec.precision == "fp32" else lambda: build(exact))
 
 

@@ -117,7 +117,6 @@ def make_plan(
     load_background(settings.fill)  # an unusable image must raise before the run
     if (opened.root / "fgfast" / "run.json").is_file():
         raise UsageError(f"{opened.root} is an output of fgfast, not a data set: give the twin inside it")
-    settings, reasons = choose_methods(opened, settings, measure)
     place = Path(out) if out is not None else Path(f"{opened.folder if opened.name == 'folder' else opened.name}_fg")
     if out is None and place.is_symlink():  # an archive can bring one beside its data set
         raise OutputRefusedError(
@@ -127,6 +126,7 @@ def make_plan(
     output = Output(place, opened.folder)
     excluded = _excluded(selection, opened, output)
     positions = select(opened, selection, excluded)
+    settings, reasons = choose_methods(opened, settings, measure, len(positions))
     if methods.method(settings.segmenter, "segmenter").annotated:
         mask_dir = None if settings.mask_dir is None else Path(settings.mask_dir).expanduser()
         opened, about_masks = with_masks(opened, positions, mask_dir)
@@ -216,9 +216,11 @@ def names(keys: list[str], format: str, keep_names: bool) -> tuple[dict[str, str
     return twins, {key: masks[twin] for key, twin in twins.items()}
 
 
-def choose_methods(dataset: Dataset, settings: Settings, measure: bool = True) -> tuple[Settings, list[str]]:
+def choose_methods(
+    dataset: Dataset, settings: Settings, measure: bool = True, images: int | None = None
+) -> tuple[Settings, list[str]]:
     """Replace every "auto" by a choice; return the settings, and the reasons and further notes, one sentence each."""
-    settings, reasons = choose(dataset, settings, measure)
+    settings, reasons = choose(dataset, settings, measure, images)
     which = ops.implementation()
     reasons.append(f"ops {which}: {'compiled' if which == 'native' else 'NumPy; the native ops are not installed'}")
     if dataset.fixed_names and settings.format not in ("same", "jpeg"):

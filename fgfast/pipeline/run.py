@@ -18,6 +18,7 @@ from fgfast.errors import BAD_NAME, NameRefusedError, UnknownNameError, UsageErr
 from fgfast.io.output import MODES, Mode, Output
 from fgfast.io.portable_paths import PortablePaths
 from fgfast.machine import available_cores
+from fgfast.pipeline.choices import per_device
 from fgfast.pipeline.decoder_choice import choose_decoder
 from fgfast.pipeline.finish import Report, finish
 from fgfast.pipeline.job import ConvertJob
@@ -174,6 +175,8 @@ def convert_job(plan: Plan, output: Output, cpu_threads: int) -> ConvertJob:
         masks=output.masks.name,
         background=load_background(settings.fill),
         threads=max(1, cpu_threads // len(settings.places)),
+        # Of the selection, not what is left of it: a run that is resumed computes as it began.
+        per_device=per_device(len(plan.positions), settings.places),
     )
 
 

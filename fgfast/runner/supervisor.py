@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from fgfast.errors import WorkerLostError
+from fgfast.errors import RecordingFailedError, WorkerLostError
 from fgfast.runner.messages import Job, WorkerSpec
 from fgfast.runner.queues import Outbox, Task, Tasks
 from fgfast.runner.stages import Watch
@@ -31,6 +31,8 @@ log = logging.getLogger("fgfast")
 DEADLINE = 300.0
 # Seconds between two looks at `stop`, and between two searches for hangs.
 _TICK, _LOOK = 0.1, 1.0
+# Processes of a worker that may end because a CUDA graph cannot be recorded, before that ends the run.
+_RECORDINGS = 8
 
 
 class Supervisor(contextlib.AbstractContextManager["Supervisor[T, R]"], Generic[T, R]):
@@ -89,8 +91,14 @@ class Supervisor(contextlib.AbstractContextManager["Supervisor[T, R]"], Generic[
                 if stop.is_set():
                     break
                 raise WorkerLostError(handle.spec.name, f"crashed while it loaded the models ({ended})")
-            if message is not None and message[0] == "refused":
-                raise message[1]
+            if message is not None and message[0] == "refused" and handle.turn == turn:
+                if not isinstance(message[1], RecordingFailedError) or turn > _RECORDINGS:
+                    raise message[1]
+                # Each graph fails once on a machine: the next process finds the note.
+                log.warning("%s is restarted: %s", handle.spec.name, message[1])
+                handle.wait()
+                handle.start(self._job, self._watch is not None, self._inbox)
+                continue
             self._receive(handle, turn, message)
         return [handle.facts for handle in self.handles]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fgfast.errors import DeviceMemoryError
+from fgfast.errors import DeviceMemoryError, RecordingFailedError
 from fgfast.methods import Method
 from fgfast.runner import Failures, Finished, Handoff, WorkerSpec
 
@@ -118,7 +118,10 @@ class Phase:
 
 @dataclass
 class TestJob:
-    """Opens everywhere but on devices named in `unable`, and there no more once `after` exists."""
+    """Opens everywhere but on devices named in `unable`, and there no more once `after` exists.
+
+    `records` is the number of graphs that cannot be recorded, each of which ends one process of a device.
+    """
 
     __test__ = False
 
@@ -130,10 +133,16 @@ class TestJob:
     breaks: tuple[str, ...] = ()
     slow_again: float = 0.0
     refuse: bool = False
+    records: int = 0
 
     def open(self, spec: WorkerSpec) -> Runtime:
         if self.refuse:
             raise FullError("refused")
+        if self.records:
+            failed = len(list(self.folder.glob(f"recording {spec.device} *")))
+            if failed < self.records:
+                (self.folder / f"recording {spec.device} {failed}").touch()
+                raise RecordingFailedError(f"graph {failed} cannot be recorded")
         if spec.device in self.unable and (self.folder / f"dead {spec.device}").exists():
             os._exit(9)
         if (self.folder / f"dead {spec.device}").exists():

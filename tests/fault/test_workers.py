@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # worker processes import the jo
 
 from jobs import FullError, Item, TestJob, quarantined
 
-from fgfast.errors import DatasetError, UnknownNameError, WorkerLostError
+from fgfast.errors import DatasetError, RecordingFailedError, UnknownNameError, WorkerLostError
 from fgfast.runner import Event, Supervisor, WorkerSpec
 
 ONE = [WorkerSpec("a", "a")]
@@ -167,6 +167,20 @@ def test_what_cannot_be_opened_is_said_at_once(tmp_path: Path) -> None:
     with (
         Supervisor(TestJob(tmp_path, unable=("a",)), ONE, quarantined) as supervisor,
         pytest.raises(WorkerLostError, match=r"a crashed while it loaded the models \(exit status 9\)"),
+    ):
+        supervisor.open(threading.Event())
+
+
+def test_a_process_whose_recording_fails_is_replaced(tmp_path: Path) -> None:
+    ends = supervised(tmp_path, {}, count=20, specs=TWO, records=4)
+    assert {how for how, _ in ends.values()} == {"done"}
+
+
+def test_recordings_do_not_fail_for_ever(tmp_path: Path) -> None:
+    """Where no note can be kept, which is not to be."""
+    with (
+        Supervisor(TestJob(tmp_path, records=99), ONE, quarantined) as supervisor,
+        pytest.raises(RecordingFailedError, match="graph 8 cannot be recorded"),
     ):
         supervisor.open(threading.Event())
 

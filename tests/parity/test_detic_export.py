@@ -17,8 +17,8 @@ from torch import Tensor
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
 from fgfast.export import detic as detic_export
 from fgfast.export import trace, widen
-from fgfast.models.detic.graph import best_proposals
 from fgfast.models.detic.model import Detic
+from fgfast.models.detic.proposals import Candidates
 from fgfast.models.detic.transform import select, to_stored
 from fgfast.models.serving.canvases import canvas_of
 from fgfast.tolerances import DETIC_BF16, DETIC_FP16, DETIC_FP32
@@ -123,7 +123,8 @@ def test_split_form(folder: Path, file: str, photos: tuple[str, ...], canvas: tu
     shape = tuple(inputs["pixels"].shape[1:3])
     backbone, heads = (session(folder, case.model, f"detic_{n}", shape, len(photos)) for n in ("backbone", "heads"))
     found = backbone.run(inputs)
-    boxes, scores = best_proposals(model_of(case, "fp32"), found["candidates"], found["candidate_scores"])
+    candidates = Candidates(found["candidates"], found["candidate_scores"])
+    boxes, scores = model_of(case, "fp32").proposal_generator.best(candidates)
     outputs = heads.run(
         {
             **{name: found[name] for name in ("p3", "p4", "p5")},

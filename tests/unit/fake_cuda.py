@@ -1,105 +1,141 @@
-"""A fake of CUDA's streams for machines without a GPU: tensors stay on the CPU, but copies happen when they must.
+"""A fake of torch.cuda's streams and CUDA graphs, for machines without a GPU. It proves nothing about CUDA.
 
-It proves nothing about CUDA. What is queued on a stream waits until someone synchronizes with an event behind it; then
-whatever that depends on is done, in a random order that keeps to the streams and to what they were told to wait for. An
-order that was not asked for therefore goes wrong now and then.
+`torch.cuda.graph` is the installed torch's own code. What it calls is replaced, and does what torch's C++ sources say
+(aten/src/ATen/cuda/CUDAGraph.cpp and c10/cuda/CUDACachingAllocator.cpp at 2.13): a recording that has met an error
+cannot be ended, and stays in the allocator's list.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+import itertools
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
 
-class Work:
-    """Something queued, and what must be done before it."""
-
-    def __init__(self, does: Callable[[], object], after: set[Work]) -> None:
-        self.does, self.after, self.done = does, after, False
-
-
-class Gpu:
-    """Streams and what is queued on them."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-        self.current: Stream | None = None
-        self.emptied = 0
-
-    def queue(self, does: Callable[[], object]) -> None:
-        """Put something on the current stream."""
-        assert self.current is not None, "on the default stream, which would wait"
-        self.current.last = {Work(does, self.current.last)}
-
-    def finish(self, wanted: set[Work]) -> None:
-        """Do something, and first what it depends on."""
-        left: list[Work] = []
-        found = list(wanted)
-        while found:
-            work = found.pop()
-            if not work.done and work not in left:
-                left.append(work)
-                found.extend(work.after)
-        while left:
-            work = self.random.choice([w for w in left if all(before.done for before in w.after)])
-            work.does()
-            work.done = True
-            left.remove(work)
-
-
 class Stream:
-    gpu: Gpu
+    """Stands for torch.cuda.Stream: remembers whom it waits for."""
+
+    _numbers = itertools.count(1)
 
     def __init__(self, device: Any = None) -> None:
-        self.last: set[Work] = set()
+        self.cuda_stream, self.waited = next(Stream._numbers), list[Stream]()
+        self.device = torch.device("cpu", 0)
 
     def wait_stream(self, other: Stream) -> None:
-        self.last = {Work(lambda: None, self.last | other.last)}
+        self.waited.append(other)
 
-    def synchronize(self) -> None:
-        self.gpu.finish(self.last)
-
-
-class Event:
-    def __init__(self, blocking: bool = False) -> None:
-        self.behind: set[Work] = set()
-
-    def record(self, stream: Stream) -> None:
-        self.behind = stream.last
-
-    def synchronize(self) -> None:
-        Stream.gpu.finish(self.behind)
+    def synchronize(self) -> None: ...
 
 
-def install(monkeypatch: Any, seed: int = 0) -> Gpu:
-    """Put the fakes in place. A ComputeStream whose `stream` is one of these Streams makes slots as on a GPU."""
-    gpu = Stream.gpu = Gpu(seed)
-    zeros, empty, copy = torch.zeros, torch.empty, torch.Tensor.copy_
+class Cuda:
+    """The state of one process.
 
-    def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-        if non_blocking:
-            gpu.queue(lambda: copy(target, source))
-            return target
-        return copy(target, source)
+    Attributes:
+        current: the current stream of the only thread.
+        recordings: pools in the allocator's list of recordings.
+        pools: pool -> number of users.
+        invalid: whether the recording under way has met an error.
+        recorded: number of recordings that were begun.
+        under_way: the graph that is, or was last, recorded.
+    """
 
-    @contextmanager
-    def stream(chosen: Stream | None) -> Iterator[None]:
-        before, gpu.current = gpu.current, chosen or gpu.current
-        yield
-        gpu.current = before
+    def __init__(self) -> None:
+        self.default = self.current = Stream()
+        self.recordings: list[Any] = []
+        self.pools: dict[Any, int] = {}
+        self.invalid, self.recorded = False, 0
+        self.under_way: CUDAGraph | None = None
 
-    def empty_cache() -> None:
-        gpu.emptied += 1
+    def forbidden(self) -> None:
+        """Do what CUDA allows outside of recordings only."""
+        if self.recordings:
+            self.invalid = True
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(torch, "zeros", lambda *a, pin_memory=False, **k: zeros(*a, **k))
-    monkeypatch.setattr(torch, "empty", lambda *a, pin_memory=False, **k: empty(*a, **k))
-    monkeypatch.setattr(torch.Tensor, "copy_", copy_)
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
-    fakes = {"Stream": Stream, "Event": Event, "stream": stream, "device": nullcontext, "empty_cache": empty_cache}
-    for name, instead in fakes.items():
-        monkeypatch.setattr(torch.cuda, name, instead)
-    return gpu
+    def stream(self, stream: Stream | None) -> Any:
+        return _Current(self, stream) if stream is not None else nullcontext()
+
+    def set_stream(self, stream: Stream) -> None:
+        self.current = stream
+
+    def end(self, device: int, pool: Any) -> None:
+        if pool not in self.recordings:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.recordings.remove(pool)
+
+    def release(self, device: int, pool: Any) -> None:
+        self.pools[pool] -= 1
+
+    def graph(self) -> CUDAGraph:
+        return CUDAGraph(self)
+
+
+class CUDAGraph:
+    """Stands for torch.cuda.CUDAGraph; `replayed` is called by a replay."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self.cuda, self.ended, self.pool = cuda, False, None
+        self.replayed: Any = lambda: None
+
+    def capture_begin(self, pool: Any, **_: Any) -> None:
+        assert self.cuda.current is not self.cuda.default, "graphs are recorded on a stream of their own"
+        assert not self.cuda.recordings, "one recording at a time"
+        self.pool, self.cuda.invalid, self.cuda.under_way = pool, False, self
+        self.cuda.recorded += 1
+        self.cuda.recordings.append(pool)
+        self.cuda.pools[pool] = 1
+
+    def capture_end(self) -> None:
+        if self.cuda.invalid:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        self.cuda.end(0, self.pool)
+        self.ended = True
+
+    def reset(self) -> None:
+        if self.ended:
+            self.cuda.release(0, self.pool)
+        self.ended = False
+
+    def replay(self) -> None:
+        assert self.ended
+        self.replayed()
+
+
+class _Current:
+    def __init__(self, cuda: Cuda, stream: Stream) -> None:
+        self.cuda, self.stream, self.before = cuda, stream, cuda.current
+
+    def __enter__(self) -> None:
+        self.before, self.cuda.current = self.cuda.current, self.stream
+
+    def __exit__(self, *_: object) -> None:
+        self.cuda.current = self.before
+
+
+def install(monkeypatch: Any, *, name: str = "Fake GPU") -> Cuda:
+    """Put the fakes in place; tensors stay on the CPU."""
+    cuda = Cuda()
+    pools = itertools.count(1)
+    fakes = {
+        "Stream": Stream,
+        "CUDAGraph": cuda.graph,
+        "graph_pool_handle": lambda: (0, next(pools)),
+        "stream": cuda.stream,
+        "set_stream": cuda.set_stream,
+        "current_stream": lambda device=None: cuda.current,
+        "device": lambda device: nullcontext(),
+        "synchronize": lambda device=None: None,
+        "empty_cache": lambda: None,
+        "is_available": lambda: True,
+        "mem_get_info": lambda device=None: (8 << 30, 16 << 30),
+        "get_device_name": lambda device=None: name,
+        "get_device_capability": lambda device=None: (9, 0),
+    }
+    for attribute, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, attribute, fake)
+    monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", cuda.end, raising=False)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", cuda.release, raising=False)
+    return cuda

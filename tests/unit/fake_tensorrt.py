@@ -1,8 +1,8 @@
 """A fake of the package tensorrt and of torch.cuda, for machines without a GPU. It proves nothing about TensorRT.
 
-It has only what NVIDIA's Python bindings declare (NVIDIA/TensorRT, python/src, at 10.0 and 11.1) and fgfast uses,
-writes down how it is called, and refuses what TensorRT refuses. Its engines are ONNX files that onnx's reference
-evaluator runs on the very addresses it was given.
+It stands for what the stubs of test_tensorrt_real cannot give, builds and runs. It has what is in tensorrt_names, which
+is checked against NVIDIA's own bindings; it writes down how it is called, and refuses what TensorRT refuses. Its
+engines are ONNX files that onnx's reference evaluator runs on the very addresses it was given.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import ctypes
 import enum
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from importlib.machinery import ModuleSpec
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx.reference
+from unit import fake_cuda
 
 _MAGIC = b"fake engine\n"
 
@@ -52,6 +52,7 @@ def make(version: str = "10.16.1.11", *, fault: str = "") -> types.ModuleType:
     trt.BuilderFlag = enum.IntEnum("BuilderFlag", {"TF32": 7})
     trt.LayerType = enum.Enum("LayerType", ["CONSTANT", "ATTENTION_INPUT"])
     trt.MemoryPoolType = enum.IntEnum("MemoryPoolType", {"WORKSPACE": 0})
+    trt.IAttentionInputLayer = IAttentionInputLayer
     trt.init_libnvinfer_plugins = lambda logger, namespace: trt.calls.append(("plugins", namespace))
     for thing in (Builder, OnnxParser, Runtime):
         setattr(trt, thing.__name__, type(thing.__name__, (thing,), {"trt": trt}))
@@ -106,13 +107,23 @@ class Network:
         if self.layers is None:
             kinds = self.trt.LayerType
             self.layers = [
-                types.SimpleNamespace(
-                    type=kinds.ATTENTION_INPUT if node.op_type == "Attention" else kinds.CONSTANT,
-                    attention=types.SimpleNamespace(decomposable=False) if node.op_type == "Attention" else None,
-                )
+                ILayer(kinds.ATTENTION_INPUT if node.op_type == "Attention" else kinds.CONSTANT)
                 for node in self.graph.graph.node
             ]
         return self.layers
+
+
+class ILayer:
+    """What get_layer returns, whatever the layer's type; only the class to which it is cast knows more."""
+
+    def __init__(self, type: Any) -> None:
+        self.type, self._attention = type, types.SimpleNamespace(decomposable=False)
+
+
+class IAttentionInputLayer(ILayer):
+    @property
+    def attention(self) -> Any:
+        return self._attention
 
 
 class Profile:
@@ -227,7 +238,6 @@ class Context:
         self.engine, self.trt = engine, engine.trt
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
-        self.trt.context = self
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.trt.calls.append(("shape", (name, shape)))
@@ -256,11 +266,19 @@ class Context:
         self.trt.calls.append(("execute", stream_handle))
         if self.trt.fault == "run":
             return False
+        if self.trt.cuda.recordings:
+            return self._record(stream_handle)
         inputs = {port.name: self._at(port.name) for port in self.engine.model.graph.input}
         results = onnx.reference.ReferenceEvaluator(self.engine.model).run(None, inputs)
         for port, result in zip(self.engine.model.graph.output, results, strict=True):
             self._at(port.name)[...] = result + (1 if self.trt.fault == "numbers" else 0)
         return True
+
+    def _record(self, stream_handle: int) -> bool:
+        """What is recorded runs when it is replayed."""
+        self.trt.cuda.invalid = not self.trt.capture
+        self.trt.cuda.under_way.replayed = partial(self.execute_async_v3, stream_handle)
+        return bool(self.trt.capture)
 
     def _at(self, name: str) -> np.ndarray[Any, Any]:
         """The memory at a tensor's address."""
@@ -271,64 +289,16 @@ class Context:
         return np.frombuffer(memory, dtype).reshape(shape)
 
 
-class Stream:
-    """Stands for torch.cuda.Stream: remembers whom it waits for."""
-
-    made = 0
-
-    def __init__(self, device: Any = None) -> None:
-        Stream.made += 1
-        self.cuda_stream, self.waited = Stream.made, list[Stream]()
-
-    def wait_stream(self, other: Stream) -> None:
-        self.waited.append(other)
-
-    def synchronize(self) -> None: ...
-
-
-class CUDAGraph:
-    """Stands for torch.cuda.CUDAGraph: a replay repeats what was executed while it was captured."""
-
-    def replay(self) -> None:
-        self.context.execute_async_v3(self.stream.cuda_stream)
-
-
-def install(monkeypatch: Any, trt: types.ModuleType, *, name: str = "Fake GPU", capture: bool = True) -> Stream:
-    """Put the fakes in place; tensors stay on the CPU. Returns what stands for the caller's current stream."""
+def install(monkeypatch: Any, trt: types.ModuleType, *, name: str = "Fake GPU", capture: bool = True) -> fake_cuda.Cuda:
+    """Put the fakes in place; tensors stay on the CPU. `capture` says whether engines can be recorded."""
     import sys
 
     import torch
 
     from fgfast.backends import tensorrt, tensorrt_engine
 
-    current = Stream()
-
-    @contextmanager
-    def graph(recorded: CUDAGraph, stream: Stream, capture_error_mode: str) -> Iterator[None]:
-        if not capture:
-            raise RuntimeError("operation not permitted when stream is capturing")
-        recorded.context, recorded.stream = trt.context, stream
-        yield
-
-    @contextmanager
-    def nothing(*_: object) -> Iterator[None]:
-        yield
-
+    trt.cuda, trt.capture = fake_cuda.install(monkeypatch, name=name), capture  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     monkeypatch.setattr(tensorrt_engine, "gpu_of", lambda device: torch.device("cpu"))
     monkeypatch.setattr(tensorrt, "_ALIGNMENT", 1)
-    fakes = {
-        "Stream": Stream,
-        "CUDAGraph": CUDAGraph,
-        "graph": graph,
-        "stream": nothing,
-        "device": nothing,
-        "current_stream": lambda device=None: current,
-        "is_available": lambda: True,
-        "mem_get_info": lambda device=None: (8 << 30, 16 << 30),
-        "get_device_name": lambda device=None: name,
-        "get_device_capability": lambda device=None: (9, 0),
-    }
-    for attribute, fake in fakes.items():
-        monkeypatch.setattr(torch.cuda, attribute, fake)
-    return current
+    return trt.cuda  # type: ignore[attr-defined,no-any-return]

@@ -289,7 +289,7 @@ def test_a_run_has_the_same_model_in_float32_behind_one_of_half_precision(backen
         return
     run_batch(model, [(numbered(1),)])
     exact = specs[-1]
-    assert (exact.precision, exact.backend, exact.batch, exact.eager) == ("fp32", "torch", 1, True)
+    assert (exact.precision, exact.backend, exact.batch, exact.form) == ("fp32", "torch", 1, "eager")
     assert (exact.name, exact.weights, exact.device) == (spec.name, spec.weights, spec.device)
 
 

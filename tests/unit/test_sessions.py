@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from fgfast.models.files import graph_files  # noqa: E402
 from fgfast.models.sam.build import build_sam  # noqa: E402
 from fgfast.models.sam.graph import MaskDecoderGraph  # noqa: E402
 from fgfast.models.sam.segmenter import finish  # noqa: E402
-from fgfast.models.sam.sessions import sam_in_torch, segmenter  # noqa: E402
+from fgfast.models.sam.sessions import segmenter  # noqa: E402
 from fgfast.models.serving import backend, speed  # noqa: E402
 from fgfast.records import Image  # noqa: E402
 
@@ -307,30 +306,3 @@ def test_graphs_left_over_from_earlier_exports_are_removed(cache: Path) -> None:
 def test_zeros_say_which_size_is_missing() -> None:
     with pytest.raises(GraphError, match=r"sam_mask_decoder has shapes that vary: the sizes \['pairs'\] must be given"):
         zeros(graphs.sam_mask_decoder(256), {"images": 1}, torch.device("cpu"))
-
-
-def test_a_form_that_cannot_be_used_here_is_logged_and_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """On a GPU whose compiler fails; the GPU is a fake, and so are its name and its two sessions."""
-    monkeypatch.setenv("FGFAST_CACHE", str(tmp_path))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "fake")
-    sam = build_sam(ModelSpec("sam_tiny256", WEIGHTS))
-
-    def make_form(form: str) -> TorchSession:
-        if form != "eager":
-            raise RuntimeError("no compiler")
-        return sam_in_torch(sam).encoder
-
-    with caplog.at_level(logging.WARNING):
-        assert speed.fastest_form("tiny", make_form, "cuda:0") == "eager"
-    assert "cannot be compiled+recorded here" in caplog.text
-    tried: list[str] = []
-
-    def remember(form: str) -> TorchSession:
-        tried.append(form)
-        return make_form(form)
-
-    assert speed.fastest_form("tiny", remember, "cuda:0") == "eager"
-    assert tried == ["compiled+recorded"], "what failed may have been the moment's; what was measured is kept"
-    assert speed.fastest_form("tiny", lambda form: pytest.fail("measured"), "cpu") == "eager"

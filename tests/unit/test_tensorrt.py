@@ -22,7 +22,7 @@ from fgfast.backends import tensorrt_engine as files  # noqa: E402
 from fgfast.backends.manifest import Manifest  # noqa: E402
 from fgfast.backends.tensorrt_engine import Span  # noqa: E402
 from fgfast.doctor import two_layers  # noqa: E402
-from fgfast.errors import GraphError, MissingExtraError, ParityError, UsageError  # noqa: E402
+from fgfast.errors import GraphError, MissingExtraError, ParityError, RecordingFailedError, UsageError  # noqa: E402
 from fgfast.export import tensorrt as export  # noqa: E402
 from fgfast.export import tensorrt_build  # noqa: E402
 from fgfast.export.check import Run, compare  # noqa: E402
@@ -123,7 +123,7 @@ def test_attention_without_a_fused_kernel_may_be_split(tmp_path: Path, monkeypat
     tensorrt_build.build(file, Contract("attention", tuple(ports[:3]), tuple(ports[3:])))
     ((attention, relu),) = _calls(trt, "layers")
     assert attention.attention.decomposable
-    assert relu.attention is None
+    assert type(relu) is fake.ILayer
 
 
 def test_timings_are_kept_for_the_next_build(house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_an_engine_that_computes_something_else_is_deleted(
 
 def test_inputs_and_outputs_are_bound_where_they_lie(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     trt: Any = fake.make()
-    caller = fake.install(monkeypatch, trt)
+    caller = fake.install(monkeypatch, trt).current
     session = house.session(house.engine())
     trt.calls.clear()
     found = session.run(house.inputs)
@@ -344,7 +344,7 @@ def test_inputs_and_outputs_are_bound_where_they_lie(house: House, monkeypatch: 
     assert len(_calls(trt, "shape")) == 1
     assert again["y"].data_ptr() != found["y"].data_ptr()
     assert _same(found["y"], house.reference(house.inputs)["y"])
-    given = fake.Stream()
+    given = fake.fake_cuda.Stream()
     session.run(house.inputs, given)
     assert ours.waited[-1] is given and given.waited[-1] is ours
 
@@ -388,15 +388,41 @@ def test_fixed_shapes_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert _same(second["y"], house.reference({"x": house.inputs["x"] + 1})["y"])
 
 
-def test_what_cannot_be_recorded_runs_as_it_is(
+def test_a_failed_recording_ends_the_process_and_the_next_one_runs_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake.install(monkeypatch, fake.make(), capture=False)
+    trt: Any = fake.make()
+    cuda = fake.install(monkeypatch, trt)
     house = House(tmp_path, rows=3)
-    session = house.session(house.engine())
+    path = house.engine()
+    trt.capture = False
+    with pytest.raises(RecordingFailedError, match=r"two_layers in TensorRT \(engine .* cannot be recorded"):
+        house.session(path).prepare()
+    assert cuda.current is cuda.default and not cuda.recordings
+    tried = cuda.recorded
+    # The process that replaces this one.
+    session = house.session(path)
     session.prepare()
-    assert "is not recorded as a CUDA graph" in caplog.text and not session.recorded
+    assert "runs without a CUDA graph" in caplog.text and not session.recorded and cuda.recorded == tried
     assert _same(session.run(house.inputs)["y"], house.reference(house.inputs)["y"])
+
+
+def test_an_engine_that_cannot_be_recorded_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trt: Any = fake.make()
+    fake.install(monkeypatch, trt, capture=False)
+    house = House(tmp_path, rows=3)
+    with pytest.raises(RecordingFailedError, match="or the same command again, runs it without"):
+        house.engine()
+    path = house.engine()
+    assert len(_calls(trt, "build")) == 1
+    house.session(path).prepare()
+
+
+def test_a_recorded_engine_is_compared_recorded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.install(monkeypatch, fake.make())
+    house = House(tmp_path, rows=3)
+    cases = [one["case"] for one in Manifest.read(files.manifest_of(house.engine())).measured]
+    assert cases == ["random, TensorRT 10.16.1.11", "random, TensorRT 10.16.1.11, recorded"]
 
 
 def test_free_shapes_are_prepared_for_given_sizes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

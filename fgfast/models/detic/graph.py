@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from fgfast.models.detic.canvas import needs_masking, own_canvas
 from fgfast.models.detic.cascade import combine
 from fgfast.models.detic.model import Detic
-from fgfast.models.detic.proposals import Candidates
 from fgfast.models.serving.pixels import NormalisedImages
 from fgfast.records import Size
 
@@ -88,11 +87,6 @@ class HeadsGraph(nn.Module):
         stages = self.model.roi_heads([p3, p4, p5], proposals, sizes, own_canvas(sizes))
         boxes, scores = combine(stages, proposal_scores, vocabulary)
         return boxes, scores
-
-
-def best_proposals(model: Detic, candidates: Tensor, scores: Tensor) -> Candidates:
-    """The step between backbone and heads: (B, K, 4) and (B, K) -> (B, N, 4) and (B, N), float32."""
-    return model.proposal_generator.best(Candidates(candidates, scores))
 
 
 def is_masked(pixels: Tensor, sizes: Tensor) -> bool:

@@ -117,16 +117,21 @@ class ProposalGenerator(nn.Module):
 
     def best(self, candidates: Candidates) -> Candidates:
         """Suppress candidates and return exactly config.proposals boxes per image, as forward does."""
-        limit = self.config.proposals
-        best_boxes, best_scores = [], []
-        for boxes, scores in zip(*candidates, strict=True):
-            kept = self.suppress(boxes, scores, self.config.proposal_overlap, limit)
-            if len(kept) < limit:
-                kept = functional.pad(kept, (0, limit - len(kept)), value=len(boxes))
-            # One more row, void, for boxes that `kept` lacks.
-            best_boxes.append(functional.pad(boxes, (0, 0, 0, 1)).index_select(0, kept))
-            best_scores.append(functional.pad(scores, (0, 1)).index_select(0, kept))
-        return Candidates(torch.stack(best_boxes), torch.stack(best_scores))
+        return best(candidates, self.suppress, self.config)
+
+
+def best(candidates: Candidates, suppress: Suppress, config: DeticConfig) -> Candidates:
+    """Suppress candidates and return exactly config.proposals boxes per image, void ones last."""
+    limit = config.proposals
+    best_boxes, best_scores = [], []
+    for boxes, scores in zip(*candidates, strict=True):
+        kept = suppress(boxes, scores, config.proposal_overlap, limit)
+        if len(kept) < limit:
+            kept = functional.pad(kept, (0, limit - len(kept)), value=len(boxes))
+        # One more row, void, for boxes that `kept` lacks.
+        best_boxes.append(functional.pad(boxes, (0, 0, 0, 1)).index_select(0, kept))
+        best_scores.append(functional.pad(scores, (0, 1)).index_select(0, kept))
+    return Candidates(torch.stack(best_boxes), torch.stack(best_scores))
 
 
 def level_candidates(

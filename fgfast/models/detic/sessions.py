@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
+
+import torch
 
 from fgfast import graphs as contracts
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
+from fgfast.errors import UsageError
 from fgfast.methods import ModelSpec
 from fgfast.models.detic.build import build_detic
 from fgfast.models.detic.config import SWIN_B
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.graph import DetectorGraph
 from fgfast.models.detic.model import Detic
-from fgfast.models.detic.split import SplitDetic
-from fgfast.models.detic.suppression import fastest_on
+from fgfast.models.detic.split import ExportedDetic, SplitDetic, classes_of, contract_of
+from fgfast.models.detic.suppression import fastest_on, nms
 from fgfast.models.files.graph_files import Exported
 from fgfast.models.serving.batches import default_batch
 from fgfast.models.serving.canvases import CANVAS_MULTIPLE, AnyCanvas, Canvases, Fixed, FixedCanvases
-from fgfast.models.serving.exported import exported_canvases, graphs_of
-from fgfast.models.serving.speed import fastest_form
+from fgfast.models.serving.exported import command, exported, exported_canvases, graphs_of, load, with_engine
+from fgfast.models.serving.forms import form_of
 from fgfast.models.vocabulary import load_vocabulary
 from fgfast.records import Size
 
@@ -40,19 +45,23 @@ def detector(spec: ModelSpec, words: str) -> DeticDetector:
         UnknownNameError, ModelNotCachedError, WeightsError: see build_detic.
     """
     names, embeddings = load_vocabulary(words, spec.weights)
-    return DeticDetector(canvases(spec), SWIN_B, names, embeddings)
+    return DeticDetector(canvases(spec, len(names)), SWIN_B, names, embeddings)
 
 
-def canvases(spec: ModelSpec) -> Canvases:
-    """Return sessions of Detic's graph; raises the errors of `detector`. In PyTorch they have the fastest form."""
+def canvases(spec: ModelSpec, words: int = 1) -> Canvases:
+    """Return sessions of Detic's graph; raises the errors of `detector`. In PyTorch they have its form, or the best.
+
+    Args:
+        spec: of the model.
+        words: of the vocabulary; matters to exported heads alone, which may be made for a fixed number.
+    """
+    if in_two_graphs(spec):
+        batch = spec.batch or default_batch(spec.device)
+        return FixedCanvases(lambda images: _fixed(replace(spec, batch=images), words), batch, spec.device)
     if spec.backend != "torch":
         return exported_canvases(spec, graphs)
-    batch = spec.batch or default_batch(spec.device)
-    make = partial(detic_in_torch, build_detic(spec), batch=batch)
-    key = f"{spec.name} {spec.precision}"
-    if spec.eager:
-        return make()
-    return make(fastest_form(key, lambda form: make(form).session(LARGEST, batch), spec.device, batch))
+    form = form_of(spec)  # measured, where it is not known, before the weights take memory here
+    return detic_in_torch(build_detic(spec), form, batch=spec.batch or default_batch(spec.device))
 
 
 def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MULTIPLE, batch: int = 1) -> Canvases:
@@ -89,11 +98,77 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
 
 
 def graphs(spec: ModelSpec) -> list[Exported]:
-    """Return the exported graph of every canvas; raises UsageError where an image fits on none."""
+    """Return the exported graphs of every canvas; raises UsageError where an image fits on none."""
+    if in_two_graphs(spec):
+        return [half for both in _halves(spec, 1) for half in both]
     return graphs_of(spec, "detic_detector", (LARGEST, LARGEST_TURNED))
 
 
+def in_two_graphs(spec: ModelSpec) -> bool:
+    """Whether a backend runs Detic as backbone and heads with suppression between.
+
+    TensorRT always does: within a graph the number of suppressed boxes is known only once the GPU has computed it, and
+    the thread that launches batches would wait for that. ONNX Runtime does on a GPU, where both halves are exported.
+    """
+    if spec.backend == "tensorrt":
+        return True
+    if spec.backend != "onnxruntime" or spec.device == "cpu":
+        return False
+    try:
+        return bool(_halves(spec, 1))
+    except UsageError:
+        return False
+
+
+def _fixed(spec: ModelSpec, words: int) -> Mapping[Size, Fixed]:
+    """Return both halves of every canvas as one graph of fixed shapes."""
+
+    def open_both(backbone: Exported, heads: Exported) -> Session:
+        suppress = nms if spec.device == "cpu" else fastest_on(torch.device(spec.device))
+        return ExportedDetic(load(backbone, spec), load(heads, spec), suppress, SWIN_B)
+
+    return {
+        backbone.canvas: Fixed(
+            contract_of(backbone.manifest.contract, heads.manifest.contract), partial(open_both, backbone, heads)
+        )
+        for backbone, heads in _halves(spec, words)
+    }
+
+
+def _halves(spec: ModelSpec, words: int) -> list[tuple[Exported, Exported]]:
+    """Return the exported backbone and heads of every canvas, the heads for the fewest words that suffice.
+
+    Raises:
+        UsageError: a half is missing, or all heads take fewer words; the message gives the command to type.
+    """
+    found = []
+    for backbone in graphs_of(spec, "detic_backbone", (LARGEST, LARGEST_TURNED)):
+        batch = backbone.manifest.contract.inputs[0].shape[0]
+        same = [
+            heads
+            for heads in exported(spec, "detic_heads")
+            if heads.canvas == backbone.canvas and heads.manifest.contract.inputs[0].shape[0] == batch
+        ]
+        able = [heads for heads in same if _most_words(heads) >= words]
+        if not able:
+            most = max(map(_most_words, same), default=0)
+            raise UsageError(
+                f"the vocabulary has {words} words, and detic_heads on {'x'.join(map(str, backbone.canvas))} is "
+                f"exported for {most} at most: {command(spec, backbone.canvas, f'--words {words}')}"
+                if same
+                else f"detic_heads is not exported for {batch} images on {'x'.join(map(str, backbone.canvas))}: "
+                f"{command(spec, backbone.canvas)}"
+            )
+        found.append((backbone, min(with_engine(able, spec), key=_most_words)))
+    return found
+
+
+def _most_words(heads: Exported) -> float:
+    classes = classes_of(heads.manifest.contract)
+    return float("inf") if classes is None else classes - 1
+
+
 def timed(spec: ModelSpec) -> Session:
-    """Return the session of the largest canvas."""
+    """Return the session of the largest canvas, for a full batch."""
     found = canvases(spec)
-    return found.session(found.bucket(LARGEST), 1)
+    return found.session(found.bucket(LARGEST), spec.batch or default_batch(spec.device))

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fgfast import graphs
-from fgfast.backends.session import described
+from fgfast.backends.session import Session, described
 from fgfast.backends.torch import TorchSession
-from fgfast.models.detic.graph import BackboneGraph, HeadsGraph, best_proposals
+from fgfast.errors import GraphError
+from fgfast.models.detic.config import DeticConfig
+from fgfast.models.detic.graph import BackboneGraph, HeadsGraph
 from fgfast.models.detic.model import Detic
+from fgfast.models.detic.proposals import Candidates, Suppress, best
 from fgfast.records import Size
 
 
@@ -41,11 +45,69 @@ class SplitDetic:
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
         self.contract.bind(described(inputs))
         with torch.cuda.stream(stream):
-            found = self._first.run({name: inputs[name] for name in ("pixels", "sizes")})
-            boxes, scores = best_proposals(self._model, found.pop("candidates"), found.pop("candidate_scores"))
-            others = {"sizes": inputs["sizes"], "vocabulary": inputs["vocabulary"]}
-            return self._second.run({**found, "proposals": boxes, "proposal_scores": scores, **others})
+            suppress = self._model.proposal_generator.suppress
+            return _run(self._first, self._second, suppress, self._model.config, inputs)
 
     def close(self) -> None:
         self._first.close()
         self._second.close()
+
+
+class ExportedDetic:
+    """`detic_detector` as two exported graphs, in any backend, with suppression between: a Session.
+
+    Args:
+        backbone: of `detic_backbone`.
+        heads: of `detic_heads`, for the same canvas and batch.
+        suppress: chooses among the candidates of one image.
+        config: the model's sizes.
+    """
+
+    def __init__(self, backbone: Session, heads: Session, suppress: Suppress, config: DeticConfig) -> None:
+        self._first, self._second, self._suppress, self._config = backbone, heads, suppress, config
+        self.contract = contract_of(backbone.contract, heads.contract)
+        self.backend, self.device = backbone.backend, backbone.device
+
+    @torch.inference_mode()
+    def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:
+        """Run once; see Session.run. A vocabulary with fewer words than the heads take is filled up with zeros."""
+        classes = self.contract.bind(described(inputs))["classes"]
+        most = classes_of(self._second.contract)
+        with torch.cuda.stream(stream):
+            if most is None or most == classes:
+                return _run(self._first, self._second, self._suppress, self._config, inputs)
+            if most < classes:
+                raise GraphError(
+                    f"detic_heads was exported for {most - 1} words, and the vocabulary has {classes - 1}: export it "
+                    f"with --words {classes - 1}"
+                )
+            filled = functional.pad(inputs["vocabulary"], (0, most - classes))
+            found = _run(self._first, self._second, self._suppress, self._config, {**inputs, "vocabulary": filled})
+            return {**found, "scores": found["scores"][..., :classes].contiguous()}
+
+    def close(self) -> None:
+        """Free the memory; see Session.close."""
+        self._first.close()
+        self._second.close()
+
+
+def contract_of(backbone: graphs.Contract, heads: graphs.Contract) -> graphs.Contract:
+    """Return the contract of both halves together."""
+    batch, height, width, _ = (int(n) for n in backbone.inputs[0].shape)
+    return graphs.detic_detector((height, width), batch, int(heads.outputs[0].shape[1]))
+
+
+def classes_of(heads: graphs.Contract) -> int | None:
+    """Return the columns of the vocabulary, background included, that heads take; None for any number."""
+    (classes,) = (port.shape[1] for port in heads.inputs if port.name == "vocabulary")
+    return classes if isinstance(classes, int) else None
+
+
+def _run(
+    first: Session, second: Session, suppress: Suppress, config: DeticConfig, inputs: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Run both halves on the current stream, with suppression between."""
+    found = first.run({name: inputs[name] for name in ("pixels", "sizes")})
+    boxes, scores = best(Candidates(found.pop("candidates"), found.pop("candidate_scores")), suppress, config)
+    others = {"sizes": inputs["sizes"], "vocabulary": inputs["vocabulary"]}
+    return second.run({**found, "proposals": boxes, "proposal_scores": scores, **others})

@@ -61,9 +61,12 @@ def cached_state(name: str) -> dict[str, Tensor]:
 
 
 def check_spec(spec: ModelSpec, known: tuple[str, ...]) -> None:
-    """Raise unless PyTorch is installed, and the model's name and precision exist."""
+    """Raise unless PyTorch is installed, and the model's name and precision exist; set PyTorch's flags."""
     found = find(spec.name)
     import_torch(spec.name, found.extra if found else "models")
+    from fgfast.backends.torch_flags import set_flags
+
+    set_flags()
     if spec.name not in known:
         raise UnknownNameError("model", spec.name, [name for name in known if find(name)])  # not the tests' models
     if spec.precision not in PRECISIONS:

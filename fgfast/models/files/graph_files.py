@@ -14,6 +14,9 @@ from fgfast.models.files import digests, weights
 from fgfast.records import Size
 from fgfast.transfer import cache_folder
 
+# Pixels per cell of Detic's map p3, along each edge.
+_P3_STRIDE = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Exported:
@@ -30,7 +33,10 @@ class Exported:
     @property
     def canvas(self) -> Size:
         """The canvas of a detector's graph, in pixels."""
-        height, width = self.manifest.contract.inputs[0].shape[1:3]
+        contract = self.manifest.contract
+        if contract.graph == "detic_heads":
+            return Size(*(_P3_STRIDE * int(n) for n in contract.inputs[0].shape[2:]))
+        height, width = contract.inputs[0].shape[1:3]
         return Size(int(height), int(width))
 
     def verify(self) -> None:
@@ -61,12 +67,14 @@ def folder(model: str, weights: str, precision: str, root: Path | None = None) -
 
 
 def file_name(contract: Contract) -> str:
-    """Return the name of a graph's file: graph, canvas if any, number of masks if several, batch."""
+    """Return the name of a graph's file: graph, canvas if any, number of words or masks if fixed, batch."""
     shapes = {port.name: port.shape for port in (*contract.inputs, *contract.outputs)}
     parts = [contract.graph]
     if contract.graph == "detic_heads":
         batch, _, height, width = shapes["p3"]
         parts.append(f"p3-{height}x{width}")
+        if isinstance(classes := shapes["vocabulary"][1], int):
+            parts.append(f"{classes - 1}words")
     elif "pixels" in shapes:
         batch, height, width, _ = shapes["pixels"]
         if contract.graph != "sam_image_encoder":

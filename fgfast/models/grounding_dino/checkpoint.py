@@ -69,6 +69,9 @@ def _check(name: str) -> None:
     if name not in NAMES:
         raise UnknownNameError("Grounding DINO model", name, NAMES)
     package("torch")
+    from fgfast.backends.torch_flags import set_flags
+
+    set_flags()
 
 
 def _folder(name: str, weights: str | Path) -> Path:

@@ -81,5 +81,5 @@ def graphs(spec: ModelSpec) -> list[Exported]:
 
 
 def timed(spec: ModelSpec) -> Session:
-    """Return the session of a canvas that the model is exported for."""
-    return canvases(spec).session(graphs(spec)[0].canvas, 1)
+    """Return the session of a canvas that the model is exported for, for a full batch."""
+    return canvases(spec).session(graphs(spec)[0].canvas, spec.batch or default_batch(spec.device))

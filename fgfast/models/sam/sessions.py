@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from fgfast import graphs as contracts
 from fgfast.backends.session import Session
@@ -16,11 +15,11 @@ from fgfast.models.sam.model import Sam
 from fgfast.models.sam.segmenter import SamSegmenter
 from fgfast.models.serving.batches import default_batch
 from fgfast.models.serving.exported import exported, load, of_batch, with_engine
-from fgfast.models.serving.speed import fastest_form
+from fgfast.models.serving.forms import form_of
 
 
 def segmenter(spec: ModelSpec) -> SamSegmenter:
-    """Return SAM's segmenter. In PyTorch it uses the fastest form of the encoder's graph.
+    """Return SAM's segmenter. In PyTorch the encoder's graph has the spec's form, or the best one.
 
     Args:
         spec: of the model; its precision is the encoder's.
@@ -31,11 +30,8 @@ def segmenter(spec: ModelSpec) -> SamSegmenter:
     """
     batch = spec.batch or default_batch(spec.device)
     if spec.backend == "torch":
-        make = partial(sam_in_torch, build_sam(spec), batch=batch)
-        key = f"{spec.name} {spec.precision}"
-        if spec.eager:
-            return make()
-        return make(form=fastest_form(key, lambda form: make(form=form).encoder, spec.device, batch))
+        form = form_of(spec)  # measured, where it is not known, before the weights take memory here
+        return sam_in_torch(build_sam(spec), form=form, batch=batch)
 
     def encoder(images: int) -> Session:
         return load(graphs(replace(spec, batch=images))[0], spec)

@@ -1,9 +1,9 @@
-"""The choice of a backend: TensorRT, ONNX Runtime or PyTorch, by what is installed, exported and checked."""
+"""The choice of a backend: TensorRT, ONNX Runtime or PyTorch, by what can be used here and what is faster."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -11,15 +11,21 @@ from fgfast import methods
 from fgfast.errors import GraphError, UsageError, install_command
 from fgfast.methods import BackendName, ModelSpec
 from fgfast.models.files.graph_files import Exported
+from fgfast.models.serving import forms, speed
+from fgfast.models.serving.speed import Trial
+
+# The backends of exported graphs.
+_EXPORTED: tuple[BackendName, ...] = ("tensorrt", "onnxruntime")
+_UNKNOWN = "there are exported graphs; a run measures first which backend is faster"
 
 
 def choose_backend(specs: Sequence[ModelSpec], asked: str, measure: bool = True) -> tuple[BackendName, str]:
-    """Return the best backend that can compute all models for "auto"; check any other backend.
+    """Return the fastest backend that can compute all models for "auto"; check any other backend.
 
     Args:
         specs: the models of a run, on one device in one precision; their own backend is ignored.
         asked: "auto", "torch", "onnxruntime" or "tensorrt".
-        measure: whether to measure, on a CPU, which one is faster where that is unknown; this takes a minute.
+        measure: whether to measure which one is faster where that is unknown; this takes minutes.
 
     Returns:
         The backend and the reason in a few words.
@@ -31,16 +37,17 @@ def choose_backend(specs: Sequence[ModelSpec], asked: str, measure: bool = True)
         if asked == backend:
             check([replace(spec, backend=backend) for spec in specs])
             return backend, "as requested"
+    usable: list[BackendName] = []
     refused = ""
-    for backend in ("tensorrt", "onnxruntime"):
+    for backend in _EXPORTED:
         try:
             check([replace(spec, backend=backend) for spec in specs])
-            if specs[0].device == "cpu":
-                return fastest_backend(specs, measure)
-            return backend, "installed, exported and checked"
+            usable.append(backend)
         except (UsageError, GraphError) as error:
             refused = str(error)
-    return "torch", f"no exported graphs to run ({refused})"
+    if not usable:
+        return "torch", f"no exported graphs to run ({refused})"
+    return fastest_backend(specs, measure) if specs[0].device == "cpu" else _fastest_on_gpu(specs, usable, measure)
 
 
 def check(specs: Sequence[ModelSpec]) -> None:
@@ -79,37 +86,79 @@ def _check_engine(spec: ModelSpec, found: Exported) -> None:
     try:
         built_here(path, found.manifest.contract, spec.device)
     except GraphError as error:
-        shape = found.manifest.contract.inputs[0].shape
-        canvas = f" --canvas {shape[1]}x{shape[2]}" if methods.method(spec.name).kind == "detector" else ""
+        batch = found.manifest.contract.inputs[0].shape[0]
+        detects = methods.method(spec.name).kind == "detector"
+        canvas = f" --canvas {found.canvas.height}x{found.canvas.width}" if detects else ""
         raise UsageError(
             f"TensorRT has no engine of {found.path.name} for {spec.device} that was built here ({error}): fgfast "
-            f"export {spec.name} --precision {found.manifest.precision} --batch {shape[0]}{canvas} --backend tensorrt"
+            f"export {spec.name} --precision {found.manifest.precision} --batch {batch}{canvas} --backend tensorrt"
         ) from error
 
 
-def fastest_backend(specs: Sequence[ModelSpec], measure: bool = True) -> tuple[BackendName, str]:
-    """Return PyTorch or ONNX Runtime for exported models, and the figures; for the arguments see choose_backend."""
-    from fgfast.models.serving import speed
+def _fastest_on_gpu(
+    specs: Sequence[ModelSpec], usable: Sequence[BackendName], measure: bool
+) -> tuple[BackendName, str]:
+    """Return the fastest of PyTorch, in its best forms, and the usable backends of exported graphs, with the figures.
 
+    Each is measured in a process of its own. One that fails there is not taken, and the reason says why.
+    """
+    totals: dict[BackendName, float] = {}
+    refused: list[str] = []
+    for backend in ("torch", *usable):
+        try:
+            trials = [_trial(replace(spec, backend=backend), measure) for spec in specs]
+        except UsageError as error:
+            refused.append(f"{backend} cannot be used here ({error})")
+            continue
+        if any(trial is None for trial in trials):
+            return "torch", _UNKNOWN
+        failed = [trial.failed for trial in trials if trial is not None and trial.failed]
+        if failed:
+            refused.append(f"{backend} cannot be used here ({failed[0]})")
+        else:
+            totals[backend] = sum(trial.seconds for trial in trials if trial is not None)
+    if not totals:
+        raise UsageError(f"no backend can compute the models on {specs[0].device}: {'; '.join(refused)}")
+    return min(totals, key=lambda backend: totals[backend]), "; ".join([_figures(totals), *refused])
+
+
+def _trial(spec: ModelSpec, measure: bool) -> Trial | None:
+    """Return the seconds per image of a model on a GPU in one backend; None where they are not known."""
+    if spec.backend != "torch":
+        return speed.tried(spec, f"{spec.backend} {_digest(spec)}", measure=measure, again=measure)
+    form = forms.choose(spec, measure)
+    if form.seconds is not None:
+        return Trial(form.seconds)
+    return speed.tried(replace(spec, form=form.name), f"torch {form.name}", measure=measure, again=measure)
+
+
+def _digest(spec: ModelSpec) -> str:
+    """Return what identifies the graph in which a model spends its time."""
+    return next(iter(_graphs(spec)[0].manifest.files.values()))[:16]
+
+
+def _figures(seconds: Mapping[BackendName, float]) -> str:
+    figures = ", ".join(f"{name} {s:.2f} s" if s >= 0.1 else f"{name} {1e3 * s:.3g} ms" for name, s in seconds.items())
+    return f"measured on this machine: {figures} per image"
+
+
+def fastest_backend(specs: Sequence[ModelSpec], measure: bool = True) -> tuple[BackendName, str]:
+    """Return PyTorch or ONNX Runtime for exported models on a CPU, and the figures; see choose_backend."""
     order: tuple[BackendName, ...] = ("torch", "onnxruntime")
     total = dict.fromkeys(order, 0.0)
     for backend in order:
         for spec in (replace(spec, backend=backend) for spec in specs):
-            files = _graphs(spec)[0].manifest.files
-            key = f"{spec.name} {spec.precision} {next(iter(files.values()))[:16]}"
+            key = f"{spec.name} {spec.precision} {_digest(spec)}"
             seconds = speed.remembered(key, spec.device, backend, partial(_seconds, spec) if measure else None)
             if seconds is None:
-                return "torch", "there are exported graphs; a run measures first which backend is faster"
+                return "torch", _UNKNOWN
             total[backend] += seconds
-    figures = ", ".join(f"{backend} {seconds:.2f} s" for backend, seconds in total.items())
-    return min(order, key=lambda backend: total[backend]), f"measured on this machine: {figures} per image"
+    return min(order, key=lambda backend: total[backend]), _figures(total)
 
 
 def _seconds(spec: ModelSpec) -> float:
-    """Return the seconds of one run of the session that dominates the model's time."""
-    from fgfast.models.serving import speed
-
+    """Return the seconds per image of the session that dominates the model's time."""
     session = methods.resolve(methods.method(spec.name).timed)(spec)
-    seconds = speed.seconds_of(session)
+    seconds = speed.seconds_of(session) / speed.images_of(session)
     session.close()
     return seconds

@@ -9,6 +9,9 @@ from fgfast.errors import UnknownNameError, UsageError
 from fgfast.methods import PRECISIONS, Precision
 from fgfast.models.files.checkpoints import import_torch
 
+# The first compute capabilities whose matrix units take bf16, and fp16 (CUDA C++ Programming Guide, tensor cores).
+_AMPERE, _VOLTA = (8, 0), (7, 0)
+
 
 def choose_device(device: str) -> str:
     """Return the first GPU, else the CPU, for "auto"; check any other device.
@@ -39,26 +42,72 @@ def _gpus() -> tuple[str, ...]:
 
 
 def choose_precision(precision: str, device: str | Sequence[str]) -> tuple[Precision, str]:
-    """Return a precision and the reason. "auto" becomes bf16 if all devices compute it natively, else fp32.
+    """Return a precision and the reason. "auto" becomes the first of bf16, fp16, fp32 that all devices have natively.
 
-    Natively means AMX or AVX-512 BF16 instructions on a CPU, Ampere or newer on a GPU.
+    A CPU computes bf16 natively with AMX or AVX-512 BF16 instructions. A GPU has matrix units for bf16 and fp16 from
+    compute capability 8.0 on (Ampere), for fp16 alone from 7.0 on (Volta, Turing: the T4), none before.
+
+    Raises:
+        UnknownNameError: there is no such precision.
+        UsageError: bf16 is requested of a GPU without it, where torch would emulate it, slowly.
     """
-    if precision != "auto":
-        if precision not in PRECISIONS:
-            raise UnknownNameError("precision", precision, ("auto", *PRECISIONS))
-        return precision, "as requested"
-    devices = [device] if isinstance(device, str) else device
-    native = all(_computes_bf16(name) for name in devices)
-    return ("bf16", "computed natively here") if native else ("fp32", "bf16 is not computed natively here")
+    devices = list(dict.fromkeys([device] if isinstance(device, str) else device))
+    if precision == "auto":
+        return _natively(devices)
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision", precision, ("auto", *PRECISIONS))
+    for name in devices if precision == "bf16" else ():
+        if name != "cpu" and _capability(name) < _AMPERE:
+            faster = "fp16 or auto" if _capability(name) >= _VOLTA else "fp32 or auto"
+            raise UsageError(
+                f"{_described(name)} does not compute bf16, and torch's emulation is slow: use --precision {faster}"
+            )
+    return precision, "as requested"
 
 
-def _computes_bf16(device: str) -> bool:
+def _natively(devices: Sequence[str]) -> tuple[Precision, str]:
+    """Return the fastest precision that all devices compute natively, and the reason."""
+    by_device = {name: _native(name) for name in devices}
+    found = next(p for p in ("bf16", "fp16", "fp32") if all(p in native for native in by_device.values()))
+    limits = [_described(name) for name, native in by_device.items() if "bf16" not in native]
+    if found == "bf16":
+        return "bf16", "computed natively here"
+    if found == "fp16":
+        return "fp16", f"computed natively here, as bf16 is not by {', '.join(limits)}"
+    lacking = [_described(name) for name, native in by_device.items() if native == ("fp32",)]
+    if not lacking:
+        return "fp32", "no half precision is computed natively by all devices"
+    half = "bf16" if lacking == ["cpu"] else "half precision"
+    return "fp32", f"{half} is not computed natively by {', '.join(lacking)}"
+
+
+def _native(device: str) -> tuple[Precision, ...]:
+    """Return the precisions that a device computes natively."""
+    if device == "cpu":
+        import torch
+
+        instructions = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        bf16 = any(getattr(torch.cpu, name, lambda: False)() for name in instructions)
+        return ("bf16", "fp32") if bf16 else ("fp32",)
+    if _capability(device) >= _AMPERE:
+        return ("bf16", "fp16", "fp32")
+    return ("fp16", "fp32") if _capability(device) >= _VOLTA else ("fp32",)
+
+
+def _capability(device: str) -> tuple[int, int]:
     import torch
 
-    if device != "cpu":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    instructions = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in instructions)
+    return torch.cuda.get_device_capability(device)
+
+
+def _described(device: str) -> str:
+    """Return a device in words: a GPU with its name and compute capability."""
+    if device == "cpu":
+        return device
+    import torch
+
+    large, small = _capability(device)
+    return f"{device} ({torch.cuda.get_device_name(device)}, compute capability {large}.{small})"
 
 
 def compute_with(threads: int | None, shared: bool) -> None:

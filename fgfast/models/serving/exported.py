@@ -52,7 +52,7 @@ def graphs_of(spec: ModelSpec, graph: str, needed: Sequence[Size]) -> list[Expor
         if not any(canvas.height >= height and canvas.width >= width for canvas in by_canvas):
             raise UsageError(
                 f"{spec.name} is exported for {sorted(map(tuple, by_canvas))} only, which does not hold every image: "
-                f"fgfast export {spec.name} --precision {spec.precision} --canvas {height}x{width}"
+                f"{command(spec, Size(height, width))}"
             )
     batch = spec.batch or default_batch(spec.device)
     return [of_batch(found, batch) for found in by_canvas.values()]
@@ -108,9 +108,26 @@ def exported(spec: ModelSpec, graph: str) -> list[Exported]:
         why = f"{graph} is not in {where}"
         if every:
             why = f"{every[0].path.name} {every[0].manifest.outdated}; export it again"
-        command = f"fgfast export {spec.name} --precision {spec.precision}"
-        raise UsageError(f"{spec.name} is not exported for {spec.precision} ({why}): {command}")
+        raise UsageError(f"{spec.name} is not exported for {spec.precision} ({why}): {command(spec)}")
     return sorted(found, key=lambda e: str(e.manifest.contract.inputs[0].shape[0]).zfill(9))
+
+
+def command(spec: ModelSpec, canvas: Size | None = None, *more: str) -> str:
+    """Return the command that exports a model for the backend of a spec.
+
+    Args:
+        spec: of the model.
+        canvas: for this canvas only, in pixels.
+        more: further options.
+    """
+    options = [f"fgfast export {spec.name} --precision {spec.precision}"]
+    if canvas is not None:
+        options.append(f"--canvas {canvas.height}x{canvas.width}")
+    if spec.backend == "tensorrt":
+        options.append("--backend tensorrt")
+        if spec.batch is not None:
+            options.append(f"--batch {spec.batch}")
+    return " ".join([*options, *more])
 
 
 def load(found: Exported, spec: ModelSpec) -> Session:
