@@ -15,8 +15,8 @@ S = 64, three times the arithmetic, on copies of q, k and v that are three times
 A head size that is no power of two (80 in ViT-H) is split into two (64 + 16), not padded to the next (128).
 
 The kernels are one custom operator, so that torch.compile keeps it as one node; the compiled kernels of eager,
-compiled and recorded graphs are the same. Tiles are chosen by the GPU's compute capability, not by autotuning, which
-would have to synchronise with the host. The first call for a shape compiles; before a recording that is the warm-up.
+compiled and recorded graphs are the same. Tiles are fixed, not found by autotuning, which would have to synchronise
+with the host. The first call for a shape compiles; before a recording that is the warm-up.
 
 FlexAttention with a `score_mod` computes the same, but it reads both biases from memory once per score, needs
 torch.compile even where the model runs eagerly, and compiles for each shape.
@@ -56,11 +56,16 @@ class Tiles(NamedTuple):
     stages: int
 
 
-def tiles(side: int, capability: tuple[int, int]) -> Tiles:
-    """Return the tiles for a square of `side` on GPUs of a compute capability."""
+def tiles(side: int) -> Tiles:
+    """Return the tiles for a square of `side`, the same on all GPUs: tests compile them for each, nothing is spilled.
+
+    Other tiles may be faster on some GPU; none of them is measured.
+    """
     if side <= 2 * _LEAST:
         return Tiles(64, 2, 4, 2)
-    return Tiles(128, 1, 8, 3) if capability >= (8, 0) else Tiles(64, 1, 4, 2)
+    # Half the queries would read keys and values twice as often, 1 GB per image and block of ViT-L from the L2
+    # cache. Twice the keys would not fit into registers.
+    return Tiles(128, 1, 8, 3)
 
 
 def split(size: int) -> tuple[int, int]:
@@ -104,14 +109,13 @@ def _operator(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Ten
     """Return (G, N, H, D); see `fused`."""
     if not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"q, k and v must be of one dtype, not {q.dtype}, {k.dtype}, {v.dtype}; convert them")
-    capability = torch.cuda.get_device_capability(q.device) if q.is_cuda else (0, 0)
     groups, heads, tokens, size = q.shape
     q, k, v = (part if part.stride(3) == 1 else part.contiguous() for part in (q, k, v))
     side = math.isqrt(tokens)
     out = q.new_empty(groups, tokens, heads, size)
     bias_h = q.new_empty(groups * heads, side, tokens, dtype=torch.float32)
     bias_w = q.new_empty(groups * heads, tokens, side, dtype=torch.float32)
-    chosen = tiles(side, capability)
+    chosen = tiles(side)
     shape = shape_of(side, size)
     tables = rel_pos_h.contiguous(), rel_pos_w.contiguous()
     # Triton launches on the current device.
@@ -142,7 +146,8 @@ def shape_of(side: int, size: int) -> dict[str, int]:
     return {"side": side, "width": max(_LEAST, triton.next_power_of_2(side)), "main": main, "rest": rest}
 
 
-@triton.jit
+# The number of heads is not compiled in, so that the kernel of two heads, which is tried first, is that of all.
+@triton.jit(do_not_specialize=["heads"])
 def bias_kernel(  # type: ignore[no-untyped-def]
     q, rel_pos_h, rel_pos_w, bias_h, bias_w, heads, q_group, q_head, q_token,
     side: tl.constexpr, width: tl.constexpr, main: tl.constexpr, rest: tl.constexpr,
@@ -181,7 +186,7 @@ def _product(at_q, at_table, main: tl.constexpr, rest: tl.constexpr):  # type: i
     return found * 1.4426950408889634
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["heads"])
 def attention_kernel(  # type: ignore[no-untyped-def]
     q, k, v, bias_h, bias_w, out, heads,
     q_group, q_head, q_token, k_group, k_head, k_token, v_group, v_head, v_token,
@@ -239,7 +244,9 @@ def attention_kernel(  # type: ignore[no-untyped-def]
         total = total * shrink + tl.sum(weight, 1)
         weight = weight.to(v.dtype.element_ty)
         at_v = v + key[:, None] * v_token
-        mixed_first = tl.dot(weight, tl.load(at_v + first[None, :]), mixed_first * shrink[:, None], input_precision="ieee")
+        mixed_first = tl.dot(
+            weight, tl.load(at_v + first[None, :]), mixed_first * shrink[:, None], input_precision="ieee"
+        )
         if rest > 0:
             v_second = tl.load(at_v + second[None, :])
             mixed_second = tl.dot(weight, v_second, mixed_second * shrink[:, None], input_precision="ieee")
