@@ -54,6 +54,9 @@ $(MODELS): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchvision segment-anything wilds
 	# DALI's CPU decoder, where there is a wheel of it (Linux); without it its tests skip.
 	-$(BIN)/python -m pip install -q -c constraints.txt nvidia-dali-cuda130
+	# Triton, which only PyTorch's CUDA builds bring along: its interpreter and compiler need no GPU. 190 MB, Linux only;
+	# without it its tests skip.
+	-$(BIN)/python -m pip install -q -c constraints.txt triton
 	touch $(MODELS)
 
 clean:

@@ -91,11 +91,11 @@ def _fastest(q: Tensor, learns: bool) -> str:
         return "folded"
     if q.device.type == "cpu":
         return "masked" if q.dtype == torch.float32 else "folded"
-    # By arithmetic, not measured. ViT-L on an H200, per image, with 4.0 TB/s and 320 TFLOP/s of attention: the four
-    # global blocks take 0.9 ms in `fused` and 2.6 ms in `folded`, whose heads are three times as wide. The 25 windows in
-    # other blocks move 78 MB in `fused` and 216 MB in `folded` (copies to heads of 96), 0.4 against 1.1 ms for all
-    # 20 blocks; both compute 6 to 10 GFLOP a block, the kernel in smaller tiles: 1.2 against 1.7 ms if it reaches
-    # 150 TFLOP/s, so it is used for windows, too.
+    # By arithmetic, not measured: ViT-L on an H200, per image, with 4.0 TB/s and 320 TFLOP/s in attention. The four
+    # global blocks take 0.9 ms in `fused` and 2.6 ms in `folded`, whose heads are three times as wide. In the other 20
+    # the 25 windows move 78 MB a block in `fused` and 216 MB in `folded` (copies to heads of 96): 0.4 and 1.1 ms in
+    # all. Their arithmetic is 6 and 10 GFLOP a block; if the kernel's smaller tiles reach 150 TFLOP/s, windows take
+    # 1.2 and 1.7 ms in all, so that `fused` is used for them, too.
     half = q.device.type == "cuda" and str(q.dtype) in DTYPES and not learns
     where = q.device.index or 0
     return "fused" if half and works(where, math.isqrt(q.shape[2]), q.shape[3], str(q.dtype), folded) else "folded"
