@@ -162,6 +162,20 @@ def test_choice(device: str, dtype: Any, works: bool, wanted: str, monkeypatch: 
     assert attention.attend(q, q, q, table, table) == "folded"
 
 
+@pytest.mark.parametrize("works", [True, False])
+def test_choice_while_compiling(works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile takes the choice as a constant: one graph, in which the trial is not traced."""
+    monkeypatch.setattr(fused_trial, "_reason", lambda *_: None if works else "no")
+
+    def one_or_two(q: torch.Tensor) -> torch.Tensor:
+        return q * (1 if attention._is_fused(q) else 2)
+
+    compiled = torch.compile(one_or_two, fullgraph=True, dynamic=False, backend="eager")
+    q = torch.ones(1, 2, 16, 16, dtype=torch.bfloat16)
+    assert compiled(q).unique().item() == (1 if works else 2)
+    torch.compiler.reset()
+
+
 def test_a_gpu_too_old(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A T4 keeps `folded`, and the log says so once."""
     caplog.set_level(logging.INFO, "fgfast")

@@ -96,9 +96,12 @@ def _fastest(q: Tensor, learns: bool) -> str:
     # the 25 windows move 78 MB a block in `fused` and 216 MB in `folded` (copies to heads of 96): 0.4 and 1.1 ms in
     # all. Their arithmetic is 6 and 10 GFLOP a block; if the kernel's smaller tiles reach 150 TFLOP/s, windows take
     # 1.2 and 1.7 ms in all, so that `fused` is used for them, too.
-    half = q.device.type == "cuda" and str(q.dtype) in DTYPES and not learns
-    where = q.device.index or 0
-    return "fused" if half and works(where, math.isqrt(q.shape[2]), q.shape[3], str(q.dtype), folded) else "folded"
+    return "fused" if q.device.type == "cuda" and not learns and _is_fused(q) else "folded"
+
+
+def _is_fused(q: Tensor) -> bool:
+    dtype = str(q.dtype)
+    return dtype in DTYPES and works(q.device.index or 0, math.isqrt(q.shape[2]), q.shape[3], dtype, folded)
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> Tensor:
