@@ -1,8 +1,7 @@
 """Cases of the fused attention in Triton's interpreter, run by test_sam_fused.py in a process of its own.
 
-The interpreter is chosen when triton is imported, and a process that interprets cannot compile. Prints JSON: a list of
-[name, largest difference, rms] from the definition in float64; then what torch.compile, torch.library and the trial
-found.
+The interpreter is chosen when triton is imported, and a process that interprets cannot compile. Prints JSON: lists
+of [name, largest difference, rms], from the definition in float64 where nothing else is said.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from torch import Tensor
 from triton.runtime import interpreter
 
 from fgfast.models.sam import attention, fused_attention
+from fgfast.models.sam.image_encoder import Attention, WindowAttention
 
 
 def multiply_bfloat16(self: Any, a: Any, b: Any, d: Any, *_: Any) -> Any:
@@ -121,6 +121,21 @@ def whole_image() -> list[Any]:
     return found
 
 
+def modules() -> list[Any]:
+    """The encoder's two kinds of attention, `fused` against `folded`: their strides, and windows with padding."""
+    found = []
+    for kind, attend in (("whole", Attention(32, 2, 4)), ("windows", WindowAttention(32, 2, 4, 3))):
+        torch.manual_seed(0)
+        for parameter in attend.parameters():
+            parameter.copy_(torch.randn(parameter.shape) / 2)
+        attend.qkv.half()
+        tokens, made = torch.randn(2, 16, 32), {}
+        for attend.implementation in ("fused", "folded"):
+            made[attend.implementation] = attend.by_torch(tokens)
+        found.append(off(f"float16 {kind}", made["fused"], made["folded"]))
+    return found
+
+
 def compiled() -> float:
     """Return how far a graph in torch.compile is from the eager one; it must be one graph."""
     given = drawn(4, 2, 16, torch.float16, 1, 1)
@@ -137,7 +152,9 @@ def main() -> None:
     logging.disable()
     names = ["test_schema", "test_faketensor"]
     torch.library.opcheck(fused_attention._operator, drawn(4, 2, 16, torch.float16, 1, 1), test_utils=names)
-    print(json.dumps({"windows": windows(), "whole image": whole_image(), "compiled": compiled()}))
+    print(
+        json.dumps({"windows": windows(), "whole image": whole_image(), "modules": modules(), "compiled": compiled()})
+    )
 
 
 if __name__ == "__main__":

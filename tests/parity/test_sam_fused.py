@@ -52,7 +52,7 @@ def interpreted() -> dict[str, Any]:
 
 
 @needs_triton
-@pytest.mark.parametrize("part", ["windows", "whole image"])
+@pytest.mark.parametrize("part", ["windows", "whole image", "modules"])
 def test_definition(interpreted: dict[str, Any], part: str) -> None:
     """Against the definition in float64: windows that fill no block, split heads, all dtypes, logits of thousands."""
     for name, largest, rms in interpreted[part]:
