@@ -58,6 +58,9 @@ $(MODELS): $(STAMP)
 	# NVIDIA's Python bindings of TensorRT 10 and 11, not installed: tests compare names and signatures with them.
 	-for version in $(TENSORRT); do $(BIN)/python -m pip download -q --no-deps -d $(VENV)/tensorrt-bindings \
 	  tensorrt-cu13-bindings==$$version; done
+	# Triton, which only PyTorch's CUDA builds bring along: its interpreter and compiler need no GPU. 190 MB, Linux only;
+	# without it its tests skip.
+	-$(BIN)/python -m pip install -q -c constraints.txt triton
 	touch $(MODELS)
 
 clean:

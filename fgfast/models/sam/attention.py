@@ -1,13 +1,15 @@
 """Attention with decomposed relative positions, without the heads x tokens x tokens bias of the reference.
 
 The reference computes softmax(q.k / sqrt(D) + bias_h + bias_w) v, where bias_h depends on the query and on the key's
-row, bias_w on the query and on the key's column. Three implementations compute exactly this:
+row, bias_w on the query and on the key's column. Four implementations compute exactly this:
 
 * `native`: engine/src/attention.cc adds the biases to the scores in registers, and reads the tokens of windows in
   place. For float32 on CPUs with AVX-512: in ViT-B it takes 0.64 (whole image) and 0.5 (windows) of the time of
   `masked` including the partition into windows and back.
+* `fused`: a Triton kernel (fused_attention.py). For half precision on GPUs of compute capability 8.0 and later; where
+  it does not work, the log says why, and `folded` takes its place.
 * `folded`: the biases become extra columns of the query, multiplied by one-hot columns of the key, so that one fused
-  attention over longer heads computes everything. Fastest in half precision and on GPUs; used in exported graphs.
+  attention over longer heads computes everything. For half precision elsewhere, and in exported graphs.
 * `masked`: the bias is computed for a few queries at a time, small enough for the cache, and passed as an additive
   mask. For float32 on other CPUs, where longer heads cost more than the addition.
 
@@ -17,6 +19,7 @@ Letters in shapes: G windows (or images), H heads, S side of the square, N = S *
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import product
 
 import torch
@@ -24,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fgfast import ops
+from fgfast.models.sam.fused_trial import DTYPES, works
 
 # Elements of one piece of the mask: 1 Mi of float32 are 4 MiB, the fastest of 1 to 16 Mi with 2 MiB of L2 a core.
 _PIECE = 1 << 20
@@ -60,8 +64,10 @@ def native(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor], at: T
     return torch.from_numpy(mixed)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> Tensor:
-    """Attend over a square of tokens, with PyTorch's faster implementation on this device.
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor, implementation: str | None = None
+) -> Tensor:
+    """Attend over a square of tokens, with PyTorch's or Triton's fastest implementation on this device.
 
     Args:
         q: (G, H, N, D) float32 or half, unscaled queries; likewise k and v. N is a square number, row by row.
@@ -69,12 +75,40 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor
         v: values.
         rel_pos_h: (2S - 1, D) float32, row r belongs to "query's row - key's row = r - (S - 1)".
         rel_pos_w: (2S - 1, D) float32, the same for columns.
+        implementation: one of IMPLEMENTATIONS, for comparisons; None chooses.
 
     Returns:
         (G, H, N, D) of q's dtype; any strides.
     """
-    masks = q.dtype == torch.float32 and q.device.type == "cpu" and not torch.compiler.is_exporting()
-    return masked(q, k, v, rel_pos_h, rel_pos_w) if masks else folded(q, k, v, rel_pos_h, rel_pos_w)
+    if implementation is None:
+        learns = torch.is_grad_enabled() and any(part.requires_grad for part in (q, k, v, rel_pos_h, rel_pos_w))
+        implementation = _fastest(q, learns)
+    return IMPLEMENTATIONS[implementation](q, k, v, rel_pos_h, rel_pos_w)
+
+
+def _fastest(q: Tensor, learns: bool) -> str:
+    if torch.compiler.is_exporting():
+        return "folded"
+    if q.device.type == "cpu":
+        return "masked" if q.dtype == torch.float32 else "folded"
+    # By arithmetic, not measured: ViT-L on an H200, per image, with 4.0 TB/s and 320 TFLOP/s in attention. The four
+    # global blocks take 0.9 ms in `fused` and 2.6 ms in `folded`, whose heads are three times as wide. In the other 20
+    # the 25 windows move 78 MB a block in `fused` and 216 MB in `folded` (copies to heads of 96): 0.4 and 1.1 ms in
+    # all. Their arithmetic is 6 and 10 GFLOP a block; if the kernel's smaller tiles reach 150 TFLOP/s, windows take
+    # 1.2 and 1.7 ms in all, so that `fused` is used for them, too.
+    return "fused" if q.device.type == "cuda" and not learns and _is_fused(q) else "folded"
+
+
+def _is_fused(q: Tensor) -> bool:
+    dtype = str(q.dtype)
+    return dtype in DTYPES and works(q.device.index or 0, math.isqrt(q.shape[2]), q.shape[3], dtype, folded)
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> Tensor:
+    """Compute `attend` in Triton; raises ImportError where it is not installed."""
+    from fgfast.models.sam import fused_attention
+
+    return fused_attention.fused(q, k, v, rel_pos_h, rel_pos_w)
 
 
 def folded(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> Tensor:
@@ -121,6 +155,9 @@ def masked(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor
         )
         out[piece] = mixed.view_as(part_q)
     return out.flatten(2, 3)
+
+
+IMPLEMENTATIONS: dict[str, Callable[..., Tensor]] = {"fused": fused, "folded": folded, "masked": masked}
 
 
 def relative_bias(q: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fgfast.errors import UnknownNameError
 from fgfast.models.sam.architecture import CHANNELS, PATCH, WINDOW, Architecture
-from fgfast.models.sam.attention import attend, is_native, native
+from fgfast.models.sam.attention import IMPLEMENTATIONS, attend, is_native, native
 from fgfast.models.sam.linear import linear, linear_parts
 
 # segment-anything, build_sam.py (partial LayerNorm) and modeling/common.py (LayerNorm2d).
@@ -48,6 +49,21 @@ class ImageEncoder(nn.Module):
             nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False),
             LayerNorm2d(CHANNELS),
         )
+
+    def attend_by(self, implementation: str | None) -> None:
+        """Have all blocks attend by one implementation, for comparisons.
+
+        Args:
+            implementation: one of fgfast.models.sam.attention.IMPLEMENTATIONS; None chooses the fastest, as from the
+                beginning.
+
+        Raises:
+            UnknownNameError: there is no such implementation.
+        """
+        if implementation is not None and implementation not in IMPLEMENTATIONS:
+            raise UnknownNameError("attention", implementation, IMPLEMENTATIONS)
+        for block in self.blocks:
+            block.attn.implementation = implementation
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, side, side) float32, normalised and padded -> (B, 256, side / 16, side / 16) float32."""
@@ -129,6 +145,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, side: int) -> None:
         super().__init__()
         self.heads = heads
+        self.implementation: str | None = None
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
@@ -140,7 +157,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, width) float32 -> the same of the weights' dtype."""
-        if is_native(x, self.qkv.weight, self.rel_pos_h.shape[1]):
+        if self.implementation is None and is_native(x, self.qkv.weight, self.rel_pos_h.shape[1]):
             q, k, v = (part.unflatten(2, (self.heads, -1)) for part in linear_parts(x, self.qkv, 3))
             tables = self.rel_pos_h, self.rel_pos_w
             mixed = native(q, k, v, tables, self.token_at, self.qkv.bias).flatten(2)
@@ -155,7 +172,8 @@ class Attention(nn.Module):
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend: (G, N, width) each, N a square number -> (G, N, width)."""
         q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
-        return attend(q, k, v, self.rel_pos_h, self.rel_pos_w).transpose(1, 2).flatten(2)
+        mixed = attend(q, k, v, self.rel_pos_h, self.rel_pos_w, self.implementation)
+        return mixed.transpose(1, 2).flatten(2)
 
 
 class WindowAttention(Attention):
