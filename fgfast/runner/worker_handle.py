@@ -158,6 +158,11 @@ class WorkerHandle(Generic[T]):
         self.given.update((task.ticket, task) for task in tasks)
         self.send("work", [(task.ticket, task.item) for task in tasks])
 
+    def leave(self, message: str) -> None:
+        """Let the process end: with its items in flight ("stop"), or with all that it was given ("end")."""
+        self.state = "leaving"
+        self.send(message)
+
     def take_back(self) -> list[Task[T]]:
         """Remove and return its tasks."""
         tasks = list(self.given.values())

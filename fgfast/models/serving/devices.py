@@ -61,6 +61,14 @@ def _computes_bf16(device: str) -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in instructions)
 
 
+def memory(device: str) -> tuple[int, int]:
+    """Return the free and the total bytes of a GPU's memory; whatever any process holds is not free."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    return int(free), int(total)
+
+
 def compute_with(threads: int | None, shared: bool) -> None:
     """Set the number of PyTorch's CPU threads; None keeps its default.
 
