@@ -183,7 +183,7 @@ class Supervisor(contextlib.AbstractContextManager["Supervisor[T, R]"], Generic[
                 handle.kill()
 
     def _feed(self, handle: WorkerHandle[T]) -> None:
-        if handle.state != "open" or handle.single:
+        if handle.state != "open" or handle.single or not handle.hungry:
             return
         if self._tasks.alone and self._serves_alone(handle, self._tasks.alone[0]):
             if not handle.given:
