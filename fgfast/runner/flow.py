@@ -4,8 +4,7 @@ A pool of threads runs the steps, always those of the item that is furthest alon
 batched stage has a ring of slots; one thread per device launches the batches that are ready, the furthest along first,
 and another waits for them, so that the device has its next batch while it computes one. The number of items in flight
 is bounded; the pool itself takes further ones from the source. A stage's exception travels as a value with its item.
-
-Which thread sleeps until what, and who wakes it, is said in fgfast.runner.pool.
+fgfast.runner.pool says which thread sleeps until what, and who wakes it.
 """
 
 from __future__ import annotations
@@ -155,8 +154,6 @@ class Flow(Generic[T]):
     def _row(self, n: int) -> Work[T] | None:
         """Choose an item that waits for ring `n`; after `stop` none that waits for the first ring."""
         ring = self.rings[n]
-        if not ring.waiting:
-            return None
         if n == 0 and self.stop.is_set():
             for item, _ in ring.waiting:
                 self.leave(item)

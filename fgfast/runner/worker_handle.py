@@ -25,7 +25,7 @@ _START = "from fgfast.runner.worker import main; main()"
 # again, which takes a tenth of the time of a run without models. It may keep blocks of up to 32 MiB, 256 MiB in total.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 # The least number of items in a message to a worker, where there are so many: a message costs both sides about 100 us.
-_MESSAGE = 16
+_MESSAGE = 8
 # Seconds within which a process that replaces another must have opened, or three times what the first one took.
 _OPENING = 600.0
 # Seconds that a process has for ending.
@@ -136,8 +136,9 @@ class WorkerHandle(Generic[T]):
     def opened(self, window: int, facts: dict[str, Any]) -> None:
         """Record that the process is ready for up to `window` items at a time."""
         self.slow = self.slow or time.monotonic() - self.last
-        # Twice as many, so that it never waits for the parent, and as many more as a message holds.
-        self.state, self.window, self.facts = "open", 2 * window + _MESSAGE, facts
+        # Twice as many, so that it never waits for the parent, as many more as a message holds, and those whose results
+        # are still on their way.
+        self.state, self.window, self.facts = "open", 2 * window + 2 * _MESSAGE, facts
         self.openings, self.killed_opening, self.last = 0, 0, time.monotonic()
 
     @property
