@@ -30,6 +30,7 @@ FOUND = (
     "model_weights",
     "precision",
     "devices",
+    "workers_per_device",
     "placement",
     "batch",
 )

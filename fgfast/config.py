@@ -139,9 +139,15 @@ class Settings:
     )
     devices: str | tuple[str, ...] = _set(
         "auto",
-        "Runs one worker process per device: cpu, cuda:0, or several between commas. auto takes all GPUs, or the CPU.",
+        "Runs workers on these devices: cpu, cuda:0, or several between commas. auto takes all GPUs, or the CPU.",
         result=False,
         idle=_without_gpu_work,
+    )
+    workers_per_device: str | int = _set(
+        "auto",
+        "Runs this many worker processes per device. auto takes one, and more on a GPU that one cannot keep busy.",
+        choices=lambda: ("auto", *"12345678"),
+        result=False,
     )
     placement: PlacementName = _set(
         "auto",
@@ -218,6 +224,7 @@ class Settings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", Background.of(self.background))
         object.__setattr__(self, "devices", _as_devices(self.devices))
+        object.__setattr__(self, "workers_per_device", str(self.workers_per_device))  # a number is allowed
         for f in fields(self):
             setting: Setting = f.metadata["setting"]
             value = getattr(self, f.name)
@@ -282,11 +289,7 @@ def idle(settings: Any) -> dict[str, str]:
 
 
 def resolved(settings: Settings, **choices: Any) -> tuple[Settings, dict[str, str]]:
-    """Replace "auto" by choices; settings that have no effect beside these return to their defaults.
-
-    Returns:
-        The settings, and setting -> why it has no effect.
-    """
+    """Replace "auto" by choices; return the settings, and setting -> why it has no effect and has its default again."""
     values = {f.name: getattr(settings, f.name) for f in fields(Settings)} | choices
     without = idle(SimpleNamespace(**values))
     defaults = {f.name: f.default for f in fields(Settings) if f.name in without}

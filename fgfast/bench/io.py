@@ -17,7 +17,7 @@ from fgfast.bench.result import Result, Row, envelope
 from fgfast.config import Settings
 from fgfast.image_formats import open_image
 from fgfast.io.encode import encode
-from fgfast.machine import available_cores
+from fgfast.pipeline.placement import pool_threads
 from fgfast.pipeline.plan import make_plan
 from fgfast.pipeline.run import run
 from fgfast.records import UInt8
@@ -40,7 +40,7 @@ def measure(*, images: int, rounds: int, cpu_threads: int | None, folder: Path) 
     Args:
         images: images per round.
         rounds: how often each is timed; medians are quoted.
-        cpu_threads: threads of fgfast; None uses one per core.
+        cpu_threads: threads of fgfast; None uses as many as a run does.
         folder: the folder to work in; its disk is measured.
 
     Returns:
@@ -49,7 +49,7 @@ def measure(*, images: int, rounds: int, cpu_threads: int | None, folder: Path) 
     Raises:
         AssertionError: an image of fgfast differs from Pillow's.
     """
-    cpu_threads = cpu_threads or available_cores()
+    cpu_threads = pool_threads(cpu_threads, workers=1)
     with scratch_folder("fgfast-bench-", folder) as scratch:
         source = scratch / "images"
         average = make_images(source / "class", images)

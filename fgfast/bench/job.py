@@ -46,6 +46,7 @@ class Job:
         model_threads: threads of a model on a CPU; None leaves it to fgfast.
         decoder: the decoder of the files, as `fgfast convert` names it.
         cpu_threads: threads for everything but the models; None leaves it to fgfast.
+        workers_per_device: "auto", or a number.
     """
 
     segmenter: str = "sam_vit_b"
@@ -58,6 +59,7 @@ class Job:
     model_threads: int | None = None
     decoder: str = "auto"
     cpu_threads: int | None = None
+    workers_per_device: str = "auto"
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -75,9 +77,10 @@ class Job:
         return ", ".join(filter(None, [" + ".join(self.models), batch, precision]))
 
 
-def null(cpu_threads: int | None = None) -> Job:
+def null(cpu_threads: int | None = None, workers_per_device: str = "auto") -> Job:
     """A job without models: the boxes are given, and serve as masks."""
-    return Job(segmenter="box", detector="annotations", cpu_threads=cpu_threads)
+    given = {"cpu_threads": cpu_threads, "workers_per_device": workers_per_device}
+    return Job(segmenter="box", detector="annotations", **given)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,10 @@ _ROUNDS = "Measures this many rounds and reports the medians."
 _IMAGES = "Measures on this many images.  [default: 24; 2000 with --null]"
 _JOB = (
     settings_options(
-        ("segmenter", "detector", "model_weights", "precision", "batch", "model_threads", "decoder"),
+        (
+            *("segmenter", "detector", "model_weights", "precision", "batch", "model_threads", "decoder"),
+            "workers_per_device",
+        ),
         segmenter="sam_vit_b",
         detector="detic",
         model_weights="random:0",
@@ -140,7 +143,7 @@ def bench_models(model: str, rounds: int, model_weights: str | None, device: str
 @_options(
     _count("--images", 2000, 8, help="Measures on this many images per round."),
     _count("--rounds", 5, help=_ROUNDS),
-    _count("--cpu-threads", help="Sets the threads of fgfast.  [default: one per core]"),
+    _count("--cpu-threads", help="Sets the threads of fgfast.  [default: as convert chooses]"),
     _DIR,
     *_OUTPUTS,
 )
@@ -174,7 +177,7 @@ def bench_decoders(folder: Path | None, device: str, as_json: bool, old: Path | 
     _count("--images", help=_IMAGES),
     _count("--rounds", 1, help=_ROUNDS),
     _count("--references", 2, 0, help="Runs the references on this many images, too."),
-    click.option("--devices", help="Runs one worker process per device, separated by commas: cpu, cuda:0, ..."),
+    click.option("--devices", help="Runs workers on these devices, separated by commas: cpu, cuda:0, ..."),
     settings_options(("placement",)),
     *_JOB,
     _DIR,
@@ -244,13 +247,13 @@ def _job(null: bool, options: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
     """The job that the options describe, and the remaining options."""
     from fgfast.bench import job
 
-    names = ("segmenter", "detector", "model_weights", "precision", "batch", "model_threads", "decoder", "cpu_threads")
+    of_models = ("segmenter", "detector", "model_weights", "precision", "batch", "model_threads", "decoder")
     source, by_hand = click.get_current_context().get_parameter_source, click.core.ParameterSource.COMMANDLINE
-    for name in (*names[:-1], "placement"):
+    for name in (*of_models, "placement"):
         if null and source(name) is by_hand:
             raise click.UsageError(f"--{name.replace('_', '-')} has no effect with --null: no model runs")
-    made = job.Job(**{name: options.pop(name) for name in names})
-    return job.null(made.cpu_threads) if null else made, options
+    made = job.Job(**{name: options.pop(name) for name in (*of_models, "workers_per_device", "cpu_threads")})
+    return job.null(made.cpu_threads, made.workers_per_device) if null else made, options
 
 
 def _report(

@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 @click.option(
     "--cpu-threads",
     type=click.IntRange(1),
-    show_default="one per core",
-    help="Sets the number of threads that decode, cut and write, for all devices together.",
+    show_default="one per core, at most 8 per worker process",
+    help="Sets the number of threads that decode, cut and write, for all worker processes together.",
 )
 @click.option(
     "--deadline",

@@ -12,6 +12,7 @@ prompt            the choice of the box that prompts the segmenter
 
 Beside that path: `choices` (methods, devices and backend), `annotated` (masks that exist already), `exclusion` (lists
 of samples to leave out), `resume` (what an output already holds), `finish` (the files about the whole twin), `verify`
-(the check of an output), `placement` (the work of each device), `decoder_choice` (the fastest decoder with correct
-pixels), `rate` (the speed to expect), `cutter` and `single` (images without a data set).
+(the check of an output), `placement` (the work of each device, and its workers), `host_time` (how long a worker holds
+Python's lock), `decoder_choice` (the fastest decoder with correct pixels), `rate` (the speed to expect), `cutter` and
+`single` (images without a data set).
 """

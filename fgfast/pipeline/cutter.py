@@ -15,9 +15,9 @@ from fgfast import methods
 from fgfast.config import Settings
 from fgfast.errors import UsageError
 from fgfast.io.cutout import Cutout
-from fgfast.machine import available_cores
 from fgfast.pipeline.choices import choose_without_dataset
 from fgfast.pipeline.job import detect_stages, segment_stages
+from fgfast.pipeline.placement import pool_threads
 from fgfast.pipeline.plan import load_background
 from fgfast.pipeline.single import GivenWork, TakeImage, given_work
 from fgfast.pipeline.stages import Cut
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Box = Sequence[float]
 
 # Settings about the files of a data set and about several worker processes.
-_OF_A_RUN = ("placement", "decoder", "format", "keep_names", "quality", "masks", "follow_links")
+_OF_A_RUN = ("workers_per_device", "placement", "decoder", "format", "keep_names", "quality", "masks", "follow_links")
 # Those of them that saving a cut-out follows, with the way.
 _OF_A_FILE = {"format": "the name given to Cutout.save determines it", "quality": "give it to Cutout.save"}
 
@@ -45,7 +45,7 @@ class Cutter(AbstractContextManager["Cutter"]):
             `vocabulary` names the subject and the weights are on this machine, else the centre of the image;
             "annotations" takes the boxes given with the images. Of several GPUs "auto" takes the first.
         turn_exif: apply the EXIF orientation of image files; boxes are then in pixels of the turned image.
-        cpu_threads: threads of `cut_many` for everything but the models; default one per core.
+        cpu_threads: threads of `cut_many` for everything but the models; default one per core, at most 8.
 
     Attributes:
         settings: the settings, with every "auto" replaced by a choice.
@@ -70,9 +70,7 @@ class Cutter(AbstractContextManager["Cutter"]):
     ) -> None:
         settings = settings or Settings()
         _check(settings)
-        self._threads = available_cores() if cpu_threads is None else cpu_threads
-        if self._threads < 1:
-            raise UsageError(f"cpu_threads must be at least 1, not {cpu_threads}")
+        self._threads = pool_threads(cpu_threads, workers=1)
         background, threads = load_background(settings.fill), settings.model_threads
         self.settings, reasons = choose_without_dataset(settings)
         self.choices = tuple(reasons)

@@ -28,6 +28,8 @@ from fgfast.pipeline.batched_stages import (
     detect_stage,
     encode_stage,
 )
+from fgfast.pipeline.host_time import seconds_held
+from fgfast.pipeline.placement import asked
 from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write, annotations_detector
 from fgfast.pipeline.work import FAILURES, ConvertRuntime, Work
 from fgfast.records import Float32, Image, UInt8, plain
@@ -105,6 +107,8 @@ class ConvertJob:
                 _try_out(stage)
         if self.measure:
             facts["seconds"] = {name: self._seconds(stage) for name, stage in models.items()}
+            if models and spec.device.startswith("cuda"):
+                facts |= self._load(spec.device, stages)
         return ConvertRuntime(stages, self.threads, segments, facts)
 
     def _set_threads(self, device: str) -> None:
@@ -115,7 +119,11 @@ class ConvertJob:
         if device == "cpu" and (self.detector.is_model or self.segmenter.is_model):
             from fgfast.models.serving.devices import compute_with
 
-            compute_with(self.settings.model_threads, shared=self.settings.places.count("cpu") > 1)
+            compute_with(self.settings.model_threads, shared=self._on_cpu() > 1)
+
+    def _on_cpu(self) -> int:
+        """Return the number of workers on the CPU."""
+        return self.settings.places.count("cpu") * (asked(self.settings.workers_per_device) or 1)
 
     def _decode(self, device: str) -> Stage[Work]:
         name = self.settings.decoder
@@ -141,6 +149,24 @@ class ConvertJob:
 
     def _model_of(self, stage: BatchedStage[Work]) -> str:
         return self.settings.detector if stage.name == "detect" else self.settings.segmenter
+
+    def _load(self, device: str, stages: list[Stage[Work]]) -> dict[str, Any]:
+        """Return the facts by which the number of workers on this GPU is chosen: the seconds per image for which this
+        process holds Python's lock, measured once per machine, or why they are not known; free and total bytes of the
+        device's memory.
+        """
+        from fgfast.models.serving.devices import memory
+        from fgfast.models.serving.speed import remembered
+
+        s = self.settings
+        key = f"Python's lock in {s.detector} {s.segmenter} {s.precision} {s.batch} {s.decoder} {s.format} {s.masks}"
+        try:
+            held = remembered(key, device, s.backend, lambda: seconds_held(stages, _SIZE, _BOX, self.threads))
+        except FAILURES.broken:
+            raise
+        except Exception as error:
+            return {"not_held": f"{type(error).__name__}: {error}"}
+        return {"held": held, "memory": memory(device)}
 
 
 def detect_stages(

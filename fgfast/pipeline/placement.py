@@ -1,17 +1,28 @@
-"""The workers of a run: whether every device does all phases (replicate) or some detect and others segment (split)."""
+"""The workers of a run: whether every device does all phases (replicate) or some detect and others segment (split), how
+many workers share a device, and how many threads each has.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
 from fgfast.errors import UsageError
+from fgfast.machine import available_cores
 from fgfast.runner import WorkerSpec
 
 # Phases of the job: up to the prompt, and from the prompt on.
 DETECTING, SEGMENTING = (0, 1), (1, 2)
+
+# The most threads of a worker's pool by default. The threads of a process share Python's lock (the GIL): decoding,
+# resizing and encoding release it, and eight of them keep it busy with the rest.
+MOST_THREADS = 8
+# A device gets a second worker where the first would hold Python's lock this many times as long per image as the device
+# computes, as many as the lock needs then, and at most this many; each needs this many times the memory of the first.
+_MARGIN, _MOST_COPIES, _MEMORY = 1.1, 4, 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +36,22 @@ class Cost:
 
     detect: float
     segment: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one worker needs of its GPU and of its process, as measured there.
+
+    Attributes:
+        held: seconds per image for which it holds Python's lock.
+        computing: seconds per image for which the device computes.
+        free, total: bytes of the device's memory once the models are loaded.
+    """
+
+    held: float
+    computing: float
+    free: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +102,49 @@ def best(devices: Sequence[str], costs: Sequence[Cost]) -> DevicePlacement:
     if together >= apart:
         return replicate(devices, 2, reason)
     return split(devices, costs, reason)
+
+
+def pool_threads(cpu_threads: int | None, workers: int) -> int:
+    """Return the threads of each worker's pool: its share of those asked for; or of the cores, at most MOST_THREADS.
+
+    Raises:
+        UsageError: fewer than one is asked for.
+    """
+    if cpu_threads is None:
+        return max(1, min(MOST_THREADS, available_cores() // workers))
+    if cpu_threads < 1:
+        raise UsageError(f"cpu_threads must be at least 1, not {cpu_threads}")
+    return max(1, cpu_threads // workers)
+
+
+def asked(workers_per_device: str | int) -> int | None:
+    """Return the number of workers that the setting asks for on each device; None where it is to be measured."""
+    return None if workers_per_device == "auto" else int(workers_per_device)
+
+
+def copies(load: Load, cores: int) -> tuple[int, str]:
+    """Return the number of workers for a GPU, and the reason: more than one where Python's lock is the limit of one."""
+    figures = (
+        f"one holds Python's lock for {_duration(load.held)} per image, and the device computes "
+        f"{_duration(load.computing)}"
+    )
+    if load.held <= _MARGIN * load.computing:
+        return 1, figures
+    wanted = min(_MOST_COPIES, math.ceil(load.held / load.computing))
+    fitting = 1 + int(load.free / (_MEMORY * max(1, load.total - load.free)))
+    limits = {f"{cores} cores": max(1, cores // 2), f"{load.free / 2**30:.1f} GiB of free memory": fitting}
+    found = min(wanted, *limits.values())
+    short = [name for name, most in limits.items() if most == found and most < wanted]
+    return found, f"{figures}, but there are only {' and '.join(short)}" if short else figures
+
+
+def repeated(placement: DevicePlacement, times: Mapping[str, int]) -> DevicePlacement:
+    """Return the placement with as many workers for each of its workers as `times` says for its device."""
+    more = [spec for spec in placement.specs for _ in range(times.get(spec.device, 1) - 1)]
+    specs = [*placement.specs, *more]
+    names = [name for name, _ in _named([spec.device for spec in specs])]
+    specs = [replace(spec, name=name) for spec, name in zip(specs, names, strict=True)]
+    return replace(placement, specs=tuple(specs))
 
 
 def _splits(count: int) -> list[tuple[bool, ...]]:

@@ -25,5 +25,6 @@ def _key(plan: Plan) -> str:
     s = plan.settings
     what = (
         f"run {s.detector} {s.segmenter} {s.precision} {s.backend} {s.format} masks {s.masks} on {','.join(s.places)}"
+        f"{'' if s.workers_per_device == 'auto' else f' x{s.workers_per_device}'}"
     )
     return measured.key_of(what, s.places[0])

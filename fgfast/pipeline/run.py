@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fgfast import methods
 from fgfast.config import Selection, Settings
-from fgfast.errors import BAD_NAME, NameRefusedError, UnknownNameError, UsageError
+from fgfast.errors import BAD_NAME, NameRefusedError, UnknownNameError
 from fgfast.io.output import MODES, Mode, Output
 from fgfast.io.portable_paths import PortablePaths
 from fgfast.machine import available_cores
@@ -22,6 +22,7 @@ from fgfast.pipeline.choices import per_device
 from fgfast.pipeline.decoder_choice import choose_decoder
 from fgfast.pipeline.finish import Report, finish
 from fgfast.pipeline.job import ConvertJob
+from fgfast.pipeline.placement import MOST_THREADS, asked, pool_threads
 from fgfast.pipeline.plan import Plan, load_background, make_plan
 from fgfast.pipeline.resume import Found, examine
 from fgfast.pipeline.work import Result, Work
@@ -61,7 +62,8 @@ def convert(
         selection: the samples to convert; default all.
         mode: "auto" resumes an earlier run with the same settings, or starts one; "resume" requires a run to resume;
             "overwrite" deletes the earlier run and starts one.
-        cpu_threads: threads for everything but the models, divided among the worker processes; default one per core.
+        cpu_threads: threads for everything but the models, divided among the worker processes; default one per core,
+            at most 8 per worker process.
         stop: set it to end the run early and cleanly.
         progress: called from time to time with the counts so far and the total.
         in_process: do everything in this process, on the first device, for debuggers. A crash then ends the run, which
@@ -111,9 +113,8 @@ def run(
     on_message = on_message or (lambda message: None)
     progress = progress or (lambda counts, total: None)
     stop = stop or threading.Event()
-    cpu_threads = available_cores() if cpu_threads is None else cpu_threads
-    if cpu_threads < 1:
-        raise UsageError(f"cpu_threads must be at least 1, not {cpu_threads}")
+    workers_asked = 1 if in_process else len(plan.settings.places) * (asked(plan.settings.workers_per_device) or 1)
+    threads = pool_threads(cpu_threads, workers_asked)
     if mode not in MODES:
         raise UnknownNameError("mode", mode, MODES)
     with Output(plan.out, plan.dataset.folder) as output:
@@ -121,10 +122,11 @@ def run(
         plan = choose_decoder(
             plan, output, mode, stop=stop, in_process=in_process, deadline=deadline, on_message=on_message
         )
-        job = convert_job(plan, output, cpu_threads)
+        job = convert_job(plan, output, threads)
         # A missing model must raise before anything is changed.
         with start(job, plan, stop, in_process=in_process, deadline=deadline, watch=watch) as workers:
-            for message in workers.messages:
+            chosen = [*workers.messages, *_capped(cpu_threads, job.threads, workers.threads)]
+            for message in chosen:
                 on_message(message)
             started = time.perf_counter()
             found = _open(plan, output, mode, verify)
@@ -146,8 +148,19 @@ def run(
             if workers.crashes():
                 output.sweep_temp_files()
             seconds = time.perf_counter() - started
-        plan = replace(plan, reasons=(*plan.reasons, *workers.messages))
-        return finish(plan, output, found, seconds, stop.is_set(), cpu_threads)
+        plan = replace(plan, reasons=(*plan.reasons, *chosen))
+        return finish(plan, output, found, seconds, stop.is_set(), workers.threads)
+
+
+def _capped(asked_for: int | None, each: int, threads: int) -> list[str]:
+    """Return a sentence about the number of threads where the cores would have allowed more."""
+    cores = available_cores()
+    if asked_for is not None or each < MOST_THREADS or threads >= cores:
+        return []
+    return [
+        f"cpu threads: {threads} for {cores} cores, {each} per worker process, because more would mostly wait for "
+        "Python's lock; --cpu-threads sets another number"
+    ]
 
 
 def _open(plan: Plan, output: Output, mode: Mode, verify: bool) -> Found:
@@ -161,8 +174,8 @@ def _open(plan: Plan, output: Output, mode: Mode, verify: bool) -> Found:
     return found
 
 
-def convert_job(plan: Plan, output: Output, cpu_threads: int) -> ConvertJob:
-    """Return the job of the worker processes."""
+def convert_job(plan: Plan, output: Output, threads: int) -> ConvertJob:
+    """Return the job of the worker processes, each with so many threads in its pool."""
     settings = plan.settings
     return ConvertJob(
         settings=settings,
@@ -174,7 +187,7 @@ def convert_job(plan: Plan, output: Output, cpu_threads: int) -> ConvertJob:
         images=output.twin.name,
         masks=output.masks.name,
         background=load_background(settings.fill),
-        threads=max(1, cpu_threads // len(settings.places)),
+        threads=threads,
         # Of the selection, not what is left of it: a run that is resumed computes as it began.
         per_device=per_device(len(plan.positions), settings.places),
     )

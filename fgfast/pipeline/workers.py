@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from fgfast.config import Settings
 from fgfast.errors import DeviceMemoryError, UsageError
 from fgfast.io.warned import captured
+from fgfast.machine import available_cores
 from fgfast.pipeline.job import ConvertJob
-from fgfast.pipeline.placement import Cost, DevicePlacement, best, replicate, split
+from fgfast.pipeline.placement import Cost, DevicePlacement, Load, asked, best, copies, repeated, replicate, split
 from fgfast.pipeline.plan import Plan
 from fgfast.pipeline.work import FAILURES, Result, Work, quarantined, result_of
 from fgfast.runner import DEADLINE, Supervisor, Watch, WorkerSpec, run
@@ -26,13 +29,15 @@ class Workers:
 
     Attributes:
         work: processes all works, and passes results to the collector in the calling thread.
-        messages: sentences about the placement.
+        messages: sentences about the placement, and about the number of workers.
         crashes: counts the worker processes that have crashed so far; they may leave temporary files behind.
+        threads: number of threads in all pools.
     """
 
     work: Callable[[Iterable[Work], Collect], None]
     messages: tuple[str, ...]
     crashes: Callable[[], int]
+    threads: int
 
 
 @contextlib.contextmanager
@@ -48,15 +53,19 @@ def start(
     """
     if in_process and deadline != DEADLINE:
         raise UsageError(f"deadline {deadline:g} has no effect in one process, which nothing can end")
+    if in_process and (asked(plan.settings.workers_per_device) or 1) > 1:
+        raise UsageError(f"workers-per-device {plan.settings.workers_per_device} has no effect in one process")
     if in_process:
         with captured():
-            yield Workers(_in_process(job, stop, watch), ("placement: in this process",), lambda: 0)
+            yield Workers(_in_process(job, stop, watch), ("placement: in this process",), lambda: 0, job.threads)
         return
     with contextlib.ExitStack() as stack:
-        placement, supervisor = _placed(job, plan, stop, stack, deadline, watch)
-        message = f"placement {placement.name}: {placement.reason}"
-        messages = (message,) if len(placement.specs) > 1 else ()
-        yield Workers(partial(supervisor.run, stop=stop), messages, lambda: supervisor.crashes)
+        opening = _Opening(job, plan.settings, stop, stack, deadline, watch)
+        placement, supervisor, facts = _placed(opening)
+        messages = [f"placement {placement.name}: {placement.reason}"] if len(placement.specs) > 1 else []
+        threads = job.threads * len(placement.specs)
+        placement, more, why = _with_more(opening, placement, supervisor, facts)
+        yield Workers(partial(supervisor.run, stop=stop), (*messages, *why), lambda: supervisor.crashes, threads + more)
 
 
 def _in_process(
@@ -77,46 +86,117 @@ def _in_process(
     )
 
 
-def _placed(
-    job: ConvertJob,
-    plan: Plan,
-    stop: threading.Event,
-    stack: contextlib.ExitStack,
-    deadline: float,
-    watch: Watch | None,
-) -> tuple[DevicePlacement, Supervisor[Work, Result]]:
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What it takes to start workers; `stack` ends them."""
+
+    job: ConvertJob
+    settings: Settings
+    stop: threading.Event
+    stack: contextlib.ExitStack
+    deadline: float
+    watch: Watch | None
+
+    def open(
+        self, placement: DevicePlacement, measure: bool = False
+    ) -> tuple[Supervisor[Work, Result], list[dict[str, Any]]]:
+        """Start the workers of a placement; return them and their facts."""
+        job = replace(self.job, measure=True) if measure else self.job
+        supervisor = Supervisor(job, placement.specs, quarantined, deadline=self.deadline, watch=self.watch)
+        self.stack.enter_context(supervisor)
+        return supervisor, supervisor.open(self.stop)
+
+    @property
+    def times(self) -> dict[str, int]:
+        """Device -> number of workers per entry of the list of devices, where it is asked for."""
+        return dict.fromkeys(self.settings.places, asked(self.settings.workers_per_device) or 1)
+
+
+Placed = tuple[DevicePlacement, Supervisor[Work, Result], list[dict[str, Any]]]
+
+
+def _placed(opening: _Opening) -> Placed:
     """Start the workers of the requested placement; "auto" chooses it by the measured times."""
-    devices, asked = plan.settings.places, plan.settings.placement
+    job, devices, wanted = opening.job, opening.settings.places, opening.settings.placement
     # Without measured times, a split is chosen by the models' multiply-accumulates.
     guesses = [Cost(job.detector.gmac or 1.0, job.segmenter.gmac or 1.0)] * len(devices)
-
-    def opened(placement: DevicePlacement, what: ConvertJob) -> tuple[Supervisor[Work, Result], list[dict[str, Any]]]:
-        supervisor = Supervisor(what, placement.specs, quarantined, deadline=deadline, watch=watch)
-        stack.enter_context(supervisor)
-        return supervisor, supervisor.open(stop)
-
     if job.phases == 1 or len(devices) == 1:
         why = "one device" if len(devices) == 1 else "one model at most; each device does everything"
-        if asked == "split":
+        if wanted == "split":
             split(devices, guesses, "as requested")  # raises where there is one device
         placement = replicate(devices, job.phases, why)
-        return placement, opened(placement, job)[0]
-    if asked != "auto":
-        placement = (
-            split(devices, guesses, "as requested") if asked == "split" else replicate(devices, 2, "as requested")
-        )
-        return placement, opened(placement, job)[0]
+    elif wanted == "auto":
+        return _faster(opening, guesses)
+    else:
+        way = split(devices, guesses, "as requested") if wanted == "split" else replicate(devices, 2, "as requested")
+        placement = way
+    placement = repeated(placement, opening.times)
+    return placement, *opening.open(placement, measure=placement.name == "replicate" and _may_grow(opening.settings))
+
+
+def _faster(opening: _Opening, guesses: Sequence[Cost]) -> Placed:
+    """Start the workers of the faster placement, as measured."""
+    devices = opening.settings.places
     everywhere = replicate(devices, 2, "")
     try:
-        supervisor, facts = opened(everywhere, replace(job, measure=True))
+        supervisor, facts = opening.open(everywhere, measure=True)
     except DeviceMemoryError as error:
-        stack.close()
+        opening.stack.close()
         placement = split(devices, guesses, f"both models do not fit on one device ({error})")
-        return placement, opened(placement, job)[0]
-    if stop.is_set():
-        return everywhere, supervisor
-    placement = best(devices, [Cost(fact["seconds"]["detect"], fact["seconds"]["encode"]) for fact in facts])
-    if placement.name == "replicate":
-        return placement, supervisor
-    stack.close()
-    return placement, opened(placement, job)[0]
+    else:
+        if opening.stop.is_set():
+            return everywhere, supervisor, []
+        placement = best(devices, [Cost(fact["seconds"]["detect"], fact["seconds"]["encode"]) for fact in facts])
+        if placement.name == "replicate":
+            return placement, supervisor, facts
+        opening.stack.close()
+    placement = repeated(placement, opening.times)
+    return placement, *opening.open(placement)
+
+
+def _may_grow(settings: Settings) -> bool:
+    """Whether the number of workers on a device is to be chosen by measurement: where models run on a GPU."""
+    on_gpu = any(device.startswith("cuda") for device in settings.places)
+    return asked(settings.workers_per_device) is None and on_gpu and bool(settings.models)
+
+
+def _with_more(
+    opening: _Opening, placement: DevicePlacement, supervisor: Supervisor[Work, Result], facts: list[dict[str, Any]]
+) -> tuple[DevicePlacement, int, list[str]]:
+    """Start further workers where one cannot keep its device busy, or where they were asked for and are not there yet.
+
+    Returns:
+        The placement, the number of threads in the new workers' pools, and sentences about the choice.
+    """
+    times, why = opening.times, list[str]()
+    if _may_grow(opening.settings) and not opening.stop.is_set():
+        if placement.name == "split":
+            return placement, 0, ["workers per device: 1, because the models are split"]
+        times, why = _measured(placement, facts)
+    present = Counter(spec.device for spec in placement.specs)
+    if all(times[device] * count == present[device] for device, count in Counter(opening.settings.places).items()):
+        return placement, 0, why
+    larger = repeated(placement, times)
+    new = larger.specs[len(placement.specs) :]
+    threads = max(1, min(opening.job.threads, available_cores() // len(larger.specs)))
+    try:
+        supervisor.add(replace(opening.job, threads=threads), new, opening.stop)
+    except DeviceMemoryError as error:
+        return placement, 0, [*why, f"workers per device: 1 after all, because there was no memory for more ({error})"]
+    return larger, threads * len(new), why
+
+
+def _measured(placement: DevicePlacement, facts: list[dict[str, Any]]) -> tuple[dict[str, int], list[str]]:
+    """Return device -> number of workers, by the facts that the workers reported, and a sentence per device."""
+    times, why = {}, []
+    for spec, fact in zip(placement.specs, facts, strict=True):
+        found, reason = 1, f"what Python's lock costs is not known: {fact.get('not_held')}"
+        if not spec.device.startswith("cuda"):
+            found, reason = 1, "a CPU computes in the worker itself"
+        elif "held" in fact:
+            load = Load(fact["held"], sum(fact["seconds"].values()), *fact["memory"])
+            found, reason = copies(load, available_cores())
+        if spec.device not in times:
+            why.append(f"workers per device on {spec.device}: {found}; {reason}")
+        times[spec.device] = found
+    return times, why

@@ -3,6 +3,7 @@
 stages            the stages: steps for one item, batched stages for a model on slots; items in flight
 batching          the ring of slots of one batched stage
 device            the two threads of a device
+pool              the threads of a flow; who sleeps until what, and who wakes him
 flow              items through stages within one process
 queues            items to do, results to collect
 local             runs within this process, without workers

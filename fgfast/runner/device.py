@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Generic
@@ -16,42 +18,77 @@ if TYPE_CHECKING:
 class Device(Generic[T]):
     """The two threads of a device.
 
-    They use the flow's lock and state (`changed`, `stop`, `dead`, `over`, `end`) and hand items back to the flow
-    (`read_next`, `retry`, `leave`), which alone tracks where items are.
+    They use the flow's lock and state (`lock`, `stop`, `dead`, `over`, `end`) and hand items back to the flow
+    (`read_next`, `retry`, `leave`), which alone tracks where items are. What they change they `announce` to the flow;
+    see fgfast.runner.flow for who waits for what.
+
+    Attributes:
+        name: the device's name.
     """
 
     def __init__(self, flow: Flow[T], name: str) -> None:
-        self._flow, self._name = flow, name
+        self._flow, self.name = flow, name
         self._rings = [(n, ring) for n, ring in enumerate(flow.rings) if ring.stage.model.device == name]
         self._depth = min(ring.stage.model.depth for _, ring in self._rings)
         self._launched: deque[tuple[int, Ring[T], Batch[T], float, int]] = deque()
         self._ended = False
+        self._launching, self._waiting = threading.Condition(flow.lock), threading.Condition(flow.lock)
+        # time.monotonic() at which the sleeping launch thread wakes by itself; None while it is awake, or was woken.
+        self._alarm: float | None = None
+
+    def announce(self) -> None:
+        """Wake the launch thread if a batch can be launched, or is due before it would wake. Under the lock."""
+        if self._alarm is not None and (self._can_launch() or self._next_due() < self._alarm):
+            self._alarm = None
+            self._launching.notify()
+
+    def wake(self) -> None:
+        """Wake both threads, because the flow is over, or `stop` was set. Under the lock."""
+        self._launching.notify()
+        self._waiting.notify()
 
     def launch_all(self) -> None:
         """Launch ready batches until the flow is over: one of the two threads."""
         flow = self._flow
         try:
-            while True:
-                with flow.changed:
-                    while (found := self._pick()) is None:
-                        if flow.over():
-                            return
-                        flow.changed.wait(self._until_due())
-                    n, ring, batch = found
-                    launched = (n, ring, batch, time.monotonic(), len(ring.ready) + len(ring.waiting))
+            while (found := self._next_batch()) is not None:
+                n, ring, batch, *_ = found
                 if len(batch.rows) > ring.stage.model.rows(batch.bucket):
                     self._split(n, ring, batch)  # shapes have become smaller since it was started
                 elif (error := self._launch(ring, batch)) is None:
-                    with flow.changed:
-                        self._launched.append(launched)
-                        flow.changed.notify_all()
+                    with flow.lock:
+                        self._launched.append(found)
+                        self._waiting.notify()
                 else:
                     self._failed(n, ring, batch, error)
-                del found, launched, batch
+                del found, batch
         finally:
-            with flow.changed:
+            with flow.lock:
                 self._ended = True
-                flow.changed.notify_all()
+                self._waiting.notify()
+
+    def _next_batch(self) -> tuple[int, Ring[T], Batch[T], float, int] | None:
+        """Return the next batch to launch, with the time and the number of those that wait; None once all is over."""
+        flow = self._flow
+        with flow.lock:
+            while True:
+                found = self._pick()
+                flow.announce()  # sealing and giving back may have freed slots
+                if found is not None:
+                    ring = found[1]
+                    return *found, time.monotonic(), len(ring.ready) + len(ring.waiting)
+                if flow.over():
+                    return None
+                if not self._can_launch():
+                    self._sleep()
+
+    def _sleep(self) -> None:
+        self._alarm = due = self._next_due()
+        self._launching.wait(None if due == math.inf else max(0.0, due - time.monotonic()) + 1e-4)
+        self._alarm = None
+
+    def _can_launch(self) -> bool:
+        return len(self._launched) < self._depth and any(ring.ready for _, ring in self._rings)
 
     def _pick(self) -> tuple[int, Ring[T], Batch[T]] | None:
         """Choose the next batch to launch. Under the lock."""
@@ -76,9 +113,9 @@ class Device(Generic[T]):
                     self._flow.leave(item)
                 ring.release(batch)
 
-    def _until_due(self) -> float | None:
-        due = [d for _, ring in self._rings if (d := ring.next_due()) is not None]
-        return max(0.0, min(due) - time.monotonic()) + 1e-4 if due else None
+    def _next_due(self) -> float:
+        """Return the time.monotonic() at which the next open batch is due; infinity where none is open."""
+        return min((due for _, ring in self._rings if (due := ring.next_due()) is not None), default=math.inf)
 
     def _launch(self, ring: Ring[T], batch: Batch[T]) -> Exception | None:
         """Launch a batch; return what it raised. Where memory was short, the model shrinks its shapes."""
@@ -99,11 +136,11 @@ class Device(Generic[T]):
         """Wait for launched batches until the flow is over: the other thread."""
         flow, last = self._flow, 0.0
         while True:
-            with flow.changed:
+            with flow.lock:
                 while not self._launched:
                     if self._ended or flow.dead:
                         return
-                    flow.changed.wait()
+                    self._waiting.wait()
                 n, ring, batch, start, waiting = self._launched[0]
             error: Exception | None = None
             try:
@@ -114,30 +151,30 @@ class Device(Generic[T]):
             start, last = max(start, last), end
             if flow.watch:
                 flow.watch(Event(ring.stage.name, flow.worker, "device", start, end, len(batch.items), waiting))
-            if error is None:
-                self._succeeded(ring, batch, end - start)
-            with flow.changed:
+            with flow.lock:
                 self._launched.popleft()
-                flow.changed.notify_all()
+                if error is None:
+                    self._succeeded(ring, batch, end - start)
+                flow.announce()
             if error is not None:
                 self._failed(n, ring, batch, error)
             del batch
 
     def _succeeded(self, ring: Ring[T], batch: Batch[T], seconds: float) -> None:
-        with self._flow.changed:
-            ring.succeeded()
-            batch.unread = len(batch.items)
-            for row, item in enumerate(batch.rows):
-                if item is not None:
-                    item.place, item.took = (batch, row), seconds / batch.unread
-                    self._flow.read_next(item)
+        ring.succeeded()
+        batch.unread = len(batch.items)
+        for row, item in enumerate(batch.rows):
+            if item is not None:
+                item.place, item.took = (batch, row), seconds / batch.unread
+                self._flow.read_next(item)
 
     def _split(self, n: int, ring: Ring[T], batch: Batch[T]) -> None:
         """Free a batch and queue its items again, before all others."""
-        with self._flow.changed:
+        with self._flow.lock:
             ring.release(batch)
             for item in reversed(batch.items):
                 self._flow.retry(item, n, batch.bucket)
+            self._flow.announce()
 
     def _failed(self, n: int, ring: Ring[T], batch: Batch[T], error: Exception) -> None:
         """Halve a batch where memory was short; otherwise retry each of its items alone where there were several.
@@ -149,13 +186,14 @@ class Device(Generic[T]):
             flow.end(error, dead=True)
             return
         short = isinstance(error, flow.failures.memory)
-        with flow.changed:
+        with flow.lock:
             if short:
                 ring.halve(batch)
             if len(items) == 1 and ring.stage.model.rows(batch.bucket) >= batch.capacity:
                 ring.release(batch)
                 items[0].finished.error = error
                 flow.read_next(items[0])
+                flow.announce()
                 return
             for item in items:
                 item.alone = item.alone or not short

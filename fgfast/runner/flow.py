@@ -4,6 +4,7 @@ A pool of threads runs the steps, always those of the item that is furthest alon
 batched stage has a ring of slots; one thread per device launches the batches that are ready, the furthest along first,
 and another waits for them, so that the device has its next batch while it computes one. The number of items in flight
 is bounded; the pool itself takes further ones from the source. A stage's exception travels as a value with its item.
+fgfast.runner.pool says which thread sleeps until what, and who wakes it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Generic
 
 from fgfast.runner.batching import Batch, Ring, Work
 from fgfast.runner.device import Device
+from fgfast.runner.pool import Pool, Threads
 from fgfast.runner.queues import Source
 from fgfast.runner.stages import BatchedStage, Event, Failures, Finished, InFlightItem, Stage, Step, T, Watch
 
@@ -69,7 +71,10 @@ class Flow(Generic[T]):
                 self._segments[-1].append(stage)
         self._threads = threads
         self.limit = threads + sum(ring.slots * ring.stage.model.batch for ring in self.rings)
-        self.changed = threading.Condition()
+        self.lock = threading.RLock()
+        self._pool: Pool[T] = Pool(self.lock)
+        self._devices: list[Device[T]] = []
+        self._all = Threads(self.lock, lambda error: self.end(error, dead=True))
         self._ready: list[deque[InFlightItem[T]]] = [deque() for _ in self._segments]
         self._in_flight = [0] * len(self._segments)  # items per segment
         self._error: Exception | None = None
@@ -77,8 +82,11 @@ class Flow(Generic[T]):
 
     def wake(self) -> None:
         """Look again: the source has items, or `stop` was set."""
-        with self.changed:
-            self.changed.notify_all()
+        with self.lock:
+            self.announce()
+            if self.stop.is_set():
+                for device in self._devices:
+                    device.wake()
 
     def run(self) -> None:
         """Run all items through all stages; return when none is in flight.
@@ -86,36 +94,28 @@ class Flow(Generic[T]):
         Raises:
             Exception: a fatal one of a stage or of `done`, after draining; immediately where the device is broken.
         """
-        devices = {ring.stage.model.device: Device(self, ring.stage.model.device) for ring in self.rings}
+        self._devices = [Device(self, name) for name in dict.fromkeys(ring.stage.model.device for ring in self.rings)]
         jobs = [(f"pool-{n}", self._work) for n in range(self._threads)]
-        for name, device in devices.items():
-            jobs += [(f"{name} launch", device.launch_all), (f"{name} wait", device.wait_all)]
-        threads = [threading.Thread(target=self._guarded, args=job, name=job[0], daemon=True) for job in jobs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive() and not self.dead:
-                thread.join(timeout=0.5)
+        for device in self._devices:
+            jobs += [(f"{device.name} launch", device.launch_all), (f"{device.name} wait", device.wait_all)]
+        self._all.run(jobs, lambda: self.dead)
         if self._error is not None:
             raise self._error
 
-    def _guarded(self, name: str, job: Callable[[], None]) -> None:
-        try:
-            job()
-        except BaseException as error:  # SystemExit and the like from an extension, or a bug of the runner
-            wrapped = error if isinstance(error, Exception) else RuntimeError(f"{name} was ended by {error!r}")
-            self.end(wrapped, dead=True)
+    def announce(self) -> None:
+        """Wake the threads for which there is something to do now, and no others. Under the lock."""
+        self._pool.give(self._next)
+        for device in self._devices:
+            device.announce()
+        if self.over():
+            self._pool.wake_all()
+            for device in self._devices:
+                device.wake()
 
     # The pool.
 
     def _work(self) -> None:
-        while True:
-            with self.changed:
-                while (work := self._look()) is None:
-                    if self.over():
-                        self.changed.notify_all()
-                        return
-                    self.changed.wait()
+        while (work := self._get()) is not None:
             item, place = work
             if place is not None:
                 self._fill(item, *place)
@@ -123,13 +123,15 @@ class Flow(Generic[T]):
                 self._carry(item)
             del work, item, place
 
-    def _look(self) -> Work[T] | None:
-        """Choose the next work, and notify the device's thread if that made a batch ready. Under the lock."""
-        before = sum(len(ring.ready) for ring in self.rings)
-        work = self._next()
-        if sum(len(ring.ready) for ring in self.rings) > before:
-            self.changed.notify_all()
-        return work
+    def _get(self) -> Work[T] | None:
+        """Return the next work, as soon as there is some; None once the flow is over."""
+        with self.lock:
+            work = self._next()
+            self.announce()
+            if work is None:
+                work = self._pool.sleep(self.over)
+                self.announce()
+            return None if self.dead else work
 
     def _next(self) -> Work[T] | None:
         """Choose the next work, the furthest along first; None if there is none at present. Under the lock."""
@@ -156,7 +158,10 @@ class Flow(Generic[T]):
             for item, _ in ring.waiting:
                 self.leave(item)
             ring.waiting.clear()
+        due = ring.next_due()
         found = ring.take_waiting(time.monotonic())
+        if found is None and due != ring.next_due():
+            found = ring.take_waiting(time.monotonic())  # it sealed a batch whose items had all failed: a slot is free
         if found is not None and found[1] is not None:
             self._move(found[0], n + 1)
         return found
@@ -165,10 +170,12 @@ class Flow(Generic[T]):
         ring = self.rings[item.segment - 1]
         with self._timed(item, f"{ring.stage.name}.fill", ring.stage.name, len(ring.waiting)):
             ring.stage.model.fill(batch.slot, row, *ring.stage.inputs(item.finished.item))
-        with self.changed:
-            ring.filled(batch, row, failed=item.finished.error is not None)
-            self.changed.notify_all()
-        if item.finished.error is not None:
+        failed = item.finished.error is not None
+        with self.lock:
+            ring.filled(batch, row, failed)
+            if failed:
+                self.announce()
+        if failed:
             self._finish(item)
 
     def _carry(self, item: InFlightItem[T]) -> None:
@@ -193,13 +200,13 @@ class Flow(Generic[T]):
         except Exception as error:
             done.stage, done.error = stage.name, error
             return False
-        with self.changed:
+        with self.lock:
             if wanted:
                 done.stage = stage.name
                 ring.waiting.append((item, bucket))
-                self.changed.notify_all()
             else:
                 self._move(item, item.segment + 1)
+                self.announce()
         return wanted
 
     def _step(self, item: InFlightItem[T], step: Step[T]) -> bool:
@@ -215,11 +222,11 @@ class Flow(Generic[T]):
         with self._timed(item, f"{ring.stage.name}.after", ring.stage.name, len(self._ready[item.segment])):
             ring.stage.store(item.finished.item, ring.stage.model.read(batch.slot, row))
         item.place = None
-        with self.changed:
+        with self.lock:
             batch.unread -= 1
             if not batch.unread:
                 ring.release(batch)
-                self.changed.notify_all()
+                self.announce()
 
     def _finish(self, item: InFlightItem[T]) -> None:
         """Pass on an item that needs no more work."""
@@ -233,7 +240,7 @@ class Flow(Generic[T]):
             self._done(item.finished)
         except Exception as fault:
             self.end(fault)
-        with self.changed:
+        with self.lock:
             self.leave(item)
 
     @contextmanager
@@ -249,24 +256,21 @@ class Flow(Generic[T]):
         if self.watch:
             self.watch(Event(event, self.worker, threading.current_thread().name, start, end, 1, waiting))
 
-    # For the devices.
+    # For the devices, which announce what they change. Under the lock.
 
     def read_next(self, item: InFlightItem[T]) -> None:
         """Queue an item that comes from a device: its result is to be read, or its error passed on."""
         self._ready[item.segment].append(item)
-        self.changed.notify_all()
 
     def retry(self, item: InFlightItem[T], ring: int, bucket: Hashable) -> None:
         """Queue an item for a ring once more, before all others."""
         self._move(item, ring)
         self.rings[ring].waiting.appendleft((item, bucket))
-        self.changed.notify_all()
 
     def leave(self, item: InFlightItem[T]) -> None:
         """Drop an item, which is no longer in flight."""
         self._in_flight[item.segment] -= 1
         self._seal()
-        self.changed.notify_all()
 
     def over(self) -> bool:
         """Whether nothing is in flight and nothing will be."""
@@ -288,8 +292,9 @@ class Flow(Generic[T]):
 
     def end(self, error: Exception, dead: bool = False) -> None:
         """End the run with an error: after draining, or, if `dead`, immediately, without the items in flight."""
-        with self.changed:
+        with self.lock:
             self._error = self._error or error
             self.dead = self.dead or dead
             self.stop.set()
-            self.changed.notify_all()
+            self.wake()
+            self._all.look()

@@ -80,7 +80,8 @@ class Supervisor(contextlib.AbstractContextManager["Supervisor[T, R]"], Generic[
             WorkerLostError: a worker crashed while it opened the job.
         """
         for handle in self.handles:
-            handle.start(self._job, self._watch is not None, self._inbox)
+            if not handle.turn:
+                handle.start(self._job, self._watch is not None, self._inbox)
         while any(handle.state == "opening" for handle in self.handles) and not stop.is_set():
             try:
                 handle, turn, message = self._inbox.get(timeout=_TICK)
@@ -101,6 +102,22 @@ class Supervisor(contextlib.AbstractContextManager["Supervisor[T, R]"], Generic[
                 continue
             self._receive(handle, turn, message)
         return [handle.facts for handle in self.handles]
+
+    def add(self, job: Job[T, R], specs: Sequence[WorkerSpec], stop: threading.Event) -> None:
+        """Start further workers beside those that are ready, as `open` does; where that fails, only these remain.
+
+        Every process that is started from now on opens `job`.
+        """
+        before, self._job, new = self.handles, job, [WorkerHandle[T](spec) for spec in specs]
+        self.handles = [*before, *new]
+        try:
+            self.open(stop)
+        except Exception:
+            self.handles = before
+            for handle in new:
+                handle.close()
+                handle.turn += 1  # its last messages are nobody's
+            raise
 
     def run(self, items: Iterable[T], collect: Callable[[list[R]], None], stop: threading.Event) -> None:
         """Process every item; return when all results are collected.
@@ -150,18 +167,13 @@ class Supervisor(contextlib.AbstractContextManager["Supervisor[T, R]"], Generic[
             if handle.state == "opening":
                 handle.kill()
             else:
-                self._leave(handle, "stop")
+                handle.leave("stop")
 
     def _living(self) -> list[WorkerHandle[T]]:
         return [handle for handle in self.handles if handle.state in ("opening", "open", "leaving")]
 
     def _nothing_left(self) -> bool:
         return self._tasks.ended() and not any(handle.given for handle in self.handles)
-
-    @staticmethod
-    def _leave(handle: WorkerHandle[T], message: str) -> None:
-        handle.state = "leaving"
-        handle.send(message)
 
     # Giving.
 
@@ -173,13 +185,13 @@ class Supervisor(contextlib.AbstractContextManager["Supervisor[T, R]"], Generic[
             return
         for handle in self._living():
             if handle.state == "open":
-                self._leave(handle, "end")
+                handle.leave("end")
             elif handle.state == "opening":
                 handle.state = "leaving"
                 handle.kill()
 
     def _feed(self, handle: WorkerHandle[T]) -> None:
-        if handle.state != "open" or handle.single:
+        if handle.state != "open" or handle.single or not handle.hungry:
             return
         if self._tasks.alone and self._serves_alone(handle, self._tasks.alone[0]):
             if not handle.given:

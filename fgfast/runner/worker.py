@@ -18,8 +18,8 @@ from fgfast.runner.flow import Flow
 from fgfast.runner.messages import EXIT_BROKEN, Channel, Handoff, InFlightTable, JobRuntime, portable
 from fgfast.runner.stages import BatchedStage, Event, Finished
 
-# Results that come within this many seconds go to the parent together: a message costs it about 50 us.
-_GATHER = 0.005
+# Results that come within this many seconds go to the parent together: a message costs it about 100 us.
+_GATHER = 0.01
 # Threads release the GIL after this many seconds where a device waits for the thread that launches batches; elsewhere
 # Python's default of 5 ms costs less.
 _SWITCH = 0.001

@@ -24,6 +24,8 @@ _START = "from fgfast.runner.worker import main; main()"
 # By default the C library's allocator (mallopt(3)) returns the memory of every image to the system and requests it
 # again, which takes a tenth of the time of a run without models. It may keep blocks of up to 32 MiB, 256 MiB in total.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+# The least number of items in a message to a worker, where there are so many: a message costs both sides about 100 us.
+_MESSAGE = 8
 # Seconds within which a process that replaces another must have opened, or three times what the first one took.
 _OPENING = 600.0
 # Seconds that a process has for ending.
@@ -134,9 +136,15 @@ class WorkerHandle(Generic[T]):
     def opened(self, window: int, facts: dict[str, Any]) -> None:
         """Record that the process is ready for up to `window` items at a time."""
         self.slow = self.slow or time.monotonic() - self.last
-        # Twice as many, so that it never waits for the parent, and about as many more as a message holds.
-        self.state, self.window, self.facts = "open", 2 * window + 16, facts
+        # Twice as many, so that it never waits for the parent, as many more as a message holds, and those whose results
+        # are still on their way.
+        self.state, self.window, self.facts = "open", 2 * window + 2 * _MESSAGE, facts
         self.openings, self.killed_opening, self.last = 0, 0, time.monotonic()
+
+    @property
+    def hungry(self) -> bool:
+        """Whether a message of the usual length still fits into the window; until then it has enough to do."""
+        return len(self.given) <= self.window - _MESSAGE
 
     def in_flight(self) -> dict[int, float]:
         """Return ticket -> time.monotonic() since which the process works on it."""
@@ -157,6 +165,11 @@ class WorkerHandle(Generic[T]):
             self.last = time.monotonic()
         self.given.update((task.ticket, task) for task in tasks)
         self.send("work", [(task.ticket, task.item) for task in tasks])
+
+    def leave(self, message: str) -> None:
+        """Let the process end: with its items in flight ("stop"), or with all that it was given ("end")."""
+        self.state = "leaving"
+        self.send(message)
 
     def take_back(self) -> list[Task[T]]:
         """Remove and return its tasks."""

@@ -171,11 +171,19 @@ class PlacedJob:
     small: tuple[str, ...] = ()
     measure: bool = False
     phases: int = 2
+    threads: int = 4
+    held: float = 0.0
+    memory: tuple[int, int] = (90, 100)
+    room: int = 9
 
     def open(self, spec: WorkerSpec) -> Runtime:
+        if int(spec.name.partition("#")[2] or 1) > self.room:
+            raise DeviceMemoryError(f"{spec.device} holds {self.room} workers")
         if spec.device in self.small and spec.phases == (0, 2):
             raise DeviceMemoryError(f"{spec.device} holds one model only")
         first, end = spec.phases
         detect, encode = self.costs[spec.device]
         facts = {"seconds": {"detect": detect, "encode": encode}} if self.measure else {}
+        if self.measure and self.held:
+            facts |= {"held": self.held, "memory": self.memory}
         return Runtime([Phase(phase, spec.name) for phase in range(first, end)], end == 2, facts=facts)

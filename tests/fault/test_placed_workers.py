@@ -23,10 +23,11 @@ UNLIKE = {"a": (9.0, 0.03), "b": (0.01, 9.0)}
 
 
 def placed(
-    placement: Any, costs: dict[str, tuple[float, float]], **more: Any
+    placement: Any, costs: dict[str, tuple[float, float]], per_device: Any = "auto", **more: Any
 ) -> tuple[tuple[str, ...], set[tuple[str, ...]]]:
     """The messages, and which workers did the phases of items."""
-    settings = Settings(devices=tuple(costs), placement=placement)
+    models = {"detector": "detic", "segmenter": "sam_vit_b"}
+    settings = Settings(devices=tuple(costs), placement=placement, workers_per_device=per_device, **models)  # type: ignore[arg-type]
     job: Any = PlacedJob(settings, costs, **more)
     plan: Any = SimpleNamespace(settings=settings)
     results: list[Any] = []
@@ -69,3 +70,50 @@ def test_one_device_cannot_be_split() -> None:
     with pytest.raises(UsageError, match="needs two devices"):
         placed("split", {"a": (1.0, 1.0)})
     assert placed("auto", {"a": (1.0, 1.0)}) == ((), {("a/0", "a/1")})
+
+
+GPU = {"cuda:0": (0.001, 0.001)}
+
+
+def phases_of(*workers: str) -> set[tuple[str, ...]]:
+    return {(f"{worker}/0", f"{worker}/1") for worker in workers}
+
+
+def test_as_many_workers_as_asked_for_share_a_device() -> None:
+    messages, workers = placed("auto", {"a": (1.0, 1.0)}, 3)
+    assert workers <= phases_of("a", "a#2", "a#3") and len(workers) > 1
+    assert messages == ("placement replicate: one device",)
+    messages, workers = placed("auto", LIKE, 2)  # measured with one each, then more are started
+    assert workers <= phases_of("a", "b", "a#2", "b#2") and len(messages) == 1
+    messages, workers = placed("split", LIKE, 2)
+    assert {worker for pair in workers for worker in pair} <= {
+        f"{name}/{n}" for name in ("a", "b", "a#2", "b#2") for n in "01"
+    }
+
+
+def test_auto_starts_a_second_worker_where_python_s_lock_is_the_limit() -> None:
+    (message,), workers = placed("auto", GPU, held=0.001)
+    assert message.startswith("workers per device on cuda:0: 1; one holds Python's lock for 1.0 ms per image")
+    assert workers == phases_of("cuda:0")
+
+
+def test_auto_counts_cores_and_does_without_what_finds_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fgfast.pipeline.workers.available_cores", lambda: 16)
+    (message,), workers = placed("auto", GPU, held=0.0039)
+    assert message == (
+        "workers per device on cuda:0: 2; one holds Python's lock for 3.9 ms per image, and the device computes 2.0 ms"
+    )
+    assert workers <= phases_of("cuda:0", "cuda:0#2")
+    (message,), workers = placed("auto", GPU, held=0.0039, memory=(40, 100))
+    assert message.startswith("workers per device on cuda:0: 1; ") and "free memory" in message
+    (_, message), workers = placed("auto", GPU, held=0.0039, room=1)
+    assert message == ("workers per device: 1 after all, because there was no memory for more (cuda:0 holds 1 workers)")
+    assert workers == phases_of("cuda:0")
+    both = {"cuda:0": (0.001, 0.001), "cuda:1": (0.001, 0.001)}
+    messages, workers = placed("auto", both, held=0.0039)
+    assert len(messages) == 3 and workers <= phases_of("cuda:0", "cuda:1", "cuda:0#2", "cuda:1#2")
+
+
+def test_what_could_not_be_measured_is_said() -> None:
+    (message,), _ = placed("auto", GPU)
+    assert message == "workers per device on cuda:0: 1; what Python's lock costs is not known: None"

@@ -110,6 +110,14 @@ def _described(device: str) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)}, compute capability {large}.{small})"
 
 
+def memory(device: str) -> tuple[int, int]:
+    """Return the free and the total bytes of a GPU's memory; whatever any process holds is not free."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    return int(free), int(total)
+
+
 def compute_with(threads: int | None, shared: bool) -> None:
     """Set the number of PyTorch's CPU threads; None keeps its default.
 
