@@ -26,10 +26,11 @@ from fgfast.bench.plain_detic import PlainGraph, plain_swin
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.methods import ModelSpec, Precision
 from fgfast.models.detic.build import build_detic
+from fgfast.models.detic.canvas import LARGEST
 from fgfast.models.detic.config import SWIN_B
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic
-from fgfast.models.detic.sessions import LARGEST, detic_in_torch
+from fgfast.models.detic.sessions import detic_in_torch
 from fgfast.models.detic.transform import Selection
 from fgfast.models.detic.vocabulary import EMBEDDING
 from fgfast.models.serving.canvases import AnyCanvas, Canvases, canvas_of
