@@ -27,11 +27,10 @@ from fgfast.export.translations import suppress
 from fgfast.graphs import Contract
 from fgfast.methods import ModelSpec
 from fgfast.models.detic.build import build_detic
-from fgfast.models.detic.config import PATCH
+from fgfast.models.detic.canvas import LARGEST, LARGEST_TURNED
 from fgfast.models.detic.graph import BackboneGraph, DetectorGraph, HeadsGraph
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.roi import pool_dense, scale_of
-from fgfast.models.detic.sessions import LARGEST, LARGEST_TURNED
 from fgfast.models.detic.swin import Attention
 from fgfast.models.detic.vocabulary import EMBEDDING, classifier
 from fgfast.records import Size
@@ -79,7 +78,7 @@ def part(model: Detic, exact: Detic, name: str, canvas: Size, batch: int = 1, wo
     contract = _contract(model, name, canvas, batch, words)
     form = _exportable(model)
     if name != "detic_heads":
-        _plan_windows(form, canvas, batch)
+        form.backbone.bottom_up.keep(batch, canvas)  # constants of the graph, made before it is traced
     example = _inputs(contract, np.random.default_rng(99), (1.0, 1.0), _TRACED_CLASSES)
     return Part(
         contract,
@@ -127,14 +126,6 @@ def _exportable(model: Detic) -> Detic:
         if isinstance(module, Attention):
             module.frozen_bias = module.position_bias().contiguous()
     return form
-
-
-def _plan_windows(form: Detic, canvas: Size, batch: int) -> None:
-    """Make the constants of each stage's windows, as part of the model, before it is traced."""
-    swin = form.backbone.bottom_up
-    for stage in range(len(swin.layers)):
-        cell = PATCH * 2**stage
-        swin.plan(batch, canvas[0] // cell, canvas[1] // cell)
 
 
 def _pool(maps: list[Tensor], boxes: Tensor, levels: Tensor, valid: Tensor | None) -> Tensor:

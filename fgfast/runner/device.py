@@ -46,6 +46,8 @@ class Device(Generic[T]):
         """Wake both threads, because the flow is over, or `stop` was set. Under the lock."""
         self._launching.notify()
         self._waiting.notify()
+        for _, ring in self._rings:
+            ring.room = self._room
 
     def launch_all(self) -> None:
         """Launch ready batches until the flow is over: one of the two threads."""
@@ -103,6 +105,10 @@ class Device(Generic[T]):
             if ring.ready:
                 return n, ring, ring.ready.popleft()
         return None
+
+    def _room(self) -> int:
+        """Return how many more batches could be queued, besides those that are to be launched. Under the lock."""
+        return self._depth - len(self._launched) - sum(ring.coming for _, ring in self._rings)
 
     def _give_back(self) -> None:
         """Give back the batches of the first ring, which have not started; later ones may be ready then."""

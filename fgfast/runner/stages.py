@@ -37,6 +37,8 @@ class SlotModel(Protocol):
         device: the device that it occupies; models on one device take turns.
         batch: the most rows of any slot.
         depth: the most batches queued on the device at a time; 1 where launching means computing.
+        buckets: may be left out where it is 1: the number of buckets among which items are spread in any order. As many
+            batches are open at a time, each with a slot.
     """
 
     @property

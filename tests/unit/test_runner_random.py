@@ -37,6 +37,9 @@ class Model:
     bad: frozenset[int]
     unfillable: frozenset[int]
     skips: frozenset[int]
+    buckets: int
+    memory_for: int
+    made: int = 0
 
     def wants(self, item: Item) -> bool:
         return item.number not in self.skips
@@ -48,6 +51,9 @@ class Model:
         return max(1, self.batch - bucket)
 
     def slot(self, bucket: int) -> list[int]:
+        self.made += 1
+        if self.made % (self.memory_for + 1) == 0:
+            raise TooLargeError
         return [-1] * self.batch
 
     def fill(self, slot: list[int], row: int, item: Item) -> None:
@@ -110,6 +116,8 @@ def random_stages(chance: random.Random, count: int) -> list[Any]:
             some(0.03),
             some(0.03),
             some(chance.choice([0.0, 0.3, 1.0])),
+            chance.choice([1, 1, 2, 7, 20]),
+            chance.choice([1000, 1000, 3, 1, 0]),
         )
         stages.append(model)
     return stages

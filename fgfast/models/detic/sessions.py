@@ -14,6 +14,7 @@ from fgfast.backends.torch import TorchSession
 from fgfast.errors import UsageError
 from fgfast.methods import ModelSpec
 from fgfast.models.detic.build import build_detic
+from fgfast.models.detic.canvas import CANVASES, LARGEST, LARGEST_TURNED
 from fgfast.models.detic.config import SWIN_B
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.graph import DetectorGraph
@@ -28,9 +29,11 @@ from fgfast.models.serving.forms import form_of
 from fgfast.models.vocabulary import load_vocabulary
 from fgfast.records import Size
 
-# The canvas of the widest image after resizing, in pixels; turned, of the tallest.
-LARGEST = Size(SWIN_B.shorter_edge, -(-SWIN_B.longest_edge // CANVAS_MULTIPLE) * CANVAS_MULTIPLE)
-LARGEST_TURNED = Size(*LARGEST[::-1])
+# Canvases of compiled graphs: compiling one takes tens of seconds in every process, and the 24 % of the work that a
+# closer canvas saves is about a millisecond of an image on an H200 (not measured), so that it pays after some 30,000
+# images of one shape. And torch keeps at most 8 compilations of a function (torch._dynamo.config.recompile_limit),
+# which two canvases reach when batches of 4, 2 and 1 image are tried. Recording one takes about a second.
+_COMPILED = CANVASES[:2]
 
 
 def detector(spec: ModelSpec, words: str) -> DeticDetector:
@@ -69,9 +72,9 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
 
     Args:
         model: with weights.
-        form: one of fgfast.backends.torch.FORMS. All but "eager" have fixed shapes, two canvases that hold every image,
-            because each is compiled and recorded separately: the two halves, with non-maximum suppression, whose work
-            depends on the data, between them.
+        form: one of fgfast.backends.torch.FORMS. All but "eager" have fixed shapes, the canvases of
+            fgfast.models.detic.canvas, each of which is recorded separately: the two halves, with non-maximum
+            suppression, whose work depends on the data, between them.
         multiple: step of the canvases of "eager", in pixels.
         batch: images per slot.
     """
@@ -91,7 +94,7 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
             canvas: Fixed(
                 contracts.detic_detector(canvas, images, proposals), partial(SplitDetic, model, canvas, images, form)
             )
-            for canvas in (LARGEST, LARGEST_TURNED)
+            for canvas in (_COMPILED if "compiled" in form else CANVASES)
         }
 
     return FixedCanvases(split, batch, str(device))

@@ -36,6 +36,8 @@ class SplitDetic:
         precision = model.precision
         self.contract = graphs.detic_detector(canvas, batch, config.proposals)
         self.device, self._model = device, model
+        self._kept: tuple[int, Size] | None = (batch, canvas)
+        model.backbone.bottom_up.keep(batch, canvas)
         first = graphs.detic_backbone(canvas, batch, config.pyramid_channels, config.level_candidates, precision)
         second = graphs.detic_heads(canvas, batch, config.pyramid_channels, config.proposals, precision)
         self._first = TorchSession(BackboneGraph(model), first, device, form)
@@ -51,6 +53,9 @@ class SplitDetic:
     def close(self) -> None:
         self._first.close()
         self._second.close()
+        if self._kept:
+            self._model.backbone.bottom_up.drop(*self._kept)
+            self._kept = None
 
 
 class ExportedDetic:

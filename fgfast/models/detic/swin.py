@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fgfast.errors import GraphError
 from fgfast.models.detic.canvas import halved
 from fgfast.models.detic.config import HEAD_CHANNELS, NORM_EPS, PATCH, WINDOW, DeticConfig
 from fgfast.models.detic.grid import WindowGrid
-from fgfast.models.detic.windows import SLOTS, WindowPlan, apart, kind_masks, relative_index
+from fgfast.models.detic.windows import SLOTS, RecentPlans, WindowPlan, apart, kind_masks, relative_index
 from fgfast.models.serving.pixels import inside
+from fgfast.records import Size
 
 # Rows that pass a block together on a CPU, so that values between the matrix products stay in the cache. Of 512 to
 # 8192 the best in float32 and near the best in bfloat16, for the MLP of stage 0 on two cores of a Xeon with AMX; the
@@ -193,6 +197,8 @@ class Swin(nn.Module):
 
     Attributes:
         as_grid: windows by reshaping (grid.py) instead of by tables of indices (windows.py).
+        plans: windows of the shapes that are kept with the model, see `keep`.
+        recent: windows of other shapes, of a bounded size.
     """
 
     def __init__(self, config: DeticConfig) -> None:
@@ -204,18 +210,54 @@ class Swin(nn.Module):
         )
         for n in (1, 2, 3):
             self.add_module(f"norm{n}", nn.LayerNorm(config.stage_channels[n], NORM_EPS))
-        self.plans = nn.ModuleDict()
+        self.plans, self.recent = nn.ModuleDict(), RecentPlans[Windows]()
+        self._kept: Counter[tuple[int, Size]] = Counter()
         self.as_grid = False
 
-    def plan(self, batch: int, height: int, width: int) -> tuple[Windows, Windows]:
-        """Return the windows of maps of this size without and with shift; made once and kept with the model."""
-        keys = [f"{batch}x{height}x{width}+{shift}{'grid' * self.as_grid}" for shift in (0, WINDOW // 2)]
+    def keep(self, batch: int, canvas: Size) -> None:
+        """Keep the windows of a batch on a canvas with the model until `drop`: for graphs that contain their addresses.
+
+        A recorded CUDA graph reads them at every replay; traced and compiled ones take them for constants.
+        """
+        self._kept[batch, canvas] += 1
         device = self.get_parameter("patch_embed.norm.weight").device
-        for key, shift in zip(keys, (0, WINDOW // 2), strict=True):
+        for key, shape in self._kept_shapes(batch, canvas).items():
             if key not in self.plans:
-                grid = WindowGrid(height, width, shift) if self.as_grid else WindowPlan(batch, height, width, shift)
-                self.plans[key] = grid.to(device)
-        return self.plans[keys[0]], self.plans[keys[1]]
+                self.plans[key] = self._made(*shape).to(device)
+
+    def drop(self, batch: int, canvas: Size) -> None:
+        """Take back one `keep`; windows that no other one keeps are freed."""
+        self._kept[batch, canvas] -= 1
+        self._kept = +self._kept
+        needed = {key for kept in self._kept for key in self._kept_shapes(*kept)}
+        for key in self.plans.keys() & self._kept_shapes(batch, canvas).keys() - needed:
+            del self.plans[key]
+
+    def _kept_shapes(self, batch: int, canvas: Size) -> dict[str, tuple[int, int, int, int]]:
+        """Return batch, height, width and shift of all windows of a canvas, by key."""
+        cells = [PATCH * 2**n for n in range(len(self.layers))]
+        shapes = [(batch, canvas[0] // c, canvas[1] // c, shift) for c in cells for shift in (0, WINDOW // 2)]
+        return {self._key(*shape): shape for shape in shapes}
+
+    def _key(self, batch: int, height: int, width: int, shift: int) -> str:
+        return f"{batch}x{height}x{width}+{shift}{'grid' * self.as_grid}"
+
+    def _made(self, batch: int, height: int, width: int, shift: int) -> Windows:
+        return WindowGrid(height, width, shift) if self.as_grid else WindowPlan(batch, height, width, shift)
+
+    def plan(self, batch: int, height: int, width: int, shift: int) -> Windows:
+        """Return the windows of maps of this size: those kept with the model, or else those made lately."""
+        key = self._key(batch, height, width, shift)
+        if key in self.plans:
+            kept: Windows = self.plans[key]  # type: ignore[assignment]
+            return kept
+        device = self.get_parameter("patch_embed.norm.weight").device
+        stream = 0
+        if device.type == "cuda":
+            stream = torch.cuda.current_stream(device).cuda_stream
+            if torch.cuda.is_current_stream_capturing():
+                raise GraphError(f"the windows {key} are recorded, and must be kept before: call Swin.keep")
+        return self.recent.get((key, device, stream), lambda: self._made(batch, height, width, shift).to(device))
 
     def forward(self, images: Tensor, valid: Tensor | None) -> list[Tensor]:
         """Return the three maps from which the pyramid is made.
@@ -233,7 +275,7 @@ class Swin(nn.Module):
         valid = None if valid is None else valid // PATCH
         outputs = []
         for n, stage in enumerate(self.layers):
-            plans = self.plan(batch, height, width)
+            plans = self.plan(batch, height, width, 0), self.plan(batch, height, width, WINDOW // 2)
             x = stage(x, plans, None if valid is None else [plan.limits(valid) for plan in plans])
             if n:
                 normed = self.get_submodule(f"norm{n}")(x)

@@ -9,7 +9,9 @@ attention with one mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +23,11 @@ from fgfast.models.detic.config import WINDOW
 APART = -100.0
 SLOTS = WINDOW * WINDOW
 KINDS = 4
+
+# The most bytes of the plans that are kept of images computed lately. A canvas of 800 x 1344 has 9.4 MB per image of a
+# batch, so this is 27 canvases of one image, or 7 of four. Making those plans anew takes as long as it takes to upload
+# them: some 10 ms an image.
+PLAN_BYTES = 256 << 20
 
 
 class WindowPlan(nn.Module):
@@ -104,6 +111,46 @@ class WindowPlan(nn.Module):
         whole = (size + (WINDOW - 1)) // WINDOW * WINDOW
         beyond = 2 * (self.row >= whole[:, 0]).long() + (self.column >= whole[:, 1]).long()
         return filled, self.region * 4 + beyond.reshape(-1, SLOTS)
+
+
+Plan = TypeVar("Plan", bound=nn.Module)
+
+
+class RecentPlans(Generic[Plan]):
+    """The plans of the maps computed lately; beyond a number of bytes the least recently used ones are dropped.
+
+    A plan on a GPU belongs to the stream on which it was made, which is part of its key: PyTorch's allocator gives the
+    memory of a dropped one to later work of the same stream, so kernels that are queued still find it. A copy is empty.
+
+    Args:
+        most: bytes; one plan is kept even if it is larger. None: PLAN_BYTES.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+        self._plans: dict[Hashable, tuple[Plan, int]] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[RecentPlans[Plan]], tuple[int | None]]:
+        return RecentPlans, (self.most,)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the plans."""
+        return sum(size for _, size in self._plans.values())
+
+    def get(self, key: Hashable, make: Callable[[], Plan]) -> Plan:
+        """Return the plan of a key, made on first use. Any thread."""
+        with self._lock:
+            found = self._plans.pop(key, None)
+            if found is None:
+                plan = make()
+                found = plan, sum(buffer.nbytes for buffer in plan.buffers())
+            self._plans[key] = found
+            most = PLAN_BYTES if self.most is None else self.most
+            while self.held > most and len(self._plans) > 1:
+                del self._plans[next(iter(self._plans))]
+            return found[0]
 
 
 def _axis(size: int, shift: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

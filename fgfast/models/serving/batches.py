@@ -178,6 +178,11 @@ class CanvasDetector(ABC):
         """The largest number of images per slot."""
         return self.canvases.batch
 
+    @property
+    def buckets(self) -> int:
+        """The number of canvases among which images are spread."""
+        return self.canvases.buckets
+
     @abstractmethod
     def resized_size(self, height: int, width: int) -> Size:
         """Return (h, w), pixels, of a stored image of this size after resizing."""

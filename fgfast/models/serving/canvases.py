@@ -12,6 +12,7 @@ from fgfast.backends.session import Session
 from fgfast.errors import GraphError
 from fgfast.graphs import Contract
 from fgfast.records import Size
+from fgfast.runner.batching import MOST_OPEN
 
 # SIZE_DIVISIBILITY of the references' pyramid backbones: the stride of their last map.
 CANVAS_MULTIPLE = 32
@@ -35,10 +36,15 @@ class Canvases(Protocol):
     Attributes:
         device: of all sessions, as torch names it.
         batch: largest number of images per call.
+        buckets: number of canvases that images share.
     """
 
     device: str
     batch: int
+
+    @property
+    @abstractmethod
+    def buckets(self) -> int: ...
 
     @abstractmethod
     def bucket(self, size: Size) -> Size:
@@ -80,6 +86,11 @@ class AnyCanvas(Canvases):
         device: str = "cpu",
     ) -> None:
         self.make, self.multiple, self.batch, self.device = make, multiple, batch, device
+
+    @property
+    def buckets(self) -> int:
+        """As many as can be open; 1 where a batch is one image, which is launched at once."""
+        return 1 if self.batch == 1 else MOST_OPEN
 
     def bucket(self, size: Size) -> Size:
         height, width = canvas = canvas_of([size], self.multiple)
@@ -130,6 +141,10 @@ class FixedCanvases(Canvases):
     def batch(self) -> int:  # type: ignore[override]
         """Largest number of images per call."""
         return max(graph.batch for graph in self._by_canvas.values())
+
+    @property
+    def buckets(self) -> int:
+        return len(self._by_canvas)
 
     def bucket(self, size: Size) -> Size:
         """Return the canvas with the fewest pixels that holds the image.
