@@ -3,13 +3,16 @@
 CPU time: as many threads as the machine has cores do the same step at once, because cores share caches and memory; the
 median of what the system counts for the thread is quoted (time.thread_time, which leaves out waiting).
 
-GIL: while one thread does the step, another counts in Python, which it can only while it has the GIL, and adds up the
-gaps between two counts. A gap lasts from where the step gets the GIL until it lets it go. Since the step has to ask
-for the GIL whenever it comes back to Python, the gaps include what one hand-over costs in a run with several threads.
+GIL: while one thread does the step, another one counts in Python, which it can only while it has the GIL. In every gap
+between two counts, the CPU time that the step spends counts as held. Waking up takes the counting thread some
+microseconds, in which the step may be on without the GIL: what a gap holds where the work needs no GIL (SHA-256) is
+taken off every gap. Another process that takes the counting thread's core makes a gap, too; it can only add, so the
+least of several rounds is quoted. On a busy machine the figures are still too large, never larger than the CPU time.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import statistics
 import sys
@@ -18,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from fgfast.bench.simulate_clock import SLICE, Cost
@@ -30,10 +33,12 @@ from fgfast.runner import BatchedStage, Stage, Step
 # How often each step is done per thread, after a few times to warm up.
 TIMES = 24
 _WARM_UP = 3
-# Seconds between two counts from which they have a gap: thirty times what a count takes.
-_GAP = 3e-6
-# Seconds for which the gaps that have other causes are counted.
-_QUIET = 0.1
+# Rounds of which the least counts.
+_ROUNDS = 4
+# Seconds between two counts from which they have a gap: several times what a count takes.
+_GAP = 5e-6
+# Work that needs no GIL: the bytes of one SHA-256, half a millisecond of it, and how many.
+_FREE_BYTES, _FREE_TIMES = 1 << 20, 100
 
 Call = Callable[[], object]
 
@@ -108,28 +113,54 @@ def _cpu_time(calls: Sequence[Call], times: int) -> float:
 
 
 def _held(calls: Sequence[Call], times: int) -> float:
-    """Return the seconds per call in which the GIL is not to be had."""
+    """Return the CPU seconds per call that a step spends with the GIL."""
+    found = []
     with _switching(SLICE):
-        start = time.perf_counter()
-        other = _gaps(lambda: time.sleep(_QUIET)) / (time.perf_counter() - start)
-        turns = itertools.islice(itertools.cycle(calls), times)
-        start = time.perf_counter()
-        gaps = _gaps(lambda: [call() for call in turns])
-        seconds = time.perf_counter() - start
-    return max(0.0, gaps - other * seconds) / times
+        for first in range(0, times, max(1, times // _ROUNDS)):
+            turns = list(itertools.islice(itertools.cycle(calls), first, first + max(1, times // _ROUNDS)))
+            gaps = _gaps(turns)
+            found.append(sum(max(0.0, seconds - _per_gap()) for seconds in gaps) / len(turns))
+    return min(found)
 
 
-def _gaps(work: Call) -> float:
-    """Return the sum of the seconds in which the calling thread could not count while another one works."""
+@cache
+def _per_gap() -> float:
+    """Return the CPU seconds that a gap seems to hold where a step needs the GIL for next to nothing."""
+    data = bytes(_FREE_BYTES)
+    found = [seconds for seconds in _gaps([partial(hashlib.sha256, data)] * _FREE_TIMES) if seconds]
+    return statistics.median(found or [0.0])
+
+
+def _gaps(calls: Sequence[Call]) -> list[float]:
+    """Count in the calling thread while another one works.
+
+    Returns:
+        Of every gap between two counts, the CPU seconds that the other thread spent meanwhile.
+    """
+    begin, done, end = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begin.wait()
+        try:
+            for call in calls:
+                call()
+        finally:
+            done.set()
+            end.wait()  # its clock ends with it
+
     thread = threading.Thread(target=work)
     thread.start()
-    clock, alive, gaps = time.perf_counter, thread.is_alive, 0.0
-    last = clock()
-    while alive():
-        now = clock()
+    assert thread.ident is not None
+    clock, cpu_clock, cpu_of = time.perf_counter, time.pthread_getcpuclockid(thread.ident), time.clock_gettime
+    gaps = []
+    begin.set()
+    last, cpu = clock(), cpu_of(cpu_clock)
+    while not done.is_set():
+        now, then = clock(), cpu_of(cpu_clock)
         if now - last > _GAP:
-            gaps += now - last
-        last = now
+            gaps.append(then - cpu)
+        last, cpu = now, then
+    end.set()
     thread.join()
     return gaps
 
