@@ -32,7 +32,7 @@ from fgfast.pipeline.placement import replicate, split
 from fgfast.pipeline.run import record
 from fgfast.pipeline.work import Result, Work, quarantined
 from fgfast.records import Sample
-from fgfast.runner import Supervisor, WorkerSpec
+from fgfast.runner import Supervisor, WorkerSpec, run_item
 from fgfast.writing import Target, remove_tree, scratch_folder
 
 # Different images; their names differ, and every one is read as often as there are images to convert.
@@ -108,8 +108,12 @@ class Simulation:
         """Send the images through all stages once, and measure what each step costs, if that is not known."""
         real = self._job(Scenario(1e-3, format=format))
         works = [self._work(n, format) for n in range(_SOURCES)]
-        found = measure_costs(real.real_stages("templates"), works, *([1] if self.costs else []))
-        self.costs = self.costs or found
+        stages = real.real_stages("templates")
+        if self.costs:
+            for work in works:
+                run_item(stages, cast(Work, work))
+        else:
+            self.costs = measure_costs(stages, works)
         self._templates = tuple(works)
 
     def simulate(self, scenario: Scenario) -> tuple[Figures, Setup]:
@@ -223,7 +227,12 @@ def check(scenario: Scenario) -> None:
 
 
 def measure(
-    scenario: Scenario, *, folder: Path, mode: str, on_message: Callable[[str], None] = lambda message: None
+    scenario: Scenario,
+    *,
+    folder: Path,
+    mode: str = "simulation",
+    costs: dict[str, Cost] | None = None,
+    on_message: Callable[[str], None] = lambda message: None,
 ) -> dict[str, tuple[Figures, Setup]]:
     """Simulate or run a scenario.
 
@@ -231,6 +240,7 @@ def measure(
         scenario: what is simulated.
         folder: the folder to work in; its disk is written to.
         mode: "simulation", "real stages", or "both".
+        costs: of the steps; None measures them.
         on_message: is called with a line about each part before it begins.
 
     Returns:
@@ -238,9 +248,10 @@ def measure(
     """
     check(scenario)
     found = {}
-    with simulation(folder) as made:
+    with simulation(folder, costs) as made:
         if mode != "real stages":
-            on_message("measuring what each step costs on the CPU")
+            if not costs:
+                on_message("measuring what each step costs on the CPU")
             made.prepare(scenario.format)
             on_message(f"simulating {scenario.title}")
             found["predicted"] = made.simulate(scenario)

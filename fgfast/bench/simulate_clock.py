@@ -69,7 +69,9 @@ class CoreTokens:
             UsageError: this is not Linux, where other processes cannot open the pipe.
         """
         if not sys.platform.startswith("linux"):
-            raise UsageError(f"fgfast bench simulate needs Linux, not {sys.platform}: its workers share a pipe in /proc")
+            raise UsageError(
+                f"fgfast bench simulate needs Linux, not {sys.platform}: its workers share a pipe in /proc"
+            )
         reading, writing = os.pipe()
         os.write(writing, bytes(cores))
         return cls(os.getpid(), reading, writing)

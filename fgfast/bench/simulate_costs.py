@@ -37,6 +37,8 @@ _WARM_UP = 3
 _ROUNDS = 4
 # Seconds between two counts from which they have a gap: several times what a count takes.
 _GAP = 5e-6
+# The longest time, in seconds, that waking up takes an idle core.
+_WAKING = 1e-4
 # Work that needs no GIL: the bytes of one SHA-256, half a millisecond of it, and how many.
 _FREE_BYTES, _FREE_TIMES = 1 << 20, 100
 
@@ -128,7 +130,7 @@ def _per_gap() -> float:
     """Return the CPU seconds that a gap seems to hold where a step needs the GIL for next to nothing."""
     data = bytes(_FREE_BYTES)
     found = [seconds for seconds in _gaps([partial(hashlib.sha256, data)] * _FREE_TIMES) if seconds]
-    return statistics.median(found or [0.0])
+    return min(_WAKING, statistics.median(found or [0.0]))
 
 
 def _gaps(calls: Sequence[Call]) -> list[float]:

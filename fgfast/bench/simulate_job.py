@@ -27,8 +27,10 @@ from fgfast.records import Mask
 from fgfast.runner import BatchedStage, Finished, Handoff, SlotModel, Stage, Step, WorkerSpec
 from fgfast.writing import TempFiles
 
-STEPS = ("decode", "detect.fill", "detect.after", "detect.choose")
-STEPS += ("encode.fill", "encode.after", "mask", "cut", "write")
+STEPS = (
+    *("decode", "detect.fill", "detect.after", "detect.choose", "encode.fill", "encode.after"),
+    *("mask", "cut", "write"),
+)
 """The pieces of work of an image on the CPU; "X.fill" prepares the input of a model, "X.after" reads its output."""
 
 
