@@ -12,7 +12,6 @@ import ctypes
 import os
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,7 +97,6 @@ class SimulatedCpu:
         library = ctypes.PyDLL(None)  # unlike CDLL, it keeps the GIL while it calls
         library.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)  # of this thread and of those that it starts
         self._usleep: Callable[[int], int] = library.usleep
-        self._debts = threading.local()
         self.late = 0.0
         self.late = statistics.median(self._lateness() for _ in range(_SLEEPS))
 
@@ -113,7 +111,7 @@ class SimulatedCpu:
         Half of the time without the GIL passes before the time with it, half after it.
 
         Returns:
-            The seconds that it waited for a core.
+            The seconds that it waited for a core, and for the GIL once it had one.
         """
         start = time.perf_counter()
         os.read(self._take, 1)
@@ -135,12 +133,9 @@ class SimulatedCpu:
             time.sleep(seconds - self.late)
 
     def _hold(self, seconds: float) -> None:
-        """Sleep with the GIL; what a sleep takes too long, the thread's next ones take less."""
-        wanted = seconds - getattr(self._debts, "seconds", 0.0)
-        start = time.perf_counter()
-        if wanted > 0:
-            self._usleep(max(1, round(1e6 * wanted)))
-        self._debts.seconds = time.perf_counter() - start - wanted
+        """Sleep with the GIL."""
+        if seconds > self.late:
+            self._usleep(max(1, round(1e6 * (seconds - self.late))))
 
     def close(self) -> None:
         """Close this process's ends of the pipe."""

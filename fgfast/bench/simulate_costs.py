@@ -4,16 +4,17 @@ CPU time: as many threads as the machine has cores do the same step at once, bec
 median of what the system counts for the thread is quoted (time.thread_time, which leaves out waiting).
 
 GIL: while one thread does the step, another one counts in Python, which it can only while it has the GIL. In every gap
-between two counts, the CPU time that the step spends counts as held. Waking up takes the counting thread some
-microseconds, in which the step may be on without the GIL: what a gap holds where the work needs no GIL (SHA-256) is
-taken off every gap. Another process that takes the counting thread's core makes a gap, too; it can only add, so the
-least of several rounds is quoted. On a busy machine the figures are still too large, never larger than the CPU time.
+between two counts in which it was put to sleep (a voluntary context switch: it waited for the GIL, and was not merely
+interrupted by another process), the CPU time that the step spends counts as held. Waking up takes the counting thread
+some microseconds, in which the step may be on without the GIL: what a gap holds where the work needs no GIL (SHA-256)
+is taken off every gap. The median of several rounds is quoted.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import resource
 import statistics
 import sys
 import threading
@@ -33,8 +34,8 @@ from fgfast.runner import BatchedStage, Stage, Step
 # How often each step is done per thread, after a few times to warm up.
 TIMES = 24
 _WARM_UP = 3
-# Rounds of which the least counts.
-_ROUNDS = 4
+# Rounds of which the median counts.
+_ROUNDS = 6
 # Seconds between two counts from which they have a gap: several times what a count takes.
 _GAP = 5e-6
 # The longest time, in seconds, that waking up takes an idle core.
@@ -122,7 +123,7 @@ def _held(calls: Sequence[Call], times: int) -> float:
             turns = list(itertools.islice(itertools.cycle(calls), first, first + max(1, times // _ROUNDS)))
             gaps = _gaps(turns)
             found.append(sum(max(0.0, seconds - _per_gap()) for seconds in gaps) / len(turns))
-    return min(found)
+    return statistics.median(found)
 
 
 @cache
@@ -154,17 +155,23 @@ def _gaps(calls: Sequence[Call]) -> list[float]:
     thread.start()
     assert thread.ident is not None
     clock, cpu_clock, cpu_of = time.perf_counter, time.pthread_getcpuclockid(thread.ident), time.clock_gettime
-    gaps = []
+    gaps, slept = [], _sleeps()
     begin.set()
     last, cpu = clock(), cpu_of(cpu_clock)
     while not done.is_set():
         now, then = clock(), cpu_of(cpu_clock)
-        if now - last > _GAP:
+        if now - last > _GAP and (sleeps := _sleeps()) > slept:
             gaps.append(then - cpu)
+            slept = sleeps
         last, cpu = now, then
     end.set()
     thread.join()
     return gaps
+
+
+def _sleeps() -> int:
+    """Return how often the calling thread has given up its core to wait."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 @contextmanager

@@ -35,9 +35,7 @@ def result(scenario: Scenario, found: Found) -> Result:
     if len(found) == 2:
         ratio = found["predicted"][0].rate / found["measured"][0].rate
         rows.append(Row("predicted / measured", ratio, "times", "", "validation"))
-    for name, cost in next(iter(found.values()))[1].costs.items():
-        rows.append(Row(f"{name}, {_CPU}", 1e3 * cost.cpu, "ms", "lower", "cost of a step"))
-        rows.append(Row(f"{name}, {_HELD}", 1e3 * cost.held, "ms", "lower", "cost of a step"))
+    rows += rows_of_costs(next(iter(found.values()))[1].costs)
     return envelope(
         NAME,
         rows,
@@ -51,6 +49,15 @@ def result(scenario: Scenario, found: Found) -> Result:
     )
 
 
+def rows_of_costs(costs: Mapping[str, Cost]) -> list[Row]:
+    """Return the rows of what each step costs."""
+    return [
+        Row(f"{name}, {part}", 1e3 * value, "ms", "lower", "cost of a step")
+        for name, cost in costs.items()
+        for part, value in ((_CPU, cost.cpu), (_HELD, cost.held))
+    ]
+
+
 def _rows(group: str, own: Figures, setup: Setup) -> list[Row]:
     rows = [
         Row("rate", own.rate, "images/s", "higher", group),
@@ -58,7 +65,7 @@ def _rows(group: str, own: Figures, setup: Setup) -> list[Row]:
         *(Row(f"idle, {name}", 100 * idle, "%", "lower", group) for name, idle in own.idle.items()),
         Row("parent's CPU per image", 1e3 * own.parent, "ms", "lower", group),
         Row("workers' CPU per image", 1e3 * own.worker, "ms", "lower", group),
-        Row("waiting for a core, per image", 1e3 * own.waited, "ms", "lower", group),
+        Row("waiting for a core or the GIL, per image", 1e3 * own.waited, "ms", "lower", group),
     ]
     if setup.costs:
         rows.append(Row("runner's own CPU per image, in the workers", 1e3 * setup.runner, "ms", "lower", group))
@@ -104,7 +111,7 @@ def read_costs(file: Path) -> dict[str, Cost]:
     Raises:
         UsageError: the file is no result of this bench, or holds no costs.
     """
-    rows = {row.key: row.value / 1e3 for row in rows_of(compare.read(file, NAME))}
+    rows = {row.key: row.value / 1e3 for row in rows_of(compare.read(file, NAME, "simulate_all"))}
     try:
         return {
             name: Cost(rows[f"cost of a step: {name}, {_CPU}"], rows[f"cost of a step: {name}, {_HELD}"])

@@ -14,20 +14,13 @@ from fgfast.cli.settings import settings_options
 _SECONDS, _LEAST, _MOST = 15, 300, 20_000
 
 
-def _times(name: str, default: float | None, least: float, help: str) -> Any:
-    return click.option(
-        name,
-        type=click.FloatRange(least),
-        default=default,
-        required=default is None,
-        show_default=default is not None,
-        help=help,
-    )
+def _times(name: str, least: float, help: str, **more: Any) -> Any:
+    return click.option(name, type=click.FloatRange(least), help=help, **more)
 
 
 @click.command("simulate")
 @add_options(
-    _times("--device-ms", None, 0.1, "Sets the milliseconds per image that a device takes for both models."),
+    _times("--device-ms", 0.1, "Sets the milliseconds per image that a device takes for both models.", required=True),
     count_option("--devices", 1, help="Simulates this many devices, with a worker each."),
     count_option("--threads", 8, help="Sets the threads of each worker's pool."),
     count_option("--cores", 16, help="Simulates a machine with this many cores."),
@@ -38,7 +31,13 @@ def _times(name: str, default: float | None, least: float, help: str) -> Any:
         show_default=True,
         help="Lets every device do everything, or some detect and the others segment.",
     ),
-    _times("--slow-down", 1.0, 1.0, "Multiplies every simulated time, so that few cores can carry many devices."),
+    _times(
+        "--slow-down",
+        1,
+        "Multiplies every simulated time, so that few cores can carry many devices.",
+        default=1.0,
+        show_default=True,
+    ),
     count_option("--images", least=40, help=f"Converts this many images.  [default: {_SECONDS} seconds' worth]"),
     settings_options(("format",), format="png"),
     click.option("--real-stages", is_flag=True, help="Does all work on the CPU; only the models sleep."),
