@@ -1,4 +1,4 @@
-"""Simulates what the runner must carry, one scenario after the other, and says which of them it does.
+"""Simulates what the runner must carry, one scenario after the other, and says which of it it does.
 
     python bench/simulate.py --save            # ten minutes; nothing else may run meanwhile
     python bench/simulate.py --only validation --costs bench/results/simulate-COMMIT.json
@@ -18,6 +18,7 @@ import click
 from fgfast import terminal
 from fgfast.bench import result, simulate, simulate_report, text
 from fgfast.bench.result import Row
+from fgfast.bench.result import save as save_result
 from fgfast.bench.simulate import Scenario, Simulation
 from fgfast.bench.simulate_account import Figures
 from fgfast.bench.whole import PAPER_SECONDS
@@ -134,10 +135,7 @@ CHECKS: dict[str, Callable[[Simulation], Iterator[Check]]] = dict(
 )
 @click.option("--save", is_flag=True, help="Writes bench/results/simulate_all-COMMIT.json, too.")
 def main(only: tuple[str, ...], costs: Path | None, folder: Path, save: bool) -> None:
-    """Simulate what the runner must carry, and say which of it it does.
-
-    The figures are right only when nothing else runs on the machine.
-    """
+    """Simulate what the runner must carry, and say which of it it does; nothing else may run on the machine."""
     if busy := result.busy():
         terminal.note(busy)
     checks: list[Check] = []
@@ -161,7 +159,7 @@ def main(only: tuple[str, ...], costs: Path | None, folder: Path, save: bool) ->
             good={check.name: check.good for check in checks},
         )
     if save:
-        terminal.note(f"saved: {result.save(found)}")
+        terminal.note(f"saved: {save_result(found)}")
 
 
 if __name__ == "__main__":

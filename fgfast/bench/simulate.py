@@ -38,7 +38,7 @@ from fgfast.writing import Target, remove_tree, scratch_folder
 # Different images; their names differ, and every one is read as often as there are images to convert.
 _SOURCES = 8
 # The images of the run that shows what the runner itself costs.
-_SHORT = 240
+_SHORT = 400
 # The number of works on which the cost of a simulated step itself is measured, and what each costs.
 _EMPTY, _LITTLE = 200, Cost(0.0005, 0.0001)
 
