@@ -1,4 +1,4 @@
-"""Writes the tables of the docs that come from code or from bench/results: settings, methods, speed.
+"""Writes the tables of the docs that come from code or from bench/results: settings, methods, speed, floors.
 
 `python docs/tables.py` rewrites the pages; a test holds them.
 
@@ -16,6 +16,7 @@ from typing import Any
 
 from fgfast import methods
 from fgfast.background import Background
+from fgfast.bench import floors
 from fgfast.config import Settings
 from fgfast.methods import Kind
 from fgfast.setting import Setting
@@ -111,6 +112,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "detectors": lambda: _methods("detector"),
     "segmenters": lambda: _methods("segmenter"),
     "speed": _speed,
+    "floors per GPU": floors.table,
 }
 
 

@@ -81,12 +81,13 @@ class Comparison:
         }
 
 
-def read(path: Path, name: str) -> Result:
+def read(path: Path, name: str, *others: str) -> Result:
     """Read an earlier result to compare with.
 
     Args:
         path: a file that --json or --save wrote.
         name: the name of the bench that is about to run.
+        others: names of further benches whose results will do.
 
     Raises:
         UsageError: the file is not a result, or it is that of another bench.
@@ -96,7 +97,7 @@ def read(path: Path, name: str) -> Result:
         theirs = name_of(found)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} cannot be compared with: it is no result of fgfast bench ({error})") from error
-    if theirs != name:
+    if theirs not in (name, *others):
         raise UsageError(f"{path} is a result of the bench {theirs!r}; give one of {name!r} to compare with")
     if "rows" not in found:
         raise UsageError(f"{path} has no rows to compare with; measure that version again")

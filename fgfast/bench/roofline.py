@@ -84,8 +84,13 @@ def gmac_of(model: str, sizes: Sequence[Size] = ()) -> float:
 def _detic(height: int, width: int) -> float:
     """Return Detic's figure for an image, by its pixels after resizing, without padding."""
     scale = min(SWIN_B.shorter_edge / min(height, width), SWIN_B.longest_edge / max(height, width))
+    return detic_gmac(height * width * scale**2)
+
+
+def detic_gmac(pixels: float) -> float:
+    """Return Detic's multiply-accumulates, in 1e9, for an image that has so many pixels after resizing."""
     (few, low), (many, high) = DETIC_GMAC
-    return low + (height * width * scale**2 - few) * (high - low) / (many - few)
+    return low + (pixels - few) * (high - low) / (many - few)
 
 
 def shapes(models: Sequence[str], batch: int = 1) -> dict[str, tuple[int, int, int]]:

@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from fgfast.cli.bench_output import DIR, OUTPUTS, Option, add_options, count_option, folder_of, path_option, report
+from fgfast.cli.bench_simulate import bench_floors, bench_simulate
 from fgfast.cli.frame import Commands
 from fgfast.cli.settings import settings_options
 
 if TYPE_CHECKING:
     from fgfast.bench.job import Job
 
-F = TypeVar("F", bound=Callable[..., Any])
-Option = Callable[[F], F]
-
-
-def _options(*given: Option[F]) -> Option[F]:
-    """Add several options to a command; its help lists them in this order."""
-
-    def decorated(command: F) -> F:
-        for option in reversed(given):
-            command = option(command)
-        return command
-
-    return decorated
-
-
-def _path(*names: str, help: str) -> Option[Any]:
-    return click.option(*names, type=click.Path(path_type=Path), help=help)
-
-
-def _count(name: str, default: int | None = None, least: int = 1, *, help: str) -> Option[Any]:
-    return click.option(name, type=click.IntRange(least), default=default, show_default=default is not None, help=help)
-
 
 def _device(default: str, help: str) -> Option[Any]:
     return click.option("--device", default=default, show_default=True, help=help)
 
 
-_OUTPUTS = (
-    click.option("--json", "as_json", is_flag=True, help="Prints the result as JSON."),
-    _path("--compare", "old", help="Compares with an earlier result (--json, --save); lists what got worse."),
-    click.option(
-        "--save", is_flag=True, help="Also writes bench/results/NAME-COMMIT.json; outside a clone, into this folder."
-    ),
-)
-_PLOT = _path("--plot", help="Also draws the result as a figure into a .png, .svg or .pdf file.")
-_TRACE = _path("--trace", help="Also writes the run as a Chrome trace, for ui.perfetto.dev or chrome://tracing.")
-_DIR = _path("--dir", "folder", help="Works in this folder and measures its disk.  [default: the current folder]")
+_PLOT = path_option("--plot", help="Also draws the result as a figure into a .png, .svg or .pdf file.")
+_TRACE = path_option("--trace", help="Also writes the run as a Chrome trace, for ui.perfetto.dev or chrome://tracing.")
 _WEIGHTS = click.option(
     "--model-weights",
     help="Loads the weights from the cache (cached) or a file, or draws them at random (random:SEED).  "
@@ -69,12 +40,14 @@ _JOB = (
         detector="detic",
         model_weights="random:0",
     ),
-    _count("--cpu-threads", help="Sets the threads for everything but the models.  [default: as convert chooses]"),
+    count_option(
+        "--cpu-threads", help="Sets the threads for everything but the models.  [default: as convert chooses]"
+    ),
 )
 
 
 @click.group(cls=Commands, invoke_without_command=True)
-@_options(_WEIGHTS, _DIR, *_OUTPUTS, _PLOT, _TRACE)
+@add_options(_WEIGHTS, DIR, *OUTPUTS, _PLOT, _TRACE)
 @click.pass_context
 def bench(ctx: click.Context, /, model_weights: str | None, folder: Path | None, **output: Any) -> None:
     """Measure this machine. Without a command, measure everything in a few minutes and print a verdict."""
@@ -87,15 +60,15 @@ def bench(ctx: click.Context, /, model_weights: str | None, folder: Path | None,
     from fgfast.terminal import note
 
     weights = model_weights or job.MODEL_WEIGHTS
-    _report("all", lambda: whole.measure(folder=_folder(folder), model_weights=weights, on_message=note), **output)
+    report("all", lambda: whole.measure(folder=folder_of(folder), model_weights=weights, on_message=note), **output)
 
 
 @bench.command("ops")
 @click.argument("ops", nargs=-1)
-@_options(
-    _count("--rounds", 7, help=_ROUNDS),
+@add_options(
+    count_option("--rounds", 7, help=_ROUNDS),
     click.option("--short", is_flag=True, help="Measures on small images only."),
-    *_OUTPUTS,
+    *OUTPUTS,
     _PLOT,
 )
 def bench_ops(ops: tuple[str, ...], rounds: int, short: bool, **output: Any) -> None:
@@ -105,16 +78,16 @@ def bench_ops(ops: tuple[str, ...], rounds: int, short: bool, **output: Any) -> 
     """
     from fgfast.bench.ops import measure
 
-    _report("ops", lambda: measure(rounds=rounds, only=ops, short=short), **output)
+    report("ops", lambda: measure(rounds=rounds, only=ops, short=short), **output)
 
 
 @bench.command("models")
 @click.argument("model", default="sam_vit_b", type=click.Choice(["sam_vit_b", "sam_vit_l", "sam_vit_h", "detic"]))
-@_options(
-    _count("--rounds", 5, help=_ROUNDS),
+@add_options(
+    count_option("--rounds", 5, help=_ROUNDS),
     _WEIGHTS,
     _device("auto", "Runs all contenders on this device: auto, cpu, cuda:0, ..."),
-    *_OUTPUTS,
+    *OUTPUTS,
 )
 def bench_models(model: str, rounds: int, model_weights: str | None, device: str, **output: Any) -> None:
     """Measure a model beside its reference.
@@ -131,57 +104,57 @@ def bench_models(model: str, rounds: int, model_weights: str | None, device: str
         from fgfast.bench import detic
 
         weights = model_weights or detic.MODEL_WEIGHTS
-        _report("detic", lambda: detic.measure(rounds=rounds, model_weights=weights, device=where), **output)
+        report("detic", lambda: detic.measure(rounds=rounds, model_weights=weights, device=where), **output)
         return
     from fgfast.bench import models
 
     name, weights = model.removeprefix("sam_"), model_weights or models.MODEL_WEIGHTS
-    _report(model, lambda: models.measure_sam(name, rounds=rounds, model_weights=weights, device=where), **output)
+    report(model, lambda: models.measure_sam(name, rounds=rounds, model_weights=weights, device=where), **output)
 
 
 @bench.command("io")
-@_options(
-    _count("--images", 2000, 8, help="Measures on this many images per round."),
-    _count("--rounds", 5, help=_ROUNDS),
-    _count("--cpu-threads", help="Sets the threads of fgfast.  [default: as convert chooses]"),
-    _DIR,
-    *_OUTPUTS,
+@add_options(
+    count_option("--images", 2000, 8, help="Measures on this many images per round."),
+    count_option("--rounds", 5, help=_ROUNDS),
+    count_option("--cpu-threads", help="Sets the threads of fgfast.  [default: as convert chooses]"),
+    DIR,
+    *OUTPUTS,
 )
 def bench_io(images: int, rounds: int, cpu_threads: int | None, folder: Path | None, **output: Any) -> None:
     """Measure decode, cut, write and ledger without a model, beside a plain Pillow loop."""
     from fgfast.bench.io import measure
 
-    where = _folder(folder)
-    _report("io", lambda: measure(images=images, rounds=rounds, cpu_threads=cpu_threads, folder=where), **output)
+    where = folder_of(folder)
+    report("io", lambda: measure(images=images, rounds=rounds, cpu_threads=cpu_threads, folder=where), **output)
 
 
 @bench.command("decoders")
-@_options(
-    _path("--folder", help="Decodes the JPEGs in this folder.  [default: random images and sample photographs]"),
+@add_options(
+    path_option("--folder", help="Decodes the JPEGs in this folder.  [default: random images and sample photographs]"),
     _device("cpu", "Decodes on this device: cpu, cuda:0, ..."),
-    _count("--rounds", 5, help=_ROUNDS),
+    count_option("--rounds", 5, help=_ROUNDS),
     settings_options(("segmenter", "model_weights")),
-    *_OUTPUTS,
+    *OUTPUTS,
 )
 def bench_decoders(folder: Path | None, device: str, as_json: bool, old: Path | None, save: bool, **given: Any) -> None:
     """Measure the JPEG decoders: rates, pixels, and whether their pixels give the same masks."""
     from fgfast.bench.decoders import measure
 
-    where = _folder(folder) if folder else None
-    _report("decoders", lambda: measure(folder=where, device=device, **given), as_json, old, save)
+    where = folder_of(folder) if folder else None
+    report("decoders", lambda: measure(folder=where, device=device, **given), as_json, old, save)
 
 
 @bench.command("pipeline")
-@_options(
+@add_options(
     _NULL,
-    _count("--images", help=_IMAGES),
-    _count("--rounds", 1, help=_ROUNDS),
-    _count("--references", 2, 0, help="Runs the references on this many images, too."),
+    count_option("--images", help=_IMAGES),
+    count_option("--rounds", 1, help=_ROUNDS),
+    count_option("--references", 2, 0, help="Runs the references on this many images, too."),
     click.option("--devices", help="Runs workers on these devices, separated by commas: cpu, cuda:0, ..."),
     settings_options(("placement",)),
     *_JOB,
-    _DIR,
-    *_OUTPUTS,
+    DIR,
+    *OUTPUTS,
     _PLOT,
     _TRACE,
 )
@@ -200,8 +173,8 @@ def bench_pipeline(
 
     what, output = _job(null, options)
     what = job.on(what, tuple(devices.split(",")) if devices else (), placement)
-    count, where = images or (24 if what.models else 2000), _folder(folder)
-    _report(
+    count, where = images or (24 if what.models else 2000), folder_of(folder)
+    report(
         "pipeline" if what.models else "pipeline-null",
         lambda: pipeline.measure(what, images=count, folder=where, rounds=rounds, references=references),
         **output,
@@ -209,18 +182,18 @@ def bench_pipeline(
 
 
 @bench.command("scaling")
-@_options(
+@add_options(
     click.option(
         "--devices",
         multiple=True,
         help="Measures on these devices, such as cuda:0,cuda:1; repeatable.  [default: all]",
     ),
     _NULL,
-    _count("--images", help=_IMAGES),
-    _count("--rounds", 1, help=_ROUNDS),
+    count_option("--images", help=_IMAGES),
+    count_option("--rounds", 1, help=_ROUNDS),
     *_JOB,
-    _DIR,
-    *_OUTPUTS,
+    DIR,
+    *OUTPUTS,
     _PLOT,
 )
 def bench_scaling(
@@ -233,14 +206,8 @@ def bench_scaling(
     from fgfast.bench import scaling
 
     what, output = _job(null, options)
-    count, where = images or (24 if what.models else 2000), _folder(folder)
-    _report("scaling", lambda: scaling.measure(what, devices, images=count, folder=where, rounds=rounds), **output)
-
-
-def _folder(folder: Path | None) -> Path:
-    if folder is not None and not folder.is_dir():
-        raise click.UsageError(f"there is no folder {folder}")
-    return (folder or Path()).absolute()
+    count, where = images or (24 if what.models else 2000), folder_of(folder)
+    report("scaling", lambda: scaling.measure(what, devices, images=count, folder=where, rounds=rounds), **output)
 
 
 def _job(null: bool, options: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
@@ -256,46 +223,5 @@ def _job(null: bool, options: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
     return job.null(made.cpu_threads, made.workers_per_device) if null else made, options
 
 
-def _report(
-    name: str,
-    measure: Callable[[], dict[str, Any]],
-    as_json: bool,
-    old: Path | None,
-    save: bool,
-    plot: Path | None = None,
-    trace: Path | None = None,
-) -> None:
-    """Measure, then print, save, compare or draw the result. Unusable options are refused before that."""
-    from fgfast.bench import compare, result, text
-    from fgfast.bench import plot as figures
-    from fgfast.bench import trace as traces
-    from fgfast.terminal import note, say, say_json
-
-    before = compare.read(old, name) if old else None
-    for file in filter(None, (plot, trace)):
-        _folder(file.absolute().parent)
-    if plot:
-        figures.check(plot)
-    busy = result.busy()
-    if busy:
-        note(busy)
-    try:
-        found = measure()
-    except AssertionError as error:
-        raise click.ClickException(f"nothing is reported, because the results are wrong: {error}") from error
-    found["notes"] += [busy] if busy else []
-    comparison = compare.compare(before, found) if before else None
-    if trace:
-        traces.write(trace, found["plots"]["events"], found["title"])
-        note(f"trace: {trace}; open it in https://ui.perfetto.dev or chrome://tracing")
-    if plot:
-        figures.write(plot, found)
-        note(f"figure: {plot}")
-    if save:
-        note(f"saved: {result.save(found)}")
-    if as_json:
-        say_json(result.text_of(found | ({"comparison": comparison.plain()} if comparison else {})))
-        return
-    say(text.table(found))
-    if comparison:
-        say("\n" + text.comparison(comparison))
+bench.add_command(bench_simulate)
+bench.add_command(bench_floors)

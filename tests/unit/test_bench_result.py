@@ -155,7 +155,7 @@ def test_what_cannot_be_compared_is_refused(content: bytes | None, message: str,
 RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results"
 
 
-OF_COMMANDS = ("io", "ops", "sam_", "detic", "pipeline", "scaling", "decoders", "all")
+OF_COMMANDS = ("io", "ops", "sam_", "detic", "pipeline", "scaling", "decoders", "all", "simulate", "floors")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,261 @@
+"""Simulates the runner on devices and cores that this machine lacks: models sleep, and so does the work on the CPU.
+
+The supervisor, its workers, their flows and threads, the ledger and the commit of files are the real ones. What a
+device would compute is time asleep; what a step costs on the CPU was measured on this machine, and is time asleep with
+the token of a core and, for a part of it, with the worker's GIL. `real_stages` leaves only the models asleep, and so
+measures what the simulation predicts.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from fgfast.bench import floors, job
+from fgfast.bench.simulate_account import Collected, Figures, Setup, figures
+from fgfast.bench.simulate_clock import CoreTokens, Cost, SimulatedCpu
+from fgfast.bench.simulate_costs import measure as measure_costs
+from fgfast.bench.simulate_job import STEPS, Simulated, SimulatedJob, TracedResult, TracedWork
+from fgfast.config import Settings
+from fgfast.datasets import open_dataset
+from fgfast.errors import UsageError
+from fgfast.io.output import Output
+from fgfast.io.portable_paths import PortablePaths
+from fgfast.machine import available_cores
+from fgfast.pipeline.placement import Cost as DeviceCost
+from fgfast.pipeline.placement import replicate, split
+from fgfast.pipeline.run import record
+from fgfast.pipeline.work import Result, Work, quarantined
+from fgfast.records import Sample
+from fgfast.runner import Supervisor, WorkerSpec, run_item
+from fgfast.writing import Target, remove_tree, scratch_folder
+
+# Different images; their names differ, and every one is read as often as there are images to convert.
+_SOURCES = 8
+# The images of the run that shows what the runner itself costs.
+_SHORT = 400
+# The number of works on which the cost of a simulated step itself is measured, and what each costs.
+_EMPTY, _LITTLE = 200, Cost(0.0005, 0.0001)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is simulated.
+
+    Attributes:
+        device_ms: of both models per image, on one device.
+        devices: their number; each has a worker.
+        threads: of each worker's pool.
+        cores: of the machine, for all workers.
+        placement: "replicate" or "split".
+        slow_down: the factor for every simulated time; a machine with few cores can carry more devices then.
+        images: how many are converted.
+        format: of the cut-outs, as `fgfast convert` names it.
+    """
+
+    device_ms: float
+    devices: int = 1
+    threads: int = 8
+    cores: int = 16
+    placement: str = "replicate"
+    slow_down: float = 1.0
+    images: int = 1500
+    format: str = "png"
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Stage of a model -> the device's seconds per image; the models share it as their arithmetic does."""
+        detect = floors.detic_share()
+        return {"detect": detect * self.device_ms / 1e3, "encode": (1 - detect) * self.device_ms / 1e3}
+
+    @property
+    def workers(self) -> tuple[WorkerSpec, ...]:
+        """The workers, as `fgfast convert` places them."""
+        names = [f"simulated:{n}" for n in range(self.devices)]
+        costs = [DeviceCost(self.seconds["detect"], self.seconds["encode"])] * self.devices
+        return (split(names, costs, "") if self.placement == "split" else replicate(names, 2, "")).specs
+
+    @property
+    def title(self) -> str:
+        """The scenario in words."""
+        devices = f"{self.devices} device{'s' if self.devices > 1 else ''} at {self.device_ms:g} ms"
+        placement = f", {self.placement}" if self.devices > 1 else ""
+        slow = f", all times x{self.slow_down:g}" if self.slow_down != 1 else ""
+        return f"{devices}{placement}, {self.threads} threads per worker, {self.cores} cores{slow}"
+
+
+class Simulation:
+    """Runs scenarios on images in one folder.
+
+    Args:
+        folder: a scratch folder; its disk is written to.
+        costs: of the steps; None measures them.
+    """
+
+    def __init__(self, folder: Path, costs: dict[str, Cost] | None = None) -> None:
+        self._folder = folder
+        job.make_images(folder / "source", _SOURCES)
+        self._dataset = open_dataset(str(folder / "source"))
+        self.costs = costs or {}
+        self._templates: tuple[Work, ...] = ()
+
+    def prepare(self, format: str) -> None:
+        """Send the images through all stages once, and measure what each step costs, if that is not known."""
+        real = self._job(Scenario(1e-3, format=format))
+        works = [self._work(n, format) for n in range(_SOURCES)]
+        stages = real.real_stages("templates")
+        if self.costs:
+            for work in works:
+                run_item(stages, cast(Work, work))
+        else:
+            self.costs = measure_costs(stages, works)
+        self._templates = tuple(works)
+
+    def simulate(self, scenario: Scenario) -> tuple[Figures, Setup]:
+        """Simulate a scenario, after a short run with one device that shows what the runner itself costs."""
+        short = replace(scenario, devices=1, placement="replicate", images=min(_SHORT, scenario.images))
+        alone, _ = self._simulated(short, 0.0, 0.0)
+        runner = max(0.0, alone.worker - len(STEPS) * _of_a_step())
+        return self._simulated(scenario, runner, alone.parent)
+
+    def _simulated(self, scenario: Scenario, runner: float, parent: float) -> tuple[Figures, Setup]:
+        times = scenario.slow_down
+        # The real runner takes its time on this machine; the simulated cores and the slow-down learn of it here.
+        more = Cost(times * (runner + parent), (times - 1) * runner).scaled(1 / len(STEPS))
+        spent = {name: cost.scaled(times) + more for name, cost in self.costs.items()}
+        setup = self._setup(scenario, self.costs, runner, parent)
+        with _tokens(scenario.cores) as tokens:
+            what = replace(self._job(scenario), cpu=Simulated(spent, tokens, self._templates))
+            return figures(*self._run(what, scenario), setup), setup
+
+    def really(self, scenario: Scenario) -> tuple[Figures, Setup]:
+        """Run a scenario with the real work on the CPU, on this machine's cores."""
+        scenario = replace(scenario, cores=available_cores(), slow_down=1.0)
+        setup = self._setup(scenario, {}, 0.0, 0.0)
+        return figures(*self._run(self._job(scenario), scenario), setup), setup
+
+    @staticmethod
+    def _setup(scenario: Scenario, costs: dict[str, Cost], runner: float, parent: float) -> Setup:
+        names = tuple(spec.name for spec in scenario.workers)
+        return Setup(scenario.cores, scenario.threads, names, scenario.slow_down, costs, runner, parent)
+
+    def _job(self, scenario: Scenario) -> SimulatedJob:
+        settings = Settings(segmenter="box", detector="annotations", masks="png", format=scenario.format)  # type: ignore[arg-type]
+        output = Output(self._folder / "out", self._dataset.folder)
+        seconds = {name: scenario.slow_down * each for name, each in scenario.seconds.items()}
+        turn = self._dataset.turn_exif
+        names = output.twin.name, output.masks.name
+        return SimulatedJob(settings, turn, output.out, *names, threads=scenario.threads, seconds=seconds)
+
+    def _work(self, n: int, format: str) -> TracedWork:
+        source: Sample = self._dataset.samples[n % _SOURCES]
+        suffix = ".jpg" if format in ("same", "jpeg") else f".{format}"
+        sample = replace(source, key=f"images/{n:06d}.jpg")
+        return TracedWork(n, sample, f"images/{n:06d}{suffix}", f"images/{n:06d}.png")
+
+    def _run(self, what: SimulatedJob, scenario: Scenario) -> tuple[list[TracedResult], list[Collected]]:
+        """Convert the images; return their results, and the state of this process along the way."""
+        remove_tree(Target(what.out))
+        results: list[TracedResult] = []
+        collected: list[Collected] = []
+        root = Path(self._dataset.root)
+        portable, stop = PortablePaths(what.out, root), threading.Event()
+        with Output(what.out, self._dataset.folder) as output:
+            output.open("overwrite", {"simulated": scenario.title}, root)
+            output.make_folders(["images/0.png"], ["images/0.png"])
+            works = [self._work(n, scenario.format) for n in range(scenario.images)]
+            output.ledger.register((work.position, work.sample) for work in works)
+
+            def collect(batch: list[Result]) -> None:
+                record(batch, output, portable)
+                results.extend(cast(list[TracedResult], batch))
+                collected.append(Collected(time.monotonic(), time.process_time(), len(results)))
+
+            with Supervisor(what, scenario.workers, quarantined) as supervisor:
+                supervisor.open(stop)
+                supervisor.run(cast(list[Work], works), collect, stop)
+        if failed := [result.outcome for result in results if result.outcome.status == "failed"]:
+            raise AssertionError(f"{len(failed)} of {len(results)} images failed, {failed[0].detail}")
+        return results, collected
+
+
+@contextmanager
+def _tokens(cores: int) -> Iterator[CoreTokens]:
+    tokens = CoreTokens.make(cores)
+    try:
+        yield tokens
+    finally:
+        tokens.close()
+
+
+def _of_a_step() -> float:
+    """Return the CPU seconds that one simulated step itself takes, which the step that it stands for does not."""
+    with _tokens(1) as tokens:
+        cpu = SimulatedCpu(tokens)
+        start = time.process_time()
+        for _ in range(_EMPTY):
+            cpu.work(_LITTLE)
+        seconds = (time.process_time() - start) / _EMPTY
+        cpu.close()
+    return seconds
+
+
+@contextmanager
+def simulation(folder: Path, costs: dict[str, Cost] | None = None) -> Iterator[Simulation]:
+    """Make a simulation that works below a folder; what it writes is deleted in the end."""
+    with scratch_folder("fgfast-bench-", folder) as scratch:
+        yield Simulation(scratch, costs)
+
+
+def check(scenario: Scenario) -> None:
+    """Refuse a scenario that cannot be.
+
+    Raises:
+        UsageError: a number is out of its range, or the placement needs more devices.
+    """
+    least = {"device_ms": 0.1, "devices": 1, "threads": 1, "cores": 1, "slow_down": 1, "images": 40}
+    for name, bound in least.items():
+        if (value := getattr(scenario, name)) < bound:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least {bound:g}, not {value:g}")
+    if scenario.placement == "split" and scenario.devices < 2:
+        raise UsageError(f"--placement split needs two devices or more, not {scenario.devices}: see --devices")
+
+
+def measure(
+    scenario: Scenario,
+    *,
+    folder: Path,
+    mode: str = "simulation",
+    costs: dict[str, Cost] | None = None,
+    on_message: Callable[[str], None] = lambda message: None,
+) -> dict[str, tuple[Figures, Setup]]:
+    """Simulate or run a scenario.
+
+    Args:
+        scenario: what is simulated.
+        folder: the folder to work in; its disk is written to.
+        mode: "simulation", "real stages", or "both".
+        costs: of the steps; None measures them.
+        on_message: is called with a line about each part before it begins.
+
+    Returns:
+        "predicted" and "measured" -> figures and setup, as far as the mode asks for them.
+    """
+    check(scenario)
+    found = {}
+    with simulation(folder, costs) as made:
+        if mode != "real stages":
+            if not costs:
+                on_message("measuring what each step costs on the CPU")
+            made.prepare(scenario.format)
+            on_message(f"simulating {scenario.title}")
+            found["predicted"] = made.simulate(scenario)
+        if mode != "simulation":
+            on_message(f"running {scenario.title}, the models asleep and all else real")
+            found["measured"] = made.really(scenario)
+    return found

@@ -1,0 +1,242 @@
+"""The simulation of the runner: its cores, its GIL, its devices, and what it says of a run."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from command import fgfast
+
+from fgfast import methods
+from fgfast.bench import simulate, simulate_report
+from fgfast.bench.simulate import Scenario
+from fgfast.bench.simulate_account import Collected, Setup, figures
+from fgfast.bench.simulate_clock import CoreTokens, Cost, SimulatedCpu
+from fgfast.bench.simulate_costs import cost_of
+from fgfast.bench.simulate_job import STEPS, SimulatedJob, Trace, TracedResult
+from fgfast.bench.simulate_models import BATCH, DEPTH, SleepingDevice, SleepingModel
+from fgfast.cli.bench_simulate import bench_simulate
+from fgfast.config import Settings
+from fgfast.errors import UsageError
+from fgfast.models.serving import batches
+from fgfast.pipeline.job import ConvertJob
+from fgfast.records import Outcome
+from fgfast.runner import BatchedStage, WorkerSpec
+
+COSTS = dict.fromkeys(STEPS, Cost(0.001, 0.0002))
+
+
+def seconds_of(work: Callable[[], object], threads: int) -> float:
+    """The seconds that so many threads take for the same work at the same time."""
+    all_of_them = [threading.Thread(target=work) for _ in range(threads)]
+    start = time.perf_counter()
+    for thread in all_of_them:
+        thread.start()
+    for thread in all_of_them:
+        thread.join()
+    return time.perf_counter() - start
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "cost", "least"),
+    [
+        (1, 4, Cost(0.05, 0.0), 0.2),  # one after the other on the core
+        (2, 4, Cost(0.05, 0.0), 0.1),
+        (4, 4, Cost(0.05, 0.05), 0.2),  # one after the other with the GIL, however many cores there are
+        (4, 4, Cost(0.05, 0.025), 0.1),
+    ],
+)
+def test_cores_and_the_gil_are_for_one_at_a_time(cores: int, threads: int, cost: Cost, least: float) -> None:
+    tokens = CoreTokens.make(cores)
+    cpu = SimulatedCpu(tokens)
+    assert seconds_of(lambda: cpu.work(cost), threads) >= 0.95 * least
+    cpu.close()
+    tokens.close()
+
+
+def test_a_sleep_with_the_gil_stops_python() -> None:
+    tokens = CoreTokens.make(2)
+    cpu = SimulatedCpu(tokens)
+
+    thread = threading.Thread(target=cpu.work, args=(Cost(0.2, 0.2),))
+    pauses, last = 0.0, time.perf_counter()
+    thread.start()
+    while thread.is_alive():
+        now = time.perf_counter()
+        pauses += now - last if now - last > 0.0005 else 0.0
+        last = now
+    assert pauses > 0.15
+    cpu.close()
+    tokens.close()
+
+
+def test_a_device_serves_one_batch_after_the_other() -> None:
+    device = SleepingDevice("w")
+    (first, middle), (then, end) = device.queue(3.0), device.queue(1.0)
+    assert (middle, end) == (pytest.approx(first + 3), pytest.approx(first + 4))
+    assert then == middle
+
+
+def test_launch_returns_at_once_and_wait_when_the_device_is_through() -> None:
+    model = SleepingModel(SleepingDevice("w"), 0.05)
+    slot = model.slot(False)
+    start = time.monotonic()
+    model.launch(slot, 2)
+    assert time.monotonic() - start < 0.05
+    model.wait(slot)
+    assert time.monotonic() - start >= 0.1
+    assert model.read(slot, 0).end == slot.span[1]
+
+
+def test_batches_are_those_of_a_gpu() -> None:
+    assert (batches.GPU_BATCH, batches.depth_of("cuda:0")) == (BATCH, DEPTH)
+
+
+def asleep(spec: object, words: str = "") -> SleepingModel:
+    """A builder of models for a real job."""
+    model = SleepingModel(SleepingDevice("w"), 0.0)
+    model.finish = lambda found, height, width: found  # type: ignore[attr-defined]
+    return model
+
+
+@pytest.mark.parametrize("phases", [(0, 2), (0, 1), (1, 2)])
+def test_the_stages_are_those_of_a_conversion(phases: tuple[int, int], tmp_path: Path) -> None:
+    settings = Settings(
+        segmenter="sam_vit_l", detector="detic", vocabulary="bird", masks="png", devices="cuda:0", backend="torch"
+    )
+    own = [replace(methods.method(name), build=f"{__name__}:asleep") for name in ("detic", "sam_vit_l")]
+    spec = WorkerSpec("cuda:0", "simulated", phases)
+    settings = replace(settings, precision="fp32", decoder="cpu")
+    real = ConvertJob(settings, *own, ("bird",), True, tmp_path, "images", "masks", None, 4)
+    ours = SimulatedJob(settings, True, tmp_path, "images", "masks", 4, {"detect": 0.0, "encode": 0.0})
+    wanted = [(stage.name, isinstance(stage, BatchedStage)) for stage in real.open(spec).stages]
+    assert [(stage.name, isinstance(stage, BatchedStage)) for stage in ours.open(spec).stages] == wanted
+
+
+def test_what_a_step_costs() -> None:
+    cost = cost_of([lambda: sum(range(30_000))], times=6)
+    assert 0 <= cost.held <= cost.cpu > 0
+    assert cost_of([lambda: time.sleep(0.002)], times=6).cpu < 0.001
+
+
+def traces(rate: float, busy: float, workers: int, seconds: float = 10.0) -> list[TracedResult]:
+    """Results of workers that each finish `rate` images per second, with devices that are busy for a share of it."""
+    found = []
+    for worker in (f"w{n}" for n in range(workers)):
+        for n in range(round(rate * seconds)):
+            at = n / rate
+            trace = Trace([(worker, at, at + busy / rate)], [(worker, at + 1 / rate, 0.001 * n)])
+            found.append(TracedResult(n, Outcome(f"{n}.jpg", "done", "write", twin=f"{n}.png"), (), trace))
+    return found
+
+
+def setup(**given: object) -> Setup:
+    values: dict[str, object] = {"cores": 16, "threads": 8, "workers": ("w0",), "slow_down": 1.0, "costs": COSTS}
+    return Setup(**(values | given))  # type: ignore[arg-type]
+
+
+def test_the_figures_of_a_run() -> None:
+    parent = [Collected(at, 0.0005 * 200 * at, round(200 * at)) for at in range(11)]
+    found = figures(traces(100, 0.75, 2), parent, setup(workers=("w0", "w1")))
+    assert found.rate == pytest.approx(200, rel=0.02)
+    assert found.idle == {"w0": pytest.approx(0.25, abs=0.01), "w1": pytest.approx(0.25, abs=0.01)}
+    assert found.parent == pytest.approx(0.0005, rel=0.01)
+    assert found.worker == pytest.approx(0.001, rel=0.02)
+    # Nine steps of 1 ms at 200 images per second, on 16 cores; 0.2 ms of each with one of two GILs.
+    assert found.shares["cores"] == pytest.approx(200 * 0.009 / 16, rel=0.02)
+    assert found.shares["the workers' GIL"] == pytest.approx(100 * 9 * 0.0002, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("given", "busy", "bound"),
+    [
+        ({}, 0.99, "devices"),
+        ({"cores": 1}, 0.5, "cores"),
+        ({"costs": dict.fromkeys(STEPS, Cost(0.001, 0.001))}, 0.5, "the workers' GIL"),
+        ({"threads": 1, "costs": dict.fromkeys(STEPS, Cost(0.001, 0.0001))}, 0.5, "the threads of the pools"),
+        ({"costs": dict.fromkeys(STEPS, Cost(0.0001, 0.0001))}, 0.5, "nothing is taken all the time; most of all"),
+    ],
+)
+def test_the_bound_has_a_name(given: dict[str, object], busy: float, bound: str) -> None:
+    parent = [Collected(0.0, 0.0, 0), Collected(10.0, 0.1, 1000)]
+    assert figures(traces(100, busy, 1), parent, setup(**given)).bound.startswith(bound)
+
+
+def test_the_parent_can_be_the_bound() -> None:
+    parent = [Collected(0.0, 0.0, 0), Collected(10.0, 9.5, 1000)]
+    assert figures(traces(100, 0.5, 1), parent, setup()).bound == "the parent process"
+
+
+def test_slower_times_give_the_same_rate() -> None:
+    parent = [Collected(0.0, 0.0, 0), Collected(10.0, 0.1, 250)]
+    found = figures(traces(25, 0.9, 1), parent, setup(slow_down=4.0))
+    assert found.rate == pytest.approx(100, rel=0.03)
+
+
+@pytest.mark.parametrize("placement", [pytest.param("replicate", marks=pytest.mark.full), "split"])
+def test_two_devices(placement: str, tmp_path: Path) -> None:
+    scenario = Scenario(5.0, devices=2, threads=4, images=80, placement=placement)
+    found, _ = simulate.measure(scenario, folder=tmp_path, costs=COSTS)["predicted"]
+    # No faster than the devices: two of 5 ms; or one that only encodes, the longer part of them.
+    longest = 1e3 * scenario.seconds["encode"] if placement == "split" else 5.0 / 2
+    assert 0 < found.rate < 1.25e3 / longest
+    assert len(found.idle) == 2
+    assert found.parent > 0
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("fgfast-bench")]
+
+
+@pytest.mark.full
+def test_real_stages_and_costs_of_an_earlier_result(tmp_path: Path) -> None:
+    arguments = ["--device-ms", "5", "--images", "60", "--validate", "--threads", "2", "--json"]
+    done = fgfast("bench", "simulate", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    rows = {f"{row.get('group')}: {row['name']}": row["value"] for row in found["rows"]}
+    assert rows["by simulation: rate"] > 0 and rows["models asleep, all else real: rate"] > 0
+    assert rows["validation: predicted / measured"] > 0
+    assert set(found["bound"]) == {"predicted", "measured"}
+    (tmp_path / "old.json").write_text(done.stdout)
+    costs = simulate_report.read_costs(tmp_path / "old.json")
+    assert costs.keys() == set(STEPS)
+    assert all(0 <= cost.held <= cost.cpu for cost in costs.values())
+    found["rows"] = [row for row in found["rows"] if row["name"] != "write, CPU"]
+    (tmp_path / "old.json").write_text(json.dumps(found))
+    with pytest.raises(UsageError, match="does not say what 'cost of a step: write, CPU' is"):
+        simulate_report.read_costs(tmp_path / "old.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing option '--device-ms'"),
+        (["--validate", "--cores", "4"], "--cores has no effect on work that is real"),
+        (["--real-stages", "--slow-down", "4"], "--slow-down has no effect on work that is real"),
+        (["--real-stages", "--costs", "old.json"], "--costs has no effect with --real-stages"),
+        (["--real-stages", "--validate"], "leave out --real-stages"),
+    ],
+)
+def test_options_without_effect_are_refused(arguments: list[str], message: str) -> None:
+    given = ["--device-ms", "8.3", *arguments] if arguments else []
+    done = CliRunner().invoke(bench_simulate, given)
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"placement": "split"}, "--placement split needs two devices or more, not 1"),
+        ({"images": 10}, "--images must be at least 40, not 10"),
+        ({"slow_down": 0.5}, "--slow-down must be at least 1, not 0.5"),
+    ],
+)
+def test_scenarios_that_cannot_be_are_refused(given: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        simulate.measure(Scenario(8.3, **given), folder=tmp_path)
