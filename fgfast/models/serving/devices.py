@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from fgfast.errors import UnknownNameError, UsageError
-from fgfast.methods import PRECISIONS, Precision
+from fgfast.methods import PRECISIONS, QUANTISED, Precision
 from fgfast.models.files.checkpoints import import_torch
 
 
@@ -42,14 +42,35 @@ def choose_precision(precision: str, device: str | Sequence[str]) -> tuple[Preci
     """Return a precision and the reason. "auto" becomes bf16 if all devices compute it natively, else fp32.
 
     Natively means AMX or AVX-512 BF16 instructions on a CPU, Ampere or newer on a GPU.
+
+    Raises:
+        UnknownNameError: there is no such precision.
+        UsageError: a device does not compute it; see `check_quantised`.
     """
+    devices = [device] if isinstance(device, str) else device
     if precision != "auto":
         if precision not in PRECISIONS:
             raise UnknownNameError("precision", precision, ("auto", *PRECISIONS))
+        if precision in QUANTISED:
+            check_quantised(precision, devices)
         return precision, "as requested"
-    devices = [device] if isinstance(device, str) else device
     native = all(_computes_bf16(name) for name in devices)
     return ("bf16", "computed natively here") if native else ("fp32", "bf16 is not computed natively here")
+
+
+def check_quantised(precision: str, devices: Sequence[str]) -> None:
+    """Raise UsageError unless every device has a quantised precision in its matrix units."""
+    import torch
+
+    least = QUANTISED[precision]
+    for device in devices:
+        found = torch.cuda.get_device_capability(device) if device.startswith("cuda") else None
+        if found is None or found < least:
+            here = "no GPU" if found is None else f"a GPU of compute capability {found[0]}.{found[1]}"
+            raise UsageError(
+                f"--precision {precision} needs NVIDIA GPUs of compute capability {least[0]}.{least[1]} or newer, and "
+                f"{device} is {here}: use --precision auto"
+            )
 
 
 def _computes_bf16(device: str) -> bool:

@@ -10,7 +10,7 @@ import torch
 
 from fgfast.backends.session import Session
 from fgfast.errors import GraphError, UsageError
-from fgfast.methods import ModelSpec
+from fgfast.methods import QUANTISED, ModelSpec
 from fgfast.models.files.graph_files import Exported, find, folder, identity
 from fgfast.models.serving.batches import default_batch
 from fgfast.models.serving.canvases import Fixed, FixedCanvases
@@ -109,6 +109,8 @@ def exported(spec: ModelSpec, graph: str) -> list[Exported]:
         if every:
             why = f"{every[0].path.name} {every[0].manifest.outdated}; export it again"
         command = f"fgfast export {spec.name} --precision {spec.precision}"
+        if spec.precision in QUANTISED:
+            command += " --calibrate DATASET --backend tensorrt"
         raise UsageError(f"{spec.name} is not exported for {spec.precision} ({why}): {command}")
     return sorted(found, key=lambda e: str(e.manifest.contract.inputs[0].shape[0]).zfill(9))
 
