@@ -133,7 +133,8 @@ class Settings:
     precision: str = _set(
         "auto",
         "Sets the precision of the models' matrix products. auto takes bf16, or else fp16, if the devices support it "
-        "natively.",
+        "natively. fp8 and int8 need TensorRT and fgfast export --calibrate; they quantise SAM's image encoder, the rest "
+        "is fp16.",
         choices=lambda: ("auto", *methods.PRECISIONS),
         idle=_without_models,
     )
@@ -241,6 +242,8 @@ class Settings:
         """A model of these settings on a device, for so many images; precision and backend must not be "auto"."""
         assert self.precision != "auto" and self.backend != "auto"
         precision, backend = cast(Precision, self.precision), cast(BackendName, self.backend)
+        if (method := methods.find(name)) is not None and method.kind == "detector":  # only the segmenter is quantised
+            precision = methods.plain_precision(precision)
         return ModelSpec(name, self.model_weights, precision, device, backend, self.batch, images=images)
 
     @property

@@ -16,16 +16,23 @@ when a method is used:
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from fgfast.errors import UnknownNameError, UsageError
 
 Kind = Literal["detector", "segmenter"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "fp8", "int8"]
 BackendName = Literal["torch", "onnxruntime", "tensorrt"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "fp8", "int8")
+# NVIDIA/TensorRT-Model-Optimizer, examples/onnx_ptq/README.md at 5a4242fa: FP8 from 8.9 on (Ada, Hopper, Blackwell).
+# 7.5 (Turing) is the oldest GPU of TensorRT 10 and 11, and has INT8 in its matrix units.
+QUANTISED: Mapping[str, tuple[int, int]] = MappingProxyType({"fp8": (8, 9), "int8": (7, 5)})
+"""Precisions in which only the linear layers of SAM's image encoder are computed, in TensorRT, and the least compute
+capability that has them. Everything else is then in `plain_precision`."""
 BACKENDS: tuple[BackendName, ...] = ("torch", "onnxruntime", "tensorrt")
 
 
@@ -263,6 +270,14 @@ def resolve(dotted: str) -> Any:
     """Import and return the function that "module:function" names."""
     module, _, function = dotted.partition(":")
     return getattr(importlib.import_module(module), function)
+
+
+def plain_precision(precision: Precision) -> Precision:
+    """The precision of all that a quantised precision leaves as it is: fp16; any other precision itself.
+
+    fp16 rather than bf16, because Turing has no bf16, and because ONNX Runtime can check it on a CPU.
+    """
+    return "fp16" if precision in QUANTISED else precision
 
 
 def seed_of(weights: str | Path) -> int | None:

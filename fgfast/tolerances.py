@@ -103,6 +103,12 @@ SAM_BF16 = {
 }
 SAM_HALF_MASK_IOU = 0.99  # README: half precision
 
+# IoU of the masks of a quantised encoder with those of the encoder in float32, over the images that are held out.
+QUANTISED_MASK_IOU = 0.99  # the mean: as SAM_HALF_MASK_IOU
+# Each image alone. Between 0.99 and this a mask's outline has moved; further below the subject is another one, which a
+# good mean over many images would hide.
+QUANTISED_LEAST_IOU = 0.9
+
 # Minimum IoU of the masks from a decoder's pixels and from the CPU decoder's. Masks that differ less are equivalent for
 # a classifier; a person who draws a mask twice differs by some percent.
 DECODER_MASK_IOU = 0.995

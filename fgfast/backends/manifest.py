@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fgfast import graphs
+from fgfast import graphs, tolerances
 from fgfast.errors import GraphError
 from fgfast.files import read_regular
 from fgfast.graphs import Contract, Port
+from fgfast.methods import QUANTISED
 from fgfast.writing import Target, write_file
 
 # A manifest has some kilobytes; the largest tensor of a contract some hundred million values.
@@ -29,12 +30,14 @@ class Manifest:
         contract: of the graph.
         model: the user's name for it, "sam_vit_l".
         weights: "sha256 ..." of the checkpoint, or "random:SEED".
-        precision: "fp32", "bf16" or "fp16", of the matrix products.
+        precision: one of fgfast.methods.PRECISIONS, of the matrix products.
         opset: of ONNX.
         code: versions of fgfast and of the packages that made the file.
         files: name -> SHA-256 of every file that belongs to the graph; the first is the graph itself.
         tolerances: output -> largest difference and rms that the parity check allowed.
         measured: results of the parity check, one record per run.
+        quantisation: of a quantised graph: where its scales come from, and "iou", the mean and the least IoU of its
+            masks with those in float32; empty for any other graph.
         outdated: set by `read`: why this fgfast must not use the file, worded to follow the file's name; empty for a
             usable one.
     """
@@ -48,6 +51,7 @@ class Manifest:
     files: dict[str, str]
     tolerances: dict[str, dict[str, float]] = field(default_factory=dict)
     measured: list[dict[str, Any]] = field(default_factory=list)
+    quantisation: dict[str, Any] = field(default_factory=dict)
     outdated: str = field(default="", compare=False)
 
     def to_json(self) -> str:
@@ -55,6 +59,8 @@ class Manifest:
         facts = asdict(self)
         facts["contract"] = {"arguments": dict(self.contract.arguments), **self.contract.signature()}
         del facts["outdated"]
+        if not self.quantisation:
+            del facts["quantisation"]
         return json.dumps(facts, indent=1) + "\n"
 
     def write(self, path: Path) -> None:
@@ -77,7 +83,7 @@ class Manifest:
             today, outdated = _today(contract)
             found = cls(today, **{**facts, "outdated": outdated})
             _check(found)
-            return found
+            return found if outdated else replace(found, outdated=masks_unproven(found))
         # RecursionError: lists in lists without end.
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             problem = str(error)[:_SHOWN] or type(error).__name__
@@ -126,6 +132,26 @@ def _check(found: Manifest) -> None:
             raise ValueError(f"{str(digest)[:_SHOWN]!r} where a SHA-256 was expected")
     if not found.files or not isinstance(found.tolerances, dict) or not isinstance(found.measured, list):
         raise ValueError("it lacks files, tolerances or measurements")
+    if not isinstance(found.quantisation, dict):
+        raise ValueError("its quantisation is not a table")
+
+
+def masks_unproven(found: Manifest) -> str:
+    """Return why a quantised graph must not be used: its masks were not compared, or are not good enough; else ""."""
+    # SAM's decoder is float32 in every precision.
+    if found.precision not in QUANTISED or found.contract.graph == "sam_mask_decoder":
+        return ""
+    mean, least = (found.quantisation.get("iou", {}).get(name) for name in ("mean", "least"))
+    if not (isinstance(mean, float) and isinstance(least, float)):
+        return f"is quantised to {found.precision}, and its manifest does not say that its masks were checked"
+    # Written so that NaN fails.
+    if not (mean >= tolerances.QUANTISED_MASK_IOU and least >= tolerances.QUANTISED_LEAST_IOU):
+        return (
+            f"is quantised to {found.precision}, and its masks differ too much from those in float32: mean IoU "
+            f"{mean:.4f}, least {least:.4f}; {tolerances.QUANTISED_MASK_IOU} and {tolerances.QUANTISED_LEAST_IOU} are "
+            "needed"
+        )
+    return ""
 
 
 def _today(stored: Contract) -> tuple[Contract, str]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fgfast import keyed_notes
-from fgfast.backends.manifest import Manifest
+from fgfast.backends.manifest import Manifest, masks_unproven
 from fgfast.errors import GraphError, MissingExtraError, UsageError
 from fgfast.graphs import Contract
 from fgfast.keyed_notes import Stamp
@@ -193,6 +193,8 @@ def built_here(path: Path, contract: Contract, device: str | torch.device) -> st
         missing = beside.name if path.is_file() else path.name
         raise GraphError(f"{path}: {missing} is missing, so the engine was not built here; {_AGAIN}")
     manifest = Manifest.read(beside)
+    if why := masks_unproven(manifest):
+        raise GraphError(f"{path} {why}; {_AGAIN}")
     if manifest.contract != contract:
         raise GraphError(f"{path} was built for another contract of {manifest.contract.graph}; {_AGAIN}")
     if manifest.code.get("tensorrt") != version():

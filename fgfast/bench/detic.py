@@ -26,7 +26,6 @@ from fgfast.bench.plain_detic import PlainGraph, plain_swin
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.methods import ModelSpec
 from fgfast.models.detic.build import build_detic
-from fgfast.models.detic.canvas import LARGEST
 from fgfast.models.detic.config import SWIN_B
 from fgfast.models.detic.detector import DeticDetector
 from fgfast.models.detic.model import Detic

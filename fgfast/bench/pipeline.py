@@ -9,12 +9,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fgfast.bench import account, events, job, reference, roofline
 from fgfast.bench.job import Images, Job, Ran
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.bench.roofline import Roof
+from fgfast.methods import Precision, plain_precision
 from fgfast.writing import scratch_folder
 
 # The approximate bytes that an image moves besides the weights: SAM's square and its embeddings, Detic's canvas and its
@@ -76,10 +77,10 @@ def measure(what: Job, *, images: int, folder: Path, rounds: int = 1, references
 
 
 def roofs_of(what: Job, ran: Ran) -> list[Roof]:
-    """Measure the peak performance of each device that computed models."""
+    """Measure the peak performance of each device that computed models; of a quantised run, in its plain precision."""
     batches = [cost.items / cost.pieces for cost in events.costs(ran.events) if cost.device]
     batch = max(1, round(statistics.fmean(batches))) if batches else 1
-    precision = ran.plan.settings.precision
+    precision = plain_precision(cast(Precision, ran.plan.settings.precision))
     return [roofline.measure(what.models, device, precision, batch) for device in account.devices(ran)]
 
 

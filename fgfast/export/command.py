@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, check_installed, family_of, parse_canvases
+from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, check_installed, family_of, graphs_of, parse_canvases
 from fgfast.methods import PRECISIONS, ModelSpec, find
 from fgfast.terminal import Command, note, report, say_path
 
 if TYPE_CHECKING:
+    from fgfast.export.quantise_sample import CalibrationSample
     from fgfast.records import Size
 
 
@@ -43,7 +44,21 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     default="auto",
     show_default=True,
     type=click.Choice(["auto", *PRECISIONS]),
-    help="Computes the matrix products in this precision; auto is bf16 on a GPU that supports it, otherwise fp32.",
+    help="Computes the matrix products in this precision; auto is bf16 on a GPU that supports it, otherwise fp32. fp8 "
+    "and int8 quantise SAM's image encoder and need --calibrate.",
+)
+@click.option(
+    "--calibrate",
+    metavar="DATASET",
+    help="Finds the scales of a quantised encoder on images of this data set, a name or a folder, and compares the "
+    "masks of other images of it with those in float32.",
+)
+@click.option(
+    "--images",
+    default=32,
+    show_default=True,
+    type=click.IntRange(8),
+    help="Takes this many images of the data set: half of them give the scales, the other half are compared.",
 )
 @click.option(
     "--batch",
@@ -99,6 +114,8 @@ def export(
     split: bool = False,
     words: int | None = None,
     graphs: Sequence[str] = (),
+    calibrate: str | None = None,
+    images: int = 32,
 ) -> None:
     """The help is above, because it lists the models; only scripts pass `graphs`, see `main`."""
     model = found.name if (found := find(model)) else model
@@ -106,17 +123,31 @@ def export(
     check_installed()
     from fgfast.export import make
 
+    spec = ModelSpec(model, model_weights, make.choose_precision(precision), batch=batch)
+    wanted = graphs_of(model, DETIC_SPLIT if split else graphs)
+    make.check_sample(spec, wanted, calibrate is not None)  # before the images are read
+    if backend == "tensorrt":
+        make.check_tensorrt(spec.precision)
     paths = make.export(
-        ModelSpec(model, model_weights, make.choose_precision(precision), batch=batch),
+        spec,
         canvases=canvases,
-        graphs=DETIC_SPLIT if split else graphs,
+        graphs=wanted,
         backend=backend,
         words=words,
         out=out,
+        sample=_sample(model, calibrate, images) if calibrate is not None else None,
         on_message=note,
     )
     for path in paths:
         say_path(path)
+
+
+def _sample(model: str, dataset: str, images: int) -> CalibrationSample:
+    from fgfast.export.quantise_sample import draw
+    from fgfast.models.sam.architecture import architecture
+
+    note(f"calibrating on {images} images of {dataset}")
+    return draw(dataset, images, architecture(model.removeprefix("sam_")).side)
 
 
 def main(description: str | None = None, model: str | None = None, graphs: Sequence[str] = ()) -> NoReturn:
@@ -132,9 +163,10 @@ def main(description: str | None = None, model: str | None = None, graphs: Seque
     if model is not None:
         family = family_of(model)
         names = ", ".join(name for name in EXPORTABLE if name.startswith(family))
+        quantising = ("calibrate", "images")
         absent = {
-            "detic": ("model",),
-            "grounding_dino": ("model", "split", "words"),
+            "detic": ("model", *quantising),
+            "grounding_dino": ("model", "split", "words", *quantising),
             "sam": ("model", "split", "canvases", "words"),
         }
         chosen = click.Option(["--model"], default=model, show_default=True, help=f"Exports this model: {names}.")

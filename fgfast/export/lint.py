@@ -20,6 +20,8 @@ The facts about TensorRT come from (read on 2026-11-22):
 * NVIDIA/TensorRT, include/NvInfer.h and NvInferRuntimeBase.h of 11.1 (a892d222): uint8, the boxes that NMS looks
   at, masks of attention.
 * https://docs.nvidia.com/deeplearning/tensorrt/latest/_static/operators/TopK.html: k up to 3840, the last four axes.
+* onnxOpImporters.cpp of 10.1, QuantDequantLinearHelper: zero points of zero, positive scales, types of the results, one
+  scale per channel on weights only; and NVIDIA's documentation, "Quantization Schemes": float8 e4m3fn and int8.
 
 The lint is stricter than TensorRT in two respects. double is refused, because TensorRT narrows it. Arithmetic on int64
 data is refused, because importers and plugins narrow int64 to int32 in places; allowed operands are constants, sizes,
@@ -35,7 +37,7 @@ import onnx
 from onnx import NodeProto, TensorProto
 
 from fgfast.export.int64_ranges import unbounded
-from fgfast.export.lint_checks import CHECKS, named, type_name
+from fgfast.export.lint_checks import CHECKS, QUANTISED_TYPES, named, type_name
 from fgfast.export.typed_graph import TypedGraph, attribute, input_name, node_name
 
 TENSORRT = "10.15"
@@ -99,6 +101,9 @@ TABLE: dict[str, Row] = {
     **_rows(_FLOATS, (0, 1, 2), "Attention"),
     **_rows(_FP, (0, 1), "GridSample NonMaxSuppression"),
     **_rows(_ALL, (1, 2), "Where"),
+    # A quantiser's scale has the type of its data, a dequantiser's that of its result.
+    **_rows(_FLOATS, (0, 1), "QuantizeLinear"),
+    **_rows(_FLOATS, (1,), "DequantizeLinear"),
 }
 
 
@@ -143,6 +148,8 @@ def _of_tensors(graph: TypedGraph) -> Iterator[Breach]:
         node, operator = _origin(graph, name)
         if element == _UINT8:
             yield from (Breach(node, operator, message) for message in _uint8(graph, name))
+        elif element in QUANTISED_TYPES:
+            yield from (Breach(node, operator, message) for message in _quantised(graph, name))
         elif element not in _ALL:
             message = f"{name} is {type_name(element)}; {named(_ALL)} are allowed. Cast it before the export"
             yield Breach(node, operator, message)
@@ -168,6 +175,17 @@ def _uint8(graph: TypedGraph, name: str) -> Iterator[str]:
         if taker.op_type != "Cast" or attribute(taker, "to", 0) not in _FP:
             to = f" to {type_name(attribute(taker, 'to', 0))}" if taker.op_type == "Cast" else ""
             yield f"{name} is uint8 and goes into {taker.op_type}{to}; only a Cast to {named(_FP)} may take it"
+
+
+def _quantised(graph: TypedGraph, name: str) -> Iterator[str]:
+    """float8 and int8 come from a quantiser or the file, and go into a dequantiser, or are a zero point of either."""
+    element = type_name(graph.types[name])
+    maker = graph.makers.get(name)
+    if name in graph.inputs or (maker is not None and maker.op_type != "QuantizeLinear"):
+        yield f"{name} is {element}, and only QuantizeLinear and constants give that. Quantise a floating-point value"
+    for taker in (node for node in graph.nodes if name in node.input):
+        if taker.op_type != "DequantizeLinear" and name != input_name(taker, 2):
+            yield f"{name} is {element} and goes into {taker.op_type}; only DequantizeLinear may take it. Dequantise it"
 
 
 def _of_node(graph: TypedGraph, node: NodeProto) -> Iterator[str]:

@@ -14,6 +14,8 @@ TOPK_MOST = 3840
 NMS_MOST = 5000
 """Pairs of box and class, best scores first, that INMSLayer considers per image."""
 
+QUANTISED_TYPES = frozenset({TensorProto.FLOAT8E4M3FN, TensorProto.INT8})
+
 # Each check yields messages: what was found, what is allowed, what to do.
 Check = Callable[[TypedGraph, NodeProto], Iterator[str]]
 
@@ -104,6 +106,27 @@ def _non_max_suppression(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
             yield f"there are {pairs} pairs of class and box; TensorRT ignores those beyond {NMS_MOST}. TopK before"
 
 
+def _quantisation(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
+    """QuantizeLinear and DequantizeLinear: symmetric, constant, and per channel only on weights in int8."""
+    label, scale, zero = node.input[0], input_name(node, 1), input_name(node, 2)
+    for role, name in (("scale", scale), ("zero point", zero)):
+        if name not in graph.constants:
+            yield f"the {role} of {label} is computed or absent, and must be a constant: it gives the type. Fix it"
+    value, offset = graph.value(scale), graph.value(zero)
+    if value is not None and not (value.astype("float32") > 0).all():
+        yield f"the scale of {label} is not positive everywhere, and must be. Take the least positive number instead"
+    if offset is not None and offset.astype("float32").any():
+        yield f"the zero point of {label} is not 0, and must be: quantisation is symmetric. Quantise around 0"
+    quantised = graph.types.get(zero)
+    if quantised not in QUANTISED_TYPES:
+        yield f"{label} is quantised to {type_name(quantised)}; {named(QUANTISED_TYPES)} are allowed"
+    if (shape := graph.shapes.get(scale)) and math.prod(size or 0 for size in shape) != 1:
+        if quantised != TensorProto.INT8 or label not in graph.constants:
+            yield f"{label} has a scale of shape {_shape(shape)}; only weights in int8 may have more than one. Use one"
+        elif len(shape) != 1 or shape[0] != (graph.shapes.get(label) or (None,))[attribute(node, "axis", 1)]:
+            yield f"{label} has a scale of shape {_shape(shape)}, and must have one per row of its axis"
+
+
 def _resize(graph: TypedGraph, node: NodeProto) -> Iterator[str]:
     transforms = ("half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners")
     known: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
@@ -157,6 +180,7 @@ CHECKS: dict[str, Check] = {
     "LayerNormalization": _layer_normalization,
     "NonMaxSuppression": _non_max_suppression,
     **dict.fromkeys(("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _constant_input(1, "axes")),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _quantisation),
     "Resize": _resize,
     "Squeeze": _squeeze,
     "TopK": _topk,

@@ -268,6 +268,23 @@ def _choose_decoder(settings: Settings, reasons: list[str]) -> Settings:
     return replace(settings, decoder="cpu")
 
 
+def quantised_graphs(settings: Settings) -> dict[str, dict[str, str]]:
+    """Map "scales" to model -> digest of the scales of its quantised graphs; empty where nothing is quantised.
+
+    Any other graph follows from the weights, the precision and the version of fgfast; these follow from the images of
+    a calibration, too. All encoders of a folder have the same scales (fgfast.export.leftovers), so that the digest does
+    not depend on the batch.
+    """
+    found = {}
+    for method in settings.models:
+        spec = settings.spec(method.name, settings.places[0])
+        if spec.precision in methods.QUANTISED:
+            graphs = methods.resolve(method.graphs)(spec)
+            digests = {str(graph.manifest.quantisation.get("scales", ""))[:16] for graph in graphs}
+            found[method.name] = " ".join(sorted(filter(None, digests)))
+    return {"scales": found} if found else {}
+
+
 def weights_used(settings: Settings) -> dict[str, str]:
     """Map each model to the identity of its weights, for run.json and for the check before a run is resumed."""
     from fgfast.models.files.graph_files import identity

@@ -24,7 +24,7 @@ from fgfast.io.output import Output
 from fgfast.io.portable_paths import PortablePaths
 from fgfast.models.grabcut import opencv_version
 from fgfast.pipeline.annotated import with_masks
-from fgfast.pipeline.choices import choose, warnings, weights_used
+from fgfast.pipeline.choices import choose, quantised_graphs, warnings, weights_used
 from fgfast.pipeline.exclusion import read_excluded
 from fgfast.records import Sample, UInt8
 
@@ -139,6 +139,7 @@ def make_plan(
         "dataset": opened.name,
         "labels": labels,
         "weights": weights_used(settings),
+        **quantised_graphs(settings),
         **settings.describe(),
         **_without_paths(settings),
     }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx")
+ml_dtypes = pytest.importorskip("ml_dtypes")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
@@ -17,7 +18,8 @@ from fgfast.export.lint import OPSETS, TABLE, Breach, lint  # noqa: E402
 from fgfast.export.lint_checks import CHECKS, NMS_MOST, TOPK_MOST  # noqa: E402
 
 F32, F16, BF16, F64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE
-I64, I32, BOOL, U8, U16 = TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL, TensorProto.UINT8, TensorProto.UINT16
+I8, I64, I32 = TensorProto.INT8, TensorProto.INT64, TensorProto.INT32
+BOOL, U8, U16 = TensorProto.BOOL, TensorProto.UINT8, TensorProto.UINT16
 
 # A node: operator, inputs, outputs, attributes. An input: type and shape; a constant: its value.
 Node = tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]
@@ -54,6 +56,24 @@ BOXES = {"boxes": f32(1, 100, 4), "scores": f32(1, 20, 100)}
 SCALES = {"roi": np.zeros(0, np.float32), "scales": np.float32([1, 1, 2, 2])}
 ROW = {"x": f32("n", 8)}
 INT = np.int64
+
+E4M3, E5M2 = ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2
+
+
+def eight(dtype: Any = E4M3, scale: Any = 0.5, zero: float = 0, kind: int = F16, last: str = "") -> Any:
+    """A model of x -> QuantizeLinear -> DequantizeLinear -> y, with another last node where one is named."""
+    steps = np.float16(scale)
+    constants = {"s": steps, "z": np.full(steps.shape, zero).astype(dtype)}
+    final = (last, ["q"], ["y"], {}) if last else ("DequantizeLinear", ["q", "s", "z"], ["y"], {})
+    return many([("QuantizeLinear", ["x", "s", "z"], ["q"], {}), final], {"x": (kind, [8, 3])}, constants, 23)
+
+
+def stored(scale: Any, dtype: Any = np.int8, axis: int = 0) -> Any:
+    """A model of a weight of 3 x 8 in 8 bits."""
+    steps = np.float16(scale)
+    constants = {"w": np.zeros((3, 8), dtype), "s": steps, "z": np.zeros(steps.shape, dtype)}
+    return many([("DequantizeLinear", ["w", "s", "z"], ["y"], {"axis": axis})], {}, constants, 23)
+
 
 PAIRS: dict[str, tuple[Any, Any, str]] = {
     # name: (a good model, a bad one, a piece of the message)
@@ -205,6 +225,40 @@ PAIRS: dict[str, tuple[Any, Any, str]] = {
         one("TopK", {"x": f32(2, 2, 2, 2, 9)}, {"k": INT([5])}, outputs=2),
         one("TopK", {"x": f32(9, 2, 2, 2, 2)}, {"k": INT([5])}, outputs=2, axis=0),
         "only the last four are allowed",
+    ),
+    "scales are positive": (eight(), eight(scale=0.0), "the scale of q is not positive everywhere"),
+    "zero points are zero": (eight(np.int8), eight(np.int8, zero=1), "the zero point of q is not 0, and must be"),
+    "types of quantised values": (eight(), eight(E5M2), "x is quantised to float8e5m2; float8e4m3fn, int8 are allowed"),
+    "a scale has the type of its data": (eight(), eight(kind=F32), "the inputs are x float, s float16"),
+    "an input has one scale": (
+        eight(np.int8),
+        eight(np.int8, scale=[0.5, 0.5, 0.5]),
+        "x has a scale of shape (3); only weights in int8 may have more than one",
+    ),
+    "weights have a scale per row": (
+        stored([0.5, 0.25, 0.5]),
+        stored([0.5, 0.25, 0.5], axis=1),
+        "w has a scale of shape (3), and must have one per row of its axis",
+    ),
+    "weights in float8 have one scale": (
+        stored(0.5, E4M3),
+        stored([0.5, 0.25, 0.5], E4M3),
+        "w has a scale of shape (3); only weights in int8 may have more than one",
+    ),
+    "scales are constants": (
+        eight(),
+        one("DequantizeLinear", {"x": (I8, [8]), "s": (F16, [])}, {"z": np.int8(0)}, opset=23),
+        "the scale of x is computed or absent",
+    ),
+    "quantised values are dequantised": (
+        eight(np.int8),
+        eight(np.int8, last="Relu"),
+        "q is int8 and goes into Relu; only DequantizeLinear may take it",
+    ),
+    "quantised values do not enter": (
+        eight(np.int8),
+        one("DequantizeLinear", {"x": (I8, [8])}, {"s": np.float16(1), "z": np.int8(0)}, opset=23),
+        "x is int8, and only QuantizeLinear and constants give that",
     ),
     "bytes that enter": (
         one("Cast", {"x": (U8, ["n"])}, to=F16),
@@ -393,12 +447,15 @@ def test_the_table_has_operators_of_onnx_only() -> None:
 
 @pytest.mark.full
 def test_every_row_is_met_by_an_exported_graph(tmp_path: Path) -> None:
-    """So that the table does not grow stale. These two graphs have all the operators; tracing them lints them, too."""
+    """So that the table does not grow stale. These graphs have all the operators; tracing them lints them, too."""
     pytest.importorskip("transformers")
     pytest.importorskip("onnxscript")
+    import torch
     import torchvision_shim
+    from unit.test_export_quantise import one_layer
 
-    from fgfast.export import detic, grounding_dino, trace
+    from fgfast.export import detic, grounding_dino, quantise_graph, trace
+    from fgfast.export.quantise_scales import scales_of
     from fgfast.models.detic.config import NANO
     from fgfast.models.detic.model import Detic
     from fgfast.models.grounding_dino import small
@@ -414,4 +471,10 @@ def test_every_row_is_met_by_an_exported_graph(tmp_path: Path) -> None:
         path = tmp_path / f"{part.contract.graph}.onnx"
         trace.trace(part.graph, part.contract, part.example, path)
         met |= {node.op_type for node in onnx.load_model(path, load_external_data=False).graph.node}
+    layer = torch.nn.Linear(48, 16)
+    path, contract = one_layer(tmp_path, layer)
+    scales = scales_of({"a": layer}, {"a": 1.0}, "fp8")
+    quantise_graph.insert(path, tmp_path / "q.onnx", {"a": layer}, scales, "fp8")
+    trace.inspect(tmp_path / "q.onnx", contract)
+    met |= {node.op_type for node in onnx.load_model(tmp_path / "q.onnx").graph.node}
     assert met == set(TABLE)

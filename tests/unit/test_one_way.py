@@ -156,6 +156,7 @@ RULES = (
             ("fgfast/bench/plot.py", "drawing.savefig"): "into a file of writing.replacing",
             ("fgfast/models/vocabulary.py", "np.savez"): "into a file of writing.replacing",
             ("fgfast/export/trace.py", "onnx_ir.save"): _SCRATCH,
+            ("fgfast/export/quantise_graph.py", "ir.save"): _SCRATCH,
             ("fgfast/export/widen.py", "ir.save"): _SCRATCH,
             ("fgfast/bench/io.py", ".save"): _PEER,
             ("fgfast/bench/reference.py", ".save"): _PEER,

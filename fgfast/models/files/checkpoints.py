@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgfast.errors import MissingExtraError, UnknownNameError, UsageError
-from fgfast.methods import PRECISIONS, ModelSpec, find
+from fgfast.methods import PRECISIONS, QUANTISED, ModelSpec, find
 from fgfast.models.files import digests, states
 from fgfast.models.files import weights as cache
 
@@ -71,6 +71,11 @@ def check_spec(spec: ModelSpec, known: tuple[str, ...]) -> None:
         raise UnknownNameError("model", spec.name, [name for name in known if find(name)])  # not the tests' models
     if spec.precision not in PRECISIONS:
         raise UnknownNameError("precision", spec.precision, PRECISIONS)
+    if spec.precision in QUANTISED:
+        raise UsageError(
+            f"{spec.precision} is a precision of exported graphs, which TensorRT runs, and PyTorch has no "
+            f"{spec.name} in it: use fp32, bf16 or fp16, or --backend tensorrt"
+        )
 
 
 def import_torch(purpose: str, extra: str = "models") -> None:

@@ -23,7 +23,8 @@ def choose_backend(specs: Sequence[ModelSpec], asked: str, measure: bool = True)
     """Return the fastest backend that can compute all models for "auto"; check any other backend.
 
     Args:
-        specs: the models of a run, on one device in one precision; their own backend is ignored.
+        specs: the models of a run, on one device in one precision, except that where the segmenter is quantised the
+            detector is not; their own backend is ignored.
         asked: "auto", "torch", "onnxruntime" or "tensorrt".
         measure: whether to measure which one is faster where that is unknown; this takes minutes.
 
@@ -33,6 +34,8 @@ def choose_backend(specs: Sequence[ModelSpec], asked: str, measure: bool = True)
     Raises:
         UsageError: the backend cannot be used; the message says what to do.
     """
+    if quantised := [spec.precision for spec in specs if spec.precision in methods.QUANTISED]:
+        return _only_tensorrt(specs, asked, quantised[0])
     for backend in methods.BACKENDS:
         if asked == backend:
             check([replace(spec, backend=backend) for spec in specs])
@@ -48,6 +51,14 @@ def choose_backend(specs: Sequence[ModelSpec], asked: str, measure: bool = True)
     if not usable:
         return "torch", f"no exported graphs to run ({refused})"
     return fastest_backend(specs, measure) if specs[0].device == "cpu" else _fastest_on_gpu(specs, usable, measure)
+
+
+def _only_tensorrt(specs: Sequence[ModelSpec], asked: str, precision: str) -> tuple[BackendName, str]:
+    """Return TensorRT, which alone runs quantised graphs; no other backend takes its place where it cannot be used."""
+    if asked not in ("auto", "tensorrt"):
+        raise UsageError(f"--precision {precision} runs in TensorRT only: use --backend tensorrt, or --precision fp16")
+    check([replace(spec, backend="tensorrt") for spec in specs])
+    return "tensorrt", f"the only one that runs {precision}"
 
 
 def check(specs: Sequence[ModelSpec]) -> None:
@@ -88,10 +99,11 @@ def _check_engine(spec: ModelSpec, found: Exported) -> None:
     except GraphError as error:
         batch = found.manifest.contract.inputs[0].shape[0]
         detects = methods.method(spec.name).kind == "detector"
-        canvas = f" --canvas {found.canvas.height}x{found.canvas.width}" if detects else ""
+        more = f" --canvas {found.canvas.height}x{found.canvas.width}" if detects else ""
+        more += " --calibrate DATASET" if spec.precision in methods.QUANTISED else ""
         raise UsageError(
             f"TensorRT has no engine of {found.path.name} for {spec.device} that was built here ({error}): fgfast "
-            f"export {spec.name} --precision {found.manifest.precision} --batch {batch}{canvas} --backend tensorrt"
+            f"export {spec.name} --precision {found.manifest.precision} --batch {batch}{more} --backend tensorrt"
         ) from error
 
 

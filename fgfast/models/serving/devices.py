@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from fgfast.errors import UnknownNameError, UsageError
-from fgfast.methods import PRECISIONS, Precision
+from fgfast.methods import PRECISIONS, QUANTISED, Precision
 from fgfast.models.files.checkpoints import import_torch
 
 # The first compute capabilities whose matrix units take bf16, and fp16 (CUDA C++ Programming Guide, tensor cores).
@@ -49,13 +49,16 @@ def choose_precision(precision: str, device: str | Sequence[str]) -> tuple[Preci
 
     Raises:
         UnknownNameError: there is no such precision.
-        UsageError: bf16 is requested of a GPU without it, where torch would emulate it, slowly.
+        UsageError: bf16 is requested of a GPU without it, where torch would emulate it, slowly; or a device lacks a
+            quantised precision, see `check_quantised`.
     """
     devices = list(dict.fromkeys([device] if isinstance(device, str) else device))
     if precision == "auto":
         return _natively(devices)
     if precision not in PRECISIONS:
         raise UnknownNameError("precision", precision, ("auto", *PRECISIONS))
+    if precision in QUANTISED:
+        check_quantised(precision, devices)
     for name in devices if precision == "bf16" else ():
         if name != "cpu" and _capability(name) < _AMPERE:
             faster = "fp16 or auto" if _capability(name) >= _VOLTA else "fp32 or auto"
@@ -63,6 +66,17 @@ def choose_precision(precision: str, device: str | Sequence[str]) -> tuple[Preci
                 f"{_described(name)} does not compute bf16, and torch's emulation is slow: use --precision {faster}"
             )
     return precision, "as requested"
+
+
+def check_quantised(precision: str, devices: Sequence[str]) -> None:
+    """Raise UsageError unless every device has a quantised precision in its matrix units."""
+    least = QUANTISED[precision]
+    for device in devices:
+        if device == "cpu" or _capability(device) < least:
+            raise UsageError(
+                f"--precision {precision} needs NVIDIA GPUs of compute capability {least[0]}.{least[1]} or newer, not "
+                f"{_described(device)}: use --precision auto"
+            )
 
 
 def _natively(devices: Sequence[str]) -> tuple[Precision, str]:

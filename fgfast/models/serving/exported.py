@@ -10,7 +10,7 @@ import torch
 
 from fgfast.backends.session import Session
 from fgfast.errors import GraphError, UsageError
-from fgfast.methods import ModelSpec
+from fgfast.methods import QUANTISED, ModelSpec
 from fgfast.models.files.graph_files import Exported, find, folder, identity
 from fgfast.models.serving.batches import default_batch
 from fgfast.models.serving.canvases import Fixed, FixedCanvases
@@ -123,7 +123,9 @@ def command(spec: ModelSpec, canvas: Size | None = None, *more: str) -> str:
     options = [f"fgfast export {spec.name} --precision {spec.precision}"]
     if canvas is not None:
         options.append(f"--canvas {canvas.height}x{canvas.width}")
-    if spec.backend == "tensorrt":
+    if spec.precision in QUANTISED:
+        options.append("--calibrate DATASET")
+    if spec.backend == "tensorrt" or spec.precision in QUANTISED:
         options.append("--backend tensorrt")
         if spec.batch is not None:
             options.append(f"--batch {spec.batch}")
