@@ -17,7 +17,7 @@ from fgfast.backends.manifest import Manifest
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
 from fgfast.errors import GraphError, UsageError, install_command
 from fgfast.export import trace, widen
-from fgfast.export.exportable import family_of, graphs_of
+from fgfast.export.exportable import Common, family_of, graphs_of
 from fgfast.export.part import Part
 from fgfast.machine import machine
 from fgfast.methods import ModelSpec, Precision
@@ -47,7 +47,7 @@ def choose_precision(precision: str) -> Precision:
 def export(
     spec: ModelSpec,
     *,
-    canvases: Sequence[Size] = (),
+    canvases: Sequence[Size] | Common = (),
     graphs: Sequence[str] = (),
     backend: str = "onnx",
     out: Path | None = None,
@@ -57,7 +57,8 @@ def export(
 
     Args:
         spec: of one of exportable.EXPORTABLE; its batch is the number of images per call, 1 where it is None.
-        canvases: of a detector, in pixels; empty takes those that hold every image.
+        canvases: of a detector, in pixels; empty takes the two that hold every image, "common" those of common
+            photographs as well.
         graphs: names of fgfast.graphs to write; empty takes those that `fgfast convert` loads.
         backend: "onnx", or "tensorrt" to build the engines for the first GPU, too.
         out: the folder of all graphs; None takes the cache, where `fgfast convert` looks for them.
@@ -98,7 +99,7 @@ def check_tensorrt() -> None:
         )
 
 
-def parts(spec: ModelSpec, canvases: Sequence[Size], graphs: Sequence[str]) -> Iterator[Part]:
+def parts(spec: ModelSpec, canvases: Sequence[Size] | Common, graphs: Sequence[str]) -> Iterator[Part]:
     """Build the graphs of a model one by one; `graphs` comes from graphs_of."""
     family = family_of(spec.name)
     if family == "sam":
