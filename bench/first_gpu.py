@@ -13,6 +13,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -226,7 +227,7 @@ def whole(where: Where) -> Iterator[Row]:
         for workers in (1,) if where.small else (1, 2):
             for threads in (2,) if where.small else (8, 16, 64):
                 placed = job.on(made, (where.device,) * workers, "auto" if where.small else "replicate")
-                ran = job.run(job.replace(placed, cpu_threads=threads), images, folder / "out")
+                ran = job.run(replace(placed, cpu_threads=threads), images, folder / "out")
                 group = f"{workers} workers, {threads} threads"
                 yield Row("rate", ran.rate, "images/s", "higher", group)
                 yield Row("memory of the GPU", sum(ran.gpu_mib), "MiB", "lower", group)

@@ -133,8 +133,8 @@ class Settings:
     precision: str = _set(
         "auto",
         "Sets the precision of the models' matrix products. auto takes bf16, or else fp16, if the devices support it "
-        "natively. fp8 and int8 need TensorRT and fgfast export --calibrate; they quantise SAM's image encoder, the rest "
-        "is fp16.",
+        "natively. fp8 and int8 need TensorRT and fgfast export --calibrate; they quantise SAM's image encoder, and "
+        "the rest is fp16.",
         choices=lambda: ("auto", *methods.PRECISIONS),
         idle=_without_models,
     )

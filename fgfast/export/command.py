@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, check_installed, family_of, graphs_of, parse_canvases
+from fgfast.export.exportable import (
+    DETIC_SPLIT,
+    EXPORTABLE,
+    Common,
+    check_installed,
+    family_of,
+    graphs_of,
+    parse_canvases,
+)
 from fgfast.methods import PRECISIONS, ModelSpec, find
 from fgfast.terminal import Command, note, report, say_path
 
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
     from fgfast.records import Size
 
 
-def _canvases(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[Size]:
+def _canvases(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[Size] | Common:
     try:
         return parse_canvases(",".join(texts)) if texts else []
     except ValueError as error:
@@ -76,9 +84,10 @@ def _models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     "canvases",
     multiple=True,
     callback=_canvases,
-    metavar="HEIGHTxWIDTH",
+    metavar="HEIGHTxWIDTH|common",
     help="Makes a detector's graph for padded images of this size in pixels, multiples of 32, or for several sizes "
-    "separated by commas; by default for two sizes that hold every image.",
+    "separated by commas; by default for two sizes that hold every image. With common also for square, 4:3 and 3:2 "
+    "images, seven in all: a run takes the smallest that holds the image.",
 )
 @click.option(
     "--split",
@@ -110,7 +119,7 @@ def export(
     backend: str,
     model_weights: str,
     out: Path | None,
-    canvases: Sequence[Size] = (),
+    canvases: Sequence[Size] | Common = (),
     split: bool = False,
     words: int | None = None,
     graphs: Sequence[str] = (),

@@ -22,12 +22,13 @@ from fgfast import graphs
 from fgfast.backends.torch import TorchSession
 from fgfast.export import detic_check
 from fgfast.export.check import Run, smooth_noise
+from fgfast.export.exportable import COMMON, Common
 from fgfast.export.part import Part
 from fgfast.export.translations import suppress
 from fgfast.graphs import Contract
 from fgfast.methods import ModelSpec
 from fgfast.models.detic.build import build_detic
-from fgfast.models.detic.canvas import LARGEST, LARGEST_TURNED
+from fgfast.models.detic.canvas import CANVASES
 from fgfast.models.detic.graph import BackboneGraph, DetectorGraph, HeadsGraph
 from fgfast.models.detic.model import Detic
 from fgfast.models.detic.roi import pool_dense, scale_of
@@ -48,18 +49,20 @@ _CASES = (("filled", (1.0, 1.0), 3), ("wide", (0.57, 1.0), 80), ("small", (0.35,
 _TRACED_CLASSES = 7
 
 
-def parts(spec: ModelSpec, canvases: Sequence[Size], names: Sequence[str], words: int | None = None) -> Iterator[Part]:
+def parts(
+    spec: ModelSpec, canvases: Sequence[Size] | Common, names: Sequence[str], words: int | None = None
+) -> Iterator[Part]:
     """The graphs that `fgfast export detic` writes.
 
     Args:
         spec: of a Detic.
-        canvases: in pixels; empty takes two that hold every image.
+        canvases: in pixels; empty takes the two that hold every image, "common" those of common photographs as well.
         names: of GRAPHS.
         words: the most words that the heads take; None for any number.
     """
     model = build_detic(spec)
     exact = model if spec.precision == "fp32" else build_detic(replace(spec, precision="fp32"))
-    for canvas in canvases or (LARGEST, LARGEST_TURNED):
+    for canvas in CANVASES if canvases == COMMON else canvases or CANVASES[:2]:
         for name in names:
             yield part(model, exact, name, canvas, spec.batch or 1, words)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from fgfast import methods
 from fgfast.errors import MissingExtraError, UnknownNameError, UsageError, runtime_command
@@ -17,6 +17,10 @@ EXPORTABLE = tuple(method.name for method in methods.models())
 
 DETIC_SPLIT = ("detic_backbone", "detic_heads")
 """Detic as two graphs, between which the caller suppresses proposals: those that run on a GPU."""
+
+# In place of a detector's canvases: those of the commonest aspect ratios, besides the two that hold every image.
+Common = Literal["common"]
+COMMON: Final = "common"
 
 # Family -> the graphs that `fgfast convert` loads; Detic's for a CPU.
 _GRAPHS = {
@@ -60,19 +64,23 @@ def graphs_of(model: str, graphs: Sequence[str] = (), backend: str = "onnx") -> 
     return tuple(graphs) or usual
 
 
-def parse_canvases(text: str) -> list[Size]:
-    """Parse "800x1216,1216x800" into sizes in pixels.
+def parse_canvases(text: str) -> list[Size] | Common:
+    """Parse "800x1216,1216x800" into sizes in pixels; "common" remains.
 
     Raises:
         ValueError: a part is not a size, or a side is not a multiple of 32.
     """
     from fgfast.records import Size  # which imports NumPy, and --help must not
 
+    if text == COMMON:
+        return COMMON
     found = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)x(\d+)", part.strip())
         if match is None or any(int(n) % 32 or not int(n) for n in match.groups()):
-            raise ValueError(f"{part!r} must be HEIGHTxWIDTH in multiples of 32, for example 800x1216")
+            raise ValueError(
+                f'{part!r} must be HEIGHTxWIDTH in multiples of 32, for example 800x1216, or "common" alone'
+            )
         found.append(Size(int(match[1]), int(match[2])))
     return found
 

@@ -18,10 +18,11 @@ from torch import Tensor
 from fgfast import graphs
 from fgfast.export import grounding_dino_check
 from fgfast.export.check import smooth_noise
+from fgfast.export.exportable import COMMON, Common
 from fgfast.export.part import Part
 from fgfast.graphs import Contract
 from fgfast.methods import ModelSpec, Precision
-from fgfast.models.grounding_dino.canvas import CanvasGraph, largest, levels
+from fgfast.models.grounding_dino.canvas import CanvasGraph, common, levels
 from fgfast.models.grounding_dino.checkpoint import network, processors
 from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, ImageGraph
 from fgfast.models.grounding_dino.prompt import CLS, DOT, SEP
@@ -36,15 +37,16 @@ _CASES = (("filled", (1.0, 1.0), (3,)), ("wide", (0.57, 1.0), (2, 4, 1)), ("smal
 _TRACED_PHRASES = (2, 1, 3)
 
 
-def parts(spec: ModelSpec, canvases: Sequence[Size]) -> Iterator[Part]:
+def parts(spec: ModelSpec, canvases: Sequence[Size] | Common) -> Iterator[Part]:
     """The graphs that `fgfast export grounding_dino_tiny` writes.
 
     Args:
         spec: of a Grounding DINO; the precision is that of linear layers and convolutions.
-        canvases: in pixels; empty takes those that hold every image.
+        canvases: in pixels; empty takes the two that hold every image, "common" those of common photographs as well.
     """
     model = network(spec.name, spec.weights).requires_grad_(False).eval()
-    for canvas in canvases or largest(processors(spec.name, spec.weights)[1]):
+    every = common(processors(spec.name, spec.weights)[1])
+    for canvas in every if canvases == COMMON else canvases or every[:2]:
         yield part(model, canvas, spec.batch or 1, spec.precision)
 
 

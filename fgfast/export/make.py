@@ -18,7 +18,7 @@ from fgfast.backends.manifest import Manifest
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
 from fgfast.errors import UsageError, install_command
 from fgfast.export import leftovers, trace, widen
-from fgfast.export.exportable import family_of, graphs_of
+from fgfast.export.exportable import Common, family_of, graphs_of
 from fgfast.export.part import Part
 from fgfast.export.quantise_sample import CalibrationSample
 from fgfast.machine import machine
@@ -52,7 +52,7 @@ def choose_precision(precision: str) -> Precision:
 def export(
     spec: ModelSpec,
     *,
-    canvases: Sequence[Size] = (),
+    canvases: Sequence[Size] | Common = (),
     graphs: Sequence[str] = (),
     backend: str = "onnx",
     words: int | None = None,
@@ -65,7 +65,8 @@ def export(
     Args:
         spec: of one of exportable.EXPORTABLE; its batch is the number of images per call. Where it is None, that is 1
             for "onnx", and the batch of a run on a GPU for "tensorrt".
-        canvases: of a detector, in pixels; empty takes those that hold every image.
+        canvases: of a detector, in pixels; empty takes the two that hold every image, "common" those of common
+            photographs as well.
         graphs: names of fgfast.graphs to write; empty takes those that `fgfast convert` loads.
         backend: "onnx", or "tensorrt" to build the engines for the first GPU, too.
         words: the most words of a vocabulary that Detic's heads take; None takes any number for "onnx", and as many as
@@ -118,7 +119,7 @@ def check_tensorrt(precision: str = "fp32") -> None:
 
 def parts(
     spec: ModelSpec,
-    canvases: Sequence[Size],
+    canvases: Sequence[Size] | Common,
     graphs: Sequence[str],
     *,
     words: int | None = None,

@@ -170,11 +170,11 @@ class Flow(Generic[T]):
         ring = self.rings[item.segment - 1]
         with self._timed(item, f"{ring.stage.name}.fill", ring.stage.name, len(ring.waiting)):
             ring.stage.model.fill(batch.slot, row, *ring.stage.inputs(item.finished.item))
-        failed = item.finished.error is not None
         with self.lock:
-            ring.filled(batch, row, failed)
-            if failed:
-                self.announce()
+            ring.filled(batch, row, failed=item.finished.error is not None)
+            self.announce()
+            # The ring takes the error back where the item waits for another slot, as a copy.
+            failed = item.finished.error is not None
         if failed:
             self._finish(item)
 

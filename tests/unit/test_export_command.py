@@ -105,3 +105,19 @@ def test_canvases_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="must be HEIGHTxWIDTH in multiples of 32"):
         parse_canvases(text)
     assert parse_canvases("800x1216, 1216x800") == [(800, 1216), (1216, 800)]
+    assert parse_canvases("common") == "common"
+
+
+def test_the_canvases_that_are_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that hold every image by default, since each takes minutes; with "common", all that a GPU's run has."""
+    pytest.importorskip("torch")
+    from fgfast.export import detic
+    from fgfast.methods import ModelSpec
+    from fgfast.models.detic.canvas import CANVASES
+    from fgfast.records import Size
+
+    monkeypatch.setattr(detic, "part", lambda model, exact, name, canvas, batch: canvas)
+    spec, graphs = ModelSpec("detic_nano", "random:0"), ("detic_detector",)
+    assert list(detic.parts(spec, (), graphs)) == [(800, 1344), (1344, 800)]
+    assert list(detic.parts(spec, "common", graphs)) == list(CANVASES)
+    assert list(detic.parts(spec, [Size(320, 320)], graphs)) == [(320, 320)]

@@ -195,7 +195,7 @@ def test_slots_follow_when_the_mix_changes() -> None:
     assert idle_share(events) < 0.2
 
 
-def test_slots_are_made_without_the_lock() -> None:
+def test_the_lock_is_free_while_slots_are_made() -> None:
     """Other work goes on while a slot is being made, which takes long where memory is pinned and cleared."""
     model = Model(buckets=8, making=0.1)
     start = time.monotonic()

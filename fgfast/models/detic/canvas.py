@@ -32,19 +32,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from fgfast.models.detic.config import SWIN_B
-from fgfast.models.serving.canvases import CANVAS_MULTIPLE, canvas_of
+from fgfast.models.serving.canvases import CANVAS_MULTIPLE, canvas_of, common_canvases
 from fgfast.models.serving.pixels import inside
 from fgfast.records import Size
 
 PYRAMID_STRIDES = (8, 16, 32, 64, 128)
 
-# The canvas of the widest image after resizing, in pixels; turned, of the tallest.
-LARGEST = canvas_of([Size(SWIN_B.shorter_edge, SWIN_B.longest_edge)])
-LARGEST_TURNED = Size(*LARGEST[::-1])
-
-_WIDE = [canvas_of([Size(SWIN_B.shorter_edge, round(SWIN_B.shorter_edge * ratio))]) for ratio in (1, 4 / 3, 3 / 2)]
-# (height, width) in pixels; the first two hold every image. See above.
-CANVASES = tuple(dict.fromkeys([LARGEST, LARGEST_TURNED, *_WIDE, *(Size(*canvas[::-1]) for canvas in _WIDE)]))
+# (height, width) in pixels: of the widest image after resizing and the tallest, then of common ones. See above.
+CANVASES = common_canvases(SWIN_B.shorter_edge, SWIN_B.longest_edge)
+LARGEST, LARGEST_TURNED = CANVASES[:2]
 
 
 def own_canvas(sizes: Tensor) -> Tensor:

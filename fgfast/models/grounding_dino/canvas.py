@@ -28,7 +28,7 @@ from fgfast.models.grounding_dino.graph import SMALLEST_SIDE, Normalise
 from fgfast.models.grounding_dino.precision import float32_layers
 from fgfast.models.grounding_dino.prompt import CLS, DOT, PAD, QUESTION, SEP
 from fgfast.models.grounding_dino.swin import CanvasSwin
-from fgfast.models.serving.canvases import CANVAS_MULTIPLE
+from fgfast.models.serving.canvases import CANVAS_MULTIPLE, common_canvases
 from fgfast.models.serving.pixels import inside
 from fgfast.records import Size
 
@@ -40,15 +40,14 @@ def levels(canvas: Sequence[int]) -> list[Size]:
     return [Size(-(-canvas[0] // stride), -(-canvas[1] // stride)) for stride in STRIDES]
 
 
-def largest(image_processor: Any) -> list[Size]:
-    """Return two canvases, landscape and portrait, such that every image fits on one of them after resizing.
+def common(image_processor: Any) -> tuple[Size, ...]:
+    """Return the canvases of common photographs, of which the first two hold every image after resizing.
 
     Args:
         image_processor: transformers' GroundingDinoImageProcessorPil.
     """
     size = image_processor.size
-    short, long = (-(-size[edge] // CANVAS_MULTIPLE) * CANVAS_MULTIPLE for edge in ("shortest_edge", "longest_edge"))
-    return [Size(short, long), Size(long, short)]
+    return common_canvases(size["shortest_edge"], size["longest_edge"])
 
 
 class CanvasGraph(nn.Module):

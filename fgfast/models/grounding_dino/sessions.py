@@ -12,7 +12,7 @@ from fgfast.methods import ModelSpec, Precision
 from fgfast.models.files.checkpoints import check_spec
 from fgfast.models.files.graph_files import Exported
 from fgfast.models.grounding_dino import checkpoint
-from fgfast.models.grounding_dino.canvas import largest
+from fgfast.models.grounding_dino.canvas import common
 from fgfast.models.grounding_dino.detector import BOX_THRESHOLD, TEXT_THRESHOLD, GroundingDinoDetector
 from fgfast.models.grounding_dino.graph import ImageGraph, OwnCanvases
 from fgfast.models.grounding_dino.precision import with_precision
@@ -77,7 +77,7 @@ def grounding_dino_in_torch(model: Any, precision: Precision = "fp32", batch: in
 def graphs(spec: ModelSpec) -> list[Exported]:
     """Return the exported graph of every canvas; raises UsageError where an image fits on none."""
     _, processor = checkpoint.processors(spec.name, spec.weights)
-    return graphs_of(spec, "grounding_dino", largest(processor))
+    return graphs_of(spec, "grounding_dino", common(processor)[:2])
 
 
 def timed(spec: ModelSpec) -> Session:

@@ -21,6 +21,9 @@ CANVAS_MULTIPLE = 32
 # 4:3, 3:2 and 16:9 end a few pixels below a multiple; other ratios lose 3 % on average.
 BUCKET_STEP = 64
 
+# Width to height of the commonest photographs, square ones included; see fgfast.models.detic.canvas for the choice.
+_COMMON_RATIOS = (1, 4 / 3, 3 / 2)
+
 
 def canvas_of(sizes: Iterable[Size], multiple: int = CANVAS_MULTIPLE) -> Size:
     """Return the smallest canvas in steps of `multiple` pixels that holds all images of these sizes, in pixels."""
@@ -28,6 +31,21 @@ def canvas_of(sizes: Iterable[Size], multiple: int = CANVAS_MULTIPLE) -> Size:
         raise ValueError(f"a canvas grows in multiples of {CANVAS_MULTIPLE}, not of {multiple}")
     height, width = map(max, zip(*sizes, strict=True))
     return Size(-(-height // multiple) * multiple, -(-width // multiple) * multiple)
+
+
+def common_canvases(shorter: int, longest: int) -> tuple[Size, ...]:
+    """Return the canvases of common photographs, landscape and portrait, resized by one rule.
+
+    Args:
+        shorter, longest: pixels; the shorter edge becomes `shorter` unless the longer would exceed `longest`.
+
+    Returns:
+        Canvases in pixels; the first two hold every image.
+    """
+    widths = (longest, *(min(longest, round(shorter * ratio)) for ratio in _COMMON_RATIOS))
+    wide = [canvas_of([Size(shorter, width)]) for width in widths]
+    turned = [Size(*canvas[::-1]) for canvas in wide]
+    return tuple(dict.fromkeys(canvas for pair in zip(wide, turned, strict=True) for canvas in pair))
 
 
 class Canvases(Protocol):
