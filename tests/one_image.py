@@ -88,6 +88,10 @@ class TracedJob:
     def phases(self) -> int:
         return self.job.phases
 
+    @property
+    def threads(self) -> int:
+        return self.job.threads
+
     def open(self, spec: WorkerSpec) -> TracedRuntime:
         trace = Trace()
         runtime = self.job.open(spec)

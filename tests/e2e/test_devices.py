@@ -34,10 +34,11 @@ def digests(out: Path) -> dict[str, str]:
     [
         {"devices": "cpu,cpu"},
         {"devices": "cpu,cpu,cpu", "cpu_threads": 2},
+        {"workers_per_device": 2},
         {"in_process": True},
         {"decoder": "dali_cpu"},
     ],
-    ids=["two workers", "three workers", "in process", "DALI"],
+    ids=["two workers", "three workers", "two on one device", "in process", "DALI"],
 )
 def test_every_way_gives_the_same_bytes(other: dict[str, Any], tmp_path: Path) -> None:
     if other.get("decoder") == "dali_cpu":
@@ -78,6 +79,23 @@ def test_a_deadline_in_one_process_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_several_workers_in_one_process_are_refused(tmp_path: Path) -> None:
+    settings = Settings(segmenter="box", workers_per_device=2)
+    plan = make_plan("cub", tmp_path / "out", root=BUILDERS["cub"](tmp_path), settings=settings)
+    with pytest.raises(UsageError, match="workers-per-device 2 has no effect in one process"):
+        run(plan, in_process=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_number_of_workers_is_no_part_of_the_fingerprint(tmp_path: Path) -> None:
+    source, box = BUILDERS["cub"](tmp_path), Settings(segmenter="box", workers_per_device="2")
+    first = fgfast.convert("cub", tmp_path / "out", root=source, settings=box)
+    facts = json.loads((tmp_path / "out/fgfast/run.json").read_text())
+    assert "workers_per_device" not in facts["fingerprint"] and facts["machine"]["cpu_threads"] >= 2
+    again = fgfast.convert("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box"))
+    assert again.resumed == first.total
+
+
 @pytest.mark.parametrize("in_process", [False, True])
 def test_events_tell_of_every_stage(in_process: bool, tmp_path: Path) -> None:
     source = BUILDERS["cub"](tmp_path)
@@ -102,6 +120,7 @@ def test_the_command_s_deadline_is_the_runner_s() -> None:
         ({"devices": ("cpu", "")}, "devices must be auto, or names separated by commas"),
         ({"batch": 0}, "batch must be a whole number of at least 1, not 0"),
         ({"model_threads": -1}, "model-threads must be a whole number of at least 1, not -1"),
+        ({"workers_per_device": 0}, "no workers-per-device named '0'. Known: 1, 2, 3, 4, 5, 6, 7, 8, auto"),
         ({"placement": "both"}, "no placement named 'both'"),
         ({"decoder": "gpu"}, "no decoder named 'gpu'"),
     ],
