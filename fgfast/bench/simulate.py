@@ -37,8 +37,8 @@ from fgfast.writing import Target, remove_tree, scratch_folder
 
 # Different images; their names differ, and every one is read as often as there are images to convert.
 _SOURCES = 8
-# The images of the run that shows what the runner itself costs.
-_SHORT = 400
+# Of the run that shows what the runner itself costs: its seconds, and the images that it takes at least.
+_SHORT, _FEW = 4.0, 120
 # The number of works on which the cost of a simulated step itself is measured, and what each costs.
 _EMPTY, _LITTLE = 200, Cost(0.0005, 0.0001)
 
@@ -118,7 +118,8 @@ class Simulation:
 
     def simulate(self, scenario: Scenario) -> tuple[Figures, Setup]:
         """Simulate a scenario, after a short run with one device that shows what the runner itself costs."""
-        short = replace(scenario, devices=1, placement="replicate", images=min(_SHORT, scenario.images))
+        few = max(_FEW, round(_SHORT * 1e3 / scenario.device_ms / scenario.slow_down))
+        short = replace(scenario, devices=1, placement="replicate", images=min(few, scenario.images))
         alone, _ = self._simulated(short, 0.0, 0.0)
         runner = max(0.0, alone.worker - len(STEPS) * _of_a_step())
         return self._simulated(scenario, runner, alone.parent)
