@@ -18,7 +18,7 @@ from typing import cast
 
 from fgfast.bench import floors, job
 from fgfast.bench.simulate_account import Collected, Figures, Setup, figures
-from fgfast.bench.simulate_clock import CoreTokens, Cost, SimulatedCpu
+from fgfast.bench.simulate_clock import SLICE, CoreTokens, Cost, SimulatedCpu
 from fgfast.bench.simulate_costs import measure as measure_costs
 from fgfast.bench.simulate_job import STEPS, Simulated, SimulatedJob, TracedResult, TracedWork
 from fgfast.config import Settings
@@ -37,8 +37,8 @@ from fgfast.writing import Target, remove_tree, scratch_folder
 
 # Different images; their names differ, and every one is read as often as there are images to convert.
 _SOURCES = 8
-# The images of the run that shows what the runner itself costs.
-_SHORT = 400
+# Of the run that shows what the runner itself costs: its seconds, and the images that it takes at least.
+_SHORT, _FEW = 4.0, 120
 # The number of works on which the cost of a simulated step itself is measured, and what each costs.
 _EMPTY, _LITTLE = 200, Cost(0.0005, 0.0001)
 
@@ -118,7 +118,8 @@ class Simulation:
 
     def simulate(self, scenario: Scenario) -> tuple[Figures, Setup]:
         """Simulate a scenario, after a short run with one device that shows what the runner itself costs."""
-        short = replace(scenario, devices=1, placement="replicate", images=min(_SHORT, scenario.images))
+        few = max(_FEW, round(_SHORT * 1e3 / scenario.device_ms))
+        short = replace(scenario, devices=1, placement="replicate", slow_down=1.0, images=min(few, scenario.images))
         alone, _ = self._simulated(short, 0.0, 0.0)
         runner = max(0.0, alone.worker - len(STEPS) * _of_a_step())
         return self._simulated(scenario, runner, alone.parent)
@@ -130,7 +131,7 @@ class Simulation:
         spent = {name: cost.scaled(times) + more for name, cost in self.costs.items()}
         setup = self._setup(scenario, self.costs, runner, parent)
         with _tokens(scenario.cores) as tokens:
-            what = replace(self._job(scenario), cpu=Simulated(spent, tokens, self._templates))
+            what = replace(self._job(scenario), cpu=Simulated(spent, tokens, self._templates, times * SLICE))
             return figures(*self._run(what, scenario), setup), setup
 
     def really(self, scenario: Scenario) -> tuple[Figures, Setup]:

@@ -5,6 +5,7 @@ All functions are pure.
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,12 +104,12 @@ def figures(results: Sequence[TracedResult], collected: Sequence[Collected], set
     done = sorted(result.trace.cpu[-1][1] for result in results)
     first, last = done[0], done[-1]
     within = first + _FIRST * (last - first), last - _LAST * (last - first)
-    images = sum(within[0] < at <= within[1] for at in done)
-    seconds = within[1] - within[0]
-    if images < 2 or seconds <= 0:
+    inside = [at for at in done if within[0] < at <= within[1]]
+    if len(inside) < 2 or inside[0] == inside[-1]:
         raise ValueError(f"{len(results)} images are too few to see a rate: simulate more of them")
     parent, worker = _parent(collected, within), _workers(results, within)
-    rate = images / seconds
+    # The slope of a line: images come in batches, and where the first and the last batch falls would be chance.
+    rate = statistics.linear_regression(inside, range(len(inside))).slope
     idle = _idle(results, within, setup.workers)
     waited = sum(result.trace.waited for result in results) / len(results)
     shares = _shares(setup, rate, idle, parent, sum(worker.values()) / rate, waited)
@@ -119,7 +120,7 @@ def figures(results: Sequence[TracedResult], collected: Sequence[Collected], set
         worker=sum(worker.values()) / rate,
         shares=shares,
         waited=waited / setup.slow_down,
-        seconds=seconds,
+        seconds=within[1] - within[0],
     )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from fgfast.errors import UsageError
 
-# The longest time that the GIL is held without a break: the switch interval of a worker with a GPU
+# The longest time that the GIL is held without a break, at full speed: the switch interval of a worker with a GPU
 # (fgfast.runner.worker), after which a thread that computes in Python lets another one run.
 SLICE = 0.001
 # linux/prctl.h: nanoseconds by which the kernel may delay the end of a sleep, 50 us by default.
@@ -86,16 +86,18 @@ class SimulatedCpu:
 
     Args:
         tokens: the cores of all workers.
+        slice: the longest time that the GIL is held without a break, in seconds.
 
     Attributes:
         late: seconds by which a sleep of this machine ends late; they are taken off every sleep.
     """
 
-    def __init__(self, tokens: CoreTokens) -> None:
+    def __init__(self, tokens: CoreTokens, slice: float = SLICE) -> None:
         ends = ((tokens.reading, os.O_RDONLY), (tokens.writing, os.O_WRONLY))
         self._take, self._give = (os.open(f"/proc/{tokens.process}/fd/{end}", how) for end, how in ends)
         library = ctypes.PyDLL(None)  # unlike CDLL, it keeps the GIL while it calls
         library.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)  # of this thread and of those that it starts
+        self._slice = slice
         self._usleep: Callable[[int], int] = library.usleep
         self.late = 0.0
         self.late = statistics.median(self._lateness() for _ in range(_SLEEPS))
@@ -120,8 +122,8 @@ class SimulatedCpu:
             held = min(cost.held, cost.cpu)
             self.sleep((cost.cpu - held) / 2)
             while held > 0:
-                self._hold(min(held, SLICE))
-                held -= SLICE
+                self._hold(min(held, self._slice))
+                held -= self._slice
             self.sleep((cost.cpu - min(cost.held, cost.cpu)) / 2)
         finally:
             os.write(self._give, b"\0")

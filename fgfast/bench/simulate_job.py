@@ -91,11 +91,13 @@ class Simulated:
         costs: what each of `STEPS` costs.
         tokens: the simulated cores.
         templates: works that went through the real stages; they lend the simulated ones their results.
+        slice: the longest time, in seconds, that the GIL is held without a break.
     """
 
     costs: Mapping[str, Cost]
     tokens: CoreTokens
     templates: tuple[Work, ...]
+    slice: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,7 +159,7 @@ class SimulatedJob:
         return stages
 
     def _simulated(self, worker: str, given: Simulated, detects: bool, segments: bool) -> list[Stage[Work]]:
-        cpu, device = SimulatedCpu(given.tokens), SleepingDevice(worker)
+        cpu, device = SimulatedCpu(given.tokens, given.slice), SleepingDevice(worker)
         pay = _Payment(given.costs, cpu)
         models = [
             _PaidModel(SleepingModel(device, self.seconds[name], cpu.late), name, pay) for name in ("detect", "encode")
