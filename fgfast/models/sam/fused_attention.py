@@ -122,8 +122,8 @@ def _operator(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Ten
     tables = rel_pos_h.contiguous(), rel_pos_w.contiguous()
     # Triton launches on the current device.
     with torch.cuda.device(q.device) if q.is_cuda else nullcontext():
-        bias_kernel[(side, groups * heads)](q, *tables, bias_h, bias_w, heads, *q.stride()[:3], **shape)
-        attention_kernel[(triton.cdiv(tokens, chosen.queries), groups * heads)](
+        bias_kernel[(side * groups * heads,)](q, *tables, bias_h, bias_w, heads, *q.stride()[:3], **shape)
+        attention_kernel[(triton.cdiv(tokens, chosen.queries) * groups * heads,)](
             *(q, k, v, bias_h, bias_w, out, heads),
             *(*q.stride()[:3], *k.stride()[:3], *v.stride()[:3]),
             _LOG2_E / math.sqrt(size),
@@ -158,8 +158,8 @@ def bias_kernel(  # type: ignore[no-untyped-def]
 
     Writes bias_h (G * H, S, N) by (key's row, query) and bias_w (G * H, N, S) by (query, key's column), float32.
     """
-    line = tl.program_id(0)
-    pair = tl.program_id(1).to(tl.int64)
+    line = tl.program_id(0) % side
+    pair = (tl.program_id(0) // side).to(tl.int64)
     q += pair // heads * q_group + pair % heads * q_head
     to = tl.arange(0, width)
     # Beyond the last, programs read real memory again; nothing is written.
@@ -199,9 +199,11 @@ def attention_kernel(  # type: ignore[no-untyped-def]
     """Attend with `queries` queries of one head: out (G, N, H, D). The strides of q, k, v are in elements."""
     tokens: tl.constexpr = side * side
     size: tl.constexpr = main + rest
-    pair = tl.program_id(1).to(tl.int64)
+    # One axis, because the others end at 65535; neighbours share keys and values.
+    blocks: tl.constexpr = (tokens + queries - 1) // queries
+    pair = (tl.program_id(0) // blocks).to(tl.int64)
     group, head = pair // heads, pair % heads
-    place = tl.program_id(0) * queries + tl.arange(0, queries)
+    place = tl.program_id(0) % blocks * queries + tl.arange(0, queries)
     # Beyond the last token, and beyond the last column of a row, programs read real memory again; nothing is written.
     query = tl.minimum(place, tokens - 1)
     first, second = tl.arange(0, main), main + tl.arange(0, rest if rest > 0 else 1)
