@@ -240,6 +240,7 @@ class Context:
         self.engine, self.trt = engine, engine.trt
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
+        self.session: Any = None
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.trt.calls.append(("shape", (name, shape)))
@@ -281,10 +282,10 @@ class Context:
             return onnx.reference.ReferenceEvaluator(self.engine.model).run(None, inputs)
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(
-            self.engine.model.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
-        return session.run(None, inputs)
+        if self.session is None:
+            content = self.engine.model.SerializeToString()
+            self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        return self.session.run(None, inputs)
 
     def _record(self, stream_handle: int) -> bool:
         """What is recorded runs when it is replayed."""
