@@ -93,6 +93,8 @@ def test_graphs_of_models() -> None:
         assert set(graphs_of(model)) <= set(GRAPHS)
     assert graphs_of("detic") == ("detic_detector",)
     assert graphs_of("detic", DETIC_SPLIT) == DETIC_SPLIT
+    assert graphs_of("detic", (), "tensorrt") == DETIC_SPLIT
+    assert graphs_of("sam_vit_b", (), "tensorrt") == graphs_of("sam_vit_b")
     assert graphs_of("sam_vit_b", ("sam_mask_decoder",)) == ("sam_mask_decoder",)
     with pytest.raises(UnknownNameError, match="no graph of sam_vit_b named 'sam_text_decoder'"):
         graphs_of("sam_vit_b", ("sam_text_decoder",))
