@@ -161,17 +161,18 @@ def test_other_settings_are_refused_before_anything_is_loaded(tmp_path: Path, mo
 
 
 def test_nothing_is_measured_for_a_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[bool] = []
+    measured: list[tuple[bool, int | None]] = []
     choose = choices.choose
 
-    def noted(dataset: Any, settings: Settings, measure: bool = True) -> Any:
-        measured.append(measure)
-        return choose(dataset, settings, measure)
+    def noted(dataset: Any, settings: Settings, measure: bool = True, images: int | None = None) -> Any:
+        measured.append((measure, images))
+        return choose(dataset, settings, measure, images)
 
     monkeypatch.setattr("fgfast.pipeline.plan.choose", noted)
     source = str(BUILDERS["cub"](tmp_path))
     words = ["convert", "--dataset", "cub", "--root", source, "--out", str(tmp_path / "out"), "--segmenter", "box"]
+    words += ["--limit", "3"]
     for more in (["--dry-run"], []):
         result = CliRunner().invoke(command, [*words, *more])
         assert result.exit_code == 0, result.output
-    assert measured == [False, True]
+    assert measured == [(False, 3), (True, 3)], "the run's images decide whether compiling pays"
