@@ -20,13 +20,6 @@ from fgfast.export.lint_checks import CHECKS, NMS_MOST, TOPK_MOST  # noqa: E402
 F32, F16, BF16, F64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE
 I8, I64, I32 = TensorProto.INT8, TensorProto.INT64, TensorProto.INT32
 BOOL, U8, U16 = TensorProto.BOOL, TensorProto.UINT8, TensorProto.UINT16
-    TensorProto.INT8,
-    TensorProto.INT64,
-    TensorProto.INT32,
-    TensorProto.BOOL,
-    TensorProto.UINT8,
-    TensorProto.UINT16,
-)
 
 # A node: operator, inputs, outputs, attributes. An input: type and shape; a constant: its value.
 Node = tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]
