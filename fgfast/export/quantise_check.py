@@ -51,7 +51,7 @@ class MaskCheck:
         """Compare the masks of all images; see check.compare.
 
         Returns:
-            A record per image: case, output, IoU. Images are numbered, because a manifest may go to others. An image
+            A record per image: case, output, IoU. Images are counted, because a manifest may go to others. An image
             without a mask in float32 counts only if there is one in 8 bits.
 
         Raises:
@@ -59,15 +59,17 @@ class MaskCheck:
                 names the worst images.
         """
         found: list[tuple[float, int]] = []
+        names: dict[int, str] = {}
         starts = range(0, len(self.images), self.batch)
-        for start, (_, inputs) in zip(starts, cases, strict=True):
+        for start, (case, inputs) in zip(starts, cases, strict=True):
             ours, theirs = (run(inputs)["embeddings"].float().cpu() for run in (exported, reference))
             for row, image in enumerate(self.images[start : start + self.batch]):
                 overlap = self._overlap(ours[row], theirs[row], image)
                 if overlap is not None:
                     found.append((overlap, start + row))
+                    names[start + row] = f"{case}, image {row + 1}"
         self._judge(found)
-        return [{"case": f"held-out image {n + 1}", "output": "mask", "iou": round(iou, 5)} for iou, n in found]
+        return [{"case": names[n], "output": "mask", "iou": round(iou, 5)} for iou, n in found]
 
     def _overlap(self, ours: Tensor, theirs: Tensor, image: PromptedImage) -> float | None:
         """The IoU of the masks of two embeddings (256, g, g); 0 where one is not finite, None where both are empty."""
@@ -96,7 +98,7 @@ class MaskCheck:
         raise ParityError(
             f"masks of the quantised encoder have a mean IoU of {mean:.4f} and a least one of {least:.4f} with those "
             f"in float32 on {len(found)} held-out images; {QUANTISED_MASK_IOU} and {QUANTISED_LEAST_IOU} are needed. "
-            f"Worst: {worst}. Nothing was kept: use --precision fp16, or calibrate on more images (--images)"
+            f"Worst: {worst}. It is refused: use --precision fp16, or calibrate on more images (--images)"
         )
 
 

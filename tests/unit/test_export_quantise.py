@@ -343,7 +343,7 @@ def test_a_wrong_scale_is_refused_and_nothing_is_left(
         export(sample, tmp_path)
     message = str(refused.value)
     assert re.search(r"mean IoU of 0\.\d{4} and a least .* 4 held-out .* Worst: \d\d\.png \(0\.", message), message
-    assert "Nothing was kept: use --precision fp16" in message
+    assert "It is refused: use --precision fp16" in message
     assert not [file for file in tmp_path.rglob("*") if file.suffix in (".onnx", ".json", ".bin", ".data")]
 
 
