@@ -67,7 +67,7 @@ class Figures:
         parent: CPU seconds of the parent per image.
         worker: CPU seconds of the workers per image: in a simulation the runner's own, else also the steps'.
         shares: resource -> the share of its time for which it was taken.
-        waited: seconds per image for which steps waited for a core, or for the GIL after that.
+        waited: seconds per image for which steps waited for a core.
         seconds: how long the run was looked at.
     """
 
@@ -167,7 +167,7 @@ def _shares(
         rate: images per second, as they came.
         idle: share of each device.
         parent, worker: CPU seconds per image.
-        waited: seconds per image for which steps waited for a core or the GIL.
+        waited: seconds per image for which steps waited for a core.
     """
     # In split, one device may have to wait for the other: the busier one bounds.
     shares = {"devices": 1 - min(idle.values()), "the parent process": parent * rate * setup.slow_down}

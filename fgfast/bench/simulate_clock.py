@@ -1,17 +1,20 @@
 """Simulated time: tokens for cores that this machine lacks, and sleeps that stand for work, with and without the GIL.
 
-A piece of work takes a core's token, sleeps without the GIL for one part of its time and with it for the other, and
-gives the token back. The GIL is the worker's own: a sleep that holds it stops every other thread of the process, the
-runner's threads included, exactly as the work would. No time is virtual: threads sleep for as long as the work takes,
+A piece of work takes a core for its time, and sleeps for one part of it without the GIL, for the other with it. The GIL
+is the worker's own: a sleep that holds it stops every other thread of the process, the runner's threads included,
+exactly as the work would. No time is virtual: threads sleep for as long as the work takes,
 so the runner, its locks and its hand-overs are the real ones.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import statistics
+import struct
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +28,7 @@ SLICE = 0.001
 _PR_SET_TIMERSLACK = 29
 # The number of sleeps from which their delay is measured, and the seconds of each.
 _SLEEPS, _SLEEP = 50, 0.0005
+_FREE = struct.Struct("=d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,36 +53,44 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class CoreTokens:
-    """The tokens of simulated cores: bytes in a pipe that all worker processes share, one byte per free core.
+    """The simulated cores of all worker processes: until when each is taken, in shared memory behind a lock.
+
+    A piece of work takes the core that is free first, for the time that the work lasts. It need not give it back, so
+    that a thread that wakes up and waits for the GIL keeps no core.
 
     Attributes:
-        process: the process that made the pipe.
-        reading, writing: its descriptors there.
+        process: the process that made them.
+        memory: its descriptor of the shared memory: a float64 per core, time.monotonic().
+        reading, writing: its descriptors of a pipe with one byte, which whoever changes the memory takes out.
+        cores: how many there are.
     """
 
     process: int
+    memory: int
     reading: int
     writing: int
+    cores: int
 
     @classmethod
     def make(cls, cores: int) -> CoreTokens:
         """Make the tokens of so many cores.
 
         Raises:
-            UsageError: this is not Linux, where other processes cannot open the pipe.
+            UsageError: this is not Linux, where other processes cannot open the memory.
         """
         if not sys.platform.startswith("linux"):
             raise UsageError(
-                f"fgfast bench simulate needs Linux, not {sys.platform}: its workers share a pipe in /proc"
+                f"fgfast bench simulate needs Linux, not {sys.platform}: its workers share memory by /proc"
             )
-        reading, writing = os.pipe()
-        os.write(writing, bytes(cores))
-        return cls(os.getpid(), reading, writing)
+        memory, (reading, writing) = os.memfd_create("fgfast-cores"), os.pipe()
+        os.write(memory, bytes(_FREE.size * cores))
+        os.write(writing, b"\0")
+        return cls(os.getpid(), memory, reading, writing, cores)
 
     def close(self) -> None:
-        """Close the pipe in the process that made it."""
-        os.close(self.reading)
-        os.close(self.writing)
+        """Close memory and pipe in the process that made them."""
+        for end in (self.memory, self.reading, self.writing):
+            os.close(end)
 
 
 class SimulatedCpu:
@@ -93,12 +105,16 @@ class SimulatedCpu:
     """
 
     def __init__(self, tokens: CoreTokens, slice: float = SLICE) -> None:
-        ends = ((tokens.reading, os.O_RDONLY), (tokens.writing, os.O_WRONLY))
-        self._take, self._give = (os.open(f"/proc/{tokens.process}/fd/{end}", how) for end, how in ends)
+        ends = ((tokens.memory, os.O_RDWR), (tokens.reading, os.O_RDONLY), (tokens.writing, os.O_WRONLY))
+        memory, self._take, self._give = (os.open(f"/proc/{tokens.process}/fd/{end}", how) for end, how in ends)
+        self._memory = mmap.mmap(memory, _FREE.size * tokens.cores)
+        os.close(memory)
+        self._cores = struct.Struct(f"={tokens.cores}d")
         library = ctypes.PyDLL(None)  # unlike CDLL, it keeps the GIL while it calls
         library.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)  # of this thread and of those that it starts
         self._slice = slice
         self._usleep: Callable[[int], int] = library.usleep
+        self._lock = threading.Lock()
         self.late = 0.0
         self.late = statistics.median(self._lateness() for _ in range(_SLEEPS))
 
@@ -113,21 +129,45 @@ class SimulatedCpu:
         Half of the time without the GIL passes before the time with it, half after it.
 
         Returns:
-            The seconds that it waited for a core, and for the GIL once it had one.
+            The seconds that it waited for a core.
         """
-        start = time.perf_counter()
-        os.read(self._take, 1)
-        waited = time.perf_counter() - start
-        try:
-            held = min(cost.held, cost.cpu)
-            self.sleep((cost.cpu - held) / 2)
-            while held > 0:
-                self._hold(min(held, self._slice))
-                held -= self._slice
-            self.sleep((cost.cpu - min(cost.held, cost.cpu)) / 2)
-        finally:
+        held = min(cost.held, cost.cpu)
+        free = (cost.cpu - held) / 2
+        waited = self._alone(free)
+        while held > 0:
+            part = min(held, self._slice)
+            waited += self._wait_for(self._reserve(part))
+            self._hold(part)
+            held -= part
+        return waited + self._alone(free)
+
+    def _alone(self, seconds: float) -> float:
+        """Work without the GIL; return the seconds that it waited for a core."""
+        if seconds <= 0:
+            return 0.0
+        now = time.monotonic()
+        start = self._reserve(seconds)
+        self.sleep(start + seconds - now)
+        return max(0.0, start - now)
+
+    def _wait_for(self, start: float) -> float:
+        """Wait without the GIL until a core is free; return the seconds."""
+        waits = start - time.monotonic()
+        if waits <= 0:
+            return 0.0
+        self.sleep(waits)
+        return waits
+
+    def _reserve(self, seconds: float) -> float:
+        """Take the core that is free first; return the time.monotonic() from which it is the caller's."""
+        with self._lock:
+            os.read(self._take, 1)
+            free = list(self._cores.unpack_from(self._memory))
+            start = max(time.monotonic(), min(free))
+            free[free.index(min(free))] = start + seconds
+            self._cores.pack_into(self._memory, 0, *free)
             os.write(self._give, b"\0")
-        return waited
+        return start
 
     def sleep(self, seconds: float) -> None:
         """Sleep without the GIL; what the thread waits for the GIL afterwards comes on top, as it does after work."""
@@ -140,6 +180,7 @@ class SimulatedCpu:
             self._usleep(max(1, round(1e6 * (seconds - self.late))))
 
     def close(self) -> None:
-        """Close this process's ends of the pipe."""
+        """Close this process's ends."""
+        self._memory.close()
         os.close(self._take)
         os.close(self._give)

@@ -41,7 +41,7 @@ class Trace:
     Attributes:
         spans: worker, start and end of each batch that it was in, time.monotonic().
         cpu: worker, time.monotonic() and the process's CPU seconds, when each of its phases was finished.
-        waited: seconds for which its steps waited for a core, or for the GIL after that.
+        waited: seconds for which its steps waited for a core.
     """
 
     spans: list[tuple[str, float, float]] = field(default_factory=list)

@@ -65,7 +65,7 @@ def _rows(group: str, own: Figures, setup: Setup) -> list[Row]:
         *(Row(f"idle, {name}", 100 * idle, "%", "lower", group) for name, idle in own.idle.items()),
         Row("parent's CPU per image", 1e3 * own.parent, "ms", "lower", group),
         Row("workers' CPU per image", 1e3 * own.worker, "ms", "lower", group),
-        Row("waiting for a core or the GIL, per image", 1e3 * own.waited, "ms", "lower", group),
+        Row("waiting for a core, per image", 1e3 * own.waited, "ms", "lower", group),
     ]
     if setup.costs:
         rows.append(Row("runner's own CPU per image, in the workers", 1e3 * setup.runner, "ms", "lower", group))

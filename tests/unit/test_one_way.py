@@ -160,7 +160,7 @@ RULES = (
             ("fgfast/export/widen.py", "ir.save"): _SCRATCH,
             ("fgfast/bench/io.py", ".save"): _PEER,
             ("fgfast/bench/reference.py", ".save"): _PEER,
-            ("fgfast/bench/simulate_clock.py", "os.open"): "a pipe of the parent process, by /proc",
+            ("fgfast/bench/simulate_clock.py", "os.open"): "pipe and memory of the parent process, by /proc",
             ("bench/soak.py", "os.link"): "gives an image many names, in a folder of writing.scratch_folder",
         },
     ),
