@@ -147,6 +147,14 @@ class Ring(Generic[T]):
         self._successes = 0
 
     @property
+    def rows(self) -> int:
+        """Number of items for which there is to be a place: full batches on the device and one being read, and open
+        batches that lack one row.
+        """
+        full, batch = self.stage.model.depth + 1, self.stage.model.batch
+        return full * batch + max(0, self.slots - full) * max(1, batch - 1)
+
+    @property
     def coming(self) -> int:
         """Number of batches that are to be launched: ready, or sealed and being filled."""
         return len(self.ready) + self._unfilled
