@@ -161,7 +161,10 @@ class Ring(Generic[T]):
 
     def take_waiting(self, now: float) -> Work[T] | None:
         """Take the first waiting item that gets a row, or that fails because its bucket has no rows."""
+        without: set[Hashable] = set()  # buckets that have no slot now
         for n, (item, bucket) in enumerate(self.waiting):
+            if bucket in without and not item.alone:
+                continue
             place = None
             try:
                 place = self._reserve(item, bucket, now)
@@ -170,6 +173,8 @@ class Ring(Generic[T]):
             if place is not None or item.finished.error is not None:
                 del self.waiting[n]
                 return item, place
+            if not item.alone:
+                without.add(bucket)
         return None
 
     def _reserve(self, item: InFlightItem[T], bucket: Hashable, now: float) -> tuple[Batch[T], int] | None:

@@ -32,6 +32,8 @@ class Device(Generic[T]):
         self._depth = min(ring.stage.model.depth for _, ring in self._rings)
         self._launched: deque[tuple[int, Ring[T], Batch[T], float, int]] = deque()
         self._ended = False
+        for _, ring in self._rings:
+            ring.room = self._room
         self._launching, self._waiting = threading.Condition(flow.lock), threading.Condition(flow.lock)
         # time.monotonic() at which the sleeping launch thread wakes by itself; None while it is awake, or was woken.
         self._alarm: float | None = None
@@ -46,8 +48,6 @@ class Device(Generic[T]):
         """Wake both threads, because the flow is over, or `stop` was set. Under the lock."""
         self._launching.notify()
         self._waiting.notify()
-        for _, ring in self._rings:
-            ring.room = self._room
 
     def launch_all(self) -> None:
         """Launch ready batches until the flow is over: one of the two threads."""

@@ -42,7 +42,7 @@ class Flow(Generic[T]):
         linger: seconds; see LINGER.
 
     Attributes:
-        limit: the most items in flight: one per thread, and all rows of all slots.
+        limit: the most items in flight: one per thread, and those that the rings have a place for.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Flow(Generic[T]):
             else:
                 self._segments[-1].append(stage)
         self._threads = threads
-        self.limit = threads + sum(ring.slots * ring.stage.model.batch for ring in self.rings)
+        self.limit = threads + sum(ring.rows for ring in self.rings)
         self.lock = threading.RLock()
         self._pool: Pool[T] = Pool(self.lock)
         self._devices: list[Device[T]] = []
