@@ -9,7 +9,6 @@ Every scenario is one call of `fgfast bench simulate`, with the costs of the ste
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +30,6 @@ RATE, TWICE, EIGHTFOLD = 118, 1.95, 7.5
 # The share by which a prediction may be wrong; seconds of the parent's CPU per image; the idle share at 60 images/s.
 WRONG, PARENT, IDLE = 0.10, 1e-3, 0.03
 THREADS = (8, 64)
-SECONDS = 15
 
 GROUPS = ("validation", "devices", "placements", "idle")
 
@@ -56,16 +54,10 @@ class Check(NamedTuple):
     bound: str
 
 
-def _of_seconds(scenario: Scenario) -> Scenario:
-    """Return a scenario with as many images as its devices can take in `SECONDS`."""
-    rate = 1e3 * scenario.devices / scenario.device_ms / scenario.slow_down
-    return replace(scenario, images=max(300, round(SECONDS * rate)))
-
-
 def validation(made: Simulation) -> Iterator[Check]:
     """Compare predicted with measured rates on this machine's cores."""
     for ms in CHECKED:
-        scenario = _of_seconds(Scenario(ms, threads=available_cores(), cores=available_cores()))
+        scenario = Scenario(ms, threads=available_cores(), cores=available_cores())
         (predicted, _), (measured, _) = made.simulate(scenario), made.really(scenario)
         ratio = predicted.rate / measured.rate
         name = f"{ms} ms: predicted {text.figure(predicted.rate)}, measured {text.figure(measured.rate)} images/s"
@@ -96,7 +88,7 @@ def placements(made: Simulation) -> Iterator[Check]:
 
 def idle(made: Simulation) -> Iterator[Check]:
     """Run with real stages on this machine, at 60 images per second."""
-    found, _ = made.really(_of_seconds(Scenario(1e3 / 60, threads=available_cores())))
+    found, _ = made.really(Scenario(1e3 / 60, threads=available_cores()))
     share = next(iter(found.idle.values()))
     name = f"real stages at {text.figure(found.rate)} images/s on {available_cores()} cores: idle"
     yield Check("idle", name, 100 * share, "%", share <= IDLE, found.bound)
@@ -105,7 +97,7 @@ def idle(made: Simulation) -> Iterator[Check]:
 
 def _simulate(made: Simulation, scenario: Scenario) -> Figures:
     terminal.note(f"simulating {scenario.title}")
-    return made.simulate(_of_seconds(scenario))[0]
+    return made.simulate(scenario)[0]
 
 
 def _rate(name: str, threads: int, found: Figures, good: bool) -> Check:

@@ -8,6 +8,7 @@ measures what the simulation predicts.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from fgfast.bench import floors, job
-from fgfast.bench.simulate_account import Collected, Figures, Setup, figures
+from fgfast.bench import floors, simulate_images
+from fgfast.bench.simulate_account import FIRST, LAST, Collected, Figures, Setup, figures
 from fgfast.bench.simulate_clock import SLICE, CoreTokens, Cost, SimulatedCpu
 from fgfast.bench.simulate_costs import measure as measure_costs
 from fgfast.bench.simulate_job import STEPS, Simulated, SimulatedJob, TracedResult, TracedWork
+from fgfast.bench.simulate_models import most_in_flight
 from fgfast.config import Settings
 from fgfast.datasets import open_dataset
 from fgfast.errors import UsageError
@@ -36,7 +38,11 @@ from fgfast.runner import Supervisor, WorkerSpec, run_item
 from fgfast.writing import Target, remove_tree, scratch_folder
 
 # Different images; their names differ, and every one is read as often as there are images to convert.
-_SOURCES = 8
+_SOURCES = simulate_images.COUNT
+# Of these, those on which the costs of the steps are measured.
+_MEASURED = 8
+# Seconds of a simulation by default.
+_SECONDS = 15
 # Of the run that shows what the runner itself costs: its seconds, and the images that it takes at least.
 _SHORT, _FEW = 4.0, 120
 # The number of works on which the cost of a simulated step itself is measured, and what each costs.
@@ -54,7 +60,7 @@ class Scenario:
         cores: of the machine, for all workers.
         placement: "replicate" or "split".
         slow_down: the factor for every simulated time; a machine with few cores can carry more devices then.
-        images: how many are converted.
+        images: how many are converted; None takes as many as the devices compute in some seconds, and enough.
         format: of the cut-outs, as `fgfast convert` names it.
     """
 
@@ -64,7 +70,7 @@ class Scenario:
     cores: int = 16
     placement: str = "replicate"
     slow_down: float = 1.0
-    images: int = 1500
+    images: int | None = None
     format: str = "png"
 
     @property
@@ -79,6 +85,20 @@ class Scenario:
         names = [f"simulated:{n}" for n in range(self.devices)]
         costs = [DeviceCost(self.seconds["detect"], self.seconds["encode"])] * self.devices
         return (split(names, costs, "") if self.placement == "split" else replicate(names, 2, "")).specs
+
+    @property
+    def least(self) -> int:
+        """The fewest images from which the rate can be seen.
+
+        In the parts of the run that count, every worker has all the images in flight that it can have; and neither the
+        images with which its batches are filled first nor those that drain last belong to them.
+        """
+        return self.devices * math.ceil(most_in_flight(self.threads) / min(FIRST, LAST))
+
+    @property
+    def count(self) -> int:
+        """The number of images."""
+        return self.images or max(self.least, round(_SECONDS * 1e3 * self.devices / self.device_ms / self.slow_down))
 
     @property
     def title(self) -> str:
@@ -99,27 +119,28 @@ class Simulation:
 
     def __init__(self, folder: Path, costs: dict[str, Cost] | None = None) -> None:
         self._folder = folder
-        job.make_images(folder / "source", _SOURCES)
+        simulate_images.make_images(folder / "source")
         self._dataset = open_dataset(str(folder / "source"))
         self.costs = costs or {}
         self._templates: tuple[Work, ...] = ()
+        self._canvases = simulate_images.canvases()
 
     def prepare(self, format: str) -> None:
         """Send the images through all stages once, and measure what each step costs, if that is not known."""
         real = self._job(Scenario(1e-3, format=format))
         works = [self._work(n, format) for n in range(_SOURCES)]
         stages = real.real_stages("templates")
-        if self.costs:
-            for work in works:
-                run_item(stages, cast(Work, work))
-        else:
-            self.costs = measure_costs(stages, works)
+        if not self.costs:
+            self.costs = measure_costs(stages, works[:_MEASURED])
+            works[:_MEASURED] = [self._work(n, format) for n in range(_MEASURED)]
+        for work in works:
+            run_item(stages, cast(Work, work))
         self._templates = tuple(works)
 
     def simulate(self, scenario: Scenario) -> tuple[Figures, Setup]:
         """Simulate a scenario, after a short run with one device that shows what the runner itself costs."""
         few = max(_FEW, round(_SHORT * 1e3 / scenario.device_ms))
-        short = replace(scenario, devices=1, placement="replicate", slow_down=1.0, images=min(few, scenario.images))
+        short = replace(scenario, devices=1, placement="replicate", slow_down=1.0, images=min(few, scenario.count))
         alone, _ = self._simulated(short, 0.0, 0.0)
         runner = max(0.0, alone.worker - len(STEPS) * _of_a_step())
         return self._simulated(scenario, runner, alone.parent)
@@ -131,7 +152,9 @@ class Simulation:
         spent = {name: cost.scaled(times) + more for name, cost in self.costs.items()}
         setup = self._setup(scenario, self.costs, runner, parent)
         with _tokens(scenario.cores) as tokens:
-            what = replace(self._job(scenario), cpu=Simulated(spent, tokens, self._templates, times * SLICE))
+            what = replace(
+                self._job(scenario), cpu=Simulated(spent, tokens, self._templates, times * SLICE, self._canvases)
+            )
             return figures(*self._run(what, scenario), setup), setup
 
     def really(self, scenario: Scenario) -> tuple[Figures, Setup]:
@@ -169,7 +192,7 @@ class Simulation:
         with Output(what.out, self._dataset.folder) as output:
             output.open("overwrite", {"simulated": scenario.title}, root)
             output.make_folders(["images/0.png"], ["images/0.png"])
-            works = [self._work(n, scenario.format) for n in range(scenario.images)]
+            works = [self._work(n, scenario.format) for n in range(scenario.count)]
             output.ledger.register((work.position, work.sample) for work in works)
 
             def collect(batch: list[Result]) -> None:
@@ -219,10 +242,15 @@ def check(scenario: Scenario) -> None:
     Raises:
         UsageError: a number is out of its range, or the placement needs more devices.
     """
-    least = {"device_ms": 0.1, "devices": 1, "threads": 1, "cores": 1, "slow_down": 1, "images": 40}
+    least = {"device_ms": 0.1, "devices": 1, "threads": 1, "cores": 1, "slow_down": 1}
     for name, bound in least.items():
         if (value := getattr(scenario, name)) < bound:
             raise UsageError(f"--{name.replace('_', '-')} must be at least {bound:g}, not {value:g}")
+    if scenario.count < scenario.least:
+        raise UsageError(
+            f"--images must be at least {scenario.least}, not {scenario.count}, with {scenario.threads} threads for "
+            f"each of {scenario.devices} devices: the beginning and the end of a shorter run are a large part of it"
+        )
     if scenario.placement == "split" and scenario.devices < 2:
         raise UsageError(f"--placement split needs two devices or more, not {scenario.devices}: see --devices")
 

@@ -15,7 +15,7 @@ from fgfast.bench.simulate_clock import Cost
 from fgfast.bench.simulate_job import STEPS, TracedResult
 
 # The parts of a run that do not count: the queues fill at its beginning, and drain at its end.
-_FIRST, _LAST = 0.2, 0.15
+FIRST, LAST = 0.2, 0.15
 # The share of its time from which a resource bounds the rate, and the idle share below which a device does.
 _BOUND, _BUSY = 0.85, 0.05
 
@@ -103,7 +103,7 @@ def figures(results: Sequence[TracedResult], collected: Sequence[Collected], set
     """
     done = sorted(result.trace.cpu[-1][1] for result in results)
     first, last = done[0], done[-1]
-    within = first + _FIRST * (last - first), last - _LAST * (last - first)
+    within = first + FIRST * (last - first), last - LAST * (last - first)
     inside = [at for at in done if within[0] < at <= within[1]]
     if len(inside) < 2 or inside[0] == inside[-1]:
         raise ValueError(f"{len(results)} images are too few to see a rate: simulate more of them")

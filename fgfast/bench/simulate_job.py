@@ -23,7 +23,7 @@ from fgfast.io.encode import FORMAT_SUFFIXES
 from fgfast.pipeline.batched_stages import ChoosePrompt, FinishMask, detect_stage, encode_stage
 from fgfast.pipeline.stages import Cut, Decode, Write
 from fgfast.pipeline.work import ConvertRuntime, Result, Work
-from fgfast.records import Mask
+from fgfast.records import Mask, Size
 from fgfast.runner import BatchedStage, Finished, Handoff, SlotModel, Stage, Step, WorkerSpec
 from fgfast.writing import TempFiles
 
@@ -92,12 +92,14 @@ class Simulated:
         tokens: the simulated cores.
         templates: works that went through the real stages; they lend the simulated ones their results.
         slice: the longest time, in seconds, that the GIL is held without a break.
+        canvases: size of an image -> Detic's canvas.
     """
 
     costs: Mapping[str, Cost]
     tokens: CoreTokens
     templates: tuple[Work, ...]
     slice: float
+    canvases: Mapping[Size, Size]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,8 +163,10 @@ class SimulatedJob:
     def _simulated(self, worker: str, given: Simulated, detects: bool, segments: bool) -> list[Stage[Work]]:
         cpu, device = SimulatedCpu(given.tokens, given.slice), SleepingDevice(worker)
         pay = _Payment(given.costs, cpu)
+        by_model = {"detect": given.canvases, "encode": None}
         models = [
-            _PaidModel(SleepingModel(device, self.seconds[name], cpu.late), name, pay) for name in ("detect", "encode")
+            _PaidModel(SleepingModel(device, self.seconds[name], cpu.late, own), name, pay)
+            for name, own in by_model.items()
         ]
         stages = self._stages(models, _no_mask, detects, segments)
         return [stage if isinstance(stage, BatchedStage) else self._slept(stage, given, pay) for stage in stages]
@@ -212,7 +216,7 @@ class _PaidModel(SleepingModel):
     """A sleeping model whose filling and reading cost what the real ones cost."""
 
     def __init__(self, model: SleepingModel, name: str, pay: _Payment) -> None:
-        super().__init__(model._on, model._seconds, model._late)
+        super().__init__(model._on, model._seconds, model._late, model._canvases)
         self._name, self._pay = name, pay
 
     def fill(self, slot: Any, row: int, *inputs: Any) -> None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fgfast.bench.simulate_images import canvases
 from fgfast.records import Detections, Float32, Image, Size
+from fgfast.runner import BatchedStage
+from fgfast.runner.batching import Ring
 
 # Of one GPU: batches queued at a time and images per batch, as `fgfast convert` has them (models/serving/batches.py).
 DEPTH, BATCH = 2, 4
-# Detic's largest canvas, in pixels: height, width.
-_CANVAS = Size(800, 1344)
 # Side of SAM's low-resolution logits; classes of a vocabulary of one name, with the background.
 _LOW_RES, _CLASSES = 256, 2
 
@@ -76,24 +78,32 @@ class SleepingModel:
 
     Args:
         device: the device it runs on.
-        seconds: per image.
+        seconds: per image, on any canvas.
         late: seconds by which a sleep ends late; see SimulatedCpu.
+        canvases: size of an image -> its canvas, where images on different ones do not share a batch.
+
+    Attributes:
+        buckets: the number of canvases.
     """
 
     depth, batch, device = DEPTH, BATCH, "simulated"
 
-    def __init__(self, device: SleepingDevice, seconds: float, late: float = 0.0) -> None:
+    def __init__(
+        self, device: SleepingDevice, seconds: float, late: float = 0.0, canvases: Mapping[Size, Size] | None = None
+    ) -> None:
         self._on, self._seconds, self._late = device, seconds, late
+        self._canvases = canvases or {}
+        self.buckets = max(1, len(set(self._canvases.values())))
 
-    def bucket(self, image: Image, *inputs: Any) -> bool:
-        """Return whether the image stands upright: such images do not share a batch with others."""
-        return image.size.height > image.size.width
+    def bucket(self, image: Image, *inputs: Any) -> Size | None:
+        """Return the canvas of an image; None where all images share batches."""
+        return self._canvases[image.size] if self._canvases else None
 
-    def rows(self, bucket: bool) -> int:
+    def rows(self, bucket: Any) -> int:
         """Return the number of images per slot."""
         return self.batch
 
-    def slot(self, bucket: bool) -> SleepingSlot:
+    def slot(self, bucket: Any) -> SleepingSlot:
         """Return a new slot."""
         return SleepingSlot(None)
 
@@ -116,11 +126,22 @@ class SleepingModel:
         """Do nothing: memory is never short."""
 
 
+def most_in_flight(threads: int) -> int:
+    """Return the most images in flight in a worker that does everything: one per thread, and one per place in a batch.
+
+    Args:
+        threads: of its pool.
+    """
+    models = (SleepingModel(SleepingDevice(""), 0.0, canvases=own) for own in (canvases(), None))
+    stages: list[BatchedStage[Any]] = [BatchedStage("", model, lambda work: (), lambda *_: None) for model in models]
+    return threads + sum(Ring(stage, 0.0).rows for stage in stages)
+
+
 class SleepingDetic(SleepingModel):
     """Detic that fills and reads its rows, and sleeps in between. It finds one box, the same in every image."""
 
     def __init__(self, device: SleepingDevice, seconds: float, late: float = 0.0) -> None:
-        super().__init__(device, seconds, late)
+        super().__init__(device, seconds, late, canvases())
         import torch
 
         from fgfast.models.detic.config import SWIN_B
@@ -131,15 +152,14 @@ class SleepingDetic(SleepingModel):
         self._scores = torch.rand((SWIN_B.proposals, _CLASSES), generator=generator) * 0.4
         self._scores[0, 0] = 0.9
 
-    def slot(self, bucket: bool) -> SleepingSlot:
-        """Return a new slot with rows of the largest canvas."""
+    def slot(self, bucket: Size) -> SleepingSlot:
+        """Return a new slot with rows of a canvas."""
         from fgfast.backends.slots import ComputeStream
         from fgfast.graphs import detic_detector
         from fgfast.models.detic.config import SWIN_B
         from fgfast.models.serving.batches import ImageSlot
 
-        canvas = Size(*_CANVAS[::-1]) if bucket else _CANVAS
-        ports = detic_detector(canvas, self.batch, SWIN_B.proposals).inputs[:2]
+        ports = detic_detector(bucket, self.batch, SWIN_B.proposals).inputs[:2]
         return SleepingSlot(ImageSlot(ports, {}, ComputeStream("cpu")))
 
     def fill(self, slot: SleepingSlot, row: int, image: Image) -> None:
@@ -170,11 +190,7 @@ class SleepingSam(SleepingModel):
         y, x = np.mgrid[-1 : 1 : _LOW_RES * 1j, -1 : 1 : _LOW_RES * 1j]
         self._logits = (10 * (0.4 - (x + 0.3) ** 2 - (y + 0.4) ** 2)).astype(np.float32)[None]
 
-    def bucket(self, image: Image, *inputs: Any) -> bool:
-        """Return one bucket for all images."""
-        return False
-
-    def slot(self, bucket: bool) -> SleepingSlot:
+    def slot(self, bucket: None) -> SleepingSlot:
         """Return a new slot with rows of SAM's square."""
         from fgfast.backends.slots import ComputeStream
         from fgfast.graphs import sam_image_encoder

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from fgfast.bench import compare
+from fgfast.bench import compare, simulate_images
 from fgfast.bench.result import Result, Row, envelope, rows_of
 from fgfast.bench.simulate import Scenario
 from fgfast.bench.simulate_account import Figures, Setup
@@ -14,6 +15,7 @@ from fgfast.bench.simulate_job import STEPS
 from fgfast.bench.text import figure
 from fgfast.bench.whole import PAPER_SECONDS
 from fgfast.errors import UsageError
+from fgfast.records import Size
 
 NAME = "simulate"
 _CPU, _HELD = "CPU", "with the GIL"
@@ -43,7 +45,7 @@ def result(scenario: Scenario, found: Found) -> Result:
         rounds=1,
         notes=_notes(scenario, found),
         headline=[f"{_TITLES[kind]}: rate" for kind in found],
-        images=scenario.images,
+        images=scenario.count,
         verdict=[_verdict(kind, own) for kind, (own, _) in found.items()],
         bound={kind: own.bound for kind, (own, _) in found.items()},
     )
@@ -87,6 +89,7 @@ def _notes(scenario: Scenario, found: Found) -> list[str]:
     notes = [
         "No GPU took part: a device serves one batch after the other, and sleeps for the time given. What launching a "
         "batch costs the CPU is not measured, and not in it.",
+        _of_canvases(),
         "Rates and shares are those once under way, without the slow-down.",
     ]
     if "predicted" in found:
@@ -103,6 +106,20 @@ def _notes(scenario: Scenario, found: Found) -> list[str]:
                 "runner's own time was measured before and multiplied, too."
             )
     return notes
+
+
+def _of_canvases() -> str:
+    """Return how the images are spread over the canvases, in a sentence."""
+    images: Counter[Size] = Counter()
+    for size, count in simulate_images.CUB.items():
+        images[simulate_images.canvas_of(Size(*size))] += count
+    shares = ", ".join(
+        f"{canvas.height}x{canvas.width} {count / simulate_images.COUNT:.0%}" for canvas, count in images.most_common()
+    )
+    return (
+        f"Images have the sizes of {simulate_images.COUNT} photographs of CUB-200-2011, and so Detic's canvases are "
+        f"mixed: {shares}. A batch takes the device as long on any of them."
+    )
 
 
 def read_costs(file: Path) -> dict[str, Cost]:

@@ -10,9 +10,6 @@ import click
 from fgfast.cli.bench_output import DIR, OUTPUTS, add_options, count_option, folder_of, path_option, report
 from fgfast.cli.settings import settings_options
 
-# Seconds that a simulation takes by default once it is under way, and the images that it takes at least and at most.
-_SECONDS, _LEAST, _MOST = 15, 300, 20_000
-
 
 def _times(name: str, least: float, help: str, **more: Any) -> Any:
     return click.option(name, type=click.FloatRange(least), help=help, **more)
@@ -38,7 +35,7 @@ def _times(name: str, least: float, help: str, **more: Any) -> Any:
         default=1.0,
         show_default=True,
     ),
-    count_option("--images", least=40, help=f"Converts this many images.  [default: {_SECONDS} seconds' worth]"),
+    count_option("--images", help="Converts this many images.  [default: 15 seconds' worth, and as many as it takes]"),
     settings_options(("format",), format="png"),
     click.option("--real-stages", is_flag=True, help="Does all work on the CPU; only the models sleep."),
     click.option("--validate", is_flag=True, help="Simulates this machine's cores, then runs with real stages, too."),
@@ -46,9 +43,7 @@ def _times(name: str, least: float, help: str, **more: Any) -> Any:
     DIR,
     *OUTPUTS,
 )
-def bench_simulate(
-    real_stages: bool, validate: bool, costs: Path | None, images: int | None, folder: Path | None, **options: Any
-) -> None:
+def bench_simulate(real_stages: bool, validate: bool, costs: Path | None, folder: Path | None, **options: Any) -> None:
     """Simulate the runner on devices and cores that this machine lacks: models sleep, and so does work on the CPU."""
     from fgfast.bench import simulate, simulate_report
     from fgfast.machine import available_cores
@@ -65,9 +60,7 @@ def bench_simulate(
             if click.get_current_context().get_parameter_source(name) is by_hand:
                 raise click.UsageError(f"--{name.replace('_', '-')} has no effect on work that is real")
         options["cores"] = available_cores()
-    rate = 1e3 * options["devices"] / options["device_ms"] / options["slow_down"]
-    count = images or min(_MOST, max(_LEAST, round(_SECONDS * rate)))
-    scenario = simulate.Scenario(images=count, **options)
+    scenario = simulate.Scenario(**options)
     simulate.check(scenario)
     mode = "real stages" if real_stages else "both" if validate else "simulation"
     known = simulate_report.read_costs(costs) if costs else None

@@ -48,6 +48,11 @@ class Rechecked:
         """The most rows of any slot."""
         return self.model.batch
 
+    @property
+    def buckets(self) -> int:
+        """The number of buckets among which items are spread."""
+        return getattr(self.model, "buckets", 1)
+
     def slot(self, bucket: Any) -> _Rows:
         """Create a slot."""
         return _Rows(self.model.slot(bucket), {})

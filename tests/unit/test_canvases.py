@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from fgfast.backends.session import Session  # noqa: E402
+from fgfast.bench.simulate_images import CUB  # noqa: E402
 from fgfast.methods import ModelSpec  # noqa: E402
 from fgfast.models.detic.build import build_detic  # noqa: E402
 from fgfast.models.detic.canvas import CANVASES, LARGEST, LARGEST_TURNED  # noqa: E402
@@ -21,14 +22,6 @@ from fgfast.models.detic.transform import resized_size  # noqa: E402
 from fgfast.models.detic.vocabulary import classifier  # noqa: E402
 from fgfast.models.serving.canvases import AnyCanvas, Canvases, common_canvases  # noqa: E402
 from fgfast.records import Size  # noqa: E402
-
-# (height, width), pixels: number of images; of 31 images of CUB-200-2011, classes 1 to 3.
-CUB = {
-    (375, 500): 5, (333, 500): 3, (357, 500): 2, (350, 350): 2, (314, 500): 1, (312, 500): 1, (340, 500): 1,
-    (337, 500): 1, (500, 354): 1, (313, 500): 1, (320, 500): 1, (354, 225): 1, (332, 500): 1, (356, 500): 1,
-    (352, 450): 1, (500, 500): 1, (322, 376): 1, (441, 500): 1, (275, 500): 1, (335, 500): 1, (500, 389): 1,
-    (336, 500): 1, (500, 346): 1,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

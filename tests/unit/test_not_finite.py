@@ -32,6 +32,7 @@ from fgfast.pipeline.job import _rechecked  # noqa: E402
 from fgfast.pipeline.work import Work, result_of  # noqa: E402
 from fgfast.records import Detections, Image, Sample, Size  # noqa: E402
 from fgfast.runner import Finished, run_batch, run_item  # noqa: E402
+from fgfast.runner.batching import Ring  # noqa: E402
 
 torchvision_shim.declare()
 
@@ -260,6 +261,14 @@ def test_only_the_images_concerned_are_computed_again_and_the_exact_model_is_bui
     found = run_batch(model, [(numbered(n),) for n in range(4)])
     assert [round(float(d.scores[0]) * 100) for d in found] == [0, 1, 2, 3]
     assert len(made) == 1 and made[0].computed == 2
+
+
+def test_the_runner_opens_as_many_batches_as_for_the_model_itself() -> None:
+    many = Fake(frozenset())
+    many.buckets = 5  # type: ignore[attr-defined]
+    for model in (Fake(frozenset()), many):
+        rings = [Ring(detect_stage(one), linger=0.05) for one in (model, Rechecked(model, None))]
+        assert rings[0].slots == rings[1].slots == model.depth + 1 + getattr(model, "buckets", 1)
 
 
 @pytest.mark.parametrize("error", [UsageError("no weights"), DeviceMemoryError("full")])

@@ -10,24 +10,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from command import fgfast
 
 from fgfast import methods
-from fgfast.bench import simulate, simulate_report
+from fgfast.bench import simulate, simulate_images, simulate_report
 from fgfast.bench.simulate import Scenario
 from fgfast.bench.simulate_account import Collected, Setup, figures
 from fgfast.bench.simulate_clock import CoreTokens, Cost, SimulatedCpu
 from fgfast.bench.simulate_costs import cost_of
 from fgfast.bench.simulate_job import STEPS, SimulatedJob, Trace, TracedResult
-from fgfast.bench.simulate_models import BATCH, DEPTH, SleepingDevice, SleepingModel
+from fgfast.bench.simulate_models import BATCH, DEPTH, SleepingDetic, SleepingDevice, SleepingModel, most_in_flight
 from fgfast.cli.bench_simulate import bench_simulate
 from fgfast.config import Settings
 from fgfast.errors import UsageError
+from fgfast.models.detic.canvas import CANVASES
+from fgfast.models.detic.config import SWIN_B
+from fgfast.models.detic.transform import resized_size
 from fgfast.models.serving import batches
+from fgfast.models.serving.canvases import Fixed, FixedCanvases
 from fgfast.pipeline.job import ConvertJob
-from fgfast.records import Outcome
+from fgfast.records import Image, Outcome
 from fgfast.runner import BatchedStage, WorkerSpec
 
 COSTS = dict.fromkeys(STEPS, Cost(0.001, 0.0002))
@@ -106,6 +111,26 @@ def asleep(spec: object, words: str = "") -> SleepingModel:
     return model
 
 
+def test_canvases_are_mixed_as_those_of_cub_are() -> None:
+    detic = SleepingDetic(SleepingDevice("w"), 0.0)
+    asleep = SleepingModel(SleepingDevice("w"), 0.0, canvases=simulate_images.canvases())
+    assert detic.buckets == asleep.buckets == len(CANVASES)
+    graphs = FixedCanvases(lambda batch: {canvas: Fixed(None, lambda: None) for canvas in CANVASES})  # type: ignore
+    for size in simulate_images.CUB:
+        image = Image(np.zeros((*size, 3), np.uint8))
+        wanted = graphs.bucket(resized_size(*size, SWIN_B.shorter_edge, SWIN_B.longest_edge))
+        assert detic.bucket(image) == asleep.bucket(image) == wanted
+    assert SleepingModel(SleepingDevice("w"), 0.0).buckets == 1
+    # Both models' rings: depth 2 and one being read, of 4 images; and all but the last of each open batch.
+    assert most_in_flight(8) == 8 + (3 * 4 + len(CANVASES) * 3) + (3 * 4 + 3)
+
+
+def test_by_default_every_worker_gets_work_and_the_ends_do_not_matter() -> None:
+    assert Scenario(8.3).count == round(15 / 0.0083)
+    few = Scenario(110.0, devices=2, threads=64)
+    assert few.count == few.least == 2 * 747
+
+
 @pytest.mark.parametrize("phases", [(0, 2), (0, 1), (1, 2)])
 def test_the_stages_are_those_of_a_conversion(phases: tuple[int, int], tmp_path: Path) -> None:
     settings = Settings(
@@ -180,21 +205,25 @@ def test_slower_times_give_the_same_rate() -> None:
     assert found.rate == pytest.approx(100, rel=0.03)
 
 
-@pytest.mark.parametrize("placement", [pytest.param("replicate", marks=pytest.mark.full), "split"])
-def test_two_devices(placement: str, tmp_path: Path) -> None:
-    scenario = Scenario(5.0, devices=2, threads=4, images=80, placement=placement)
+@pytest.mark.parametrize(
+    ("devices", "placement"),
+    [(1, "replicate"), *(pytest.param(2, placement, marks=pytest.mark.full) for placement in ("replicate", "split"))],
+)
+def test_a_simulated_run(devices: int, placement: str, tmp_path: Path) -> None:
+    scenario = Scenario(4.0, devices=devices, threads=4, placement=placement)
+    scenario = replace(scenario, images=scenario.least)
     found, _ = simulate.measure(scenario, folder=tmp_path, costs=COSTS)["predicted"]
-    # No faster than the devices: two of 5 ms; or one that only encodes, the longer part of them.
-    longest = 1e3 * scenario.seconds["encode"] if placement == "split" else 5.0 / 2
+    # No faster than the devices: each does everything; or one only encodes, the longer part of it.
+    longest = 1e3 * scenario.seconds["encode"] if placement == "split" else 4.0 / devices
     assert 0 < found.rate < 1.25e3 / longest
-    assert len(found.idle) == 2
+    assert len(found.idle) == devices
     assert found.parent > 0
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("fgfast-bench")]
 
 
 @pytest.mark.full
 def test_real_stages_and_costs_of_an_earlier_result(tmp_path: Path) -> None:
-    arguments = ["--device-ms", "5", "--images", "60", "--validate", "--threads", "2", "--json"]
+    arguments = ["--device-ms", "5", "--images", "350", "--validate", "--threads", "2", "--json"]
     done = fgfast("bench", "simulate", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -233,7 +262,7 @@ def test_options_without_effect_are_refused(arguments: list[str], message: str) 
     ("given", "message"),
     [
         ({"placement": "split"}, "--placement split needs two devices or more, not 1"),
-        ({"images": 10}, "--images must be at least 40, not 10"),
+        ({"images": 372}, "--images must be at least 374, not 372, with 8 threads for each of 1 devices"),
         ({"slow_down": 0.5}, "--slow-down must be at least 1, not 0.5"),
     ],
 )
