@@ -161,6 +161,13 @@ class Ring(Generic[T]):
 
     def take_waiting(self, now: float) -> Work[T] | None:
         """Take the first waiting item that gets a row, or that fails because its bucket has no rows."""
+        free = len(self._free)
+        found = self._first_waiting(now)
+        if found is None and len(self._free) > free:
+            found = self._first_waiting(now)  # it sealed a batch whose items had all failed, and so freed its slot
+        return found
+
+    def _first_waiting(self, now: float) -> Work[T] | None:
         without: set[Hashable] = set()  # buckets that have no slot now
         for n, (item, bucket) in enumerate(self.waiting):
             if bucket in without and not item.alone:

@@ -158,10 +158,7 @@ class Flow(Generic[T]):
             for item, _ in ring.waiting:
                 self.leave(item)
             ring.waiting.clear()
-        due = ring.next_due()
         found = ring.take_waiting(time.monotonic())
-        if found is None and due != ring.next_due():
-            found = ring.take_waiting(time.monotonic())  # it sealed a batch whose items had all failed: a slot is free
         if found is not None and found[1] is not None:
             self._move(found[0], n + 1)
         return found
