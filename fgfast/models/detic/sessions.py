@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from fgfast import graphs as contracts
+from fgfast.backends.recording import Pool
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
 from fgfast.errors import UsageError
@@ -89,10 +90,14 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
 
         return AnyCanvas(session, multiple, batch, str(device))
 
+    # Of all canvases, which one batch uses at a time; the large ones need a gigabyte (not measured).
+    pool = Pool(device) if "recorded" in form else None
+
     def split(images: int) -> dict[Size, Fixed]:
         return {
             canvas: Fixed(
-                contracts.detic_detector(canvas, images, proposals), partial(SplitDetic, model, canvas, images, form)
+                contracts.detic_detector(canvas, images, proposals),
+                partial(SplitDetic, model, canvas, images, form, pool),
             )
             for canvas in (_COMPILED if "compiled" in form else CANVASES)
         }
