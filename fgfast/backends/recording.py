@@ -69,8 +69,9 @@ class Pool:
     (docs/source/notes/cuda.rst, "Sharing memory across captures"). The first holds because a model computes its batches
     one after another on one stream (fgfast.backends.slots.ComputeStream); two models have two streams, so they have two
     pools. The order matters only to outputs that are read after another replay: a recording may write, as intermediate
-    values, where the outputs of a later one are. Here outputs are copied before the next replay. What is allocated while
-    a recording is made, and still in use, is given to no later one: so outputs do not move. Inputs lie outside.
+    values, where the outputs of a later one are. Here outputs are copied before the next replay. What is
+    allocated while a recording is made, and still in use, is given to no later one: so outputs do not move. Inputs lie
+    outside.
 
     A pool without recordings is not used again: the allocator asserts that a pool that is shared has a user
     (`create_or_incref_pool`, c10/cuda/CUDACachingAllocator.cpp), so the next recording begins a new one.

@@ -15,9 +15,10 @@ from fgfast import graphs  # noqa: E402
 from fgfast.backends import recording  # noqa: E402
 from fgfast.backends.torch import TorchSession  # noqa: E402
 from fgfast.errors import RecordingFailedError  # noqa: E402
+from fgfast.methods import ModelSpec  # noqa: E402
 from fgfast.models.detic import sessions, split  # noqa: E402
+from fgfast.models.detic.build import build_detic  # noqa: E402
 from fgfast.models.detic.canvas import CANVASES  # noqa: E402
-from fgfast.models.detic.model import Detic  # noqa: E402
 
 INPUTS = {
     "embeddings": torch.zeros(1, 256, 16, 16),
@@ -81,10 +82,11 @@ def test_recordings_are_made_by_the_one_way(session: TorchSession, monkeypatch: 
 
 
 def test_the_canvases_and_halves_of_a_model_share_the_memory_of_recordings(
-    nano: Detic, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each held its own: seven canvases of two halves."""
     fake.install(monkeypatch)
+    nano = build_detic(ModelSpec("detic_nano", "random:1"))
     pools: list[Any] = []
 
     class Half:
