@@ -403,3 +403,39 @@ def test_the_command_ends_with_1_when_a_check_fails(monkeypatch: pytest.MonkeyPa
             done = CliRunner().invoke(main, arguments)
             assert done.exit_code == code, done.output
             assert state in done.output
+
+
+def test_the_kernels_and_triton_are_a_sentence_per_gpu() -> None:
+    found = [
+        {
+            "name": "V100",
+            "memory": 1,
+            "memory_free": None,
+            "capability": "7.0",
+            "ops": "cudaErrorNoKernelImageForDevice",
+        },
+        {"name": "H200", "memory": 1, "memory_free": None, "capability": "9.0", "ops": ""},
+    ]
+    gpus: dict[str, Any] = {"driver": {"version": None}, "torch": {"found": found, "cuda": "13.0"}, "nvjpeg": None}
+    gpus["triton"] = {"installed": True, "compiler": None}
+    rows = dict(row for row in text._gpus(gpus) if not isinstance(row, str))
+    assert "do not run: cudaErrorNoKernelImageForDevice; PyTorch's are used" in rows["kernels on cuda:0"]
+    assert rows["kernels on cuda:1"] == "fgfast's own run"
+    assert "no C compiler" in rows["Triton"]
+    gpus["triton"]["compiler"] = "/usr/bin/gcc"
+    rows = dict(row for row in text._gpus(gpus) if not isinstance(row, str))
+    assert rows["Triton"] == "compiles SAM's attention with /usr/bin/gcc"
+    assert set(hardware.gpus()["triton"]) == {"installed", "compiler"}
+
+
+@pytest.mark.skipif(not TORCH, reason="needs torch")
+def test_the_ops_are_asked_of_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from unit import fake_cuda
+
+    from fgfast.ops import cuda
+
+    fake_cuda.install(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(cuda, "refusal", ["", "no kernel image"].__getitem__)
+    assert [gpu["ops"] for gpu in hardware._torch()["found"]] == ["", "no kernel image"]

@@ -164,7 +164,7 @@ def fastest_backend(specs: Sequence[ModelSpec], measure: bool = True) -> tuple[B
             seconds = speed.remembered(key, spec.device, backend, partial(_seconds, spec) if measure else None)
             if seconds is None:
                 return "torch", _UNKNOWN
-            total[backend] += seconds
+            total[backend] += seconds * speed.share(spec)
     return min(order, key=lambda backend: total[backend]), _figures(total)
 
 
