@@ -82,7 +82,7 @@ class Method:
         backends: what can compute it; empty for a method that is not a neural network and works on the CPU, per image.
         graphs: dotted name of the function that finds its exported graphs.
         timed: dotted name of the function that gives the session to be timed.
-        share, variant: dotted names, see above; empty where a mean image needs all that is timed, and where none varies.
+        share, variant: dotted names, see above; empty where every image needs all of it, and where none varies.
         extra: the extra of fgfast that brings its packages; empty where it needs none.
         weights: its name in `fgfast models`; empty where it needs no weights.
         licence: of its weights or, without weights, of the method.
@@ -91,7 +91,7 @@ class Method:
         aliases: other names for it.
         automatic: whether "auto" may choose it; it takes the first usable one in the table.
         annotated: whether it gives the data set's own boxes or masks, and so needs some.
-        shapes: in PyTorch, the number of input shapes that are compiled; 0 where it is always eager: there are too many.
+        shapes: in PyTorch, the number of input shapes that are compiled; 0 where it is always eager (too many).
         blind: whether a detector gives the same box whatever the image shows.
         flagged: whether a segmenter's masks are examined for reasons to doubt them.
         check: dotted name of a function that raises unless the method can be used here; empty where none is needed.
