@@ -90,6 +90,11 @@ def runtime_command(gpu: bool, *more: str) -> str:
     return remove + install_command(",".join((*more, "gpu" if gpu else "cpu")))
 
 
+def _command(extra: str) -> str:
+    """Return the command that installs an extra, whether or not it brings an ONNX Runtime."""
+    return runtime_command(extra == "gpu") if extra in ("gpu", "cpu") else install_command(extra)
+
+
 class FgfastError(Exception):
     """Any error that fgfast raises on purpose."""
 
@@ -156,7 +161,7 @@ class MissingExtraError(UsageError):
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package {package} of the extra {extra!r}: {install_command(extra)}")
+        super().__init__(f"{purpose} needs the package {package} of the extra {extra!r}: {_command(extra)}")
 
 
 class ModelNotCachedError(UsageError):

@@ -11,6 +11,8 @@ when a method is used:
                                        annotated, a function (sample, size) -> Mask
     graphs(spec)                    -> the exported graphs that a run of the model loads
     timed(spec)                     -> the session in which the model spends its time
+    variant(spec)                   -> which of several implementations is taken here, in words; may be empty
+    share(spec)                     -> the work of a mean image as a share of that of `timed`
 """
 
 from __future__ import annotations
@@ -49,8 +51,7 @@ class ModelSpec:
         batch: images per call; None takes as many as suit the device. Exported graphs have fixed shapes: of these, the
             largest that such a batch fills is taken, else the smallest.
         form: in PyTorch, the form of its graph, one of fgfast.backends.torch.FORMS; None takes the fastest.
-        images: the number of images that it computes on its device; None where that is not known. Compiling takes
-            minutes, which few images do not pay back.
+        images: number of images that it computes on its device, which compiling must pay back; None if not known.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Method:
         backends: what can compute it; empty for a method that is not a neural network and works on the CPU, per image.
         graphs: dotted name of the function that finds its exported graphs.
         timed: dotted name of the function that gives the session to be timed.
+        share, variant: dotted names, see above; empty where every image needs all of it, and where none varies.
         extra: the extra of fgfast that brings its packages; empty where it needs none.
         weights: its name in `fgfast models`; empty where it needs no weights.
         licence: of its weights or, without weights, of the method.
@@ -89,8 +91,7 @@ class Method:
         aliases: other names for it.
         automatic: whether "auto" may choose it; it takes the first usable one in the table.
         annotated: whether it gives the data set's own boxes or masks, and so needs some.
-        shapes: in PyTorch, the number of input shapes for which its graph is compiled or recorded; 0 where it is always
-            eager, because there are too many.
+        shapes: in PyTorch, the number of input shapes that are compiled; 0 where it is always eager (too many).
         blind: whether a detector gives the same box whatever the image shows.
         flagged: whether a segmenter's masks are examined for reasons to doubt them.
         check: dotted name of a function that raises unless the method can be used here; empty where none is needed.
@@ -113,6 +114,8 @@ class Method:
     automatic: bool = False
     annotated: bool = False
     shapes: int = 0
+    share: str = ""
+    variant: str = ""
     blind: bool = False
     flagged: bool = True
     check: str = ""
@@ -141,6 +144,7 @@ def _sam(name: str, gmac: float, aliases: tuple[str, ...] = (), automatic: bool 
         aliases,
         automatic,
         shapes=1,
+        variant="fgfast.models.sam.sessions:variant",
     )
 
 
@@ -158,6 +162,7 @@ def _grounding_dino(size: str) -> Method:
         f"grounding_dino_{size}",
         "Apache-2.0",
         "Liu et al., arXiv 2303.05499",
+        share="fgfast.models.grounding_dino.sessions:share",
     )
 
 
@@ -184,6 +189,7 @@ METHODS: tuple[Method, ...] = (
         DETIC_GMAC[0][1],
         automatic=True,
         shapes=2,
+        share="fgfast.models.detic.sessions:share",
     ),
     Method(
         "annotations",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fgfast.backends import onnx_contents
 from fgfast.backends.session import described, empty
-from fgfast.errors import GraphError, UsageError, install_command
+from fgfast.errors import GraphError, UsageError, runtime_command
 from fgfast.graphs import Contract
 
 # Provider of each type of device; "tensorrt" is used only where it is named.
@@ -139,7 +139,7 @@ def check_provider(kind: str) -> str:
     if wanted not in available():
         raise UsageError(
             f"this ONNX Runtime {onnxruntime.__version__} has no {wanted}, only {', '.join(available())}: "
-            f"install onnxruntime-gpu in place of onnxruntime ({install_command('gpu')})"
+            f"install onnxruntime-gpu in place of onnxruntime ({runtime_command(gpu=True)})"
         )
     return wanted
 
@@ -152,7 +152,7 @@ def _check_nodes(session: Any, path: Path) -> None:
     if not hasattr(session, "get_provider_graph_assignment_info"):  # since 1.24.1
         raise GraphError(
             f"onnxruntime {onnxruntime.__version__} does not say which nodes of {path.name} it computes on the CPU: "
-            f"install a newer onnxruntime-gpu ({install_command('gpu')})"
+            f"install a newer onnxruntime-gpu ({runtime_command(gpu=True)})"
         )
     nodes = [
         f"{node.name or 'a node'} ({node.op_type})"

@@ -14,6 +14,7 @@ import hashlib
 import importlib.metadata
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,10 @@ _WARM_UP = 2
 _ONE_AT_A_TIME = threading.Lock()
 # Graphs whose recording failed. The allocators' lists hold functions that read them, also after an error.
 _FAILED: list[torch.cuda.CUDAGraph] = []
+# Streams that torch hands out in turn.
+_STREAMS = 32
+# All pools of this process.
+_POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
 # Packages that a graph is made of; with another version of one a recording is tried again.
 _PACKAGES = ("torch", "triton", "tensorrt", "fgfast")
 # Characters of an error's message that are noted.
@@ -57,16 +62,68 @@ def refusal(what: str, device: torch.device) -> str:
     return str(found["why"]) if found.get("key") == _key(what, device) else ""
 
 
-def record(
-    what: str, run: Callable[[], Any], stream: torch.cuda.Stream, device: torch.device, warm_up: int = _WARM_UP
-) -> tuple[torch.cuda.CUDAGraph, Any]:
+class Pool:
+    """The memory that the recordings of one model share: all that a run needs beside its inputs and outputs.
+
+    torch allows that for recordings which are never replayed at the same time, in the order of their making
+    (docs/source/notes/cuda.rst, "Sharing memory across captures"). The first holds because a model computes its batches
+    one after another on one stream (fgfast.backends.slots.ComputeStream); two models have two streams, so they have two
+    pools. The order matters only to outputs that are read after another replay: a recording may write, as intermediate
+    values, where the outputs of a later one are. Here outputs are copied before the next replay. What is
+    allocated while a recording is made, and still in use, is given to no later one: so outputs do not move. Inputs lie
+    outside.
+
+    A pool without recordings is not used again: the allocator asserts that a pool that is shared has a user
+    (`create_or_incref_pool`, c10/cuda/CUDACachingAllocator.cpp), so the next recording begins a new one.
+
+    Args:
+        device: the GPU.
+        stream: on which recordings are made; of the device, and not the default one. By default one of its own: the
+            allocator gives memory freed on one stream to no other.
+
+    Attributes:
+        device, stream: as given.
+    """
+
+    def __init__(self, device: torch.device, stream: torch.cuda.Stream | None = None) -> None:
+        self.device, self.stream = device, stream if stream is not None else _own_stream(device)
+        self._graphs: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
+        self._handle: Any = None
+        _POOLS.add(self)
+
+    def add(self, graph: torch.cuda.CUDAGraph) -> Any:
+        """Count a graph as a user, until it is freed or discarded; return torch's name of the pool."""
+        if not self._graphs:
+            self._handle = torch.cuda.graph_pool_handle()
+        self._graphs.add(graph)
+        return self._handle
+
+    def discard(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Count a graph no longer: its recording failed."""
+        self._graphs.discard(graph)
+
+
+def _own_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return a stream that no other pool has.
+
+    torch hands out 32 streams in turn (c10/cuda/CUDAStream.cpp), and cuBLAS's workspace belongs to a stream
+    (`getCurrentCUDABlasHandle`, aten/src/ATen/cuda/CublasHandlePool.cpp): the recordings of two models would share it.
+    """
+    taken = {pool.stream.cuda_stream for pool in _POOLS}
+    for _ in range(_STREAMS):
+        stream = torch.cuda.Stream(device)
+        if stream.cuda_stream not in taken:
+            break
+    return stream
+
+
+def record(what: str, run: Callable[[], Any], pool: Pool, warm_up: int = _WARM_UP) -> tuple[torch.cuda.CUDAGraph, Any]:
     """Record a run as a CUDA graph.
 
     Args:
         what: as for `refusal`, which must have found nothing.
         run: queues the work on the current stream, and allocates there.
-        stream: on which it is recorded; of the device, and not the default one.
-        device: the GPU.
+        pool: of the model's recordings.
         warm_up: number of runs before the recording.
 
     Returns:
@@ -77,26 +134,28 @@ def record(
         Exception: what `run` raises before the recording; and a lack of memory during the recording, after which
             everything is as before.
     """
-    with _ONE_AT_A_TIME, torch.cuda.device(device):
-        caller = torch.cuda.current_stream(device)
+    stream = pool.stream
+    with _ONE_AT_A_TIME, torch.cuda.device(pool.device):
+        caller = torch.cuda.current_stream(pool.device)
         if warm_up:
             stream.wait_stream(caller)
             with torch.cuda.stream(stream):
                 for _ in range(warm_up):
                     run()
             caller.wait_stream(stream)
-        return _capture(what, run, stream, caller)
+        return _capture(what, run, pool, caller)
 
 
 def _capture(
-    what: str, run: Callable[[], Any], stream: torch.cuda.Stream, caller: torch.cuda.Stream
+    what: str, run: Callable[[], Any], pool: Pool, caller: torch.cuda.Stream
 ) -> tuple[torch.cuda.CUDAGraph, Any]:
     # The allocator can be told that the recording has ended, because the pool's number is known.
-    graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+    graph = torch.cuda.CUDAGraph()
+    handle = pool.add(graph)
     raised: Exception | None = None
     try:
         # Only this capture mode allows other threads to use the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=handle, stream=pool.stream, capture_error_mode="thread_local"):
             try:
                 outputs = run()
             except Exception as error:
@@ -105,21 +164,25 @@ def _capture(
     except Exception as error:
         if error is raised and failure_of(error) is DeviceMemoryError:
             raise  # __exit__ has put everything in order
-        _restore(graph, pool, caller)
-        raise _failed(what, stream.device, raised or error) from error
+        pool.discard(graph)
+        _restore(graph, handle, caller)
+        raise _failed(what, pool.device, raised or error) from error
     return graph, outputs
 
 
-def _restore(graph: Any, pool: Any, caller: torch.cuda.Stream) -> None:
-    """Restore what a failed recording leaves behind: the current stream, and the allocator of the GPU's memory."""
+def _restore(graph: Any, handle: Any, caller: torch.cuda.Stream) -> None:
+    """Restore what a failed recording leaves behind: the current stream, and the allocator of the GPU's memory.
+
+    The pool keeps its other recordings: the allocator counts one user for each recording that was begun.
+    """
     _FAILED.append(graph)
     torch.cuda.set_stream(caller)
     with suppress(RuntimeError):
         graph.reset()
     # An error says that the recording had ended for the allocator, in which case the graph has released its pool.
     with suppress(RuntimeError):
-        torch._C._cuda_endAllocateToPool(caller.device.index, pool)
-        torch._C._cuda_releasePool(caller.device.index, pool)
+        torch._C._cuda_endAllocateToPool(caller.device.index, handle)
+        torch._C._cuda_releasePool(caller.device.index, handle)
 
 
 def _failed(what: str, device: torch.device, error: Exception) -> RecordingFailedError:

@@ -114,7 +114,8 @@ class TensorRtSession:
         if why := recording.refusal(self._what, self.device):
             log.warning("%s runs without a CUDA graph: %s", self._what, why)
             return
-        graph, _ = recording.record(self._what, self._queue, self._stream, self.device, warm_up=0)
+        pool = recording.Pool(self.device, self._stream)  # the run allocates nothing in it
+        graph, _ = recording.record(self._what, self._queue, pool, warm_up=0)
         self._recording = _Recording(graph, inputs, outputs)
 
     @property

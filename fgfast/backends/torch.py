@@ -25,7 +25,7 @@ log = logging.getLogger("fgfast")
 # "compiled+recorded" does both. "+cudnn" allows cuDNN's attention, which builds a plan for each new shape. On the CPU
 # eager was the fastest: the time is spent in oneDNN and MKL either way.
 FORMS = ("eager", "compiled", "recorded", "compiled+recorded", "recorded+cudnn", "compiled+recorded+cudnn")
-# Number of shapes whose CUDA graphs are kept; each holds its own memory.
+# Number of shapes whose CUDA graphs are kept; each holds its inputs and outputs, and shares what lies between.
 _RECORDINGS = 8
 
 _Run = Callable[..., Any]
@@ -54,6 +54,7 @@ class TorchSession:
         contract: of the graph.
         device: where the graph's weights are.
         form: one of FORMS.
+        pool: of the recordings of all graphs of the model; None where there is this graph alone.
 
     Raises:
         GraphError: the form does not exist, or it records and the device is not a GPU.
@@ -62,7 +63,12 @@ class TorchSession:
     backend = "torch"
 
     def __init__(
-        self, graph: nn.Module, contract: Contract, device: str | torch.device = "cpu", form: str = "eager"
+        self,
+        graph: nn.Module,
+        contract: Contract,
+        device: str | torch.device = "cpu",
+        form: str = "eager",
+        pool: recording.Pool | None = None,
     ) -> None:
         self.contract, self.device, self.form = contract, torch.device(device), form
         if form not in FORMS:
@@ -76,6 +82,7 @@ class TorchSession:
             keep_compiled()
             # The contract fixes the shapes, or there are few, and each is compiled separately.
             self._call = _Compiled(graph)
+        self._pool = recording.Pool(self.device) if pool is None and "recorded" in form else pool
         self._recordings: dict[tuple[tuple[str, int], ...], _Recording | None] = {}
 
     @torch.inference_mode()
@@ -115,7 +122,8 @@ class TorchSession:
         if refusal := recording.refusal(what, given[0].device):
             log.warning("%s runs without a recording: %s", what, refusal)
             return None
-        return _Recording.make(what, self._call, given)
+        assert self._pool is not None
+        return _Recording.make(what, self._call, given, self._pool)
 
     def _name(self, sizes: tuple[tuple[str, int], ...]) -> str:
         """Return what is recorded, in words that no other graph has."""
@@ -135,13 +143,10 @@ class _Recording:
     outputs: tuple[Tensor, ...]
 
     @classmethod
-    def make(cls, what: str, call: _Run, given: list[Tensor]) -> _Recording:
+    def make(cls, what: str, call: _Run, given: list[Tensor], pool: recording.Pool) -> _Recording:
         """Record a call on these inputs; the errors are those of `recording.record`."""
-        device = given[0].device
         inputs = [tensor.clone() for tensor in given]
-        # A stream of this device, because torch's default for recording belongs to the current device.
-        stream = torch.cuda.Stream(device)
-        graph, outputs = recording.record(what, lambda: call(*inputs), stream, device)
+        graph, outputs = recording.record(what, lambda: call(*inputs), pool)
         return cls(graph, inputs, _as_tuple(outputs))
 
     def replay(self, given: list[Tensor]) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,10 @@ def _control_groups() -> list[Path]:
 
 
 def gpus() -> dict[str, Any]:
-    """The GPUs that the driver lists, and those that torch can use; memory is in bytes."""
+    """The GPUs that the driver lists, those that torch can use, and what compiles for them; memory is in bytes."""
     driver = attempted(_driver)
     torch = attempted(_torch) if importlib.util.find_spec("torch") else {"error": "torch is not installed"}
-    return {"driver": driver, "torch": torch, "nvjpeg": attempted(_nvjpeg)}
+    return {"driver": driver, "torch": torch, "triton": attempted(_triton), "nvjpeg": attempted(_nvjpeg)}
 
 
 def _driver() -> dict[str, Any]:
@@ -120,13 +121,26 @@ def _run(*command: str) -> str:
 def _torch() -> dict[str, Any]:
     import torch
 
+    from fgfast.ops import cuda
+
     found = []
     for n in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         free, total = torch.cuda.mem_get_info(n)
         large, small = torch.cuda.get_device_capability(n)
         name = torch.cuda.get_device_name(n)
-        found.append({"name": name, "memory": total, "memory_free": free, "capability": f"{large}.{small}"})
+        facts = {"name": name, "memory": total, "memory_free": free, "capability": f"{large}.{small}"}
+        found.append({**facts, "ops": attempted(partial(cuda.refusal, n))})
     return {"found": found, "cuda": torch.version.cuda}
+
+
+def _triton() -> dict[str, Any]:
+    """Whether Triton, which torch brings along for GPUs, is there, and the C compiler without which it does nothing."""
+    compiler = None
+    if importlib.util.find_spec("torch"):
+        from fgfast.models.sam import fused_trial
+
+        compiler = fused_trial.compiler() or None
+    return {"installed": importlib.util.find_spec("triton") is not None, "compiler": compiler}
 
 
 def _nvjpeg() -> str | None:

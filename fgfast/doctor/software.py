@@ -27,6 +27,7 @@ PACKAGES = {
     "pyarrow": ("pyarrow",),
     "torch": ("torch",),
     "torchvision": ("torchvision",),
+    "triton": ("triton", "triton-windows"),
     "safetensors": ("safetensors",),
     "transformers": ("transformers",),
     "onnx": ("onnx",),

@@ -77,7 +77,28 @@ def _gpus(gpus: dict[str, Any]) -> Iterator[Row]:
     else:
         built = f"built for CUDA {torch['cuda']}" if torch["cuda"] else "built without CUDA"
         yield "torch", f"{built}, sees {len(usable)} GPU{'s' * (len(usable) != 1)}"
+    for n, gpu in enumerate(usable):
+        yield f"kernels on cuda:{n}", _own_kernels(gpu.get("ops", ""))
+    if usable:
+        yield "Triton", _triton(gpus.get("triton") or {})
     yield "nvJPEG", nvjpeg["error"] if isinstance(nvjpeg, dict) else nvjpeg or "not found"
+
+
+def _own_kernels(refusal: str | dict[str, str]) -> str:
+    """Whether fgfast's own kernels run on a GPU."""
+    why = refusal["error"] if isinstance(refusal, dict) else refusal
+    return f"fgfast's own do not run: {why}; PyTorch's are used, and are slower" if why else "fgfast's own run"
+
+
+def _triton(found: dict[str, Any]) -> str:
+    """Whether Triton can compile SAM's attention."""
+    if "error" in found:
+        return str(found["error"])
+    if not found.get("installed"):
+        return "not installed; SAM's attention is PyTorch's, and slower"
+    if not found["compiler"]:
+        return "no C compiler, which it needs: SAM's attention is PyTorch's, and slower (install gcc, or set CC)"
+    return f"compiles SAM's attention with {found['compiler']}"
 
 
 def _packages(packages: dict[str, dict[str, Any]]) -> Iterator[Row]:

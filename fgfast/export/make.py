@@ -16,7 +16,7 @@ import torch
 import fgfast
 from fgfast.backends.manifest import Manifest
 from fgfast.backends.onnxruntime import OnnxRuntimeSession
-from fgfast.errors import UsageError, install_command
+from fgfast.errors import UsageError, runtime_command
 from fgfast.export import leftovers, trace, widen
 from fgfast.export.exportable import Common, family_of, graphs_of
 from fgfast.export.part import Part
@@ -108,7 +108,7 @@ def export(
 def check_tensorrt(precision: str = "fp32") -> None:
     """Raise UsageError unless an engine of a precision can be built on this machine."""
     if importlib.util.find_spec("tensorrt") is None:
-        raise UsageError(f"TensorRT is not installed: {install_command('gpu')}; --backend onnx works without it")
+        raise UsageError(f"TensorRT is not installed: {runtime_command(gpu=True)}; --backend onnx works without it")
     if not torch.cuda.is_available():
         raise UsageError(
             "TensorRT builds an engine on the GPU that will run it, and this machine has none: --backend onnx"

@@ -18,6 +18,7 @@ from fgfast.io import warned
 from fgfast.io.decoders import decoder
 from fgfast.io.encode import FORMAT_SUFFIXES
 from fgfast.methods import Method, ModelSpec
+from fgfast.models.serving import chosen
 from fgfast.pipeline.annotated import ReadMask
 from fgfast.pipeline.batched_stages import (
     ChoosePrompt,
@@ -109,6 +110,7 @@ class ConvertJob:
             facts["seconds"] = {name: self._seconds(stage) for name, stage in models.items()}
             if models and spec.device.startswith("cuda"):
                 facts |= self._load(spec.device, stages)
+        facts["chosen"] = chosen.sentences()
         return ConvertRuntime(stages, self.threads, segments, facts)
 
     def _set_threads(self, device: str) -> None:

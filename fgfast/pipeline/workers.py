@@ -57,7 +57,8 @@ def start(
         raise UsageError(f"workers-per-device {plan.settings.workers_per_device} has no effect in one process")
     if in_process:
         with captured():
-            yield Workers(_in_process(job, stop, watch), ("placement: in this process",), lambda: 0, job.threads)
+            work, chosen = _in_process(job, stop, watch)
+            yield Workers(work, ("placement: in this process", *chosen), lambda: 0, job.threads)
         return
     with contextlib.ExitStack() as stack:
         opening = _Opening(job, plan.settings, stop, stack, deadline, watch)
@@ -65,25 +66,25 @@ def start(
         messages = [f"placement {placement.name}: {placement.reason}"] if len(placement.specs) > 1 else []
         threads = job.threads * len(placement.specs)
         placement, more, why = _with_more(opening, placement, supervisor, facts)
+        messages += dict.fromkeys(sentence for fact in facts for sentence in fact.get("chosen", ()))
         yield Workers(partial(supervisor.run, stop=stop), (*messages, *why), lambda: supervisor.crashes, threads + more)
 
 
 def _in_process(
     job: ConvertJob, stop: threading.Event, watch: Watch | None
-) -> Callable[[Iterable[Work], Collect], None]:
+) -> tuple[Callable[[Iterable[Work], Collect], None], list[str]]:
     device = job.settings.places[0]
     runtime = job.open(WorkerSpec(device, device, (0, job.phases)))
-    return lambda items, collect: run(
-        items,
-        runtime.stages,
-        result_of,  # not the runtime's own: with all phases in one process, nothing is handed off
-        collect,
+    work = partial(
+        run,
         threads=runtime.threads,
         stop=stop,
         failures=FAILURES,
         watch=watch,
         worker=device,
     )
+    # Not the runtime's own result: with all phases in one process, nothing is handed off.
+    return lambda items, collect: work(items, runtime.stages, result_of, collect), runtime.facts["chosen"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,8 @@ class CUDAGraph:
         self.pool, self.cuda.invalid, self.cuda.under_way = pool, False, self
         self.cuda.recorded += 1
         self.cuda.recordings.append(pool)
-        self.cuda.pools[pool] = 1
+        assert self.cuda.pools.get(pool, 1) > 0, "a pool that is shared has a user (create_or_incref_pool)"
+        self.cuda.pools[pool] = self.cuda.pools.get(pool, 0) + 1
 
     def capture_end(self) -> None:
         if self.cuda.invalid:
@@ -97,6 +98,9 @@ class CUDAGraph:
         if self.ended:
             self.cuda.release(0, self.pool)
         self.ended = False
+
+    def __del__(self) -> None:
+        self.reset()
 
     def replay(self) -> None:
         assert self.ended

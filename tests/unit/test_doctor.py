@@ -17,9 +17,9 @@ from command import fgfast
 
 from fgfast import doctor
 from fgfast.backends.manifest import Manifest
-from fgfast.doctor import advice, checks, hardware, software, stores, text, two_layers
+from fgfast.doctor import advice, backends, checks, hardware, software, stores, text, two_layers
 from fgfast.doctor.findings import Check, NotWorking, Skipped
-from fgfast.errors import install_command
+from fgfast.errors import MissingExtraError, RecordingFailedError, install_command
 
 TORCH = importlib.util.find_spec("torch") is not None
 ONNX = importlib.util.find_spec("onnx") is not None
@@ -285,12 +285,33 @@ def test_verify_tries_tensorrt(monkeypatch: pytest.MonkeyPatch, fault: str, stat
     trt: Any = fake.make("11.4.0.106", fault=fault)
     fake.install(monkeypatch, trt)
     monkeypatch.setattr("fgfast.doctor.backends._gpu", lambda: "cuda:0")
+    monkeypatch.setattr("fgfast.doctor.backends._apart", backends.tensorrt_here)  # the fake is in this process
     attempts = [pair for pair in checks._attempts(_bare()) if pair[0] == "TensorRT"]
     monkeypatch.setattr(checks, "_attempts", lambda facts: iter(attempts))
     (check,) = checks.run({})
     assert check.state == state, check.detail
     if state == "ok":
         assert "11.4.0.106 on Fake GPU" in check.detail and "recorded as a CUDA graph" in check.detail
+
+
+@pytest.mark.skipif(not TORCH, reason="needs torch")
+def test_a_recording_that_fails_damages_no_more_than_its_own_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Doctor went on in the damaged process."""
+    monkeypatch.setattr("fgfast.doctor.backends._needs", lambda *packages: None)
+    monkeypatch.setattr("fgfast.doctor.backends._gpu", lambda: "cuda:0")
+    if importlib.util.find_spec("tensorrt") is None:
+        with pytest.raises(MissingExtraError, match="running TensorRT engines"):
+            backends.tensorrt()  # in a process of its own
+
+    def apart(device: str, record: bool) -> str:
+        if record:
+            raise RecordingFailedError("two_layers cannot be recorded as a CUDA graph on cuda:0: it waits")
+        return "off by 1e-06"
+
+    monkeypatch.setattr("fgfast.doctor.backends._apart", apart)
+    assert backends.tensorrt() == (
+        "off by 1e-06, unrecorded: two_layers cannot be recorded as a CUDA graph on cuda:0: it waits"
+    )
 
 
 def _bare() -> dict[str, Any]:
@@ -382,3 +403,39 @@ def test_the_command_ends_with_1_when_a_check_fails(monkeypatch: pytest.MonkeyPa
             done = CliRunner().invoke(main, arguments)
             assert done.exit_code == code, done.output
             assert state in done.output
+
+
+def test_the_kernels_and_triton_are_a_sentence_per_gpu() -> None:
+    found = [
+        {
+            "name": "V100",
+            "memory": 1,
+            "memory_free": None,
+            "capability": "7.0",
+            "ops": "cudaErrorNoKernelImageForDevice",
+        },
+        {"name": "H200", "memory": 1, "memory_free": None, "capability": "9.0", "ops": ""},
+    ]
+    gpus: dict[str, Any] = {"driver": {"version": None}, "torch": {"found": found, "cuda": "13.0"}, "nvjpeg": None}
+    gpus["triton"] = {"installed": True, "compiler": None}
+    rows = dict(row for row in text._gpus(gpus) if not isinstance(row, str))
+    assert "do not run: cudaErrorNoKernelImageForDevice; PyTorch's are used" in rows["kernels on cuda:0"]
+    assert rows["kernels on cuda:1"] == "fgfast's own run"
+    assert "no C compiler" in rows["Triton"]
+    gpus["triton"]["compiler"] = "/usr/bin/gcc"
+    rows = dict(row for row in text._gpus(gpus) if not isinstance(row, str))
+    assert rows["Triton"] == "compiles SAM's attention with /usr/bin/gcc"
+    assert set(hardware.gpus()["triton"]) == {"installed", "compiler"}
+
+
+@pytest.mark.skipif(not TORCH, reason="needs torch")
+def test_the_ops_are_asked_of_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from unit import fake_cuda
+
+    from fgfast.ops import cuda
+
+    fake_cuda.install(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(cuda, "refusal", ["", "no kernel image"].__getitem__)
+    assert [gpu["ops"] for gpu in hardware._torch()["found"]] == ["", "no kernel image"]

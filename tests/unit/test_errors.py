@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from fgfast.errors import MissingExtraError, install_command
+from fgfast.errors import MissingExtraError, UsageError, install_command, runtime_command
+from fgfast.methods import ModelSpec
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +52,36 @@ def test_the_hint_installs_from_where_fgfast_came(
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Distribution(record))
     assert install_command("models") == command
     assert command in str(MissingExtraError("torch", "models", "SAM"))
+
+
+@pytest.mark.parametrize(("present", "gpu"), [("onnxruntime", True), ("onnxruntime-gpu", False)])
+def test_no_hint_installs_one_onnx_runtime_over_the_other(
+    present: str, gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every hint that brings an ONNX Runtime: of a package, of a backend, of an engine."""
+
+    def version(name: str) -> str:
+        if name != present:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.23"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    remove = f"pip uninstall -y {present} && "
+    assert runtime_command(gpu).startswith(remove)
+    hints = [str(MissingExtraError("tensorrt" if gpu else "onnxruntime", "gpu" if gpu else "cpu", "a backend"))]
+    if importlib.util.find_spec("torch") is not None:
+        from fgfast.export.make import check_tensorrt
+        from fgfast.models.serving import backend
+
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(UsageError, match="is not installed") as error:
+            backend.check([ModelSpec("detic", backend="onnxruntime", device="cuda:0" if gpu else "cpu")])
+        hints.append(str(error.value))
+        if gpu:
+            with pytest.raises(UsageError, match="is not installed") as error:
+                check_tensorrt()
+            hints.append(str(error.value))
+    assert all(remove in hint for hint in hints), hints
 
 
 def test_without_a_record_of_the_installation_the_clone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

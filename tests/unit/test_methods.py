@@ -27,7 +27,7 @@ TORCH = importlib.util.find_spec("torch") is not None
 def test_every_dotted_name_is_a_function(method: Method) -> None:
     if method.is_model and not TORCH:
         pytest.skip("PyTorch is not installed")
-    dotted = [method.build, *(name for name in (method.graphs, method.timed, method.check) if name)]
+    dotted = [method.build, *(name for name in (method.graphs, method.timed, method.share, method.check) if name)]
     assert all(callable(methods.resolve(name)) for name in dotted)
     assert bool(method.graphs) == bool(method.timed) == method.is_model
 

@@ -30,7 +30,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> fake.Cuda:
 
 
 def _record(run: Any, what: str = "a graph") -> Any:
-    return recording.record(what, run, fake.Stream(), GPU)
+    return recording.record(what, run, recording.Pool(GPU))
 
 
 def test_a_run_is_warmed_up_and_recorded(cuda: fake.Cuda) -> None:
@@ -136,3 +136,40 @@ def test_one_recording_at_a_time(cuda: fake.Cuda) -> None:
     first.join(10)
     second.join(10)
     assert cuda.recorded == 2 and not cuda.recordings
+
+
+class TestPools:
+    def test_the_recordings_of_a_model_share_their_memory_and_two_models_do_not(self, cuda: fake.Cuda) -> None:
+        pool, another = recording.Pool(GPU), recording.Pool(GPU)
+        graphs = [recording.record("a graph", lambda: 0, of)[0] for of in (pool, pool, another)]
+        assert cuda.pools == {graphs[0].pool: 2, graphs[2].pool: 1}
+        assert graphs[0].pool == graphs[1].pool
+
+    def test_a_recording_that_fails_leaves_those_before_it(self, cuda: fake.Cuda) -> None:
+        pool = recording.Pool(GPU)
+        graph, _ = recording.record("a graph", lambda: 0, pool)
+        with pytest.raises(RecordingFailedError):
+            recording.record("another graph", cuda.forbidden, pool)
+        assert not cuda.recordings and cuda.pools == {graph.pool: 1}
+        graph.replay()
+
+    def test_memory_without_recordings_is_given_back_and_not_used_again(self, cuda: fake.Cuda) -> None:
+        """As when a batch did not fit, and all canvases are recorded again for half of it."""
+        pool = recording.Pool(GPU)
+        graph, _ = recording.record("a graph", lambda: 0, pool)
+        first = graph.pool
+        del graph
+        cuda.under_way = None
+        assert cuda.pools == {first: 0}
+        graph, _ = recording.record("a graph", lambda: 0, pool)
+        assert graph.pool != first and cuda.pools[graph.pool] == 1
+
+    def test_each_pool_has_a_stream_of_its_own(self, cuda: fake.Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
+        """torch hands out 32 streams in turn."""
+        streams, begun = [fake.Stream() for _ in range(32)], iter(range(1000))
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: streams[next(begun) % 32])
+        pools = [recording.Pool(GPU) for _ in range(3)]
+        for _ in range(30):
+            torch.cuda.Stream(GPU)
+        pools += [recording.Pool(GPU) for _ in range(3)]
+        assert len({pool.stream.cuda_stream for pool in pools}) == 6

@@ -9,10 +9,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="models need the extra models")
 
+import unit.fake_cuda as fake  # noqa: E402
+
 from fgfast import graphs  # noqa: E402
 from fgfast.backends import recording  # noqa: E402
 from fgfast.backends.torch import TorchSession  # noqa: E402
 from fgfast.errors import RecordingFailedError  # noqa: E402
+from fgfast.methods import ModelSpec  # noqa: E402
+from fgfast.models.detic import sessions, split  # noqa: E402
+from fgfast.models.detic.build import build_detic  # noqa: E402
+from fgfast.models.detic.canvas import CANVASES  # noqa: E402
 
 INPUTS = {
     "embeddings": torch.zeros(1, 256, 16, 16),
@@ -33,7 +39,7 @@ class Graph(torch.nn.Module):
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> TorchSession:
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: "a stream")
+    fake.install(monkeypatch)
     return TorchSession(Graph(), graphs.sam_mask_decoder(256), "cuda:0", "recorded")
 
 
@@ -64,7 +70,7 @@ def test_recordings_are_made_by_the_one_way(session: TorchSession, monkeypatch: 
         def replay(self) -> None:
             made.append("replayed")
 
-    def record(what: str, run: Any, stream: Any, device: Any) -> tuple[Any, Any]:
+    def record(what: str, run: Any, pool: Any) -> tuple[Any, Any]:
         made.append("recorded")
         return Recorded(), run()
 
@@ -73,6 +79,31 @@ def test_recordings_are_made_by_the_one_way(session: TorchSession, monkeypatch: 
     for _ in range(2):
         session.run(INPUTS)
     assert made == ["recorded", "replayed", "replayed"]
+
+
+def test_the_canvases_and_halves_of_a_model_share_the_memory_of_recordings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each held its own: seven canvases of two halves."""
+    fake.install(monkeypatch)
+    nano = build_detic(ModelSpec("detic_nano", "random:1"))
+    pools: list[Any] = []
+
+    class Half:
+        def __init__(self, graph: Any, contract: Any, device: Any, form: str, pool: Any) -> None:
+            pools.append(pool)
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(split, "TorchSession", Half)
+    for form in ("recorded", "recorded", "compiled+recorded+cudnn", "compiled"):
+        canvases = sessions.detic_in_torch(nano, form)
+        for canvas in CANVASES[:2]:
+            canvases.session(canvas, 1).close()
+    first, second, third, *others = (pools[n : n + 4] for n in range(0, 16, 4))
+    assert all(len(set(of)) == 1 for of in (first, second, third))
+    assert len({*first, *second, *third}) == 3
+    assert others == [[None] * 4]
 
 
 def test_a_recording_that_fails_ends_the_process(session: TorchSession, monkeypatch: pytest.MonkeyPatch) -> None:

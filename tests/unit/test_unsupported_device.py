@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch", reason="models need the extra models")
 from fgfast import Settings, methods  # noqa: E402
 from fgfast.errors import DeviceFailedError, UsageError  # noqa: E402
 from fgfast.models.detic.suppression import fastest_on, nms, suppress_on_gpu  # noqa: E402
+from fgfast.models.serving import chosen  # noqa: E402
 from fgfast.ops import cuda  # noqa: E402
 from fgfast.pipeline import job  # noqa: E402
 from fgfast.runner import WorkerSpec  # noqa: E402
@@ -118,3 +119,27 @@ class TestOpening:
 
         monkeypatch.setattr(torch.cuda, "get_device_properties", lost)
         assert "does not run on cuda:0: no" in str(raised(monkeypatch, lambda spec: Model(RuntimeError("no"))).value)
+
+
+def test_what_the_models_chose_is_among_the_facts_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent adds it to the reasons of the run, which are printed and are in run.json."""
+    monkeypatch.setattr(chosen, "_SENTENCES", {})
+    monkeypatch.setattr(cuda, "built", lambda: True)
+    monkeypatch.setattr(cuda, "refusal", lambda device: NO_KERNEL)
+    fastest_on.cache_clear()
+    assert fastest_on(torch.device("cuda:0")) is nms
+    fastest_on.cache_clear()
+    made = job.ConvertJob(
+        Settings(detector="center", segmenter="box", decoder="cpu"),
+        methods.method("center"),
+        methods.method("box"),
+        ("bird",),
+        False,
+        Path("out"),
+        "images",
+        "masks",
+        None,
+        1,
+    )
+    (sentence,) = made.open(WorkerSpec("cpu", "cpu", (0, 1))).facts["chosen"]
+    assert sentence == f"suppression of Detic's proposals on cuda:0 is PyTorch's, which waits for the GPU: {NO_KERNEL}"

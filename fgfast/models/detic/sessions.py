@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 
 from fgfast import graphs as contracts
+from fgfast.backends.recording import Pool
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
 from fgfast.errors import UsageError
@@ -23,7 +24,7 @@ from fgfast.models.detic.split import ExportedDetic, SplitDetic, classes_of, con
 from fgfast.models.detic.suppression import fastest_on, nms
 from fgfast.models.files.graph_files import Exported
 from fgfast.models.serving.batches import default_batch
-from fgfast.models.serving.canvases import CANVAS_MULTIPLE, AnyCanvas, Canvases, Fixed, FixedCanvases
+from fgfast.models.serving.canvases import CANVAS_MULTIPLE, AnyCanvas, Canvases, Fixed, FixedCanvases, mean_share
 from fgfast.models.serving.exported import command, exported, exported_canvases, graphs_of, load, with_engine
 from fgfast.models.serving.forms import form_of
 from fgfast.models.vocabulary import load_vocabulary
@@ -89,12 +90,16 @@ def detic_in_torch(model: Detic, form: str = "eager", multiple: int = CANVAS_MUL
 
         return AnyCanvas(session, multiple, batch, str(device))
 
+    # Of all canvases, which one batch uses at a time; the large ones need a gigabyte (not measured).
+    pool = Pool(device) if "recorded" in form else None
+
     def split(images: int) -> dict[Size, Fixed]:
         return {
             canvas: Fixed(
-                contracts.detic_detector(canvas, images, proposals), partial(SplitDetic, model, canvas, images, form)
+                contracts.detic_detector(canvas, images, proposals),
+                partial(SplitDetic, model, canvas, images, form, pool),
             )
-            for canvas in (_COMPILED if "compiled" in form else CANVASES)
+            for canvas in _canvases_of(form)
         }
 
     return FixedCanvases(split, batch, str(device))
@@ -169,6 +174,18 @@ def _halves(spec: ModelSpec, words: int) -> list[tuple[Exported, Exported]]:
 def _most_words(heads: Exported) -> float:
     classes = classes_of(heads.manifest.contract)
     return float("inf") if classes is None else classes - 1
+
+
+def share(spec: ModelSpec) -> float:
+    """Return the work of a mean image as a share of that of `timed`: it depends on the canvases of the spec's form."""
+    if spec.backend != "torch":
+        return mean_share(len({found.canvas for found in graphs(spec)}))
+    fixed = None if spec.form in (None, "eager") else len(_canvases_of(spec.form))
+    return mean_share(fixed, spec.batch or default_batch(spec.device))
+
+
+def _canvases_of(form: str) -> Sequence[Size]:
+    return _COMPILED if "compiled" in form else CANVASES
 
 
 def timed(spec: ModelSpec) -> Session:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fgfast import graphs
+from fgfast.backends.recording import Pool
 from fgfast.backends.session import Session, described
 from fgfast.backends.torch import TorchSession
 from fgfast.errors import GraphError
@@ -27,11 +28,12 @@ class SplitDetic:
         canvas: (height, width), pixels.
         batch: images per call.
         form: of the two halves.
+        pool: of the model's recordings, on all canvases; None where there is this canvas alone.
     """
 
     backend = "torch"
 
-    def __init__(self, model: Detic, canvas: Size, batch: int, form: str) -> None:
+    def __init__(self, model: Detic, canvas: Size, batch: int, form: str, pool: Pool | None = None) -> None:
         config, device = model.config, model.device
         precision = model.precision
         self.contract = graphs.detic_detector(canvas, batch, config.proposals)
@@ -40,8 +42,9 @@ class SplitDetic:
         model.backbone.bottom_up.keep(batch, canvas)
         first = graphs.detic_backbone(canvas, batch, config.pyramid_channels, config.level_candidates, precision)
         second = graphs.detic_heads(canvas, batch, config.pyramid_channels, config.proposals, precision)
-        self._first = TorchSession(BackboneGraph(model), first, device, form)
-        self._second = TorchSession(HeadsGraph(model), second, device, form)
+        pool = Pool(device) if pool is None and "recorded" in form else pool
+        self._first = TorchSession(BackboneGraph(model), first, device, form, pool)
+        self._second = TorchSession(HeadsGraph(model), second, device, form, pool)
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, Tensor], stream: torch.cuda.Stream | None = None) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fgfast import ops
+from fgfast.models.serving import chosen
 from fgfast.models.serving.devices import described
 from fgfast.ops import cuda
 
@@ -26,11 +27,13 @@ _BLOCK = 512
 def fastest_on(device: torch.device) -> Callable[[Tensor, Tensor, float, int], Tensor]:
     """Return `suppress_on_gpu` if the native op runs on this GPU, otherwise `nms`; then the reason is logged, once."""
     if not cuda.built():
+        chosen.say("fgfast was built without CUDA: suppression of Detic's proposals waits for the GPU")
         log.info("fgfast was built without CUDA: suppression of Detic's proposals waits for the GPU")
         return nms
     reason = cuda.refusal(torch.cuda.current_device() if device.index is None else device.index)
     if not reason:
         return suppress_on_gpu
+    chosen.say(f"suppression of Detic's proposals on {device} is PyTorch's, which waits for the GPU: {reason}")
     log.warning(
         "the native suppression of Detic's proposals does not run on %s: %s; PyTorch's is used, with the same results, "
         "and waits for the GPU; add this GPU to CUDA_ARCHITECTURES in CMakeLists.txt and reinstall fgfast, or install "

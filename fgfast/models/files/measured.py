@@ -24,7 +24,7 @@ _FILE, _KIND = "measured.json", "measured"
 # Seconds to wait for another process that stores a value.
 _TIMEOUT = 10
 _PACKAGES = (
-    *("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torchvision", "simplejpeg"),
+    *("torch", "triton", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torchvision", "simplejpeg"),
     *("nvidia-dali-cuda130", "nvidia-dali-cuda120"),
 )
 

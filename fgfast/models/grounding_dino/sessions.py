@@ -17,7 +17,7 @@ from fgfast.models.grounding_dino.detector import BOX_THRESHOLD, TEXT_THRESHOLD,
 from fgfast.models.grounding_dino.graph import ImageGraph, OwnCanvases
 from fgfast.models.grounding_dino.precision import with_precision
 from fgfast.models.serving.batches import default_batch
-from fgfast.models.serving.canvases import Canvases
+from fgfast.models.serving.canvases import Canvases, mean_share
 from fgfast.models.serving.exported import exported_canvases, graphs_of
 from fgfast.models.vocabulary import read_names
 from fgfast.records import Size
@@ -78,6 +78,13 @@ def graphs(spec: ModelSpec) -> list[Exported]:
     """Return the exported graph of every canvas; raises UsageError where an image fits on none."""
     _, processor = checkpoint.processors(spec.name, spec.weights)
     return graphs_of(spec, "grounding_dino", common(processor)[:2])
+
+
+def share(spec: ModelSpec) -> float:
+    """Return the work of a mean image as a share of that on the largest canvas: in PyTorch each has its own."""
+    if spec.backend != "torch":
+        return mean_share(len({found.canvas for found in graphs(spec)}))
+    return mean_share(None, spec.batch or default_batch(spec.device))
 
 
 def timed(spec: ModelSpec) -> Session:

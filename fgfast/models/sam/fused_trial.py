@@ -7,12 +7,16 @@ anything is missing, the log says so and `folded` computes the same.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from fgfast import processes
+from fgfast.models.serving import chosen
 from fgfast.tolerances import SAM_BF16, SAM_FP16
 
 log = logging.getLogger("fgfast")
@@ -26,7 +30,7 @@ DTYPES = {"torch.float16": SAM_FP16["features"], "torch.bfloat16": SAM_BF16["fea
 
 @torch.compiler.assume_constant_result
 def works(device: int, side: int, size: int, dtype: str, oracle: Callable[..., Tensor]) -> bool:
-    """Return whether the fused attention can be used; what was chosen is logged once.
+    """Return whether the fused attention can be used; what was chosen is logged once, and said in run.json.
 
     Args:
         device: index of the GPU.
@@ -43,11 +47,29 @@ def _reason(device: int, side: int, size: int, dtype: str, oracle: Callable[...,
     """Return why the fused attention cannot be used, and log it; None where it can."""
     reason = obstacle(device, size) or _failure(device, side, size, dtype, oracle)
     where = f"SAM's attention over {side}x{side} tokens on cuda:{device}"
-    if reason is None:
-        log.info("%s is Triton's fused kernel", where)
-    else:
-        log.info("%s is PyTorch's, over longer heads: %s", where, reason)
+    choice = "Triton's fused kernel" if reason is None else f"PyTorch's, over longer heads: {reason}"
+    log.info("%s is %s", where, choice)
+    chosen.say(f"{where} is {choice}")
     return reason
+
+
+def expected(device: int, size: int) -> str:
+    """Return what will probably compute the attention, in words for the key of a measurement; nothing is tried."""
+    if obstacle(device, size):
+        return "PyTorch's attention"
+    import triton
+
+    return f"Triton {triton.__version__}'s attention, {compiler() or 'no C compiler'}"
+
+
+def compiler() -> str:
+    """Return the C compiler that Triton would take (triton/runtime/build.py); empty where there is none."""
+    if named := os.environ.get("CC"):
+        return named
+    for program in ("gcc", "clang"):
+        with suppress(FileNotFoundError):
+            return processes.find(program)
+    return ""
 
 
 def obstacle(device: int, size: int) -> str | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from fgfast import graphs as contracts
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
 from fgfast.methods import ModelSpec
 from fgfast.models.files.graph_files import Exported
+from fgfast.models.sam.architecture import architecture
 from fgfast.models.sam.build import build_sam
 from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
 from fgfast.models.sam.model import Sam
@@ -66,6 +69,17 @@ def graphs(spec: ModelSpec) -> list[Exported]:
     encoders = with_engine(exported(spec, "sam_image_encoder"), spec)
     batch = spec.batch or default_batch(spec.device)
     return [of_batch(encoders, batch), exported(spec, "sam_mask_decoder")[0]]
+
+
+def variant(spec: ModelSpec) -> str:
+    """Return what computes the encoder's attention on a GPU, as far as that is known without a trial."""
+    from fgfast.models.sam import fused_trial
+
+    torch_type = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}.get(spec.precision, "")
+    if spec.backend != "torch" or not spec.device.startswith("cuda") or torch_type not in fused_trial.DTYPES:
+        return ""
+    sizes = architecture(spec.name.removeprefix("sam_"))
+    return fused_trial.expected(torch.device(spec.device).index or 0, sizes.width // sizes.heads)
 
 
 def timed(spec: ModelSpec) -> Session:

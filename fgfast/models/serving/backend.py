@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from fgfast import methods
-from fgfast.errors import GraphError, UsageError, install_command
+from fgfast.errors import GraphError, UsageError, runtime_command
 from fgfast.methods import BackendName, ModelSpec
 from fgfast.models.files.graph_files import Exported
 from fgfast.models.serving import forms, speed
@@ -67,8 +67,8 @@ def check(specs: Sequence[ModelSpec]) -> None:
     if backend == "torch":
         return
     if importlib.util.find_spec(backend) is None:
-        extra = "cpu" if backend == "onnxruntime" and device == "cpu" else "gpu"
-        raise UsageError(f"{backend} is not installed: {install_command(extra)}")
+        command = runtime_command(gpu=backend == "tensorrt" or device != "cpu")
+        raise UsageError(f"{backend} is not installed: {command}")
     if backend == "tensorrt" and not device.startswith("cuda"):
         raise UsageError(f"TensorRT needs an NVIDIA GPU; the device is {device}")
     if backend == "onnxruntime":
@@ -164,7 +164,7 @@ def fastest_backend(specs: Sequence[ModelSpec], measure: bool = True) -> tuple[B
             seconds = speed.remembered(key, spec.device, backend, partial(_seconds, spec) if measure else None)
             if seconds is None:
                 return "torch", _UNKNOWN
-            total[backend] += seconds
+            total[backend] += seconds * speed.share(spec)
     return min(order, key=lambda backend: total[backend]), _figures(total)
 
 

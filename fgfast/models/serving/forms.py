@@ -1,6 +1,7 @@
 """The choice of a graph's form in PyTorch on a GPU: eager, recorded or compiled, with or without cuDNN's attention.
 
-All are measured on this machine (fgfast.models.serving.speed). Compiling takes minutes the first time, and each process
+All are measured on this machine (fgfast.models.serving.speed), and compared by the work of a mean image, which depends
+on the canvases of a form. Compiling takes minutes the first time, and each process
 traces the graph again; it is done where it saves more time than that over the images of a run.
 """
 
@@ -78,7 +79,8 @@ def choose(spec: ModelSpec, measure: bool = True, again: bool = False) -> Form:
     compiled = next((form for form in trials if "compiled" in form and not trials[form].failed), None)
     if compiled and _pays(spec.images, trials[compiled], trials[best], shapes, notes):
         best = compiled
-    return Form(best, "; ".join([_figures(trials), *notes, *_failures(trials)]), trials[best].seconds)
+    said = [trials[best].chosen] if trials[best].chosen else []
+    return Form(best, "; ".join([_figures(spec, trials), *notes, *_failures(trials), *said]), trials[best].seconds)
 
 
 def reasons(specs: Sequence[ModelSpec], measure: bool = True) -> list[str]:
@@ -154,9 +156,10 @@ def _pays(images: int | None, compiled: Trial, plain: Trial, shapes: int, notes:
     return pays
 
 
-def _figures(trials: dict[str, Trial]) -> str:
+def _figures(spec: ModelSpec, trials: dict[str, Trial]) -> str:
     figures = ", ".join(f"{form} {1e3 * t.seconds:.3g} ms" for form, t in trials.items() if not t.failed)
-    return f"measured on this machine, per image: {figures}"
+    mean = " of the mean size" if methods.method(spec.name).share else ""
+    return f"measured on this machine, per image{mean}: {figures}"
 
 
 def _failures(trials: dict[str, Trial]) -> list[str]:

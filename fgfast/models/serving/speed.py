@@ -22,6 +22,7 @@ from fgfast.backends.slots import translated
 from fgfast.errors import DeviceFailedError, DeviceMemoryError, GraphError, UsageError
 from fgfast.methods import ModelSpec
 from fgfast.models.files import measured
+from fgfast.models.serving import chosen
 from fgfast.models.serving.batches import default_batch
 from fgfast.runner import SlotModel, compute, filled_slot
 
@@ -52,12 +53,14 @@ class Trial:
         ready: seconds of the first batch, in which graphs are compiled and recorded, without loading the weights.
         failed: why it cannot be used; empty where it can.
         passing: whether the failure may pass: another program held the memory.
+        chosen: what the model chose in the process that timed it, see fgfast.models.serving.chosen.
     """
 
     seconds: float = 0.0
     ready: float = 0.0
     failed: str = ""
     passing: bool = False
+    chosen: str = ""
 
 
 def seconds_of(session: Session, rounds: int = _ROUNDS, batch: int = 1) -> float:
@@ -103,17 +106,21 @@ def tried(spec: ModelSpec, how: str, *, twice: bool = False, measure: bool = Tru
         again: whether to measure once more what failed and may pass.
 
     Returns:
-        The trial; None if it is not stored and `measure` is False.
+        The trial, in seconds of a mean image (see `share`); None if it is not stored and `measure` is False.
 
     Raises:
         UsageError: the model cannot be loaded in PyTorch.
     """
     batch = spec.batch or default_batch(spec.device)
-    key = measured.key_of(f"{spec.name} {spec.precision} in batches of {batch}, {how}", spec.device)
+    variant = methods.method(spec.name).variant
+    which = ", ".join(filter(None, (how, str(methods.resolve(variant)(spec)) if variant else "")))
+    key = measured.key_of(f"{spec.name} {spec.precision} in batches of {batch}, {which}", spec.device)
     stored = measured.recall(key)
     known = Trial(**stored) if isinstance(stored, dict) and stored.keys() == asdict(Trial()).keys() else None
-    if not measure or (known is not None and not (again and known.passing)):
-        return known
+    if known is not None and not (measure and again and known.passing):
+        return _of_mean_image(spec, known)
+    if not measure:
+        return None
     log.warning("measuring %s in %s, once for this machine", spec.name, how)
     trial = apart(spec)
     if twice and not trial.failed:
@@ -121,7 +128,20 @@ def tried(spec: ModelSpec, how: str, *, twice: bool = False, measure: bool = Tru
     if trial.failed:
         log.warning("%s cannot run in %s here: %s", spec.name, how, trial.failed)
     measured.remember(key, asdict(trial))
-    return trial
+    return _of_mean_image(spec, trial)
+
+
+def share(spec: ModelSpec) -> float:
+    """Return the work of a mean image as a share of the work that is timed, on the largest canvas.
+
+    Forms and backends differ in their canvases: a form that is faster on the largest one may be slower on photographs.
+    """
+    name = methods.method(spec.name).share
+    return float(methods.resolve(name)(spec)) if name else 1.0
+
+
+def _of_mean_image(spec: ModelSpec, trial: Trial) -> Trial:
+    return trial if trial.failed else replace(trial, seconds=trial.seconds * share(spec))
 
 
 def apart(spec: ModelSpec, timed: str = "") -> Trial:
@@ -163,7 +183,7 @@ def trial(timed: str, spec: ModelSpec) -> Trial:
             raise
         failed = " ".join(str(error).split())[:_TEXT] or type(error).__name__
         return Trial(failed=failed, passing=isinstance(error, DeviceMemoryError))
-    return Trial(seconds / images_of(session, batch), ready)
+    return Trial(seconds / images_of(session, batch), ready, chosen="; ".join(chosen.sentences()))
 
 
 def _is_failure(error: Exception, spec: ModelSpec) -> bool:
