@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from parity.detic_golden import state
@@ -13,6 +15,7 @@ from fgfast.models.detic.canvas import own_canvas
 from fgfast.models.detic.checkpoint import load
 from fgfast.models.detic.config import NANO
 from fgfast.models.detic.model import Detic
+from fgfast.models.detic.proposals import Candidates, best
 from fgfast.models.detic.suppression import nms, overlaps
 from fgfast.models.detic.vocabulary import classifier
 
@@ -84,6 +87,30 @@ class Everything(nn.Module):
     def forward(self, images: Tensor, sizes: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         refined = self.model(images, sizes, words, True)
         return refined.boxes, refined.scores
+
+
+@pytest.mark.parametrize(("limit", "count"), [(6, 10), (20, 10), (3, 5)])
+def test_every_suppression_gives_the_same_proposals(limit: int, count: int) -> None:
+    """One returns what it kept, that of GPUs fills up with N to min(limit, N)."""
+    generator = torch.Generator().manual_seed(count)
+    corner = torch.rand(count, 2, generator=generator) * 20
+    alive = torch.arange(count) < count - 2
+    boxes = torch.cat([corner, corner + 10], 1) * alive[:, None]
+    candidates = Candidates(boxes[None], (torch.rand(count, generator=generator) * alive)[None])
+    config = replace(NANO, proposals=limit)
+
+    def as_on_a_gpu(boxes: Tensor, scores: Tensor, overlap: float, limit: int) -> Tensor:
+        kept = nms(boxes, scores, overlap, limit)
+        return nn.functional.pad(kept, (0, min(limit, len(boxes)) - len(kept)), value=len(boxes))
+
+    found = [best(candidates, suppress, config) for suppress in (nms, as_on_a_gpu)]
+    kept = nms(*(part[0] for part in candidates), config.proposal_overlap, limit)
+    assert len(kept) < count
+    for boxes, scores in found:
+        assert boxes.shape == (1, limit, 4) and scores.shape == (1, limit)
+        assert torch.equal(boxes[0, : len(kept)], candidates.boxes[0, kept])
+        assert torch.equal(scores[0, : len(kept)], candidates.scores[0, kept])
+        assert not boxes[0, len(kept) :].any() and not scores[0, len(kept) :].any()
 
 
 def test_the_masked_model_has_fixed_shapes_and_can_be_exported(weights: dict[str, Tensor]) -> None:

@@ -191,7 +191,6 @@ def test_a_gpu_too_old(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptur
 @pytest.mark.parametrize("fault", ["raises", "is wrong", ""])
 def test_trial(fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A kernel that does not launch, or not compute, is not used. In place of the kernel: `folded` on the CPU."""
-    from fgfast.models.sam import fused_attention
 
     def kernel(*given: Any) -> Any:
         if fault == "raises":
@@ -199,16 +198,39 @@ def test_trial(fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
         return attention.folded(*given) + (fault == "is wrong")
 
     caplog.set_level(logging.INFO, "fgfast")
-    fused_trial._reason.cache_clear()
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(torch.Tensor, "to", _without_gpu(torch.Tensor.to))
-    monkeypatch.setattr(fused_attention, "fused", kernel)
+    _as_on_a_gpu(monkeypatch, kernel)
     assert fused_trial.works(0, 4, 16, "torch.bfloat16", attention.folded) == (not fault)
     (line,) = (record.getMessage() for record in caplog.records)
     expected = {"raises": "Failed to find C compiler.", "is wrong": "rms difference 1", "": "fused kernel"}
     assert expected[fault] in line
     fused_trial._reason.cache_clear()
+
+
+@needs_triton
+def test_a_trial_without_memory_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runner halves the batch; the kernel was taken for broken until the process ended."""
+
+    def kernel(*given: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    _as_on_a_gpu(monkeypatch, kernel)
+    with pytest.raises(torch.OutOfMemoryError):
+        fused_trial.works(0, 4, 16, "torch.bfloat16", attention.folded)
+    _as_on_a_gpu(monkeypatch, attention.folded, forget=False)
+    assert fused_trial.works(0, 4, 16, "torch.bfloat16", attention.folded)
+    fused_trial._reason.cache_clear()
+
+
+def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, kernel: Any, forget: bool = True) -> None:
+    """A new GPU on which `kernel` is the fused one."""
+    from fgfast.models.sam import fused_attention
+
+    if forget:
+        fused_trial._reason.cache_clear()
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.Tensor, "to", _without_gpu(torch.Tensor.to))
+    monkeypatch.setattr(fused_attention, "fused", kernel)
 
 
 def _without_gpu(to: Any) -> Any:

@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from fgfast.methods import ModelSpec  # noqa: E402
+from fgfast.models.detic import swin as swin_module  # noqa: E402
 from fgfast.models.detic import windows  # noqa: E402
 from fgfast.models.detic.build import build_detic  # noqa: E402
 from fgfast.models.detic.model import Detic  # noqa: E402
@@ -123,3 +124,30 @@ def test_what_a_graph_of_fixed_shape_refers_to_stays_until_it_is_closed(nano: De
     assert set(swin.plans) < kept
     other.close()
     assert not len(swin.plans)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_gpu_gets_masks_that_attention_takes_as_they_are(dtype: torch.dtype) -> None:
+    """The same numbers; strides in multiples of 8, without which PyTorch would copy the mask in every block."""
+    generator = torch.Generator().manual_seed(0)
+    bias = torch.randn(1, 3, 49, 49, generator=generator)
+    mask = windows.apart(torch.randint(0, 3, (5, 49), generator=generator))[:, None]
+    for part in (mask, None):
+        wanted = windows.summed(bias, part, dtype)
+        found = windows.spaced(bias, part, dtype)
+        assert torch.equal(found, wanted) and found.dtype == wanted.dtype == dtype
+        elsewhere = [None if n is None else n.to("meta") for n in (bias, part)]  # in place of a GPU
+        for one in (found, windows.summed(*elsewhere, dtype)):
+            assert one.shape == wanted.shape and one.stride(3) == 1
+            assert not any(stride % 8 for stride in one.stride()[:3])
+
+
+def test_a_gpus_masks_change_nothing(nano: Detic, swin: Swin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of windows with images that do not fill the canvas."""
+    size = torch.tensor([[96, 64], [64, 128]])
+    images = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        wanted = swin(images, size)
+        monkeypatch.setattr(swin_module, "summed", windows.spaced)
+        for was, now in zip(wanted, swin(images, size), strict=True):
+            torch.testing.assert_close(now, was, rtol=0, atol=0)

@@ -12,7 +12,7 @@ from fgfast.errors import GraphError
 from fgfast.models.detic.canvas import halved
 from fgfast.models.detic.config import HEAD_CHANNELS, NORM_EPS, PATCH, WINDOW, DeticConfig
 from fgfast.models.detic.grid import WindowGrid
-from fgfast.models.detic.windows import SLOTS, RecentPlans, WindowPlan, apart, kind_masks, relative_index
+from fgfast.models.detic.windows import SLOTS, RecentPlans, WindowPlan, apart, kind_masks, relative_index, summed
 from fgfast.models.serving.pixels import inside
 from fgfast.records import Size
 
@@ -59,19 +59,20 @@ class Attention(nn.Module):
         index = self.relative_position_index.reshape(-1)
         return self.relative_position_bias_table[index].view(SLOTS, SLOTS, self.heads).permute(2, 0, 1)[None]
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend, without the last projection.
 
         Args:
             x: (n * 49, C), slots of n windows, in the precision of the weights.
-            bias: (n or 1, heads, 49, 49) float32, added to the logits.
+            bias: (1, heads, 49, 49) float32, added to the logits.
+            mask: (n, 1, 49, 49) float32, added to the logits as well, or None.
 
         Returns:
             (n * 49, C), as x.
         """
         qkv = self.qkv(x).view(-1, SLOTS, 3, self.heads, HEAD_CHANNELS).permute(2, 0, 3, 1, 4)
         q, k, v = qkv[0], qkv[1], qkv[2]
-        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=summed(bias, mask, q.dtype))
         return out.transpose(1, 2).reshape(x.shape)
 
 
@@ -120,10 +121,10 @@ class Block(nn.Module):
         for start, end, kind in plan.parts(at_once):
             slots = slice(start * SLOTS, end * SLOTS)
             part = self.norm1(rows.index_select(0, plan.token[slots])) * filled[slots]
-            bias = biases[kind : kind + 1]
+            bias, mask = biases[kind : kind + 1], None
             if region is not None and plan.shift:
-                bias = biases[:1] + apart(region[start:end])[:, None]
-            windows.append(self.attn(part.to(dtype), bias))
+                bias, mask = biases[:1], apart(region[start:end])[:, None]
+            windows.append(self.attn(part.to(dtype), bias, mask))
         attended = _join(windows)
         done = []
         for start in range(0, len(rows), at_once or len(rows)):
@@ -140,8 +141,7 @@ class Block(nn.Module):
             normed, mask = normed * limits[0].to(normed.dtype), limits[1]
         elif grid.shift:
             mask = grid.mask(None).repeat(batch, 1, 1, 1)
-        bias = self.attn.position_bias()
-        attended = self.attn(grid.split(normed.to(dtype)), bias if mask is None else bias + mask)
+        attended = self.attn(grid.split(normed.to(dtype)), self.attn.position_bias(), mask)
         # In rows, each linear layer is one product in a graph.
         rows = x.flatten(0, 1) + self.attn.proj(grid.join(attended, batch)).float()
         return (rows + self.mlp(self.norm2(rows).to(dtype)).float()).view(x.shape)

@@ -24,6 +24,10 @@ APART = -100.0
 SLOTS = WINDOW * WINDOW
 KINDS = 4
 
+# PyTorch's memory-efficient attention copies a mask on every call unless its strides are multiples of this
+# (aten/src/ATen/native/transformers/attention.cpp, preprocess_mask).
+_MASK_STRIDE = 8
+
 # The most bytes of the plans that are kept of images computed lately. A canvas of 800 x 1344 has 9.4 MB per image of a
 # batch, so this is 27 canvases of one image, or 7 of four. Making those plans anew takes as long as it takes to upload
 # them: some 10 ms an image.
@@ -176,6 +180,30 @@ def kind_masks(shift: int) -> Tensor:
 def apart(region: Tensor) -> Tensor:
     """(n, 49, 49) float32 from regions (n, 49): -100 between tokens of different regions, else 0."""
     return (region[:, :, None] != region[:, None, :]).to(torch.float32) * APART
+
+
+def summed(bias: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return what attention adds to the logits: bias + mask, added in float32.
+
+    Args:
+        bias: (1, heads, 49, 49) float32.
+        mask: (n, 1, 49, 49) float32, or None.
+        dtype: of the result.
+
+    Returns:
+        (n or 1, heads, 49, 49); on a GPU, where nothing is compiled, as `spaced` gives it.
+    """
+    if bias.is_cpu or torch.compiler.is_compiling():
+        return (bias if mask is None else bias + mask).to(dtype)
+    return spaced(bias, mask, dtype)
+
+
+def spaced(bias: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Compute `summed` in one pass, each row in memory of 56 elements, so that attention takes it as it is."""
+    heads, windows = bias.shape[1], 1 if mask is None else len(mask)
+    columns = -(-SLOTS // _MASK_STRIDE) * _MASK_STRIDE
+    room = torch.empty(windows, heads, SLOTS, columns, dtype=dtype, device=bias.device)[..., :SLOTS]
+    return torch.add(bias, 0 if mask is None else mask, out=room)
 
 
 def relative_index() -> Tensor:

@@ -88,7 +88,11 @@ def obstacle(device: int, size: int) -> str | None:
 
 
 def _failure(device: int, side: int, size: int, dtype: str, oracle: Callable[..., Tensor]) -> str | None:
-    """Run the kernel on two heads and compare; return what went wrong, or None."""
+    """Run the kernel on two heads and compare; return what went wrong, or None.
+
+    Raises:
+        torch.OutOfMemoryError: there is no memory left for it, which says nothing about the kernel.
+    """
     from fgfast.models.sam import fused_attention
 
     random = torch.Generator().manual_seed(0)
@@ -103,6 +107,8 @@ def _failure(device: int, side: int, size: int, dtype: str, oracle: Callable[...
         tables = draw(2 * side - 1, size) / 4, draw(2 * side - 1, size) / 4
         difference = fused_attention.fused(q, k, v, *tables).float() - oracle(q, k, v, *tables).float()
         DTYPES[dtype].check(difference.flatten().double().cpu().numpy(), "the fused attention")
+    except torch.OutOfMemoryError:
+        raise  # the runner halves the batch, and the next call tries again
     except Exception as error:  # of Triton's compilers, of the driver, of the comparison
         text = str(error).strip() or type(error).__name__
         return f"the kernel failed its trial ({text.splitlines()[0]})"
