@@ -35,7 +35,7 @@ from fgfast.pipeline.run import record
 from fgfast.pipeline.work import Result, Work, quarantined
 from fgfast.records import Sample
 from fgfast.runner import Supervisor, WorkerSpec, run_item
-from fgfast.writing import Target, remove_tree, scratch_folder
+from fgfast.writing import Target, TempFiles, remove_tree, scratch_folder
 
 # Different images; their names differ, and every one is read as often as there are images to convert.
 _SOURCES = simulate_images.COUNT
@@ -142,7 +142,7 @@ class Simulation:
         few = max(_FEW, round(_SHORT * 1e3 / scenario.device_ms))
         short = replace(scenario, devices=1, placement="replicate", slow_down=1.0, images=min(few, scenario.count))
         alone, _ = self._simulated(short, 0.0, 0.0)
-        runner = max(0.0, alone.worker - len(STEPS) * _of_a_step())
+        runner = max(0.0, alone.worker - len(STEPS) * _of_a_step() - _of_two_files(self._folder))
         return self._simulated(scenario, runner, alone.parent)
 
     def _simulated(self, scenario: Scenario, runner: float, parent: float) -> tuple[Figures, Setup]:
@@ -227,6 +227,15 @@ def _of_a_step() -> float:
         seconds = (time.process_time() - start) / _EMPTY
         cpu.close()
     return seconds
+
+
+def _of_two_files(folder: Path) -> float:
+    """Return the CPU seconds that writing the files of one byte takes, which the cost of the step "write" includes."""
+    files = TempFiles(folder)
+    start = time.process_time()
+    for n in range(_EMPTY):
+        files.write(f"empty/{n}", b"\0")
+    return 2 * (time.process_time() - start) / _EMPTY
 
 
 @contextmanager

@@ -132,31 +132,30 @@ class SimulatedCpu:
             The seconds that it waited for a core.
         """
         held = min(cost.held, cost.cpu)
+        if not held:
+            return self._alone(cost.cpu)
         free = (cost.cpu - held) / 2
-        waited = self._alone(free)
+        waited, before = 0.0, free
         while held > 0:
             part = min(held, self._slice)
-            waited += self._wait_for(self._reserve(part))
+            waited += self._alone(before, then=part)
             self._hold(part)
-            held -= part
+            held, before = held - part, 0.0
         return waited + self._alone(free)
 
-    def _alone(self, seconds: float) -> float:
-        """Work without the GIL; return the seconds that it waited for a core."""
-        if seconds <= 0:
+    def _alone(self, seconds: float, then: float = 0.0) -> float:
+        """Work without the GIL, on a core that is taken for the seconds afterwards, too: every time that a core is
+        taken costs this machine more than the sleep.
+
+        Returns:
+            The seconds that it waited for a core.
+        """
+        if seconds + then <= 0:
             return 0.0
         now = time.monotonic()
-        start = self._reserve(seconds)
+        start = self._reserve(seconds + then)
         self.sleep(start + seconds - now)
         return max(0.0, start - now)
-
-    def _wait_for(self, start: float) -> float:
-        """Wait without the GIL until a core is free; return the seconds."""
-        waits = start - time.monotonic()
-        if waits <= 0:
-            return 0.0
-        self.sleep(waits)
-        return waits
 
     def _reserve(self, seconds: float) -> float:
         """Take the core that is free first; return the time.monotonic() from which it is the caller's."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from fgfast.config import Settings
-from fgfast.errors import DeviceMemoryError, UsageError
+from fgfast.errors import DeviceMemoryError, UsageError, WorkerLostError
 from fgfast.io.warned import captured
 from fgfast.machine import available_cores
 from fgfast.pipeline.job import ConvertJob
@@ -182,8 +182,10 @@ def _with_more(
     threads = max(1, min(opening.job.threads, available_cores() // len(larger.specs)))
     try:
         supervisor.add(replace(opening.job, threads=threads), new, opening.stop)
-    except DeviceMemoryError as error:
-        return placement, 0, [*why, f"workers per device: 1 after all, because there was no memory for more ({error})"]
+    except (DeviceMemoryError, WorkerLostError) as error:
+        if not _may_grow(opening.settings):
+            raise  # so many were asked for
+        return placement, 0, [*why, f"workers per device: 1 after all, because no more could be started ({error})"]
     return larger, threads * len(new), why
 
 

@@ -18,8 +18,9 @@ from fgfast.runner.flow import Flow
 from fgfast.runner.messages import EXIT_BROKEN, Channel, Handoff, InFlightTable, JobRuntime, portable
 from fgfast.runner.stages import BatchedStage, Event, Finished
 
-# Results that come within this many seconds go to the parent together: a message costs it about 100 us.
-_GATHER = 0.01
+# Results that come within this many seconds go to the parent together, or as many at once: a message costs it about
+# 100 us. WorkerHandle.opened allows for as many on their way.
+_GATHER, _MOST = 0.03, 8
 # Threads release the GIL after this many seconds where a device waits for the thread that launches batches; elsewhere
 # Python's default of 5 ms costs less.
 _SWITCH = 0.001
@@ -194,13 +195,16 @@ class _Results:
         self._lock = threading.Lock()
         self._results: list[tuple[int, bool, Any]] = []
         self._events: list[Event] = []
-        self._some = threading.Event()
+        self._some, self._many = threading.Event(), threading.Event()
         threading.Thread(target=self._send_all, name="results", daemon=True).start()
 
     def put(self, result: tuple[int, bool, Any]) -> None:
         with self._lock:
             self._results.append(result)
+            many = len(self._results) >= _MOST
         self._some.set()
+        if many:
+            self._many.set()
 
     def event(self, event: Event) -> None:
         with self._lock:
@@ -215,11 +219,11 @@ class _Results:
                 self._channel.send("results", results, events)
 
     def _send_all(self) -> None:
-        pause = threading.Event()
         while True:
             self._some.wait()
-            pause.wait(_GATHER)
+            self._many.wait(_GATHER)
             self._some.clear()
+            self._many.clear()
             try:
                 self.flush()
             except OSError:

@@ -91,6 +91,11 @@ def test_as_many_workers_as_asked_for_share_a_device() -> None:
     }
 
 
+def test_fewer_than_asked_for_are_refused() -> None:
+    with pytest.raises(DeviceMemoryError, match="a holds 1 workers"):
+        placed("auto", LIKE, 2, room=1)
+
+
 def test_auto_starts_a_second_worker_where_python_s_lock_is_the_limit() -> None:
     (message,), workers = placed("auto", GPU, held=0.001)
     assert message.startswith("workers per device on cuda:0: 1; one holds Python's lock for 1.0 ms per image")
@@ -107,7 +112,7 @@ def test_auto_counts_cores_and_does_without_what_finds_no_memory(monkeypatch: py
     (message,), workers = placed("auto", GPU, held=0.0039, memory=(40, 100))
     assert message.startswith("workers per device on cuda:0: 1; ") and "free memory" in message
     (_, message), workers = placed("auto", GPU, held=0.0039, room=1)
-    assert message == ("workers per device: 1 after all, because there was no memory for more (cuda:0 holds 1 workers)")
+    assert message == ("workers per device: 1 after all, because no more could be started (cuda:0 holds 1 workers)")
     assert workers == phases_of("cuda:0")
     both = {"cuda:0": (0.001, 0.001), "cuda:1": (0.001, 0.001)}
     messages, workers = placed("auto", both, held=0.0039)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import queue
+from types import SimpleNamespace
 from typing import Any
 
-from fgfast.runner import Supervisor, WorkerSpec
+import pytest
+
+from fgfast.runner import Supervisor, WorkerSpec, worker
 from fgfast.runner.queues import Tasks
 from fgfast.runner.worker_handle import WorkerHandle
 
@@ -44,3 +48,15 @@ def test_work_is_sent_many_items_at_a_time_and_the_worker_never_runs_out() -> No
     assert len(sent.works) <= ITEMS // 8 + 1, "a message per result"
     assert least >= 2 * LIMIT + 8, "fewer than twice what it has in flight, and what is on its way"
     assert [ticket for work in sent.works for ticket in work] == sorted(done)
+
+
+def test_a_worker_sends_results_together_and_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
+    channel: Any = SimpleNamespace(send=lambda kind, results, events: sent.put(results))
+    for gather, many in ((0.2, worker._MOST - 1), (60.0, worker._MOST)):  # few after a while, many without waiting
+        monkeypatch.setattr(worker, "_GATHER", gather)
+        results = worker._Results(channel)
+        given = [(n, False, n) for n in range(many)]
+        for one in given:
+            results.put(one)
+        assert sent.get(timeout=30) == given
