@@ -54,8 +54,8 @@ def test_bf16_is_refused_where_torch_would_emulate_it() -> None:
         choose_precision("bf16", "cuda:2")
     for precision, device in (("bf16", "cuda:1"), ("bf16", "cpu"), ("fp16", "cuda:0"), ("fp32", "cuda:2")):
         assert choose_precision(precision, device) == (precision, "as requested")
-    with pytest.raises(UnknownNameError, match="no precision named 'fp8'"):
-        choose_precision("fp8", "cuda:1")
+    with pytest.raises(UnknownNameError, match="no precision named 'fp4'"):
+        choose_precision("fp4", "cuda:1")
 
 
 def test_bench_measures_what_the_device_computes() -> None:

@@ -79,10 +79,11 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None
 def test_devices_must_have_the_precision(
     precision: str, too_old: tuple[int, int], enough: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UsageError, match=f"{precision} needs NVIDIA GPUs .* cpu is no GPU: use --precision auto"):
+    with pytest.raises(UsageError, match=f"{precision} needs NVIDIA GPUs .*, not cpu: use --precision auto"):
         devices.choose_precision(precision, ("cpu",))
     on_gpu(monkeypatch, too_old)
-    with pytest.raises(UsageError, match=f"cuda:1 is a GPU of compute capability {too_old[0]}.{too_old[1]}"):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Fake GPU")
+    with pytest.raises(UsageError, match=rf"cuda:1 \(Fake GPU, compute capability {too_old[0]}.{too_old[1]}\)"):
         devices.choose_precision(precision, ("cuda:1",))
     on_gpu(monkeypatch, enough)
     assert devices.choose_precision(precision, ("cuda:0", "cuda:1")) == (precision, "as requested")

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="models need the extra models")
 
-import unit.fake_cuda as fake  # noqa: E402
+import unit.fake_streams as fake  # noqa: E402
 
 from fgfast.backends.slots import ComputeStream, Slot, failure_of, translated  # noqa: E402
 from fgfast.errors import DeviceFailedError, DeviceMemoryError, GraphError, UsageError  # noqa: E402
