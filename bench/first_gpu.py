@@ -259,6 +259,11 @@ def measure(names: tuple[str, ...], where: Where) -> Result:
 @click.option("--save", "saves", is_flag=True, help="Also write the result into bench/results.")
 def main(parts: tuple[str, ...], device: str, small: bool, saves: bool) -> None:
     """Measure on a GPU what could not be measured before; without PARTS everything."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise click.UsageError(
+            f"there is no GPU here that PyTorch could use as {device} (fgfast doctor says why); to try this script "
+            "without one: --device cpu --small"
+        )
     result = measure(parts, Where(device, small))
     say(json.dumps(result["notes"], indent=2))
     if saves:

@@ -213,16 +213,27 @@ def simulation(folder: Path, costs: dict[str, Cost] | None = None) -> Iterator[S
         yield Simulation(scratch, costs)
 
 
+# The least and the most that an option may be.
+LIMITS = {
+    "device_ms": (0.1, 60_000),
+    "devices": (1, 64),
+    "threads": (1, 1024),
+    "cores": (1, 4096),
+    "slow_down": (1, 1000),
+    "images": (40, 1_000_000),
+}
+
+
 def check(scenario: Scenario) -> None:
     """Refuse a scenario that cannot be.
 
     Raises:
         UsageError: a number is out of its range, or the placement needs more devices.
     """
-    least = {"device_ms": 0.1, "devices": 1, "threads": 1, "cores": 1, "slow_down": 1, "images": 40}
-    for name, bound in least.items():
-        if (value := getattr(scenario, name)) < bound:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least {bound:g}, not {value:g}")
+    for name, (least, most) in LIMITS.items():
+        value = getattr(scenario, name)
+        if not least <= value <= most:  # nor NaN
+            raise UsageError(f"--{name.replace('_', '-')} must be from {least:g} to {most:g}, not {value:g}")
     if scenario.placement == "split" and scenario.devices < 2:
         raise UsageError(f"--placement split needs two devices or more, not {scenario.devices}: see --devices")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,11 @@ def bench_simulate(
             if click.get_current_context().get_parameter_source(name) is by_hand:
                 raise click.UsageError(f"--{name.replace('_', '-')} has no effect on work that is real")
         options["cores"] = available_cores()
-    rate = 1e3 * options["devices"] / options["device_ms"] / options["slow_down"]
-    count = images or min(_MOST, max(_LEAST, round(_SECONDS * rate)))
-    scenario = simulate.Scenario(images=count, **options)
+    scenario = simulate.Scenario(images=images or _LEAST, **options)
     simulate.check(scenario)
+    if images is None:
+        rate = 1e3 * scenario.devices / scenario.device_ms / scenario.slow_down
+        scenario = replace(scenario, images=min(_MOST, max(_LEAST, round(_SECONDS * rate))))
     mode = "real stages" if real_stages else "both" if validate else "simulation"
     known = simulate_report.read_costs(costs) if costs else None
     where = folder_of(folder)
@@ -87,4 +89,4 @@ def bench_floors(**output: Any) -> None:
     """Print the least time that the models take on each GPU, computed from data sheets. Nothing is measured."""
     from fgfast.bench import floors
 
-    report("floors", floors.result, **output)
+    report("floors", floors.result, **output, timed=False)
