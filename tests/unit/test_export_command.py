@@ -134,7 +134,7 @@ def test_the_canvases_that_are_exported(monkeypatch: pytest.MonkeyPatch) -> None
     from fgfast.models.detic.canvas import CANVASES
     from fgfast.records import Size
 
-    monkeypatch.setattr(detic, "part", lambda model, exact, name, canvas, batch: canvas)
+    monkeypatch.setattr(detic, "part", lambda model, exact, name, canvas, batch, words: canvas)
     spec, graphs = ModelSpec("detic_nano", "random:0"), ("detic_detector",)
     assert list(detic.parts(spec, (), graphs)) == [(800, 1344), (1344, 800)]
     assert list(detic.parts(spec, "common", graphs)) == list(CANVASES)
