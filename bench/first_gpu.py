@@ -136,17 +136,18 @@ def relative(where: Where) -> Iterator[Row]:
 
 
 def exactness(where: Where) -> Iterator[Row]:
-    """SAM ViT-B's encoder in float32 on the device against the CPU, with TensorFloat-32 off and on."""
+    """SAM's encoder (ViT-B) in float32 on the device against the CPU, with TensorFloat-32 off and on."""
     from fgfast.backends.torch_flags import set_flags
     from fgfast.models.sam.build import build_sam
     from fgfast.models.sam.sessions import sam_in_torch
 
     generator = torch.Generator().manual_seed(0)
-    inputs = {"pixels": torch.randint(0, 256, (1, 1024, 1024, 3), dtype=torch.uint8, generator=generator)}
-    inputs["sizes"] = torch.tensor([[1024, 768]])
+    model, side = ("sam_tiny256", 256) if where.small else ("sam_vit_b", 1024)
+    inputs = {"pixels": torch.randint(0, 256, (1, side, side, 3), dtype=torch.uint8, generator=generator)}
+    inputs["sizes"] = torch.tensor([[side, side * 3 // 4]])
 
     def embeddings(device: str) -> Tensor:
-        spec = ModelSpec("sam_vit_b", "random:0", "fp32", device, batch=1)
+        spec = ModelSpec(model, "random:0", "fp32", device, batch=1)
         session = sam_in_torch(build_sam(spec)).encoder
         return session.run({name: tensor.to(device) for name, tensor in inputs.items()})["embeddings"].cpu()
 
@@ -259,6 +260,11 @@ def measure(names: tuple[str, ...], where: Where) -> Result:
 @click.option("--save", "saves", is_flag=True, help="Also write the result into bench/results.")
 def main(parts: tuple[str, ...], device: str, small: bool, saves: bool) -> None:
     """Measure on a GPU what could not be measured before; without PARTS everything."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise click.UsageError(
+            f"there is no GPU here that PyTorch could use as {device} (fgfast doctor says why); to try this script "
+            "without one: --device cpu --small"
+        )
     result = measure(parts, Where(device, small))
     say(json.dumps(result["notes"], indent=2))
     if saves:

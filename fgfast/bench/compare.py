@@ -96,7 +96,7 @@ def read(path: Path, name: str, *others: str) -> Result:
         found = json.loads(path.read_text(encoding="utf-8"))
         theirs = name_of(found)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be compared with: it is no result of fgfast bench ({error})") from error
+        raise UsageError(f"{path} is no result of fgfast bench ({error}); give a file of --json or --save") from error
     if theirs not in (name, *others):
         raise UsageError(f"{path} is a result of the bench {theirs!r}; give one of {name!r} to compare with")
     if "rows" not in found:

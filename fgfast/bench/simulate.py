@@ -98,7 +98,8 @@ class Scenario:
     @property
     def count(self) -> int:
         """The number of images."""
-        return self.images or max(self.least, round(_SECONDS * 1e3 * self.devices / self.device_ms / self.slow_down))
+        worth = round(_SECONDS * 1e3 * self.devices / self.device_ms / self.slow_down)
+        return self.images or max(self.least, min(worth, _MOST_IMAGES))
 
     @property
     def title(self) -> str:
@@ -245,20 +246,32 @@ def simulation(folder: Path, costs: dict[str, Cost] | None = None) -> Iterator[S
         yield Simulation(scratch, costs)
 
 
+# The least and the most that an option may be.
+LIMITS = {
+    "device_ms": (0.1, 60_000),
+    "devices": (1, 64),
+    "threads": (1, 1024),
+    "cores": (1, 4096),
+    "slow_down": (1, 1000),
+}
+_MOST_IMAGES = 100_000
+
+
 def check(scenario: Scenario) -> None:
     """Refuse a scenario that cannot be.
 
     Raises:
         UsageError: a number is out of its range, or the placement needs more devices.
     """
-    least = {"device_ms": 0.1, "devices": 1, "threads": 1, "cores": 1, "slow_down": 1}
-    for name, bound in least.items():
-        if (value := getattr(scenario, name)) < bound:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least {bound:g}, not {value:g}")
-    if scenario.count < scenario.least:
+    for name, (least, most) in LIMITS.items():
+        value = getattr(scenario, name)
+        if not least <= value <= most:  # nor NaN
+            raise UsageError(f"--{name.replace('_', '-')} must be from {least:g} to {most:g}, not {value:g}")
+    if not scenario.least <= scenario.count <= _MOST_IMAGES:
         raise UsageError(
-            f"--images must be at least {scenario.least}, not {scenario.count}, with {scenario.threads} threads for "
-            f"each of {scenario.devices} devices: the beginning and the end of a shorter run are a large part of it"
+            f"--images must be from {scenario.least} to {_MOST_IMAGES}, not {scenario.count}, with {scenario.threads} "
+            f"threads for each of {scenario.devices} devices: the beginning and the end of a shorter run are a large "
+            "part of it"
         )
     if scenario.placement == "split" and scenario.devices < 2:
         raise UsageError(f"--placement split needs two devices or more, not {scenario.devices}: see --devices")

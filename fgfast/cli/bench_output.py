@@ -58,8 +58,12 @@ def report(
     save: bool,
     plot: Path | None = None,
     trace: Path | None = None,
+    timed: bool = True,
 ) -> None:
-    """Measure, then print, save, compare or draw the result. Unusable options are refused before that."""
+    """Measure, then print, save, compare or draw the result. Unusable options are refused before that.
+
+    A result that is not `timed` was computed, and a busy machine does not matter to it.
+    """
     from fgfast.bench import compare, result, text
     from fgfast.bench import plot as figures
     from fgfast.bench import trace as traces
@@ -70,7 +74,7 @@ def report(
         folder_of(file.absolute().parent)
     if plot:
         figures.check(plot)
-    busy = result.busy()
+    busy = result.busy() if timed else ""
     if busy:
         note(busy)
     try:

@@ -80,4 +80,4 @@ def bench_floors(**output: Any) -> None:
     """Print the least time that the models take on each GPU, computed from data sheets. Nothing is measured."""
     from fgfast.bench import floors
 
-    report("floors", floors.result, **output)
+    report("floors", floors.result, **output, timed=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from fgfast.errors import UsageError
 from fgfast.export.exportable import (
     DETIC_SPLIT,
     EXPORTABLE,
@@ -129,6 +130,7 @@ def export(
     """The help is above, because it lists the models; only scripts pass `graphs`, see `main`."""
     model = found.name if (found := find(model)) else model
     family_of(model)  # raises, before anything slow is imported
+    _check_options(model, split=split, words=words, canvases=canvases, calibrate=calibrate)
     check_installed()
     from fgfast.export import make
 
@@ -149,6 +151,20 @@ def export(
     )
     for path in paths:
         say_path(path)
+
+
+def _check_options(
+    model: str, *, split: bool, words: int | None, canvases: Sequence[Size] | Common, calibrate: str | None
+) -> None:
+    """Refuse options that would have no effect, before anything slow begins."""
+    if family_of(model) != "detic" and (split or words is not None):
+        option = "--split" if split else "--words"
+        raise UsageError(f"{option} is for detic, and has no effect on {model}: omit it")
+    if canvases and family_of(model) == "sam":
+        raise UsageError(f"{model} takes images of one size: omit --canvas")
+    given = click.get_current_context().get_parameter_source("images")
+    if calibrate is None and given is click.core.ParameterSource.COMMANDLINE:
+        raise UsageError("--images is the number of images of --calibrate, and has no effect without it: omit it")
 
 
 def _sample(model: str, dataset: str, images: int) -> CalibrationSample:

@@ -64,6 +64,8 @@ def start(
         opening = _Opening(job, plan.settings, stop, stack, deadline, watch)
         placement, supervisor, facts = _placed(opening)
         messages = [f"placement {placement.name}: {placement.reason}"] if len(placement.specs) > 1 else []
+        if (count := asked(plan.settings.workers_per_device)) is not None:
+            messages.append(f"workers per device: {count}, as requested")
         threads = job.threads * len(placement.specs)
         placement, more, why = _with_more(opening, placement, supervisor, facts)
         messages += dict.fromkeys(sentence for fact in facts for sentence in fact.get("chosen", ()))

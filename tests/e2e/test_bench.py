@@ -44,7 +44,7 @@ def test_io_measures_both_on_the_same_images(tmp_path: Path) -> None:
     [
         (["ops", "nns"], "Did you mean 'nms'?"),
         (["ops", "--compare", "io.json"], "of the bench 'io'; give one of 'ops'"),
-        (["pipeline", "--compare", "missing.json"], "missing.json cannot be compared with"),
+        (["pipeline", "--compare", "missing.json"], "missing.json is no result of fgfast bench"),
         (["ops", "nms", "--plot", "nowhere/nms.png"], "there is no folder"),
         (["ops", "nms", "--plot", "nms.html"], "--plot writes .png, .svg, .pdf files, not 'nms.html'"),
         (["pipeline", "--null", "--trace", "nowhere/run.json"], "there is no folder"),

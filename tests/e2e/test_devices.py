@@ -91,6 +91,7 @@ def test_the_number_of_workers_is_no_part_of_the_fingerprint(tmp_path: Path) -> 
     source, box = BUILDERS["cub"](tmp_path), Settings(segmenter="box", workers_per_device="2")
     first = fgfast.convert("cub", tmp_path / "out", root=source, settings=box)
     facts = json.loads((tmp_path / "out/fgfast/run.json").read_text())
+    assert "workers per device: 2, as requested" in facts["choices"]
     assert "workers_per_device" not in facts["fingerprint"] and facts["machine"]["cpu_threads"] >= 2
     again = fgfast.convert("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box"))
     assert again.resumed == first.total

@@ -99,7 +99,10 @@ def searched_modules() -> Iterator[str]:
 
 def test_examples_in_docstrings_run(workplace: Path) -> None:
     tried = 0
+    triton = importlib.util.find_spec("triton")  # comes with PyTorch's CUDA builds only, and imports at a kernel's top
     for name in searched_modules():
+        if name == "fgfast.models.sam.fused_attention" and triton is None:
+            continue
         result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
         assert not result.failed, f"examples of {name}; see the output above"
         tried += result.attempted

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from fgfast.errors import UnknownNameError
+from fgfast.errors import UnknownNameError, UsageError
+from fgfast.export.command import export
 from fgfast.export.exportable import DETIC_SPLIT, EXPORTABLE, family_of, graphs_of, parse_canvases
 from fgfast.graphs import GRAPHS
 
@@ -88,6 +90,20 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     assert "'800x1000' must be HEIGHTxWIDTH in multiples of 32, for example 800x1216" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("sam_vit_b", ["--words", "5"], "--words is for detic, and has no effect on sam_vit_b: omit it"),
+        ("grounding_dino_tiny", ["--split"], "--split is for detic, and has no effect on grounding_dino_tiny: omit it"),
+        ("sam_vit_b", ["--canvas", "common"], "sam_vit_b takes images of one size: omit --canvas"),
+        ("sam_vit_b", ["--images", "16"], "--images is the number of images of --calibrate, and has no effect without"),
+    ],
+)
+def test_options_without_effect_are_refused(model: str, options: list[str], message: str) -> None:
+    done = CliRunner().invoke(export, [model, *options, "--model-weights", "random:1"])
+    assert isinstance(done.exception, UsageError) and str(done.exception).startswith(message)
+
+
 def test_graphs_of_models() -> None:
     for model in EXPORTABLE:
         assert set(graphs_of(model)) <= set(GRAPHS)
@@ -118,7 +134,7 @@ def test_the_canvases_that_are_exported(monkeypatch: pytest.MonkeyPatch) -> None
     from fgfast.models.detic.canvas import CANVASES
     from fgfast.records import Size
 
-    monkeypatch.setattr(detic, "part", lambda model, exact, name, canvas, batch: canvas)
+    monkeypatch.setattr(detic, "part", lambda model, exact, name, canvas, batch, words: canvas)
     spec, graphs = ModelSpec("detic_nano", "random:0"), ("detic_detector",)
     assert list(detic.parts(spec, (), graphs)) == [(800, 1344), (1344, 800)]
     assert list(detic.parts(spec, "common", graphs)) == list(CANVASES)

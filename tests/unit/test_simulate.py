@@ -262,10 +262,13 @@ def test_options_without_effect_are_refused(arguments: list[str], message: str) 
     ("given", "message"),
     [
         ({"placement": "split"}, "--placement split needs two devices or more, not 1"),
-        ({"images": 372}, "--images must be at least 374, not 372, with 8 threads for each of 1 devices"),
-        ({"slow_down": 0.5}, "--slow-down must be at least 1, not 0.5"),
+        ({"images": 372}, "--images must be from 374 to 100000, not 372, with 8 threads for each of 1 devices"),
+        ({"device_ms": float("nan")}, "--device-ms must be from 0.1 to 60000, not nan"),
+        ({"device_ms": float("inf")}, "--device-ms must be from 0.1 to 60000, not inf"),
+        ({"devices": 65}, "--devices must be from 1 to 64, not 65"),
+        ({"slow_down": 0.5}, "--slow-down must be from 1 to 1000, not 0.5"),
     ],
 )
 def test_scenarios_that_cannot_be_are_refused(given: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
-        simulate.measure(Scenario(8.3, **given), folder=tmp_path)
+        simulate.measure(Scenario(**{"device_ms": 8.3, **given}), folder=tmp_path)
