@@ -169,7 +169,14 @@ def forms(where: Where) -> Iterator[Row]:
     failed = []
     for model in models:
         for form in FORMS if where.cuda else ("eager",):
-            spec = ModelSpec(model, "random:0", "bf16", where.device, batch=1 if where.small else 4, form=form)
+            spec = ModelSpec(
+                model,
+                "random:0",
+                "bf16" if where.cuda else "fp32",  # most CPUs emulate bf16
+                where.device,
+                batch=1 if where.small else 4,
+                form=form,
+            )
             trial = speed.apart(spec)
             if trial.failed:
                 failed.append(f"{model}, {form}: {trial.failed}")
