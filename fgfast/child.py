@@ -13,6 +13,8 @@ import os
 import pickle
 import struct
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,8 @@ REPORT = 1 << 16
 # Characters of another error's text that are passed on.
 _TEXT = 2000
 _KINDS = "biufcSUmM"
+# Seconds between two looks at the parent.
+_LOOK = 0.5
 
 
 class ChildError(errors.FgfastError):
@@ -121,6 +125,7 @@ def _error(name: str, message: str, attributes: dict[str, Any]) -> errors.Fgfast
 
 def serve() -> None:
     """Call functions until the parent ends."""
+    _end_with_parent()
     receiving, sending = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     # Whatever libraries print goes where errors go, and they have no input.
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -132,6 +137,22 @@ def serve() -> None:
             function, arguments, limits = pickle.loads(receive(receiving, sys.maxsize))
             send(sending, _report(function, arguments, limits))
     os._exit(0)  # without waiting for threads of libraries
+
+
+def _end_with_parent() -> None:
+    """End this process with its parent, also while a function computes, which would not see that its input is closed.
+
+    PR_SET_PDEATHSIG would not do: it counts the thread that started this process as the parent.
+    """
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK)
+        os._exit(1)
+
+    if sys.platform != "win32":  # where a process keeps the number of its parent
+        threading.Thread(target=look, name="watch of the parent", daemon=True).start()
 
 
 def _report(function: str, arguments: tuple[Any, ...], limits: Limits) -> bytes:

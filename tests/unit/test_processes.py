@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from fgfast import child, processes
@@ -210,3 +211,25 @@ def test_a_worker_sees_the_modules_that_this_process_sees(tmp_path, monkeypatch)
         monkeypatch.setattr(sys, "path", path)
         process = processes.start_python(code, stdin=subprocess.DEVNULL)
         assert process.communicate()[0].decode().strip() == found
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process keeps the number of its parent there")
+def test_a_child_that_computes_ends_with_its_parent():
+    """It does not read its input meanwhile; on a GPU it would keep the memory."""
+    code = "from fgfast import processes\nwith processes.Child() as child:\n    child.call('time:sleep', 60)"
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        child = _first_child(psutil.Process(parent.pid))
+        time.sleep(1.0)  # until it computes
+    finally:
+        parent.kill()
+        parent.wait()
+    assert psutil.wait_procs([child], timeout=10)[1] == []
+
+
+def _first_child(process):
+    for _ in range(200):
+        if children := process.children():
+            return children[0]
+        time.sleep(0.05)
+    raise AssertionError("it starts no process")
