@@ -29,7 +29,8 @@ def test_the_figures_of_an_h200_are_those_of_the_design() -> None:
     floor = floors.floor_of(H200)
     assert floor.products == pytest.approx((2.51 + 0.0036 + 0.75) / 700 * 1e3, rel=0.01)
     assert floor.attention == pytest.approx(0.354 / 320 * 1e3, rel=0.01)
-    assert floor.today == pytest.approx(12.4)
+    assert floor.folded == pytest.approx(12.4)
+    assert 1e3 / floor.today == pytest.approx(112, rel=0.01)
     assert floor.ms == pytest.approx(floor.products + floor.attention)
 
 
@@ -37,7 +38,7 @@ def test_the_figures_of_an_h200_are_those_of_the_design() -> None:
 def test_every_gpu_has_a_source_and_is_not_measured(gpu: floors.Gpu) -> None:
     floor = floors.floor_of(gpu)
     assert "NVIDIA" in gpu.source
-    assert floor.ms < floor.today
+    assert floor.ms < floor.today < floor.folded
     # Peaks scale arithmetic, bandwidth the bytes.
     own = floors.floor_of(H200)
     assert floor.products == pytest.approx(own.products * H200.peak / gpu.peak)
