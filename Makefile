@@ -12,7 +12,7 @@ demo: $(STAMP)      ## convert two small data sets of real photographs; prints w
 	$(BIN)/python bench/demo.py demo
 
 test: $(MODELS)     ## the tests that need no GPU and no download, a process per core
-	FGFAST_REQUIRE_NATIVE=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+	FGFAST_REQUIRE_NATIVE=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test-full: $(MODELS) ## the slow ones, among them models at full size against the fixtures in ../shared/golden
 	FGFAST_REQUIRE_NATIVE=1 $(BIN)/python -m pytest -m full -n logical --maxprocesses 2 --dist loadfile

@@ -82,14 +82,21 @@ class Pool:
             allocator gives memory freed on one stream to no other.
 
     Attributes:
-        device, stream: as given.
+        device: as given.
     """
 
     def __init__(self, device: torch.device, stream: torch.cuda.Stream | None = None) -> None:
-        self.device, self.stream = device, stream if stream is not None else _own_stream(device)
+        self.device, self._stream = device, stream
         self._graphs: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
         self._handle: Any = None
         _POOLS.add(self)
+
+    @property
+    def stream(self) -> torch.cuda.Stream:
+        """The stream on which recordings are made; made when it is first asked for."""
+        if self._stream is None:
+            self._stream = _own_stream(self.device)
+        return self._stream
 
     def add(self, graph: torch.cuda.CUDAGraph) -> Any:
         """Count a graph as a user, until it is freed or discarded; return torch's name of the pool."""
@@ -109,7 +116,7 @@ def _own_stream(device: torch.device) -> torch.cuda.Stream:
     torch hands out 32 streams in turn (c10/cuda/CUDAStream.cpp), and cuBLAS's workspace belongs to a stream
     (`getCurrentCUDABlasHandle`, aten/src/ATen/cuda/CublasHandlePool.cpp): the recordings of two models would share it.
     """
-    taken = {pool.stream.cuda_stream for pool in _POOLS}
+    taken = {pool._stream.cuda_stream for pool in _POOLS if pool._stream is not None}
     for _ in range(_STREAMS):
         stream = torch.cuda.Stream(device)
         if stream.cuda_stream not in taken:

@@ -62,6 +62,7 @@ def run(wheel: Path, *arguments: str, cwd: Path | None = None) -> subprocess.Com
 WHERE = "import fgfast, fgfast.export, fgfast.bench.io, fgfast.ops as o; print(fgfast.__file__, o.implementation())"
 
 
+@pytest.mark.full
 def test_with_a_compiler_the_wheel_brings_the_native_ops(native: Path, tmp_path: Path) -> None:
     wheel = native
     assert {name.partition("/")[0].partition("-")[0] for name in zipfile.ZipFile(wheel).namelist()} == {"fgfast"}

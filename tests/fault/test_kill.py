@@ -88,7 +88,7 @@ def half_deleted(out: Path) -> bool:
         return bool(ledger.meta("being_deleted"))
 
 
-@pytest.mark.parametrize("wanted", [4, pytest.param(20, marks=pytest.mark.full)])
+@pytest.mark.parametrize("wanted", [2, pytest.param(20, marks=pytest.mark.full)])
 def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(wanted: int, tmp_path: Path) -> None:
     source = many_birds(tmp_path)
     begin = time.monotonic()

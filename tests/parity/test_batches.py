@@ -231,6 +231,7 @@ class TestExported:
         found = sessions.of_batch([self.graph(batch) for batch in there], asked)
         assert found.manifest.contract.inputs[0].shape[0] == taken
 
+    @pytest.mark.full
     def test_a_batch_that_is_not_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """An export for three images, the only one there is, whatever is asked for. The export takes seconds."""
         for package in ("onnx", "onnxscript", "onnxruntime"):

@@ -34,7 +34,7 @@ from fgfast.tolerances import DETIC_FP32
 FILES = [
     pytest.param(PORTABLE, "nano", id="portable-nano"),
     pytest.param(FULL, "nano", id="full-nano"),
-    pytest.param(FULL, "swint", id="full-swint"),
+    pytest.param(FULL, "swint", id="full-swint", marks=pytest.mark.full),
 ]
 PHOTOS = ("dog", "groceries_tall", "truck_wide")
 models = pytest.mark.parametrize(("folder", "model"), FILES)

@@ -114,7 +114,7 @@ def test_detections(folder: Path, file: str, photos: tuple[str, ...], canvas: tu
 
 
 @parameters(
-    (PORTABLE, "nano_320", ("dog",), None, False),
+    (PORTABLE, "nano_320", ("dog",), None, True),
     (FULL, "swint_320", ("truck_wide", "dog"), LARGER, True),
 )
 def test_split_form(folder: Path, file: str, photos: tuple[str, ...], canvas: tuple[int, int] | None) -> None:
@@ -152,7 +152,7 @@ def test_split_form(folder: Path, file: str, photos: tuple[str, ...], canvas: tu
 
 
 HALF = [
-    pytest.param(PORTABLE, "nano_320", "bf16", id="portable-nano-bf16"),
+    pytest.param(PORTABLE, "nano_320", "bf16", id="portable-nano-bf16", marks=full),
     pytest.param(PORTABLE, "nano_320", "fp16", id="portable-nano-fp16", marks=full),
     pytest.param(FULL, "swint_320", "bf16", id="swint-bf16", marks=full),
     pytest.param(FULL, "swint_320", "fp16", id="swint-fp16", marks=full),

@@ -113,6 +113,7 @@ def test_every_suppression_gives_the_same_proposals(limit: int, count: int) -> N
         assert not boxes[0, len(kept) :].any() and not scores[0, len(kept) :].any()
 
 
+@pytest.mark.full
 def test_the_masked_model_has_fixed_shapes_and_can_be_exported(weights: dict[str, Tensor]) -> None:
     model = Detic(NANO)
     load(model, weights)

@@ -108,6 +108,7 @@ def test_padding_of_the_prompt_changes_nothing(network: Any, tokens: torch.Tenso
         torch.testing.assert_close(long[1], short[1], atol=1e-5, rtol=0)
 
 
+@pytest.mark.full
 def test_detections_are_those_of_pytorch(cache: Path) -> None:
     """The check of the export itself is part of the fixture. Here: images of many sizes, as sets of detections."""
     images = [
@@ -141,6 +142,7 @@ def assert_same_set(ours: Detections, theirs: Detections) -> None:
         left.remove(near[0])
 
 
+@pytest.mark.full
 def test_the_backend_is_chosen(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fgfast.models.serving import speed
 
@@ -153,6 +155,7 @@ def test_the_backend_is_chosen(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     session.run(zeros(session.contract, {"text": 5}, session.device))
 
 
+@pytest.mark.full
 def test_canvases_that_do_not_hold_every_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     processor = small.image_processor()
     processor.size = {"shortest_edge": 128, "longest_edge": 300}

@@ -147,12 +147,12 @@ def test_defaults_for_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Both halves, at the batch of a run on a GPU, for as many words as LVIS has."""
     asked: list[Any] = []
 
-    def parts(spec: ModelSpec, canvases: Any, names: Any, words: int | None) -> list[Any]:
+    def parts(spec: ModelSpec, canvases: Any, names: Any, *, words: int | None, sample: Any) -> list[Any]:
         asked.append((spec.batch, names, words))
         return []
 
     monkeypatch.setattr(make, "parts", parts)
-    monkeypatch.setattr(make, "check_tensorrt", lambda: None)
+    monkeypatch.setattr(make, "check_tensorrt", lambda precision: None)
     spec = ModelSpec(SPEC.name, "random:1")
     make.export(spec, backend="tensorrt", out=tmp_path)
     make.export(spec, out=tmp_path)

@@ -49,7 +49,9 @@ def test_scripts_are_short_and_have_the_models_of_one_family() -> None:
 @pytest.mark.parametrize(
     ("command", "files"),
     [
-        ([SCRIPTS[0].with_name("sam_decoder.py"), "--model"], ["sam_mask_decoder.onnx"]),
+        pytest.param(
+            [SCRIPTS[0].with_name("sam_decoder.py"), "--model"], ["sam_mask_decoder.onnx"], marks=pytest.mark.full
+        ),
         (["-m", "fgfast.export"], ["sam_image_encoder-b1.onnx", "sam_mask_decoder.onnx"]),
     ],
     ids=["script", "module"],

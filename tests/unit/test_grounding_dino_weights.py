@@ -129,7 +129,7 @@ class TestWeights:
         with pytest.raises(UsageError, match="random:SEED"):
             build(ModelSpec("grounding_dino_tiny", "random:x"), PHRASES)
         with pytest.raises(UnknownNameError, match="precision"):
-            build(ModelSpec("grounding_dino_tiny", "random:0", "int8"), PHRASES)  # type: ignore[arg-type]
+            build(ModelSpec("grounding_dino_tiny", "random:0", "int7"), PHRASES)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("package", ["torch", "transformers"])
     def test_the_extra_is_named(self, package: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def sam_in_onnxruntime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sam
 
 @pytest.mark.parametrize("value", POISONS)
 @pytest.mark.parametrize("output", ["logits", "quality"])
-@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnxruntime", marks=pytest.mark.full)])
 def test_one_image_of_a_batch_of_sams_fails(
     backend: str, output: str, value: float, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,6 +156,7 @@ print(counters["inductor"]["fxgraph_cache_hit"])
 """
 
 
+@pytest.mark.full
 def test_what_was_compiled_is_kept_in_the_cache_folder(tmp_path: Path) -> None:
     """A second process finds what the first compiled."""
     environment = {**os.environ, "FGFAST_CACHE": str(tmp_path)}
@@ -235,6 +236,7 @@ def test_what_is_asked_for_and_not_there_is_an_error_that_says_what_to_type(
         OnnxRuntimeSession(tmp_path / "none.onnx", graphs.sam_mask_decoder())
 
 
+@pytest.mark.full
 def test_bf16_graphs_are_not_taken_on_a_cpu(cache: Path) -> None:
     make.export(ModelSpec(MODEL, WEIGHTS, "bf16"), out=cache / "graphs", on_message=lambda line: None)
     chosen, why = backend.choose_backend([ModelSpec(MODEL, WEIGHTS, "bf16")], "auto")
@@ -283,7 +285,7 @@ def test_an_export_that_differs_from_pytorch_is_deleted(tmp_path: Path, monkeypa
     """A graph whose constants are wrong: the check names the output, and nothing stays behind."""
     parts = list(make.parts(ModelSpec(MODEL, WEIGHTS), (), ("sam_image_encoder",)))
 
-    def wrong(*args):
+    def wrong(*args, **more):
         encoder = parts[0]
         with torch.no_grad():
             encoder.graph.images.mean += 1.0
@@ -295,6 +297,7 @@ def test_an_export_that_differs_from_pytorch_is_deleted(tmp_path: Path, monkeypa
     assert [p for p in tmp_path.rglob("*") if p.is_file() and p.name != ".lock"] == []
 
 
+@pytest.mark.full
 def test_graphs_left_over_from_earlier_exports_are_removed(cache: Path) -> None:
     where = graph_files.folder(MODEL, WEIGHTS, "fp32")
     (where / "weights-0000.bin").write_bytes(b"old")

@@ -654,7 +654,9 @@ def test_what_cannot_be_built_is_said() -> None:
     with pytest.raises(UnknownNameError, match="vit_b"):
         build_sam(ModelSpec("sam_vit_x"))
     with pytest.raises(UnknownNameError, match="precision"):
-        build_sam(ModelSpec("sam_vit_b", precision="fp8"))  # type: ignore[arg-type]
+        build_sam(ModelSpec("sam_vit_b", precision="fp7"))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="which TensorRT runs"):
+        build_sam(ModelSpec("sam_vit_b", precision="fp8"))
     with pytest.raises(UnknownNameError, match="no model named 'detic_r50'"):
         build_detic(ModelSpec("detic_r50"))
     with pytest.raises(ModelNotCachedError, match="fgfast models pull sam_vit_b"):
