@@ -19,7 +19,7 @@ from typing import cast
 
 from fgfast.bench import floors, simulate_images
 from fgfast.bench.simulate_account import FIRST, LAST, Collected, Figures, Setup, figures
-from fgfast.bench.simulate_clock import SLICE, CoreTokens, Cost, SimulatedCpu
+from fgfast.bench.simulate_clock import SLICE, CoreTokens, Cost
 from fgfast.bench.simulate_costs import measure as measure_costs
 from fgfast.bench.simulate_job import STEPS, Simulated, SimulatedJob, TracedResult, TracedWork
 from fgfast.bench.simulate_models import most_in_flight
@@ -45,8 +45,8 @@ _MEASURED = 8
 _SECONDS = 15
 # Of the run that shows what the runner itself costs: its seconds, and the images that it takes at least.
 _SHORT, _FEW = 4.0, 120
-# The number of works on which the cost of a simulated step itself is measured, and what each costs.
-_EMPTY, _LITTLE = 200, Cost(0.0005, 0.0001)
+# The number of files on which the cost of writing an empty one is measured.
+_EMPTY = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +142,14 @@ class Simulation:
         """Simulate a scenario, after a short run with one device that shows what the runner itself costs."""
         few = max(_FEW, round(_SHORT * 1e3 / scenario.device_ms))
         short = replace(scenario, devices=1, placement="replicate", slow_down=1.0, images=min(few, scenario.count))
-        alone, _ = self._simulated(short, 0.0, 0.0)
-        runner = max(0.0, alone.worker - len(STEPS) * _of_a_step() - _of_two_files(self._folder))
+        alone = figures(*self._runner_alone(short), self._setup(short, {}, 0.0, 0.0))
+        runner = max(0.0, alone.worker - _of_two_files(self._folder))
         return self._simulated(scenario, runner, alone.parent)
+
+    def _runner_alone(self, scenario: Scenario) -> tuple[list[TracedResult], list[Collected]]:
+        """Run a scenario whose steps take no time at all: what its workers do is the runner."""
+        with _tokens(scenario.cores) as tokens:
+            return self._run(self._simulated_job(scenario, dict.fromkeys(self.costs, Cost(0.0, 0.0)), tokens), scenario)
 
     def _simulated(self, scenario: Scenario, runner: float, parent: float) -> tuple[Figures, Setup]:
         times = scenario.slow_down
@@ -153,10 +158,11 @@ class Simulation:
         spent = {name: cost.scaled(times) + more for name, cost in self.costs.items()}
         setup = self._setup(scenario, self.costs, runner, parent)
         with _tokens(scenario.cores) as tokens:
-            what = replace(
-                self._job(scenario), cpu=Simulated(spent, tokens, self._templates, times * SLICE, self._canvases)
-            )
-            return figures(*self._run(what, scenario), setup), setup
+            return figures(*self._run(self._simulated_job(scenario, spent, tokens), scenario), setup), setup
+
+    def _simulated_job(self, scenario: Scenario, spent: dict[str, Cost], tokens: CoreTokens) -> SimulatedJob:
+        cpu = Simulated(spent, tokens, self._templates, scenario.slow_down * SLICE, self._canvases)
+        return replace(self._job(scenario), cpu=cpu)
 
     def really(self, scenario: Scenario) -> tuple[Figures, Setup]:
         """Run a scenario with the real work on the CPU, on this machine's cores."""
@@ -216,18 +222,6 @@ def _tokens(cores: int) -> Iterator[CoreTokens]:
         yield tokens
     finally:
         tokens.close()
-
-
-def _of_a_step() -> float:
-    """Return the CPU seconds that one simulated step itself takes, which the step that it stands for does not."""
-    with _tokens(1) as tokens:
-        cpu = SimulatedCpu(tokens)
-        start = time.process_time()
-        for _ in range(_EMPTY):
-            cpu.work(_LITTLE)
-        seconds = (time.process_time() - start) / _EMPTY
-        cpu.close()
-    return seconds
 
 
 def _of_two_files(folder: Path) -> float:
