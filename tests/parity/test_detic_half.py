@@ -10,10 +10,7 @@ from fgfast.tolerances import DETIC_BF16, DETIC_BF16_OVER_FLOOR, DETIC_FP16
 
 CASES = [
     *cases("detic_nano_320", folders=(PORTABLE, FULL)),
-    *(
-        pytest.param(*case.values, id=case.id, marks=[] if "dog" in str(case.id) else pytest.mark.full)
-        for case in cases("detic_swint_320")
-    ),
+    *(pytest.param(*case.values, id=case.id, marks=pytest.mark.full) for case in cases("detic_swint_320")),
 ]
 ARRAYS = [
     *((f"swin/swin{n}", "features") for n in (1, 2, 3)),

@@ -161,7 +161,7 @@ def test_fixture(case: Case, folder: Path) -> None:
         check_masks(golden, f"{case.photo}/{call}", out[f"{call}/logits"], case.precision)
 
 
-@pytest.mark.parametrize("golden", [TINY, Golden(FULL, "sam_tiny1024")], ids=str)
+@pytest.mark.parametrize("golden", [TINY, pytest.param(Golden(FULL, "sam_tiny1024"), marks=pytest.mark.full)], ids=str)
 def test_decoder_fixture(golden: Golden, folder: Path) -> None:
     """The decoder alone, three boxes at once on a random embedding."""
     stored, grid = golden.arrays, sam(golden).architecture.grid

@@ -84,7 +84,14 @@ needs_libtiff = pytest.mark.skipif(
 )
 
 
+@pytest.fixture
+def nothing_captured() -> None:
+    """A run in this process, of an earlier test, captures until the process ends."""
+    warned._captures.close()
+
+
 @needs_libtiff
+@pytest.mark.usefixtures("nothing_captured")
 def test_messages_of_libtiff_come_with_their_image(capfd: pytest.CaptureFixture[str]) -> None:
     texts(with_broken_strip())
     assert "ZIPDecode" in capfd.readouterr().err, "libtiff no longer prints: the handler is not needed"
