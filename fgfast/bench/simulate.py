@@ -19,7 +19,7 @@ from typing import cast
 
 from fgfast.bench import floors, simulate_images
 from fgfast.bench.simulate_account import FIRST, LAST, Collected, Figures, Setup, figures
-from fgfast.bench.simulate_clock import SLICE, CoreTokens, Cost
+from fgfast.bench.simulate_clock import CoreTokens, Cost
 from fgfast.bench.simulate_costs import measure as measure_costs
 from fgfast.bench.simulate_job import STEPS, Simulated, SimulatedJob, TracedResult, TracedWork
 from fgfast.bench.simulate_models import most_in_flight
@@ -45,6 +45,7 @@ _MEASURED = 8
 _SECONDS = 15
 # Of the run that shows what the runner itself costs: its seconds, and the images that it takes at least.
 _SHORT, _FEW = 4.0, 120
+_NOTHING = Cost(0.0, 0.0)
 # The number of files on which the cost of writing an empty one is measured.
 _EMPTY = 200
 
@@ -149,19 +150,25 @@ class Simulation:
     def _runner_alone(self, scenario: Scenario) -> tuple[list[TracedResult], list[Collected]]:
         """Run a scenario whose steps take no time at all: what its workers do is the runner."""
         with _tokens(scenario.cores) as tokens:
-            return self._run(self._simulated_job(scenario, dict.fromkeys(self.costs, Cost(0.0, 0.0)), tokens), scenario)
+            costs = dict.fromkeys(self.costs, _NOTHING)
+            return self._run(self._simulated_job(scenario, costs, _NOTHING, tokens), scenario)
 
     def _simulated(self, scenario: Scenario, runner: float, parent: float) -> tuple[Figures, Setup]:
         times = scenario.slow_down
-        # The real runner takes its time on this machine; the simulated cores and the slow-down learn of it here.
-        more = Cost(times * (runner + parent), (times - 1) * runner).scaled(1 / len(STEPS))
-        spent = {name: cost.scaled(times) + more for name, cost in self.costs.items()}
+        # The real runner takes its time on this machine: the simulated cores learn of it, and what the slow-down adds
+        # to it is slept.
+        beside = Cost(runner + times * parent, runner).scaled(1 / len(STEPS))
+        slower = Cost((times - 1) * runner, (times - 1) * runner).scaled(1 / len(STEPS))
+        spent = {name: cost.scaled(times) + slower for name, cost in self.costs.items()}
         setup = self._setup(scenario, self.costs, runner, parent)
         with _tokens(scenario.cores) as tokens:
-            return figures(*self._run(self._simulated_job(scenario, spent, tokens), scenario), setup), setup
+            job = self._simulated_job(scenario, spent, beside, tokens)
+            return figures(*self._run(job, scenario), setup), setup
 
-    def _simulated_job(self, scenario: Scenario, spent: dict[str, Cost], tokens: CoreTokens) -> SimulatedJob:
-        cpu = Simulated(spent, tokens, self._templates, scenario.slow_down * SLICE, self._canvases)
+    def _simulated_job(
+        self, scenario: Scenario, spent: dict[str, Cost], beside: Cost, tokens: CoreTokens
+    ) -> SimulatedJob:
+        cpu = Simulated(spent, beside, tokens, self._templates, self._canvases)
         return replace(self._job(scenario), cpu=cpu)
 
     def really(self, scenario: Scenario) -> tuple[Figures, Setup]:

@@ -1,9 +1,10 @@
-"""Simulated time: tokens for cores that this machine lacks, and sleeps that stand for work, with and without the GIL.
+"""Simulated time: tokens for the cores of a machine and for the GIL of a worker, and sleeps that stand for work.
 
-A piece of work takes a core for its time, and sleeps for one part of it without the GIL, for the other with it. The GIL
-is the worker's own: a sleep that holds it stops every other thread of the process, the runner's threads included,
-exactly as the work would. No time is virtual: threads sleep for as long as the work takes,
-so the runner, its locks and its hand-overs are the real ones.
+A piece of work takes a core for its time, and the GIL of its worker for the part of it in which the real work holds it.
+When both are the caller's follows from what others have taken before, so that a piece of work is one sleep until its
+end, however often it would wait in between: waking up is what costs the few cores of this machine time. Threads sleep
+for as long as the work takes, so the runner, its locks and its hand-overs are the real ones. Its own threads compute
+whenever they want to: they wait neither for a simulated core nor for the simulated GIL.
 """
 
 from __future__ import annotations
@@ -16,14 +17,10 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fgfast.errors import UsageError
 
-# The longest time that the GIL is held without a break, at full speed: the switch interval of a worker with a GPU
-# (fgfast.runner.worker), after which a thread that computes in Python lets another one run.
-SLICE = 0.001
 # linux/prctl.h: nanoseconds by which the kernel may delay the end of a sleep, 50 us by default.
 _PR_SET_TIMERSLACK = 29
 # The number of sleeps from which their delay is measured, and the seconds of each.
@@ -55,8 +52,7 @@ class Cost:
 class CoreTokens:
     """The simulated cores of all worker processes: until when each is taken, in shared memory behind a lock.
 
-    A piece of work takes the core that is free first, for the time that the work lasts. It need not give it back, so
-    that a thread that wakes up and waits for the GIL keeps no core.
+    A piece of work takes the core that is free first, for the time that the work lasts. It need not give it back.
 
     Attributes:
         process: the process that made them.
@@ -93,27 +89,51 @@ class CoreTokens:
             os.close(end)
 
 
+class GilToken:
+    """The GIL of one worker process: the times for which it is taken. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[float, float]] = []
+
+    def take(self, at: float, seconds: float, now: float) -> float:
+        """Take it for so long, as soon as it is free from a time on; return when.
+
+        Args:
+            at: the earliest time.
+            seconds: how long.
+            now: what was taken before this time is forgotten.
+        """
+        self._taken = [one for one in self._taken if one[1] > now]
+        for n, (start, end) in enumerate(self._taken):
+            if at + seconds <= start:
+                self._taken.insert(n, (at, at + seconds))
+                return at
+            at = max(at, end)
+        self._taken.append((at, at + seconds))
+        return at
+
+
 class SimulatedCpu:
     """The CPU of one worker process, in which work is time asleep. For any number of threads.
 
     Args:
         tokens: the cores of all workers.
-        slice: the longest time that the GIL is held without a break, in seconds.
+        beside: what the process computes for real beside each piece of work. It takes core and GIL as well, but no
+            sleep.
 
     Attributes:
         late: seconds by which a sleep of this machine ends late; they are taken off every sleep.
     """
 
-    def __init__(self, tokens: CoreTokens, slice: float = SLICE) -> None:
+    def __init__(self, tokens: CoreTokens, beside: Cost = Cost(0.0, 0.0)) -> None:
         ends = ((tokens.memory, os.O_RDWR), (tokens.reading, os.O_RDONLY), (tokens.writing, os.O_WRONLY))
         memory, self._take, self._give = (os.open(f"/proc/{tokens.process}/fd/{end}", how) for end, how in ends)
         self._memory = mmap.mmap(memory, _FREE.size * tokens.cores)
         os.close(memory)
         self._cores = struct.Struct(f"={tokens.cores}d")
-        library = ctypes.PyDLL(None)  # unlike CDLL, it keeps the GIL while it calls
-        library.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)  # of this thread and of those that it starts
-        self._slice = slice
-        self._usleep: Callable[[int], int] = library.usleep
+        # of this thread and of those that it starts
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+        self._beside, self._gil = beside, GilToken()
         self._lock = threading.Lock()
         self.late = 0.0
         self.late = statistics.median(self._lateness() for _ in range(_SLEEPS))
@@ -129,54 +149,31 @@ class SimulatedCpu:
         Half of the time without the GIL passes before the time with it, half after it.
 
         Returns:
-            The seconds that it waited for a core.
+            The seconds that it waited, for a core and for the GIL.
         """
-        held = min(cost.held, cost.cpu)
-        if not held:
-            return self._alone(cost.cpu)
-        free = (cost.cpu - held) / 2
-        waited, before = 0.0, free
-        while held > 0:
-            part = min(held, self._slice)
-            waited += self._alone(before, then=part)
-            self._hold(part)
-            held, before = held - part, 0.0
-        return waited + self._alone(free)
-
-    def _alone(self, seconds: float, then: float = 0.0) -> float:
-        """Work without the GIL, on a core that is taken for the seconds afterwards, too: every time that a core is
-        taken costs this machine more than the sleep.
-
-        Returns:
-            The seconds that it waited for a core.
-        """
-        if seconds + then <= 0:
+        if cost.cpu <= 0:
             return 0.0
+        held, beside = min(cost.held, cost.cpu), self._beside
+        alone = (cost.cpu - held) / 2
         now = time.monotonic()
-        start = self._reserve(seconds + then)
-        self.sleep(start + seconds - now)
-        return max(0.0, start - now)
-
-    def _reserve(self, seconds: float) -> float:
-        """Take the core that is free first; return the time.monotonic() from which it is the caller's."""
         with self._lock:
-            os.read(self._take, 1)
-            free = list(self._cores.unpack_from(self._memory))
-            start = max(time.monotonic(), min(free))
-            free[free.index(min(free))] = start + seconds
-            self._cores.pack_into(self._memory, 0, *free)
-            os.write(self._give, b"\0")
+            at = self._reserve(now, cost.cpu + beside.cpu) + alone
+            if held + beside.held > 0:
+                at = self._gil.take(at, held + beside.held, now)
+        end = at + held + alone
+        if (left := end - time.monotonic() - self.late) > 0:
+            time.sleep(left)
+        return max(0.0, end - now - cost.cpu)
+
+    def _reserve(self, now: float, seconds: float) -> float:
+        """Take the core that is free first; return the time.monotonic() from which it is the caller's."""
+        os.read(self._take, 1)
+        free = list(self._cores.unpack_from(self._memory))
+        start = max(now, min(free))
+        free[free.index(min(free))] = start + seconds
+        self._cores.pack_into(self._memory, 0, *free)
+        os.write(self._give, b"\0")
         return start
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep without the GIL; what the thread waits for the GIL afterwards comes on top, as it does after work."""
-        if seconds > self.late:
-            time.sleep(seconds - self.late)
-
-    def _hold(self, seconds: float) -> None:
-        """Sleep with the GIL."""
-        if seconds > self.late:
-            self._usleep(max(1, round(1e6 * (seconds - self.late))))
 
     def close(self) -> None:
         """Close this process's ends."""

@@ -25,12 +25,15 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-from fgfast.bench.simulate_clock import SLICE, Cost
+from fgfast.bench.simulate_clock import Cost
 from fgfast.bench.simulate_job import STEPS, TracedWork
 from fgfast.machine import available_cores
 from fgfast.pipeline.work import Work
 from fgfast.runner import BatchedStage, Stage, Step
 
+# Seconds after which a thread that computes in Python lets another one run, as in a worker with a GPU
+# (fgfast.runner.worker).
+_SWITCH = 0.001
 # How often each step is done per thread, after a few times to warm up.
 TIMES = 24
 _WARM_UP = 3
@@ -118,7 +121,7 @@ def _cpu_time(calls: Sequence[Call], times: int) -> float:
 def _held(calls: Sequence[Call], times: int) -> float:
     """Return the CPU seconds per call that a step spends with the GIL."""
     found = []
-    with _switching(SLICE):
+    with _switching(_SWITCH):
         for first in range(0, times, max(1, times // _ROUNDS)):
             turns = list(itertools.islice(itertools.cycle(calls), first, first + max(1, times // _ROUNDS)))
             gaps = _gaps(turns)

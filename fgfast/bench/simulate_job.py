@@ -1,6 +1,6 @@
 """The job of a simulated run: the stages of a conversion with Detic and SAM, the models asleep.
 
-With measured costs, the steps on the CPU sleep too: each takes a core's token for its time, and the GIL for its share
+With measured costs, the steps on the CPU sleep too: each takes a core's token for its time, and the GIL's for its share
 of it. Without, they are the real ones. The runner, the ledger and the commit of files are the real ones either way;
 simulated steps write files of one byte.
 """
@@ -41,7 +41,7 @@ class Trace:
     Attributes:
         spans: worker, start and end of each batch that it was in, time.monotonic().
         cpu: worker, time.monotonic() and the process's CPU seconds, when each of its phases was finished.
-        waited: seconds for which its steps waited for a core.
+        waited: seconds for which its steps waited for a core or for the GIL.
     """
 
     spans: list[tuple[str, float, float]] = field(default_factory=list)
@@ -89,16 +89,16 @@ class Simulated:
 
     Attributes:
         costs: what each of `STEPS` costs.
+        beside: what the runner computes for real beside each step.
         tokens: the simulated cores.
         templates: works that went through the real stages; they lend the simulated ones their results.
-        slice: the longest time, in seconds, that the GIL is held without a break.
         canvases: size of an image -> Detic's canvas.
     """
 
     costs: Mapping[str, Cost]
+    beside: Cost
     tokens: CoreTokens
     templates: tuple[Work, ...]
-    slice: float
     canvases: Mapping[Size, Size]
 
 
@@ -161,7 +161,7 @@ class SimulatedJob:
         return stages
 
     def _simulated(self, worker: str, given: Simulated, detects: bool, segments: bool) -> list[Stage[Work]]:
-        cpu, device = SimulatedCpu(given.tokens, given.slice), SleepingDevice(worker)
+        cpu, device = SimulatedCpu(given.tokens, given.beside), SleepingDevice(worker)
         pay = _Payment(given.costs, cpu)
         by_model = {"detect": given.canvases, "encode": None}
         models = [
@@ -197,7 +197,7 @@ class _Payment:
     """Spends the costs of pieces of work.
 
     The steps pass the work on; models, which only see their inputs, spend theirs within the same thread. What they
-    waited for a core is kept per thread until a step of that thread adds it to its work.
+    waited is kept per thread until a step of that thread adds it to its work.
     """
 
     def __init__(self, costs: Mapping[str, Cost], cpu: SimulatedCpu) -> None:

@@ -67,7 +67,7 @@ def _rows(group: str, own: Figures, setup: Setup) -> list[Row]:
         *(Row(f"idle, {name}", 100 * idle, "%", "lower", group) for name, idle in own.idle.items()),
         Row("parent's CPU per image", 1e3 * own.parent, "ms", "lower", group),
         Row("workers' CPU per image", 1e3 * own.worker, "ms", "lower", group),
-        Row("waiting for a core, per image", 1e3 * own.waited, "ms", "lower", group),
+        Row("waiting for a core or the GIL, per image", 1e3 * own.waited, "ms", "lower", group),
     ]
     if setup.costs:
         rows.append(Row("runner's own CPU per image, in the workers", 1e3 * setup.runner, "ms", "lower", group))
@@ -97,8 +97,8 @@ def _notes(scenario: Scenario, found: Found) -> list[str]:
         cpu, held = (1e3 * sum(getattr(cost, part) for cost in setup.costs.values()) for part in ("cpu", "held"))
         notes.append(
             f"A step sleeps with the token of one of {setup.cores} cores: {cpu:.1f} ms per image, {held:.1f} of them "
-            "with the GIL of its worker, as measured on this machine. The runner, the ledger and the commit of files "
-            "are real; files have one byte."
+            "with the token of its worker's GIL, as measured on this machine. The runner, the ledger and the commit of "
+            "files are real; files have one byte."
         )
         if scenario.slow_down > 1:
             notes.append(

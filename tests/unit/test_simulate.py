@@ -19,7 +19,7 @@ from fgfast import methods
 from fgfast.bench import simulate, simulate_images, simulate_report
 from fgfast.bench.simulate import Scenario
 from fgfast.bench.simulate_account import Collected, Setup, figures
-from fgfast.bench.simulate_clock import CoreTokens, Cost, SimulatedCpu
+from fgfast.bench.simulate_clock import CoreTokens, Cost, GilToken, SimulatedCpu
 from fgfast.bench.simulate_costs import cost_of
 from fgfast.bench.simulate_job import STEPS, SimulatedJob, Trace, TracedResult
 from fgfast.bench.simulate_models import BATCH, DEPTH, SleepingDetic, SleepingDevice, SleepingModel, most_in_flight
@@ -66,18 +66,22 @@ def test_cores_and_the_gil_are_for_one_at_a_time(cores: int, threads: int, cost:
     tokens.close()
 
 
-def test_a_sleep_with_the_gil_stops_python() -> None:
-    tokens = CoreTokens.make(2)
-    cpu = SimulatedCpu(tokens)
+def test_the_gil_is_taken_as_soon_as_it_is_free_for_long_enough() -> None:
+    gil = GilToken()
+    assert gil.take(5.0, 1.0, now=0.0) == 5.0
+    assert gil.take(0.0, 2.0, now=0.0) == 0.0  # before the one that comes later
+    assert gil.take(1.0, 3.0, now=0.0) == 2.0  # between the two
+    assert gil.take(1.0, 1.0, now=0.0) == 6.0  # after all of them
+    assert gil.take(4.0, 0.5, now=6.5) == 4.0  # what is over is forgotten
 
-    thread = threading.Thread(target=cpu.work, args=(Cost(0.2, 0.2),))
-    pauses, last = 0.0, time.perf_counter()
-    thread.start()
-    while thread.is_alive():
-        now = time.perf_counter()
-        pauses += now - last if now - last > 0.0005 else 0.0
-        last = now
-    assert pauses > 0.15
+
+def test_what_the_process_computes_beside_takes_core_and_gil_but_no_sleep() -> None:
+    tokens = CoreTokens.make(1)
+    cpu = SimulatedCpu(tokens, Cost(0.05, 0.05))
+    start = time.perf_counter()
+    waited = cpu.work(Cost(0.01, 0.01)), cpu.work(Cost(0.01, 0.01))
+    assert time.perf_counter() - start >= 0.07 * 0.95
+    assert waited == (pytest.approx(0.0, abs=0.005), pytest.approx(0.05, abs=0.01))
     cpu.close()
     tokens.close()
 
