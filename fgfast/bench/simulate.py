@@ -120,7 +120,7 @@ class Simulation:
     """
 
     def __init__(self, folder: Path, costs: dict[str, Cost] | None = None) -> None:
-        self._folder = folder
+        self._folder, self._given = folder, costs
         simulate_images.make_images(folder / "source")
         self._dataset = open_dataset(str(folder / "source"))
         self.costs = costs or {}
@@ -132,7 +132,7 @@ class Simulation:
         real = self._job(Scenario(1e-3, format=format))
         works = [self._work(n, format) for n in range(_SOURCES)]
         stages = real.real_stages("templates")
-        if not self.costs:
+        if not self._given:
             self.costs = measure_costs(stages, works[:_MEASURED])
             works[:_MEASURED] = [self._work(n, format) for n in range(_MEASURED)]
         for work in works:

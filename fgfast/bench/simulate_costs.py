@@ -1,7 +1,8 @@
 """What each step of an image costs on this machine: CPU time, and the part of it in which it holds the GIL.
 
-CPU time: as many threads as the machine has cores do the same step at once, because cores share caches and memory; the
-median of what the system counts for the thread is quoted (time.thread_time, which leaves out waiting).
+CPU time: as many threads as the machine has cores each take images through all steps, as in a run, because cores share
+caches and memory; the median of what the system counts for a step's thread is quoted (time.thread_time, which leaves
+out waiting).
 
 GIL: while one thread does the step, another one counts in Python, which it can only while it has the GIL. In every gap
 between two counts in which it was put to sleep (a voluntary context switch: it waited for the GIL, and was not merely
@@ -19,7 +20,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -57,19 +58,22 @@ def measure(stages: Sequence[Stage[Work]], works: Sequence[TracedWork], times: i
         works: fresh works; they have gone through all stages afterwards. Several images, so that the median counts.
         times: how often each step is done per thread.
     """
-    found: dict[str, Cost] = {}
-    for name, calls in _calls(stages, works):
-        assert name in STEPS, name
-        found[name] = cost_of(calls, times)
-    return found
+    return costs_of(dict(_calls(stages, works)), times)
 
 
-def cost_of(calls: Sequence[Call], times: int = TIMES) -> Cost:
-    """Return the cost of one call; the calls, which may be repeated, take turns."""
-    for call in itertools.islice(itertools.cycle(calls), _WARM_UP):
-        call()
-    cpu = _cpu_time(calls, times)
-    return Cost(cpu, min(cpu, _held(calls, times)))
+def costs_of(steps: Mapping[str, Sequence[Call]], times: int = TIMES) -> dict[str, Cost]:
+    """Return what a call of each step costs.
+
+    Args:
+        steps: step -> a call per image, which may be repeated.
+        times: how often each step is done per thread.
+    """
+    images = [dict(zip(steps, calls, strict=True)) for calls in zip(*steps.values(), strict=True)]
+    for image in itertools.islice(itertools.cycle(images), _WARM_UP):
+        for call in image.values():
+            call()
+    cpu = _cpu_times(images, times)
+    return {name: Cost(cpu[name], min(cpu[name], _held(calls, times))) for name, calls in steps.items()}
 
 
 def _calls(stages: Sequence[Stage[Work]], works: Sequence[Work]) -> Iterator[tuple[str, list[Call]]]:
@@ -77,7 +81,8 @@ def _calls(stages: Sequence[Stage[Work]], works: Sequence[Work]) -> Iterator[tup
     for stage in stages:
         if not isinstance(stage, BatchedStage):
             name = "detect.choose" if stage.name == "detect" else stage.name
-            yield name, [partial(_step, stage, work) for work in works]
+            assert name in STEPS, name
+            yield name, [partial(_step, stage, _copy(work)) for work in works]
             for work in works:
                 stage(work)
             continue
@@ -100,22 +105,23 @@ def _copy(work: Work) -> Work:
     return replace(work, flags=[], temp_files=[], files={})
 
 
-def _cpu_time(calls: Sequence[Call], times: int) -> float:
-    """Return the median CPU seconds of a call while every core does the same."""
-    seconds: list[float] = []
+def _cpu_times(images: Sequence[Mapping[str, Call]], times: int) -> dict[str, float]:
+    """Return the median CPU seconds of each step while every core takes images through all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in images[0]}
 
     def work(first: int) -> None:
-        for call in itertools.islice(itertools.cycle(calls), first, first + times):
-            start = time.thread_time()
-            call()
-            seconds.append(time.thread_time() - start)
+        for image in itertools.islice(itertools.cycle(images), first, first + times):
+            for name, call in image.items():
+                start = time.thread_time()
+                call()
+                seconds[name].append(time.thread_time() - start)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(available_cores())]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return statistics.median(seconds)
+    return {name: statistics.median(found) for name, found in seconds.items()}
 
 
 def _held(calls: Sequence[Call], times: int) -> float:

@@ -20,7 +20,7 @@ from fgfast.bench import simulate, simulate_images, simulate_report
 from fgfast.bench.simulate import Scenario
 from fgfast.bench.simulate_account import Collected, Setup, figures
 from fgfast.bench.simulate_clock import CoreTokens, Cost, GilToken, SimulatedCpu
-from fgfast.bench.simulate_costs import cost_of
+from fgfast.bench.simulate_costs import costs_of
 from fgfast.bench.simulate_job import STEPS, SimulatedJob, Trace, TracedResult
 from fgfast.bench.simulate_models import BATCH, DEPTH, SleepingDetic, SleepingDevice, SleepingModel, most_in_flight
 from fgfast.cli.bench_simulate import bench_simulate
@@ -150,9 +150,9 @@ def test_the_stages_are_those_of_a_conversion(phases: tuple[int, int], tmp_path:
 
 
 def test_what_a_step_costs() -> None:
-    cost = cost_of([lambda: sum(range(30_000))], times=6)
-    assert 0 <= cost.held <= cost.cpu > 0
-    assert cost_of([lambda: time.sleep(0.002)], times=6).cpu < 0.001
+    costs = costs_of({"counting": [lambda: sum(range(30_000))], "sleeping": [lambda: time.sleep(0.002)]}, times=6)
+    assert 0 <= costs["counting"].held <= costs["counting"].cpu > 0
+    assert costs["sleeping"].cpu < 0.001
 
 
 def traces(rate: float, busy: float, workers: int, seconds: float = 10.0) -> list[TracedResult]:
