@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import cast
 
 from fgfast.bench import floors, simulate_images
-from fgfast.bench.simulate_account import FIRST, LAST, Collected, Figures, Setup, figures
+from fgfast.bench.simulate_account import FIRST, LAST, Collected, Figures, Setup, figures, step_seconds
 from fgfast.bench.simulate_clock import CoreTokens, Cost
-from fgfast.bench.simulate_costs import measure as measure_costs
+from fgfast.bench.simulate_costs import measure as measure_held
 from fgfast.bench.simulate_job import STEPS, Simulated, SimulatedJob, TracedResult, TracedWork
 from fgfast.bench.simulate_models import most_in_flight
 from fgfast.config import Settings
@@ -39,8 +39,8 @@ from fgfast.writing import Target, TempFiles, remove_tree, scratch_folder
 
 # Different images; their names differ, and every one is read as often as there are images to convert.
 _SOURCES = simulate_images.COUNT
-# Of these, those on which the costs of the steps are measured.
-_MEASURED = 8
+# Of these, those on which the share of the GIL is measured; the images of the run in which CPU time is.
+_MEASURED, _FULL_LOAD = 8, 600
 # Seconds of a simulation by default.
 _SECONDS = 15
 # Of the run that shows what the runner itself costs: its seconds, and the images that it takes at least.
@@ -133,11 +133,19 @@ class Simulation:
         works = [self._work(n, format) for n in range(_SOURCES)]
         stages = real.real_stages("templates")
         if not self._given:
-            self.costs = measure_costs(stages, works[:_MEASURED])
+            held = measure_held(stages, works[:_MEASURED])
             works[:_MEASURED] = [self._work(n, format) for n in range(_MEASURED)]
+            cpu = self._cpu_seconds(format)
+            self.costs = {name: Cost(cpu[name], cpu[name] * held[name]) for name in STEPS}
         for work in works:
             run_item(stages, cast(Work, work))
         self._templates = tuple(works)
+
+    def _cpu_seconds(self, format: str) -> dict[str, float]:
+        """Return the CPU seconds of each step while all of this machine's cores are busy with real work."""
+        busy = Scenario(LIMITS["device_ms"][0], threads=available_cores(), format=format)
+        busy = replace(busy, images=max(busy.least, _FULL_LOAD))
+        return step_seconds(self._run(self._job(busy), busy)[0])
 
     def simulate(self, scenario: Scenario) -> tuple[Figures, Setup]:
         """Simulate a scenario, after a short run with one device that shows what the runner itself costs."""

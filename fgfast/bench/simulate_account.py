@@ -124,6 +124,15 @@ def figures(results: Sequence[TracedResult], collected: Sequence[Collected], set
     )
 
 
+def step_seconds(results: Sequence[TracedResult]) -> dict[str, float]:
+    """Return the mean CPU seconds of each step in a run of one worker whose work was real, once it was under way."""
+    steps = sorted(
+        (result.trace.steps for result in results), key=lambda sums: sum(times for _, times in sums.values())
+    )
+    before, after = (steps[round(share * (len(steps) - 1))] for share in (FIRST, 1 - LAST))
+    return {name: (after[name][0] - before[name][0]) / (after[name][1] - before[name][1]) for name in STEPS}
+
+
 def _parent(collected: Sequence[Collected], within: Interval) -> float:
     """Return the parent's CPU seconds per image between the first and the last time it recorded results."""
     inside = [one for one in collected if within[0] <= one.at <= within[1]]

@@ -1,10 +1,8 @@
-"""What each step of an image costs on this machine: CPU time, and the part of it in which it holds the GIL.
+"""What each step of an image costs on this machine: the share of its CPU time in which it holds the GIL.
 
-CPU time: as many threads as the machine has cores each take images through all steps, as in a run, because cores share
-caches and memory; the median of what the system counts for a step's thread is quoted (time.thread_time, which leaves
-out waiting).
+Its CPU time is measured in a run (`StepTimes` in simulate_job.py).
 
-GIL: while one thread does the step, another one counts in Python, which it can only while it has the GIL. In every gap
+While one thread does the step, another one counts in Python, which it can only while it has the GIL. In every gap
 between two counts in which it was put to sleep (a voluntary context switch: it waited for the GIL, and was not merely
 interrupted by another process), the CPU time that the step spends counts as held. Waking up takes the counting thread
 some microseconds, in which the step may be on without the GIL: what a gap holds where the work needs no GIL (SHA-256)
@@ -20,22 +18,20 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-from fgfast.bench.simulate_clock import Cost
-from fgfast.bench.simulate_job import STEPS, TracedWork
-from fgfast.machine import available_cores
+from fgfast.bench.simulate_job import STEPS, TracedWork, step_name
 from fgfast.pipeline.work import Work
 from fgfast.runner import BatchedStage, Stage, Step
 
 # Seconds after which a thread that computes in Python lets another one run, as in a worker with a GPU
 # (fgfast.runner.worker).
 _SWITCH = 0.001
-# How often each step is done per thread, after a few times to warm up.
+# How often each step is done, after a few times to warm up.
 TIMES = 24
 _WARM_UP = 3
 # Rounds of which the median counts.
@@ -50,37 +46,35 @@ _FREE_BYTES, _FREE_TIMES = 1 << 20, 100
 Call = Callable[[], object]
 
 
-def measure(stages: Sequence[Stage[Work]], works: Sequence[TracedWork], times: int = TIMES) -> dict[str, Cost]:
-    """Measure the cost of every step.
+def measure(stages: Sequence[Stage[Work]], works: Sequence[TracedWork], times: int = TIMES) -> dict[str, float]:
+    """Measure the share of every step's CPU time in which it holds the GIL.
 
     Args:
         stages: all stages of an image, with models that sleep.
         works: fresh works; they have gone through all stages afterwards. Several images, so that the median counts.
-        times: how often each step is done per thread.
+        times: how often each step is done.
     """
-    return costs_of(dict(_calls(stages, works)), times)
+    return {name: share_held(calls, times) for name, calls in _calls(stages, works)}
 
 
-def costs_of(steps: Mapping[str, Sequence[Call]], times: int = TIMES) -> dict[str, Cost]:
-    """Return what a call of each step costs.
-
-    Args:
-        steps: step -> a call per image, which may be repeated.
-        times: how often each step is done per thread.
-    """
-    images = [dict(zip(steps, calls, strict=True)) for calls in zip(*steps.values(), strict=True)]
-    for image in itertools.islice(itertools.cycle(images), _WARM_UP):
-        for call in image.values():
-            call()
-    cpu = _cpu_times(images, times)
-    return {name: Cost(cpu[name], min(cpu[name], _held(calls, times))) for name, calls in steps.items()}
+def share_held(calls: Sequence[Call], times: int = TIMES) -> float:
+    """Return the share, 0..1, of the CPU time of a call in which it holds the GIL; the calls may be repeated."""
+    for call in itertools.islice(itertools.cycle(calls), _WARM_UP):
+        call()
+    seconds = []
+    for call in itertools.islice(itertools.cycle(calls), times):
+        start = time.thread_time()
+        call()
+        seconds.append(time.thread_time() - start)
+    cpu = statistics.median(seconds)
+    return min(1.0, _held(calls, times) / cpu) if cpu else 0.0
 
 
 def _calls(stages: Sequence[Stage[Work]], works: Sequence[Work]) -> Iterator[tuple[str, list[Call]]]:
     """Yield the name and the calls of each step; what comes before it has been done when it is yielded."""
     for stage in stages:
         if not isinstance(stage, BatchedStage):
-            name = "detect.choose" if stage.name == "detect" else stage.name
+            name = step_name(stage)
             assert name in STEPS, name
             yield name, [partial(_step, stage, _copy(work)) for work in works]
             for work in works:
@@ -103,25 +97,6 @@ def _step(step: Step[Work], work: Work) -> None:
 def _copy(work: Work) -> Work:
     """Return a work that another thread may change at the same time."""
     return replace(work, flags=[], temp_files=[], files={})
-
-
-def _cpu_times(images: Sequence[Mapping[str, Call]], times: int) -> dict[str, float]:
-    """Return the median CPU seconds of each step while every core takes images through all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in images[0]}
-
-    def work(first: int) -> None:
-        for image in itertools.islice(itertools.cycle(images), first, first + times):
-            for name, call in image.items():
-                start = time.thread_time()
-                call()
-                seconds[name].append(time.thread_time() - start)
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(available_cores())]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return {name: statistics.median(found) for name, found in seconds.items()}
 
 
 def _held(calls: Sequence[Call], times: int) -> float:

@@ -42,11 +42,13 @@ class Trace:
         spans: worker, start and end of each batch that it was in, time.monotonic().
         cpu: worker, time.monotonic() and the process's CPU seconds, when each of its phases was finished.
         waited: seconds for which its steps waited for a core or for the GIL.
+        steps: where the work on the CPU is real, the sums of `StepTimes` when it was finished.
     """
 
     spans: list[tuple[str, float, float]] = field(default_factory=list)
     cpu: list[tuple[str, float, float]] = field(default_factory=list)
     waited: float = 0.0
+    steps: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -63,20 +65,51 @@ class TracedResult(Result):
     trace: Trace = field(default_factory=Trace)
 
 
+class StepTimes:
+    """The CPU time that a worker's threads spend in each step, as the system counts it. For any number of threads."""
+
+    def __init__(self) -> None:
+        self._sums = dict.fromkeys(STEPS, (0.0, 0))
+        self._lock = threading.Lock()
+
+    def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that calls another one and adds the time of its thread to a step."""
+
+        def timed(*arguments: Any) -> Any:
+            start = time.thread_time()
+            found = call(*arguments)
+            spent = time.thread_time() - start
+            with self._lock:
+                seconds, times = self._sums[name]
+                self._sums[name] = seconds + spent, times + 1
+            return found
+
+        return timed
+
+    def sums(self) -> dict[str, tuple[float, int]]:
+        """Return step -> CPU seconds, and how often it was done."""
+        with self._lock:
+            return dict(self._sums)
+
+
 @dataclass(frozen=True, slots=True)
 class TracedRuntime(ConvertRuntime):
     """The opened job.
 
     Attributes:
         worker: its worker's name.
+        times: of its steps, where the work on the CPU is real.
     """
 
     worker: str = ""
+    times: StepTimes | None = None
 
     def result_of(self, finished: Finished[Work]) -> Result | Handoff[Work]:
         """Return the result of an image with its trace, or the image for the worker that segments."""
         trace: Trace = finished.item.trace  # type: ignore[attr-defined]
         trace.cpu.append((self.worker, time.monotonic(), time.process_time()))
+        if self.times is not None:
+            trace.steps = self.times.sums()
         found = ConvertRuntime.result_of(self, finished)
         if isinstance(found, Handoff):
             return found
@@ -128,14 +161,16 @@ class SimulatedJob:
     def open(self, spec: WorkerSpec) -> TracedRuntime:
         """Create the stages of a worker."""
         detects, segments = (phase in range(*spec.phases) for phase in (0, 1))
+        times = None
         if self.cpu is None:
             import cv2
 
             cv2.setNumThreads(1)
-            stages = self.real_stages(spec.name, detects, segments)
+            times = StepTimes()
+            stages = [_timed(stage, times) for stage in self.real_stages(spec.name, detects, segments)]
         else:
             stages = self._simulated(spec.name, self.cpu, detects, segments)
-        return TracedRuntime(stages, self.threads, segments, {"process": os.getpid()}, worker=spec.name)
+        return TracedRuntime(stages, self.threads, segments, {"process": os.getpid()}, worker=spec.name, times=times)
 
     def real_stages(self, worker: str, detects: bool = True, segments: bool = True) -> list[Stage[Work]]:
         """Return the stages that do all work on the CPU."""
@@ -173,10 +208,35 @@ class SimulatedJob:
 
     def _slept(self, stage: Step[Work], given: Simulated, pay: _Payment) -> _Slept:
         effect = _EFFECTS.get(stage.name, _nothing)
-        name = "detect.choose" if stage.name == "detect" else stage.name
         if isinstance(stage, Write):
             effect = _Stub(stage)
-        return _Slept(stage.name, name, given.templates, effect, pay)
+        return _Slept(stage.name, step_name(stage), given.templates, effect, pay)
+
+
+def step_name(stage: Step[Work]) -> str:
+    """Return the name of a step among `STEPS`."""
+    return "detect.choose" if stage.name == "detect" else stage.name
+
+
+@dataclass(frozen=True, slots=True)
+class _TimedStep:
+    """A step whose time is added up."""
+
+    name: str
+    call: Callable[[Work], None]
+
+    def __call__(self, work: Work) -> None:
+        self.call(work)
+
+
+def _timed(stage: Stage[Work], times: StepTimes) -> Stage[Work]:
+    """Return a stage that adds up the CPU time of what it does with an image."""
+    if not isinstance(stage, BatchedStage):
+        return _TimedStep(stage.name, times.timed(step_name(stage), stage))
+    model: Any = stage.model
+    model.fill = times.timed(f"{stage.name}.fill", model.fill)
+    model.read = times.timed(f"{stage.name}.after", model.read)
+    return stage
 
 
 def _traced(stage: BatchedStage[Work]) -> BatchedStage[Work]:

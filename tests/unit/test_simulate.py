@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ from command import fgfast
 from fgfast import methods
 from fgfast.bench import simulate, simulate_images, simulate_report
 from fgfast.bench.simulate import Scenario
-from fgfast.bench.simulate_account import Collected, Setup, figures
+from fgfast.bench.simulate_account import Collected, Setup, figures, step_seconds
 from fgfast.bench.simulate_clock import CoreTokens, Cost, GilToken, SimulatedCpu
-from fgfast.bench.simulate_costs import costs_of
-from fgfast.bench.simulate_job import STEPS, SimulatedJob, Trace, TracedResult
+from fgfast.bench.simulate_costs import share_held
+from fgfast.bench.simulate_job import STEPS, SimulatedJob, StepTimes, Trace, TracedResult
 from fgfast.bench.simulate_models import BATCH, DEPTH, SleepingDetic, SleepingDevice, SleepingModel, most_in_flight
 from fgfast.cli.bench_simulate import bench_simulate
 from fgfast.config import Settings
@@ -150,9 +152,22 @@ def test_the_stages_are_those_of_a_conversion(phases: tuple[int, int], tmp_path:
 
 
 def test_what_a_step_costs() -> None:
-    costs = costs_of({"counting": [lambda: sum(range(30_000))], "sleeping": [lambda: time.sleep(0.002)]}, times=6)
-    assert 0 <= costs["counting"].held <= costs["counting"].cpu > 0
-    assert costs["sleeping"].cpu < 0.001
+    assert share_held([lambda: sum(range(300_000))], times=6) > 0.5
+    assert share_held([partial(hashlib.sha256, bytes(1 << 20))], times=6) < 0.5
+    times = StepTimes()
+    spend, rest = times.timed("decode", lambda n: sum(range(n))), times.timed("mask", time.sleep)
+    assert (spend(300_000), spend(10)) == (sum(range(300_000)), 45)
+    rest(0.02)
+    (spent, twice), (slept, once) = times.sums()["decode"], times.sums()["mask"]
+    assert (twice, once) == (2, 1) and spent > 1e-3 > slept
+
+
+def test_the_time_of_a_step_is_that_once_under_way() -> None:
+    def after(n: int) -> Mapping[str, tuple[float, int]]:
+        return dict.fromkeys(STEPS, (1.0 + 0.002 * n, n))  # a second for the first one
+
+    found = [TracedResult(n, done(n), (), Trace(steps=after(n + 1))) for n in range(100)]
+    assert step_seconds(found) == dict.fromkeys(STEPS, pytest.approx(0.002))
 
 
 def traces(rate: float, busy: float, workers: int, seconds: float = 10.0) -> list[TracedResult]:
@@ -162,8 +177,13 @@ def traces(rate: float, busy: float, workers: int, seconds: float = 10.0) -> lis
         for n in range(round(rate * seconds)):
             at = n / rate
             trace = Trace([(worker, at, at + busy / rate)], [(worker, at + 1 / rate, 0.001 * n)])
-            found.append(TracedResult(n, Outcome(f"{n}.jpg", "done", "write", twin=f"{n}.png"), (), trace))
+            found.append(TracedResult(n, done(n), (), trace))
     return found
+
+
+def done(n: int) -> Outcome:
+    """The outcome of an image."""
+    return Outcome(f"{n}.jpg", "done", "write", twin=f"{n}.png")
 
 
 def setup(**given: object) -> Setup:
