@@ -51,7 +51,7 @@ class Rechecked:
     @property
     def buckets(self) -> int:
         """The number of buckets among which items are spread."""
-        return getattr(self.model, "buckets", 1)
+        return self.model.buckets
 
     def slot(self, bucket: Any) -> _Rows:
         """Create a slot."""
@@ -179,6 +179,7 @@ class DecoderModel:
     turn_exif: bool
     device: str
     depth: int = 1
+    buckets: int = 1
 
     @property
     def batch(self) -> int:

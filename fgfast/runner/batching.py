@@ -118,8 +118,7 @@ class Ring(Generic[T]):
     """The slots of one stage: those on the device, one being read, and one being filled per open batch.
 
     Args:
-        stage: the stage. Its model may have an attribute `buckets`, the number of buckets among which items are spread
-            (1 where it has none).
+        stage: the stage.
         linger: seconds after its first item at which a batch is launched part-filled where the device would run dry.
         memory: exceptions that mean that there is no memory for another slot.
 
@@ -134,7 +133,7 @@ class Ring(Generic[T]):
 
     def __init__(self, stage: BatchedStage[T], linger: float, memory: tuple[type[Exception], ...] = ()) -> None:
         self.stage, self.linger, self._memory = stage, linger, memory
-        buckets = min(getattr(stage.model, "buckets", 1), MOST_OPEN)
+        buckets = min(stage.model.buckets, MOST_OPEN)
         self.slots = stage.model.depth + 1 + buckets
         self.waiting: deque[tuple[InFlightItem[T], Hashable]] = deque()
         self.ready: deque[Batch[T]] = deque()

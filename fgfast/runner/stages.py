@@ -37,8 +37,8 @@ class SlotModel(Protocol):
         device: the device that it occupies; models on one device take turns.
         batch: the most rows of any slot.
         depth: the most batches queued on the device at a time; 1 where launching means computing.
-        buckets: may be left out where it is 1: the number of buckets among which items are spread in any order. As many
-            batches are open at a time, each with a slot.
+        buckets: the number of buckets among which items are spread in any order. As many batches are open at a time,
+            each with a slot.
     """
 
     @property
@@ -49,6 +49,9 @@ class SlotModel(Protocol):
 
     @property
     def depth(self) -> int: ...
+
+    @property
+    def buckets(self) -> int: ...
 
     def bucket(self, *inputs: Any) -> Any:
         """Return the bucket of these inputs, hashable; inputs of one bucket can share a batch. Any thread; quick."""

@@ -36,6 +36,7 @@ class Model:
     filled: list[tuple[Any, ...]] = field(default_factory=list)
 
     depth: int = 2
+    buckets: int = 1
 
     def bucket(self, image: Image, *box: Any) -> Size:
         return image.size

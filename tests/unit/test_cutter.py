@@ -37,7 +37,7 @@ def scene(seed: int = 0) -> np.ndarray:
 class BoxModel:
     """A model on slots whose mask is the box; it counts its batches, and refuses two at a time."""
 
-    device, batch, depth = "cpu", 4, 1
+    device, batch, depth, buckets = "cpu", 4, 1, 1
 
     def __init__(self) -> None:
         self.batches: list[int] = []

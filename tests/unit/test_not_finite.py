@@ -216,6 +216,7 @@ class Fake:
     device: str = "cpu"
     batch: int = 4
     depth: int = 1
+    buckets: int = 1
     computed: int = 0
 
     def bucket(self, image: Image) -> Size:
@@ -264,11 +265,9 @@ def test_only_the_images_concerned_are_computed_again_and_the_exact_model_is_bui
 
 
 def test_the_runner_opens_as_many_batches_as_for_the_model_itself() -> None:
-    many = Fake(frozenset())
-    many.buckets = 5  # type: ignore[attr-defined]
-    for model in (Fake(frozenset()), many):
+    for model in (Fake(frozenset()), Fake(frozenset(), buckets=5)):
         rings = [Ring(detect_stage(one), linger=0.05) for one in (model, Rechecked(model, None))]
-        assert rings[0].slots == rings[1].slots == model.depth + 1 + getattr(model, "buckets", 1)
+        assert rings[0].slots == rings[1].slots == model.depth + 1 + model.buckets
 
 
 @pytest.mark.parametrize("error", [UsageError("no weights"), DeviceMemoryError("full")])

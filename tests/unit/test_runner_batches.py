@@ -37,6 +37,7 @@ class Model:
     device: str = "fake:0"
     batch: int = 4
     depth: int = 2
+    buckets: int = 1
     seconds: float = 0.0
     fits: int = 1000
     bad: tuple[int, ...] = ()

@@ -65,7 +65,7 @@ class TestSuppression:
 class Model:
     """A model on a GPU whose launch fails."""
 
-    device, batch, depth = "cuda:0", 2, 2
+    device, batch, depth, buckets = "cuda:0", 2, 2, 1
     bucket = rows = wait = read = finish = shrink = fill = slot = staticmethod(lambda *_: 1)
 
     def __init__(self, error: Exception) -> None:

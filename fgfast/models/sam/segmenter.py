@@ -62,7 +62,10 @@ class SamSegmenter:
         device: "cpu", "cuda:0".
         depth: batches queued on the device at a time.
         batch: images per slot.
+        buckets: 1, because every image is resized to the same square.
     """
+
+    buckets = 1
 
     def __init__(
         self, encoder: Session, decoder: Session, batch: int = 1, smaller: Callable[[int], Session] | None = None
