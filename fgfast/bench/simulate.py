@@ -9,6 +9,7 @@ measures what the simulation predicts.
 from __future__ import annotations
 
 import math
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,12 +40,12 @@ from fgfast.writing import Target, TempFiles, remove_tree, scratch_folder
 
 # Different images; their names differ, and every one is read as often as there are images to convert.
 _SOURCES = simulate_images.COUNT
-# Of these, those on which the share of the GIL is measured; the images of the run in which CPU time is.
+# Of these, those on which the share of the GIL is measured; the images of the runs in which CPU time is.
 _MEASURED, _FULL_LOAD = 8, 600
+# The runs that show what the runner itself costs, of which the median counts.
+_ALONE = 3
 # Seconds of a simulation by default.
 _SECONDS = 15
-# Of the run that shows what the runner itself costs: its seconds, and the images that it takes at least.
-_SHORT, _FEW = 4.0, 120
 _NOTHING = Cost(0.0, 0.0)
 # The number of files on which the cost of writing an empty one is measured.
 _EMPTY = 200
@@ -143,17 +144,15 @@ class Simulation:
 
     def _cpu_seconds(self, format: str) -> dict[str, float]:
         """Return the CPU seconds of each step while all of this machine's cores are busy with real work."""
-        busy = Scenario(LIMITS["device_ms"][0], threads=available_cores(), format=format)
-        busy = replace(busy, images=max(busy.least, _FULL_LOAD))
+        busy = _busy(Scenario(1.0, threads=available_cores(), format=format))
         return step_seconds(self._run(self._job(busy), busy)[0])
 
     def simulate(self, scenario: Scenario) -> tuple[Figures, Setup]:
-        """Simulate a scenario, after a short run with one device that shows what the runner itself costs."""
-        few = max(_FEW, round(_SHORT * 1e3 / scenario.device_ms))
-        short = replace(scenario, devices=1, placement="replicate", slow_down=1.0, images=min(few, scenario.count))
-        alone = figures(*self._runner_alone(short), self._setup(short, {}, 0.0, 0.0))
-        runner = max(0.0, alone.worker - _of_two_files(self._folder))
-        return self._simulated(scenario, runner, alone.parent)
+        """Simulate a scenario, after short runs with one device that show what the runner itself costs."""
+        short = _busy(replace(scenario, devices=1, placement="replicate", slow_down=1.0))
+        alone = [figures(*self._runner_alone(short), self._setup(short, {}, 0.0, 0.0)) for _ in range(_ALONE)]
+        runner = statistics.median(one.worker for one in alone) - _of_two_files(self._folder)
+        return self._simulated(scenario, max(0.0, runner), statistics.median(one.parent for one in alone))
 
     def _runner_alone(self, scenario: Scenario) -> tuple[list[TracedResult], list[Collected]]:
         """Run a scenario whose steps take no time at all: what its workers do is the runner."""
@@ -228,6 +227,16 @@ class Simulation:
         if failed := [result.outcome for result in results if result.outcome.status == "failed"]:
             raise AssertionError(f"{len(failed)} of {len(results)} images failed, {failed[0].detail}")
         return results, collected
+
+
+def _busy(scenario: Scenario) -> Scenario:
+    """Return the scenario with a device that never makes anybody wait.
+
+    Threads that find work at once need not be woken; on an idle core, waking up can cost more than all else that the
+    runner does.
+    """
+    busy = replace(scenario, device_ms=LIMITS["device_ms"][0])
+    return replace(busy, images=max(busy.least, _FULL_LOAD))
 
 
 @contextmanager
