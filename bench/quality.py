@@ -23,12 +23,12 @@ import click
 import numpy as np
 
 from fgfast.bench.flagging import Case, counted, cross_validated, moved_boxes
-from fgfast.bench.masks import iou
 from fgfast.bench.stamp import stamp
 from fgfast.bench.text import columns
 from fgfast.datasets.csv_files import read_csv
 from fgfast.models.grabcut import segment
 from fgfast.ops.flags import CUT_FROM, SHORT_FROM, flags, side_gap, straight_edge
+from fgfast.ops.overlap import iou
 from fgfast.pipeline.prompt import center_box
 from fgfast.records import Bool, Float32, Size, UInt8
 from fgfast.terminal import say

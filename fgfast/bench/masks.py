@@ -1,4 +1,4 @@
-"""Compares masks: their overlap, and whether a decoder's pixels give the same masks as the CPU decoder's."""
+"""Compares masks: whether a decoder's pixels give the same masks as the CPU decoder's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from PIL import Image as Pillow
 
 from fgfast import methods
@@ -17,6 +16,7 @@ from fgfast.bench.images import samples
 from fgfast.config import Settings
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.decoders import Decoder, decoder
+from fgfast.ops.overlap import iou
 from fgfast.pipeline.choices import choose_segmenter
 from fgfast.pipeline.job import segment_stages
 from fgfast.pipeline.prompt import center_box
@@ -33,20 +33,6 @@ _PHOTOGRAPH: dict[str, Any] = {"format": "JPEG", "quality": 90, "subsampling": 2
 
 Segment = Callable[[UInt8, Float32], Bool]
 """(pixels (H, W, 3) uint8 RGB, box (4,) float32 in pixels) -> mask (H, W)."""
-
-
-def iou(a: Bool, b: Bool, both_empty: float = 1.0) -> float:
-    """Return the intersection over union of two masks (H, W) bool.
-
-    Where both are empty it is `both_empty`: 1 counts them as equal, 0 as no evidence.
-
-    Raises:
-        ValueError: the masks differ in size.
-    """
-    if a.shape != b.shape:
-        raise ValueError(f"masks of one image must have one size, not {a.shape} and {b.shape}")
-    union = int(np.count_nonzero(a | b))
-    return int(np.count_nonzero(a & b)) / union if union else both_empty
 
 
 @dataclass(frozen=True, slots=True)

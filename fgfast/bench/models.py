@@ -22,10 +22,10 @@ import numpy as np
 
 from fgfast import processes
 from fgfast.bench.images import noise_image
-from fgfast.bench.masks import iou
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.machine import available_cores
 from fgfast.methods import ModelSpec, Precision
+from fgfast.ops.overlap import iou
 from fgfast.records import Bool, Float32, Image, UInt8
 from fgfast.runner import run_batch
 from fgfast.tolerances import SAM_FLIPPED, SAM_HALF_MASK_IOU

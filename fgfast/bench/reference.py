@@ -17,12 +17,12 @@ import numpy as np
 
 from fgfast import ops, processes
 from fgfast.bench.job import Images, Job, Ran, outcomes, settings_of
-from fgfast.bench.masks import iou
 from fgfast.bench.result import Row
 from fgfast.image_formats import open_image
 from fgfast.io.decode import FORMATS
 from fgfast.methods import method
 from fgfast.ops import geometry
+from fgfast.ops.overlap import iou
 from fgfast.records import Bool, Detections, Float32, Sample, Size, UInt8
 from fgfast.writing import Target, make_folder
 

@@ -11,12 +11,13 @@ import pytest
 from PIL import Image as Pillow
 
 from fgfast.bench import decoders, masks
-from fgfast.bench.masks import MaskParity, compare_masks, compared_masks, iou, prompted, segmenter_of
+from fgfast.bench.masks import MaskParity, compare_masks, compared_masks, prompted, segmenter_of
 from fgfast.bench.result import rows_of
 from fgfast.errors import SampleError, UnknownNameError, UsageError
 from fgfast.io.decode import decode
 from fgfast.io.decoders import CpuDecoder
 from fgfast.models.files import measured
+from fgfast.ops.overlap import iou
 from fgfast.pipeline.decoder_choice import verdict_key
 from fgfast.records import Bool, Float32, Image, UInt8
 from fgfast.tolerances import DECODER_MASK_IOU
