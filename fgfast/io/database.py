@@ -1,4 +1,4 @@
-"""Opens a ledger's SQLite file, which may come from anybody, so that nothing in it acts.
+"""Opens a SQLite file of an output, which may come from anybody, so that nothing in it acts.
 
 To SQLite a database is a program: its schema is SQL that is compiled and run with every query, its pages may form a
 tree without end, and the journal beside it may name any file of this machine, which SQLite deletes once it has rolled
@@ -9,24 +9,16 @@ each query ends after a number of steps in proportion to the file's size.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-import stat
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fgfast.errors import OutputRefusedError
-from fgfast.files import open_regular
-from fgfast.io.ledger_rows import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from fgfast.io.database_kinds import LEDGER, Kind
+from fgfast.io.sqlite_files import check_files
 from fgfast.writing import Target, check_in_place, check_same, held
-
-# SQLite's file format: the header's first bytes; its bytes 18 and 19, which are 1 and 1 without a write-ahead log; and
-# what begins every journal. A journal ends with the same bytes where it names a super-journal, the file that holds
-# together a transaction over several databases (sqlite.org/fileformat2.html; pager.c, readSuperJournal).
-_HEADER, _ROLLBACK = b"SQLite format 3\0", b"\1\1"
-_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 
 # The widest table has 33 columns, and the longest statement some hundred steps. A value is at most a mask's run-length
 # string, which has a byte or two per pixel where it is longest; the largest image has 179 million pixels.
@@ -57,39 +49,41 @@ T = TypeVar("T")
 
 
 class Database:
-    """The SQLite file of a ledger, open.
+    """A SQLite file of an output, open. A connection belongs to the thread that opens it.
 
     Attributes:
         path: the file.
+        kind: what it is.
         connection: to it; in autocommit mode.
         empty: whether the file has no content yet.
         left: steps that SQLite may still take; none left end the query.
     """
 
-    def __init__(self, path: Path, write: bool) -> None:
+    def __init__(self, path: Path, write: bool, kind: Kind = LEDGER) -> None:
         """Open the file.
 
         Args:
-            path: the file.
+            path: the file; no link is followed below the folder above its folder.
             write: whether it may be created and written to. Otherwise it is only read, but a transaction that a kill
                 interrupted is rolled back in any case.
+            kind: what it has to be.
 
         Raises:
-            OutputRefusedError: it is not a ledger of fgfast, or not of this version.
+            OutputRefusedError: it is something else, or not of this version.
         """
-        self.path = path
+        self.path, self.kind = path, kind
         target = Target.of(path.parent.parent, path)
-        interrupted = _check_files(path)
+        interrupted = check_files(path, kind)
         before = held(target) if write else check_in_place(target)
         check_in_place(Target(target.root, f"{target.name}-journal"))  # SQLite opens it in place, too
         if before is None:
-            raise OutputRefusedError(f"there is no ledger {path}")
+            raise OutputRefusedError(f"there is no {kind.name} {path}")
         mode = "rw" if write or interrupted else "ro"
         self.left = 0
         try:
             self.connection = sqlite3.connect(_address(path, mode), uri=True, isolation_level=None, timeout=10)
         except sqlite3.DatabaseError as error:
-            raise _unreadable(path, error) from error
+            raise kind.unreadable(path, error) from error
         try:
             self.renew()
             self._confine()
@@ -98,7 +92,7 @@ class Database:
         except BaseException as error:
             self.connection.close()
             if isinstance(error, sqlite3.DatabaseError):
-                raise _unreadable(path, error) from error
+                raise kind.unreadable(path, error) from error
             raise
 
     def _confine(self) -> None:
@@ -114,29 +108,29 @@ class Database:
         self.connection.set_progress_handler(self._step, _ASKED_EVERY)
 
     def _identify(self) -> bool:
-        """Whether the file has no content yet; raise unless it is that, or a ledger of this version."""
-        path = self.path
+        """Whether the file has no content yet; raise unless it is that, or of its kind and this version."""
+        path, kind = self.path, self.kind
         application, version = (
             self.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
-        wanted = _schema()
+        wanted = _schema(kind)
         found = self.connection.execute("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_master").fetchmany(
             len(wanted) + 1
         )
         if not application and not version and not found:
             return True
-        if application != APPLICATION_ID:
-            raise OutputRefusedError(f"{path} is a SQLite file, but not a ledger of fgfast; choose another --out")
-        if version != SCHEMA_VERSION:
+        if application != kind.application_id:
+            raise OutputRefusedError(f"{path} is a SQLite file, but not {kind.a} of fgfast; {kind.way_out}")
+        if version != kind.version:
             raise OutputRefusedError(
-                f"{path} has ledger version {version}, but this fgfast reads only version {SCHEMA_VERSION}; choose "
-                "another --out, or delete this output and convert again"
+                f"{path} has {kind.name} version {version}, but this fgfast reads only version {kind.version}; "
+                f"{kind.if_other_version}"
             )
         pages = {row[4] for row in found}
         if {row[:4] for row in found} != wanted or len(found) != len(wanted) or len(pages) != len(found):
-            raise _not_ours(path, "its tables are not those that fgfast makes")
+            raise kind.not_ours(path, "its tables are not those that fgfast makes")
         if self.connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":  # since it was rolled back
-            raise _not_ours(path, "it has a write-ahead log, which fgfast never makes")
+            raise kind.not_ours(path, "it has a write-ahead log, which fgfast never makes")
         return False
 
     def renew(self) -> None:
@@ -177,10 +171,8 @@ class Database:
             raise self.damaged(error) from error
 
     def damaged(self, why: object) -> OutputRefusedError:
-        return OutputRefusedError(
-            f"the ledger {self.path} is damaged ({why}): delete {self.path.parent.parent} and convert again, or choose "
-            "another --out"
-        )
+        """Return the error of a file whose content is damaged."""
+        return self.kind.damaged(self.path, why)
 
     def replace_by(self, connection: sqlite3.Connection) -> sqlite3.Connection:
         """Close the file, and go on with another connection; return it."""
@@ -194,70 +186,20 @@ class Database:
         return self.left < 0
 
 
-def _check_files(path: Path) -> bool:
-    """Return whether a transaction was interrupted; raise if opening the file could do more than open the file."""
-    for suffix in ("-wal", "-shm"):
-        if _kind(path.with_name(path.name + suffix)):
-            raise _not_ours(path, f"it has a write-ahead log beside it ({path.name}{suffix}), which fgfast never makes")
-    if found := _kind(path):
-        if found != "file":
-            raise _not_ours(path, "it is a link, or no file")
-        header = _piece(path, 0)
-        if header.startswith(_HEADER) and header[18:20] != _ROLLBACK:
-            raise _not_ours(path, "it has a write-ahead log, which fgfast never makes")
-    journal = path.with_name(path.name + "-journal")
-    if not (found := _kind(journal)):
-        return False
-    if found != "file":
-        raise _not_ours(path, f"{journal.name} is a link, or no file")
-    if (end := _piece(journal, -16)).endswith(_JOURNAL) and len(end) == 16:
-        raise _not_ours(path, f"{journal.name} names another file, which SQLite would delete; fgfast makes no such one")
-    return bool(end)
-
-
-def _kind(path: Path) -> str:
-    """Return "file", "other" (a link, a folder, a device, ...), or "" where there is nothing."""
-    try:
-        return "file" if stat.S_ISREG(path.lstat().st_mode) else "other"
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _piece(path: Path, start: int) -> bytes:
-    """Return the first 100 bytes of a file, or those from `start` before its end."""
-    try:
-        with open_regular(path) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size + start) if start < 0 else 0)
-            return file.read(100)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
 def _address(path: Path, mode: str) -> str:
     return f"{path.absolute().as_uri()}?mode={mode}"
 
 
 @cache
-def _schema() -> frozenset[tuple[str, str, str, str | None]]:
-    """Return type, name, table and SQL of everything that a ledger's schema holds."""
-    with contextlib.closing(memory()) as db:
+def _schema(kind: Kind) -> frozenset[tuple[str, str, str, str | None]]:
+    """Return type, name, table and SQL of everything that the schema of a kind holds."""
+    with contextlib.closing(memory(kind)) as db:
         return frozenset(db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
 
 
-def memory() -> sqlite3.Connection:
-    """Return an empty ledger in memory."""
+def memory(kind: Kind = LEDGER) -> sqlite3.Connection:
+    """Return an empty database in memory."""
     db = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in SCHEMA:
+    for statement in kind.schema:
         db.execute(statement)
     return db
-
-
-def _unreadable(path: Path, error: Exception) -> OutputRefusedError:
-    return OutputRefusedError(f"{path} is not a readable fgfast ledger ({error}); choose another --out")
-
-
-def _not_ours(path: Path, why: str) -> OutputRefusedError:
-    return OutputRefusedError(f"{path} was not made by fgfast: {why}. Nothing was changed; choose another --out")

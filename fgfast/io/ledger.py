@@ -77,7 +77,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         if write:
             self._db.execute("PRAGMA synchronous = FULL")
         if self._database.empty and write:
-            with self._transaction():
+            with transaction(self._database):
                 for statement in SCHEMA:
                     self._db.execute(statement)
         elif self._database.empty:  # a run was killed before it had a ledger
@@ -103,8 +103,8 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
     def set_meta(self, values: Mapping[str, Any]) -> None:
         """Store values (anything that JSON can hold) under their names."""
         rows = _meta_rows(values)
-        with self._transaction():
-            self._many(_SET_META, rows)
+        with transaction(self._database):
+            many(self._database, _SET_META, rows)
 
     def meta(self, name: str) -> Any:
         """Return the value stored under `name`, or None."""
@@ -119,8 +119,9 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             samples: position in the data set's order, and sample.
         """
         rows = [(s.key, position, s.label, s.split) for position, s in samples]
-        with self._transaction():
-            self._many(
+        with transaction(self._database):
+            many(
+                self._database,
                 "INSERT INTO samples (key, position, label, split) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
                 "SET position = excluded.position, label = excluded.label, split = excluded.split",
                 rows,
@@ -137,14 +138,14 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             paths: the files that are about to appear, relative to the output folder.
         """
         ids = [(key,) for key in keys]
-        with self._transaction():
+        with transaction(self._database):
             self._database.left += STEPS_PER_ROW * len(ids)
             query = f"SELECT path FROM files WHERE id = {ID}"
             old = [self._path(path) for key in ids for (path,) in self._db.execute(query, key)]
             if old:
-                self._many(f"DELETE FROM files WHERE id = {ID}", ids)
-            self._many(f"DELETE FROM outcomes WHERE id = {ID}", ids)
-            self._many(_SET_META, _meta_rows({"committing": [*paths, *old]}))
+                many(self._database, f"DELETE FROM files WHERE id = {ID}", ids)
+            many(self._database, f"DELETE FROM outcomes WHERE id = {ID}", ids)
+            many(self._database, _SET_META, _meta_rows({"committing": [*paths, *old]}))
         return old
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
@@ -153,22 +154,22 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         A transaction costs four syncs (the journal twice, its folder, the database) however much it holds.
         """
         outcomes = list(outcomes)
-        rows = [(o.key, *_to_row(o)) for o in outcomes]
+        rows = [(o.key, *to_row(o)) for o in outcomes]
         files = [(path, o.key, *stamp) for o in outcomes for path, stamp in o.files.items()]
-        with self._transaction():
-            self._many(f"INSERT OR REPLACE INTO outcomes (id, {COLUMNS}) VALUES ({ID}, {MARKS})", rows)
-            self._many(f"INSERT OR REPLACE INTO files VALUES (?, {ID}, ?, ?, ?)", files)
+        with transaction(self._database):
+            many(self._database, f"INSERT OR REPLACE INTO outcomes (id, {COLUMNS}) VALUES ({ID}, {MARKS})", rows)
+            many(self._database, f"INSERT OR REPLACE INTO files VALUES (?, {ID}, ?, ?, ?)", files)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Delete the outcomes of samples that failed and are no longer wanted. Their numbers stay taken."""
-        with self._transaction():
-            self._many(f"DELETE FROM outcomes WHERE id = {ID}", [(key,) for key in keys])
+        with transaction(self._database):
+            many(self._database, f"DELETE FROM outcomes WHERE id = {ID}", [(key,) for key in keys])
 
     def set_data(self, name: str, values: Mapping[str, bytes]) -> None:
         """Store a product of samples that is not a file, as key -> bytes."""
         rows = [(key, name, value) for key, value in values.items()]
-        with self._transaction():
-            self._many(f"INSERT OR REPLACE INTO data VALUES ({ID}, ?, ?)", rows)
+        with transaction(self._database):
+            many(self._database, f"INSERT OR REPLACE INTO data VALUES ({ID}, ?, ?)", rows)
 
     def data(self, name: str) -> Iterator[tuple[str, bytes]]:
         """Yield key and value of each product of this name, in the data set's order."""
@@ -177,33 +178,6 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             if not isinstance(value, bytes):
                 raise self._damaged("a product is none")
             yield self._path(key), value
-
-    def _many(self, statement: str, rows: Collection[Sequence[Any]]) -> None:
-        self._database.left += STEPS_PER_ROW * len(rows)
-        self._db.executemany(statement, rows)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.left = STEPS
-        try:
-            self._db.execute("BEGIN")
-            yield
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            if not isinstance(error, sqlite3.DatabaseError):
-                raise
-            # Malformed, of contents that contradict each other, or without end.
-            if type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError) or "interrupt" in str(error):
-                raise self._database.refused(error) from error
-            if not isinstance(error, sqlite3.OperationalError):
-                raise
-            # The disk is full, read-only or failing.
-            raise OutputFailedError(
-                f"cannot write {self.path}: {error}. Finished images are kept: free some space or repair the disk, "
-                "then run the same command again"
-            ) from error
 
     def finished(self) -> Iterator[Row]:
         """Yield the row of each finished sample, not of failed ones, which a resumed run retries."""
@@ -281,7 +255,40 @@ def _meta_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, json.dumps(value, sort_keys=True)) for name, value in values.items()]
 
 
-def _to_row(o: Outcome) -> tuple[Any, ...]:
+@contextlib.contextmanager
+def transaction(database: Database) -> Iterator[None]:
+    """Do all that the block does to a ledger, or to decisions, or nothing.
+
+    Raises:
+        OutputRefusedError: the file is damaged.
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    database.left = STEPS
+    try:
+        database.connection.execute("BEGIN")
+        yield
+        database.connection.execute("COMMIT")
+    except BaseException as error:
+        with contextlib.suppress(sqlite3.Error):
+            database.connection.execute("ROLLBACK")
+        if not isinstance(error, sqlite3.DatabaseError):
+            raise
+        # Malformed, of contents that contradict each other, or without end.
+        if type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError) or "interrupt" in str(error):
+            raise database.refused(error) from error
+        if not isinstance(error, sqlite3.OperationalError):
+            raise
+        # The disk is full, read-only or failing.
+        raise OutputFailedError(f"cannot write {database.path}: {error}. {database.kind.if_full}") from error
+
+
+def many(database: Database, statement: str, rows: Collection[Sequence[Any]]) -> None:
+    """Execute a statement for each row, inside a transaction."""
+    database.left += STEPS_PER_ROW * len(rows)
+    database.connection.executemany(statement, rows)
+
+
+def to_row(o: Outcome) -> tuple[Any, ...]:
     """Return the row of an outcome: COLUMNS."""
     height, width = o.size or (None, None)
     twin_height, twin_width = o.twin_size or (None, None)

@@ -3,6 +3,7 @@
 OUT/
   <data set's folder>/       the twin
   fgfast/ledger.sqlite       one outcome per sample
+  fgfast/decisions.sqlite    what people decided about them; stays whatever is made again
   fgfast/instances.json      COCO instances of the twin's images
   fgfast/originals.json      COCO instances of the data set's images
   fgfast/run.json            settings, versions, machine
@@ -49,7 +50,10 @@ MODES: tuple[str, ...] = get_args(Mode)
 
 # Files that a run may have left in OUT/fgfast when it was killed before it had a ledger.
 _HEADER = 72  # bytes, up to the application id
-_BEFORE_THE_LEDGER = ("lock", "lock.owner", "ledger.sqlite", "ledger.sqlite-journal")
+_BEFORE_THE_LEDGER = (
+    *("lock", "lock.owner", "ledger.sqlite", "ledger.sqlite-journal"),
+    *("decisions.sqlite", "decisions.sqlite-journal"),  # which --overwrite leaves
+)
 
 
 class Output(contextlib.AbstractContextManager["Output"]):
@@ -280,9 +284,9 @@ class Output(contextlib.AbstractContextManager["Output"]):
 
     def _expect_folder(self, ledger: Ledger) -> None:
         """Raise unless the recorded run was of a data set whose twin has the same folder."""
-        if (folder := ledger.meta("folder")) != self.twin.name:
+        if (folder := ledger.meta("folder")) != (own := self.twin.name):
             raise SettingsDifferError(
-                f"{self.out} holds the twin {folder!r}, not {self.twin.name!r}: choose another --out, or --overwrite"
+                f"{self.out} holds the twin {folder!r}, not {own!r}: choose another --out, or --overwrite"
             )
 
     def _nothing_to_resume(self) -> UsageError:
