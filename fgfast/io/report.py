@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -29,6 +30,7 @@ from urllib.parse import quote
 from fgfast.data_paths import DataPath
 from fgfast.files import open_regular
 from fgfast.image_formats import open_image
+from fgfast.io.decision_rows import Decision
 from fgfast.io.decode import FORMATS, decode, read_bytes
 from fgfast.io.summary import FAILED_ROWS, Summary, share_of
 from fgfast.io.warned import collected
@@ -57,6 +59,7 @@ def write_page(
     samples: Mapping[str, Sample],
     twin: Path,
     turn_exif: bool,
+    decided: Mapping[str, Decision] | None = None,
 ) -> None:
     """Write the page.
 
@@ -68,6 +71,7 @@ def write_page(
         samples: key -> sample.
         twin: the folder of the twin.
         turn_exif: whether the EXIF orientation is applied.
+        decided: key -> what a person decided.
     """
     chosen = summary.chosen()
     draw = partial(thumbnails, samples=samples, twin=twin, turn_exif=turn_exif, count=len(chosen))
@@ -77,6 +81,7 @@ def write_page(
     content = {
         **overview(facts, summary.counts, total),
         **charts(summary),
+        **decisions(decided or {}),
         "gallery": [{**entry(o, samples), **card(o, folder), **pair} for o, pair in zip(chosen, pairs, strict=True)],
         "unwritten": [
             {**entry(o, samples), "stage": o.stage, "detail": o.detail}
@@ -140,7 +145,15 @@ def charts(summary: Summary) -> dict[str, Any]:
         "stages": [[s, summary.seconds[s], median(some.kept)] for s, some in summary.some_seconds.items()],
         "shares": summary.shares,
         "median_share": median(shares) if shares else None,
+        "doubts": summary.doubts,
+        "numbers": sorted(summary.numbers.items()),
     }
+
+
+def decisions(decided: Mapping[str, Decision]) -> dict[str, Any]:
+    """Return [verdict, cause, number of images] of what people decided, as often as each occurs."""
+    counted = Counter((d.verdict, d.cause) for d in decided.values())
+    return {"decided": [[*kind, n] for kind, n in counted.most_common()]}
 
 
 def entry(o: Outcome, samples: Mapping[str, Sample]) -> dict[str, Any]:
@@ -166,6 +179,7 @@ def card(o: Outcome, folder: str) -> dict[str, Any]:
         "twin": o.twin,
         "link": url(f"{folder}/{o.twin}"),
         "quality": o.quality,
+        "doubt": o.doubt,
     }
 
 

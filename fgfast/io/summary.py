@@ -11,7 +11,7 @@ from fgfast.records import STATUSES, Outcome, Sample, Status
 FAILED_ROWS = 300
 """Most rows in the table of failed and skipped images; the ledger has the rest."""
 BINS = 20
-"""Bins of the histogram of the subject's share of the image."""
+"""Bins of the histograms: of the subject's share of the image, of doubt, and of the flags' numbers."""
 
 GALLERY = 240
 """Default number of images in the gallery."""
@@ -58,6 +58,8 @@ class Summary:
         counts: outcomes of each status.
         reasons: status -> reason -> number of outcomes with it.
         classes: class name -> status -> number of outcomes.
+        doubts: status -> number of outcomes in each bin of doubt, 0..1.
+        numbers: flag -> number of written images in each bin of its number, 0..1.
     """
 
     def __init__(self, samples: Mapping[str, Sample], gallery: int = GALLERY) -> None:
@@ -74,6 +76,8 @@ class Summary:
         self.some_seconds: dict[str, Spread[float]] = defaultdict(lambda: Spread(SOME))
         self.shares: dict[Status, list[int]] = {"done": [0] * BINS, "flagged": [0] * BINS}
         self.some_shares: Spread[float] = Spread(SOME)
+        self.doubts: dict[Status, list[int]] = {"done": [0] * BINS, "flagged": [0] * BINS}
+        self.numbers: dict[str, list[int]] = defaultdict(lambda: [0] * BINS)
         self.unwritten: dict[Status, list[Outcome]] = {"failed": [], "skipped": []}
         self._done: Spread[tuple[int, Outcome]] = Spread(gallery)
         self._flagged: dict[tuple[str, ...], Spread[tuple[int, Outcome]]] = defaultdict(lambda: Spread(gallery))
@@ -98,8 +102,14 @@ class Summary:
             self.some_seconds[name].add(seconds)
         share = share_of(o)
         if share is not None and o.status in self.shares:
-            self.shares[o.status][min(int(share * BINS), BINS - 1)] += 1
+            self.shares[o.status][_bin(share)] += 1
             self.some_shares.add(share)
+        if o.status not in self.doubts:
+            return
+        if o.doubt is not None:
+            self.doubts[o.status][_bin(o.doubt)] += 1
+        for name, value in o.numbers.items():
+            self.numbers[_limited(name, self.numbers)][_bin(value)] += 1
 
     def _keep(self, position: int, o: Outcome) -> None:
         if o.status == "done":
@@ -122,6 +132,11 @@ class Summary:
         flagged = [pair for group, quota in zip(groups, quotas, strict=True) for pair in group.take(quota)]
         done = self._done.take(self._gallery - len(flagged))
         return [o for pairs in (flagged, done) for _, o in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def _bin(value: float) -> int:
+    """Return the bin of a number in 0..1; others count at the ends, and what is no number at the lower one."""
+    return min(int(value * BINS), BINS - 1) if value > 0 else 0
 
 
 def _limited(name: str, counter: Mapping[str, object]) -> str:

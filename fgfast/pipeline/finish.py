@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.io import coco, listing
+from fgfast.io.decisions import decided_in
 from fgfast.io.earlier_run import whole_files
 from fgfast.io.ledger_paths import in_folders
 from fgfast.io.output import Output
@@ -107,6 +108,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
             samples=samples,
             twin=output.twin,
             turn_exif=dataset.turn_exif,
+            decided=decided_in(output.ours),
         )
     whole = sorted(path for path in {*annotation_files, *output.about_the_run} if path.is_file())
     about = {path.relative_to(output.out).as_posix(): described(path) for path in whole}

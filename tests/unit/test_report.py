@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 from reports import summary_of, write_report
 
+from fgfast.io.decision_rows import Decision
 from fgfast.io.report import THUMB_BYTES, THUMB_COUNT, data_uri
 from fgfast.io.summary import Spread
+from fgfast.ops import rle_encode
 from fgfast.records import Outcome, Sample, Size, Status
 
 HOSTILE = "</script><script>alert(1)</script><img src=\"https://evil.example/x\" onerror='x'>&{{title}}.jpg"
@@ -132,6 +134,44 @@ def test_numbers_of_flags_and_warnings_are_shown(tmp_path: Path) -> None:
     assert shown["gallery"][0]["numbers"] == {"fragments": 0.25}
     assert shown["warnings"] == ["boxes are guesses"]
     assert content(report(tmp_path, [flagged]))["warnings"] == []
+
+
+def test_doubt_and_the_numbers_behind_it_have_histograms(tmp_path: Path) -> None:
+    done = replace(outcome("a.jpg", "done"), doubt=0.02, numbers={"fill": 0.52, "parts": float("nan")})
+    flagged = replace(outcome("b.jpg", "flagged", ("fragments",)), doubt=1.0, numbers={"fill": 7.0, "parts": -1.0})
+    shown = content(report(tmp_path, [done, flagged, outcome("c.jpg", "failed")]))
+    assert shown["doubts"] == {"done": [1, *[0] * 19], "flagged": [*[0] * 19, 1]}
+    bins = dict(shown["numbers"])
+    assert bins["fill"][10] == bins["fill"][19] == 1 and sum(bins["fill"]) == 2
+    assert bins["parts"] == [2, *[0] * 19]
+    assert [row["doubt"] for row in shown["gallery"]] == [1.0, 0.02]
+
+
+def test_decisions_are_counted_by_verdict_and_cause(tmp_path: Path) -> None:
+    decided = {f"{n}.jpg": decision(f"{n}.jpg", "mask", "wrong subject") for n in range(2)}
+    decided["9.jpg"] = decision("9.jpg", "accept", "")
+    shown = content(report(tmp_path, MIXED, decided=decided))
+    assert shown["decided"] == [["mask", "wrong subject", 2], ["accept", "", 1]]
+    assert content(report(tmp_path, MIXED))["decided"] == []
+
+
+def decision(key: str, verdict: str, cause: str) -> Decision:
+    after = rle_encode(np.ones((2, 3), np.bool_)) if verdict == "mask" else None
+    return Decision(
+        key=key,
+        verdict=verdict,
+        how=verdict,
+        who="me",
+        when="2026-12-01T00:00:00+00:00",
+        seen=0,
+        cause=cause,
+        note="",
+        doubt=None,
+        source=bytes(32),
+        size=Size(2, 3),
+        box=np.array([0, 0, 3, 2], np.float32) if verdict == "mask" else None,
+        after=after,
+    )
 
 
 def test_skipped_ones_do_not_crowd_out_failed_ones(tmp_path: Path) -> None:
