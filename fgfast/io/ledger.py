@@ -227,11 +227,18 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
 
     def labels(self) -> dict[str, str]:
         """Return key -> class name of every registered sample."""
+        return self._texts("label")
+
+    def splits(self) -> dict[str, str]:
+        """Return key -> split of every registered sample."""
+        return self._texts("split")
+
+    def _texts(self, column: str) -> dict[str, str]:
         found = {}
-        for key, label in self._rows("SELECT key, label FROM samples"):
-            if not isinstance(label, str) or len(label) > LONGEST:
-                raise self._damaged("a label is none")
-            found[self._path(key)] = label
+        for key, text in self._rows(f"SELECT key, {column} FROM samples"):
+            if not isinstance(text, str) or len(text) > LONGEST:
+                raise self._damaged(f"a {column} is none")
+            found[self._path(key)] = text
         return found
 
     def counts(self) -> dict[Status, int]:
@@ -249,6 +256,13 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         with self._database.reading():
             for row in self._rows(query, () if every else tuple(statuses)):
                 yield from_row(row)
+
+    def outcome(self, number: int) -> Outcome | None:
+        """Return the outcome of the sample with this number, without its files, or None."""
+        query = f"SELECT id, key, {COLUMNS} FROM samples JOIN outcomes USING (id) WHERE id = ?"
+        with self._database.reading():
+            row = next(self._rows(query, (number,)), None)
+            return None if row is None else from_row(row)
 
 
 def _meta_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:

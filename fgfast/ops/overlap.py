@@ -61,7 +61,8 @@ def _outline(bits: Bool) -> Bool:
     inside[:-1] &= bits[1:]
     inside[:, 1:] &= bits[:, :-1]
     inside[:, :-1] &= bits[:, 1:]
-    return bits & ~inside
+    outline: Bool = bits & ~inside
+    return outline
 
 
 def _distance(outline: Bool) -> Float32:

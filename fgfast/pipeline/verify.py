@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fgfast.data_paths import DataPath
-from fgfast.errors import OutputFailedError, OutputRefusedError
+from fgfast.errors import OutputFailedError
 from fgfast.files import FileStamp
 from fgfast.io.earlier_run import whole_files
 from fgfast.io.ledger import Ledger
 from fgfast.io.lock import OutputLock
 from fgfast.io.portable_paths import resolved
 from fgfast.io.stamps import states
+from fgfast.pipeline.twin import check_begun, ledger_in
 
 
 @dataclass(frozen=True)
@@ -59,21 +60,12 @@ def verify(out: Path) -> Verified:
         OutputRefusedError: there is no folder, or it holds no run.
         OutputLockedError: a run is writing to it.
     """
-    path = out / "fgfast" / "ledger.sqlite"
-    if not out.is_dir():
-        raise OutputRefusedError(f"there is no folder {out.absolute()}")
-    if not path.is_file() and (out / path.name).is_file():
-        raise OutputRefusedError(
-            f"{out.absolute()} is inside an output: give the folder around it, {out.absolute().parent}"
-        )
-    if not path.is_file():
-        raise OutputRefusedError(f"{out.absolute()} holds no run of fgfast: there is no {path.relative_to(out)} in it")
+    path = ledger_in(out)
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError, OutputFailedError):  # a read-only output has no writer
             held.enter_context(OutputLock(path.with_name("lock")))
         ledger = held.enter_context(Ledger(path, write=False))
-        if ledger.meta("fingerprint") is None:
-            raise OutputRefusedError(f"{path} is not a ledger of a run: none was begun in {out.absolute()}")
+        check_begun(ledger, out)
         ledger.check()
         source = ledger.meta("source") or {}
         root = resolved(source.get("root", ""), out)
