@@ -48,5 +48,7 @@ def verify(out: Path, as_json: bool) -> None:
             )
         if not result.clean:
             say("the last run did not end cleanly; run the same convert command again")
+        if result.stale:
+            say("people decided about images since the lists were written; run the same convert command again")
         say(f"{result.files:,} files compared: {'all intact' if result.intact else 'see above'}")
     sys.exit(0 if result.intact else EXIT_SOME_FAILED)

@@ -12,6 +12,7 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,9 +198,9 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
                     group = next(files, None)
                 yield Row(key, status, twin, stamp(*source), annotation, own)
 
-    def _files(self, order: str = "") -> Iterator[tuple[Any, ...]]:
+    def _files(self, which: str = "", values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """Yield id, path, size, time and SHA-256 of each file."""
-        for row in self._rows(f"SELECT id, path, size, mtime_ns, sha256 FROM files{order}"):
+        for row in self._rows(f"SELECT id, path, size, mtime_ns, sha256 FROM files{which}", values):
             if not (fits(row, FILE) and is_below(row[1])):
                 raise self._damaged(f"it names a file in a way that no run does, {str(row[1])[:200]!r}")
             yield row
@@ -247,6 +248,21 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         with self._database.reading():
             check(found.keys() <= set(STATUSES), "a status is none")
         return {status: found.get(status, 0) for status in STATUSES}
+
+    def outcome_of(self, key: str) -> Outcome | None:
+        """Return a sample's outcome, with its files, or None."""
+        query = f"SELECT id, key, {COLUMNS} FROM samples JOIN outcomes USING (id) WHERE key = ?"
+        with self._database.reading():
+            row = next(self._rows(query, (key,)), None)
+            found = None if row is None else from_row(row)
+        if found is None:
+            return None
+        return replace(found, files={row[1]: FileStamp(*row[2:]) for row in self._files(" WHERE id = ?", (found.id,))})
+
+    def written(self) -> dict[tuple[str, str], int]:
+        """Count the images of the twin: (class name, split) -> number."""
+        query = "SELECT label, split, count(*) FROM samples JOIN outcomes USING (id) WHERE twin IS NOT NULL "
+        return {(str(label), str(split)): n for label, split, n in self._rows(f"{query}GROUP BY label, split")}
 
     def outcomes(self, statuses: Sequence[Status] = STATUSES) -> Iterator[Outcome]:
         """Yield the outcomes with one of these statuses, in the data set's order, without their files."""

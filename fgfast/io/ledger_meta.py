@@ -75,6 +75,8 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     "fingerprint": lambda value: isinstance(value, dict),
     "folder": _folder,
     "clean": _is_bool,
+    "lists_stale": _is_bool,
+    "reviewing": _is_bool,
     "being_deleted": _is_bool,
     "committing": _paths,
     "whole_files": _described,

@@ -189,6 +189,20 @@ class Output(contextlib.AbstractContextManager["Output"]):
         self.ledger.set_meta({"clean": False})
         return unclean
 
+    def reopen(self) -> None:
+        """Lock the folder of a run, and open its ledger to change rows; the run itself is not resumed.
+
+        Raises:
+            OutputRefusedError: it holds no run, or one that is being deleted.
+            OutputLockedError: another process is writing to the folder.
+        """
+        if not self.has_ledger:
+            raise self._nothing_to_resume()
+        self._held.enter_context(OutputLock(self.ours / "lock"))
+        self.ledger = self._held.enter_context(Ledger(self.ledger_path))
+        self._expect_no_deletion(self.ledger, "resume")
+        self._expect_folder(self.ledger)
+
     def _delete_all(self) -> None:
         """Delete the files of the recorded run, and its ledger last.
 

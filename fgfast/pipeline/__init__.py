@@ -14,5 +14,7 @@ Beside that path: `choices` (methods, devices and backend), `annotated` (masks t
 of samples to leave out), `resume` (what an output already holds), `finish` (the files about the whole twin), `verify`
 (the check of an output), `placement` (the work of each device, and its workers), `host_time` (how long a worker holds
 Python's lock), `decoder_choice` (the fastest decoder with correct pixels), `rate` (the speed to expect), `cutter` and
-`single` (images without a data set).
+`single` (images without a data set), `mending` (what people decide about samples is carried out), with `changes`
+(what they ask for, checked), `reopened` (the plan of the run that is there), `remake` (what follows from decisions) and
+`mended` (the files and rows).
 """

@@ -112,7 +112,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
         )
     whole = sorted(path for path in {*annotation_files, *output.about_the_run} if path.is_file())
     about = {path.relative_to(output.out).as_posix(): described(path) for path in whole}
-    ledger.set_meta({"whole_files": about, "clean": True})
+    ledger.set_meta({"whole_files": about, "clean": True, "lists_stale": False})
     return report
 
 

@@ -96,7 +96,7 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
         read: whether to hash every file, instead of trusting those of the same size and time.
     """
     ledger, samples = output.ledger, plan.dataset.samples
-    _sweep_unrecorded(plan, output)
+    sweep_unrecorded(plan, output)
     excluded = _exclude(plan, output)
     selected = {samples[n].key: samples[n] for n in plan.positions}
     known = ledger.labels()
@@ -190,7 +190,7 @@ def _own_names(output: Output, row: Row) -> bool:
     )
 
 
-def _sweep_unrecorded(plan: Plan, output: Output) -> None:
+def sweep_unrecorded(plan: Plan, output: Output) -> None:
     """Delete the files that a killed run wrote but did not record, of those that this plan writes."""
     committing = set(output.ledger.meta("committing") or ())
     if not committing:

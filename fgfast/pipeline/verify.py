@@ -31,6 +31,7 @@ class Verified:
         changed: keys of samples whose image's file has other content than the one that was read.
         gone: keys of samples whose image's file is no longer there, or cannot be read.
         clean: whether the last run ended cleanly.
+        stale: whether people decided about samples after lists, COCO files and report were written.
     """
 
     out: Path
@@ -41,11 +42,12 @@ class Verified:
     changed: tuple[str, ...]
     gone: tuple[str, ...]
     clean: bool
+    stale: bool = False
 
     @property
     def intact(self) -> bool:
-        """Whether the last run ended cleanly, and every file is as recorded."""
-        return self.clean and not (self.missing or self.damaged or self.changed or self.gone)
+        """Whether the last run ended cleanly, and every file is as recorded, the lists after the last decision."""
+        return self.clean and not (self.stale or self.missing or self.damaged or self.changed or self.gone)
 
 
 def verify(out: Path) -> Verified:
@@ -98,4 +100,5 @@ def verify(out: Path) -> Verified:
             changed=tuple(found.get((True, "differs"), ())),
             gone=(*found.get((True, "missing"), ()), *found.get((True, "unreadable"), ())),
             clean=ledger.meta("clean") is True and not ledger.meta("being_deleted"),
+            stale=bool(ledger.meta("lists_stale") or ledger.meta("reviewing")),
         )

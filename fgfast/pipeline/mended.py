@@ -1,0 +1,133 @@
+"""The files and rows of samples that people decided about: made in threads, then committed and recorded together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
+
+from fgfast.config import Settings
+from fgfast.errors import FgfastError, OutputFailedError, SampleError
+from fgfast.io.encode import FORMAT_SUFFIXES
+from fgfast.io.output import Output
+from fgfast.io.stamps import state
+from fgfast.pipeline.changes import Next, Refused
+from fgfast.pipeline.plan import Plan, load_background
+from fgfast.pipeline.remake import WriteStages, remake
+from fgfast.pipeline.run import record
+from fgfast.pipeline.stages import Cut, Decode, Write
+from fgfast.pipeline.work import Result, Work
+from fgfast.records import Outcome
+from fgfast.writing import TempFiles, delete_files
+
+_Asked = TypeVar("_Asked")
+
+
+class MendedFiles:
+    """Writes the images and masks of decided samples as the run would have, and records them.
+
+    Attributes:
+        positions: key -> position in the data set.
+    """
+
+    def __init__(self, plan: Plan, output: Output, pool: ThreadPoolExecutor) -> None:
+        """Prepare the stages of the run after its mask.
+
+        Args:
+            plan: of the run.
+            output: its output, locked, its ledger open.
+            pool: threads for images.
+        """
+        self.plan, self.output, self._pool = plan, output, pool
+        self.positions = {sample.key: n for n, sample in enumerate(plan.dataset.samples)}
+        self._stages = _stages(plan.settings, output, plan.dataset.turn_exif)
+
+    def make(self, steps: Iterable[tuple[str, Next]]) -> dict[str, Result | Refused]:
+        """Write images and masks under temporary names, on all cores; nothing in the twin changes."""
+        wanted_files = [(key, step) for key, step in steps if step.files]
+
+        def make(one: tuple[str, Next]) -> Result | Refused:
+            key, step = one
+            assert step.outcome is not None
+            return self.remade(key, step.outcome, step.decision.source)
+
+        return dict(zip((key for key, _ in wanted_files), self._map(make, wanted_files), strict=True))
+
+    def remade(self, key: str, outcome: Outcome, source: bytes) -> Result | Refused:
+        """Write one sample's files under temporary names; called in threads, without the databases."""
+        position = self.positions[key]
+        sample = self.plan.dataset.samples[position]
+        work = Work(position, sample, self.plan.twins[key], self.plan.mask_names[key])
+        try:
+            return remake(outcome, work, self._stages, source)
+        except SampleError as error:
+            self.discard([Result(position, outcome, tuple(work.temp_files))])
+            return Refused(key, error.detail)
+        except BaseException:
+            self.discard([Result(position, outcome, tuple(work.temp_files))])
+            raise
+
+    def _map(self, make: Callable[[_Asked], Result | Refused], items: Sequence[_Asked]) -> Iterator[Result | Refused]:
+        """Yield the results in order; after an error the files of the others are removed."""
+        if len(items) == 1:
+            yield make(items[0])
+            return
+        running = [self._pool.submit(make, item) for item in items]
+        try:
+            for future in running:
+                yield future.result()
+        except BaseException:
+            for future in running:
+                with contextlib.suppress(Exception):
+                    self.discard([future.result()])
+            raise
+
+    def discard(self, results: Iterable[Result | Refused]) -> None:
+        """Delete temporary files that are not to be committed."""
+        temps = [temp for result in results if isinstance(result, Result) for temp, _ in result.temp_files]
+        with contextlib.suppress(OSError, FgfastError):
+            delete_files(self.output.out, temps)
+
+    def apply(self, outcomes: dict[str, Outcome | None], results: Sequence[Result]) -> None:
+        """Commit the files and record the rows of samples."""
+        ledger = self.output.ledger
+        batch = [*results]
+        made = {result.outcome.key for result in results}
+        rows: list[Outcome] = []
+        for key, outcome in outcomes.items():
+            if outcome is None or key in made:
+                continue
+            if outcome.twin is None:  # its files leave the twin
+                batch.append(Result(self.positions[key], replace(outcome, files={}), ()))
+            elif (current := ledger.outcome_of(key)) is not None:
+                place = {"twin": current.twin, "twin_size": current.twin_size, "offset": current.offset}
+                rows.append(replace(outcome, **place, area=current.area, source=current.source, files=current.files))  # type: ignore[arg-type]
+        if batch:
+            self._record(batch)
+        if rows:
+            ledger.record(rows)
+
+    def _record(self, batch: list[Result]) -> None:
+        """Commit and record; where the disk fails in between, the rows whose files are still there come back."""
+        ledger = self.output.ledger
+        before = [ledger.outcome_of(result.outcome.key) for result in batch]
+        try:
+            record(batch, self.output, self.plan.paths)
+        except OutputFailedError:
+            with contextlib.suppress(FgfastError):
+                lost = [row for row in before if row is not None and ledger.outcome_of(row.key) is None]
+                ledger.record([row for row in lost if self._has_files(row)])
+            raise
+
+    def _has_files(self, outcome: Outcome) -> bool:
+        return all(state(self.output.out / name, stamp, read=True) == "same" for name, stamp in outcome.files.items())
+
+
+def _stages(settings: Settings, output: Output, turn_exif: bool) -> WriteStages:
+    """Return the stages of a run after its mask."""
+    cut = Cut(settings.fill, load_background(settings.fill), settings.crop, settings.pad)
+    suffix = FORMAT_SUFFIXES.get(settings.format)
+    write = Write(TempFiles(output.out), output.twin.name, output.masks.name, settings.masks, suffix, settings.quality)
+    return WriteStages(Decode(turn_exif), cut, write)

@@ -1,0 +1,152 @@
+"""The plan of a run that is there, from what its ledger says: to write its samples again, as that run would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fgfast.background import Background
+from fgfast.config import Selection, Settings
+from fgfast.datasets import open_dataset
+from fgfast.errors import DatasetNotFoundError, FgfastError, OutputRefusedError, UsageError
+from fgfast.files import read_regular
+from fgfast.io.ledger import Ledger
+from fgfast.io.output import Output
+from fgfast.io.portable_paths import PortablePaths, resolved
+from fgfast.pipeline.plan import Plan, names
+from fgfast.pipeline.resume import Changes, Found
+
+# Bytes of run.json that are read; a run writes some kilobytes.
+_MOST_BYTES = 1 << 24
+# The settings that say how a cut-out is written; they stand in the fingerprint as they are.
+_WRITTEN = ("detector", "segmenter", "format", "keep_names", "quality", "crop", "pad", "masks")
+
+
+@dataclass(frozen=True)
+class ReopenedPlan(Plan):
+    """The plan of an earlier run.
+
+    Attributes:
+        source: what that run was made from, as its ledger says.
+        cpu_threads: of that run.
+        recorded_total: number of samples that it was to have; None where it did not end.
+    """
+
+    source: Mapping[str, Any] = field(default_factory=dict)
+    cpu_threads: int = 1
+    recorded_total: int | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What the run was made from; see `Plan.describe`."""
+        return dict(self.source)
+
+
+def folder_of(out: Path) -> str:
+    """Return the name of the twin's folder in an output, which its ledger tells.
+
+    Raises:
+        OutputRefusedError: there is no run of fgfast.
+    """
+    path = out / "fgfast" / "ledger.sqlite"
+    if not path.is_file():
+        raise OutputRefusedError(f"{out.absolute()} holds no run of fgfast: there is no fgfast/ledger.sqlite in it")
+    with Ledger(path, write=False) as ledger:
+        folder = ledger.meta("folder")
+    if folder is None:
+        raise OutputRefusedError(f"no run was begun in {out.absolute()}: convert a data set first")
+    return str(folder)
+
+
+def reopen(output: Output, root: Path | None = None) -> ReopenedPlan:
+    """Return the plan of the run in an output whose ledger is open.
+
+    Args:
+        output: the output.
+        root: the data set's folder, where it has moved.
+
+    Raises:
+        UsageError: the data set or the image of the background is no longer there.
+        OutputRefusedError: the ledger does not say what the run was made from.
+        DatasetError: an annotation file is malformed.
+    """
+    ledger = output.ledger
+    made, source = ledger.meta("fingerprint"), ledger.meta("source")
+    if not isinstance(made, dict) or not isinstance(source, dict):
+        raise OutputRefusedError(f"{output.out} does not say what it was made from: convert its data set again")
+    place = resolved(source.get("root", ""), output.out) if root is None else root
+    try:
+        dataset = open_dataset(
+            str(source["dataset"]), place, source.get("labels"), follow_links=source.get("follow_links") is True
+        )
+        settings = _settings(made, source, output.out)
+    except (DatasetNotFoundError, UsageError) as error:
+        raise UsageError(f"{error} (the run in {output.out} was made from {place}; --root names another)") from error
+    except FgfastError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise OutputRefusedError(f"{output.out} was made with settings that are not understood: {error!r}") from error
+    if root is not None:
+        source = {**source, "root": PortablePaths(output.out, Path(dataset.root)).path(str(dataset.root))}
+    twins, mask_names = names(
+        [sample.key for sample in dataset.samples], settings.format, settings.keep_names or dataset.fixed_names
+    )
+    facts = _facts(output.run_json)
+    return ReopenedPlan(
+        dataset=dataset,
+        labels=source.get("labels"),
+        selection=Selection(),
+        out=output.out,
+        settings=settings,
+        reasons=_sentences(facts.get("choices")),
+        positions=tuple(range(len(dataset.samples))),
+        excluded=frozenset(),
+        twins=twins,
+        mask_names=mask_names,
+        fingerprint=made,
+        warnings=_sentences(facts.get("warnings")),
+        source=source,
+        cpu_threads=_number(facts.get("machine"), "cpu_threads") or 1,
+        recorded_total=_number(facts.get("result"), "total"),
+    )
+
+
+def found_in(plan: ReopenedPlan, output: Output) -> Found:
+    """Return what the output holds, for `fgfast.pipeline.finish`: everything is finished, and nothing is new."""
+    rows = {outcome.key: outcome.status for outcome in output.ledger.outcomes()}
+    waiting = output.ledger.labels().keys() - rows.keys()
+    unended = plan.recorded_total is None or plan.recorded_total >= len(rows) + len(waiting)
+    return Found(rows, frozenset(rows) | (waiting if unended else frozenset()), Changes())
+
+
+def _settings(made: Mapping[str, Any], source: Mapping[str, Any], out: Path) -> Settings:
+    """Return the settings by which an image is cut out and written."""
+    given = {name: made[name] for name in _WRITTEN}
+    described = str(made["background"])
+    if source.get("background") is None:
+        return Settings(**given, background=Background.parse(described))
+    path = resolved(str(source["background"]), out)
+    background = Background.parse(str(path)) if path.is_file() else None
+    if background is None or background.describe() != described:
+        raise UsageError(f"the background {path} is gone or has changed; put it back")
+    return Settings(**given, background=background)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return the content of run.json; nothing where a run was killed before it wrote one."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found = json.loads(read_regular(path, _MOST_BYTES).decode("utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _sentences(value: Any) -> tuple[str, ...]:
+    return tuple(filter(lambda one: isinstance(one, str), value)) if isinstance(value, list) else ()
+
+
+def _number(value: Any, name: str) -> int | None:
+    number = value.get(name) if isinstance(value, dict) else None
+    return number if type(number) is int and 0 <= number < 1 << 40 else None
