@@ -162,6 +162,18 @@ def call(function: str, *arguments: Any, memory: int, seconds: float) -> Any:
         return child.call(function, *arguments, seconds=seconds)
 
 
+def open_in_browser(address: str) -> bool:
+    """Open an address in the person's browser; return whether one was started. None is where there is no desktop."""
+    import webbrowser
+
+    # Without a desktop, Python would start a browser of the terminal, which would take the terminal away.
+    desktop = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    try:
+        return bool(desktop) and webbrowser.open(address)
+    except (webbrowser.Error, OSError):
+        return False
+
+
 class Child:
     """A Python process that calls functions for this one, one after the other; a context manager.
 

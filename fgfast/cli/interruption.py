@@ -14,12 +14,16 @@ class Interruption:
 
     Ending at once is safe as well: whatever is in the ledger is on disk, and the rest is done again.
 
+    Args:
+        first: what is done before the end, for the message.
+
     Attributes:
         stop: set by the first signal.
         exit_code: 128 + the signal's number, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: str = "images in progress are finished first") -> None:
+        self._first = first
         self.stop = threading.Event()
         self.exit_code: int | None = None
 
@@ -46,4 +50,4 @@ class Interruption:
             for terminal in self._terminals:
                 os.dup2(nowhere, terminal)
             os.close(nowhere)
-        note("\nstopping: images in progress are finished first; press again to end at once")
+        note(f"\nstopping: {self._first}; press again to end at once")

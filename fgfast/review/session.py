@@ -1,0 +1,332 @@
+"""One output under review: its entries, and the threads that read, decide and answer."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+from fgfast import ops
+from fgfast.errors import FgfastError, SampleError, UsageError
+from fgfast.io.decisions import FILE
+from fgfast.io.decode import read_bytes
+from fgfast.records import Bool, Outcome, UInt8
+from fgfast.review import images
+from fgfast.review.entries import Entries
+from fgfast.review.images import Encoded, Kept
+from fgfast.review.items import Flag, item, stamp
+from fgfast.review.one_writer import REST, OneWriter
+from fgfast.review.reading import Reading, Record
+
+log = logging.getLogger("fgfast")
+T = TypeVar("T")
+
+# Seconds that a person takes for a decision: before any was made, and above which it was a break.
+_PACE, _BREAK = 5.0, 120.0
+_PACES = 50
+# Bytes of encoded images that are kept: some 4,000 thumbnails.
+_KEPT = 32 << 20
+# Threads that decode and draw; more would only hold more images.
+_MOST_THREADS = 8
+# Pixels above which an image is decoded alone: eight of the largest would take 4 GB.
+_LARGE = 30_000_000
+# Entries whose flags are looked up at once: some 20 ms, for which other reading waits. Seconds without a request before
+# the next ones are, and the longest wait for such a moment.
+_CHUNK, _QUIET, _LONGEST_WAIT = 200, 0.3, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How the parts of a run are opened, each in the thread that uses it.
+
+    Attributes:
+        out: the output folder.
+        twin: opens a `fgfast.pipeline.twin.Twin` of it.
+        mender: opens a `fgfast.pipeline.mending.Mender` of it; None to read only.
+        flags: numbers of an outcome -> flags, strongest first; see `fgfast.ops.doubt`.
+        who: name of the person, for decisions.
+    """
+
+    out: Path
+    twin: Callable[[], contextlib.AbstractContextManager[Any]]
+    mender: Callable[[], contextlib.AbstractContextManager[Any]] | None
+    flags: Callable[[Mapping[str, float]], Sequence[Flag]]
+    who: str
+
+
+class Review(contextlib.AbstractContextManager["Review"]):
+    """An output under review; a context manager.
+
+    Attributes:
+        entries: what is listed.
+        title: the data set's name.
+        writer: the thread that decides; None where nothing may be changed.
+        segmenting: what makes masks from clicks; None where nothing does.
+    """
+
+    def __init__(self, opening: Opening, rest: float = REST) -> None:
+        """Open the output; the writer first, because it finishes what a kill left.
+
+        Raises:
+            OutputLockedError: another process is writing to it.
+            OutputRefusedError, UsageError: it holds no run, or a damaged one.
+        """
+        self.opening = opening
+        self.who = opening.who
+        self.segmenting: Any = None
+        self._closed = threading.Event()
+        self._asked = time.monotonic()
+        self._paces: deque[float] = deque(maxlen=_PACES)
+        self._decided_at: float | None = None
+        self._kept, self._alone = Kept(_KEPT), threading.Lock()
+        with contextlib.ExitStack() as held:
+            self.writer = None if opening.mender is None else OneWriter(opening.mender, rest)
+            if self.writer is not None:
+                held.callback(self.writer.close)
+            self._reader = held.enter_context(ThreadPoolExecutor(1, "reading"))
+            self._finder = held.enter_context(ThreadPoolExecutor(1, "finding"))
+            self.answering = held.enter_context(ThreadPoolExecutor(_threads(), "answering"))
+            self._reading: Reading = self._reader.submit(self._open).result()
+            held.callback(lambda: self._reader.submit(self._close_reading).result())
+            self.title: str = self._reading.twin.title
+            self.entries = Entries(self.read(Reading.columns).result())
+            self._places = {key: n for n, key in enumerate(self.entries.columns.keys)}
+            self._seen = self.read(Reading.last).result()
+            for key, decision in self.read(Reading.in_force).result().items():
+                if key in self._places:
+                    self.entries.decide(self._places[key], decision.cause)
+            self._sources = self._finder.submit(self._open_sources)
+            held.callback(lambda: self._finder.submit(self._close_sources).result())
+            indexing = threading.Thread(target=self._index, name="flags")
+            indexing.start()
+            held.callback(indexing.join)
+            held.callback(self._closed.set)
+            self._held = held.pop_all()
+
+    def __exit__(self, *exc: object) -> None:
+        self._held.close()
+
+    def _open(self) -> Reading:
+        self._twin = self.opening.twin()
+        return Reading(self._twin.__enter__(), self.opening.out / "fgfast" / FILE)
+
+    def _close_reading(self) -> None:
+        self._reading.close()
+        self._twin.__exit__(None, None, None)
+
+    def _open_sources(self) -> Any:
+        """Open the run once more, for its data set, which may take its time to be listed."""
+        self._source_twin = self.opening.twin()
+        twin = self._source_twin.__enter__()
+        with contextlib.suppress(FgfastError, OSError):
+            _ = twin.dataset
+        return twin
+
+    def _close_sources(self) -> None:
+        if self._sources.exception() is None:
+            self._source_twin.__exit__(None, None, None)
+
+    def read(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Call a method of `Reading` in its thread."""
+        return self._reader.submit(lambda: function(self._reading, *arguments))
+
+    def asked(self) -> None:
+        """Note that a request came: what is done beside waits."""
+        self._asked = time.monotonic()
+
+    # Entries
+
+    def items(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the fields of entries; what is gone since is left out."""
+        known = [number for number in numbers if self.entries.index(number) is not None]
+        records = self.read(Reading.records, known).result()
+        problems = self.problems(records)
+        return [self.item(record, problem) for record, problem in zip(records, problems, strict=True)]
+
+    def problems(self, records: Sequence[Record]) -> list[str]:
+        """Return what is wrong with the files of entries, each in a sentence, or an empty text."""
+        return self._finder.submit(lambda: [self._problem(r.outcome) for r in records]).result()
+
+    def place(self, key: str) -> int:
+        """Return the index of an entry.
+
+        Raises:
+            UsageError: it is no longer in the output.
+        """
+        if (found := self._places.get(key)) is None:
+            raise UsageError(f"{key} is not in this output")
+        return found
+
+    def item(self, record: Record, problem: str) -> dict[str, Any]:
+        """Return the fields of an entry."""
+        o, columns = record.outcome, self.entries.columns
+        index = self._places[o.key]
+        return item(
+            o,
+            label=columns.classes[columns.labels[index]],
+            split=columns.splits[columns.parts[index]],
+            flags=self.opening.flags(o.numbers),
+            revision=record.revision,
+            decision=record.decision,
+            later=index in self.entries.later,
+            problem=problem,
+        )
+
+    def _problem(self, o: Outcome) -> str:
+        """Return what is wrong with the files of an entry; in the thread that finds them."""
+        try:
+            twin = self._sources.result()
+            path = twin.sample(o.key).path
+            found = path.stat()
+            same = o.source is None or (found.st_size, found.st_mtime_ns) == o.source[:2]
+            if not same and not twin.source_same(o):
+                return "The source image has changed since the run; a decision on it is not applied to the new one."
+        except (FgfastError, OSError) as error:
+            why = error if isinstance(error, FgfastError) else f"there is no file {o.key}"
+            return f"The source image cannot be shown ({why}); the result and its mask still can."
+        if o.twin is not None and not Path(twin.result(o)).is_file():
+            return "The written image is gone; the next fgfast convert makes it again."
+        return ""
+
+    def refresh(self) -> tuple[int, list[int]]:
+        """Take in what was decided since, here or by others; return the last decision's number, and the entries."""
+        last, keys = self.read(Reading.since, self._seen).result()
+        self._seen = max(self._seen, last)
+        places = [self._places[key] for key in keys if key in self._places]
+        for record in self.read(Reading.records, [self.entries.number(place) for place in places]).result():
+            self.take(record)
+        return last, [self.entries.number(place) for place in places]
+
+    def take(self, record: Record) -> None:
+        """Take in the state of an entry."""
+        place = self._places[record.outcome.key]
+        self.entries.set_status(place, record.outcome.status)
+        self.entries.decide(place, None if record.decision is None else record.decision.cause)
+
+    def changes(self, since: int) -> tuple[int, list[int]]:
+        """Return the number of the last decision, and the entries decided after the one numbered `since`."""
+        self.refresh()
+        last, keys = self.read(Reading.since, since).result()
+        return last, [self.entries.number(self._places[key]) for key in keys if key in self._places]
+
+    def note_pace(self) -> None:
+        """Note that a person decided just now."""
+        now = time.monotonic()
+        if self._decided_at is not None and now - self._decided_at < _BREAK:
+            self._paces.append(now - self._decided_at)
+        self._decided_at = now
+
+    def minutes(self) -> float:
+        """Return about how long the entries that are left take."""
+        return self.entries.left() * (median(self._paces) if self._paces else _PACE) / 60
+
+    # Images
+
+    def image(self, number: int, kind: str, side: int) -> tuple[Encoded, str]:
+        """Return an image of an entry, and the entry's stamp.
+
+        Raises:
+            UsageError: there is no such entry.
+            SampleError: its file is gone or damaged.
+        """
+        record = self.read(Reading.record, number).result()
+        mark = stamp(record.outcome, record.revision)
+        return self._kept.get((number, kind, side, mark), lambda: self._drawn(record.outcome, kind, side)), mark
+
+    def _drawn(self, o: Outcome, kind: str, side: int) -> Encoded:
+        large = bool(o.size) and o.size.height * o.size.width > _LARGE  # type: ignore[union-attr]
+        with self._alone if large else contextlib.nullcontext():
+            if kind == "result":
+                return images.result(self._result_bytes(o), o.key, side)
+            if kind == "source":
+                return images.source(*self._source_bytes(o), side)
+            return images.outline(self._under_outline(o, side), mask_of(o), side)
+
+    def _under_outline(self, o: Outcome, side: int) -> UInt8:
+        try:
+            data, name, turn = self._source_bytes(o)
+            return images.draft(data, name, turn, side)[0]
+        except FgfastError:
+            if o.size is None:
+                raise
+            twin = None
+            with contextlib.suppress(SampleError):
+                twin = images.cut_out(self._result_bytes(o), o.key)
+            return images.without_source(o.size, twin, o.offset, side)
+
+    def _source_bytes(self, o: Outcome) -> tuple[bytes, str, bool]:
+        """Return the content of the stored image, its name, and whether its EXIF orientation is applied."""
+        twin = self._sources.result()
+        sample, turn = self._finder.submit(lambda: (twin.sample(o.key), bool(twin.dataset.turn_exif))).result()
+        return read_bytes(sample.path), o.key, turn
+
+    def _result_bytes(self, o: Outcome) -> bytes:
+        if o.twin is None:
+            raise SampleError("not written", f"{o.key} has no written image")
+        twin = self._sources.result()
+        return read_bytes(twin.result(o))
+
+    def load(self, o: Outcome) -> Callable[[], Any]:
+        """Return what decodes the stored image of an entry: `fgfast.records.Image`."""
+        twin = self._sources.result()
+        return lambda: self._finder.submit(twin.image, o.key).result()
+
+    def prepare(self, numbers: Iterable[int]) -> None:
+        """Let the model look at entries ahead of the clicks, where it can."""
+        if self.segmenting is not None and "embed" in self.segmenting.can:
+            outcomes = self.read(lambda reading: [reading.outcome(number) for number in numbers]).result()
+            self.segmenting.prepare([(o.key, self.load(o)) for o in outcomes if o.size is not None])
+
+    def banner_rows(self, o: Outcome) -> int:
+        """Return the rows at the bottom of the image that are never subject."""
+        twin = self._sources.result()
+        with contextlib.suppress(FgfastError):
+            return int(self._finder.submit(lambda: twin.sample(o.key).banner_rows).result())
+        return 0
+
+    # Flags, which are in the long rows of the ledger
+
+    def _index(self) -> None:
+        """Look up the flags of all entries, most doubtful first, while nobody waits for anything else."""
+        order = self.entries.by_doubt()
+        try:
+            for start in range(0, len(order), _CHUNK):
+                self._wait_for_quiet(self.entries.known)
+                if self._closed.is_set():
+                    return
+                places = order[start : start + _CHUNK].tolist()
+                numbers = [self.entries.number(place) for place in places]
+                found = self.read(Reading.flags, numbers, self.opening.flags).result()
+                for place, names in zip(places, found, strict=True):
+                    self.entries.set_flags(place, names)
+                self.entries.known = start + len(places)
+        except (FgfastError, RuntimeError) as error:  # damaged, or closed in between
+            if not self._closed.is_set():
+                log.warning("flags cannot be listed: %s", error)
+
+    def _wait_for_quiet(self, known: int) -> None:
+        begun = time.monotonic()
+        while not self._closed.wait(0.002):
+            now = time.monotonic()
+            if now - self._asked > _QUIET or now - begun > _LONGEST_WAIT:
+                return
+
+
+def mask_of(o: Outcome) -> Bool | None:
+    """Return the mask of an outcome, (H, W) bool; None where it has none."""
+    if o.rle is None or o.size is None:
+        return None
+    return ops.rle_decode(o.rle, *o.size)
+
+
+def _threads() -> int:
+    return max(2, min(_MOST_THREADS, os.cpu_count() or 1))
