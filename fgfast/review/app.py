@@ -12,7 +12,6 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Any
 
 import numpy as np
@@ -286,7 +285,7 @@ def _page() -> dict[str, tuple[bytes, str]]:
     return dict(_below(files("fgfast.review").joinpath("page"), ""))
 
 
-def _below(folder: Traversable, start: str) -> Iterator[tuple[str, tuple[bytes, str]]]:
+def _below(folder: Any, start: str) -> Iterator[tuple[str, tuple[bytes, str]]]:
     for entry in folder.iterdir() if folder.is_dir() else ():
         suffix = "." + entry.name.rpartition(".")[2]
         if entry.is_dir():

@@ -141,7 +141,7 @@ class Entries:
         if query.split is not None:
             kept.append(columns.parts == _place(query.split, columns.splits))
         if query.status:
-            kept.append(columns.statuses == STATUSES.index(query.status))  # type: ignore[arg-type]
+            kept.append(columns.statuses == STATUSES.index(query.status))
         if query.decided:
             there = self._at(self.later if query.decided == "later" else self.causes)
             kept.append(~there if query.decided == "no" else there)

@@ -31,6 +31,7 @@ def opening_of(out: Path, root: Path | None, read_only: bool, who: str) -> Openi
         return Mender.open(out, root)
 
     def flags(numbers: Mapping[str, float]) -> Sequence[Flag]:
-        return doubt(numbers).flags
+        found: Sequence[Flag] = doubt(numbers).flags
+        return found
 
     return Opening(out, twin, None if read_only else mender, flags, who)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fgfast.errors import UnknownNameError, UsageError
-from fgfast.records import Bool
+from fgfast.records import Bool, Float32
 
 OPERATIONS = ("grow", "shrink", "holes", "largest")
 MOST_PIXELS = 500
@@ -34,13 +34,13 @@ def refine(bits: Bool, operation: str, by: int = 1) -> Bool:
     if not bits.any():
         return bits.copy()
     if operation == "grow":
-        return np.asarray(_distances(~bits) <= by)
+        return np.asarray(_distances(~bits) <= by, np.bool_)
     if operation == "shrink":
-        return np.asarray(_distances(bits) > by)
+        return np.asarray(_distances(bits) > by, np.bool_)
     return _without_holes(bits) if operation == "holes" else _largest(bits)
 
 
-def _distances(bits: Bool) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _distances(bits: Bool) -> Float32:
     """Return each True pixel's distance to the nearest False one, (H, W) float32; beyond the image nothing is False."""
     import cv2
 

@@ -19,6 +19,7 @@ from fgfast import ops
 from fgfast.errors import FgfastError, SampleError, UsageError
 from fgfast.io.decisions import FILE
 from fgfast.io.decode import read_bytes
+from fgfast.io.draft import cut_out, draft
 from fgfast.records import Bool, Outcome, UInt8
 from fgfast.review import images
 from fgfast.review.entries import Entries
@@ -254,13 +255,13 @@ class Review(contextlib.AbstractContextManager["Review"]):
     def _under_outline(self, o: Outcome, side: int) -> UInt8:
         try:
             data, name, turn = self._source_bytes(o)
-            return images.draft(data, name, turn, side)[0]
+            return draft(data, name, turn, side)[0]
         except FgfastError:
             if o.size is None:
                 raise
             twin = None
             with contextlib.suppress(SampleError):
-                twin = images.cut_out(self._result_bytes(o), o.key)
+                twin = cut_out(self._result_bytes(o), o.key)
             return images.without_source(o.size, twin, o.offset, side)
 
     def _source_bytes(self, o: Outcome) -> tuple[bytes, str, bool]:
