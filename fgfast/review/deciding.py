@@ -106,7 +106,9 @@ def _answers(
     for number, record, result, problem in zip(numbers, records, results, problems, strict=True):
         fields = review.item(record, problem)
         if isinstance(result, Outcome):
-            answers.append({"id": number, "number": record.revision, "item": fields})
+            answers.append({"id": number, "number": record.revision, "item": fields, "left": review.left(record)})
+        elif not hasattr(result, "now"):  # a Refused
+            answers.append({"id": number, "item": fields, "refused": result.reason})
         else:
             answers.append({"id": number, "item": fields, "conflict": _conflict(record, result, mine.get(number))})
     return answers

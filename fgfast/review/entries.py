@@ -170,6 +170,20 @@ class Entries:
         decided = self.columns.statuses[list(self.causes)]
         return int((self.columns.statuses == flagged).sum()) - int((decided == flagged).sum())
 
+    def left_with(self, index: int) -> str:
+        """Return how many images the twin has of an entry's class and split, in a sentence."""
+        columns = self.columns
+        written = columns.statuses <= STATUSES.index("flagged")  # done or flagged
+        parts = []
+        for kind, names, codes in (
+            ("class", columns.classes, columns.labels),
+            ("split", columns.splits, columns.parts),
+        ):
+            if name := names[codes[index]]:
+                count = int((written & (codes == codes[index])).sum())
+                parts.append(f"{kind} {name} has {count:,} image{'' if count == 1 else 's'} left")
+        return ", ".join(parts)
+
     def histogram(self) -> list[int]:
         """Return how many entries have a doubt in each of 20 equal parts of 0..1."""
         doubts = self.columns.doubts

@@ -9,6 +9,9 @@ from typing import Any, Protocol
 from fgfast.io.decisions import Decision
 from fgfast.records import Outcome
 
+MOST_SHARE = 20.0
+"""What a flag adds to the doubt, at most, in nats of the odds: JSON has no infinity, which a sure flag adds."""
+
 
 class Flag(Protocol):
     """A reason to doubt a mask; see `fgfast.ops.doubt.Flag`."""
@@ -55,6 +58,9 @@ def item(
         later: whether it was put off.
         problem: what is wrong with its files, for a person; empty for nothing.
     """
+    shown = [
+        {"name": f.name, "number": f.number, "share": min(f.share, MOST_SHARE), "sentence": f.sentence} for f in flags
+    ]
     return {
         "id": o.id,
         "key": o.key,
@@ -62,7 +68,7 @@ def item(
         "split": split,
         "status": o.status,
         "doubt": o.doubt,
-        "flags": [{"name": f.name, "number": f.number, "share": f.share, "sentence": f.sentence} for f in flags],
+        "flags": shown,
         "reasons": list(o.reasons),
         "size": list(o.size) if o.size else None,
         "twin_size": list(o.twin_size) if o.twin_size else None,

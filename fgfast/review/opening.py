@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from fgfast.records import Outcome
 from fgfast.review.items import Flag
 from fgfast.review.session import Opening
+
+
+class RuleFlag(NamedTuple):
+    """What a rule of the run found, which the doubt has no sentence for."""
+
+    name: str
+    number: float
+    share: float
+    sentence: str
 
 
 def opening_of(out: Path, root: Path | None, read_only: bool, who: str) -> Opening:
@@ -20,7 +30,6 @@ def opening_of(out: Path, root: Path | None, read_only: bool, who: str) -> Openi
         read_only: whether nothing may be changed; no lock is taken then.
         who: name of the person, for decisions.
     """
-    from fgfast.ops.doubt import doubt
     from fgfast.pipeline.mending import Mender
     from fgfast.pipeline.twin import Twin
 
@@ -30,8 +39,20 @@ def opening_of(out: Path, root: Path | None, read_only: bool, who: str) -> Openi
     def mender() -> contextlib.AbstractContextManager[Any]:
         return Mender.open(out, root)
 
-    def flags(numbers: Mapping[str, float]) -> Sequence[Flag]:
-        found: Sequence[Flag] = doubt(numbers).flags
-        return found
+    return Opening(out, twin, None if read_only else mender, flags_of, who)
 
-    return Opening(out, twin, None if read_only else mender, flags, who)
+
+def flags_of(o: Outcome) -> Sequence[Flag]:
+    """Return what makes an outcome doubtful, strongest first; then what else the run's rules found."""
+    from fgfast.ops.doubt import doubt
+
+    found: list[Flag] = [*doubt(o.numbers).flags]
+    named = {flag.name for flag in found}
+    return [
+        *found,
+        *(
+            RuleFlag(name, o.numbers.get(name, 1.0), 0.0, f"The run says: {name}.")
+            for name in o.reasons
+            if name not in named
+        ),
+    ]

@@ -112,6 +112,6 @@ class Reading:
         found = []
         for number in numbers:
             outcome = self.twin.outcome(number)
-            flags = flags_of(outcome.numbers) if outcome is not None else ()
+            flags = flags_of(outcome) if outcome is not None else ()
             found.append({flag.name: flag.sentence for flag in flags})
         return found

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,14 +53,14 @@ class Opening:
         out: the output folder.
         twin: opens a `fgfast.pipeline.twin.Twin` of it.
         mender: opens a `fgfast.pipeline.mending.Mender` of it; None to read only.
-        flags: numbers of an outcome -> flags, strongest first; see `fgfast.ops.doubt`.
+        flags: outcome -> what makes it doubtful, strongest first.
         who: name of the person, for decisions.
     """
 
     out: Path
     twin: Callable[[], contextlib.AbstractContextManager[Any]]
     mender: Callable[[], contextlib.AbstractContextManager[Any]] | None
-    flags: Callable[[Mapping[str, float]], Sequence[Flag]]
+    flags: Callable[[Outcome], Sequence[Flag]]
     who: str
 
 
@@ -84,6 +84,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
         self.opening = opening
         self.who = opening.who
         self.segmenting: Any = None
+        self._samples: Any = None
         self._closed = threading.Event()
         self._asked = time.monotonic()
         self._paces: deque[float] = deque(maxlen=_PACES)
@@ -105,8 +106,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
             for key, decision in self.read(Reading.in_force).result().items():
                 if key in self._places:
                     self.entries.decide(self._places[key], decision.cause)
-            self._sources = self._finder.submit(self._open_sources)
-            held.callback(lambda: self._finder.submit(self._close_sources).result())
+            held.callback(lambda: self._finder.submit(self._close_samples).result())
             indexing = threading.Thread(target=self._index, name="flags")
             indexing.start()
             held.callback(indexing.join)
@@ -124,17 +124,9 @@ class Review(contextlib.AbstractContextManager["Review"]):
         self._reading.close()
         self._twin.__exit__(None, None, None)
 
-    def _open_sources(self) -> Any:
-        """Open the run once more, for its data set, which may take its time to be listed."""
-        self._source_twin = self.opening.twin()
-        twin = self._source_twin.__enter__()
-        with contextlib.suppress(FgfastError, OSError):
-            _ = twin.dataset
-        return twin
-
-    def _close_sources(self) -> None:
-        if self._sources.exception() is None:
-            self._source_twin.__exit__(None, None, None)
+    def _close_samples(self) -> None:
+        if self._samples is not None:
+            self._samples.__exit__(None, None, None)
 
     def read(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
         """Call a method of `Reading` in its thread."""
@@ -155,7 +147,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
 
     def problems(self, records: Sequence[Record]) -> list[str]:
         """Return what is wrong with the files of entries, each in a sentence, or an empty text."""
-        return self._finder.submit(lambda: [self._problem(r.outcome) for r in records]).result()
+        return [self._problem(r.outcome) for r in records]
 
     def place(self, key: str) -> int:
         """Return the index of an entry.
@@ -175,7 +167,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
             o,
             label=columns.classes[columns.labels[index]],
             split=columns.splits[columns.parts[index]],
-            flags=self.opening.flags(o.numbers),
+            flags=self.opening.flags(o),
             revision=record.revision,
             decision=record.decision,
             later=index in self.entries.later,
@@ -183,20 +175,29 @@ class Review(contextlib.AbstractContextManager["Review"]):
         )
 
     def _problem(self, o: Outcome) -> str:
-        """Return what is wrong with the files of an entry; in the thread that finds them."""
+        twin = self._reading.twin
+        path = twin.path(o.key)
         try:
-            twin = self._sources.result()
-            path = twin.sample(o.key).path
             found = path.stat()
             same = o.source is None or (found.st_size, found.st_mtime_ns) == o.source[:2]
             if not same and not twin.source_same(o):
-                return "The source image has changed since the run; a decision on it is not applied to the new one."
-        except (FgfastError, OSError) as error:
-            why = error if isinstance(error, FgfastError) else f"there is no file {o.key}"
-            return f"The source image cannot be shown ({why}); the result and its mask still can."
-        if o.twin is not None and not Path(twin.result(o)).is_file():
+                return "The source image has changed since the run, so masks of it may not fit any more."
+        except OSError as error:
+            why = getattr(error, "strerror", None) or error
+            return (
+                f"The source image {path} cannot be shown ({why}): put it back, or start this again with --root. The "
+                "result and its mask are still shown."
+            )
+        if o.twin is not None and not twin.result(o).is_file():
             return "The written image is gone; the next fgfast convert makes it again."
         return ""
+
+    def left(self, record: Record) -> str:
+        """Return what a rejection leaves of an entry's class and split, in a sentence; empty for other decisions."""
+        if record.decision is None or record.decision.verdict != "reject":
+            return ""
+        place = self._places[record.outcome.key]
+        return self.entries.left_with(place)
 
     def refresh(self) -> tuple[int, list[int]]:
         """Take in what was decided since, here or by others; return the last decision's number, and the entries."""
@@ -266,33 +267,36 @@ class Review(contextlib.AbstractContextManager["Review"]):
 
     def _source_bytes(self, o: Outcome) -> tuple[bytes, str, bool]:
         """Return the content of the stored image, its name, and whether its EXIF orientation is applied."""
-        twin = self._sources.result()
-        sample, turn = self._finder.submit(lambda: (twin.sample(o.key), bool(twin.dataset.turn_exif))).result()
-        return read_bytes(sample.path), o.key, turn
+        twin = self._reading.twin
+        return read_bytes(twin.path(o.key)), o.key, bool(twin.turn_exif)
 
     def _result_bytes(self, o: Outcome) -> bytes:
-        if o.twin is None:
+        path = self._reading.twin.result(o)
+        if path is None:
             raise SampleError("not written", f"{o.key} has no written image")
-        twin = self._sources.result()
-        return read_bytes(twin.result(o))
+        return read_bytes(path)
 
     def load(self, o: Outcome) -> Callable[[], Any]:
         """Return what decodes the stored image of an entry: `fgfast.records.Image`."""
-        twin = self._sources.result()
-        return lambda: self._finder.submit(twin.image, o.key).result()
+        return lambda: self._reading.twin.image(o.key)
 
     def prepare(self, numbers: Iterable[int]) -> None:
         """Let the model look at entries ahead of the clicks, where it can."""
         if self.segmenting is not None and "embed" in self.segmenting.can:
-            outcomes = self.read(lambda reading: [reading.outcome(number) for number in numbers]).result()
-            self.segmenting.prepare([(o.key, self.load(o)) for o in outcomes if o.size is not None])
+            outcomes = self.read(Reading.records, [*numbers]).result()
+            self.segmenting.prepare([(r.outcome.key, self.load(r.outcome)) for r in outcomes if r.outcome.size])
 
     def banner_rows(self, o: Outcome) -> int:
-        """Return the rows at the bottom of the image that are never subject."""
-        twin = self._sources.result()
+        """Return the rows at the bottom of the image that are never subject; the data set is opened at first use."""
         with contextlib.suppress(FgfastError):
-            return int(self._finder.submit(lambda: twin.sample(o.key).banner_rows).result())
+            return self._finder.submit(self._banner_rows, o.key).result()
         return 0
+
+    def _banner_rows(self, key: str) -> int:
+        if self._samples is None:
+            self._samples = self.opening.twin()
+            self._samples.__enter__()
+        return int(self._samples.sample(key).banner_rows)
 
     # Flags, which are in the long rows of the ledger
 

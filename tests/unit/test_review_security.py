@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="the extra review is not installed")
 pytest.importorskip("starlette", reason="the extra review is not installed")
 
-from fake_review import Browser, opening, served, small_run
+from small_review import Browser, opening, served, small_run
 
 from fgfast.errors import UsageError
 from fgfast.review import security

@@ -16,14 +16,15 @@ from PIL import Image as pillow
 pytest.importorskip("uvicorn", reason="the extra review is not installed")
 pytest.importorskip("starlette", reason="the extra review is not installed")
 
-from fake_review import Browser, FakeMender, FakeTwin, bits_of, flags_of, opening, runs, served, small_run
 from layouts import HEIGHT, SUBJECT, WIDTH
+from small_review import Browser, bits_of, opening, runs, served, small_run
 
 from fgfast.errors import OutputFailedError, OutputLockedError
 from fgfast.io.lock import OutputLock
+from fgfast.pipeline.mending import Mender
 from fgfast.records import Bool, Size
 from fgfast.review.mask_runs import decode_runs, encode_runs
-from fgfast.review.session import Opening, Review
+from fgfast.review.session import Review
 
 FOUR = [1, 2, 3, 4]
 
@@ -229,14 +230,17 @@ def test_another_server_s_lock_is_left_alone(place: tuple[Path, Path]) -> None:
 
 
 def test_a_full_disk_is_said_with_the_way_out_and_the_next_decision_works(place: tuple[Path, Path]) -> None:
-    menders: list[FakeMender] = []
+    class Full(Mender):
+        def decide(self, *asked: Any) -> Any:
+            raise OutputFailedError("no space left: free some space, then decide again")
 
-    def mender() -> FakeMender:
-        error = None if menders else OutputFailedError("no space left: free some space, then decide again")
-        menders.append(FakeMender(place[0], error))
+    menders: list[Mender] = []
+
+    def mender() -> Mender:
+        menders.append(Mender(*place) if menders else Full(*place))
         return menders[-1]
 
-    full = Opening(place[0], lambda: FakeTwin(*place), mender, flags_of, "the tester")
+    full = opening(*place, mender=mender)
     with Review(full) as review, served(review) as (_, browser):
         reply = browser.post("/api/decide", {"changes": [{"id": 1, "seen": 0, "verdict": "accept"}]})
         assert reply.status == 507 and "free some space" in reply.json["error"]
@@ -262,19 +266,15 @@ def test_a_source_that_is_gone_or_changed_is_said_and_the_entry_still_shown(plac
 
 
 def test_lists_are_written_after_a_rest_on_the_button_and_at_the_end(place: tuple[Path, Path]) -> None:
-    menders: list[FakeMender] = []
-    wrote = threading.Event()
+    wrote, counts = threading.Event(), []
 
-    class Mender(FakeMender):
-        def finish(self) -> str:
+    class Counting(Mender):
+        def finish(self) -> Any:
+            counts.append(super().finish())
             wrote.set()
-            return super().finish()
+            return counts[-1]
 
-    def mender() -> FakeMender:
-        menders.append(Mender(place[0]))
-        return menders[0]
-
-    small = Opening(place[0], lambda: FakeTwin(*place), mender, flags_of, "x")
+    small = opening(*place, mender=lambda: Counting(*place))
     with Review(small, rest=0.05) as review, served(review) as (_, browser):
         decide(browser, 1, "accept")
         assert wrote.wait(5)
@@ -285,7 +285,7 @@ def test_lists_are_written_after_a_rest_on_the_button_and_at_the_end(place: tupl
         decide(browser, 2, "accept")
         assert browser.get("/api/state").json["stale"] is True
         wrote.clear()
-    assert wrote.is_set() and menders[0].finished == 3
+    assert wrote.is_set() and len(counts) == 3
 
 
 @pytest.mark.parametrize("seed", range(4))
