@@ -19,6 +19,8 @@
     ├── DeviceFailedError            a device failed; the process that used it must end
     │   └── RecordingFailedError     a CUDA graph cannot be recorded; noted, so that a new process does not try again
     ├── WorkerLostError              a worker process died, and no other can replace it
+    ├── SegmenterLostError           the process that makes masks from clicks died; the next click has a new one
+    ├── SupersededError              a later click on the same image took the place of one that still waited
     ├── OutputFailedError            the output can no longer be written (disk full, read-only)
     │   └── NameRefusedError         the file system does not take the path of one file
     └── SampleError                  one sample cannot be processed; becomes its outcome, never stops a run
@@ -240,6 +242,14 @@ class WorkerLostError(FgfastError):
             f"{worker} {what}. Finished images are kept: start the same command again, with another --devices where a "
             "device is broken, or with --in-process to see the error itself"
         )
+
+
+class SegmenterLostError(FgfastError):
+    """The process that makes masks from clicks died, or took too long and was ended; a new one takes its place."""
+
+
+class SupersededError(FgfastError):
+    """A later click on the same image came before this one was computed. Its result would never be seen."""
 
 
 class DeviceMemoryError(FgfastError):

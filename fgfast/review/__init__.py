@@ -16,4 +16,6 @@ images      images for the page: decoded by fgfast, drawn, encoded again
 mask_runs   masks as run lengths
 refining    grow, shrink, fill holes, keep the largest part
 quality     a run's masks against official ones, before and after review
+segmenting  boxes, points and strokes to masks, by the model of the run
+segmenter_process  the processes in which the models work
 """

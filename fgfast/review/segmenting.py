@@ -1,0 +1,161 @@
+"""Boxes, points and strokes to masks for the review: the run's own SAM where its weights are here, else GrabCut.
+
+The models work in processes of their own. Embeddings are made ahead, in the order in which the page asks for them, by
+another process than the one that answers clicks: a click whose embedding is there never waits for one that is not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fgfast import methods
+from fgfast.errors import FgfastError
+from fgfast.models.files import weights
+from fgfast.models.prompts import Prompts
+from fgfast.records import Bool, Float32, Image
+from fgfast.review.segmenter_process import SegmenterProcess
+
+# Seconds after which a click's process counts as hung: fifty times what GrabCut takes for 20 megapixels. The first
+# click may wait for the model to load.
+CLICK_SECONDS = 60.0
+_GRABCUT = "fgfast.models.seeds:segment"
+# The decoded image of the last click is kept for the next one, unless it has more bytes than 20 megapixels have.
+_KEPT_IMAGE = 64 << 20
+
+Load = Callable[[], Image]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """Masks for what a person clicked.
+
+    Attributes:
+        masks: (H, W) bool each, at the size of the stored image, the best first.
+        scores: the model's own estimate of each mask's IoU, 0..1; None where it gives none.
+        previous: what the model wants to see again with the next click on the same image, as base64; empty for nothing.
+    """
+
+    masks: tuple[Bool, ...]
+    scores: tuple[float | None, ...]
+    previous: str = ""
+
+
+class Segmenting:
+    """What makes masks from clicks; any thread may call.
+
+    Attributes:
+        name: of the segmenter, for people.
+        reason: why it is this one, in a sentence.
+        can: what it takes and does, of "box", "points", "strokes", "embed".
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        self.can = frozenset({"box", "points", "strokes"})
+        self._clicks = SegmenterProcess(name, ("fgfast.models.grabcut:check_opencv",))
+        self._image = _LastImage()
+
+    @classmethod
+    def start(cls, settings: Mapping[str, Any]) -> Segmenting:
+        """Start the segmenter of a run.
+
+        Args:
+            settings: the run's fingerprint, from its ledger (`Twin.settings`); it may come from anybody.
+        """
+        _, reason = segmenter_of(settings)
+        return cls("GrabCut", reason)
+
+    def propose(
+        self,
+        key: str,
+        load: Load,
+        box: Sequence[float] | Float32 | None = None,
+        points: Sequence[Sequence[float]] = (),
+        strokes: tuple[Bool | None, Bool | None] | None = None,
+        previous: str | None = None,
+        banner_rows: int = 0,
+    ) -> Proposal:
+        """Return masks for a box, points (x, y, label), or strokes (on the subject, on the background).
+
+        Args:
+            key: of the image. A call that still waits gives way to a later one for the same key.
+            load: decodes the stored image; called where it is needed.
+            box: x0 y0 x1 y1 in pixels of the stored image, its corners in any order.
+            points: in pixels of the stored image; a label is 1 on the subject, 0 on the background.
+            strokes: (H, W) bool each.
+            previous: of the last proposal for this image, if it is to be refined.
+            banner_rows: rows at the bottom that are never subject.
+
+        Raises:
+            UsageError: the prompts are refused; the message says which and why.
+            SegmenterLostError: the model's process died; the next call has a new one.
+            SupersededError: a later call for the same key came first.
+            SampleError: `load`'s.
+        """
+        image = self._image.of(key, load)
+        prompts = Prompts.of(image.size, box, points, strokes)
+        bits = self._clicks.call(_GRABCUT, image.pixels, prompts, banner_rows, seconds=CLICK_SECONDS, about=key)
+        return Proposal((bits,), (None,))
+
+    def ready(self, key: str) -> bool:
+        """Whether a click on this image is answered without looking at the whole image first."""
+        return True
+
+    def prepare(self, items: Iterable[tuple[str, Load]]) -> None:
+        """Look at images ahead of clicks, in this order, in the background; an earlier call's rest is dropped."""
+
+    def close(self) -> None:
+        """End the processes."""
+        self._clicks.close()
+
+    def __enter__(self) -> Segmenting:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class _LastImage:
+    """The image of the last click, decoded."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, Image] = OrderedDict()
+
+    def of(self, key: str, load: Load) -> Image:
+        with self._lock:
+            if (found := self._kept.get(key)) is not None:
+                return found
+        image = load()
+        if image.pixels.nbytes <= _KEPT_IMAGE:
+            with self._lock:
+                self._kept.clear()
+                self._kept[key] = image
+        return image
+
+
+def segmenter_of(settings: Mapping[str, Any]) -> tuple[methods.ModelSpec | None, str]:
+    """Return the model that makes masks in a review of a run, None for GrabCut, and the reason in a sentence.
+
+    Args:
+        settings: the run's fingerprint; it may come from anybody, and names no file that would be opened.
+    """
+    name, given = settings.get("segmenter"), settings.get("model_weights", "cached")
+    found = methods.find(name, "segmenter") if isinstance(name, str) else None
+    if found is None or not found.is_model:
+        return None, f"the run's segmenter, {name}, takes no clicks" if name != "grabcut" else "it is the run's"
+    if isinstance(given, str) and methods.seed_of(given) is not None:
+        return methods.ModelSpec(found.name, given), f"{found.name} is the run's, with random weights, for tests"
+    if given != "cached":
+        return None, f"the run's {found.name} had weights from a file, {given}, which the ledger does not locate"
+    try:
+        here = weights.find(found.weights) is not None
+    except FgfastError as error:
+        return None, f"the run's {found.name} cannot be used here: {error}"
+    if not here:
+        return None, f"the weights of the run's {found.name} are not here: fgfast models pull {found.weights}"
+    return methods.ModelSpec(found.name), f"{found.name} is the run's"
