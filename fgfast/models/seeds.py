@@ -11,16 +11,6 @@ import numpy as np
 
 from fgfast.errors import UsageError
 from fgfast.models import grabcut
-from fgfast.models.colour_cut import (
-    SURE,
-    cheapest_paths,
-    colour_bins,
-    colour_odds,
-    minimum_cut,
-    principal,
-    shrink,
-    tidy,
-)
 from fgfast.models.prompts import Prompts
 from fgfast.records import Bool, Float32, UInt8
 
@@ -62,7 +52,7 @@ def _cut_scene(scene: UInt8, seeds: tuple[Bool, Bool], prompts: Prompts, mask: B
     window = None if prompts.box is None else grabcut.surroundings(scene.shape[:2], prompts.box)
     rows, columns, inner = window or (slice(0, scene.shape[0]), slice(0, scene.shape[1]), None)
     crop = np.ascontiguousarray(scene[rows, columns])
-    small = shrink(crop, grabcut.SIZE)
+    small = grabcut.shrink(crop, grabcut.SIZE)
     if min(small.shape[:2]) < SMALLEST:
         mask |= seeds[0]
         return
@@ -128,19 +118,19 @@ def _cut(pixels: UInt8, box: grabcut.Box | None, subject: Bool, background: Bool
         fading = grabcut.FADE * place + grabcut.WALK_FADE * walk
         place = place + walk
     near = NEARNESS * _nearness(pixels, subject, never, frame=box is None)
-    bins = colour_bins(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.uint8))
-    colours = principal(pixels)
+    bins = grabcut.colour_bins(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.uint8))
+    colours = grabcut.principal(pixels)
     odds = prior = place + near
     for _ in range(grabcut.SOFT_ROUNDS):
         odds = _odds(bins, _certain(1 / (1 + np.exp(-odds)), subject, never), subject, background) + prior
     probability, cut = _certain(1 / (1 + np.exp(-odds)), subject, never), subject
     for _ in range(grabcut.CUT_ROUNDS):
         colour = _odds(bins, probability, subject, background)
-        cut = minimum_cut(colour + fading + NEARNESS_FADE * near, colours, never, subject)
-        probability = _certain(np.where(cut, SURE, 1 - SURE), subject, never)
+        cut = grabcut.minimum_cut(colour + fading + NEARNESS_FADE * near, colours, never, subject)
+        probability = _certain(np.where(cut, grabcut.SURE, 1 - grabcut.SURE), subject, never)
     if not cut.any():
         return cut
-    tidied = (tidy(cut) & ~background) | subject
+    tidied = (grabcut.tidy(cut) & ~background) | subject
     return tidied if box is not None else _marked(tidied, subject)
 
 
@@ -153,7 +143,7 @@ def _odds(bins: np.ndarray, probability: Float32, subject: Bool, background: Boo
     more = np.concatenate([bins.ravel(), *([bins[subject], bins[background]] * int(SEED_WEIGHT))])
     known = np.concatenate([np.ones(int(subject.sum())), np.zeros(int(background.sum()))])
     weights = np.concatenate([probability.ravel(), np.tile(known, int(SEED_WEIGHT))]).astype(np.float32)
-    return colour_odds(more, weights)[: bins.size].reshape(bins.shape)
+    return grabcut.colour_odds(more, weights)[: bins.size].reshape(bins.shape)
 
 
 def _nearness(pixels: UInt8, subject: Bool, never: Bool, frame: bool) -> Float32:
@@ -162,7 +152,7 @@ def _nearness(pixels: UInt8, subject: Bool, never: Bool, frame: bool) -> Float32
 
     if not subject.any():
         return np.zeros(subject.shape, np.float32)
-    small = shrink(pixels, grabcut.GEODESIC_SIDE)
+    small = grabcut.shrink(pixels, grabcut.GEODESIC_SIDE)
     inside, outside = _shrunk(subject, small.shape[:2]), _shrunk(never, small.shape[:2])
     if frame:
         outside[[0, -1]] = outside[:, [0, -1]] = True
@@ -171,7 +161,7 @@ def _nearness(pixels: UInt8, subject: Bool, never: Bool, frame: bool) -> Float32
         return np.zeros(subject.shape, np.float32)
     smooth = cv2.bilateralFilter(small, 5, 20, 3)  # as in `grabcut`: grain goes, edges stay
     lab = cv2.cvtColor(smooth.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).astype(np.float32)
-    to_subject, to_others = cheapest_paths(lab, inside), cheapest_paths(lab, outside)
+    to_subject, to_others = grabcut.cheapest_paths(lab, inside), grabcut.cheapest_paths(lab, outside)
     relative = (to_others - to_subject) / np.maximum(to_others + to_subject, 1e-6)
     return np.asarray(cv2.resize(relative, subject.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
