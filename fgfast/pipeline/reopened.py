@@ -11,14 +11,14 @@ from typing import Any
 
 from fgfast.background import Background
 from fgfast.config import Selection, Settings
-from fgfast.datasets import open_dataset
-from fgfast.errors import DatasetNotFoundError, FgfastError, OutputRefusedError, UsageError
+from fgfast.errors import FgfastError, OutputRefusedError, UsageError
 from fgfast.files import read_regular
 from fgfast.io.ledger import Ledger
 from fgfast.io.output import Output
 from fgfast.io.portable_paths import PortablePaths, resolved
 from fgfast.pipeline.plan import Plan, names
 from fgfast.pipeline.resume import Changes, Found
+from fgfast.pipeline.twin import Source, check_begun, ledger_in
 
 # Bytes of run.json that are read; a run writes some kilobytes.
 _MOST_BYTES = 1 << 24
@@ -51,14 +51,9 @@ def folder_of(out: Path) -> str:
     Raises:
         OutputRefusedError: there is no run of fgfast.
     """
-    path = out / "fgfast" / "ledger.sqlite"
-    if not path.is_file():
-        raise OutputRefusedError(f"{out.absolute()} holds no run of fgfast: there is no fgfast/ledger.sqlite in it")
-    with Ledger(path, write=False) as ledger:
-        folder = ledger.meta("folder")
-    if folder is None:
-        raise OutputRefusedError(f"no run was begun in {out.absolute()}: convert a data set first")
-    return str(folder)
+    with Ledger(ledger_in(out), write=False) as ledger:
+        check_begun(ledger, out)
+        return str(ledger.meta("folder") or "")
 
 
 def reopen(output: Output, root: Path | None = None) -> ReopenedPlan:
@@ -74,17 +69,11 @@ def reopen(output: Output, root: Path | None = None) -> ReopenedPlan:
         DatasetError: an annotation file is malformed.
     """
     ledger = output.ledger
-    made, source = ledger.meta("fingerprint"), ledger.meta("source")
-    if not isinstance(made, dict) or not isinstance(source, dict):
-        raise OutputRefusedError(f"{output.out} does not say what it was made from: convert its data set again")
-    place = resolved(source.get("root", ""), output.out) if root is None else root
+    made, source = ledger.meta("fingerprint"), ledger.meta("source") or {}
+    from_there = Source.of(ledger, output.out, root)
+    dataset = from_there.open()
     try:
-        dataset = open_dataset(
-            str(source["dataset"]), place, source.get("labels"), follow_links=source.get("follow_links") is True
-        )
         settings = _settings(made, source, output.out)
-    except (DatasetNotFoundError, UsageError) as error:
-        raise UsageError(f"{error} (the run in {output.out} was made from {place}; --root names another)") from error
     except FgfastError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -97,7 +86,7 @@ def reopen(output: Output, root: Path | None = None) -> ReopenedPlan:
     facts = _facts(output.run_json)
     return ReopenedPlan(
         dataset=dataset,
-        labels=source.get("labels"),
+        labels=from_there.labels,
         selection=Selection(),
         out=output.out,
         settings=settings,
