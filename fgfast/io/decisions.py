@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fgfast.errors import UsageError
+from fgfast.errors import OutputFailedError, UsageError
 from fgfast.io.database import Database, memory
 from fgfast.io.decision_rows import (
     CAUSES,
@@ -51,6 +51,7 @@ class Decisions(contextlib.AbstractContextManager["Decisions"]):
             OutputRefusedError: it is absent, or not a file of decisions, or a link, or damaged, or of another version.
         """
         self.path = path
+        self._done: set[int] = set()
         self._database = Database(path, write, KIND)
         if write:
             self._database.connection.execute("PRAGMA synchronous = FULL")
@@ -79,7 +80,11 @@ class Decisions(contextlib.AbstractContextManager["Decisions"]):
 
     def close(self) -> None:
         """Close the database."""
-        self._database.connection.close()
+        try:
+            with contextlib.suppress(OutputFailedError):  # a full disk: they are found to be done when it is opened
+                self.flush()
+        finally:
+            self._database.connection.close()
 
     def append(self, decisions: Sequence[Decision]) -> list[int]:
         """Store decisions that are still to be done, all or none, durably; return their numbers.
@@ -91,21 +96,38 @@ class Decisions(contextlib.AbstractContextManager["Decisions"]):
         numbers = list(range(first, first + len(decisions)))
         rows = [decision_row(replace(d, number=number)) for d, number in zip(decisions, numbers, strict=True)]
         with transaction(self._database):
+            self._write_done()
             many(self._database, f"INSERT INTO decisions ({DECISION_COLUMNS}) VALUES ({_MARKS})", rows)
+        self._done.clear()
         return numbers
 
     def finish(self, numbers: Iterable[int]) -> None:
         """Note that image, mask and row are as these decisions want them.
 
+        That is stored with the next decisions, by `flush` or at the end, so that it costs no syncs of its own. After a
+        kill before that, the decisions are carried out once more, which changes nothing.
+        """
+        self._done.update(numbers)
+
+    def flush(self) -> None:
+        """Store what `finish` noted.
+
         Raises:
             OutputFailedError: the disk is full, read-only or failing.
         """
-        with transaction(self._database):
-            many(self._database, "INSERT OR IGNORE INTO finished VALUES (?)", [(number,) for number in numbers])
+        if self._done:
+            with transaction(self._database):
+                self._write_done()
+            self._done.clear()
+
+    def _write_done(self) -> None:
+        rows = [(number,) for number in sorted(self._done)]
+        many(self._database, "INSERT OR IGNORE INTO finished VALUES (?)", rows)
 
     def unfinished(self) -> list[Decision]:
         """Return the decisions that are stored, but not done, in the order of their numbers."""
-        return list(self._read(f"{_ALL} WHERE finished.number IS NULL ORDER BY number"))
+        found = self._read(f"{_ALL} WHERE finished.number IS NULL ORDER BY number")
+        return [decision for decision in found if not decision.done]
 
     def all(self) -> Iterator[Decision]:
         """Yield every decision, in the order of their numbers."""
@@ -155,7 +177,8 @@ class Decisions(contextlib.AbstractContextManager["Decisions"]):
     def _read(self, query: str, values: Sequence[Any] = ()) -> Iterator[Decision]:
         with self._database.reading():
             for row in self._database.rows(query, values):
-                yield decision_of(row)
+                decision = decision_of(row)
+                yield replace(decision, done=True) if decision.number in self._done else decision
 
 
 def digest_of(decisions: dict[str, Decision]) -> str:

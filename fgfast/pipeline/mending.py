@@ -153,6 +153,7 @@ class Mender(contextlib.AbstractContextManager["Mender"]):
         """
         ledger = self.output.ledger
         clean = ledger.meta("clean")
+        self.decisions.flush()
         found = found_in(self.plan, self.output)
         report = finish(self.plan, self.output, found, 0.0, False, self.plan.cpu_threads)
         if clean is False:  # the run itself was killed, and a resumed one is to look at every file
