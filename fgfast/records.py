@@ -201,7 +201,7 @@ class Cutout:
         prompt: the prompt of that mask.
         offset: (x, y) of the cut-out's top-left pixel in the stored image; negative where a square crop exceeds it.
         flags: reasons to doubt the mask; empty where there are none.
-        numbers: flag -> the number that it was judged by; see `fgfast.ops.flags`.
+        numbers: name -> number that speaks for or against the mask; see `fgfast.ops.flags` and `fgfast.ops.evidence`.
     """
 
     pixels: UInt8
@@ -248,7 +248,7 @@ class Outcome:
         rle: the mask as a COCO run-length string (compressed, column-major), at the stored image's size.
         quality: the segmenter's own estimate, or None.
         stability: see `Mask`.
-        numbers: flag -> the number that it was judged by.
+        numbers: name -> number that speaks for or against the mask, also of those done; see `fgfast.ops.evidence`.
         doubt: how doubtful the mask is, 0..1; None where that was not estimated.
         warnings: what libraries reported about the image's file.
         source: the image's file as it was read; None where it was not read.

@@ -14,6 +14,7 @@ from fgfast.errors import MaskUnusableError, UsageError
 from fgfast.io.ledger import Ledger
 from fgfast.mask_source import MaskSource
 from fgfast.methods import ModelSpec
+from fgfast.ops.evidence import evidence
 from fgfast.ops.flags import AGREEMENT, flags
 from fgfast.ops.geometry import mask_box
 from fgfast.pipeline.prompt import choose_prompt
@@ -59,10 +60,11 @@ class ReadMask:
         work.prompt, no_box, work.others = choose_prompt(self.boxes(sample, work.image), sample, size)
         if no_box:
             work.prompt = Prompt(around, "the box around the annotated mask")
-            return
-        found = flags(bits, work.prompt.box, sample.banner_rows)
-        work.numbers = {flag: number for flag, number in found.items() if flag in AGREEMENT}
-        work.flags.extend(flag for flag in work.numbers if flag not in work.flags)
+        else:
+            found = flags(bits, work.prompt.box, sample.banner_rows)
+            work.numbers |= {flag: number for flag, number in found.items() if flag in AGREEMENT}
+            work.flags.extend(flag for flag in work.numbers if flag not in work.flags)
+        work.numbers |= evidence(work.image.pixels, bits, work.prompt.box, sample.banner_rows, bool(no_box))
 
 
 def with_masks(dataset: Dataset, positions: Sequence[int], mask_dir: Path | None) -> tuple[Dataset, list[str]]:

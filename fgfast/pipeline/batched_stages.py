@@ -10,6 +10,7 @@ from typing import Any
 
 from fgfast.errors import DeviceMemoryError, NotFiniteError, SampleError, UsageError, WeightsError
 from fgfast.io.decoders import Decoder
+from fgfast.pipeline.prompt import detection_numbers
 from fgfast.pipeline.stages import read_source, set_mask, set_prompt
 from fgfast.pipeline.work import Work
 from fgfast.records import Detections, Float32, Image, Mask
@@ -119,7 +120,8 @@ class ChoosePrompt:
 
     def __call__(self, work: Work) -> None:
         if work.prompt is None:
-            set_prompt(work, self.right)
+            prompt = set_prompt(work, self.right)
+            work.numbers |= detection_numbers(prompt, work.others, self.right)
 
 
 def encode_stage(model: SlotModel) -> BatchedStage[Work]:

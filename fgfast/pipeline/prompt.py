@@ -63,6 +63,25 @@ def choose_prompt(
     return Prompt(np.array(boxes[best], np.float32), reason, score, name, detections.guess), flag, others
 
 
+def detection_numbers(prompt: Prompt, others: tuple[OtherBox, ...], right: frozenset[str]) -> dict[str, float]:
+    """Return the numbers that speak against a detected box, 0..1; none where nothing was detected.
+
+    "low score": 1 - the box's score. "close runner-up": the best score of another box of the same subject, as a part
+    of it. "not the subject": 1 where the box's name is not right, absent where all names are.
+    """
+    if prompt.score is None:
+        return {}
+
+    def is_right(name: str) -> bool:
+        return not right or plain(name) in right
+
+    mine = is_right(prompt.name)
+    second = max((score for *_, score, name in others if is_right(name) == mine), default=0.0)
+    close = min(second / prompt.score, 1.0) if prompt.score > 0 else float(second > 0)
+    numbers = {"low score": min(max(1 - prompt.score, 0.0), 1.0), "close runner-up": close}
+    return numbers | ({"not the subject": float(not mine)} if right else {})
+
+
 def _usable(boxes: Float32, size: Size) -> dict[int, Corners]:
     """Clip boxes to the image; return number -> box of those that are not too thin.
 

@@ -19,11 +19,12 @@ from fgfast.io.encode import encode, encode_bilevel
 from fgfast.io.pixels import MAX_PIXELS
 from fgfast.methods import ModelSpec
 from fgfast.ops.background import blurred_background, cover, extended_view
+from fgfast.ops.evidence import evidence
 from fgfast.ops.flags import flags
 from fgfast.ops.geometry import crop_window
 from fgfast.pipeline.prompt import center_box, choose_prompt
 from fgfast.pipeline.work import Work
-from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Sample, Size, UInt8
+from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Prompt, Sample, Size, UInt8
 from fgfast.writing import TempFiles
 
 Segmenter = Callable[[UInt8, Float32, int], Mask]
@@ -87,8 +88,8 @@ class Detect:
         set_prompt(work)
 
 
-def set_prompt(work: Work, right: frozenset[str] = frozenset()) -> None:
-    """Detections -> Prompt.
+def set_prompt(work: Work, right: frozenset[str] = frozenset()) -> Prompt:
+    """Detections -> Prompt, which is returned as well.
 
     Args:
         work: the sample.
@@ -98,6 +99,7 @@ def set_prompt(work: Work, right: frozenset[str] = frozenset()) -> None:
     work.prompt, flag, work.others = choose_prompt(work.detections, work.sample, work.image.size, right)
     if flag:
         work.flags.append(flag)
+    return work.prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +121,16 @@ class MaskSubject:
 
 
 def set_mask(work: Work, mask: Mask, flagged: bool = True) -> None:
-    """Store a mask, and its flags if `flagged`; an empty mask is replaced by its box, so that no image is lost."""
+    """Store a mask, and its flags and numbers if `flagged`; an empty mask is replaced by its box: no image is lost."""
     assert work.image is not None and work.prompt is not None
     box, banner = work.prompt.box, work.sample.banner_rows
     if flagged:
-        work.numbers = flags(mask.bits, box, banner, work.prompt.guess)
-        work.flags.extend(work.numbers)
+        found = flags(mask.bits, box, banner, work.prompt.guess)
+        work.flags.extend(found)
+        work.numbers |= found | evidence(work.image.pixels, mask.bits, box, banner, work.prompt.guess)
+        for name, estimate in (("low quality", mask.quality), ("low stability", mask.stability)):
+            if estimate is not None:
+                work.numbers[name] = min(max(1 - estimate, 0.0), 1.0)
     if not mask.bits.any():
         mask = replace(mask, bits=box_mask(work.image.pixels, box, banner))
     work.mask = mask

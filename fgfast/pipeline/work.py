@@ -32,7 +32,7 @@ class Work:
         twin: key of its image in the twin.
         mask_name: POSIX path of its mask inside the masks folder.
         flags: reasons to doubt the result.
-        numbers: flag -> the number that it was judged by, where there is one.
+        numbers: name -> number that speaks for or against the mask; those of raised flags, and all others computed.
         low_res: the output of the segmenter's model, before it becomes a mask.
         source: what the sample's file held when it was read.
         temp_files: the files written so far, as temporary name and final name below the output folder.

@@ -20,8 +20,9 @@ from fgfast.pipeline.batched_stages import (
     detect_stage,
     encode_stage,
 )
+from fgfast.pipeline.prompt import detection_numbers
 from fgfast.pipeline.work import Work
-from fgfast.records import Detections, Image, Prompt, Sample, Size
+from fgfast.records import Detections, Image, Mask, Prompt, Sample, Size
 from fgfast.runner import run_item
 
 SIZE = Size(30, 40)
@@ -104,22 +105,30 @@ def test_what_goes_to_another_process_has_no_pixels_and_keeps_its_time() -> None
 
 
 def test_the_mask_is_made_at_full_size_without_the_banner() -> None:
-    @dataclass
-    class Made:
-        bits: np.ndarray
-        quality: float = 0.5
-
-    def finish(found: Any, height: int, width: int) -> Made:
+    def finish(found: Any, height: int, width: int) -> Mask:
         assert found == "logits"
         bits = np.zeros((height, width), bool)
         bits[5:, 5:35] = True
-        return Made(bits)
+        return Mask(bits, 0.5)
 
     one = work(banner=4, prompt=Prompt(np.array([5, 5, 35, 26], np.float32), "bird"), low_res="logits")
     FinishMask(finish)(one)
     assert one.mask is not None and one.low_res is None
     assert one.mask.bits[25, 10] and not one.mask.bits[26:].any()
     assert one.mask.quality == 0.5
+
+
+def test_a_detected_box_has_numbers() -> None:
+    prompt = Prompt(np.array([5, 5, 35, 26], np.float32), "bird", 0.8, "bird")
+    others = ((0.0, 0.0, 9.0, 9.0, 0.6, "bird"), (0.0, 0.0, 9.0, 9.0, 0.7, "cat"))
+    found = detection_numbers(prompt, others, frozenset({"bird"}))
+    assert found == pytest.approx({"low score": 0.2, "close runner-up": 0.75, "not the subject": 0.0})
+    assert detection_numbers(prompt, others, frozenset({"dog"}))["not the subject"] == 1
+    anything = detection_numbers(prompt, others, frozenset())
+    assert anything == pytest.approx({"low score": 0.2, "close runner-up": 0.875})
+    assert detection_numbers(Prompt(prompt.box, "nothing"), (), frozenset()) == {}
+    nothing = Prompt(prompt.box, "bird", 0.0, "bird")
+    assert detection_numbers(nothing, others, frozenset())["close runner-up"] == 1
 
 
 def test_the_segmenter_gets_image_and_box() -> None:

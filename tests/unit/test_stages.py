@@ -9,8 +9,9 @@ from fgfast.config import Background
 from fgfast.errors import ImageBrokenError
 from fgfast.methods import ModelSpec
 from fgfast.ops.background import blurred_background, cover, extended_view
+from fgfast.ops.evidence import NAMES
 from fgfast.pipeline.prompt import choose_prompt
-from fgfast.pipeline.stages import Cut, Detect, MaskSubject, annotations_detector, box_mask, center_detector
+from fgfast.pipeline.stages import Cut, Detect, MaskSubject, annotations_detector, box_mask, center_detector, set_mask
 from fgfast.pipeline.work import Work, result_of
 from fgfast.records import Detections, Float32, Image, Mask, Sample, Size, UInt8
 from fgfast.runner import Finished
@@ -111,10 +112,11 @@ def test_a_mask_short_of_a_box_of_the_subject_is_flagged_with_its_number() -> No
     item = work(boxes=np.array([[8, 6, 32, 22]], np.float32))
     Detect(annotations_detector(ModelSpec("annotations"), ""))(item)
     MaskSubject(quarter)(item)
-    assert (item.flags, item.numbers) == (["short of the box"], {"short of the box": 0.25})
+    assert item.flags == ["short of the box"] and item.numbers["short of the box"] == 0.25
+    assert set(item.numbers) <= {"short of the box", *NAMES} and item.numbers["box gap"] > 0.25
     Cut(Background(), None, "none", 0.0)(item)
     assert item.cutout is not None
-    assert (item.cutout.flags, item.cutout.numbers) == (("short of the box",), {"short of the box": 0.25})
+    assert (item.cutout.flags, item.cutout.numbers) == (("short of the box",), item.numbers)
     outcome = result_of(Finished(item)).outcome
     assert (outcome.status, outcome.reasons, outcome.numbers) == ("flagged", item.cutout.flags, item.cutout.numbers)
 
@@ -127,7 +129,16 @@ def test_the_middle_of_the_image_does_not_bound_a_subject() -> None:
         assert item.prompt is not None
         assert item.prompt.guess
         assert item.flags == ([] if detector is center_detector else ["no box"])
-        assert item.numbers == {}
+        assert item.numbers and not {"short of the box", "box gap", "fill"} & {*item.numbers}
+
+
+def test_numbers_are_computed_of_masks_without_flags_and_of_estimates() -> None:
+    item = work(boxes=np.array([[8, 6, 32, 22]], np.float32))
+    Detect(annotations_detector(ModelSpec("annotations"), ""))(item)
+    bits = box_mask(item.image.pixels, item.prompt.box, 0)  # type: ignore[union-attr]
+    set_mask(item, Mask(bits, quality=1.25, stability=0.75))
+    assert (item.numbers["low quality"], item.numbers["low stability"]) == (0.0, 0.25)
+    assert item.numbers["box gap"] == 0 and item.numbers["fill"] == 1
 
 
 def test_a_box_is_not_flagged_for_hugging_itself() -> None:
