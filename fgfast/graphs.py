@@ -169,6 +169,41 @@ def sam_mask_decoder(side: int = 1024, masks: int = 1) -> Contract:
 
 
 @constructor
+def sam_prompt_decoder(side: int = 1024) -> Contract:
+    """SAM's prompt encoder and mask decoder for whatever a person clicks: boxes, points, the mask of the last click.
+
+    All four masks are decoded at once: the single one, and the three of an ambiguous prompt (whole, part, subpart).
+
+    Args:
+        side: of SAM's square input, pixels.
+    """
+    grid = side // _SAM_PATCH
+    cells, count = 4 * grid, 4
+    return Contract(
+        "sam_prompt_decoder",
+        (
+            Port("embeddings", "float32", ("images", _SAM_CHANNELS, grid, grid), "those of sam_image_encoder"),
+            Port("image_index", "int64", ("pairs",), "the embedding that each prompt belongs to"),
+            Port("points", "float32", ("pairs", "points", 2), "x y, pixels of the resized image"),
+            Port(
+                "kinds",
+                "int64",
+                ("pairs", "points"),
+                "0 on the background, 1 on the subject, 2 and 3 a box's upper left and lower right corner, 4 padding: "
+                "one where there is no box",
+            ),
+            Port("masks", "float32", ("pairs", cells, cells), "logits of an earlier mask over the square"),
+            Port("has_mask", "float32", ("pairs",), "1 where there is one, else 0"),
+        ),
+        (
+            Port("logits", "float32", ("pairs", count, cells, cells), "over the square, subject > 0", "low_res"),
+            Port("quality", "float32", ("pairs", count), "SAM's estimate of each mask's IoU", "iou"),
+            Port("stability", "float32", ("pairs", count), "of the logits at offset 1; NaN for no mask", "stability"),
+        ),
+    )
+
+
+@constructor
 def detic_detector(canvas: tuple[int, int], batch: int = 1, proposals: int = 256) -> Contract:
     """Detic from resized images to scored boxes.
 
@@ -271,7 +306,15 @@ def grounding_dino(canvas: tuple[int, int], batch: int = 1, queries: int = 900, 
 GRAPHS = MappingProxyType(
     {
         f.__name__: f
-        for f in (sam_image_encoder, sam_mask_decoder, detic_detector, detic_backbone, detic_heads, grounding_dino)
+        for f in (
+            sam_image_encoder,
+            sam_mask_decoder,
+            sam_prompt_decoder,
+            detic_detector,
+            detic_backbone,
+            detic_heads,
+            grounding_dino,
+        )
     }
 )
 

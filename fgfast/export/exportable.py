@@ -18,6 +18,9 @@ EXPORTABLE = tuple(method.name for method in methods.models())
 DETIC_SPLIT = ("detic_backbone", "detic_heads")
 """Detic as two graphs, between which the caller suppresses proposals: those that run on a GPU."""
 
+SAM_PROMPTS = ("sam_prompt_decoder",)
+"""SAM's decoder for points, boxes and masks, which a person's clicks need, and no conversion."""
+
 # In place of a detector's canvases: those of the commonest aspect ratios, besides the two that hold every image.
 Common = Literal["common"]
 COMMON: Final = "common"
@@ -56,7 +59,7 @@ def graphs_of(model: str, graphs: Sequence[str] = (), backend: str = "onnx") -> 
         UnknownNameError: the model is unknown, or has no such graph.
     """
     family = family_of(model)
-    known = (*_GRAPHS[family], *(DETIC_SPLIT if family == "detic" else ()))
+    known = (*_GRAPHS[family], *{"detic": DETIC_SPLIT, "sam": SAM_PROMPTS}.get(family, ()))
     for graph in graphs:
         if graph not in known:
             raise UnknownNameError(f"graph of {model}", graph, known)

@@ -17,7 +17,7 @@ from fgfast.methods import ModelSpec, Precision
 from fgfast.models.sam.architecture import CHANNELS
 from fgfast.models.sam.build import build_sam
 from fgfast.models.sam.exported import ExportedEncoder
-from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
+from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph, PromptDecoderGraph
 from fgfast.models.sam.model import Sam
 from fgfast.tolerances import SAM_BF16, SAM_FP16, SAM_FP32
 
@@ -28,6 +28,9 @@ _SHAPES = {"landscape": (0.66, 1.0), "portrait": (1.0, 0.37)}
 # traced.
 _COUNTS = ((1, 1), (1, 5), (3, 7))
 _TRACED_COUNTS = (2, 3)
+# (images, prompts, points of each) of the prompt decoder's cases. None of them is traced.
+_CLICKS = ((1, 1, 2), (1, 5, 1), (3, 2, 7))
+_TRACED_CLICKS = (2, 3, 5)
 
 
 def parts(spec: ModelSpec, names: Sequence[str]) -> Iterator[Part]:
@@ -35,7 +38,7 @@ def parts(spec: ModelSpec, names: Sequence[str]) -> Iterator[Part]:
 
     Args:
         spec: of a SAM; the precision and the batch are the encoder's.
-        names: "sam_image_encoder", "sam_mask_decoder" or both.
+        names: of "sam_image_encoder", "sam_mask_decoder" and "sam_prompt_decoder".
     """
     exact = build_sam(replace(spec, precision="fp32"))
     if "sam_image_encoder" in names:
@@ -43,6 +46,8 @@ def parts(spec: ModelSpec, names: Sequence[str]) -> Iterator[Part]:
         yield encoder(sam, exact, spec.precision, spec.batch or 1)
     if "sam_mask_decoder" in names:
         yield decoder(exact)
+    if "sam_prompt_decoder" in names:
+        yield prompt_decoder(exact)
 
 
 def encoder(sam: Sam, exact: Sam, precision: Precision = "fp32", batch: int | str = 1) -> Part:
@@ -110,3 +115,41 @@ def _prompts(sam: Sam, images: int, pairs: int, seed: int) -> dict[str, Tensor]:
     # Two draws for each corner coordinate, in order: x0 < x1, y0 < y1.
     corners = torch.rand(pairs, 2, 2, generator=generator).sort(1).values * sam.architecture.side
     return {"embeddings": embeddings, "image_index": index, "boxes": corners.flatten(1)}
+
+
+def prompt_decoder(sam: Sam) -> Part:
+    """The prompt encoder for boxes, points and masks, and the mask decoder with all its masks.
+
+    Args:
+        sam: on the CPU; shared, not copied.
+    """
+    graph = PromptDecoderGraph(sam)
+    example = tuple(_clicks(sam, *_TRACED_CLICKS, seed=0).values())
+    contract = graphs.sam_prompt_decoder(sam.architecture.side)
+    return Part(contract, graph, graph, example, lambda: _click_cases(sam), SAM_FP32)
+
+
+def _click_cases(sam: Sam) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    for seed, (images, pairs, points) in enumerate(_CLICKS, start=1):
+        yield f"{pairs} prompts of {points} points in {images} images", _clicks(sam, images, pairs, points, seed)
+
+
+def _clicks(sam: Sam, images: int, pairs: int, points: int, seed: int) -> dict[str, Tensor]:
+    """Random embeddings of order 1, points of all kinds, and masks for every second prompt, NaN for the others."""
+    generator = torch.Generator().manual_seed(seed)
+    side, grid = sam.architecture.side, sam.architecture.grid
+    embeddings = torch.randn(images, CHANNELS, grid, grid, generator=generator)
+    index = torch.randint(images, (pairs,), generator=generator)
+    places = torch.rand(pairs, points, 2, generator=generator) * side
+    kinds = torch.randint(5, (pairs, points), generator=generator)
+    masks = 8 * torch.randn(pairs, 4 * grid, 4 * grid, generator=generator)
+    has_mask = (torch.arange(pairs) + seed).remainder(2).float()
+    masks[has_mask == 0] = torch.nan
+    return {
+        "embeddings": embeddings,
+        "image_index": index,
+        "points": places,
+        "kinds": kinds,
+        "masks": masks,
+        "has_mask": has_mask,
+    }

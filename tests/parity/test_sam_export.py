@@ -212,6 +212,15 @@ def test_decoder_against_torch(multimask: bool, folder: Path) -> None:
     assert len(measured) == 9
 
 
+def test_prompt_decoder_against_torch(folder: Path) -> None:
+    """Points of all kinds, masks for some prompts and NaN where there is none; one and more images."""
+    part, path = exporting.prompt_decoder(sam(TINY)), folder / "prompts.onnx"
+    trace(part.graph, part.contract, part.example, path)
+    session = OnnxRuntimeSession(path, part.contract)
+    measured = compare(part.contract, session.run, by_torch(part.contract, part.reference), part.cases(), SAM_FP32)
+    assert len(measured) == 9
+
+
 def test_another_function_is_refused(folder: Path) -> None:
     """Relative positions mirrored, which changes no shape."""
     model = Sam.build("tiny256", TINY.weights())

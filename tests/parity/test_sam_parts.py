@@ -19,7 +19,7 @@ from fgfast.methods import ModelSpec
 from fgfast.models.sam import attention, transform
 from fgfast.models.sam.architecture import architecture
 from fgfast.models.sam.build import build_sam
-from fgfast.models.sam.graph import MaskDecoderGraph
+from fgfast.models.sam.graph import MaskDecoderGraph, PromptDecoderGraph
 from fgfast.models.sam.model import Sam
 from fgfast.models.sam.sessions import sam_in_torch
 from fgfast.records import Image
@@ -191,3 +191,67 @@ def tiny_reference() -> Any:
     prompts = PromptEncoder(256, (sizes.grid, sizes.grid), (sizes.side, sizes.side), mask_in_chans=16)
     transformer = TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048)
     return Reference(encoder, prompts, MaskDecoder(transformer_dim=256, transformer=transformer))
+
+
+_POINTS = np.array([[20.5, 30.0], [100, 60], [64.25, 90]], np.float32)
+_BOX = np.array([3.0, 4, 80.5, 70], np.float32)
+
+
+@pytest.mark.parametrize("multimask", [False, True])
+@pytest.mark.parametrize("previous", [False, True])
+@pytest.mark.parametrize(
+    ("count", "box"), [(0, True), (1, False), (3, False), (3, True)], ids=["box", "point", "points", "both"]
+)
+def test_prompts_against_segment_anything(count: int, box: bool, previous: bool, multimask: bool) -> None:
+    """Boxes, points, both, with and without an earlier mask: PyPI's predictor gives what sam_prompt_decoder gives."""
+    import torchvision_shim
+
+    torchvision_shim.declare()
+    theirs, embedding = reference_on_an_image()
+    points, labels = (_POINTS[:count], np.array([1, 0, 1])[:count]) if count else (None, None)
+    earlier = TINY.draw("low_res", 1, 64, 64).numpy() * 4 if previous else None
+    low_res, iou = theirs.predict(points, labels, _BOX if box else None, earlier, multimask)[2:0:-1]
+
+    def resized(places: Any) -> Any:
+        return theirs.transform.apply_coords(places.reshape(-1, 2).copy(), (93, 131))
+
+    given = [resized(_POINTS[:count]), *([resized(_BOX)] if box else [np.zeros((1, 2))])]
+    kinds = [*([1, 0, 1][:count]), *([2, 3] if box else [4])]
+    logits, quality, stability = PromptDecoderGraph(Sam.build("tiny256", TINY.weights()))(
+        embedding,
+        torch.zeros(1, dtype=torch.long),
+        torch.from_numpy(np.concatenate(given).astype(np.float32))[None],
+        torch.tensor([kinds]),
+        torch.full((1, 64, 64), torch.nan) if earlier is None else torch.from_numpy(earlier),
+        torch.tensor([float(previous)]),
+    )
+    chosen = slice(1, 4) if multimask else slice(0, 1)
+    difference = logits[0, chosen].numpy() - low_res
+    SAM_FP32["low_res"].check(difference.astype(np.float64).reshape(-1), "logits")
+    SAM_FP32["iou"].check((quality[0, chosen].numpy() - iou).astype(np.float64), "iou")
+    SAM_FP32["stability"].check(
+        (stability[0, chosen] - transform.stability(torch.from_numpy(low_res))).double().numpy(), "stability"
+    )
+
+
+@functools.cache
+def reference_on_an_image() -> tuple[Any, Tensor]:
+    predictor = pytest.importorskip("segment_anything.predictor")
+    reference = tiny_reference()
+    reference.load_state_dict(TINY.weights())
+    theirs = predictor.SamPredictor(reference.eval())
+    theirs.set_image(np.random.default_rng(3).integers(0, 256, (93, 131, 3), np.uint8))
+    return theirs, theirs.get_image_embedding()
+
+
+def test_a_box_is_the_same_prompt_for_both_decoders() -> None:
+    model = Sam.build("tiny256", TINY.weights())
+    embeddings, index = TINY.draw("embedding0", 1, 256, 16, 16), torch.zeros(1, dtype=torch.long)
+    box = torch.tensor([[10.0, 20, 200, 180]])
+    for multimask, chosen in ((False, slice(0, 1)), (True, slice(1, 4))):
+        old = MaskDecoderGraph(model, multimask)(embeddings, index, box)
+        new = PromptDecoderGraph(model)(
+            embeddings, index, box.view(1, 2, 2), torch.tensor([[2, 3]]), torch.zeros(1, 64, 64), torch.zeros(1)
+        )
+        SAM_FP32["low_res"].check((old[0] - new[0][:, chosen]).double().numpy().reshape(-1), "logits")
+        SAM_FP32["iou"].check((old[1] - new[1][:, chosen]).double().numpy().reshape(-1), "iou")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fgfast.models.sam import transform
+from fgfast.models.sam.architecture import MASK_TOKENS
 from fgfast.models.sam.model import Sam
 from fgfast.models.serving.pixels import NormalisedImages
 
@@ -60,4 +61,39 @@ class MaskDecoderGraph(nn.Module):
         logits, quality = self.decoder(
             embeddings, image_index, prompts(boxes), prompts.dense_pe, prompts.no_mask, self.multimask
         )
+        return logits, quality, transform.stability(logits)
+
+
+class PromptDecoderGraph(nn.Module):
+    """`sam_prompt_decoder`: prompt encoder, mask decoder with all its masks, stability.
+
+    Args:
+        sam: the model; shared, not copied.
+    """
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.prompts, self.decoder = sam.prompt_encoder, sam.mask_decoder
+
+    def forward(
+        self, embeddings: Tensor, image_index: Tensor, points: Tensor, kinds: Tensor, masks: Tensor, has_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode N (image, prompt) pairs of P points each.
+
+        Args:
+            embeddings: (E, 256, g, g) float32.
+            image_index: (N,) int64.
+            points: (N, P, 2) float32, x y in pixels of the resized image.
+            kinds: (N, P) int64, see `PromptEncoder.points`.
+            masks: (N, 4g, 4g) float32, logits of an earlier mask.
+            has_mask: (N,) float32, 1 or 0.
+
+        Returns:
+            Logits (N, 4, 4g, 4g), estimated IoU (N, 4), stability of the logits (N, 4), all float32: of the single
+            mask, then of whole, part and subpart.
+        """
+        prompts, grid = self.prompts, embeddings.shape[-1]
+        image = embeddings.flatten(2).transpose(1, 2).index_select(0, image_index) + prompts.dense(masks, has_mask)
+        tokens = prompts.points(points, kinds)
+        logits, quality = self.decoder.decode(image, None, tokens, prompts.dense_pe, grid, range(MASK_TOKENS))
         return logits, quality, transform.stability(logits)

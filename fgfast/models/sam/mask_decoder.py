@@ -63,14 +63,37 @@ class MaskDecoder(nn.Module):
         Returns:
             Logits (N, M, 4g, 4g) float32, and estimated IoU (N, M) float32; M is 3 with multimask, else 1.
         """
-        count, grid = image_index.shape[0], embeddings.shape[-1]
-        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([own.expand(count, -1, -1), box_tokens], 1)
         image = embeddings.flatten(2).transpose(1, 2) + no_mask
+        chosen = range(1, MASK_TOKENS) if multimask else range(1)
+        return self.decode(image, image_index, box_tokens, image_positions, embeddings.shape[-1], chosen)
+
+    def decode(
+        self,
+        image: Tensor,
+        image_index: Tensor | None,
+        prompt_tokens: Tensor,
+        image_positions: Tensor,
+        grid: int,
+        chosen: range,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode N prompts.
+
+        Args:
+            image: (E, g * g, 256) float32, image tokens with the embedding of the mask prompt, or of none, added.
+            image_index: (N,) int64, the image of each prompt; None where each has its own, in order.
+            prompt_tokens: (N, T, 256) float32, from the prompt encoder.
+            image_positions: (g * g, 256) float32, the prompt encoder's dense_pe.
+            grid: g.
+            chosen: the maps to return, of 0 to 3.
+
+        Returns:
+            Logits (N, M, 4g, 4g) float32, and estimated IoU (N, M) float32.
+        """
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([own.expand(prompt_tokens.shape[0], -1, -1), prompt_tokens], 1)
         tokens, image = self.transformer(tokens, image, image_positions, image_index)
 
         maps = self.output_upscaling(image.unflatten(1, (grid, grid))).flatten(1, 2)
-        chosen = range(1, MASK_TOKENS) if multimask else range(1)
         mixes = torch.stack([self.output_hypernetworks_mlps[n](tokens[:, 1 + n]) for n in chosen], 1)
         logits = (mixes @ maps.transpose(1, 2)).unflatten(2, (_FINER * grid, _FINER * grid))
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])
@@ -103,7 +126,7 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(CHANNELS)
 
     def forward(
-        self, tokens: Tensor, image: Tensor, image_positions: Tensor, image_index: Tensor
+        self, tokens: Tensor, image: Tensor, image_positions: Tensor, image_index: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Mix tokens and image.
 
@@ -111,7 +134,7 @@ class TwoWayTransformer(nn.Module):
             tokens: (N, T, 256) float32; the original tokens serve as positions of the tokens throughout.
             image: (E, P, 256) float32, P pixels of the embedding.
             image_positions: (P, 256) float32.
-            image_index: (N,) int64 into E.
+            image_index: (N,) int64 into E; None where E is N.
 
         Returns:
             Tokens (N, T, 256) and image (N, P, 256), float32.

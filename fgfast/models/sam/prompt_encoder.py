@@ -1,7 +1,6 @@
-"""SAM's prompt encoder, for boxes: two corner tokens per box, and the positions of the image tokens.
+"""SAM's prompt encoder: tokens of box corners and points, the addition of a mask to the image tokens, their positions.
 
-Always float32: the angles are 2 pi times numbers of several units. The layers for points and mask prompts exist only so
-that checkpoints load strictly.
+Always float32: the angles are 2 pi times numbers of several units.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _PIXEL_CENTRE = 0.5
 
 
 class PromptEncoder(nn.Module):
-    """Boxes to tokens.
+    """Boxes, points and masks to tokens.
 
     Args:
         architecture: the sizes.
@@ -57,6 +56,38 @@ class PromptEncoder(nn.Module):
         corners = (boxes + _PIXEL_CENTRE).view(-1, 2, 2) / self.side
         kinds = torch.cat([self.point_embeddings.get_parameter(f"{n}.weight") for n in _CORNERS])
         return self.pe_layer(corners) + kinds
+
+    def points(self, points: Tensor, kinds: Tensor) -> Tensor:
+        """Embed points and box corners.
+
+        Args:
+            points: (N, P, 2) float32, x y in pixels of the square input; ignored for padding.
+            kinds: (N, P) int64: 0 on the background, 1 on the subject, 2 and 3 a box's corners, 4 padding.
+
+        Returns:
+            (N, P, 256) float32, one token per point.
+        """
+        weights = [self.point_embeddings.get_parameter(f"{n}.weight") for n in range(_POINT_KINDS)]
+        table = torch.cat([*weights, self.not_a_point_embed.weight])
+        placed = torch.ones(_POINT_KINDS + 1, 1, device=table.device)
+        placed[_POINT_KINDS] = 0
+        chosen = kinds.flatten()
+        located = self.pe_layer((points + _PIXEL_CENTRE) / self.side)
+        shape = (*kinds.shape, -1)
+        return located * placed.index_select(0, chosen).view(shape) + table.index_select(0, chosen).view(shape)
+
+    def dense(self, masks: Tensor, has_mask: Tensor) -> Tensor:
+        """Embed masks.
+
+        Args:
+            masks: (N, 4g, 4g) float32, logits over the square.
+            has_mask: (N,) float32, 1 where there is a mask; elsewhere 0, and `masks` is ignored.
+
+        Returns:
+            (N, g * g, 256) float32, added to the image tokens of each prompt.
+        """
+        given = self.mask_downscaling(masks[:, None]).flatten(2).transpose(1, 2)
+        return torch.where(has_mask[:, None, None] > 0, given, self.no_mask)
 
     @property
     def no_mask(self) -> Tensor:
