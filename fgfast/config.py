@@ -113,6 +113,13 @@ class Settings:
         result=False,  # their content is in the digest of the samples
         idle=lambda s: "without segmenter annotations" if s.segmenter != "annotations" else "",
     )
+    decisions: str | Path | None = _set(
+        None,
+        "Takes what people decided in another review, given as its decisions.sqlite or its output folder: their masks "
+        "instead of the models', and what they rejected is skipped. Those of this output itself always hold.",
+        unset="only those of this output",
+        result=False,  # the digest of what is in force is in the fingerprint
+    )
     vocabulary: str | None = _set(
         None,
         "Names what a detector looks for: words separated by commas, a file with one name per line, or lvis.",

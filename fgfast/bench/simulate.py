@@ -32,8 +32,7 @@ from fgfast.io.portable_paths import PortablePaths
 from fgfast.machine import available_cores
 from fgfast.pipeline.placement import Cost as DeviceCost
 from fgfast.pipeline.placement import replicate, split
-from fgfast.pipeline.run import record
-from fgfast.pipeline.work import Result, Work, quarantined
+from fgfast.pipeline.work import Result, Work, quarantined, record
 from fgfast.records import Sample
 from fgfast.runner import Supervisor, WorkerSpec, run_item
 from fgfast.writing import Target, TempFiles, remove_tree, scratch_folder

@@ -13,10 +13,10 @@ import click
 
 # Options that belong to the data set of the earlier run, and not to another one.
 _LISTS = ("splits", "classes", "exclude")
-_OF_THE_DATASET = ("root", "labels", "mask_dir", *_LISTS)
+_OF_THE_DATASET = ("root", "labels", "mask_dir", "decisions", *_LISTS)
 # Options that name files or folders, and those among them that may be words as well.
 _OR_WORDS = ("background", "vocabulary", "model_weights")
-_FILES = ("root", "mask_dir", "exclude", *_OR_WORDS)
+_FILES = ("root", "mask_dir", "decisions", "exclude", *_OR_WORDS)
 
 _TEXTS = ("dataset", "labels", *_FILES)
 
@@ -85,6 +85,7 @@ def _options(facts: Any) -> tuple[dict[str, Any], set[str]]:
     made, source = facts["fingerprint"], facts["source"]
     options = {f.name: made[f.name] for f in fields(Settings) if made.get(f.name) is not None}
     options |= {name: source[name] for name in ("dataset", "root", "labels", "mask_dir")}
+    options["decisions"] = source.get("decisions")
     options |= {f.name: source["selection"][f.name] for f in fields(Selection)}
     given = {name: source[name] for name in _OR_WORDS if source[name] is not None}
     for name, value in (options | given).items():
@@ -99,7 +100,7 @@ def _options(facts: Any) -> tuple[dict[str, Any], set[str]]:
         word = str(options.get(name, ""))
         if name not in given and re.search(r"[/\\]|^~", word) and not (name == "vocabulary" and "," in word):
             raise ValueError(f"its {name!r} is {word!r}, and no word")
-    return options | given, {"root", "mask_dir", "exclude", *given}
+    return options | given, {"root", "mask_dir", "decisions", "exclude", *given}
 
 
 def _is_text(value: Any) -> bool:

@@ -16,5 +16,5 @@ of samples to leave out), `resume` (what an output already holds), `finish` (the
 Python's lock), `decoder_choice` (the fastest decoder with correct pixels), `rate` (the speed to expect), `cutter` and
 `single` (images without a data set), `mending` (what people decide about samples is carried out), with `changes`
 (what they ask for, checked), `reopened` (the plan of the run that is there), `remake` (what follows from decisions) and
-`mended` (the files and rows).
+`mended` (the files and rows); `decided` (what they decided holds again in every run).
 """

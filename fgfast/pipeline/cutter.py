@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 Box = Sequence[float]
 
 # Settings about the files of a data set and about several worker processes.
-_OF_A_RUN = ("workers_per_device", "placement", "decoder", "format", "keep_names", "quality", "masks", "follow_links")
+_OF_A_RUN = (
+    *("workers_per_device", "placement", "decoder", "format", "keep_names", "quality", "masks", "follow_links"),
+    "decisions",
+)
 # Those of them that saving a cut-out follows, with the way.
 _OF_A_FILE = {"format": "the name given to Cutout.save determines it", "quality": "give it to Cutout.save"}
 

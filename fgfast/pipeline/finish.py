@@ -67,7 +67,8 @@ class Report:
 
 def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bool, cpu_threads: int) -> Report:
     """Write the files about the whole twin: annotation files, COCO, Parquet, run.json, report."""
-    ledger, dataset, resumed = output.ledger, plan.dataset, len(found.finished)
+    ledger, dataset = output.ledger, plan.dataset
+    resumed = len(found.finished) - len(found.changes.decided)
     samples = {s.key: s for s in dataset.samples if s.key in found.selected or s.key in found.finished}
     seen, placed = describe(plan, output, samples)
     annotation_files = dataset.write_annotations(output.target(output.twin), placed)
@@ -87,7 +88,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
         warnings=plan.warnings,
         changes=found.changes,
     )
-    remember_rate(plan, sum(report.counts.values()) - resumed, seconds)
+    remember_rate(plan, sum(report.counts.values()) - len(found.finished), seconds)
     runs = add_run(ledger, sum(report.counts.values()) - resumed, seconds)
     facts = write_run_json(
         output.target(output.run_json),
@@ -97,7 +98,13 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
         warnings=[plan.paths.text(warning) for warning in plan.warnings],
         source=plan.describe(),
         cpu_threads=cpu_threads,
-        result={"total": report.total, "counts": report.counts, "load": plan.paths.text(report.load), **runs},
+        result={
+            "total": report.total,
+            "counts": report.counts,
+            "load": plan.paths.text(report.load),
+            **runs,
+            **_decided(found.changes),
+        },
     )
     with captured():  # thumbnails are decoded again
         write_page(
@@ -114,6 +121,11 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     about = {path.relative_to(output.out).as_posix(): described(path) for path in whole}
     ledger.set_meta({"whole_files": about, "clean": True, "lists_stale": False})
     return report
+
+
+def _decided(changes: Changes) -> dict[str, object]:
+    """Return, for run.json, the samples whose decisions were not applied, where there are any."""
+    return {"decisions_not_applied": list(changes.undecided)} if changes.undecided else {}
 
 
 def _delete_earlier(output: Output, written: set[Path]) -> None:

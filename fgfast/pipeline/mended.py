@@ -10,16 +10,18 @@ from typing import TypeVar
 
 from fgfast.config import Settings
 from fgfast.errors import FgfastError, OutputFailedError, SampleError
+from fgfast.files import FileStamp
+from fgfast.io.decisions import Decisions, in_force
+from fgfast.io.decode import read_bytes
 from fgfast.io.encode import FORMAT_SUFFIXES
 from fgfast.io.output import Output
 from fgfast.io.stamps import state
-from fgfast.pipeline.changes import Next, Refused
+from fgfast.pipeline.changes import Next, Refused, needs_files
 from fgfast.pipeline.plan import Plan, load_background
-from fgfast.pipeline.remake import WriteStages, remake
-from fgfast.pipeline.run import record
+from fgfast.pipeline.remake import WriteStages, changed_sentence, remake, wanted
 from fgfast.pipeline.stages import Cut, Decode, Write
-from fgfast.pipeline.work import Result, Work
-from fgfast.records import Outcome
+from fgfast.pipeline.work import Result, Work, record
+from fgfast.records import Outcome, sample_digest
 from fgfast.writing import TempFiles, delete_files
 
 _Asked = TypeVar("_Asked")
@@ -108,6 +110,55 @@ class MendedFiles:
             self._record(batch)
         if rows:
             ledger.record(rows)
+
+    def catch_up(self, decisions: Decisions, keys: Sequence[str]) -> list[Refused]:
+        """Make samples as the decisions on them want it, and finish these; return those that cannot be, with reasons.
+
+        A sample without a row, on which nothing is in force, is left to the run.
+        """
+        asked: list[tuple[str, Outcome, bytes, list[int]]] = []
+        problems: list[Refused] = []
+        numbers: list[int] = []
+        for key in keys:
+            every = decisions.of(key)
+            source, open_ones = every[-1].source, [decision.number for decision in every if not decision.done]
+            outcome = wanted(every, source)
+            if key not in self.positions:
+                problems.append(Refused(key, f"the data set in {self.plan.dataset.root} has no such image any more"))
+            elif outcome is None or (in_force(every) is None and self.output.ledger.outcome_of(key) is None):
+                numbers += open_ones
+            else:
+                sample = self.plan.dataset.samples[self.positions[key]]
+                asked.append((key, replace(outcome, annotation=sample_digest(sample)), source, open_ones))
+        current = {key: self.output.ledger.outcome_of(key) for key, *_ in asked}
+
+        def make(one: tuple[str, Outcome, bytes, list[int]]) -> Result | Refused:
+            key, outcome, source, _ = one
+            if needs_files(current[key], outcome):
+                return self.remade(key, outcome, source)
+            if current[key] is None:
+                return self._without_files(key, outcome, source)
+            return Result(self.positions[key], outcome, ())
+
+        made = dict(zip((key for key, *_ in asked), self._map(make, asked), strict=True))
+        problems += [refused for refused in made.values() if isinstance(refused, Refused)]
+        results = {key: result for key, result in made.items() if isinstance(result, Result)}
+        numbers += [number for key, _, _, own in asked if key in results for number in own]
+        written = [result for result in results.values() if result.temp_files]
+        self.apply({key: result.outcome for key, result in results.items()}, written)
+        decisions.finish(numbers)
+        return problems
+
+    def _without_files(self, key: str, outcome: Outcome, source: bytes) -> Result | Refused:
+        """Return a sample that leaves the twin, if its image is the one that was decided about."""
+        sample = self.plan.dataset.samples[self.positions[key]]
+        try:
+            stamp = FileStamp.of(sample.path, read_bytes(sample.path))
+        except SampleError as error:
+            return Refused(key, error.detail)
+        if stamp.sha256 != source:
+            return Refused(key, changed_sentence(None, None))
+        return Result(self.positions[key], replace(outcome, source=stamp), ())
 
     def _record(self, batch: list[Result]) -> None:
         """Commit and record; where the disk fails in between, the rows whose files are still there come back."""

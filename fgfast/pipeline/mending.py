@@ -18,10 +18,9 @@ from fgfast.io.decisions import FILE, Decision, Decisions
 from fgfast.io.output import Output
 from fgfast.io.warned import captured
 from fgfast.machine import available_cores
-from fgfast.pipeline.changes import Change, Conflict, Left, Next, Refused, decided, needs_files, undone
+from fgfast.pipeline.changes import Change, Conflict, Left, Next, Refused, decided, undone
 from fgfast.pipeline.finish import Report, finish
 from fgfast.pipeline.mended import MendedFiles
-from fgfast.pipeline.remake import wanted
 from fgfast.pipeline.reopened import ReopenedPlan, folder_of, found_in, reopen
 from fgfast.pipeline.resume import sweep_unrecorded
 from fgfast.pipeline.work import Result
@@ -230,29 +229,9 @@ class Mender(contextlib.AbstractContextManager["Mender"]):
     def _catch_up(self) -> list[Refused]:
         """Finish the decisions that are stored and not done; return those that cannot be, with reasons."""
         sweep_unrecorded(self.plan, self.output)
-        unfinished = self.decisions.unfinished()
-        problems: list[Refused] = []
-        numbers: list[int] = []
-        outcomes: dict[str, Outcome | None] = {}
-        results: list[Result] = []
-        for key in dict.fromkeys(decision.key for decision in unfinished):
-            every = self.decisions.of(key)
-            source = every[-1].source
-            outcome = wanted(every, source)
-            if key not in self._positions:
-                problems.append(Refused(key, f"the data set in {self.plan.dataset.root} has no such image any more"))
-                continue
-            if outcome is not None and needs_files(self.output.ledger.outcome_of(key), outcome):
-                result = self._files.remade(key, outcome, source)
-                if isinstance(result, Refused):
-                    problems.append(result)
-                    continue
-                results.append(result)
-            outcomes[key] = outcome
-            numbers += [decision.number for decision in every if not decision.done]
-        if outcomes:
+        keys = list(dict.fromkeys(decision.key for decision in self.decisions.unfinished()))
+        if keys:
             self._begin()
-            self._files.apply(outcomes, results)
-            self.decisions.finish(numbers)
+        problems = self._files.catch_up(self.decisions, keys)
         self._unfinished = False
         return problems

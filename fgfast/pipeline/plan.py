@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from fgfast.datasets.layout import Dataset
 from fgfast.errors import OutputRefusedError, SampleError, UnknownNameError, UsageError
 from fgfast.files import read_regular
 from fgfast.io import coco
+from fgfast.io.decisions import FILE, Decision, Decisions, digest_of
 from fgfast.io.decode import decode, read_bytes
 from fgfast.io.encode import FORMAT_SUFFIXES
 from fgfast.io.names import twin_names
@@ -46,7 +47,7 @@ class Plan:
         twins: key -> key in the twin, for all samples of the data set.
         mask_names: key -> path of its mask in the masks folder.
         fingerprint: everything that changes the result; a run is resumed only with the same fingerprint.
-        selection: the selection as given.
+        decisions: key -> decision in force, of the setting "decisions".
     """
 
     dataset: Dataset
@@ -61,6 +62,7 @@ class Plan:
     mask_names: dict[str, str]
     fingerprint: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
 
     @property
     def selected(self) -> tuple[Sample, ...]:
@@ -81,6 +83,7 @@ class Plan:
             "selection": {**asdict(self.selection), "exclude": [path(file) for file in self.selection.exclude]},
             "background": None if given.fill.path is None else path(given.fill.path),
             "mask_dir": None if given.mask_dir is None else path(given.mask_dir),
+            **({} if given.decisions is None else {"decisions": path(given.decisions)}),
             "vocabulary": None if (file := _vocabulary_file(given)) is None else path(file),
             "model_weights": None if (file := _weights_file(given)) is None else path(file),
         }
@@ -131,6 +134,7 @@ def make_plan(
         mask_dir = None if settings.mask_dir is None else Path(settings.mask_dir).expanduser()
         opened, about_masks = with_masks(opened, positions, mask_dir)
         reasons += about_masks
+    given_decisions = _decisions(settings, output)
     keys = [sample.key for sample in opened.samples]
     twins, mask_names = names(keys, settings.format, settings.keep_names or opened.fixed_names)
     fingerprint = {
@@ -142,6 +146,7 @@ def make_plan(
         **quantised_graphs(settings),
         **settings.describe(),
         **_without_paths(settings),
+        **({} if settings.decisions is None else {"decisions_sha256": digest_of(given_decisions)}),
     }
     plan = Plan(
         dataset=opened,
@@ -156,6 +161,7 @@ def make_plan(
         mask_names=mask_names,
         fingerprint=fingerprint,
         warnings=warnings(opened, settings, [opened.samples[n] for n in positions]),
+        decisions=given_decisions,
     )
     output.check(Path(opened.root))
     return plan
@@ -188,6 +194,17 @@ def _without_paths(settings: Settings) -> dict[str, str]:
     if (file := _weights_file(settings)) is not None:
         found["model_weights"] = file.name  # their content is in "weights"
     return found
+
+
+def _decisions(settings: Settings, output: Output) -> dict[str, Decision]:
+    """Return key -> decision in force, of the setting "decisions"."""
+    if settings.decisions is None:
+        return {}
+    given = Path(settings.decisions).expanduser()
+    with Decisions.named(given) as decisions:
+        if decisions.path.absolute() == (output.ours / FILE).absolute():
+            raise UsageError(f"the decisions in {output.out} hold for it anyway: omit --decisions, or name another run")
+        return decisions.in_force()
 
 
 def _excluded(selection: Selection, dataset: Dataset, output: Output) -> frozenset[str]:

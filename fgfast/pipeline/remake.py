@@ -56,7 +56,8 @@ def outcome_of(decision: Decision) -> Outcome | None:
     if was is None:
         return None
     if decision.verdict == "reject":
-        return replace(was, status="skipped", stage="review", reasons=(REJECTED,), detail=_REJECTED, twin=None)
+        out = replace(was, status="skipped", stage="review", reasons=(REJECTED,), detail=_REJECTED, twin=None)
+        return replace(out, twin_size=None, offset=(0, 0))
     twin = was.twin or was.key  # the caller knows the name
     done = replace(was, status="done", stage="write", reasons=(), detail="", twin=twin, size=decision.size)
     if decision.verdict == "accept":
@@ -122,6 +123,8 @@ def remake(outcome: Outcome, work: Work, stages: WriteStages, source: bytes = b"
     assert work.image is not None and work.source is not None
     if source and work.source.sha256 != source:
         raise SampleError(CHANGED, f"{outcome.key}: {changed_sentence(outcome.size, work.image.size)}")
+    if source and outcome.size is not None and outcome.size != work.image.size:  # another rule for EXIF orientations
+        raise SampleError(CHANGED, f"{outcome.key}: {changed_sentence(outcome.size, work.image.size)}")
     height, width = work.image.size
     try:
         bits = ops.rle_decode(outcome.rle, height, width)
@@ -146,7 +149,9 @@ def remake(outcome: Outcome, work: Work, stages: WriteStages, source: bytes = b"
     return Result(work.position, made, tuple(work.temp_files))
 
 
-def changed_sentence(then: Size | None, now: Size) -> str:
+def changed_sentence(then: Size | None, now: Size | None) -> str:
     """Return why a decision about an image no longer holds."""
-    sizes = f" ({then.width} x {then.height} then, {now.width} x {now.height} now)" if then and then != now else ""
+    sizes = (
+        f" ({then.width} x {then.height} then, {now.width} x {now.height} now)" if then and now and then != now else ""
+    )
     return f"the image's file is another one than the decision was about{sizes}: convert again, and decide anew"

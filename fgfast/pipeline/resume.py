@@ -36,6 +36,8 @@ class Changes:
         changed: finished samples whose image or annotation has changed since; they are done again.
         damaged: finished samples whose files are lost or damaged; they are done again.
         dropped: such samples outside this selection; they leave the twin.
+        decided: samples that this run made from decisions of people, without the models.
+        undecided: samples whose decisions are kept, but not applied: their images are missing, or other ones since.
     """
 
     added: tuple[str, ...] = ()
@@ -45,6 +47,8 @@ class Changes:
     changed: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    decided: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
 
     def messages(self) -> list[str]:
         """Return one sentence per kind of change, with the first names."""
@@ -56,6 +60,8 @@ class Changes:
             ("changed since", self.changed),
             ("lost or damaged", self.damaged),
             ("dropped: lost, damaged or changed, and outside this selection", self.dropped),
+            ("made from decisions of people", self.decided),
+            ("decided about another image, or one that cannot be read; decisions kept, not applied", self.undecided),
         )
         return [f"{kind}: {len(keys):,} ({_some(keys)})" for kind, keys in kinds if keys]
 

@@ -14,22 +14,22 @@ from pathlib import Path
 
 from fgfast import methods
 from fgfast.config import Selection, Settings
-from fgfast.errors import BAD_NAME, NameRefusedError, UnknownNameError
+from fgfast.errors import UnknownNameError
+from fgfast.io.decisions import decided_in
 from fgfast.io.output import MODES, Mode, Output
-from fgfast.io.portable_paths import PortablePaths
 from fgfast.machine import available_cores
 from fgfast.pipeline.choices import per_device
+from fgfast.pipeline.decided import carry_out
 from fgfast.pipeline.decoder_choice import choose_decoder
 from fgfast.pipeline.finish import Report, finish
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.placement import MOST_THREADS, asked, pool_threads
 from fgfast.pipeline.plan import Plan, load_background, make_plan
 from fgfast.pipeline.resume import Found, examine
-from fgfast.pipeline.work import Result, Work
+from fgfast.pipeline.work import Result, Work, record
 from fgfast.pipeline.workers import start
-from fgfast.records import Outcome, Status
+from fgfast.records import Status
 from fgfast.runner import DEADLINE, Event, Watch
-from fgfast.writing import commit, delete_files
 
 Progress = Callable[[dict[Status, int], int], None]
 """Called with the counts so far and the number of selected samples."""
@@ -119,6 +119,7 @@ def run(
         raise UnknownNameError("mode", mode, MODES)
     with Output(plan.out, plan.dataset.folder) as output:
         output.preflight(mode, plan.fingerprint)  # before models are loaded for nothing
+        decided_in(output.ours)  # a damaged file of decisions must raise before anything is deleted
         plan = choose_decoder(
             plan, output, mode, stop=stop, in_process=in_process, deadline=deadline, on_message=on_message
         )
@@ -129,7 +130,7 @@ def run(
             for message in chosen:
                 on_message(message)
             started = time.perf_counter()
-            found = _open(plan, output, mode, verify)
+            found = carry_out(plan, output, _open(plan, output, mode, verify), stop)
             for message in found.changes.messages():
                 on_message(message)
             counts: Counter[Status] = Counter(found.finished.values())
@@ -199,37 +200,3 @@ def todo(plan: Plan, finished: Collection[str]) -> Iterator[Work]:
         sample = plan.dataset.samples[position]
         if sample.key not in finished:
             yield Work(position, sample, plan.twins[sample.key], plan.mask_names[sample.key])
-
-
-def record(batch: list[Result], output: Output, portable: PortablePaths) -> list[Outcome]:
-    """Commit a batch's files, record its outcomes in the ledger, and return them.
-
-    The ledger lists the files before they appear, so that it knows every file of a run, and drops the rows of outcomes
-    that are replaced. A sample that failed has no image in the twin, not even that of an earlier run.
-    """
-    temp_files = [files for result in batch if result.outcome.twin for files in result.temp_files]
-    paths = [name for _, name in temp_files]
-    old = output.ledger.intend([result.outcome.key for result in batch], paths)
-    refused: dict[str, NameRefusedError] = {}
-    commit(output.out, temp_files, refused)
-    outcomes, leftovers = [], [*set(old).difference(paths)]
-    for result in batch:
-        outcome = result.outcome
-        if error := next((refused[name] for _, name in result.temp_files if name in refused), None):
-            detail = f"{outcome.key}: {error}, or another --format"
-            outcome = replace(outcome, status="failed", reasons=(BAD_NAME,), detail=detail, twin=None, files={})
-        if outcome.twin is None:
-            leftovers += [name for names in result.temp_files for name in names if name not in refused]
-        outcomes.append(_portable(outcome, portable))
-    if leftovers:
-        delete_files(output.out, leftovers)
-    output.ledger.record(outcomes)
-    return outcomes
-
-
-def _portable(outcome: Outcome, portable: PortablePaths) -> Outcome:
-    """Return an outcome whose sentences name no folder of this machine: the ledger goes to others."""
-    if not outcome.detail and not outcome.warnings:
-        return outcome
-    detail, warnings = portable.text(outcome.detail), tuple(map(portable.text, outcome.warnings))
-    return replace(outcome, detail=detail, warnings=warnings)

@@ -1,18 +1,29 @@
-"""One sample in flight through the stages of an opened job, and its result."""
+"""One sample in flight through the stages of an opened job, and its result, which is committed and recorded."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from fgfast.errors import DeviceFailedError, DeviceMemoryError, OutputFailedError, OutputRefusedError, SampleError
+from fgfast.errors import (
+    BAD_NAME,
+    DeviceFailedError,
+    DeviceMemoryError,
+    NameRefusedError,
+    OutputFailedError,
+    OutputRefusedError,
+    SampleError,
+)
 from fgfast.files import FileStamp
+from fgfast.io.output import Output
+from fgfast.io.portable_paths import PortablePaths
 from fgfast.records import Cutout, Detections, Image, Mask, OtherBox, Outcome, Prompt, Sample, sample_digest
 from fgfast.runner import Failures, Finished, Handoff, Stage
+from fgfast.writing import commit, delete_files
 
 log = logging.getLogger("fgfast")
 
@@ -186,3 +197,37 @@ def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:
         seconds=seconds,
         warnings=_warnings(work),
     )
+
+
+def record(batch: list[Result], output: Output, portable: PortablePaths) -> list[Outcome]:
+    """Commit a batch's files, record its outcomes in the ledger, and return them.
+
+    The ledger lists the files before they appear, so that it knows every file of a run, and drops the rows of outcomes
+    that are replaced. A sample that failed has no image in the twin, not even that of an earlier run.
+    """
+    temp_files = [files for result in batch if result.outcome.twin for files in result.temp_files]
+    paths = [name for _, name in temp_files]
+    old = output.ledger.intend([result.outcome.key for result in batch], paths)
+    refused: dict[str, NameRefusedError] = {}
+    commit(output.out, temp_files, refused)
+    outcomes, leftovers = [], [*set(old).difference(paths)]
+    for result in batch:
+        outcome = result.outcome
+        if error := next((refused[name] for _, name in result.temp_files if name in refused), None):
+            detail = f"{outcome.key}: {error}, or another --format"
+            outcome = replace(outcome, status="failed", reasons=(BAD_NAME,), detail=detail, twin=None, files={})
+        if outcome.twin is None:
+            leftovers += [name for names in result.temp_files for name in names if name not in refused]
+        outcomes.append(_portable(outcome, portable))
+    if leftovers:
+        delete_files(output.out, leftovers)
+    output.ledger.record(outcomes)
+    return outcomes
+
+
+def _portable(outcome: Outcome, portable: PortablePaths) -> Outcome:
+    """Return an outcome whose sentences name no folder of this machine: the ledger goes to others."""
+    if not outcome.detail and not outcome.warnings:
+        return outcome
+    detail, warnings = portable.text(outcome.detail), tuple(map(portable.text, outcome.warnings))
+    return replace(outcome, detail=detail, warnings=warnings)
