@@ -41,10 +41,14 @@ def flags_of(o: Outcome) -> Sequence[FakeFlag]:
     return [FakeFlag(name, number, math.inf, f"It is {name}.") for name, number in o.numbers.items()]
 
 
-def opening(out: Path, root: Path, readonly: bool = False, mender: Any = None) -> Opening:
+def no_model(settings: Any) -> None:
+    return None
+
+
+def opening(out: Path, root: Path, readonly: bool = False, mender: Any = None, model: Any = no_model) -> Opening:
     """How the parts of a small run are opened."""
     open_mender = mender or (lambda: Mender.open(out, root))
-    return Opening(out, lambda: Twin.open(out, root), None if readonly else open_mender, flags_of, "the tester")
+    return Opening(out, lambda: Twin.open(out, root), None if readonly else open_mender, flags_of, model, "the tester")
 
 
 class Reply(NamedTuple):

@@ -24,6 +24,7 @@ from fgfast.errors import (
     OutputFailedError,
     OutputLockedError,
     SampleError,
+    SupersededError,
     UsageError,
 )
 from fgfast.io.decisions import CAUSES
@@ -130,6 +131,7 @@ class _Answers:
                 "name": model.name if model else "",
                 "can": sorted(model.can) if model else [],
                 "ready": model is not None,
+                "reason": model.reason if model else "",
             },
             "classes": entries.columns.classes,
             "splits": entries.columns.splits,
@@ -222,7 +224,8 @@ def _answered(make: Callable[[_Asked], Any], review: Review) -> Callable[[Any], 
     async def endpoint(request: Any) -> Any:
         review.asked()
         try:
-            made = await _in_thread(review.answering, lambda: make(_Asked(request)))
+            waits = request.method == "POST"
+            made = await _in_thread(review.waiting if waits else review.answering, lambda: make(_Asked(request)))
         except Exception as error:
             status, sentence = _problem(error)
             return Response(_json({"error": sentence}), status, media_type="application/json")
@@ -254,6 +257,7 @@ def _problem(error: Exception) -> tuple[int, str]:
     kinds: tuple[tuple[type[Exception], int], ...] = (
         (OutputLockedError, 423),
         (SegmenterUnavailableError, 503),
+        (SupersededError, 409),
         (OutputFailedError, 507),
         (ImageRefusedError, 413),
         (SampleError, 404),

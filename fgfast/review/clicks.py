@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from fgfast.errors import FgfastError, UsageError
+from fgfast.errors import FgfastError, SegmenterLostError, UsageError
 from fgfast.review import requests
 from fgfast.review.mask_runs import decode_runs, encode_runs
 from fgfast.review.reading import Reading
@@ -27,7 +27,7 @@ def propose(review: Review, number: int, asked: Mapping[str, Any]) -> dict[str, 
         UsageError: nothing was clicked, or something that the model does not take.
         SegmenterUnavailableError: there is no model, or it died; the next click starts it again.
     """
-    model = review.segmenting
+    model = review.clicked()
     if model is None:
         raise SegmenterUnavailableError("no model makes masks here; draw with brush or lasso instead")
     o = review.read(Reading.outcome, number).result()
@@ -55,10 +55,8 @@ def propose(review: Review, number: int, asked: Mapping[str, Any]) -> dict[str, 
             previous=previous,
             banner_rows=review.banner_rows(o),
         )
-    except FgfastError as error:
-        if type(error).__name__ == "SegmenterLostError":
-            raise SegmenterUnavailableError(f"{error}") from error
-        raise
+    except SegmenterLostError as error:
+        raise SegmenterUnavailableError(str(error)) from error
     scores = [None if score is None else round(float(score), 4) for score in found.scores]
     return {
         "size": list(o.size),

@@ -32,6 +32,7 @@ def opening_of(out: Path, root: Path | None, read_only: bool, who: str) -> Openi
     """
     from fgfast.pipeline.mending import Mender
     from fgfast.pipeline.twin import Twin
+    from fgfast.review.segmenting import Segmenting
 
     def twin() -> contextlib.AbstractContextManager[Any]:
         return Twin.open(out, root)
@@ -39,7 +40,7 @@ def opening_of(out: Path, root: Path | None, read_only: bool, who: str) -> Openi
     def mender() -> contextlib.AbstractContextManager[Any]:
         return Mender.open(out, root)
 
-    return Opening(out, twin, None if read_only else mender, flags_of, who)
+    return Opening(out, twin, None if read_only else mender, flags_of, Segmenting.start, who)
 
 
 def flags_of(o: Outcome) -> Sequence[Flag]:

@@ -38,6 +38,8 @@ _PACES = 50
 _KEPT = 32 << 20
 # Threads that decode and draw; more would only hold more images.
 _MOST_THREADS = 8
+# Threads of requests that wait for the writer, which may be writing lists, or for a model; a waiting one costs nothing.
+_WAITING = 12
 # Pixels above which an image is decoded alone: eight of the largest would take 4 GB.
 _LARGE = 30_000_000
 # Entries whose flags are looked up at once: some 20 ms, for which other reading waits. Seconds without a request before
@@ -54,6 +56,7 @@ class Opening:
         twin: opens a `fgfast.pipeline.twin.Twin` of it.
         mender: opens a `fgfast.pipeline.mending.Mender` of it; None to read only.
         flags: outcome -> what makes it doubtful, strongest first.
+        segmenting: fingerprint of the run -> what makes masks from clicks, a `fgfast.review.segmenting.Segmenting`.
         who: name of the person, for decisions.
     """
 
@@ -61,6 +64,7 @@ class Opening:
     twin: Callable[[], contextlib.AbstractContextManager[Any]]
     mender: Callable[[], contextlib.AbstractContextManager[Any]] | None
     flags: Callable[[Outcome], Sequence[Flag]]
+    segmenting: Callable[[Any], Any]
     who: str
 
 
@@ -71,7 +75,8 @@ class Review(contextlib.AbstractContextManager["Review"]):
         entries: what is listed.
         title: the data set's name.
         writer: the thread that decides; None where nothing may be changed.
-        segmenting: what makes masks from clicks; None where nothing does.
+        answering, waiting: threads for answers that are there at once, and for those that wait for the writer or a
+            model.
     """
 
     def __init__(self, opening: Opening, rest: float = REST) -> None:
@@ -83,7 +88,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
         """
         self.opening = opening
         self.who = opening.who
-        self.segmenting: Any = None
+        self._segmenting: Future[Any] | None = None
         self._samples: Any = None
         self._closed = threading.Event()
         self._asked = time.monotonic()
@@ -97,6 +102,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
             self._reader = held.enter_context(ThreadPoolExecutor(1, "reading"))
             self._finder = held.enter_context(ThreadPoolExecutor(1, "finding"))
             self.answering = held.enter_context(ThreadPoolExecutor(_threads(), "answering"))
+            self.waiting = held.enter_context(ThreadPoolExecutor(_WAITING, "waiting"))
             self._reading: Reading = self._reader.submit(self._open).result()
             held.callback(lambda: self._reader.submit(self._close_reading).result())
             self.title: str = self._reading.twin.title
@@ -107,6 +113,9 @@ class Review(contextlib.AbstractContextManager["Review"]):
                 if key in self._places:
                     self.entries.decide(self._places[key], decision.cause)
             held.callback(lambda: self._finder.submit(self._close_samples).result())
+            if self.writer is not None:
+                self._segmenting = self.waiting.submit(opening.segmenting, self._reading.twin.settings)
+                held.callback(self._close_segmenting)
             indexing = threading.Thread(target=self._index, name="flags")
             indexing.start()
             held.callback(indexing.join)
@@ -123,6 +132,21 @@ class Review(contextlib.AbstractContextManager["Review"]):
     def _close_reading(self) -> None:
         self._reading.close()
         self._twin.__exit__(None, None, None)
+
+    @property
+    def segmenting(self) -> Any:
+        """What makes masks from clicks; None where nothing does, or not yet."""
+        found = self._segmenting
+        return found.result() if found is not None and found.done() and found.exception() is None else None
+
+    def clicked(self) -> Any:
+        """Return what makes masks from clicks, once it is there; None where nothing does."""
+        return None if self._segmenting is None else self._segmenting.result()
+
+    def _close_segmenting(self) -> None:
+        with contextlib.suppress(FgfastError, OSError):
+            if (model := self.clicked()) is not None:
+                model.close()
 
     def _close_samples(self) -> None:
         if self._samples is not None:
@@ -282,9 +306,10 @@ class Review(contextlib.AbstractContextManager["Review"]):
 
     def prepare(self, numbers: Iterable[int]) -> None:
         """Let the model look at entries ahead of the clicks, where it can."""
-        if self.segmenting is not None and "embed" in self.segmenting.can:
+        model = self.clicked()
+        if model is not None and "embed" in model.can:
             outcomes = self.read(Reading.records, [*numbers]).result()
-            self.segmenting.prepare([(r.outcome.key, self.load(r.outcome)) for r in outcomes if r.outcome.size])
+            model.prepare([(r.outcome.key, self.load(r.outcome)) for r in outcomes if r.outcome.size])
 
     def banner_rows(self, o: Outcome) -> int:
         """Return the rows at the bottom of the image that are never subject; the data set is opened at first use."""

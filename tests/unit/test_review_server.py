@@ -24,6 +24,7 @@ from fgfast.io.lock import OutputLock
 from fgfast.pipeline.mending import Mender
 from fgfast.records import Bool, Size
 from fgfast.review.mask_runs import decode_runs, encode_runs
+from fgfast.review.segmenting import Segmenting
 from fgfast.review.session import Review
 
 FOUR = [1, 2, 3, 4]
@@ -200,6 +201,24 @@ def test_refine(shared: Browser) -> None:
 def test_without_a_model_clicks_say_so(shared: Browser) -> None:
     reply = shared.post("/api/items/1/propose", {"box": [0, 0, 5, 5]})
     assert reply.status == 503 and "brush" in reply.json["error"]
+
+
+def test_a_click_gives_a_mask(place: tuple[Path, Path]) -> None:
+    with Review(opening(*place, model=Segmenting.start)) as review, served(review) as (_, browser):
+        reply = browser.post("/api/items/1/propose", {"box": [*SUBJECT], "points": [[20, 15, 1]]})
+        assert reply.status == 200, reply.body
+        bits = bits_of(reply.json["masks"][0]["runs"], reply.json["size"])
+        assert (bits & subject()).sum() > 0.9 * subject().sum() and reply.json["ms"] > 0
+        drawn = browser.post("/api/items/1/propose", {"box": [*SUBJECT], "background": runs(~subject())})
+        assert drawn.status == 200 and not (bits_of(drawn.json["masks"][0]["runs"], [HEIGHT, WIDTH]) & ~subject()).any()
+        model = browser.get("/api/state").json["model"]
+        assert (model["name"], model["can"], model["ready"]) == ("GrabCut", ["box", "points", "strokes"], True)
+        for bad in (
+            *({}, {"box": [1, 2]}, {"box": [0, 0, 9, "x"]}, {"points": [[1, 2]]}, {"points": [[99, 2, 1]]}),
+            *({"points": [[1, 2, 2]]}, {"points": [[1, 1, 1]] * 101}, {"subject": "AAAA"}, {"box": [3, 3, 3, 9]}),
+        ):
+            assert browser.post("/api/items/1/propose", bad).status == 400, bad
+        assert browser.post("/api/items/77/propose", {"box": [0, 0, 5, 5]}).status == 400
 
 
 def test_read_only_shows_and_changes_nothing(place: tuple[Path, Path]) -> None:
