@@ -32,7 +32,7 @@ def refine(bits: Bool, operation: str, by: int = 1) -> Bool:
     if operation in ("grow", "shrink") and not 1 <= by <= MOST_PIXELS:
         raise UsageError(f"a mask grows or shrinks by 1 to {MOST_PIXELS} pixels, not {by}")
     if not bits.any():
-        return bits.copy()
+        return np.array(bits)
     if operation == "grow":
         return np.asarray(_distances(~bits) <= by, np.bool_)
     if operation == "shrink":

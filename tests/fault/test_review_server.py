@@ -18,6 +18,8 @@ import pytest
 pytest.importorskip("uvicorn", reason="the extra review is not installed")
 pytest.importorskip("starlette", reason="the extra review is not installed")
 
+pytest.importorskip("fgfast.ops.doubt", reason="until the doubt is there")
+
 from small_review import Browser, small_run
 
 from fgfast.io.lock import OutputLock
