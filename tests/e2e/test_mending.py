@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from mending import KEY, OTHER, THIRD, change, disc, made, outcomes, result, row
 from PIL import Image as pillow
 
 from fgfast.errors import OutputLockedError, OutputRefusedError, UsageError
-from fgfast.io.decisions import Decisions
+from fgfast.io.decisions import Decision, Decisions
 from fgfast.ops import rle_decode, rle_encode
 from fgfast.pipeline.mending import Conflict, Mender, Refused
 from fgfast.pipeline.verify import verify
-from fgfast.records import Outcome
+from fgfast.records import Outcome, Size
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -230,3 +231,52 @@ def test_the_banner_is_never_subject(tmp_path: Path) -> None:
         everything = np.ones((HEIGHT, WIDTH), np.bool_)
         (outcome,) = outcomes(mender.decide([change(sample.key, "mask", bits=everything)], "ann"))
     assert outcome.area == (HEIGHT - sample.banner_rows) * WIDTH
+
+
+def test_a_thread_of_its_own_can_open_it_and_decide_in_batches(tmp_path: Path) -> None:
+    out = made(tmp_path)
+
+    def review() -> list[Any]:
+        with Mender.open(out) as mender:
+            keys = sorted(mender.output.ledger.labels())
+            batch = [change(key, "mask", bits=disc(18 + n)) for n, key in enumerate(keys)]
+            return [*mender.decide(batch, "ann"), *mender.undo([1, 2], "ann"), mender.finish()]
+
+    with ThreadPoolExecutor(1) as pool:
+        *answers, report = pool.submit(review).result()
+    assert len(outcomes(answers)) == 6
+    assert report.counts["done"] == 4
+    assert verify(out).intact
+
+
+def test_a_strangers_decisions_that_cannot_be_carried_out_are_named_and_stop_nothing(tmp_path: Path) -> None:
+    out = made(tmp_path)
+    with Mender.open(out) as mender:
+        was = mender.output.ledger.outcome_of(KEY)
+    assert was is not None and was.source is not None and was.size is not None
+    before = result(out)
+    mask = Decision(
+        KEY,
+        "mask",
+        "brush",
+        "eve",
+        "2026-12-01T00:00:00Z",
+        0,
+        source=was.source.sha256,
+        size=was.size,
+        box=was.box,
+        before=was.rle,
+        after=b"not a mask",
+        was=replace(was, files={}, id=None),
+    )
+    with Decisions(out / "fgfast/decisions.sqlite", write=True) as decisions:
+        other = replace(mask, key=OTHER, after=rle_encode(np.ones((5, 5), np.bool_)), size=Size(5, 5), source=b"")
+        decisions.append([mask, replace(other, was=None), replace(mask, key="images/images/x.jpg")])
+    with Mender.open(out) as mender:
+        assert {problem.key for problem in mender.problems} == {KEY, "images/images/x.jpg"}
+        assert "is none" in mender.problems[0].reason
+        (conflict,) = mender.decide([change()], "ann")
+        assert isinstance(conflict, Conflict)
+        outcomes(mender.decide([change(seen=1)], "ann"))
+        mender.finish()
+    assert result(out) == before
