@@ -67,6 +67,8 @@ class Sample:
         boxes: (N, 4) float32, annotated boxes in pixels of the stored image; N may be 0.
         banner_rows: rows at the bottom of the image that are never subject (FGVC-Aircraft's credit line).
         mask: its annotated mask; None where it has none, or where annotated masks are not used.
+        keypoints: (N, 2) float32 x y, annotated points on the subject that can be seen, in pixels of the stored image;
+            None where the data set has none. They judge a mask, and no cut-out depends on them.
     """
 
     key: str
@@ -76,17 +78,20 @@ class Sample:
     boxes: Float32 = field(default_factory=no_boxes)
     banner_rows: int = 0
     mask: MaskSource | None = None
+    keypoints: Float32 | None = None
 
     def __post_init__(self) -> None:
         _check(self, "boxes", self.boxes, np.float32, (None, 4))
+        if self.keypoints is not None:
+            _check(self, "keypoints", self.keypoints, np.float32, (None, 2))
         parts = PurePosixPath(self.key).parts
         if not parts or self.key.startswith("/") or ".." in parts or "\\" in self.key:
             raise ValueError(f"Sample.key must be a relative POSIX path without '..', not {self.key!r}")
 
     def __reduce__(self) -> tuple[Callable[..., Sample], tuple[Any, ...]]:
         """Pickle boxes as bytes: for every array that is pickled itself, NumPy keeps memory as long as it lives."""
-        boxes = self.boxes.tobytes()
-        return _sample, (self.key, self.path, self.label, self.split, boxes, self.banner_rows, self.mask)
+        boxes, points = self.boxes.tobytes(), None if self.keypoints is None else self.keypoints.tobytes()
+        return _sample, (self.key, self.path, self.label, self.split, boxes, points, self.banner_rows, self.mask)
 
 
 def sample_digest(sample: Sample) -> bytes:
@@ -97,9 +102,10 @@ def sample_digest(sample: Sample) -> bytes:
     return hashlib.sha256(said).digest()[:16]
 
 
-def _sample(key: str, path: AnyPath, label: str, split: str, boxes: bytes, *rest: Any) -> Sample:
+def _sample(key: str, path: AnyPath, label: str, split: str, boxes: bytes, points: bytes | None, *rest: Any) -> Sample:
     corners = np.frombuffer(boxes, np.float32).reshape(-1, 4).copy()
-    return Sample(key, path, label, split, corners, *rest)
+    keypoints = None if points is None else np.frombuffer(points, np.float32).reshape(-1, 2).copy()
+    return Sample(key, path, label, split, corners, *rest, keypoints)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

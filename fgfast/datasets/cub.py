@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets.annotation_files import (
     Box,
@@ -75,6 +77,19 @@ def _box(root: AnyPath, boxes: dict[str, tuple[int, str]], ident: str) -> Float3
     return boxes_from(path, [_corners(path, number, fields)], number)
 
 
+def _keypoints(path: AnyPath) -> dict[str, Float32]:
+    """Map image id to its visible parts, (N, 2) float32 x y in pixels; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for number, text in read_lines(path):
+        ident, _, x, y, visible = fields_of(path, number, text, ("id", "part", "x", "y", "visible"))
+        own = found.setdefault(ident, [])
+        if visible != "0":
+            own.append(tuple(numbers_of(path, number, (x, y))))
+    return {ident: np.array(points, np.float32).reshape(-1, 2) for ident, points in found.items()}
+
+
 def segmentations(
     root: DataPath, samples: Iterable[Sample], below: str = ""
 ) -> tuple[MaskKind, dict[str, AnyPath]] | None:
@@ -126,6 +141,7 @@ class Cub(Dataset):
         names = {ident: name for ident, (_, name) in _table(root / "classes.txt").items()}
         class_of = _table(root / "image_class_labels.txt")
         boxes, splits = _optional(root / "bounding_boxes.txt"), _optional(root / "train_test_split.txt")
+        points = _keypoints(root / "parts" / "part_locs.txt")
         listing, samples, ids = root / "images.txt", [], {}
         for ident, (number, name) in _table(listing).items():
             ids[ident] = key = safe_key(listing, name, number, "images")
@@ -135,7 +151,8 @@ class Cub(Dataset):
             if label not in names:
                 raise DatasetError(root / "image_class_labels.txt", f"class {label!r} is not in classes.txt", line)
             split = cls._split(root, splits, ident)
-            samples.append(Sample(key, root / key, names[label], split, _box(root, boxes, ident)))
+            box, seen = _box(root, boxes, ident), points.get(ident)
+            samples.append(Sample(key, root / key, names[label], split, box, keypoints=seen))
         return cls(root, tuple(names.values()), unique_samples(listing, samples), ids)
 
     @staticmethod

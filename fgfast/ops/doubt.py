@@ -1,0 +1,236 @@
+"""How doubtful a result is, 0..1, from its numbers; and the flags that made it so.
+
+Sure flags come first: nothing was detected, the mask is empty, the mask is far from the annotated box. Every other
+number is compared with those of right results (`Term`), and a logistic model adds them up. No term may speak for a
+result where its flag speaks against it: weights are never negative. They were fitted to planted errors by
+bench/review_trial.py; docs/doubt.md describes how.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fgfast.errors import UsageError
+from fgfast.files import read_regular
+
+SURE = 0.99
+"""The least doubt of a result that a sure flag is raised for, and more than that of any other."""
+FAR_FROM = 0.5
+"""1 - IoU of the mask's box and the annotated one from which they are not of one object: PASCAL VOC's usual half."""
+LOWEST, HIGHEST = -2.0, 4.0
+"""Deviations from right results, in standard deviations, beyond which nothing is added: one number alone decides
+nothing, and the numbers of right results are within them."""
+TYPICAL_FILL = 0.62
+"""Part of a box that subjects usually fill: the mean of the photographs of ../shared/review. More is doubtful, as less."""
+VERSION = 1
+"""Of the file of weights; a file of another version is refused."""
+_LARGEST_FILE = 1 << 20  # bytes; the built-in file has some thousand
+
+SENTENCES: dict[str, str] = {
+    "no detection": "Nothing was detected, and another box stands in.",
+    "empty": "The mask is empty, or nearly.",
+    "far from the annotated box": "The mask's box differs from the annotated box.",
+    "keypoints outside": "Annotated points of the subject lie outside the mask.",
+    "far from the official mask": "The mask differs from the data set's own.",
+    "box gap": "The mask does not reach the sides of its box, or reaches beyond them.",
+    "fill": "The mask fills unusually little or much of its box.",
+    "outside the box": "A part of the mask lies outside the box.",
+    "straight cut": "The mask ends in a straight line along a side of the box.",
+    "border contact": "The mask touches the border of the image where its box does not.",
+    "parts": "The mask has several parts.",
+    "holes": "The mask has holes.",
+    "weak outline": "The image has only weak edges under the mask's outline.",
+    "missing outline": "Long parts of the mask's outline have no edge under them.",
+    "alike colours": "The subject's colours are also those just outside the mask.",
+    "alike surroundings": "The subject's colours are also those of the rest of the image.",
+    "colour leaks out": "Just outside the mask, the colours are the subject's.",
+    "colour leaks in": "Just inside the mask, the colours are the background's.",
+    "unstable box": "A slightly different box gives another mask.",
+    "unstable box, worst": "One of the slightly different boxes gives a quite different mask.",
+    "grows with the box": "A larger box gives a larger mask.",
+    "unstable own box": "The mask's own box gives another mask.",
+    "low score": "The detector is not sure of the box.",
+    "close runner-up": "Another box has nearly the same score.",
+    "not the subject": "What was detected is not the subject.",
+    "low quality": "The segmenter itself expects a poor mask.",
+    "low stability": "The mask changes with the segmenter's threshold.",
+}
+"""Name of a number -> what it means where it is high."""
+NAMES = tuple(SENTENCES)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A reason to doubt a result.
+
+    Attributes:
+        name: one of `NAMES`.
+        number: the number that was computed.
+        share: what it adds to the doubt, in nats of the odds; that of a sure flag is infinite.
+        sentence: what it means.
+    """
+
+    name: str
+    number: float
+    share: float
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """How doubtful a result is.
+
+    Attributes:
+        value: 0..1; from `SURE` on, a sure flag is raised.
+        flags: those that raise the doubt, strongest first.
+    """
+
+    value: float
+    flags: tuple[Flag, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One number in the model.
+
+    Attributes:
+        mean, deviation: of the number in right results.
+        weight: nats of the odds per standard deviation; at least 0.
+    """
+
+    mean: float
+    deviation: float
+    weight: float
+
+    def share(self, number: float) -> float:
+        """Return what a number adds to the odds, in nats."""
+        return self.weight * standardised(number, self.mean, self.deviation)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The model for the results of one kind of run.
+
+    Attributes:
+        intercept: nats of the odds of a result whose numbers are those of right ones on average.
+        terms: number -> term.
+        reason: how it came to be.
+    """
+
+    intercept: float
+    terms: Mapping[str, Term]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights of every family of runs; see `family`."""
+
+    families: Mapping[str, Family]
+
+    @classmethod
+    def load(cls, path: Path) -> Weights:
+        """Read a file of weights, as bench/review_trial.py --fit writes it.
+
+        Raises:
+            UsageError: it cannot be read, or is no such file.
+        """
+        try:
+            return cls.parse(read_regular(path, limit=_LARGEST_FILE))
+        except OSError as error:
+            raise UsageError(f"doubt weights {path} cannot be read: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UsageError(
+                f"{path} is no file of doubt weights of version {VERSION} ({type(error).__name__}: {error}); write one "
+                "with bench/review_trial.py --fit"
+            ) from error
+
+    @classmethod
+    def parse(cls, text: bytes) -> Weights:
+        """Parse the content of such a file.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: it is none.
+        """
+        content = json.loads(text)
+        if content["version"] != VERSION:
+            raise ValueError(f"version {content['version']!r}")
+        return cls({str(name): _family(name, entry) for name, entry in content["families"].items()})
+
+    def family(self, numbers: Mapping[str, float]) -> Family | None:
+        """Return the model for a result with these numbers, told by which there are; None where there is none."""
+        return self.families.get(family_name(numbers))
+
+
+def family_name(numbers: Mapping[str, float]) -> str:
+    """Return the name of the family of a result: "sam" or "grabcut", ", second look", ", box known"."""
+    name = "sam" if "low quality" in numbers or "low stability" in numbers else "grabcut"
+    if "unstable box" in numbers:
+        name += ", second look"
+    return f"{name}, box known" if "far from the annotated box" in numbers else name
+
+
+def standardised(number: float, mean: float, deviation: float) -> float:
+    """Return the deviation of a number from right results, in standard deviations, within `LOWEST` and `HIGHEST`."""
+    return min(max((number - mean) / deviation, LOWEST), HIGHEST)
+
+
+def seen(name: str, number: float) -> float:
+    """Return a number as the model takes it: higher is more doubtful."""
+    return abs(number - TYPICAL_FILL) if name == "fill" else number
+
+
+def doubt(numbers: Mapping[str, float], weights: Weights | None = None) -> Doubt | None:
+    """Return how doubtful a result is; None where no number says anything.
+
+    Args:
+        numbers: of the result, any of `NAMES`; others are ignored.
+        weights: of the models; by default the built-in ones.
+    """
+    known = {name: numbers[name] for name in NAMES if name in numbers and math.isfinite(numbers[name])}
+    if not known:
+        return None
+    family = (built_in() if weights is None else weights).family(known)
+    raised = [Flag(name, known[name], math.inf, SENTENCES[name]) for name in known if sure(name, known[name])]
+    odds, more = (family.intercept, []) if family else (-math.inf, [])
+    for name, term in family.terms.items() if family else ():
+        if name in known:
+            share = term.share(seen(name, known[name]))
+            odds += share
+            if share > 0 and not sure(name, known[name]):
+                more.append(Flag(name, known[name], share, SENTENCES[name]))
+    more.sort(key=lambda flag: -flag.share)
+    value = 1 / (1 + math.exp(-max(odds, -700.0)))
+    value = SURE + (1 - SURE) * value if raised else SURE * value
+    return Doubt(value, (*raised, *more))
+
+
+def sure(name: str, number: float) -> bool:
+    """Whether a number alone says for sure that the result is wrong; "empty" is only a number of masks that are."""
+    return name in ("no detection", "empty") or (name == "far from the annotated box" and number >= FAR_FROM)
+
+
+def _family(name: str, entry: Any) -> Family:
+    terms = {flag: Term(*map(float, (t["mean"], t["deviation"], t["weight"]))) for flag, t in entry["terms"].items()}
+    for flag, term in terms.items():
+        if flag not in SENTENCES:
+            raise ValueError(f"{flag!r} of {name!r} is no flag")
+        if not (term.weight >= 0 and term.deviation > 0 and all(map(math.isfinite, (term.mean, term.weight)))):
+            raise ValueError(f"{flag!r} of {name!r} must have a weight of at least 0 and a deviation above it")
+    return Family(float(entry["intercept"]), terms, str(entry["reason"]))
+
+
+@cache
+def built_in() -> Weights:
+    """Return the weights that fgfast brings."""
+    return Weights.load(BUILT_IN)
+
+
+BUILT_IN = Path(__file__).with_name("doubt_weights.json")
+"""The file of the weights that fgfast brings."""
