@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
+from fgfast.ops.evidence import NAMES, evidence
 
 from fgfast.bench.doubt_fit import BUDGETS, PREVALENCE, Known, fit, found, measure
 from fgfast.bench.known_photos import drawn_photos, known_photos
@@ -25,7 +26,6 @@ from fgfast.bench.stamp import stamp
 from fgfast.bench.text import columns
 from fgfast.ops import second_look
 from fgfast.ops.doubt import BUILT_IN, VERSION, Family, Weights, doubt
-from fgfast.ops.evidence import NAMES, evidence
 from fgfast.ops.truth import box_distance
 from fgfast.terminal import say
 from fgfast.writing import Target, make_folder, replacing, write_file
@@ -43,7 +43,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 """Family -> the numbers that it may weigh."""
 SAM = {"low quality": (0.1, 0.06, 0.8), "low stability": (0.05, 0.04, 0.8), "low score": (0.4, 0.25, 0.4)}
 """Mean, deviation and weight of what only models say. Set by hand: official SAM weights were not at hand to fit to."""
-BY_HAND = "set by hand: those of GrabCut halved, and what SAM says of itself; SAM was not measured, and nothing is claimed"
+BY_HAND = "set by hand: half the weights of GrabCut, and what SAM says of itself; not measured, and nothing is claimed"
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,7 @@ def of_family(rows: Sequence[Row], family: str) -> list[Known]:
 
 def doubts(results: Sequence[Known], weights: Weights) -> Any:
     """Return the doubt of each result, (N,) float64."""
-    values = [doubt(one.numbers, weights) for one in results]
-    return np.array([0.0 if value is None else value.value for value in values])
+    return np.array([doubt(one.numbers, weights).value for one in results])
 
 
 def fitted(rows: Sequence[Row], families: Sequence[str], where: str) -> Weights:
@@ -239,7 +238,7 @@ def main(
     figures = figures_of(rows, own, families)
     say(table(figures))
     counted = f"{len(known)} subjects in {len({p.name for p in known})} {where}"
-    say(f"{counted}; {PREVALENCE:.0%} of the results are wrong, every kind alike; intervals are 10 to 90 % by bootstrap.")
+    say(f"{counted}; {PREVALENCE:.0%} of the results are wrong, every kind alike; intervals: 10 to 90 % by bootstrap.")
     points = curves(rows, own, families)
     if drawing:
         plot(points, drawing)

@@ -18,6 +18,7 @@ from fgfast.setting import WHOLE, Setting
 FormatName = Literal["same", "png", "jpeg", "webp"]
 CropName = Literal["none", "box", "square"]
 MaskFormat = Literal["png", "rle", "none"]
+FlagsName = Literal["doubt", "rules"]
 PlacementName = Literal["auto", "replicate", "split"]
 DecoderName = Literal["auto", "cpu", "dali", "dali_cpu", "nvjpeg"]
 DECODERS: tuple[str, ...] = get_args(DecoderName)
@@ -31,6 +32,22 @@ def _as_devices(value: object) -> tuple[str, ...]:
     if not devices or not all(devices) or ("auto" in devices and len(devices) > 1):
         raise UsageError(f"devices must be auto, or names separated by commas such as cuda:0,cuda:1, not {value!r}")
     return devices
+
+
+def _as_share(value: object) -> str:
+    """Return a share as text in per cent: "5%" and 0.05 are both "5%"."""
+    text = str(value).strip()
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if isinstance(value, bool) or not 0 <= share <= 1:
+        raise UsageError(f"flag-rate must be a share from 0% to 100%, such as 5% or 0.05, not {value!r}")
+    return f"{100 * share:g}%"
+
+
+def _by_rules(settings: Any) -> str:
+    return "with flags rules: rules flag whatever they find" if settings.flags == "rules" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +245,26 @@ class Settings:
         "Stores masks as PNG files (png), as run lengths in one Parquet file (rle), or not at all (none).",
         choices=lambda: get_args(MaskFormat),
     )
+    flags: FlagsName = _set(
+        "doubt",
+        "Flags the most doubtful results of the run (doubt), or whatever a rule finds odd (rules).",
+        choices=lambda: get_args(FlagsName),
+    )
+    flag_rate: str | float = _set(
+        "5%",
+        "Flags this share of the results, the most doubtful ones, and all that are surely wrong.",
+        idle=_by_rules,
+    )
+    doubt_weights: str | Path | None = _set(
+        None,
+        "Weighs the signs of an error by this file, which bench/review_trial.py --fit writes.",
+        unset="those of fgfast",
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", Background.of(self.background))
         object.__setattr__(self, "devices", _as_devices(self.devices))
+        object.__setattr__(self, "flag_rate", _as_share(self.flag_rate))
         object.__setattr__(self, "workers_per_device", str(self.workers_per_device))  # a number is allowed
         for f in fields(self):
             setting: Setting = f.metadata["setting"]
@@ -268,6 +301,11 @@ class Settings:
     def places(self) -> tuple[str, ...]:
         """The names of the devices, parsed."""
         return cast("tuple[str, ...]", self.devices)
+
+    @property
+    def flag_share(self) -> float:
+        """The share of the results that is flagged, 0..1."""
+        return float(str(self.flag_rate).removesuffix("%")) / 100
 
     def describe(self) -> dict[str, Any]:
         """The settings that results depend on, as plain values, for run.json and the comparison before a resume.

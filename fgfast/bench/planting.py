@@ -1,4 +1,4 @@
-"""Planted errors: results of GrabCut in photographs whose subject is known, right ones and ones that are wrong on purpose.
+"""Planted errors: results of GrabCut in photographs whose subject is known, right ones and intentionally wrong ones.
 
 Every wrong box has the size and the place of a right one: it is another instance's box of the same photograph, or the
 box of another photograph, at the same relative place. Boxes drawn at random differ from right ones in size alone, and
@@ -32,7 +32,7 @@ RIGHT, FAILED = "right", "failed by itself"
 SIDE = 640
 """Longer side of the photographs, in pixels; larger ones are shrunk. CUB's have 500."""
 RIGHT_FROM = 0.7
-"""IoU from which a mask of a right box is right; below it the segmenter has failed by itself, which is counted apart."""
+"""IoU from which a mask of a right box is right; below it the segmenter has failed by itself, and is counted apart."""
 KEYPOINTS_INSIDE = 0.8
 """Where there is no true mask: fraction of the annotated keypoints from which the mask counts as right."""
 ANOTHER_BELOW = 0.3

@@ -13,6 +13,7 @@ from fgfast.cli.doctor import doctor
 from fgfast.cli.frame import Commands, verbose_option
 from fgfast.cli.models import models
 from fgfast.cli.quality import quality
+from fgfast.cli.review import review
 from fgfast.cli.verify import verify
 from fgfast.export.command import export
 from fgfast.terminal import say
@@ -25,7 +26,7 @@ def main() -> None:
     """Make foreground-only twins of image-classification data sets."""
 
 
-for _command in (bench, convert, cut, datasets, doctor, export, models, quality, verify):
+for _command in (bench, convert, cut, datasets, doctor, export, models, quality, review, verify):
     main.add_command(_command)
 
 

@@ -27,7 +27,7 @@ LOWEST, HIGHEST = -2.0, 4.0
 """Deviations from right results, in standard deviations, beyond which nothing is added: one number alone decides
 nothing, and the numbers of right results are within them."""
 TYPICAL_FILL = 0.62
-"""Part of a box that subjects usually fill: the mean of the photographs of ../shared/review. More is doubtful, as less."""
+"""Part of a box that subjects usually fill, as in ../shared/review/trial.py. More is doubtful, as less is."""
 VERSION = 1
 """Of the file of weights; a file of another version is refused."""
 _LARGEST_FILE = 1 << 20  # bytes; the built-in file has some thousand
@@ -186,16 +186,19 @@ def seen(name: str, number: float) -> float:
     return abs(number - TYPICAL_FILL) if name == "fill" else number
 
 
-def doubt(numbers: Mapping[str, float], weights: Weights | None = None) -> Doubt | None:
-    """Return how doubtful a result is; None where no number says anything.
+def says_something(numbers: Mapping[str, float]) -> bool:
+    """Whether there is any number that the doubt can be estimated from."""
+    return any(name in SENTENCES for name in numbers)
+
+
+def doubt(numbers: Mapping[str, float], weights: Weights | None = None) -> Doubt:
+    """Return how doubtful a result is; 0, without a flag, where no number says anything.
 
     Args:
         numbers: of the result, any of `NAMES`; others are ignored.
         weights: of the models; by default the built-in ones.
     """
     known = {name: numbers[name] for name in NAMES if name in numbers and math.isfinite(numbers[name])}
-    if not known:
-        return None
     family = (built_in() if weights is None else weights).family(known)
     raised = [Flag(name, known[name], math.inf, SENTENCES[name]) for name in known if sure(name, known[name])]
     odds, more = (family.intercept, []) if family else (-math.inf, [])

@@ -17,6 +17,7 @@ from fgfast.io.report import write_page
 from fgfast.io.stamps import described, states
 from fgfast.io.summary import Summary
 from fgfast.io.warned import captured
+from fgfast.pipeline.flagging import flag_doubtful
 from fgfast.pipeline.plan import Plan
 from fgfast.pipeline.rate import remember_rate
 from fgfast.pipeline.resume import Changes, Found
@@ -70,6 +71,8 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     ledger, dataset = output.ledger, plan.dataset
     resumed = len(found.finished) - len(found.changes.decided)
     samples = {s.key: s for s in dataset.samples if s.key in found.selected or s.key in found.finished}
+    decided = decided_in(output.ours)
+    flag_doubtful(ledger, decided.keys())
     seen, placed = describe(plan, output, samples)
     annotation_files = dataset.write_annotations(output.target(output.twin), placed)
     _delete_earlier(output, {*annotation_files, *output.about_the_run})
@@ -115,7 +118,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
             samples=samples,
             twin=output.twin,
             turn_exif=dataset.turn_exif,
-            decided=decided_in(output.ours),
+            decided=decided,
         )
     whole = sorted(path for path in {*annotation_files, *output.about_the_run} if path.is_file())
     about = {path.relative_to(output.out).as_posix(): described(path) for path in whole}

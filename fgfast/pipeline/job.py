@@ -30,6 +30,7 @@ from fgfast.pipeline.batched_stages import (
     encode_stage,
 )
 from fgfast.pipeline.host_time import seconds_held
+from fgfast.pipeline.judging import Judge, weights_of
 from fgfast.pipeline.placement import asked
 from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write, annotations_detector
 from fgfast.pipeline.work import FAILURES, ConvertRuntime, Work
@@ -100,7 +101,8 @@ class ConvertJob:
             suffix = FORMAT_SUFFIXES.get(self.settings.format)
             temp_files = TempFiles(self.out)
             write = Write(temp_files, self.images, self.masks, self.settings.masks, suffix, self.settings.quality)
-            stages += [cut, write]
+            told = not (self.segmenter.annotated or self.detector.annotated)
+            stages += [Judge(weights_of(self.settings), boxes=told), cut, write]
         facts: dict[str, Any] = {"process": os.getpid(), "device": spec.device}
         models = {s.name: s for s in stages if isinstance(s, BatchedStage) and s.name in ("detect", "encode")}
         for stage in models.values():

@@ -27,6 +27,7 @@ from fgfast.models.grabcut import opencv_version
 from fgfast.pipeline.annotated import with_masks
 from fgfast.pipeline.choices import choose, quantised_graphs, warnings, weights_used
 from fgfast.pipeline.exclusion import read_excluded
+from fgfast.pipeline.judging import weights_of
 from fgfast.records import Sample, UInt8
 
 
@@ -86,6 +87,7 @@ class Plan:
             **({} if given.decisions is None else {"decisions": path(given.decisions)}),
             "vocabulary": None if (file := _vocabulary_file(given)) is None else path(file),
             "model_weights": None if (file := _weights_file(given)) is None else path(file),
+            "doubt_weights": None if given.doubt_weights is None else path(Path(given.doubt_weights).expanduser()),
         }
 
     @property
@@ -109,6 +111,7 @@ def make_plan(
     With `measure`, backends are timed where the faster one is not known yet; the result is cached.
     """
     settings, selection = settings or Settings(), selection or Selection()
+    weights_of(settings)  # an unusable file must raise before the run
     given = None if root is None else Path(root)
     opened = open_dataset(str(dataset), given, labels, follow_links=settings.follow_links)
     if settings.masks == "rle":
@@ -193,6 +196,9 @@ def _without_paths(settings: Settings) -> dict[str, str]:
         found["vocabulary"] = f"{file.name} (sha256 {digest[:16]})"
     if (file := _weights_file(settings)) is not None:
         found["model_weights"] = file.name  # their content is in "weights"
+    if settings.doubt_weights is not None:
+        file = Path(settings.doubt_weights).expanduser()
+        found["doubt_weights"] = f"{file.name} (sha256 {hashlib.sha256(read_regular(file)).hexdigest()[:16]})"
     return found
 
 

@@ -22,6 +22,7 @@ from fgfast.pipeline.choices import per_device
 from fgfast.pipeline.decided import carry_out
 from fgfast.pipeline.decoder_choice import choose_decoder
 from fgfast.pipeline.finish import Report, finish
+from fgfast.pipeline.flagging import flagging_of
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.placement import MOST_THREADS, asked, pool_threads
 from fgfast.pipeline.plan import Plan, load_background, make_plan
@@ -167,7 +168,7 @@ def _capped(asked_for: int | None, each: int, threads: int) -> list[str]:
 def _open(plan: Plan, output: Output, mode: Mode, verify: bool) -> Found:
     """Open the output for this plan, make its folders, and return what it holds already."""
     unclean = output.open(mode, plan.fingerprint, Path(plan.dataset.root))
-    output.ledger.set_meta({"source": plan.describe()})
+    output.ledger.set_meta({"source": plan.describe(), "flagging": flagging_of(plan.settings)})
     found = examine(plan, output, read=verify or unclean)
     selected = [sample.key for sample in plan.selected]
     masks = [plan.mask_names[key] for key in selected] if plan.settings.masks == "png" else []

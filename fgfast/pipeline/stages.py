@@ -99,6 +99,7 @@ def set_prompt(work: Work, right: frozenset[str] = frozenset()) -> Prompt:
     work.prompt, flag, work.others = choose_prompt(work.detections, work.sample, work.image.size, right)
     if flag:
         work.flags.append(flag)
+        work.numbers |= {flag: 1.0} if flag in ("no box", "not detected") else {}
     return work.prompt
 
 

@@ -44,6 +44,7 @@ class Work:
         mask_name: POSIX path of its mask inside the masks folder.
         flags: reasons to doubt the result.
         numbers: name -> number that speaks for or against the mask; those of raised flags, and all others computed.
+        doubt: see `Outcome`.
         low_res: the output of the segmenter's model, before it becomes a mask.
         source: what the sample's file held when it was read.
         temp_files: the files written so far, as temporary name and final name below the output folder.
@@ -61,6 +62,7 @@ class Work:
     others: tuple[OtherBox, ...] = ()
     flags: list[str] = field(default_factory=list)
     numbers: dict[str, float] = field(default_factory=dict)
+    doubt: float | None = None
     low_res: Any = None
     mask: Mask | None = None
     cutout: Cutout | None = None
@@ -194,6 +196,7 @@ def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:
         annotation=sample_digest(work.sample),
         files=work.files,
         numbers=work.numbers,
+        doubt=work.doubt,
         seconds=seconds,
         warnings=_warnings(work),
     )

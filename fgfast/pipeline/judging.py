@@ -1,0 +1,44 @@
+"""How doubtful a result is: from its numbers, and from what the data set says about its subject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgfast.config import Settings
+from fgfast.ops.doubt import Weights, built_in, doubt, says_something
+from fgfast.ops.truth import box_distance, keypoints_outside
+from fgfast.pipeline.work import Work
+
+
+def weights_of(settings: Settings) -> Weights:
+    """Return the weights of the settings.
+
+    Raises:
+        UsageError: the file of them cannot be read, or is none.
+    """
+    return built_in() if settings.doubt_weights is None else Weights.load(Path(settings.doubt_weights).expanduser())
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Mask, numbers -> more numbers, doubt.
+
+    Attributes:
+        weights: of the doubt.
+        boxes: whether annotated boxes say something: the prompt is not one of them.
+    """
+
+    weights: Weights
+    boxes: bool
+    name: str = "judge"
+
+    def __call__(self, work: Work) -> None:
+        assert work.mask is not None and work.prompt is not None
+        sample, bits = work.sample, work.mask.bits
+        if self.boxes and len(sample.boxes) and work.prompt.score is not None:
+            work.numbers["far from the annotated box"] = box_distance(bits, sample.boxes)
+        if sample.keypoints is not None and (outside := keypoints_outside(bits, sample.keypoints)) is not None:
+            work.numbers["keypoints outside"] = outside
+        if says_something(work.numbers):
+            work.doubt = doubt(work.numbers, self.weights).value
