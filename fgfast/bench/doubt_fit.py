@@ -19,7 +19,7 @@ FLOORS: Mapping[str, float] = {"parts": 0.5, "holes": 0.05}
 FLOOR = 0.02
 """Least deviation of a number in the fit. Nearly all right results have one part and no hole: without the floor, the
 deviation would be next to none, and a single speck would outweigh everything else."""
-RIDGE = 0.02
+RIDGE = 0.1
 """Of the squared weights, against the mean loss of a result: numbers that say the same share a weight."""
 RESAMPLES = 400
 """Times that photographs are drawn with replacement for an interval."""

@@ -199,6 +199,8 @@ def doubt(numbers: Mapping[str, float], weights: Weights | None = None) -> Doubt
         weights: of the models; by default the built-in ones.
     """
     known = {name: numbers[name] for name in NAMES if name in numbers and math.isfinite(numbers[name])}
+    if not known:
+        return Doubt(0.0, ())
     family = (built_in() if weights is None else weights).family(known)
     raised = [Flag(name, known[name], math.inf, SENTENCES[name]) for name in known if sure(name, known[name])]
     odds, more = (family.intercept, []) if family else (-math.inf, [])

@@ -155,7 +155,6 @@ RULES = (
             ("bench/demo.py", "image.save"): "into a file of writing.replacing",
             ("fgfast/bench/plot.py", "drawing.savefig"): "into a file of writing.replacing",
             ("fgfast/review/quality_plot.py", "drawing.savefig"): "into a file of writing.replacing",
-            ("bench/review_trial.py", "drawing.savefig"): "into a file of writing.replacing",
             ("fgfast/models/vocabulary.py", "np.savez"): "into a file of writing.replacing",
             ("fgfast/export/trace.py", "onnx_ir.save"): _SCRATCH,
             ("fgfast/export/quantise_graph.py", "ir.save"): _SCRATCH,
