@@ -33,7 +33,8 @@ VERSION = 1
 _LARGEST_FILE = 1 << 20  # bytes; the built-in file has some thousand
 
 SENTENCES: dict[str, str] = {
-    "no detection": "Nothing was detected, and another box stands in.",
+    "no box": "Nothing was found, and the middle of the image stands in.",
+    "not detected": "Nothing was detected, and the annotated box stands in.",
     "empty": "The mask is empty, or nearly.",
     "far from the annotated box": "The mask's box differs from the annotated box.",
     "keypoints outside": "Annotated points of the subject lie outside the mask.",
@@ -186,9 +187,10 @@ def seen(name: str, number: float) -> float:
     return abs(number - TYPICAL_FILL) if name == "fill" else number
 
 
-def says_something(numbers: Mapping[str, float]) -> bool:
-    """Whether there is any number that the doubt can be estimated from."""
-    return any(name in SENTENCES for name in numbers)
+def says_something(numbers: Mapping[str, float], weights: Weights) -> bool:
+    """Whether there is any number that the doubt can be estimated from: a sure one, or one that has a weight."""
+    family = weights.family(numbers)
+    return any(sure(name, number) or (family and name in family.terms) for name, number in numbers.items())
 
 
 def doubt(numbers: Mapping[str, float], weights: Weights | None = None) -> Doubt:
@@ -218,7 +220,12 @@ def doubt(numbers: Mapping[str, float], weights: Weights | None = None) -> Doubt
 
 def sure(name: str, number: float) -> bool:
     """Whether a number alone says for sure that the result is wrong; "empty" is only a number of masks that are."""
-    return name in ("no detection", "empty") or (name == "far from the annotated box" and number >= FAR_FROM)
+    return name in ("no box", "not detected", "empty") or (name == "far from the annotated box" and number >= FAR_FROM)
+
+
+def raises_sure(numbers: Mapping[str, float]) -> bool:
+    """Whether any number alone says for sure that the result is wrong."""
+    return any(sure(name, number) for name, number in numbers.items())
 
 
 def _family(name: str, entry: Any) -> Family:

@@ -102,7 +102,8 @@ class ConvertJob:
             temp_files = TempFiles(self.out)
             write = Write(temp_files, self.images, self.masks, self.settings.masks, suffix, self.settings.quality)
             told = not (self.segmenter.annotated or self.detector.annotated)
-            stages += [Judge(weights_of(self.settings), boxes=told), cut, write]
+            masks = self.segmenter.flagged and not self.segmenter.annotated
+            stages += [Judge(weights_of(self.settings), masks, told), cut, write]
         facts: dict[str, Any] = {"process": os.getpid(), "device": spec.device}
         models = {s.name: s for s in stages if isinstance(s, BatchedStage) and s.name in ("detect", "encode")}
         for stage in models.values():

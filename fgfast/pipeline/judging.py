@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fgfast.config import Settings
-from fgfast.ops.doubt import Weights, built_in, doubt, says_something
+from fgfast.ops.doubt import Weights, built_in, doubt, raises_sure, says_something
 from fgfast.ops.truth import box_distance, keypoints_outside
 from fgfast.pipeline.work import Work
 
@@ -26,19 +26,24 @@ class Judge:
 
     Attributes:
         weights: of the doubt.
+        masks: whether masks are doubted; else only what is sure counts, such as that nothing was detected.
         boxes: whether annotated boxes say something: the prompt is not one of them.
     """
 
     weights: Weights
+    masks: bool
     boxes: bool
     name: str = "judge"
 
     def __call__(self, work: Work) -> None:
         assert work.mask is not None and work.prompt is not None
         sample, bits = work.sample, work.mask.bits
+        if not self.masks:
+            work.doubt = doubt(work.numbers, self.weights).value if raises_sure(work.numbers) else None
+            return
         if self.boxes and len(sample.boxes) and work.prompt.score is not None:
             work.numbers["far from the annotated box"] = box_distance(bits, sample.boxes)
         if sample.keypoints is not None and (outside := keypoints_outside(bits, sample.keypoints)) is not None:
             work.numbers["keypoints outside"] = outside
-        if says_something(work.numbers):
+        if says_something(work.numbers, self.weights):
             work.doubt = doubt(work.numbers, self.weights).value

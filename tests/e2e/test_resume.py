@@ -304,6 +304,7 @@ def test_an_output_names_what_it_was_made_from(tmp_path: Path) -> None:
         "background": "../" + image.name,
         "mask_dir": None,
         "vocabulary": None,
+        "doubt_weights": None,
         "model_weights": None,
     }
     with Ledger(report.out / "fgfast/ledger.sqlite") as ledger:

@@ -42,7 +42,8 @@ def test_too_little_and_too_much_of_the_box_are_both_doubtful() -> None:
 
 
 @pytest.mark.parametrize(
-    "numbers", [{"empty": 0.0}, {"no detection": 1.0}, {"far from the annotated box": 0.5, "box gap": 0.0}]
+    "numbers",
+    [{"empty": 0.0}, {"no box": 1.0}, {"not detected": 1.0}, {"far from the annotated box": 0.5, "box gap": 0.0}],
 )
 def test_a_sure_flag_comes_before_all_others(numbers: dict[str, float]) -> None:
     sure, worst = doubt(numbers, WEIGHTS), doubt(dict.fromkeys(SENTENCES, 1.0) | {"box gap": 9.0}, WEIGHTS)
@@ -55,7 +56,9 @@ def test_a_sure_flag_comes_before_all_others(numbers: dict[str, float]) -> None:
 
 def test_nothing_known_is_no_doubt_and_what_is_no_number_is_passed_over() -> None:
     assert doubt({}) == doubt({"some rule": 1.0, "box gap": math.nan}) == doubts.Doubt(0.0, ())
-    assert not doubts.says_something({"some rule": 1.0})
+    assert not doubts.says_something({"some rule": 1.0, "parts": 9.0}, WEIGHTS)
+    assert doubts.says_something({"fill": 0.5}, WEIGHTS)
+    assert doubts.says_something({"empty": 0.0}, WEIGHTS)
 
 
 def test_the_numbers_tell_the_family() -> None:

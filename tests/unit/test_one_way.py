@@ -186,6 +186,7 @@ RULES = (
             ("fgfast/bench/decoders.py", "cv2.imdecode"): "what others do, which is timed, on images made here",
             ("bench/demo.py", "Image.open"): "images that the demo has just written",
             ("bench/encoders.py", "Image.open"): "images that the script has just encoded",
+            ("fgfast/bench/known_photos.py", "cv2.imread"): "sets of photographs that the person at the keyboard names",
             ("bench/quality.py", "cv2.imread"): "sets of photographs that the person at the keyboard names",
         },
     ),
