@@ -154,6 +154,7 @@ RULES = (
             ("bench/encoders.py", ".save"): _MEMORY,
             ("bench/demo.py", "image.save"): "into a file of writing.replacing",
             ("fgfast/bench/plot.py", "drawing.savefig"): "into a file of writing.replacing",
+            ("bench/review_trial.py", "drawing.savefig"): "into a file of writing.replacing",
             ("fgfast/review/quality_plot.py", "drawing.savefig"): "into a file of writing.replacing",
             ("fgfast/models/vocabulary.py", "np.savez"): "into a file of writing.replacing",
             ("fgfast/export/trace.py", "onnx_ir.save"): _SCRATCH,
