@@ -15,10 +15,8 @@ import click
 _LISTS = ("splits", "classes", "exclude")
 _OF_THE_DATASET = ("root", "labels", "mask_dir", "decisions", *_LISTS)
 # Options that name files or folders, and those among them that may be words as well.
-_OR_WORDS = ("background", "vocabulary", "model_weights")
-_FILES = ("root", "mask_dir", "decisions", "exclude", *_OR_WORDS)
 _OR_WORDS = ("background", "vocabulary", "model_weights", "doubt_weights")
-_FILES = ("root", "mask_dir", "exclude", *_OR_WORDS)
+_FILES = ("root", "mask_dir", "decisions", "exclude", *_OR_WORDS)
 
 _TEXTS = ("dataset", "labels", *_FILES)
 
