@@ -12,10 +12,10 @@ judging           the stage that makes one doubt of all numbers of a result
 prompt            the choice of the box that prompts the segmenter
 
 Beside that path: `choices` (methods, devices and backend), `annotated` (masks that exist already), `exclusion` (lists
-of samples to leave out), `resume` (what an output already holds), `finish` (the files about the whole twin),
-`flagging` (which results are flagged), `verify` (the check of an output), `placement` (the work of each device, and its workers), `host_time` (how long a worker holds
-Python's lock), `decoder_choice` (the fastest decoder with correct pixels), `rate` (the speed to expect), `cutter` and
-`single` (images without a data set), `mending` (what people decide about samples is carried out), with `changes`
-(what they ask for, checked), `reopened` (the plan of the run that is there), `remake` (what follows from decisions) and
-`mended` (the files and rows); `decided` (what they decided holds again in every run).
+of samples to leave out), `resume` (what an output already holds), `finish` (the files about the whole twin), `flagging`
+(which results are flagged), `verify` (the check of an output), `placement` (the work of each device, and its workers),
+`host_time` (how long a worker holds Python's lock), `decoder_choice` (the fastest decoder with correct pixels), `rate`
+(the speed to expect), `cutter` and `single` (images without a data set), `mending` (what people decide about samples is
+carried out), with `changes` (what they ask for, checked), `reopened` (the plan of the run that is there), `remake`
+(what follows from decisions) and `mended` (the files and rows); `decided` (what they decided holds again in every run).
 """
