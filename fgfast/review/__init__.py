@@ -17,6 +17,7 @@ mask_runs   masks as run lengths
 refining    grow, shrink, fill holes, keep the largest part
 quality     a run's masks against official ones, before and after review
 segmenting  boxes, points and strokes to masks, by the model of the run
+embeddings  what SAM saw in images, kept for clicks and made ahead of them
 segmenter_process  the processes in which the models work
 outliers    results that are unlike those of their own class
 queue       the doubtful results of a run, in order, with their flags

@@ -6,27 +6,30 @@ another process than the one that answers clicks: a click whose embedding is the
 
 from __future__ import annotations
 
+import base64
+import binascii
+import importlib.util
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fgfast import methods
-from fgfast.errors import FgfastError
+from fgfast.errors import FgfastError, UsageError
+from fgfast.machine import available_cores
 from fgfast.models.files import weights
 from fgfast.models.prompts import Prompts
 from fgfast.records import Bool, Float32, Image
+from fgfast.review.embeddings import MOST_BYTES, Embeddings, Load
 from fgfast.review.segmenter_process import SegmenterProcess
 
 # Seconds after which a click's process counts as hung: fifty times what GrabCut takes for 20 megapixels. The first
 # click may wait for the model to load.
 CLICK_SECONDS = 60.0
-_GRABCUT = "fgfast.models.seeds:segment"
+_GRABCUT, _SAM = "fgfast.models.seeds:segment", "fgfast.models.sam.prompting:masks"
 # The decoded image of the last click is kept for the next one, unless it has more bytes than 20 megapixels have.
 _KEPT_IMAGE = 64 << 20
-
-Load = Callable[[], Image]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,21 +56,26 @@ class Segmenting:
         can: what it takes and does, of "box", "points", "strokes", "embed".
     """
 
-    def __init__(self, name: str, reason: str) -> None:
-        self.name, self.reason = name, reason
-        self.can = frozenset({"box", "points", "strokes"})
-        self._clicks = SegmenterProcess(name, ("fgfast.models.grabcut:check_opencv",))
+    def __init__(self, spec: methods.ModelSpec | None, reason: str, most_bytes: int = MOST_BYTES) -> None:
+        self._spec, self.reason = spec, reason
+        self.name = "GrabCut" if spec is None else spec.name
+        self.can = frozenset({"box", "points", "strokes"} | ({"embed"} if spec else set()))
+        first: tuple[Any, ...] = ("fgfast.models.grabcut:check_opencv",)
+        if spec is not None:
+            first = ("fgfast.models.sam.prompting:load", spec, available_cores(), False)
+        self._clicks = SegmenterProcess(self.name, first)
+        self._embeddings = None if spec is None else Embeddings(spec, most_bytes)
         self._image = _LastImage()
 
     @classmethod
-    def start(cls, settings: Mapping[str, Any]) -> Segmenting:
+    def start(cls, settings: Mapping[str, Any], most_bytes: int = MOST_BYTES) -> Segmenting:
         """Start the segmenter of a run.
 
         Args:
             settings: the run's fingerprint, from its ledger (`Twin.settings`); it may come from anybody.
+            most_bytes: of embeddings that are kept.
         """
-        _, reason = segmenter_of(settings)
-        return cls("GrabCut", reason)
+        return cls(*segmenter_of(settings), most_bytes)
 
     def propose(
         self,
@@ -96,6 +104,8 @@ class Segmenting:
             SupersededError: a later call for the same key came first.
             SampleError: `load`'s.
         """
+        if self._spec is not None and self._embeddings is not None and strokes is None:
+            return self._decode(key, load, box, points, previous, banner_rows)
         image = self._image.of(key, load)
         prompts = Prompts.of(image.size, box, points, strokes)
         bits = self._clicks.call(_GRABCUT, image.pixels, prompts, banner_rows, seconds=CLICK_SECONDS, about=key)
@@ -103,20 +113,50 @@ class Segmenting:
 
     def ready(self, key: str) -> bool:
         """Whether a click on this image is answered without looking at the whole image first."""
-        return True
+        return self._embeddings is None or key in self._embeddings
 
     def prepare(self, items: Iterable[tuple[str, Load]]) -> None:
         """Look at images ahead of clicks, in this order, in the background; an earlier call's rest is dropped."""
+        if self._embeddings is not None:
+            self._embeddings.prepare(items)
 
     def close(self) -> None:
         """End the processes."""
         self._clicks.close()
+        if self._embeddings is not None:
+            self._embeddings.close()
+
+    def _decode(
+        self,
+        key: str,
+        load: Load,
+        box: Sequence[float] | Float32 | None,
+        points: Sequence[Sequence[float]],
+        previous: str | None,
+        banner_rows: int,
+    ) -> Proposal:
+        """Return SAM's masks."""
+        assert self._embeddings is not None
+        earlier = _bytes_of(previous) if previous else None
+        embedding, size = self._embeddings.of(key, load)
+        prompts = Prompts.of(size, box, points)
+        arguments = self._spec, embedding, tuple(size), prompts, earlier, banner_rows
+        masks, scores, low_res = self._clicks.call(_SAM, *arguments, seconds=CLICK_SECONDS, about=key)
+        return Proposal(tuple(masks), tuple(scores), base64.b64encode(low_res).decode("ascii"))
 
     def __enter__(self) -> Segmenting:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _bytes_of(previous: str) -> bytes:
+    """Return the bytes of a mask that the page sends back; the model checks them."""
+    try:
+        return base64.b64decode(previous, validate=True)
+    except (binascii.Error, ValueError):
+        raise UsageError("the previous mask is no base64; leave it out to begin anew") from None
 
 
 class _LastImage:
@@ -148,6 +188,8 @@ def segmenter_of(settings: Mapping[str, Any]) -> tuple[methods.ModelSpec | None,
     found = methods.find(name, "segmenter") if isinstance(name, str) else None
     if found is None or not found.is_model:
         return None, f"the run's segmenter, {name}, takes no clicks" if name != "grabcut" else "it is the run's"
+    if importlib.util.find_spec("torch") is None:
+        return None, f"the run's {found.name} needs PyTorch, which is not installed here"
     if isinstance(given, str) and methods.seed_of(given) is not None:
         return methods.ModelSpec(found.name, given), f"{found.name} is the run's, with random weights, for tests"
     if given != "cached":

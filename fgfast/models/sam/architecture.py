@@ -37,6 +37,11 @@ class Architecture:
         """Side of the square of image tokens."""
         return self.side // PATCH
 
+    @property
+    def embedding_bytes(self) -> int:
+        """Bytes of an image's embedding in float16."""
+        return 2 * CHANNELS * self.grid**2
+
 
 # segment-anything, build_sam.py; the tiny ones are for tests and have no checkpoint.
 ARCHITECTURES = MappingProxyType(

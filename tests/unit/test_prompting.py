@@ -1,0 +1,164 @@
+"""SAM for a person at a page: clicks to masks at full size, and embeddings made ahead. The weights are random."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="models need the extra models")
+
+from fgfast.errors import ImageRefusedError, SampleError, SegmenterLostError, UsageError
+from fgfast.methods import ModelSpec
+from fgfast.models.prompts import Prompts
+from fgfast.models.sam import prompting
+from fgfast.records import Image
+from fgfast.review.embeddings import Embeddings
+from fgfast.review.segmenting import Segmenting
+
+SPEC = ModelSpec("sam_tiny256", "random:0")
+EMBEDDING = 2 * 256 * 16 * 16
+
+
+def drawn(height: int = 60, width: int = 90, seed: int = 0) -> Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), np.uint8)
+    pixels = coarse[np.arange(height)[:, None] * 6 // height, np.arange(width) * 9 // width]
+    return Image(np.ascontiguousarray(pixels))
+
+
+def never() -> Image:
+    raise AssertionError("the image is not needed")
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[Segmenting]:
+    with Segmenting(SPEC, "for tests") as started:
+        yield started
+
+
+def test_clicks_are_decoded_from_an_embedding() -> None:
+    image = drawn()
+    embedding = prompting.embed(SPEC, image.pixels)
+    assert len(embedding) == EMBEDDING
+    point = Prompts.of(image.size, points=[(40, 30, 1)])
+    found, scores, previous = prompting.masks(SPEC, embedding, image.size, point)
+    assert len(found) == len(scores) == 4 and all(bits.shape == (60, 90) for bits in found)
+    assert scores[:3] == sorted(scores[:3], reverse=True) and len(previous) == 2 * 64 * 64
+    box = Prompts.of(image.size, box=(10, 10, 70, 50), points=[(40, 30, 1)])
+    other, others, _ = prompting.masks(SPEC, embedding, image.size, box, previous)
+    assert others[1:] == sorted(others[1:], reverse=True)
+    without = prompting.masks(SPEC, embedding, image.size, box)
+    assert without[1] != others, "the earlier mask has no effect"
+    again = prompting.masks(SPEC, embedding, image.size, box, previous)
+    assert again[1] == others and all(np.array_equal(a, b) for a, b in zip(again[0], other, strict=True))
+
+
+def test_a_box_alone_gives_the_mask_of_a_run() -> None:
+    """The single mask of the review is that of `fgfast convert`, but for an embedding in float16."""
+    from parity.in_slots import alone
+
+    from fgfast.models.sam.build import build_sam
+    from fgfast.models.sam.sessions import sam_in_torch
+
+    image, box = drawn(), np.array([12, 9, 71, 52], np.float32)
+    segmenter = sam_in_torch(build_sam(SPEC))
+    theirs = segmenter.finish(alone(segmenter, image, box), 60, 90)
+    ours, scores, _ = prompting.masks(
+        SPEC, prompting.embed(SPEC, image.pixels), image.size, Prompts.of(image.size, box)
+    )
+    assert (ours[0] != theirs.bits).mean() < 0.01 and abs(scores[0] - theirs.quality) < 1e-2
+
+
+def test_the_banner_is_never_subject() -> None:
+    image = drawn()
+    embedding, point = prompting.embed(SPEC, image.pixels), Prompts.of(image.size, points=[(40, 30, 1), (1, 1, 0)])
+    found, _, _ = prompting.masks(SPEC, embedding, image.size, point, banner_rows=25)
+    assert not any(bits[-25:].any() for bits in found)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (7, 100)])
+def test_tiny_images(size: tuple[int, int]) -> None:
+    pixels = np.zeros((*size, 3), np.uint8)
+    found = prompting.masks(SPEC, prompting.embed(SPEC, pixels), size, Prompts.of(size, points=[(0.5, 0.5, 1)]))
+    assert found[0][0].shape == size
+
+
+def test_an_image_too_slim_is_refused() -> None:
+    with pytest.raises(ImageRefusedError):
+        prompting.embed(SPEC, np.zeros((1, 3000, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "previous", ["?", base64.b64encode(b"12").decode(), base64.b64encode(b"\xff" * (2 * 64 * 64)).decode()]
+)
+def test_a_hostile_earlier_mask_is_refused(model: Segmenting, previous: str) -> None:
+    with pytest.raises(UsageError, match="previous mask"):
+        model.propose("a", drawn, points=[(3, 3, 1)], previous=previous)
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"points": [(float("nan"), 3, 1)]}, {"points": [(3, 3, 1)] * 10_000}, {"points": [(3, 61, 1)]}]
+)
+def test_hostile_prompts_are_refused(model: Segmenting, asked: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        model.propose("a", drawn, **asked)
+
+
+def test_a_click_in_processes_and_the_next_one(model: Segmenting) -> None:
+    first = model.propose("a", drawn, points=[(40, 30, 1)])
+    assert len(first.masks) == 4 and model.ready("a") and "embed" in model.can
+    second = model.propose("a", never, points=[(40, 30, 1), (5, 5, 0)], previous=first.previous)
+    assert second.scores != first.scores
+    assert np.array_equal(model.propose("a", never, points=[(40, 30, 1)]).masks[0], first.masks[0])
+    strokes = np.zeros((60, 90), np.bool_)
+    strokes[30, 30:50] = True
+    assert model.propose("a", drawn, strokes=(strokes, None)).masks[0][strokes].all(), "by GrabCut"
+
+
+def test_the_decoders_death_costs_one_click_and_no_embedding(model: Segmenting) -> None:
+    model.propose("b", drawn, points=[(40, 30, 1)])
+    model._clicks._process._process.kill()
+    model._clicks._process._process.wait(10)
+    with pytest.raises(SegmenterLostError):
+        model.propose("b", never, points=[(40, 30, 1)])
+    assert len(model.propose("b", never, points=[(40, 30, 1)]).masks) == 4
+
+
+def wait_for(happened: Any) -> None:
+    end = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_embeddings_are_made_ahead_in_order_and_capped() -> None:
+    made, release = [], threading.Event()
+
+    def load(n: int) -> Image:
+        made.append(n)
+        assert release.wait(30)
+        if n == 1:
+            raise SampleError("x", "this image is broken")
+        return drawn(seed=n)
+
+    kept = Embeddings(SPEC, most_bytes=3 * EMBEDDING)
+    try:
+        kept.prepare([(f"old {n}", lambda n=n: load(10 + n)) for n in range(3)])
+        wait_for(lambda: made)
+        kept.prepare([(f"{n}", lambda n=n: load(n)) for n in range(4)])
+        release.set()
+        wait_for(lambda: "2" in kept)
+        assert made == [10, 0, 1, 2], "in order, no more than are kept, without the rest of the earlier list"
+        assert kept.bytes_kept == 3 * EMBEDDING and "old 0" in kept and "1" not in kept
+        kept._process._process._process.kill()
+        kept.prepare([("5", lambda: drawn(seed=5)), ("6", lambda: drawn(seed=6))])
+        wait_for(lambda: "6" in kept)
+        assert "old 0" not in kept and kept.bytes_kept == 3 * EMBEDDING
+    finally:
+        kept.close()
+    assert "6" not in kept
