@@ -22,6 +22,7 @@ FlagsName = Literal["doubt", "rules"]
 PlacementName = Literal["auto", "replicate", "split"]
 DecoderName = Literal["auto", "cpu", "dali", "dali_cpu", "nvjpeg"]
 DECODERS: tuple[str, ...] = get_args(DecoderName)
+_UNPROMPTED = ("annotations", "box")  # segmenters that have no use for a second look
 ON_GPU = ("dali", "nvjpeg")  # decoders that need a GPU
 
 
@@ -136,6 +137,12 @@ class Settings:
         "instead of the models', and what they rejected is skipped. Those of this output itself always hold.",
         unset="only those of this output",
         result=False,  # the digest of what is in force is in the fingerprint
+    )
+    second_look: bool = _set(
+        False,
+        "Segments every image with other boxes as well, and notes where the masks disagree: doubtful ones are found "
+        "better. GrabCut takes six times as long; SAM's boxes share one run of its decoder.",
+        idle=lambda s: f"with segmenter {s.segmenter}, which no box changes" if s.segmenter in _UNPROMPTED else "",
     )
     vocabulary: str | None = _set(
         None,
@@ -345,5 +352,10 @@ def resolved(settings: Settings, **choices: Any) -> tuple[Settings, dict[str, st
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """One line "name: old -> new" for each setting that differs."""
-    return [f"{n}: {old.get(n)!r} -> {new.get(n)!r}" for n in sorted(old | new) if old.get(n) != new.get(n)]
+    """One line "name: old -> new" for each setting that differs.
+
+    A setting that one of them lacks is newer than it, and had the effect of its default then.
+    """
+    defaults = {f.name: f.default for f in fields(Settings)} | Settings().describe()
+    pairs = {name: (old.get(name, defaults.get(name)), new.get(name, defaults.get(name))) for name in old | new}
+    return [f"{name}: {a!r} -> {b!r}" for name, (a, b) in sorted(pairs.items()) if a != b]

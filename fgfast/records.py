@@ -187,11 +187,13 @@ class Mask:
         bits: (H, W) bool at the size of the stored image; True is subject.
         quality: the segmenter's own estimate of the mask's IoU; None where it gives none.
         stability: pixels whose logits exceed +1 as a fraction of those that exceed -1; None where there are no logits.
+        numbers: name -> number that speaks against it, from a second look; see `fgfast.ops.second_look`.
     """
 
     bits: Bool
     quality: float | None = None
     stability: float | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(self, "bits", self.bits, np.bool_, (None, None))

@@ -216,11 +216,20 @@ def segment_stages(settings: Settings, segmenter: Method, device: str, images: i
         spec = methods.ModelSpec(segmenter.name)
         return [ReadMask(build(spec), annotations_detector(spec, ""))]
     if not segmenter.is_model:
-        return [MaskSubject(build(methods.ModelSpec(segmenter.name)), segmenter.flagged)]
+        look = settings.second_look
+        return [MaskSubject(build(methods.ModelSpec(segmenter.name)), segmenter.flagged, look)]
+
+    def looking(spec: ModelSpec) -> SlotModel:
+        model = build(spec)
+        if settings.second_look:
+            model.second_look = True
+        made: SlotModel = model
+        return made
+
     spec = settings.spec(segmenter.name, device, images)
     with explained(segmenter.name, settings, device):
-        model = build(spec)
-    return [encode_stage(_rechecked(model, spec, build)), FinishMask(model.finish)]
+        model: Any = looking(spec)
+    return [encode_stage(_rechecked(model, spec, looking)), FinishMask(model.finish)]
 
 
 def _rechecked(model: SlotModel, spec: ModelSpec, build: Callable[[ModelSpec], SlotModel]) -> Rechecked:

@@ -21,7 +21,8 @@ from fgfast.methods import ModelSpec
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.ops.evidence import evidence
 from fgfast.ops.flags import flags
-from fgfast.ops.geometry import crop_window
+from fgfast.ops.geometry import crop_window, mask_box
+from fgfast.ops.second_look import boxes, disagreement
 from fgfast.pipeline.prompt import center_box, choose_prompt
 from fgfast.pipeline.work import Work
 from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Prompt, Sample, Size, UInt8
@@ -110,15 +111,24 @@ class MaskSubject:
     Attributes:
         segment: the segmenter.
         flagged: whether its masks are checked for reasons to doubt them.
+        second_look: whether the segmenter also gets other boxes; see `fgfast.ops.second_look`.
     """
 
     segment: Segmenter
     flagged: bool = True
+    second_look: bool = False
     name: str = "mask"
 
     def __call__(self, work: Work) -> None:
         assert work.image is not None and work.prompt is not None
-        set_mask(work, self.segment(work.image.pixels, work.prompt.box, work.sample.banner_rows), self.flagged)
+        pixels, box, banner = work.image.pixels, work.prompt.box, work.sample.banner_rows
+        mask = self.segment(pixels, box, banner)
+        if self.second_look:
+            scene = Size(max(1, len(pixels) - banner), pixels.shape[1])
+            others = boxes(box, scene, mask_box(mask.bits))
+            found = disagreement(mask.bits, [self.segment(pixels, other, banner).bits for other in others])
+            mask = replace(mask, numbers=found)
+        set_mask(work, mask, self.flagged)
 
 
 def set_mask(work: Work, mask: Mask, flagged: bool = True) -> None:
@@ -129,6 +139,7 @@ def set_mask(work: Work, mask: Mask, flagged: bool = True) -> None:
         found = flags(mask.bits, box, banner, work.prompt.guess)
         work.flags.extend(found)
         work.numbers |= found | evidence(work.image.pixels, mask.bits, box, banner, work.prompt.guess)
+        work.numbers |= mask.numbers
         for name, estimate in (("low quality", mask.quality), ("low stability", mask.stability)):
             if estimate is not None:
                 work.numbers[name] = min(max(1 - estimate, 0.0), 1.0)

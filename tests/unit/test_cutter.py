@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from fgfast.errors import ImageBrokenError, ImageMissingError, UnknownNameError,
 from fgfast.pipeline import cutter as module
 from fgfast.pipeline.batched_stages import FinishMask, encode_stage
 from fgfast.pipeline.stages import box_mask
-from fgfast.records import Image
+from fgfast.records import Image, Mask
 from fgfast.runner import Finished, in_order
 
 BOX = (36, 16, 94, 64)
@@ -75,7 +74,7 @@ class BoxModel:
 def model(monkeypatch: pytest.MonkeyPatch) -> BoxModel:
     """A Cutter's segmenter is this model, which is built once per Cutter."""
     made = BoxModel()
-    finish = FinishMask(lambda bits, height, width: SimpleNamespace(bits=bits, quality=1.0))
+    finish = FinishMask(lambda bits, height, width: Mask(bits, quality=1.0))
     monkeypatch.setattr(module, "segment_stages", lambda *arguments: [encode_stage(made), finish])
     return made
 
