@@ -111,10 +111,14 @@ class MendedFiles:
         if rows:
             ledger.record(rows)
 
-    def catch_up(self, decisions: Decisions, keys: Sequence[str]) -> list[Refused]:
+    def catch_up(self, decisions: Decisions, keys: Sequence[str], restore: bool = False) -> list[Refused]:
         """Make samples as the decisions on them want it, and finish these; return those that cannot be, with reasons.
 
-        A sample without a row, on which nothing is in force, is left to the run.
+        Args:
+            decisions: all of them.
+            keys: the samples.
+            restore: whether a sample without a row, on which nothing is in force, becomes again what it was, because an
+                undo was interrupted. A run leaves it to its models.
         """
         asked: list[tuple[str, Outcome, bytes, list[int]]] = []
         problems: list[Refused] = []
@@ -125,7 +129,7 @@ class MendedFiles:
             outcome = wanted(every, source)
             if key not in self.positions:
                 problems.append(Refused(key, f"the data set in {self.plan.dataset.root} has no such image any more"))
-            elif outcome is None or (in_force(every) is None and self.output.ledger.outcome_of(key) is None):
+            elif outcome is None or not (restore or in_force(every) or self.output.ledger.outcome_of(key)):
                 numbers += open_ones
             else:
                 sample = self.plan.dataset.samples[self.positions[key]]

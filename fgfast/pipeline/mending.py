@@ -232,6 +232,6 @@ class Mender(contextlib.AbstractContextManager["Mender"]):
         keys = list(dict.fromkeys(decision.key for decision in self.decisions.unfinished()))
         if keys:
             self._begin()
-        problems = self._files.catch_up(self.decisions, keys)
+        problems = self._files.catch_up(self.decisions, keys, restore=True)
         self._unfinished = False
         return problems

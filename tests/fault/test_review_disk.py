@@ -92,7 +92,7 @@ def test_a_decision_that_cannot_be_stored_changes_nothing(tmp_path: Path) -> Non
 def test_a_row_that_cannot_be_recorded_comes_back_and_the_decision_follows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fgfast.pipeline import run
+    from fgfast.pipeline import work
 
     out = made(tmp_path, tmp_path / "out")
     before = rows(out), images(out)
@@ -103,7 +103,7 @@ def test_a_row_that_cannot_be_recorded_comes_back_and_the_decision_follows(
     with Mender.open(out) as mender:
         change = Change(KEYS[0], "mask", "brush", 0, bits=disc(9))
         with monkeypatch.context() as patched:
-            patched.setattr(run, "commit", full)
+            patched.setattr(work, "commit", full)
             with pytest.raises(OutputFailedError, match="is stored, and follows"):
                 mender.decide([change], "ann")
         assert (rows(out), images(out)) == before
