@@ -126,6 +126,7 @@ class _Answers:
             "readonly": writer is None,
             "stale": writer is not None and writer.stale,
             "finishing": writer is not None and writer.finishing,
+            "opening": writer is not None and not writer.opened.done(),
             "last": review.refresh()[0],
             "model": {
                 "name": model.name if model else "",

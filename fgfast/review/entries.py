@@ -209,6 +209,11 @@ class Entries:
         """Set the status of an entry."""
         self.columns.statuses[index] = STATUSES.index(status)
 
+    def take_statuses(self, columns: Columns) -> None:
+        """Take the statuses of columns that were read later; what came or went since is left alone."""
+        if np.array_equal(columns.ids, self.columns.ids):
+            self.columns.statuses[:] = columns.statuses
+
     def decide(self, index: int, cause: str | None) -> None:
         """Note that a decision is in force on an entry, with its cause; None where none is any more."""
         if cause is None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Protocol, TypeVar
 
 from fgfast.errors import OutputFailedError
@@ -21,6 +22,8 @@ log = logging.getLogger("fgfast")
 
 REST = 60.0
 """Seconds without a change after which lists, COCO files and report are written."""
+PATIENCE = 3.0
+"""Seconds that the page may wait for the output to be open for changes."""
 
 T = TypeVar("T")
 
@@ -43,6 +46,17 @@ class OneWriter:
         open_mender: opens the output for changes, in that thread; it takes the lock.
         rest: seconds without a change after which lists are written.
         finished: called in that thread after lists were written.
+        patience: seconds for which the constructor waits for the output to be open. A data set of a million images
+            takes longer, while which the entries can be looked at; changes wait.
+
+    Attributes:
+        opened: done when the output is open; its error is that of every change.
+        stale: whether lists and reports are older than the last decision.
+        finishing: whether they are being written.
+
+    Raises:
+        OutputLockedError: another process writes to the output.
+        FgfastError: see the mender; one that comes after `patience` is that of every change.
     """
 
     def __init__(
@@ -50,6 +64,7 @@ class OneWriter:
         open_mender: Callable[[], contextlib.AbstractContextManager[Any]],
         rest: float = REST,
         finished: Callable[[], None] = lambda: None,
+        patience: float = PATIENCE,
     ) -> None:
         self._open, self._rest, self._finished = open_mender, rest, finished
         self._jobs: queue.Queue[tuple[Callable[[Any], Any], Future[Any]] | None] = queue.Queue()
@@ -57,12 +72,15 @@ class OneWriter:
         self._mender: Any = None
         self.stale = False
         self.finishing = False
-        opened: Future[None] = Future()
-        self._thread = threading.Thread(target=self._work, args=(opened,), name="the one writer")
+        self.opened: Future[None] = Future()
+        self._thread = threading.Thread(target=self._work, name="the one writer")
         self._thread.start()
         try:
-            opened.result()
-        except BaseException:
+            self.opened.result(patience)
+        except BaseException as error:
+            if isinstance(error, FutureTimeoutError) and not self.opened.done():
+                return
+            self._jobs.put(None)
             self._thread.join()
             raise
 
@@ -90,15 +108,18 @@ class OneWriter:
         last = self.submit(lambda mender: self._finish(mender) if mender.stale else None)
         self._jobs.put(None)
         self._thread.join()
-        last.result()
+        if self.opened.exception() is None:
+            last.result()
 
-    def _work(self, opened: Future[None]) -> None:
+    def _work(self) -> None:
         try:
             self._reopen()
         except BaseException as error:
-            opened.set_exception(error)
+            self.opened.set_exception(error)
+            while (job := self._jobs.get()) is not None:
+                job[1].set_exception(error)
             return
-        opened.set_result(None)
+        self.opened.set_result(None)
         due = time.monotonic() + self._rest
         try:
             while True:

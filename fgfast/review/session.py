@@ -25,7 +25,7 @@ from fgfast.review import images
 from fgfast.review.entries import Entries
 from fgfast.review.images import Encoded, Kept
 from fgfast.review.items import Flag, item, stamp
-from fgfast.review.one_writer import REST, OneWriter
+from fgfast.review.one_writer import PATIENCE, REST, OneWriter
 from fgfast.review.reading import Reading, Record
 
 log = logging.getLogger("fgfast")
@@ -79,8 +79,12 @@ class Review(contextlib.AbstractContextManager["Review"]):
             model.
     """
 
-    def __init__(self, opening: Opening, rest: float = REST) -> None:
-        """Open the output; the writer first, because it finishes what a kill left.
+    def __init__(self, opening: Opening, rest: float = REST, patience: float = PATIENCE) -> None:
+        """Open the output: first what is listed, then for changes, which also finishes what a kill left.
+
+        Args:
+            opening: how its parts are opened.
+            rest, patience: see `OneWriter`.
 
         Raises:
             OutputLockedError: another process is writing to it.
@@ -96,9 +100,6 @@ class Review(contextlib.AbstractContextManager["Review"]):
         self._decided_at: float | None = None
         self._kept, self._alone = Kept(_KEPT), threading.Lock()
         with contextlib.ExitStack() as held:
-            self.writer = None if opening.mender is None else OneWriter(opening.mender, rest)
-            if self.writer is not None:
-                held.callback(self.writer.close)
             self._reader = held.enter_context(ThreadPoolExecutor(1, "reading"))
             self._finder = held.enter_context(ThreadPoolExecutor(1, "finding"))
             self.answering = held.enter_context(ThreadPoolExecutor(_threads(), "answering"))
@@ -108,10 +109,14 @@ class Review(contextlib.AbstractContextManager["Review"]):
             self.title: str = self._reading.twin.title
             self.entries = Entries(self.read(Reading.columns).result())
             self._places = {key: n for n, key in enumerate(self.entries.columns.keys)}
-            self._seen = self.read(Reading.last).result()
-            for key, decision in self.read(Reading.in_force).result().items():
-                if key in self._places:
-                    self.entries.decide(self._places[key], decision.cause)
+            self._seen = 0
+            self.writer = None if opening.mender is None else OneWriter(opening.mender, rest, patience=patience)
+            if self.writer is not None:
+                held.callback(self.writer.close)
+            if self.writer is not None and not self.writer.opened.done():
+                self.waiting.submit(self._when_open, self.writer)
+            else:
+                self._take_in_force()
             held.callback(lambda: self._finder.submit(self._close_samples).result())
             if self.writer is not None:
                 self._segmenting = self.waiting.submit(opening.segmenting, self._reading.twin.settings)
@@ -142,6 +147,21 @@ class Review(contextlib.AbstractContextManager["Review"]):
     def clicked(self) -> Any:
         """Return what makes masks from clicks, once it is there; None where nothing does."""
         return None if self._segmenting is None else self._segmenting.result()
+
+    def _when_open(self, writer: OneWriter) -> None:
+        """Take in what is decided once the output is open for changes; see `OneWriter.opened`."""
+        if (error := writer.opened.exception()) is not None:
+            log.warning("nothing can be decided: %s", error)
+        self._take_in_force()
+
+    def _take_in_force(self) -> None:
+        """Take in what is decided, and what was of it that a kill had left unfinished."""
+        self._seen = self.read(Reading.last).result()
+        if self.writer is not None:
+            self.entries.take_statuses(self.read(Reading.columns).result())
+        for key, decision in self.read(Reading.in_force).result().items():
+            if key in self._places:
+                self.entries.decide(self._places[key], decision.cause)
 
     def _close_segmenting(self) -> None:
         with contextlib.suppress(FgfastError, OSError):

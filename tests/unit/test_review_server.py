@@ -316,6 +316,35 @@ def test_runs_are_those_of_another_program(seed: int) -> None:
         assert np.array_equal(decode_runs(runs(bits), size), bits)
 
 
+def test_a_large_data_set_is_shown_while_it_is_opened_for_changes(place: tuple[Path, Path]) -> None:
+    go = threading.Event()
+
+    def slow() -> Mender:
+        assert go.wait(20)
+        return Mender(*place)
+
+    with Review(opening(*place, mender=slow), patience=0.01) as review, served(review) as (_, browser):
+        assert browser.get("/api/state").json["opening"] is True
+        assert browser.get("/api/items/1/image?kind=outline&side=64").status == 200
+        threading.Timer(0.1, go.set).start()
+        assert decide(browser, 1, "accept")["number"] == 1
+        assert browser.get("/api/state").json["opening"] is False
+
+
+def test_what_cannot_be_opened_for_changes_says_so_for_each(place: tuple[Path, Path]) -> None:
+    go = threading.Event()
+
+    def fails() -> Mender:
+        assert go.wait(20)
+        raise OutputLockedError("another run has it")
+
+    with Review(opening(*place, mender=fails), patience=0.01) as review, served(review) as (_, browser):
+        go.set()
+        for _ in range(2):
+            reply = browser.post("/api/decide", {"changes": [{"id": 1, "seen": 0, "verdict": "accept"}]})
+            assert reply.status == 423 and "another run has it" in reply.json["error"]
+
+
 def test_flags_are_listed_in_the_background(place: tuple[Path, Path]) -> None:
     with Review(opening(*place)) as review, served(review) as (_, browser):
         for _ in range(500):
