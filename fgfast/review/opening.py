@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgfast.records import Outcome
 from fgfast.review.items import Flag
 from fgfast.review.session import Opening
+
+if TYPE_CHECKING:
+    from fgfast.ops.doubt import Weights
 
 
 class RuleFlag(NamedTuple):
@@ -30,6 +34,7 @@ def opening_of(out: Path, root: Path | None, read_only: bool, who: str) -> Openi
         read_only: whether nothing may be changed; no lock is taken then.
         who: name of the person, for decisions.
     """
+    from fgfast.pipeline.flagging import weights_in
     from fgfast.pipeline.mending import Mender
     from fgfast.pipeline.twin import Twin
     from fgfast.review.segmenting import Segmenting
@@ -40,14 +45,17 @@ def opening_of(out: Path, root: Path | None, read_only: bool, who: str) -> Openi
     def mender() -> contextlib.AbstractContextManager[Any]:
         return Mender.open(out, root)
 
-    return Opening(out, twin, None if read_only else mender, flags_of, Segmenting.start, who)
+    with Twin.open(out, root) as opened:
+        weights = weights_in(opened.output.ledger)
+    flags = partial(flags_of, weights=weights)
+    return Opening(out, twin, None if read_only else mender, flags, Segmenting.start, who)
 
 
-def flags_of(o: Outcome) -> Sequence[Flag]:
+def flags_of(o: Outcome, weights: Weights | None) -> Sequence[Flag]:
     """Return what makes an outcome doubtful, strongest first; then what else the run's rules found."""
     from fgfast.ops.doubt import doubt
 
-    found: list[Flag] = [*doubt(o.numbers).flags]
+    found: list[Flag] = [*doubt(o.numbers, weights).flags]
     named = {flag.name for flag in found}
     return [
         *found,

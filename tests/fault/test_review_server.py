@@ -18,7 +18,6 @@ import pytest
 pytest.importorskip("uvicorn", reason="the extra review is not installed")
 pytest.importorskip("starlette", reason="the extra review is not installed")
 
-pytest.importorskip("fgfast.ops.doubt", reason="until the doubt is there")
 
 from small_review import Browser, small_run
 
