@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fgfast.datasets.layout import ImagePlacement
 from fgfast.io import coco, listing
-from fgfast.io.decisions import decided_in
+from fgfast.io.decisions import Decision, decided_in
 from fgfast.io.earlier_run import whole_files
 from fgfast.io.ledger_paths import in_folders
 from fgfast.io.output import Output
@@ -71,7 +71,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     ledger, dataset = output.ledger, plan.dataset
     resumed = len(found.finished) - len(found.changes.decided)
     samples = {s.key: s for s in dataset.samples if s.key in found.selected or s.key in found.finished}
-    decided = decided_in(output.ours)
+    decided = decided_here(output)
     flag_doubtful(ledger, decided.keys())
     seen, placed = describe(plan, output, samples)
     annotation_files = dataset.write_annotations(output.target(output.twin), placed)
@@ -124,6 +124,16 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     about = {path.relative_to(output.out).as_posix(): described(path) for path in whole}
     ledger.set_meta({"whole_files": about, "clean": True, "lists_stale": False})
     return report
+
+
+def decided_here(output: Output) -> dict[str, Decision]:
+    """Return key -> decision in force, of those that hold in the twin: made about the image that it was made from."""
+    found = {}
+    for key, decision in decided_in(output.ours).items():
+        row = output.ledger.outcome_of(key)
+        if row is not None and (row.source.sha256 if row.source else b"") == decision.source:
+            found[key] = decision
+    return found
 
 
 def _decided(changes: Changes) -> dict[str, object]:

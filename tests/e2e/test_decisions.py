@@ -13,13 +13,16 @@ from mending import KEY, OTHER, THIRD, change, disc, made, result, rows
 from PIL import Image as pillow
 
 from fgfast import convert
+from fgfast.cli.like import read
 from fgfast.config import Settings
 from fgfast.errors import OutputRefusedError, SettingsDifferError, UsageError
 from fgfast.io.decisions import Decisions
+from fgfast.io.output import Output
 from fgfast.ops import rle_encode
-from fgfast.pipeline.finish import Report
+from fgfast.pipeline.finish import Report, decided_here
 from fgfast.pipeline.mending import Change, Mender
 from fgfast.pipeline.verify import verify
+from fgfast.records import Outcome
 
 OTHER_WAY: dict[str, Any] = {"crop": "square", "pad": 0.1, "format": "png", "background": "white"}
 
@@ -126,6 +129,9 @@ def test_a_decision_about_another_image_is_kept_and_listed(tmp_path: Path) -> No
     pillow.new("RGB", (WIDTH, HEIGHT), (8, 8, 8)).save(rejected)
     report = again(tmp_path)
     assert set(report.changes.undecided) == {OTHER, THIRD}
+    with Output(out, report.twin.name) as output:
+        output.reopen()
+        assert decided_here(output).keys() == {KEY}  # in the report, and spared by flags that follow from doubt
     assert rows(out)[THIRD][4] != rle_encode(disc(30, 20)) and rows(out)[OTHER][0] == "done"
     # The next run lists them as well, and so does another output.
     assert set(again(tmp_path).changes.undecided) == {OTHER, THIRD}
@@ -147,3 +153,29 @@ def test_damaged_decisions_are_refused_before_anything_is_deleted(tmp_path: Path
         with pytest.raises(OutputRefusedError):
             again(tmp_path, mode=mode)
     assert result(out) == before
+
+
+def test_a_mask_in_a_turned_frame_is_not_applied_to_the_stored_one(tmp_path: Path) -> None:
+    out = made(tmp_path)
+    source = next((tmp_path / "data").rglob(Path(THIRD).name))
+    exif = pillow.Exif()
+    exif[0x0112] = 6  # a viewer turns it by a quarter
+    pillow.new("RGB", (WIDTH, HEIGHT), (90, 200, 30)).save(source, exif=exif)
+    root = source.parents[2]
+    given = Settings(detector="center", segmenter="box", devices="cpu")
+    convert("folder", tmp_path / "turned", root=root, settings=given, in_process=True)
+    with Mender.open(tmp_path / "turned") as mender:
+        (answer,) = mender.decide([change(THIRD, "mask", bits=disc()[:, :HEIGHT].repeat(2, 0)[:WIDTH])], "ann")
+        assert isinstance(answer, Outcome), answer
+        assert answer.size == (WIDTH, HEIGHT)
+    report = again(tmp_path, "other", decisions=tmp_path / "turned")
+    assert report.changes.undecided == (THIRD,) and not report.changes.decided
+    shutil.rmtree(out)
+
+
+def test_like_repeats_the_decisions_too(tmp_path: Path) -> None:
+    out = reviewed(tmp_path)
+    again(tmp_path, "other", decisions=out)
+    options, files, _ = read(tmp_path / "other")
+    assert options["decisions"] == str(out) and "decisions" in files
+    assert "decisions" not in read(out)[0]
