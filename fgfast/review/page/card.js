@@ -1,0 +1,87 @@
+// One card of the gallery. Cards are recycled: a card shows one entry after another.
+import { imageAddress } from "./api.js";
+import { el } from "./elements.js";
+
+const WORDS = { accept: "✓ accepted", reject: "✕ rejected", mask: "✎ mended" };
+
+export const stateOf = (item) => (item.decision ? item.decision.verdict : item.later ? "later" : "");
+
+// Returns what a card says aloud.
+export function spoken(item) {
+  const word = { accept: "accepted", reject: "rejected", mask: "mended", later: "later", "": "not decided" }[stateOf(item)];
+  const why = item.flags.map((flag) => flag.name).join(", ");
+  return `${item.key}, doubt ${doubt(item.doubt)}, ${word}${why ? `, ${why}` : ""}`;
+}
+
+const doubt = (value) => (value === null || value === undefined ? "unknown" : value.toFixed(2));
+
+export class Card {
+  constructor() {
+    this.image = el("img", { alt: "", decoding: "async", draggable: false });
+    this.gone = el("div", { className: "gone", hidden: true });
+    this.doubt = el("span", { className: "doubt" });
+    this.done = el("span", { className: "done" });
+    this.tick = el("span", { className: "tick", textContent: "✓" });
+    this.name = el("div", { className: "name" });
+    this.why = el("div", { className: "why" });
+    const well = el("div", { className: "well" }, this.image, this.gone, this.doubt, this.done, this.tick);
+    this.node = el("div", { className: "card", role: "option" }, well, this.name, this.why);
+    this.image.addEventListener("load", () => { delete this.image.dataset.wait; });
+    this.image.addEventListener("error", () => this.fail());
+    this.place = -1;
+  }
+
+  // Shows a place of the queue; the image only when it may be fetched.
+  show(place, id, doubtByte, item, kind, side, fetchImage, picked, here) {
+    if (this.id !== id) this.clear(id);
+    this.place = place;
+    this.node.setAttribute("aria-selected", String(picked));
+    this.node.classList.toggle("here", here);
+    if (this.item !== item || this.kind !== kind) this.fill(item, doubtByte, kind);
+    if (item && fetchImage) this.load(item, kind, side);
+  }
+
+  clear(id) {
+    this.id = id;
+    this.item = undefined;
+    this.wanted = "";
+    this.node.id = `card-${id}`;
+    this.image.dataset.wait = "";
+    this.image.removeAttribute("src");
+    this.gone.hidden = true;
+  }
+
+  fill(item, doubtByte, kind) {
+    this.item = item;
+    this.kind = kind;
+    this.doubt.textContent = item ? doubt(item.doubt) : (doubtByte / 255).toFixed(2);
+    this.name.textContent = item ? item.key.split("/").pop() : "";
+    this.node.title = item ? item.key : "";
+    this.why.textContent = item ? item.flags.map((f) => f.name).join(", ") || item.detail || item.class : "";
+    const state = item ? stateOf(item) : "";
+    this.done.dataset.v = state;
+    this.done.textContent = state === "later" ? "◷ later" : WORDS[state] ?? "";
+    this.node.setAttribute("aria-label", item ? spoken(item) : "loading");
+  }
+
+  load(item, kind, side) {
+    const address = imageAddress(item, kind, side);
+    if (this.wanted === address) return;
+    this.wanted = address;
+    this.gone.hidden = true;
+    this.image.src = address;
+  }
+
+  // A source that is gone still has an outline on grey; without a result there is only a sentence.
+  fail() {
+    if (!this.wanted || !this.item) return;
+    const other = imageAddress(this.item, "outline", 256);
+    if (this.kind !== "outline" && this.image.getAttribute("src") !== other && this.item.size) {
+      this.image.src = other;
+      return;
+    }
+    this.image.dataset.wait = "";
+    this.gone.textContent = this.item.problem || this.item.detail || "no image";
+    this.gone.hidden = false;
+  }
+}
