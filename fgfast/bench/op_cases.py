@@ -17,10 +17,14 @@ import numpy as np
 
 from fgfast.bench.images import largest_difference, noise_image
 from fgfast.models.detic.config import SWIN_B
+from fgfast.ops import evidence as numbers
 from fgfast.ops import reference
+from fgfast.ops.contrast import contrast
+from fgfast.ops.geometry import mask_box
 from fgfast.records import Bool, Float32, UInt8
 
 NATIVE, NUMPY, TORCH = "native", "NumPy reference", "PyTorch"
+PLAIN = "OpenCV and NumPy"  # of what has no native form
 SIZES = ((375, 500), (768, 1024))
 """(height, width) in pixels: the commonest size of CUB, and twice as large."""
 _SIDE = 1024  # the side of SAM's square, in pixels
@@ -187,6 +191,20 @@ def attention(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Cas
             yield Case("attention", what, threads, found, largest_difference, "", _CLOSE)
 
 
+def evidence(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
+    """Compute the numbers of a mask that review needs, and those of them that are about colours."""
+    for size in sizes if threads == 1 else ():
+        pixels, bits = _image(size), _mask(size)
+        box = mask_box(bits)
+        assert box is not None
+        calls = {PLAIN: partial(numbers.evidence, pixels, bits, box)}
+        yield Case("evidence", _named(size), 1, calls, _unequal)
+    if threads == 1:
+        size = numbers.SIDE * 3 // 4, numbers.SIDE
+        calls = {PLAIN: partial(contrast, _image(size), _mask(size))}
+        yield Case("evidence", f"colours of {_named(size)}", 1, calls, _unequal)
+
+
 OPS: Mapping[str, Callable[..., Iterator[Case]]] = {
     "mask_post": mask_post,
     "composite": composite,
@@ -194,6 +212,7 @@ OPS: Mapping[str, Callable[..., Iterator[Case]]] = {
     "resize": resize,
     "nms": nms,
     "attention": attention,
+    "evidence": evidence,
 }
 
 
@@ -252,6 +271,11 @@ def _attention(window: int) -> dict[str, Any]:
     padding = tuple(rng.standard_normal((2, heads, size), np.float32))
     at = np.ascontiguousarray(token_at)
     return {"q": 0.3 * q, "k": k, "v": v, "rel_pos": rel_pos, "token_at": at, "padding": padding}
+
+
+def _unequal(a: Any, b: Any) -> float:
+    """Return 0 if two results are equal, otherwise 1."""
+    return float(a != b)
 
 
 def _bits_apart(a: Any, b: Any) -> float:
