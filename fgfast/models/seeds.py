@@ -7,7 +7,10 @@ the frame of the image counts as background where no box bounds the subject. See
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from fgfast.errors import UsageError
 from fgfast.models import grabcut
@@ -134,11 +137,11 @@ def _cut(pixels: UInt8, box: grabcut.Box | None, subject: Bool, background: Bool
     return tidied if box is not None else _marked(tidied, subject)
 
 
-def _certain(probability: Float32, subject: Bool, never: Bool) -> Float32:
+def _certain(probability: NDArray[np.floating[Any]], subject: Bool, never: Bool) -> Float32:
     return np.where(subject, 1, np.where(never, 0, probability)).astype(np.float32)
 
 
-def _odds(bins: np.ndarray, probability: Float32, subject: Bool, background: Bool) -> Float32:
+def _odds(bins: NDArray[np.intp], probability: Float32, subject: Bool, background: Bool) -> Float32:
     """Return the odds of the colours, (h, w) nats, in which seeds count for more than other pixels."""
     more = np.concatenate([bins.ravel(), *([bins[subject], bins[background]] * int(SEED_WEIGHT))])
     known = np.concatenate([np.ones(int(subject.sum())), np.zeros(int(background.sum()))])

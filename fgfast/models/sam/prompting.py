@@ -87,7 +87,8 @@ def embed(spec: ModelSpec, pixels: UInt8) -> bytes:
         ImageRefusedError: it is too slim for SAM.
     """
     side, session = _side(spec), _session(spec, True)
-    size = visible(transform.resized_size(*pixels.shape[:2], side), Size(*pixels.shape[:2]), "SAM")
+    height, width = pixels.shape[:2]
+    size = visible(transform.resized_size(height, width, side), Size(height, width), "SAM")
     square = np.zeros((1, side, side, 3), np.uint8)
     square[0, : size.height, : size.width] = ops.resize(np.ascontiguousarray(pixels), size)
     inputs = {"pixels": torch.from_numpy(square), "sizes": torch.tensor([size])}
