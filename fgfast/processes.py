@@ -32,6 +32,8 @@ _PATH_FIRST = "import sys; sys.path[:] = sys.argv[1:]; del sys.argv[1:]; "
 _SERVE = "from fgfast.child import serve; serve()"
 # A child has one thread: the buffers of further ones (BLAS, the arenas of malloc(3)) would count against its memory.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"), "1")
+# SAM's takes more later (fgfast.review): threads that spin while they wait take four times the decoder's CPU time.
+_ONE_THREAD["OMP_WAIT_POLICY"] = "PASSIVE"
 # A process gets no Ctrl-C: its parent ends it.
 _APART: dict[str, Any] = (
     {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
