@@ -137,7 +137,7 @@ class _Answers:
             "classes": entries.columns.classes,
             "splits": entries.columns.splits,
             "statuses": entries.counts(),
-            "flags": [{"name": n, "sentence": entries.sentences[n], "count": counts[n]} for n in entries.flags],
+            "flags": [{"name": n, "sentence": entries.sentences[n], "count": count} for n, count in counts.items()],
             "flags_known": entries.known,
             "causes": list(CAUSES),
             "histogram": entries.histogram(),

@@ -135,7 +135,7 @@ class Entries:
             bit = self.flags.get(query.flag)
             kept.append(np.zeros(len(self), np.bool_) if bit is None else (self.bits >> np.uint64(bit)) & 1 == 1)
         if query.cause:
-            kept.append(self._at(i for i, cause in self.causes.items() if cause == query.cause))
+            kept.append(self._at(i for i, cause in list(self.causes.items()) if cause == query.cause))
         if query.label is not None:
             kept.append(columns.labels == _place(query.label, columns.classes))
         if query.split is not None:
@@ -192,15 +192,15 @@ class Entries:
 
     def flag_counts(self) -> dict[str, int]:
         """Return how many entries have each flag, of those whose flags are known."""
-        return {name: int(((self.bits >> np.uint64(bit)) & 1).sum()) for name, bit in self.flags.items()}
+        return {name: int(((self.bits >> np.uint64(bit)) & 1).sum()) for name, bit in list(self.flags.items())}
 
     def set_flags(self, index: int, names: Mapping[str, str]) -> None:
         """Set the flags of an entry: name -> sentence."""
         found = 0
         for name, sentence in names.items():
             if name not in self.flags and len(self.flags) < _MOST_FLAGS:
-                self.flags[name] = len(self.flags)
                 self.sentences[name] = sentence
+                self.flags[name] = len(self.flags)  # last: another thread lists them
             if name in self.flags:
                 found |= 1 << self.flags[name]
         self.bits[index] = found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,25 @@ def test_numbers_of_entries(entries: Entries) -> None:
         assert entries.index(number) is None
     assert sum(entries.histogram()) == 5 and entries.histogram()[19] == 1
     assert entries.doubt_bytes(np.arange(6)).tolist() == [128, 0, 230, 128, 0, 255]
+
+
+def test_flags_are_counted_while_they_are_found(entries: Entries) -> None:
+    over = threading.Event()
+
+    def find() -> None:
+        while not over.is_set():
+            for n in range(64):
+                entries.set_flags(n % 6, {f"flag {n}": "It is one."})
+            entries.flags.clear()
+
+    finding = threading.Thread(target=find)
+    finding.start()
+    try:
+        for _ in range(2000):
+            assert all(entries.sentences[name] for name in entries.flag_counts())
+    finally:
+        over.set()
+        finding.join()
 
 
 def test_many_flags_do_not_overflow(entries: Entries) -> None:
