@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MODELS := $(VENV)/.installed-models
 TENSORRT := 10.16.1.11 11.4.0.106
 
-.PHONY: demo test test-full fuzz check bench docs format clean
+.PHONY: demo test test-full fuzz check bench review-trial docs format clean
 
 demo: $(STAMP)      ## convert two small data sets of real photographs; prints where to look
 	$(BIN)/python bench/demo.py demo
@@ -33,6 +33,9 @@ check: $(MODELS)     ## style, types, import directions
 
 bench: $(STAMP)     ## measure this machine
 	$(BIN)/fgfast bench
+
+review-trial: $(STAMP) ## how many planted errors the doubt finds, in ../shared/photos or drawn birds; some minutes
+	$(BIN)/python bench/review_trial.py
 
 docs: $(STAMP)      ## the documentation as pages, in site/
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"

@@ -23,6 +23,7 @@ from fgfast.bench.known_photos import drawn_photos, known_photos
 from fgfast.bench.planting import BOX_KINDS, FAILED, RIGHT, Case, Photo, cases_of
 from fgfast.bench.stamp import stamp
 from fgfast.bench.text import columns
+from fgfast.ops import second_look
 from fgfast.ops.doubt import BUILT_IN, VERSION, Family, Weights, doubt
 from fgfast.ops.evidence import NAMES, evidence
 from fgfast.ops.truth import box_distance
@@ -71,8 +72,6 @@ def rows_of(photos: Sequence[Photo], second: bool, cache: Path | None) -> list[R
         photo = photos[subject]
         numbers = dict(evidence(photo.pixels, case.bits, case.box))
         if case.others:
-            from fgfast.ops import second_look
-
             numbers |= second_look.disagreement(case.bits, case.others)
         if not case.bits.any():
             numbers["empty"] = 0.0
@@ -139,10 +138,12 @@ def figures_of(rows: Sequence[Row], weights: Weights, families: Sequence[str]) -
     for family in families:
         entry = figures[family] = {}
         for name, mine in (("held out", True), ("fitted", False)):
-            results = of_family([row for row in rows if row.held_out == mine], family)
-            entry[name] = measure(doubts(results, weights), results)
+            own = [row for row in rows if row.held_out == mine]
+            for more, used in (("", own), (", wrong masks", [row for row in own if not row.case.harmless])):
+                results = of_family(used, family)
+                entry[name + more] = measure(doubts(results, weights), results)
         entry["held out"]["own failures"] = _own_failures([row for row in rows if row.held_out], family, weights)
-        if "second look" not in family:
+        if "second look" not in family:  # to be compared with the second look, which has no others
             boxes = [one for one in of_family([r for r in rows if r.held_out], family) if one.kind in ("", *BOX_KINDS)]
             entry["held out, errors of the box"] = measure(doubts(boxes, weights), boxes)
     return figures

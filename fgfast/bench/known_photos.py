@@ -12,6 +12,12 @@ from fgfast.datasets.csv_files import read_csv
 from fgfast.records import Bool, Float32, UInt8
 
 _SUBJECT, _IGNORED = 255, 128  # levels of the true masks
+# Birds before the sea with all keypoints in the mask, and much of the sea: found by looking at all 31 masks.
+_SEA_LET_IN = (
+    "Black_Footed_Albatross_0023_796059.jpg",
+    "Laysan_Albatross_0002_1027.jpg",
+    "Sooty_Albatross_0063_1101.jpg",
+)
 
 
 def known_photos(root: Path) -> list[Photo]:
@@ -57,7 +63,8 @@ def _cub(root: Path) -> Iterator[Photo]:
         scale = min(1.0, SIDE / max(pixels.shape[:2]))
         box = sample.boxes[0] * np.float32(scale)
         points = sample.keypoints * np.float32(scale)
-        yield Photo(f"cub/{sample.key}", _shrunk(pixels, scale), box, None, None, points)
+        wrong = sample.key.endswith(_SEA_LET_IN)
+        yield Photo(f"cub/{sample.key}", _shrunk(pixels, scale), box, None, None, points, wrong)
 
 
 def _pixels(path: Path) -> UInt8:

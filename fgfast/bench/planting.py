@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from fgfast import ops
 from fgfast.models.grabcut import segment
 from fgfast.ops.geometry import clip_box
 from fgfast.ops.overlap import iou
+from fgfast.ops.truth import keypoints_outside
 from fgfast.records import Bool, Float32, Size, UInt8
 from fgfast.writing import Target, write_file
 
@@ -33,8 +34,9 @@ SIDE = 640
 """Longer side of the photographs, in pixels; larger ones are shrunk. CUB's have 500."""
 RIGHT_FROM = 0.7
 """IoU from which a mask of a right box is right; below it the segmenter has failed by itself, and is counted apart."""
-KEYPOINTS_INSIDE = 0.8
-"""Where there is no true mask: fraction of the annotated keypoints from which the mask counts as right."""
+KEYPOINTS_INSIDE = 1.0
+"""Where there is no true mask: fraction of the annotated keypoints inside the mask, or at its outline, from which it
+counts as right. They are no flag of the trial, and so may judge."""
 ANOTHER_BELOW = 0.3
 """IoU with the right box below which a box is another object's."""
 TIMES = 2
@@ -52,6 +54,7 @@ class Photo:
         truth: (H, W) bool, the subject; None where only keypoints are known.
         counts: (H, W) bool, the pixels that count where masks are compared.
         points: (N, 2) float32 x y, keypoints on the subject, in pixels; N may be 0.
+        seen_wrong: whether a person has seen that the mask of the right box is wrong, which keypoints do not show.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Photo:
     truth: Bool | None
     counts: Bool | None = None
     points: Float32 = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    seen_wrong: bool = False
 
     @property
     def size(self) -> Size:
@@ -71,11 +75,14 @@ class Photo:
         if self.truth is not None:
             counts = np.ones(self.size, np.bool_) if self.counts is None else self.counts
             return iou(bits & counts, self.truth & counts)
-        return float(np.mean([bits[int(y), int(x)] for x, y in self.points])) if len(self.points) else 0.0
+        outside = keypoints_outside(bits, self.points)
+        return 0.0 if outside is None else 1 - outside
 
     def right(self, bits: Bool) -> bool:
         """Whether a mask is right as far as is known."""
-        return self.overlap(bits) >= (RIGHT_FROM if self.truth is not None else KEYPOINTS_INSIDE)
+        if self.truth is not None:
+            return self.overlap(bits) >= RIGHT_FROM
+        return not self.seen_wrong and self.overlap(bits) >= KEYPOINTS_INSIDE
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ class Case:
         bits: (H, W) bool, the mask.
         others: masks of the boxes of the second look; empty where the mask was changed afterwards.
         overlap: see `Photo.overlap`.
+        harmless: whether a wrong box gave the right mask nevertheless: one that would have been called right.
     """
 
     photo: str
@@ -99,6 +107,7 @@ class Case:
     bits: Bool
     others: tuple[Bool, ...]
     overlap: float
+    harmless: bool = False
 
 
 def cases_of(photos: Sequence[Photo], second_look: bool, cache: Path | None) -> Iterator[tuple[int, Case]]:
@@ -120,7 +129,23 @@ def cases_of(photos: Sequence[Photo], second_look: bool, cache: Path | None) -> 
             found = list(_planted(photo, n, same, others, second_look))
             if file is not None:
                 write_file(Target.file(file), json.dumps([_row(case) for case in found]).encode())
-        yield from ((n, case) for case in found)
+        yield from ((n, case) for case in _judged(found, photo))
+
+
+def _judged(cases: Sequence[Case], photo: Photo) -> Iterator[Case]:
+    """Yield the cases of a photograph that are known to be right or wrong, as it is known."""
+    base = cases[0].bits
+    known = photo.truth is not None or photo.right(base)
+    for case in cases:
+        right = photo.right(case.bits)
+        if case.kind in (RIGHT, FAILED):
+            yield replace(case, kind=RIGHT if right else FAILED, overlap=photo.overlap(case.bits))
+        elif case.kind in BOX_KINDS:
+            # Without a true mask the whole image has all keypoints inside: the right box's mask stands in.
+            same = right if photo.truth is not None else known and iou(case.bits, base) >= RIGHT_FROM
+            yield replace(case, overlap=photo.overlap(case.bits), harmless=same)
+        elif known:
+            yield case
 
 
 def _row(case: Case) -> list[object]:
