@@ -241,11 +241,11 @@ def main(
     say(table(figures))
     counted = f"{len(known)} subjects in {len({p.name for p in known})} {where}"
     say(f"{counted}; {PREVALENCE:.0%} of the results are wrong, every kind alike; intervals: 10 to 90 % by bootstrap.")
-    points = curves(rows, own, families)
+    points, about = curves(rows, own, families), stamp()  # before files are written, which would change the checkout
     if drawing:
         plot(points, drawing)
     if file:
-        content = {"bench": "review trial", "subjects": counted, "families": figures, "curves": points, **stamp()}
+        content = {"bench": "review trial", "subjects": counted, "families": figures, "curves": points, **about}
         write_file(Target.file(file), (json.dumps(content, indent=1) + "\n").encode())
 
 

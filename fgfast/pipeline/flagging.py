@@ -80,6 +80,7 @@ def flag_doubtful(ledger: Ledger, decided: Collection[str] = ()) -> None:
 
 
 def reasons_for(numbers: Mapping[str, float], weights: Weights | None) -> tuple[str, ...]:
-    """Return the names of the strongest flags that numbers raise."""
-    names = tuple(flag.name for flag in doubt(numbers, weights).flags[:MOST_REASONS])
-    return names or (NO_FLAG,)
+    """Return the names of the strongest flags that numbers raise; beside a sure one, the others say no more."""
+    raised = doubt(numbers, weights).flags
+    sure = [flag for flag in raised if math.isinf(flag.share)]
+    return tuple(flag.name for flag in (sure or raised)[:MOST_REASONS]) or (NO_FLAG,)
