@@ -102,10 +102,19 @@ def sample_digest(sample: Sample) -> bytes:
     return hashlib.sha256(said).digest()[:16]
 
 
-def _sample(key: str, path: AnyPath, label: str, split: str, boxes: bytes, points: bytes | None, *rest: Any) -> Sample:
+def _sample(
+    key: str,
+    path: AnyPath,
+    label: str,
+    split: str,
+    boxes: bytes,
+    points: bytes | None,
+    banner_rows: int,
+    mask: MaskSource | None,
+) -> Sample:
     corners = np.frombuffer(boxes, np.float32).reshape(-1, 4).copy()
     keypoints = None if points is None else np.frombuffer(points, np.float32).reshape(-1, 2).copy()
-    return Sample(key, path, label, split, corners, *rest, keypoints)
+    return Sample(key, path, label, split, corners, banner_rows, mask, keypoints)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -118,7 +118,7 @@ def cases_of(photos: Sequence[Photo], second_look: bool, cache: Path | None) -> 
         second_look: whether the boxes of the second look are segmented, too: six cuts for one.
         cache: a folder in which masks are kept from run to run; None keeps none.
     """
-    relative = [p.box / np.array([*p.size[::-1]] * 2, np.float32) for p in photos]
+    relative: list[Float32] = [(p.box / np.tile(p.size[::-1], 2)).astype(np.float32) for p in photos]
     for n, photo in enumerate(photos):
         file = None if cache is None else cache / f"{n:03d}{'-second' * second_look}.json"
         if file is not None and file.is_file():
