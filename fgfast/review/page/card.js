@@ -21,7 +21,7 @@ export class Card {
     this.gone = el("div", { className: "gone", hidden: true });
     this.doubt = el("span", { className: "doubt" });
     this.done = el("span", { className: "done" });
-    this.tick = el("span", { className: "tick", textContent: "✓" });
+    this.tick = el("span", { className: "tick", textContent: "✓", "aria-hidden": "true" });
     this.name = el("div", { className: "name" });
     this.why = el("div", { className: "why" });
     const well = el("div", { className: "well" }, this.image, this.gone, this.doubt, this.done, this.tick);
@@ -29,16 +29,24 @@ export class Card {
     this.image.addEventListener("load", () => { delete this.image.dataset.wait; });
     this.image.addEventListener("error", () => this.fail());
     this.place = -1;
+    this.said = {};
   }
 
   // Shows a place of the queue; the image only when it may be fetched.
   show(place, id, doubtByte, item, kind, side, fetchImage, picked, here) {
     if (this.id !== id) this.clear(id);
     this.place = place;
-    this.node.setAttribute("aria-selected", String(picked));
-    this.node.classList.toggle("here", here);
+    this.attribute("aria-selected", picked);
+    this.attribute("class", here ? "card here" : "card");
     if (this.item !== item || this.kind !== kind) this.fill(item, doubtByte, kind);
     if (item && fetchImage) this.load(item, kind, side);
+  }
+
+  // Sets an attribute where it changed: while scrolling, most have not.
+  attribute(name, value) {
+    if (this.said[name] === value) return;
+    this.said[name] = value;
+    this.node.setAttribute(name, String(value));
   }
 
   clear(id) {
@@ -61,7 +69,6 @@ export class Card {
     const state = item ? stateOf(item) : "";
     this.done.dataset.v = state;
     this.done.textContent = state === "later" ? "◷ later" : WORDS[state] ?? "";
-    this.node.setAttribute("aria-label", item ? spoken(item) : "loading");
   }
 
   load(item, kind, side) {

@@ -10,7 +10,7 @@ const PREVIEW = [0, 170, 255];
 const SAVE = 250; // ms after the last change, a draft is stored
 
 export class Editor {
-  constructor(changed) { this.changed = changed; this.item = null; }
+  constructor(changed) { this.changed = changed; this.item = null; this.after = []; }
 
   // Begins with the mask of an entry, or with the draft that was left.
   begin(item, bits) {
@@ -123,6 +123,7 @@ export class Editor {
     this.asking = true;
     while (this.wish) {
       const { hover, turn } = this.wish, item = this.item;
+      this.coming = !hover;
       this.wish = null;
       try {
         const found = await post(`/api/items/${item.id}/propose`, this.prompt(hover));
@@ -131,14 +132,18 @@ export class Editor {
         if (item === this.item && !hover) say(error.message);
       }
     }
-    this.asking = false;
+    this.asking = this.coming = false;
     this.changed();
+    const next = this.after;
+    this.after = [];
+    for (const act of next) act();
   }
 
   prompt(hover) {
     const points = hover ? [...this.points, hover] : this.points;
     const asked = {};
-    if (this.box) asked.box = this.box;
+    // The box of the run may hold the wrong subject: points and strokes stand alone unless a person drew the box.
+    if (this.box && (this.how.includes("box") || !(points.length || this.marks))) asked.box = this.box;
     if (points.length) asked.points = points;
     if (this.marks) {
       asked.subject = encode(this.marks.subject);
@@ -161,6 +166,14 @@ export class Editor {
     if (found.masks.length > 1) say(`${found.masks.length} masks: 1 to ${found.masks.length} choose`, false);
   }
 
+  // Acts once the masks that were asked for are there: a number or Enter never means those of an earlier box.
+  soon(act) {
+    if (!this.coming && !(this.wish && !this.wish.hover)) return act();
+    const item = this.item;
+    this.after.push(() => { if (item === this.item) act(); });
+    return true;
+  }
+
   async refine(op, by = 1) {
     const item = this.item, turn = this.turn;
     try {
@@ -173,6 +186,6 @@ export class Editor {
   }
 
   change(extra) {
-    return { id: this.item.id, seen: this.item.revision, verdict: "mask", how: this.how.join(", ") || "brush", runs: encode(this.bits), box: this.box, ...extra };
+    return { id: this.item.id, seen: this.item.revision, verdict: "mask", how: this.how.join(", ") || "brush", runs: encode(this.bits), box: this.how.includes("box") ? this.box : null, ...extra };
   }
 }

@@ -6,7 +6,7 @@ import { entries, events, fetchEntries, queue } from "./state.js";
 
 const TALLEST = 8_000_000; // px; browsers stop between 17 and 33 millions
 const SLOW = 2500; // px/s: below this, images are fetched while scrolling
-const REST = 70; // ms without a scroll event: scrolling has ended
+const REST = 50; // ms without a scroll event: scrolling has ended
 const OVER = 1; // rows above and below that are kept
 const GAP = 10, EDGE = 14;
 
@@ -116,7 +116,7 @@ export class Gallery {
     const pool = rows * this.columns;
     while (this.cards.length < pool) this.cards.push(new Card());
     while (this.cards.length > pool) this.cards.pop().node.remove();
-    const shift = this.box.scrollTop - this.top;
+    const shift = this.scaled === 1 ? 0 : this.box.scrollTop - this.top;
     const missing = [];
     for (let place = first; place < first + pool; place += 1) {
       const card = this.cards[place % pool];
@@ -134,7 +134,7 @@ export class Gallery {
 
   put(card, place, shift) {
     const x = this.edge + (place % this.columns) * (this.wide + GAP);
-    const y = Math.floor(place / this.columns) * this.rowHigh + (this.scaled === 1 ? 0 : shift) + 2;
+    const y = Math.floor(place / this.columns) * this.rowHigh + shift + 2;
     const where = `translate(${x}px, ${y}px)`;
     const style = card.node.style;
     if (card.where !== where) style.transform = card.where = where;
@@ -144,8 +144,8 @@ export class Gallery {
       style.height = `${this.high}px`;
     }
     if (!card.node.isConnected) this.space.append(card.node);
-    card.node.setAttribute("aria-posinset", place + 1);
-    card.node.setAttribute("aria-setsize", queue.ids.length);
+    card.attribute("aria-posinset", place + 1);
+    card.attribute("aria-setsize", queue.ids.length);
   }
 
   cardAt(event) {

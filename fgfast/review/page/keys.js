@@ -19,7 +19,7 @@ let changed = {};
 
 export function loadKeys() { changed = load("keys", {}); }
 export const keyOf = (name) => changed[name] ?? ACTIONS[name][1];
-export const shown = (key) => (key === " " ? "Space" : key === "Escape" ? "Esc" : key.length === 1 ? key.toUpperCase() : key);
+export const shown = (key) => (key === " " ? "Space" : key === "Escape" ? "Esc" : key.replace(/(^|\+)(.)$/, (all) => all.toUpperCase()));
 
 export function change(name, key) {
   changed = { ...changed, [name]: key };

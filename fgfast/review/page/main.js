@@ -71,7 +71,7 @@ function inGallery(name, event) {
 
 addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]") || event.isComposing) return;
-  const target = event.target;
+  const target = event.target instanceof Element ? event.target : document.body;
   if (target.matches("input:not([type=range]), textarea, select")) {
     if (event.key === "Escape") { target.blur(); (large() ? $("canvas") : $("scroller")).focus(); }
     return;

@@ -118,11 +118,11 @@ export class Viewer {
 
   changed() {
     this.editor.changes = (this.editor.changes ?? 0) + 1;
+    this.stage.tool = this.tool;
     this.stage.later();
     this.soon ??= requestAnimationFrame(() => {
       this.soon = undefined;
       if (!this.item || $("viewer").hidden) return;
-      this.stage.tool = this.tool;
       $("canvas").dataset.tool = this.tool?.name ?? "";
       toolbarOnce(this);
       panel(this);
@@ -186,7 +186,9 @@ export class Viewer {
     return this.go(1);
   }
 
-  choose(k) {
+  choose(k) { return this.editor.soon(() => this.chosen(k)); }
+
+  chosen(k) {
     const { editor } = this;
     const masks = editor.masks.length > 1 ? editor.masks.length : 0;
     if (k < masks) { editor.step(editor.how.at(-1) ?? "box"); return editor.choose(k); }
@@ -219,7 +221,7 @@ export class Viewer {
     if (!this.item) return name === "close" ? (this.close(), true) : false;
     const draws = editor.item && !this.readonly;
     const acts = {
-      accept: () => this.verdict("accept"), reject: () => this.verdict("reject"), save: () => this.save(),
+      accept: () => this.verdict("accept"), reject: () => this.verdict("reject"), save: () => (editor.item ? editor.soon(() => this.save()) : this.save()),
       later: () => { if (this.readonly) return; putOff([this.id], !this.item.later); if (stateOf(this.item) !== "later") this.go(1); },
       next: () => this.go(1), previous: () => this.go(-1), swap: () => this.mode(MODES[(MODES.indexOf(this.stage.mode) + 1) % 3]),
       kind: () => { if (tool && "label" in tool) { tool.label = 1 - tool.label; say(tool.label ? "Subject" : "Background"); this.changed(); } },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import mimetypes
@@ -18,7 +19,7 @@ from PIL import Image
 from fgfast.records import Bool
 from fgfast.review.security import _POLICY
 
-PAGE = Path(__file__).parents[2] / "fgfast" / "review" / "page"
+PAGE = Path(__file__).parents[1] / "fgfast" / "review" / "page"
 CAUSES = ["subject not recognised", "wrong subject", "background left in", "subject incomplete"]
 SENTENCES = {
     "weak outline": "Half of the outline follows no edge of the image.",
@@ -41,6 +42,7 @@ class FakeReview:
         self.masks: dict[int, Bool] = {}
         self.asked: list[str] = []
         self.doubts = np.sort(np.random.default_rng(0).beta(1, 3, count))[::-1]
+        self.kept: dict[tuple[int, str, int], bytes] = {}
         self.lock = threading.RLock()
 
     def size_of(self, number: int) -> tuple[int, int]:
@@ -196,11 +198,21 @@ class FakeReview:
     def image(self, number: int, kind: str, side: int) -> bytes | None:
         if kind == "source" and number in self.missing:
             return None
+        plain = number not in self.sizes and self.in_force(number) is None
+        if not plain:
+            return self._drawn(number, kind, side)
+        # Entries that nobody changed have eight images, so that drawing does not slow the browser down.
+        name = (number % 8, kind, side)
+        if name not in self.kept:
+            self.kept[name] = self._drawn(number, kind, side)
+        return self.kept[name]
+
+    def _drawn(self, number: int, kind: str, side: int) -> bytes:
+        tone = 25 * (number % 8)
         height, width = self.size_of(number)
         by = min(1.0, side / max(height, width))
         h, w = max(1, round(height * by)), max(1, round(width * by))
         y, x = np.mgrid[:h, :w]
-        tone = (number * 47) % 200
         pixels = np.stack([60 + 120 * y // h, 90 + 60 * x // w, np.full((h, w), 40 + tone)], -1).astype(np.uint8)
         rows, columns = np.arange(h) * height // h, np.arange(w) * width // w
         bits = self.mask(number)[rows][:, columns]
@@ -237,6 +249,13 @@ def decode(text: str, size: tuple[int, int]) -> Bool:
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(size)
 
 
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A tab that was closed is no error."""
+
+
 class FakeServer:
     """Serves a FakeReview; a context manager."""
 
@@ -246,8 +265,7 @@ class FakeServer:
         class Handler(_Handler):
             known = review
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Quiet(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self._server.server_port}/"
 
     def __enter__(self) -> FakeServer:
@@ -325,4 +343,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-security-policy", _POLICY)
         self.send_header("cache-control", "private, max-age=3600" if kind == "image/png" else "no-store")
         self.end_headers()
-        self.wfile.write(data)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a tab that was closed
+            self.wfile.write(data)

@@ -115,13 +115,12 @@ class Tab:
         assert "exceptionDetails" not in answer, (expression, answer["exceptionDetails"])
         return answer["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = 10) -> Any:
-        """Wait until an expression is true, and return its value."""
+    def wait(self, expression: str, seconds: float = 10) -> None:
+        """Wait until an expression is true."""
         end = time.monotonic() + seconds
-        while not (value := self.run(expression)):
+        while not self.run(f"Boolean({expression})"):
             assert time.monotonic() < end, (expression, self.run("document.body.innerText")[:1500], self.errors())
             time.sleep(0.02)
-        return value
 
     def key(self, *keys: str, shift: bool = False, ctrl: bool = False) -> None:
         """Press keys: characters, or names like Enter."""
