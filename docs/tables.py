@@ -100,6 +100,16 @@ def _speed() -> Iterator[str]:
         yield f"| {setup} | {rate:.3g} | {_time(1e4 / rate)} | `bench/results/{name}.json` |"
 
 
+def _review_keys() -> Iterator[str]:
+    """Rows of the keys of the page of `fgfast review`, from the module that holds them."""
+    text = (DOCS.parent / "fgfast/review/page/keys.js").read_text(encoding="utf-8")
+    table = text.split("export const ACTIONS = {")[1].split("\n};")[0]
+    yield "| key | what it does |"
+    yield "| --- | --- |"
+    for what, key in re.findall(r'\w+: \["([^"]+)", "([^"]+)"\]', table):
+        yield f"| `{'Space' if key == ' ' else key.upper() if len(key) == 1 else key}` | {what} |"
+
+
 def _time(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -113,6 +123,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "segmenters": lambda: _methods("segmenter"),
     "speed": _speed,
     "floors per GPU": floors.table,
+    "review keys": _review_keys,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections import Counter
@@ -241,8 +242,9 @@ def _next(report: Report) -> list[str]:
         )
     if flagged := report.counts["flagged"]:
         lines.append(
-            f"look at the {_images('flagged', flagged)} in the report (listed in {lists['flagged_csv']}); "
-            "to leave some out, convert again with --exclude FILE, a list of their keys"
+            f"look at the {_images('flagged', flagged)}, and mend them: fgfast review {shlex.quote(str(report.out))} "
+            f"(they are in the report, too, and listed in {lists['flagged_csv']}); to leave some out, convert again "
+            "with --exclude FILE, a list of their keys"
         )
     return lines or ["load the twin with the line above"]
 
