@@ -249,6 +249,11 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             check(found.keys() <= set(STATUSES), "a status is none")
         return {status: found.get(status, 0) for status in STATUSES}
 
+    def key_of(self, number: int) -> str | None:
+        """Return the key of the sample with this number, or None."""
+        row = next(self._rows("SELECT key FROM samples WHERE id = ?", (number,)), None)
+        return None if row is None else self._path(row[0])
+
     def outcome_of(self, key: str) -> Outcome | None:
         """Return a sample's outcome, with its files, or None."""
         query = f"SELECT id, key, {COLUMNS} FROM samples JOIN outcomes USING (id) WHERE key = ?"

@@ -34,15 +34,16 @@ class MendedFiles:
         positions: key -> position in the data set.
     """
 
-    def __init__(self, plan: Plan, output: Output, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, plan: Plan, output: Output, pool: ThreadPoolExecutor, unwritable: str = "") -> None:
         """Prepare the stages of the run after its mask.
 
         Args:
             plan: of the run.
             output: its output, locked, its ledger open.
             pool: threads for images.
+            unwritable: why no image can be written, in a sentence; what needs one is refused then.
         """
-        self.plan, self.output, self._pool = plan, output, pool
+        self.plan, self.output, self._pool, self._unwritable = plan, output, pool, unwritable
         self.positions = {sample.key: n for n, sample in enumerate(plan.dataset.samples)}
         self._stages = _stages(plan.settings, output, plan.dataset.turn_exif)
 
@@ -59,6 +60,8 @@ class MendedFiles:
 
     def remade(self, key: str, outcome: Outcome, source: bytes) -> Result | Refused:
         """Write one sample's files under temporary names; called in threads, without the databases."""
+        if self._unwritable:
+            return Refused(key, self._unwritable)
         position = self.positions[key]
         sample = self.plan.dataset.samples[position]
         work = Work(position, sample, self.plan.twins[key], self.plan.mask_names[key])

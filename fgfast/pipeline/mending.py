@@ -15,13 +15,12 @@ from typing import TypeVar
 
 from fgfast.errors import FgfastError, OutputFailedError, UsageError
 from fgfast.io.decisions import FILE, Decision, Decisions
-from fgfast.io.output import Output
 from fgfast.io.warned import captured
 from fgfast.machine import available_cores
 from fgfast.pipeline.changes import Change, Conflict, Left, Next, Refused, decided, undone
 from fgfast.pipeline.finish import Report, finish
 from fgfast.pipeline.mended import MendedFiles
-from fgfast.pipeline.reopened import ReopenedPlan, folder_of, found_in, reopen
+from fgfast.pipeline.reopened import ReopenedPlan, found_in, output_in, reopen
 from fgfast.pipeline.resume import sweep_unrecorded
 from fgfast.pipeline.work import Result
 from fgfast.records import Outcome, Sample
@@ -57,7 +56,7 @@ class Mender(contextlib.AbstractContextManager["Mender"]):
             OutputFailedError: the disk is full, read-only or failing.
         """
         self._held = contextlib.ExitStack()
-        self.output = Output(out, folder_of(out))
+        self.output = output_in(out)
         self.problems: list[Refused] = []
         with contextlib.ExitStack() as opening:
             opening.enter_context(self.output)
@@ -66,7 +65,7 @@ class Mender(contextlib.AbstractContextManager["Mender"]):
             self.decisions = opening.enter_context(Decisions(self.output.ours / FILE, write=True))
             opening.enter_context(captured())
             pool = opening.enter_context(ThreadPoolExecutor(available_cores(), "mend"))
-            self._files = MendedFiles(self.plan, self.output, pool)
+            self._files = MendedFiles(self.plan, self.output, pool, self.plan.unwritable)
             self._positions = self._files.positions
             self._unfinished = bool(self.decisions.unfinished())
             if self.output.ledger.meta("reviewing") or self._unfinished:  # killed

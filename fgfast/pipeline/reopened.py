@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,17 +9,14 @@ from typing import Any
 
 from fgfast.background import Background
 from fgfast.config import Selection, Settings
-from fgfast.errors import FgfastError, OutputRefusedError, UsageError
-from fgfast.files import read_regular
+from fgfast.errors import FgfastError, OutputRefusedError
 from fgfast.io.ledger import Ledger
 from fgfast.io.output import Output
 from fgfast.io.portable_paths import PortablePaths, resolved
 from fgfast.pipeline.plan import Plan, names
 from fgfast.pipeline.resume import Changes, Found
-from fgfast.pipeline.twin import Source, check_begun, ledger_in
+from fgfast.pipeline.twin import Source, facts_in, ledger_in, output_of
 
-# Bytes of run.json that are read; a run writes some kilobytes.
-_MOST_BYTES = 1 << 24
 # The settings that say how a cut-out is written; they stand in the fingerprint as they are.
 _WRITTEN = ("detector", "segmenter", "format", "keep_names", "quality", "crop", "pad", "masks")
 
@@ -34,26 +29,28 @@ class ReopenedPlan(Plan):
         source: what that run was made from, as its ledger says.
         cpu_threads: of that run.
         recorded_total: number of samples that it was to have; None where it did not end.
+        unwritable: why no image can be written, in a sentence: its background is gone; empty where images can be. What
+            needs no image can be decided nevertheless.
     """
 
     source: Mapping[str, Any] = field(default_factory=dict)
     cpu_threads: int = 1
     recorded_total: int | None = None
+    unwritable: str = ""
 
     def describe(self) -> dict[str, Any]:
         """What the run was made from; see `Plan.describe`."""
         return dict(self.source)
 
 
-def folder_of(out: Path) -> str:
-    """Return the name of the twin's folder in an output, which its ledger tells.
+def output_in(out: Path) -> Output:
+    """Return the output in a folder, to be opened.
 
     Raises:
         OutputRefusedError: there is no run of fgfast.
     """
     with Ledger(ledger_in(out), write=False) as ledger:
-        check_begun(ledger, out)
-        return str(ledger.meta("folder") or "")
+        return output_of(ledger, out)
 
 
 def reopen(output: Output, root: Path | None = None) -> ReopenedPlan:
@@ -64,7 +61,7 @@ def reopen(output: Output, root: Path | None = None) -> ReopenedPlan:
         root: the data set's folder, where it has moved.
 
     Raises:
-        UsageError: the data set or the image of the background is no longer there.
+        UsageError: the data set is no longer there.
         OutputRefusedError: the ledger does not say what the run was made from.
         DatasetError: an annotation file is malformed.
     """
@@ -73,7 +70,7 @@ def reopen(output: Output, root: Path | None = None) -> ReopenedPlan:
     from_there = Source.of(ledger, output.out, root)
     dataset = from_there.open()
     try:
-        settings = _settings(made, source, output.out)
+        settings, unwritable = _settings(made, source, output.out)
     except FgfastError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -83,7 +80,7 @@ def reopen(output: Output, root: Path | None = None) -> ReopenedPlan:
     twins, mask_names = names(
         [sample.key for sample in dataset.samples], settings.format, settings.keep_names or dataset.fixed_names
     )
-    facts = _facts(output.run_json)
+    facts = facts_in(output.run_json)
     return ReopenedPlan(
         dataset=dataset,
         labels=from_there.labels,
@@ -100,6 +97,7 @@ def reopen(output: Output, root: Path | None = None) -> ReopenedPlan:
         source=source,
         cpu_threads=_number(facts.get("machine"), "cpu_threads") or 1,
         recorded_total=_number(facts.get("result"), "total"),
+        unwritable=unwritable,
     )
 
 
@@ -111,25 +109,19 @@ def found_in(plan: ReopenedPlan, output: Output) -> Found:
     return Found(rows, frozenset(rows) | (waiting if unended else frozenset()), Changes())
 
 
-def _settings(made: Mapping[str, Any], source: Mapping[str, Any], out: Path) -> Settings:
-    """Return the settings by which an image is cut out and written."""
+def _settings(made: Mapping[str, Any], source: Mapping[str, Any], out: Path) -> tuple[Settings, str]:
+    """Return the settings by which an image is cut out and written, and why none can be; see `ReopenedPlan`."""
     given = {name: made[name] for name in _WRITTEN}
     described = str(made["background"])
     if source.get("background") is None:
-        return Settings(**given, background=Background.parse(described))
+        return Settings(**given, background=Background.parse(described)), ""
     path = resolved(str(source["background"]), out)
     background = Background.parse(str(path)) if path.is_file() else None
     if background is None or background.describe() != described:
-        raise UsageError(f"the background {path} is gone or has changed; put it back")
-    return Settings(**given, background=background)
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    """Return the content of run.json; nothing where a run was killed before it wrote one."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        found = json.loads(read_regular(path, _MOST_BYTES).decode("utf-8"))
-        return found if isinstance(found, dict) else {}
-    return {}
+        return Settings(
+            **given
+        ), f"the background {path} is gone or has changed: put it back, and open the review again"
+    return Settings(**given, background=background), ""
 
 
 def _sentences(value: Any) -> tuple[str, ...]:

@@ -49,13 +49,35 @@ def ledger_in(out: Path) -> Path:
 
 
 def check_begun(ledger: Ledger, out: Path) -> None:
-    """Raise unless a run was begun in the output of a ledger, and is not being deleted.
+    """Raise unless a run was begun in the output of a ledger.
 
     Raises:
-        OutputRefusedError: no run was begun in it, or its deletion was.
+        OutputRefusedError: none was.
     """
     if ledger.meta("fingerprint") is None:
         raise OutputRefusedError(f"{ledger.path} is not a ledger of a run: none was begun in {out.absolute()}")
+
+
+def output_of(ledger: Ledger, out: Path) -> Output:
+    """Return the output of a ledger, which is not opened by this.
+
+    Raises:
+        OutputRefusedError: no run was begun in it, or it was being deleted.
+    """
+    check_begun(ledger, out)
+    if ledger.meta("being_deleted"):
+        raise OutputRefusedError(
+            f"the run in {out} was being deleted: finish that with --overwrite, or choose another output"
+        )
+    return Output(out, str(ledger.meta("folder") or ""))
+
+
+def facts_in(run_json: Path) -> dict[str, Any]:
+    """Return the content of run.json; empty where the run was killed before it wrote one, or where it is no JSON."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found = json.loads(read_regular(run_json, _MOST_BYTES))
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 @dataclass(frozen=True)
@@ -125,14 +147,9 @@ class Twin(contextlib.AbstractContextManager["Twin"]):
         self.out = out
         with contextlib.ExitStack() as held:
             ledger = held.enter_context(Ledger(ledger_in(out), write=False))
-            check_begun(ledger, out)
-            if ledger.meta("being_deleted"):
-                raise OutputRefusedError(
-                    f"the run in {out} was being deleted: finish that with --overwrite, or choose another output"
-                )
+            self.output = output_of(ledger, out)
             self.settings: dict[str, Any] = ledger.meta("fingerprint")
             self.source = Source.of(ledger, out, root)
-            self.output = Output(out, ledger.meta("folder") or "")
             self.output.ledger = ledger
             self._held = held.pop_all()
 
@@ -150,12 +167,8 @@ class Twin(contextlib.AbstractContextManager["Twin"]):
 
     @cached_property
     def run(self) -> dict[str, Any]:
-        """The content of run.json; empty where the run was killed before it wrote one, or where it is no JSON."""
-        try:
-            found = json.loads(read_regular(self.output.run_json, _MOST_BYTES))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        """The content of run.json; see `facts_in`."""
+        return facts_in(self.output.run_json)
 
     @property
     def title(self) -> str:

@@ -61,9 +61,8 @@ def undo(review: Review, decisions: Sequence[int]) -> list[dict[str, Any]]:
         see `decide`.
     """
     writer = writer_of(review)
-    keys = [_decision(review, number).key for number in decisions]
+    places = [review.place(_decision(review, number).key) for number in decisions]
     results = writer.submit(lambda mender: mender.undo(decisions, review.who)).result()
-    places = [review.place(key) for key in keys]
     return _answers(review, [review.entries.number(place) for place in places], results, {})
 
 
@@ -98,9 +97,7 @@ def _answers(
     review: Review, numbers: Sequence[int], results: Sequence[Any], mine: dict[int, str | None]
 ) -> list[dict[str, Any]]:
     """Return the answers about entries: what each is now, or which decision came in between."""
-    records = review.read(Reading.records, numbers).result()
-    for record in records:
-        review.take(record)
+    records = review.taken(numbers)
     answers = []
     problems = review.problems(records)
     for number, record, result, problem in zip(numbers, records, results, problems, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fgfast.errors import UsageError
@@ -66,10 +66,23 @@ class Reading:
         Raises:
             UsageError: there is none.
         """
-        found: Outcome | None = self.twin.outcome(number)
-        if found is None:
+        if (found := self.found(number)) is None:
             raise UsageError(f"there is no entry {number}")
         return found
+
+    def found(self, number: int) -> Outcome | None:
+        """Return the outcome of this number, or None.
+
+        While a decision replaces its files it has no row, and what it was before is returned.
+        """
+        found: Outcome | None = self.twin.outcome(number)
+        if found is not None or self.decisions is None:
+            return found
+        key = self.twin.output.ledger.key_of(number)
+        about = self.decisions.of(key) if key else []
+        was = about[-1].was if about and not about[-1].done else None
+        # It may have been recorded meanwhile.
+        return self.twin.outcome(number) or (None if was is None else replace(was, id=number))
 
     def record(self, number: int) -> Record:
         """Return what is stored about an entry.
@@ -82,8 +95,16 @@ class Reading:
         return Record(outcome, about[-1].number if about else 0, in_force(about))
 
     def records(self, numbers: Iterable[int]) -> list[Record]:
-        """Return what is stored about entries, as they are now."""
+        """Return what is stored about entries, as they are now.
+
+        Raises:
+            UsageError: one of them is not there.
+        """
         return [self.record(number) for number in numbers]
+
+    def present(self, numbers: Iterable[int]) -> list[Record]:
+        """Return what is stored about those of some entries that are there."""
+        return [self.record(number) for number in numbers if self.found(number) is not None]
 
     def history(self, number: int) -> list[Decision]:
         """Return the decisions on an entry, newest first."""
@@ -111,7 +132,7 @@ class Reading:
         """Return the flags of entries, each as name -> sentence; none where an entry is gone."""
         found = []
         for number in numbers:
-            outcome = self.twin.outcome(number)
+            outcome = self.found(number)
             flags = flags_of(outcome) if outcome is not None else ()
             found.append({flag.name: flag.sentence for flag in flags})
         return found

@@ -34,6 +34,8 @@ T = TypeVar("T")
 # Seconds that a person takes for a decision: before any was made, and above which it was a break.
 _PACE, _BREAK = 5.0, 120.0
 _PACES = 50
+# Seconds within which a decision of another process has been carried out, with the largest masks on slow disks.
+_YOUNG = 10.0
 # Bytes of encoded images that are kept: some 4,000 thumbnails.
 _KEPT = 32 << 20
 # Threads that decode and draw; more would only hold more images.
@@ -110,6 +112,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
             self.entries = Entries(self.read(Reading.columns).result())
             self._places = {key: n for n, key in enumerate(self.entries.columns.keys)}
             self._seen = 0
+            self._young: list[tuple[int, float]] = []
             self.writer = None if opening.mender is None else OneWriter(opening.mender, rest, patience=patience)
             if self.writer is not None:
                 held.callback(self.writer.close)
@@ -156,12 +159,16 @@ class Review(contextlib.AbstractContextManager["Review"]):
 
     def _take_in_force(self) -> None:
         """Take in what is decided, and what was of it that a kill had left unfinished."""
-        self._seen = self.read(Reading.last).result()
-        if self.writer is not None:
-            self.entries.take_statuses(self.read(Reading.columns).result())
-        for key, decision in self.read(Reading.in_force).result().items():
-            if key in self._places:
-                self.entries.decide(self._places[key], decision.cause)
+
+        def take(reading: Reading) -> None:
+            self._seen = reading.last()
+            if self.writer is not None:
+                self.entries.take_statuses(reading.columns())
+            for key, decision in reading.in_force().items():
+                if key in self._places:
+                    self.entries.decide(self._places[key], decision.cause)
+
+        self.read(take).result()
 
     def _close_segmenting(self) -> None:
         with contextlib.suppress(FgfastError, OSError):
@@ -185,7 +192,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
     def items(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """Return the fields of entries; what is gone since is left out."""
         known = [number for number in numbers if self.entries.index(number) is not None]
-        records = self.read(Reading.records, known).result()
+        records = self.read(Reading.present, known).result()
         problems = self.problems(records)
         return [self.item(record, problem) for record, problem in zip(records, problems, strict=True)]
 
@@ -245,24 +252,53 @@ class Review(contextlib.AbstractContextManager["Review"]):
 
     def refresh(self) -> tuple[int, list[int]]:
         """Take in what was decided since, here or by others; return the last decision's number, and the entries."""
-        last, keys = self.read(Reading.since, self._seen).result()
-        self._seen = max(self._seen, last)
-        places = [self._places[key] for key in keys if key in self._places]
-        for record in self.read(Reading.records, [self.entries.number(place) for place in places]).result():
-            self.take(record)
-        return last, [self.entries.number(place) for place in places]
 
-    def take(self, record: Record) -> None:
-        """Take in the state of an entry."""
-        place = self._places[record.outcome.key]
-        self.entries.set_status(place, record.outcome.status)
-        self.entries.decide(place, None if record.decision is None else record.decision.cause)
+        def take(reading: Reading) -> tuple[int, list[int]]:
+            last, keys = reading.since(self._seen)
+            self._seen = max(self._seen, last)
+            new = self._numbers(keys)
+            now = time.monotonic()
+            self._young = [(number, then) for number, then in self._young if now - then < _YOUNG]
+            self._young += [(number, now) for number in new] if self.writer is None else []
+            self._take(reading.present(dict.fromkeys([*new, *(number for number, _ in self._young)])))
+            return last, new
+
+        return self.read(take).result()
+
+    def taken(self, numbers: Sequence[int]) -> list[Record]:
+        """Return what is stored about entries, and take it in.
+
+        Raises:
+            UsageError: one of them is not there.
+        """
+
+        def take(reading: Reading) -> list[Record]:
+            records = reading.records(numbers)
+            self._take(records)
+            return records
+
+        return self.read(take).result()
+
+    def _take(self, records: Iterable[Record]) -> None:
+        """Take in the states of entries; only in the thread that reads, so that none is older than the one before."""
+        for record in records:
+            place = self._places[record.outcome.key]
+            self.entries.set_status(place, record.outcome.status)
+            self.entries.decide(place, None if record.decision is None else record.decision.cause)
 
     def changes(self, since: int) -> tuple[int, list[int]]:
-        """Return the number of the last decision, and the entries decided after the one numbered `since`."""
+        """Return the number of the last decision, and the entries decided after the one numbered `since`.
+
+        A reader (--read-only) meets decisions of another process that are stored and still being carried out, and
+        returns them again for a while.
+        """
         self.refresh()
         last, keys = self.read(Reading.since, since).result()
-        return last, [self.entries.number(self._places[key]) for key in keys if key in self._places]
+        young = [number for number, _ in self._young]
+        return last, [*dict.fromkeys([*self._numbers(keys), *young])]
+
+    def _numbers(self, keys: Iterable[str]) -> list[int]:
+        return [self.entries.number(self._places[key]) for key in keys if key in self._places]
 
     def note_pace(self) -> None:
         """Note that a person decided just now."""
@@ -328,7 +364,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
         """Let the model look at entries ahead of the clicks, where it can."""
         model = self.clicked()
         if model is not None and "embed" in model.can:
-            outcomes = self.read(Reading.records, [*numbers]).result()
+            outcomes = self.read(Reading.present, [*numbers]).result()
             model.prepare([(r.outcome.key, self.load(r.outcome)) for r in outcomes if r.outcome.size])
 
     def banner_rows(self, o: Outcome) -> int:

@@ -280,3 +280,30 @@ def test_a_strangers_decisions_that_cannot_be_carried_out_are_named_and_stop_not
         outcomes(mender.decide([change(seen=1)], "ann"))
         mender.finish()
     assert result(out) == before
+
+
+def test_accept_and_reject_need_no_background(tmp_path: Path) -> None:
+    """The image behind the subjects is gone: nothing can be drawn on it, but a person can still judge."""
+    wall = tmp_path / "wall.png"
+    pillow.new("RGB", (WIDTH, HEIGHT), (9, 99, 9)).save(wall)
+    out = made(tmp_path, background=str(wall))
+    wall.rename(tmp_path / "moved.png")
+    before = result(out)
+    with Mender.open(out) as mender:
+        accepted, rejected = outcomes(mender.decide([change(), change(OTHER, "reject")], "ann"))
+        assert (accepted.status, rejected.status) == ("done", "skipped")
+        drawn = change(THIRD, "mask", bits=disc(30, 20))
+        (refused,) = mender.decide([drawn], "ann")
+        assert isinstance(refused, Refused) and "wall.png" in refused.reason
+        (undone,) = mender.undo([2], "ann")
+        assert isinstance(undone, Refused)
+        mender.finish()
+        assert mender.decisions.last() == 2
+    assert verify(out).intact
+    (tmp_path / "moved.png").rename(wall)
+    with Mender.open(out) as mender:
+        outcomes(mender.undo([1, 2], "ann"))
+        outcomes(mender.decide([drawn], "ann"))
+        mender.undo([5], "ann")
+        mender.finish()
+    assert result(out) == before
