@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fgfast.errors import OutputRefusedError
+from fgfast.errors import OutputLockedError, OutputRefusedError
 from fgfast.io.database_kinds import LEDGER, Kind
 from fgfast.io.sqlite_files import check_files
 from fgfast.writing import Target, check_in_place, check_same, held
@@ -44,6 +44,9 @@ STEPS, _STEPS_PER_BYTE, STEPS_PER_ROW = 1_000_000, 20, 5000
 # How much smaller than its size a file may be on a disk that compresses; what is beyond that is a hole, and explains
 # nothing.
 _COMPRESSED = 8
+
+# Seconds for which a connection waits for another one's transaction, whose syncs can take seconds on a busy disk.
+_PATIENCE = 10
 
 T = TypeVar("T")
 
@@ -81,7 +84,7 @@ class Database:
         mode = "rw" if write or interrupted else "ro"
         self.left = 0
         try:
-            self.connection = sqlite3.connect(_address(path, mode), uri=True, isolation_level=None, timeout=10)
+            self.connection = sqlite3.connect(_address(path, mode), uri=True, isolation_level=None, timeout=_PATIENCE)
         except sqlite3.DatabaseError as error:
             raise kind.unreadable(path, error) from error
         try:
@@ -155,6 +158,10 @@ class Database:
 
     def refused(self, error: sqlite3.DatabaseError) -> BaseException:
         """Return what to raise for an error of SQLite that is no failure of the disk."""
+        if "locked" in str(error):
+            return OutputLockedError(
+                f"another process writes to {self.path}, for more than {_PATIENCE} s: try again later"
+            )
         if "interrupt" not in str(error):
             return self.damaged(error)
         if self.left < 0:

@@ -36,6 +36,8 @@ from fgfast.io.ledger_rows import (
 )
 from fgfast.records import STATUSES, Outcome, Sample, Status
 
+# Outcomes that are read at once; a statement takes a hundred values, and a row has kilobytes.
+_AT_ONCE = 64
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
@@ -72,7 +74,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         Raises:
             OutputRefusedError: the file is not an fgfast ledger, is a link, is damaged, or has another version.
         """
-        self.path = path
+        self.path, self._write = path, write
         self._database = Database(path, write)
         self._db, self._rows, self._damaged = self._database.connection, self._database.rows, self._database.damaged
         if write:
@@ -273,10 +275,19 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         """Yield the outcomes with one of these statuses, in the data set's order, without their files."""
         every = tuple(statuses) == STATUSES  # any other status is an error then
         which = "" if every else f"WHERE status IN ({', '.join('?' * len(statuses))}) "
-        query = f"SELECT id, key, {COLUMNS} FROM samples JOIN outcomes USING (id) {which}ORDER BY position, id"
+        joined, values = "FROM samples JOIN outcomes USING (id)", () if every else tuple(statuses)
         with self._database.reading():
-            for row in self._rows(query, () if every else tuple(statuses)):
-                yield from_row(row)
+            if self._write:
+                for row in self._rows(f"SELECT id, key, {COLUMNS} {joined} {which}ORDER BY position, id", values):
+                    yield from_row(row)
+                return
+            # Whoever only reads may work on each outcome, for which nobody who writes is to wait.
+            numbers = [number for (number,) in self._rows(f"SELECT id {joined} {which}ORDER BY position, id", values)]
+            for start in range(0, len(numbers), _AT_ONCE):
+                some = numbers[start : start + _AT_ONCE]
+                marks = ", ".join("?" * len(some))
+                query = f"SELECT id, key, {COLUMNS} {joined} WHERE id IN ({marks}) ORDER BY position, id"
+                yield from map(from_row, [*self._rows(query, some)])
 
     def outcome(self, number: int) -> Outcome | None:
         """Return the outcome of the sample with this number, without its files, or None."""

@@ -72,6 +72,7 @@ class OneWriter:
         self._mender: Any = None
         self.stale = False
         self.finishing = False
+        self._rests = True
         self.opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._work, name="the one writer")
         self._thread.start()
@@ -124,7 +125,9 @@ class OneWriter:
         try:
             while True:
                 try:
-                    job = self._jobs.get(timeout=max(0.0, due - time.monotonic()) if self.stale else None)
+                    job = self._jobs.get(
+                        timeout=max(0.0, due - time.monotonic()) if self.stale and self._rests else None
+                    )
                 except queue.Empty:
                     self._after_a_rest()
                 else:
@@ -144,7 +147,9 @@ class OneWriter:
             if isinstance(error, OutputFailedError):
                 self._close()
             future.set_exception(error)
-        self.stale = self._mender is not None and bool(self._mender.stale)
+        # Where the disk failed, what was begun is still to be followed.
+        self.stale = self._mender is None or bool(self._mender.stale)
+        self._rests = True
 
     def _finish(self, mender: Any) -> Any:
         self.finishing = True
@@ -160,7 +165,7 @@ class OneWriter:
         self._run(self._finish, future)
         if (error := future.exception()) is not None:
             log.warning("lists and report could not be written: %s", error)
-            self.stale = False  # not again before the next change
+            self._rests = False  # not again before the next change
 
     def _reopen(self) -> None:
         held = self._open()

@@ -113,7 +113,9 @@ class Review(contextlib.AbstractContextManager["Review"]):
             self._places = {key: n for n, key in enumerate(self.entries.columns.keys)}
             self._seen = 0
             self._young: list[tuple[int, float]] = []
-            self.writer = None if opening.mender is None else OneWriter(opening.mender, rest, patience=patience)
+            self.writer = (
+                None if opening.mender is None else OneWriter(opening.mender, rest, self._lists_written, patience)
+            )
             if self.writer is not None:
                 held.callback(self.writer.close)
             if self.writer is not None and not self.writer.opened.done():
@@ -169,6 +171,15 @@ class Review(contextlib.AbstractContextManager["Review"]):
                     self.entries.decide(self._places[key], decision.cause)
 
         self.read(take).result()
+
+    def _lists_written(self) -> None:
+        """Take in the statuses where the end of a run changed them: that of a killed one flags the most doubtful."""
+
+        def take(reading: Reading) -> None:
+            if reading.twin.output.ledger.counts() != self.entries.counts():
+                self.entries.take_statuses(reading.columns())
+
+        self.read(take)
 
     def _close_segmenting(self) -> None:
         with contextlib.suppress(FgfastError, OSError):

@@ -190,3 +190,33 @@ def test_a_second_process_is_kept_out_and_a_dead_one_lets_go(tmp_path: Path) -> 
         holder.wait()
     with OutputLock(path):
         pass
+
+
+def test_who_reads_outcomes_one_by_one_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    path = tmp_path / "fgfast/ledger.sqlite"
+    path.parent.mkdir()
+    with Ledger(path) as ledger:
+        register(ledger, *"abc")
+        ledger.record([done("c"), failed("b"), done("a")])
+        with Ledger(path, write=False) as other:
+            reading = other.outcomes()
+            assert next(reading).key == "a"
+            begun = time.perf_counter()
+            ledger.set_meta({"lists_stale": True})
+            assert time.perf_counter() - begun < 5
+            assert [o.key for o in reading] == ["b", "c"]
+            assert [o.key for o in other.outcomes(("flagged",))] == ["a", "c"]
+
+
+def test_a_ledger_that_is_being_written_for_long_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fgfast.io.database._PATIENCE", 0.05)
+    path = tmp_path / "fgfast/ledger.sqlite"
+    path.parent.mkdir()
+    with Ledger(path) as ledger, Ledger(path, write=False) as other:
+        ledger._db.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(OutputLockedError, match="try again"):
+            other.counts()
+        ledger._db.execute("ROLLBACK")
+        assert other.counts()["done"] == 0

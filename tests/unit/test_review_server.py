@@ -352,3 +352,81 @@ def test_flags_are_listed_in_the_background(place: tuple[Path, Path]) -> None:
                 break
             threading.Event().wait(0.02)
         assert browser.get("/api/state").json["flags_known"] == 4
+
+
+def test_entries_are_there_while_their_files_are_replaced(place: tuple[Path, Path]) -> None:
+    """Between the deletion of a row and its new one, an entry is as it was."""
+    paths = ("/api/items?ids=1,2", "/api/state", "/api/items/1/mask", "/api/items/1/image?kind=outline&side=64")
+    bad: list[Any] = []
+    ended = threading.Event()
+
+    def ask(browser: Browser, path: str) -> None:
+        while not ended.is_set():
+            reply = browser.get(path)
+            if reply.status != 200 or ("ids=" in path and len(reply.json) != 2):
+                bad.append((path, reply.status, reply.body[:100]))
+
+    with Review(opening(*place)) as review, served(review) as (_, browser):
+        threads = [threading.Thread(target=ask, args=(browser, path)) for path in paths]
+        for thread in threads:
+            thread.start()
+        try:
+            for seen in range(12):
+                bits = subject()
+                bits[: 8 + seen] = False
+                decide(browser, 1, "mask", seen=seen, runs=runs(bits), how="brush")
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+    assert not bad, bad[:3]
+
+
+def test_a_reader_takes_in_what_another_server_is_still_carrying_out(place: tuple[Path, Path]) -> None:
+    stored, go = threading.Event(), threading.Event()
+
+    def slow() -> Mender:
+        mender = Mender(*place)
+        apply = mender._files.apply
+
+        def late(*asked: Any) -> None:
+            stored.set()
+            assert go.wait(20)
+            apply(*asked)
+
+        mender._files.apply = late  # type: ignore[method-assign]
+        return mender
+
+    with (
+        Review(opening(*place, mender=slow)) as writing,
+        served(writing) as (_, one),
+        Review(opening(*place, readonly=True)) as reading,
+        served(reading) as (_, other),
+    ):
+        deciding = threading.Thread(target=decide, args=(one, 2, "reject"))
+        deciding.start()
+        assert stored.wait(20)
+        assert other.get("/api/changes?since=0").json == {"last": 1, "ids": [2]}
+        assert other.get("/api/state").json["statuses"]["skipped"] == 0
+        go.set()
+        deciding.join()
+        assert other.get("/api/state").json["statuses"]["skipped"] == 1
+        assert other.get("/api/changes?since=1").json == {"last": 1, "ids": [2]}
+
+
+def test_lists_that_cannot_be_written_stay_marked_as_stale(place: tuple[Path, Path]) -> None:
+    tried = threading.Event()
+
+    class Full(Mender):
+        def finish(self) -> Any:
+            if tried.is_set():
+                return super().finish()
+            tried.set()
+            raise OutputFailedError("no space left")
+
+    with Review(opening(*place, mender=lambda: Full(*place)), rest=0.05) as review, served(review) as (_, browser):
+        decide(browser, 1, "accept")
+        assert tried.wait(5)
+        assert browser.get("/api/state").json["stale"] is True
+        assert browser.post("/api/finish", {}).status == 200
+        assert browser.get("/api/state").json["stale"] is False
