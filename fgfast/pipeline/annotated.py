@@ -67,20 +67,23 @@ class ReadMask:
         work.numbers |= evidence(work.image.pixels, bits, work.prompt.box, sample.banner_rows, bool(no_box))
 
 
-def with_masks(dataset: Dataset, positions: Sequence[int], mask_dir: Path | None) -> tuple[Dataset, list[str]]:
+def with_masks(
+    dataset: Dataset, positions: Sequence[int], mask_dir: Path | None, option: str = "--mask-dir"
+) -> tuple[Dataset, list[str]]:
     """Return the data set with the annotated masks of its selected samples, and sentences about them for the plan.
 
     Args:
         dataset: the data set.
         positions: of the selected samples.
         mask_dir: a folder of masks, the output of an earlier run, or a COCO file; None for the data set's own masks.
+        option: the option that names them, for messages.
 
     Raises:
         UsageError: there are no masks.
         DatasetError: a file of masks is not understood.
     """
     wanted = dict.fromkeys(dataset.samples[n].key for n in positions)
-    found = _own(dataset, wanted) if mask_dir is None else _given(mask_dir, dataset, wanted)
+    found = _own(dataset, wanted, option) if mask_dir is None else _given(mask_dir, dataset, wanted, option)
     samples = list(dataset.samples)
     for n in positions:
         samples[n] = replace(samples[n], mask=found.masks.get(samples[n].key))
@@ -92,14 +95,12 @@ def with_masks(dataset: Dataset, positions: Sequence[int], mask_dir: Path | None
     return replace(dataset, samples=tuple(samples)), reasons
 
 
-def _own(dataset: Dataset, wanted: Collection[str]) -> mask_files.Found:
+def _own(dataset: Dataset, wanted: Collection[str], option: str) -> mask_files.Found:
     own = dataset.masks()
     if own is None:
         if not dataset.masks_from:
-            raise UsageError(f"{dataset.title} has no masks of its own: give some with --mask-dir")
-        raise UsageError(
-            f"{dataset.title} is here without its masks. {dataset.masks_from} Or give some with --mask-dir."
-        )
+            raise UsageError(f"{dataset.title} has no masks of its own: give some with {option}")
+        raise UsageError(f"{dataset.title} is here without its masks. {dataset.masks_from} Or give some with {option}.")
     kind, files = own
     masks = mask_files.from_files(kind, {key: path for key, path in files.items() if key in wanted})
     if not masks:
@@ -107,13 +108,13 @@ def _own(dataset: Dataset, wanted: Collection[str]) -> mask_files.Found:
     return mask_files.Found(masks, RULES[kind])
 
 
-def _given(path: Path, dataset: Dataset, wanted: Collection[str]) -> mask_files.Found:
+def _given(path: Path, dataset: Dataset, wanted: Collection[str], option: str) -> mask_files.Found:
     if path.is_file():
         if path.suffix.lower() != ".json":
-            raise UsageError(f"mask-dir is a folder of masks, the output of a run, or a COCO file (.json), not {path}")
+            raise UsageError(f"{option} is a folder of masks, the output of a run, or a COCO file (.json), not {path}")
         return mask_files.in_coco(path, dataset.samples, wanted)
     if not path.is_dir():
-        raise UsageError(f"mask-dir: there is no folder {path.absolute()}")
+        raise UsageError(f"{option}: there is no folder {path.absolute()}")
     ledger = path / "fgfast" / "ledger.sqlite"
     if ledger.is_file():
         return _earlier_run(ledger, wanted)

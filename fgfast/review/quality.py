@@ -202,7 +202,7 @@ def measure(out: Path, truth: Path | None = None, root: Path | None = None) -> Q
         positions = [n for n, sample in enumerate(dataset.samples) if sample.key in finished]
         if not positions:
             raise UsageError(f"no image of {out} has a mask to be compared")
-        dataset, reasons = with_masks(dataset, positions, truth)
+        dataset, reasons = with_masks(dataset, positions, truth, "--truth")
         samples = {dataset.samples[n].key: dataset.samples[n] for n in positions}
         labels = twin.labels()
         found: list[Judged | Missing] = []

@@ -103,7 +103,7 @@ def test_an_official_mask_that_cannot_be_used_is_named(run: tuple[Path, Path]) -
     Pillow.new("L", (9, 9), 255).save(truth / "a/2.png")
     found = measure(out, truth)
     assert [one.key for one in found.missing] == ["a/1.png", "a/2.png"] and "9x9" in found.missing[1].detail
-    with pytest.raises(UsageError, match="--mask-dir"):
+    with pytest.raises(UsageError, match="--truth"):
         measure(out)  # the data set brings none
 
 
