@@ -23,7 +23,7 @@ export async function loadState() {
 let soon = 0;
 export function stateSoon() {
   clearTimeout(soon);
-  soon = setTimeout(loadState, 250);
+  soon = setTimeout(() => loadState().catch(stateSoon), 250);
 }
 
 // Fetches the queue of some filters; an answer that a later question overtook is dropped.
