@@ -345,7 +345,7 @@ def test_random_inputs_keep_to_every_contract() -> None:
     from fgfast import graphs
     from fgfast.doctor.backends import random_inputs
 
-    arguments = {"sam_image_encoder": (64,), "sam_mask_decoder": (64,)}
+    arguments = {"sam_image_encoder": (64,), "sam_mask_decoder": (64,), "sam_prompt_decoder": (64,)}
     for name, contract_of in graphs.GRAPHS.items():
         contract = contract_of(*arguments.get(name, ((64, 96),)))
         inputs = random_inputs(contract)
