@@ -18,6 +18,7 @@ from fgfast.methods import ModelSpec
 from fgfast.models.prompts import Prompts
 from fgfast.models.sam import prompting
 from fgfast.records import Image
+from fgfast.review import embeddings
 from fgfast.review.embeddings import Embeddings
 from fgfast.review.segmenting import Segmenting
 
@@ -136,7 +137,11 @@ def wait_for(happened: Any) -> None:
         time.sleep(0.02)
 
 
-def test_embeddings_are_made_ahead_in_order_and_capped() -> None:
+@pytest.mark.parametrize("encoder", ["fake", pytest.param("SAM", marks=pytest.mark.full)])
+def test_embeddings_are_made_ahead_in_order_and_capped(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if encoder == "fake":  # no PyTorch, whose import in two processes takes ten seconds
+        monkeypatch.setattr(embeddings, "_LOAD", "fake_children:no_encoder")
+        monkeypatch.setattr(embeddings, "_EMBED", "fake_children:no_embedding")
     made, release = [], threading.Event()
 
     def load(n: int) -> Image:
