@@ -35,9 +35,10 @@ def serve(
     from fgfast.processes import open_in_browser
     from fgfast.review.opening import opening_of
     from fgfast.review.security import is_loopback
-    from fgfast.review.server import Server
+    from fgfast.review.server import Server, require_packages
     from fgfast.review.session import Review
 
+    require_packages()
     opening = opening_of(out, root, read_only, who or _user())
     with (
         Interruption("decisions are kept; lists and report are written first") as interruption,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import importlib
 import logging
 import socket
 import threading
@@ -24,6 +25,19 @@ _LAST_ANSWERS = 5
 _BACKLOG = 64
 
 
+def require_packages() -> None:
+    """Check that a server can be started, before anything is opened for it.
+
+    Raises:
+        MissingExtraError: starlette or uvicorn are not installed.
+    """
+    for package in ("starlette", "uvicorn"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingExtraError(package, "review", "fgfast review") from error
+
+
 class Server(contextlib.AbstractContextManager["Server"]):
     """Serves a review until it is closed; a context manager.
 
@@ -39,10 +53,9 @@ class Server(contextlib.AbstractContextManager["Server"]):
     """
 
     def __init__(self, review: Review, host: str, port: int, opened: Callable[[], None] = lambda: None) -> None:
-        try:
-            import uvicorn
-        except ImportError as error:
-            raise MissingExtraError("uvicorn", "review", "fgfast review") from error
+        require_packages()
+        import uvicorn
+
         self._socket = _listening(host, port)
         self.host, self.port = host, int(self._socket.getsockname()[1])
         self.door = Door(host, self.port)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.skipif(not (SOURCE / "CMakeLists.txt").is_file(), reaso
 def build(tmp_path: Path, **environment: str) -> Path:
     """The wheel, built from a copy of the source tree."""
     tree = tmp_path / "tree"
-    left_out = shutil.ignore_patterns(".*", "build", "dist", "demo", "site", "docs", "tests", "__pycache__")
+    left_out = shutil.ignore_patterns(".*", "build", "dist", "demo", "site", "docs", "tests", "__pycache__", "*.so")
     shutil.copytree(SOURCE, tree, ignore=left_out)
     command = [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation", "-w", tmp_path, tree]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
@@ -40,6 +41,17 @@ def build(tmp_path: Path, **environment: str) -> Path:
 def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that a compiler makes, in a folder outside the checkout."""
     return build(tmp_path_factory.mktemp("native"))
+
+
+def files_of_the_package() -> set[str]:
+    """What an installed fgfast needs, the page of `fgfast review` and the weights of the doubt among it."""
+    found = {
+        path.relative_to(SOURCE).as_posix()
+        for path in (SOURCE / "fgfast").rglob("*")
+        if path.is_file() and path.suffix not in (".so", ".pyd", ".pyc")
+    }
+    assert {"fgfast/review/page/index.html", "fgfast/ops/doubt_weights.json", "fgfast/io/report.html"} <= found
+    return found
 
 
 def run(wheel: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -127,3 +139,20 @@ def test_without_a_compiler_it_installs_and_says_that_it_uses_the_reference(tmp_
     done = run(wheel, "-m", "fgfast", "convert", "--dataset", "cub", "--segmenter", "box")
     assert done.returncode == 0, done.stderr
     assert "ops reference: NumPy; the native ops are not installed" in done.stderr
+    with zipfile.ZipFile(wheel) as archive:
+        assert files_of_the_package() <= set(archive.namelist())
+    # The extra `review` is not there: it says so before it opens anything.
+    alone = "import sys; sys.modules['starlette'] = None; from fgfast.cli import main; main(['review', 'nowhere'])"
+    done = run(wheel, "-c", alone)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "fgfast review needs the package starlette of the extra 'review'" in done.stderr
+
+
+def test_the_source_package_holds_every_file_of_the_package(tmp_path: Path) -> None:
+    code = "import sys; from scikit_build_core.build import build_sdist; print(build_sdist(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=SOURCE, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        assert files_of_the_package() <= {name.partition("/")[2] for name in archive.getnames()}
