@@ -15,10 +15,10 @@ PREVALENCE = 0.02
 """Share of wrong results: the paper mended 1-2 % by hand."""
 BUDGETS = (0.05, 0.10)
 """Shares of the results, the most doubtful ones, that a person looks at."""
-FLOORS: Mapping[str, float] = {"parts": 0.5, "holes": 0.05}
-FLOOR = 0.02
-"""Least deviation of a number in the fit. Nearly all right results have one part and no hole: without the floor, the
-deviation would be next to none, and a single speck would outweigh everything else."""
+FLOORS: Mapping[str, float] = {"parts": 0.2}
+FLOOR = 0.1
+"""Least deviation of a number, as `seen`, in the fit. Nearly all right results have one part and no hole:
+without the floor, the deviation would be next to none, and a single speck would outweigh everything else."""
 RIDGE = 0.1
 """Of the squared weights, against the mean loss of a result: numbers that say the same share a weight."""
 RESAMPLES = 400

@@ -1,8 +1,8 @@
 """How doubtful a result is, 0..1, from its numbers; and the flags that made it so.
 
-Sure flags come first: nothing was detected, the mask is empty, the mask is far from the annotated box. Every other
-number is compared with those of right results (`Term`), and a logistic model adds them up. No term may speak for a
-result where its flag speaks against it: weights are never negative. They were fitted to planted errors by
+Sure flags come first: nothing was detected, the mask is empty, or far from the annotated box or mask. Every other
+number is compared with those of right results (`Term`), and a logistic model adds up what is unusual. No term may
+speak for a result where its flag speaks against it: weights are never negative. They were fitted to planted errors by
 bench/review_trial.py; docs/doubt.md describes how.
 """
 
@@ -22,14 +22,18 @@ from fgfast.files import read_regular
 SURE = 0.99
 """The least doubt of a result that a sure flag is raised for, and more than that of any other."""
 FAR_FROM = 0.5
-"""1 - IoU of the mask's box and the annotated one from which they are not of one object: PASCAL VOC's usual half."""
-LOWEST, HIGHEST = -2.0, 4.0
-"""Deviations from right results, in standard deviations, beyond which nothing is added: one number alone decides
-nothing, and the numbers of right results are within them."""
+"""1 - IoU of the mask's box and the annotated one, or of the mask and the official one, from which they are not of one
+object: PASCAL VOC's usual half."""
+ORDINARY, HIGHEST = 1.0, 6.0
+"""Standard deviations from the mean of right results up to which a number adds nothing, and beyond which nothing more:
+an ordinary number is no merit that would make up for another one's fault, and one number alone decides nothing. Chosen
+with the roots of `seen` by cross-validation over the photographs that the weights are fitted to; see docs/doubt.md."""
 TYPICAL_FILL = 0.62
 """Part of a box that subjects usually fill, as in ../shared/review/trial.py. More is doubtful, as less is."""
-VERSION = 1
+VERSION = 2
 """Of the file of weights; a file of another version is refused."""
+# Of them, an IoU of less than half is sure.
+_FAR = ("far from the annotated box", "far from the official mask")
 _LARGEST_FILE = 1 << 20  # bytes; the built-in file has some thousand
 
 SENTENCES: dict[str, str] = {
@@ -37,6 +41,8 @@ SENTENCES: dict[str, str] = {
     "not detected": "Nothing was detected, and the annotated box stands in.",
     "empty": "The mask is empty, or nearly.",
     "far from the annotated box": "The mask's box differs from the annotated box.",
+    "beyond the annotated box": "The mask reaches beyond a side of the annotated box.",
+    "short of the annotated box": "The mask does not reach a side of the annotated box.",
     "keypoints outside": "Annotated points of the subject lie outside the mask.",
     "far from the official mask": "The mask differs from the data set's own.",
     "box gap": "The mask does not reach the sides of its box, or reaches beyond them.",
@@ -101,8 +107,8 @@ class Term:
     """One number in the model.
 
     Attributes:
-        mean, deviation: of the number in right results.
-        weight: nats of the odds per standard deviation; at least 0.
+        mean, deviation: of the number, as `seen`, in right results.
+        weight: nats of the odds per standard deviation above `ORDINARY`; at least 0.
     """
 
     mean: float
@@ -110,7 +116,7 @@ class Term:
     weight: float
 
     def share(self, number: float) -> float:
-        """Return what a number adds to the odds, in nats."""
+        """Return what a number, as `seen`, adds to the odds, in nats."""
         return self.weight * standardised(number, self.mean, self.deviation)
 
 
@@ -178,13 +184,13 @@ def family_name(numbers: Mapping[str, float]) -> str:
 
 
 def standardised(number: float, mean: float, deviation: float) -> float:
-    """Return the deviation of a number from right results, in standard deviations, within `LOWEST` and `HIGHEST`."""
-    return min(max((number - mean) / deviation, LOWEST), HIGHEST)
+    """Return by how much a number is unusual, in standard deviations of right results; 0 up to `ORDINARY`."""
+    return min(max((number - mean) / deviation, ORDINARY), HIGHEST) - ORDINARY
 
 
 def seen(name: str, number: float) -> float:
-    """Return a number as the model takes it: higher is more doubtful."""
-    return abs(number - TYPICAL_FILL) if name == "fill" else number
+    """Return a number as the model takes it, as a root: higher is more doubtful, and most numbers are small ones."""
+    return math.sqrt(max(abs(number - TYPICAL_FILL) if name == "fill" else number, 0.0))
 
 
 def says_something(numbers: Mapping[str, float], weights: Weights) -> bool:
@@ -220,7 +226,7 @@ def doubt(numbers: Mapping[str, float], weights: Weights | None = None) -> Doubt
 
 def sure(name: str, number: float) -> bool:
     """Whether a number alone says for sure that the result is wrong; "empty" is only a number of masks that are."""
-    return name in ("no box", "not detected", "empty") or (name == "far from the annotated box" and number >= FAR_FROM)
+    return name in ("no box", "not detected", "empty") or (name in _FAR and number >= FAR_FROM)
 
 
 def raises_sure(numbers: Mapping[str, float]) -> bool:

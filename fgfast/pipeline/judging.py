@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fgfast.config import Settings
 from fgfast.ops.doubt import Weights, built_in, doubt, raises_sure, says_something
-from fgfast.ops.truth import box_distance, keypoints_outside
+from fgfast.ops.truth import box_distance, keypoints_outside, sides_off
 from fgfast.pipeline.work import Work
 
 
@@ -43,6 +43,8 @@ class Judge:
             return
         if self.boxes and len(sample.boxes) and work.prompt.score is not None:
             work.numbers["far from the annotated box"] = box_distance(bits, sample.boxes)
+            sides = sides_off(bits, sample.boxes)
+            work.numbers |= {"beyond the annotated box": sides[0], "short of the annotated box": sides[1]}
         if sample.keypoints is not None and (outside := keypoints_outside(bits, sample.keypoints)) is not None:
             work.numbers["keypoints outside"] = outside
         if says_something(work.numbers, self.weights):

@@ -12,6 +12,7 @@ import fgfast
 from fgfast.cli import main
 from fgfast.config import Settings
 from fgfast.io.ledger import Ledger
+from fgfast.ops.doubt import VERSION
 from fgfast.pipeline.twin import Twin
 from fgfast.review.queue import queue
 
@@ -35,7 +36,7 @@ def test_the_queue_of_a_run_is_printed_in_order(tmp_path: Path) -> None:
         assert [item.outcome.key for item in queue(twin, limit=2)] == [row["key"] for row in rows[:2]]
         assert list(queue(twin, statuses=())) == []
     with Ledger(report.out / "fgfast" / "ledger.sqlite", write=False) as ledger:
-        assert ledger.meta("flagging")["weights"]["version"] == 1
+        assert ledger.meta("flagging")["weights"]["version"] == VERSION
         assert {name for o in ledger.outcomes() for name in o.numbers} >= {"box gap", "keypoints outside"}
 
 

@@ -17,21 +17,22 @@ from fgfast.io.ledger import Ledger
 from fgfast.io.ledger_doubt import ranked
 from fgfast.ops import doubt as doubts
 from fgfast.ops.doubt import BUILT_IN, SENTENCES, SURE, Family, Term, Weights, built_in, doubt, family_name
-from fgfast.ops.truth import box_distance, keypoints_outside
+from fgfast.ops.truth import box_distance, keypoints_outside, mask_distance, sides_off
 from fgfast.pipeline.flagging import NO_FLAG, flag_doubtful, flagging_of
 from fgfast.records import Outcome, Sample, Size
 from fgfast.review.outliers import LEAST, outliers
 
-WEIGHTS = Weights({"grabcut": Family(-4.0, {"box gap": Term(0.1, 0.05, 1.0), "fill": Term(0.1, 0.1, 0.5)}, "a test")})
+WEIGHTS = Weights({"grabcut": Family(-4.0, {"box gap": Term(0.3, 0.05, 1.0), "fill": Term(0.1, 0.1, 0.5)}, "a test")})
 
 
 def test_a_high_number_raises_the_doubt_and_its_flag_has_a_sentence() -> None:
-    low, high = doubt({"box gap": 0.1}, WEIGHTS), doubt({"box gap": 0.3, "fill": 0.62}, WEIGHTS)
+    low, high = doubt({"box gap": 0.09}, WEIGHTS), doubt({"box gap": 0.25, "fill": 0.62}, WEIGHTS)
     assert 0 < low.value < high.value < SURE
     assert low.flags == ()  # as in right results on average
+    assert doubt({"box gap": 0.0}, WEIGHTS).value == low.value  # better than those is no merit
     (flag,) = high.flags
-    assert (flag.name, flag.number) == ("box gap", 0.3)
-    assert flag.share == pytest.approx(4.0)
+    assert (flag.name, flag.number) == ("box gap", 0.25)
+    assert flag.share == pytest.approx((math.sqrt(0.25) - 0.3) / 0.05 - doubts.ORDINARY)
     assert flag.sentence.endswith(".")
 
 
@@ -43,7 +44,13 @@ def test_too_little_and_too_much_of_the_box_are_both_doubtful() -> None:
 
 @pytest.mark.parametrize(
     "numbers",
-    [{"empty": 0.0}, {"no box": 1.0}, {"not detected": 1.0}, {"far from the annotated box": 0.5, "box gap": 0.0}],
+    [
+        {"empty": 0.0},
+        {"no box": 1.0},
+        {"not detected": 1.0},
+        {"far from the annotated box": 0.5, "box gap": 0.0},
+        {"far from the official mask": 0.6},
+    ],
 )
 def test_a_sure_flag_comes_before_all_others(numbers: dict[str, float]) -> None:
     sure, worst = doubt(numbers, WEIGHTS), doubt(dict.fromkeys(SENTENCES, 1.0) | {"box gap": 9.0}, WEIGHTS)
@@ -93,7 +100,10 @@ def test_the_built_in_weights_turn_no_sign_round() -> None:
 )
 def test_a_file_of_weights_that_is_none_is_refused(tmp_path: Path, change: object) -> None:
     term = {"mean": 0.1, "deviation": 0.1, "weight": 1.0}
-    content = {"version": 1, "families": {"grabcut": {"intercept": 0, "reason": "", "terms": {"box gap": term}}}}
+    content = {
+        "version": doubts.VERSION,
+        "families": {"grabcut": {"intercept": 0, "reason": "", "terms": {"box gap": term}}},
+    }
     file = tmp_path / "weights.json"
     file.write_text(json.dumps(content))
     assert Weights.load(file).families["grabcut"].terms["box gap"] == Term(0.1, 0.1, 1.0)
@@ -225,6 +235,26 @@ def test_a_mask_far_from_the_nearest_annotated_box() -> None:
     assert box_distance(bits, boxes) == 0
     assert box_distance(bits, np.array([20, 10, 40, 50], np.float32)) == pytest.approx(0.5)
     assert box_distance(bits, np.array([9, 9, 9, 9], np.float32)) == 1
+
+
+def test_the_sides_of_a_mask_beyond_and_short_of_the_nearest_annotated_box() -> None:
+    bits = np.zeros((60, 80), np.bool_)
+    assert sides_off(bits, np.array([0, 0, 10, 10], np.float32)) == (0, 1)
+    bits[10:30, 20:40] = True
+    assert sides_off(bits, np.array([[0, 0, 5, 5], [20, 10, 40, 30]], np.float32)) == (0, 0)
+    assert sides_off(bits, np.array([20, 10, 40, 50], np.float32)) == pytest.approx((0, 0.5))
+    assert sides_off(bits, np.array([25, 10, 45, 30], np.float32)) == pytest.approx((0.25, 0.25))
+    beyond, short = sides_off(bits, np.array([30, 20, 30, 20], np.float32))  # a box without an area
+    assert beyond >= 10
+    assert short == 0
+
+
+def test_a_mask_far_from_the_official_one() -> None:
+    bits, official = np.zeros((10, 10), np.bool_), np.zeros((10, 10), np.bool_)
+    assert mask_distance(bits, official) == 1
+    bits[:5], official[:4] = True, True
+    assert mask_distance(bits, official) == pytest.approx(0.2)
+    assert mask_distance(bits, ~bits) == 1
 
 
 def test_keypoints_outside_the_mask() -> None:
