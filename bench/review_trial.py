@@ -119,7 +119,7 @@ def _by_hand(found: dict[str, Family]) -> dict[str, Family]:
     own = {}
     for name, family in found.items():
         terms = {flag: Term(t.mean, t.deviation, round(t.weight / 2, 4)) for flag, t in family.terms.items()}
-        terms |= {flag: Term(*values) for flag, values in SAM.items()}
+        terms |= {flag: Term(*values) for flag, values in (SAM | TOLD).items()}
         own[name.replace("grabcut", "sam")] = Family(family.intercept, terms, BY_HAND)
     return own
 
