@@ -26,6 +26,8 @@ FOUND = (
     "detector",
     "segmenter",
     "mask_dir",
+    "masks_from",
+    "otherwise",
     "follow_links",
     "vocabulary",
     "model_weights",

@@ -78,6 +78,13 @@ class Selection:
             raise UsageError(f"limit must be a whole number of at least 1, not {self.limit!r}")
 
 
+def _beside_a_pack(settings: Any) -> str:
+    same = "annotations" if settings.otherwise == "none" else settings.otherwise
+    if settings.masks_from is None or settings.segmenter == same:
+        return ""
+    return "with masks-from: name the segmenter of images that the pack has no mask of with otherwise"
+
+
 def _without_models(settings: Any) -> str:
     if any(methods.may_be_model(name) for name in (settings.detector, settings.segmenter)):
         return ""
@@ -122,6 +129,7 @@ class Settings:
         "auto",
         "Selects what turns the box into a mask. auto takes SAM ViT-L if its weights are cached, otherwise GrabCut.",
         choices=partial(methods.names, "segmenter"),
+        idle=_beside_a_pack,
     )
     mask_dir: str | Path | None = _set(
         None,
@@ -137,6 +145,19 @@ class Settings:
         "instead of the models', and what they rejected is skipped. Those of this output itself always hold.",
         unset="only those of this output",
         result=False,  # the digest of what is in force is in the fingerprint
+    )
+    masks_from: str | Path | None = _set(
+        None,
+        "Takes masks, boxes, flags and doubt from a pack, which fgfast masks export makes, and no model: a file, an "
+        "https:// address, or hf://datasets/OWNER/NAME/FILE. Images are known by the SHA-256 of their files.",
+        unset="no pack",
+        result=False,  # its digest is in the fingerprint
+    )
+    otherwise: str = _set(
+        "none",
+        "Names the segmenter of images that the pack has no mask of; none lets them fail.",
+        choices=lambda: ("none", *(name for name in methods.names("segmenter") if name != "annotations")),
+        idle=lambda s: "without masks-from" if s.masks_from is None else "",
     )
     second_look: bool = _set(
         False,

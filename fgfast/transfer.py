@@ -39,12 +39,14 @@ class Remote:
         digest: "md5:..." or "sha256:..."; empty where none is published.
         size: size in bytes, where known.
         most: bytes that it may have where its size is not known.
+        mirrored: whether FGFAST_MIRROR applies: it does not to an address that a person gave.
     """
 
     url: str
     digest: str
     size: int | None = field(default=None, kw_only=True)
     most: int = field(default=8 << 30, kw_only=True)
+    mirrored: bool = field(default=True, kw_only=True)
 
     @property
     def limit(self) -> int:
@@ -58,7 +60,7 @@ class Remote:
 
     def address(self) -> str:
         """Return the URL to download from: the official one, or that of FGFAST_MIRROR."""
-        mirror = os.environ.get("FGFAST_MIRROR", "").rstrip("/")
+        mirror = os.environ.get("FGFAST_MIRROR", "").rstrip("/") if self.mirrored else ""
         if mirror and not mirror.startswith(("http://", "https://")):
             raise UsageError(f"FGFAST_MIRROR must start with http:// or https://, not {mirror!r}")
         return f"{mirror}/{self.file}" if mirror else self.url

@@ -13,10 +13,10 @@ import click
 
 # Options that belong to the data set of the earlier run, and not to another one.
 _LISTS = ("splits", "classes", "exclude")
-_OF_THE_DATASET = ("root", "labels", "mask_dir", "decisions", *_LISTS)
+_OF_THE_DATASET = ("root", "labels", "mask_dir", "decisions", "masks_from", *_LISTS)
 # Options that name files or folders, and those among them that may be words as well.
 _OR_WORDS = ("background", "vocabulary", "model_weights", "doubt_weights")
-_FILES = ("root", "mask_dir", "decisions", "exclude", *_OR_WORDS)
+_FILES = ("root", "mask_dir", "decisions", "masks_from", "exclude", *_OR_WORDS)
 
 _TEXTS = ("dataset", "labels", *_FILES)
 
@@ -81,11 +81,14 @@ def _options(facts: Any) -> tuple[dict[str, Any], set[str]]:
     from dataclasses import fields
 
     from fgfast.config import Selection, Settings
+    from fgfast.transfer import is_address
 
     made, source = facts["fingerprint"], facts["source"]
     options = {f.name: made[f.name] for f in fields(Settings) if made.get(f.name) is not None}
     options |= {name: source[name] for name in ("dataset", "root", "labels", "mask_dir")}
-    options["decisions"] = source.get("decisions")
+    options["decisions"], options["masks_from"] = source.get("decisions"), source.get("masks_from")
+    if is_address(options["masks_from"]):  # nothing is fetched because somebody's file says so
+        raise ValueError("its masks are from an address: repeat that run with --masks-from, not with --like")
     options |= {f.name: source["selection"][f.name] for f in fields(Selection)}
     given = {name: source[name] for name in _OR_WORDS if source[name] is not None}
     for name, value in (options | given).items():
@@ -100,7 +103,7 @@ def _options(facts: Any) -> tuple[dict[str, Any], set[str]]:
         word = str(options.get(name, ""))
         if name not in given and re.search(r"[/\\]|^~", word) and not (name == "vocabulary" and "," in word):
             raise ValueError(f"its {name!r} is {word!r}, and no word")
-    return options | given, {"root", "mask_dir", "decisions", "exclude", *given}
+    return options | given, {"root", "mask_dir", "decisions", "masks_from", "exclude", *given}
 
 
 def _is_text(value: Any) -> bool:

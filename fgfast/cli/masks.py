@@ -8,7 +8,7 @@ import click
 
 from fgfast.terminal import line, note, say, say_path
 
-_SUFFIXES = {"coco": ".json", "cvat": ".xml"}
+_SUFFIXES = {"coco": ".json", "cvat": ".xml", "pack": ".parquet"}
 
 
 @click.group()
@@ -24,6 +24,7 @@ def export_masks(out: Path, to: str, file: Path | None) -> None:
     """Write the masks of a run into one file for another tool.
 
     OUT is the output folder of a run. The masks have the size of the stored images; no pixel of an image is written.
+    A pack holds boxes, flags and decisions as well: fgfast convert --masks-from makes the same twin from it.
     """
     from fgfast.pipeline.exchange import export
 

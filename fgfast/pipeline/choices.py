@@ -32,8 +32,11 @@ def choose(
     """
     reasons: list[str] = []
     words = bool(settings.vocabulary or dataset.subject)
+    settings = _otherwise(settings, reasons)
     asked = methods.find(settings.segmenter, "segmenter")
-    if asked is not None and asked.annotated:
+    if settings.masks_from is not None and settings.otherwise == "none":
+        detector = "annotations"  # nothing detects or segments
+    elif asked is not None and asked.annotated:
         detector = _beside_masks(settings, reasons)
     else:
         detector = _chosen("detector", settings.detector, words, dataset, reasons)
@@ -48,6 +51,17 @@ def choose(
     if settings.models:
         settings = choose_devices(settings, reasons, measure, images)
     return _choose_decoder(settings, reasons), reasons
+
+
+def _otherwise(settings: Settings, reasons: list[str]) -> Settings:
+    """Return the settings with the segmenter of the images that a pack has no mask of."""
+    if settings.masks_from is None:
+        return settings
+    none = settings.otherwise == "none"
+    if none and settings.detector not in ("auto", "annotations"):
+        raise UsageError(f"masks of a pack need no detector: omit --detector {settings.detector}, or add --otherwise")
+    reasons.append(f"masks from a pack: {'images without one fail' if none else 'images without one are segmented'}")
+    return replace(settings, segmenter="annotations" if none else settings.otherwise)
 
 
 def _not_pinned(settings: Settings) -> list[str]:
@@ -134,6 +148,8 @@ def _with_methods(settings: Settings, detector: str, segmenter: str, reasons: li
         UsageError: the vocabulary or the weights have no effect; images made without them would be others than wanted.
     """
     choices: dict[str, Any] = {"detector": detector, "segmenter": segmenter}
+    if settings.masks_from is not None and settings.otherwise != "none":
+        choices["otherwise"] = segmenter
     if not any(map(methods.may_be_model, (detector, segmenter))):
         choices["devices"] = _only_cpus(settings, reasons)
     settings, idle = resolved(settings, **choices)

@@ -14,6 +14,7 @@ from fgfast.files import FileTooLargeError, read_regular
 from fgfast.io import coco as coco_instances
 from fgfast.io.exchange import coco, cvat
 from fgfast.io.exchange.found import Found
+from fgfast.pipeline import packed
 from fgfast.pipeline.mending import Change, Conflict, Mender, Refused
 from fgfast.pipeline.twin import Twin
 from fgfast.records import Outcome, Size
@@ -50,6 +51,8 @@ def export(out: Path, to: str, file: Path) -> int:
         UsageError: a name cannot stand in this format.
         OutputFailedError: the disk is full, read-only or failing.
     """
+    if to == "pack":
+        return packed.export(out, file)
     with Twin.open(out) as twin:
         labels, written = twin.labels(), 0
 

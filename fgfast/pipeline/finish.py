@@ -137,8 +137,9 @@ def decided_here(output: Output) -> dict[str, Decision]:
 
 
 def _decided(changes: Changes) -> dict[str, object]:
-    """Return, for run.json, the samples whose decisions were not applied, where there are any."""
-    return {"decisions_not_applied": list(changes.undecided)} if changes.undecided else {}
+    """Return, for run.json, the samples whose decisions or packed masks were not applied, where there are any."""
+    lists = {"decisions_not_applied": changes.undecided, "not_from_the_pack": changes.unpacked}
+    return {name: list(keys) for name, keys in lists.items() if keys}
 
 
 def _delete_earlier(output: Output, written: set[Path]) -> None:

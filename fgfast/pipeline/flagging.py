@@ -17,6 +17,7 @@ from fgfast.errors import OutputRefusedError
 from fgfast.files import read_regular
 from fgfast.io.ledger import Ledger
 from fgfast.io.ledger_doubt import ranked, set_statuses
+from fgfast.io.pack import PACKED
 from fgfast.ops.doubt import BUILT_IN, SURE, Weights, doubt
 from fgfast.records import Status
 
@@ -50,7 +51,8 @@ def weights_in(ledger: Ledger) -> Weights | None:
 def flag_doubtful(ledger: Ledger, decided: Collection[str] = ()) -> None:
     """Flag the most doubtful results of a run, and those that are surely wrong; the others are done.
 
-    Results without a doubt keep their status, and so do those that a person decided; they count in the share.
+    Results without a doubt keep their status, and so do those that a person decided and those of a pack; they count in
+    the share.
 
     Args:
         ledger: of the run; where it was begun with flags "rules", nothing is changed.
@@ -70,7 +72,7 @@ def flag_doubtful(ledger: Ledger, decided: Collection[str] = ()) -> None:
         if status not in ("done", "flagged") or (status == "done" and not chosen):
             continue
         outcome = ledger.outcome(n)
-        if outcome is None or outcome.key in decided:
+        if outcome is None or outcome.stage == PACKED or outcome.key in decided:
             continue
         reasons = reasons_for(outcome.numbers, weights) if chosen else ()
         wanted: Status = "flagged" if chosen else "done"

@@ -25,6 +25,7 @@ from fgfast.records import Outcome, sample_digest
 from fgfast.writing import TempFiles, delete_files
 
 _Asked = TypeVar("_Asked")
+_Other = TypeVar("_Other")
 
 
 class MendedFiles:
@@ -32,6 +33,7 @@ class MendedFiles:
 
     Attributes:
         positions: key -> position in the data set.
+        stages: of the run, after its mask.
     """
 
     def __init__(self, plan: Plan, output: Output, pool: ThreadPoolExecutor, unwritable: str = "") -> None:
@@ -45,7 +47,7 @@ class MendedFiles:
         """
         self.plan, self.output, self._pool, self._unwritable = plan, output, pool, unwritable
         self.positions = {sample.key: n for n, sample in enumerate(plan.dataset.samples)}
-        self._stages = _stages(plan.settings, output, plan.dataset.turn_exif)
+        self.stages = _stages(plan.settings, output, plan.dataset.turn_exif)
 
     def make(self, steps: Iterable[tuple[str, Next]]) -> dict[str, Result | Refused]:
         """Write images and masks under temporary names, on all cores; nothing in the twin changes."""
@@ -56,17 +58,16 @@ class MendedFiles:
             assert step.outcome is not None
             return self.remade(key, step.outcome, step.decision.source)
 
-        return dict(zip((key for key, _ in wanted_files), self._map(make, wanted_files), strict=True))
+        return dict(zip((key for key, _ in wanted_files), self.map(make, wanted_files), strict=True))
 
     def remade(self, key: str, outcome: Outcome, source: bytes) -> Result | Refused:
         """Write one sample's files under temporary names; called in threads, without the databases."""
         if self._unwritable:
             return Refused(key, self._unwritable)
-        position = self.positions[key]
-        sample = self.plan.dataset.samples[position]
-        work = Work(position, sample, self.plan.twins[key], self.plan.mask_names[key])
+        work = self.work(key)
+        position = work.position
         try:
-            return remake(outcome, work, self._stages, source)
+            return remake(outcome, work, self.stages, source)
         except SampleError as error:
             self.discard([Result(position, outcome, tuple(work.temp_files))])
             return Refused(key, error.detail)
@@ -74,7 +75,13 @@ class MendedFiles:
             self.discard([Result(position, outcome, tuple(work.temp_files))])
             raise
 
-    def _map(self, make: Callable[[_Asked], Result | Refused], items: Sequence[_Asked]) -> Iterator[Result | Refused]:
+    def work(self, key: str) -> Work:
+        """Return the work of a sample, with its names."""
+        position = self.positions[key]
+        sample = self.plan.dataset.samples[position]
+        return Work(position, sample, self.plan.twins[key], self.plan.mask_names[key])
+
+    def map(self, make: Callable[[_Asked], Result | _Other], items: Sequence[_Asked]) -> Iterator[Result | _Other]:
         """Yield the results in order; after an error the files of the others are removed."""
         if len(items) == 1:
             yield make(items[0])
@@ -89,7 +96,7 @@ class MendedFiles:
                     self.discard([future.result()])
             raise
 
-    def discard(self, results: Iterable[Result | Refused]) -> None:
+    def discard(self, results: Iterable[object]) -> None:
         """Delete temporary files that are not to be committed."""
         temps = [temp for result in results if isinstance(result, Result) for temp, _ in result.temp_files]
         with contextlib.suppress(OSError, FgfastError):
@@ -147,7 +154,7 @@ class MendedFiles:
                 return self._without_files(key, outcome, source)
             return Result(self.positions[key], outcome, ())
 
-        made = dict(zip((key for key, *_ in asked), self._map(make, asked), strict=True))
+        made = dict(zip((key for key, *_ in asked), self.map(make, asked), strict=True))
         problems += [refused for refused in made.values() if isinstance(refused, Refused)]
         results = {key: result for key, result in made.items() if isinstance(result, Result)}
         numbers += [number for key, _, _, own in asked if key in results for number in own]

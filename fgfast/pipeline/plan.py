@@ -22,12 +22,14 @@ from fgfast.io.decode import decode, read_bytes
 from fgfast.io.encode import FORMAT_SUFFIXES
 from fgfast.io.names import twin_names
 from fgfast.io.output import Output
+from fgfast.io.pack import Pack
 from fgfast.io.portable_paths import PortablePaths
 from fgfast.models.grabcut import opencv_version
 from fgfast.pipeline.annotated import with_masks
 from fgfast.pipeline.choices import choose, quantised_graphs, warnings, weights_used
 from fgfast.pipeline.exclusion import read_excluded
 from fgfast.pipeline.judging import weights_of
+from fgfast.pipeline.pack_source import place_of, take_pack
 from fgfast.records import Sample, UInt8
 
 
@@ -49,6 +51,7 @@ class Plan:
         mask_names: key -> path of its mask in the masks folder.
         fingerprint: everything that changes the result; a run is resumed only with the same fingerprint.
         decisions: key -> decision in force, of the setting "decisions".
+        pack: the masks of the setting "masks_from".
     """
 
     dataset: Dataset
@@ -64,6 +67,7 @@ class Plan:
     fingerprint: dict[str, Any]
     warnings: tuple[str, ...] = ()
     decisions: Mapping[str, Decision] = field(default_factory=dict)
+    pack: Pack | None = None
 
     @property
     def selected(self) -> tuple[Sample, ...]:
@@ -85,6 +89,7 @@ class Plan:
             "background": None if given.fill.path is None else path(given.fill.path),
             "mask_dir": None if given.mask_dir is None else path(given.mask_dir),
             **({} if given.decisions is None else {"decisions": path(given.decisions)}),
+            **({} if given.masks_from is None else {"masks_from": place_of(given.masks_from, path)}),
             "vocabulary": None if (file := _vocabulary_file(given)) is None else path(file),
             "model_weights": None if (file := _weights_file(given)) is None else path(file),
             "doubt_weights": None if given.doubt_weights is None else path(Path(given.doubt_weights).expanduser()),
@@ -133,7 +138,11 @@ def make_plan(
     excluded = _excluded(selection, opened, output)
     positions = select(opened, selection, excluded)
     settings, reasons = choose_methods(opened, settings, measure, len(positions))
-    if methods.method(settings.segmenter, "segmenter").annotated:
+    packed = None
+    if settings.masks_from is not None:
+        packed, about_pack = take_pack(settings.masks_from, opened, positions)
+        reasons.append(about_pack)
+    elif methods.method(settings.segmenter, "segmenter").annotated:
         mask_dir = None if settings.mask_dir is None else Path(settings.mask_dir).expanduser()
         opened, about_masks = with_masks(opened, positions, mask_dir)
         reasons += about_masks
@@ -150,6 +159,7 @@ def make_plan(
         **settings.describe(),
         **_without_paths(settings),
         **({} if settings.decisions is None else {"decisions_sha256": digest_of(given_decisions)}),
+        **({} if packed is None else {"masks_from_sha256": packed.sha256}),
     }
     plan = Plan(
         dataset=opened,
@@ -165,6 +175,7 @@ def make_plan(
         fingerprint=fingerprint,
         warnings=warnings(opened, settings, [opened.samples[n] for n in positions]),
         decisions=given_decisions,
+        pack=packed,
     )
     output.check(Path(opened.root))
     return plan

@@ -38,6 +38,7 @@ class Changes:
         dropped: such samples outside this selection; they leave the twin.
         decided: samples that this run made from decisions of people, without the models.
         undecided: samples whose decisions are kept, but not applied: their images are missing, or other ones since.
+        unpacked: samples of which the pack has no mask: they are not in it, or have another file than there.
     """
 
     added: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class Changes:
     dropped: tuple[str, ...] = ()
     decided: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
+    unpacked: tuple[str, ...] = ()
 
     def messages(self) -> list[str]:
         """Return one sentence per kind of change, with the first names."""
@@ -62,6 +64,7 @@ class Changes:
             ("dropped: lost, damaged or changed, and outside this selection", self.dropped),
             ("made from decisions of people", self.decided),
             ("decided about another image, or one that cannot be read; decisions kept, not applied", self.undecided),
+            ("without a mask in the pack: not there, or another file than there", self.unpacked),
         )
         return [f"{kind}: {len(keys):,} ({_some(keys)})" for kind, keys in kinds if keys]
 

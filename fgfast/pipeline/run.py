@@ -18,6 +18,7 @@ from fgfast.errors import UnknownNameError
 from fgfast.io.decisions import decided_in
 from fgfast.io.output import MODES, Mode, Output
 from fgfast.machine import available_cores
+from fgfast.pipeline import packed as packed_masks
 from fgfast.pipeline.choices import per_device
 from fgfast.pipeline.decided import carry_out
 from fgfast.pipeline.decoder_choice import choose_decoder
@@ -26,7 +27,7 @@ from fgfast.pipeline.flagging import flagging_of
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.placement import MOST_THREADS, asked, pool_threads
 from fgfast.pipeline.plan import Plan, load_background, make_plan
-from fgfast.pipeline.resume import Found, examine
+from fgfast.pipeline.resume import Changes, Found, examine
 from fgfast.pipeline.work import Result, Work, record
 from fgfast.pipeline.workers import start
 from fgfast.records import Status
@@ -146,7 +147,12 @@ def run(
                 progress(dict(counts), found.total)
 
             progress(dict(counts), found.total)
-            workers.work(todo(plan, found.finished.keys()), collect)
+            packed, unpacked = packed_masks.carry_out(plan, output, found, stop, collect)
+            if unpacked:
+                alone = Changes(unpacked=unpacked)
+                found = replace(found, changes=replace(found.changes, unpacked=unpacked))
+                on_message(alone.messages()[0])
+            workers.work(todo(plan, found.finished.keys() | packed), collect)
             if workers.crashes():
                 output.sweep_temp_files()
             seconds = time.perf_counter() - started
