@@ -41,7 +41,7 @@ class FakeReview:
         self.decisions: list[dict[str, Any]] = []
         self.masks: dict[int, Bool] = {}
         self.asked: list[str] = []
-        self.doubts = np.sort(np.random.default_rng(0).beta(1, 3, count))[::-1]
+        self.doubts = np.sort(np.random.default_rng(0).beta(0.3, 6, count))[::-1]
         self.kept: dict[tuple[int, str, int], bytes] = {}
         self.lock = threading.RLock()
 
@@ -97,7 +97,7 @@ class FakeReview:
 
     def state(self) -> dict[str, Any]:
         decided = len({d["id"] for d in self.decisions if self.in_force(d["id"])})
-        counts = np.histogram(self.doubts, 20, (0, 1))[0].tolist()
+        counts = np.histogram(np.log10(self.doubts.clip(1e-4)), 20, (-4, 0))[0].tolist()
         left = self.count - decided
         return {
             "title": "Drawn birds",
@@ -136,7 +136,7 @@ class FakeReview:
             known = self.later if q["decided"] == "later" else done
             keep &= np.isin(every, list(known)) != (q["decided"] == "no")
         ids = every[keep].astype("<u4")
-        doubts = (255 * self.doubts[keep]).astype(np.uint8)
+        doubts = (1 + 254 * (1 + np.log10(self.doubts[keep].clip(1e-4)) / 4)).astype(np.uint8)
         return {"count": len(ids), "ids": b64(ids.tobytes()), "doubts": b64(doubts.tobytes())}
 
     def decide(self, changes: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Generic, TypeVar
@@ -58,7 +59,7 @@ class Summary:
         counts: outcomes of each status.
         reasons: status -> reason -> number of outcomes with it.
         classes: class name -> status -> number of outcomes.
-        doubts: status -> number of outcomes in each bin of doubt, 0..1.
+        doubts: status -> number of outcomes in each bin of doubt: five for each power of ten, from 0.0001 to 1.
         numbers: flag -> number of written images in each bin of its number, 0..1.
     """
 
@@ -107,7 +108,7 @@ class Summary:
         if o.status not in self.doubts:
             return
         if o.doubt is not None:
-            self.doubts[o.status][_bin(o.doubt)] += 1
+            self.doubts[o.status][_bin(_doubt_share(o.doubt))] += 1
         for name, value in o.numbers.items():
             self.numbers[_limited(name, self.numbers)][_bin(value)] += 1
 
@@ -137,6 +138,11 @@ class Summary:
 def _bin(value: float) -> int:
     """Return the bin of a number in 0..1; others count at the ends, and what is no number at the lower one."""
     return min(int(value * BINS), BINS - 1) if value > 0 else 0
+
+
+def _doubt_share(doubt: float) -> float:
+    """Return where a doubt is from 0.0001 (0.0) to 1 (1.0), by the logarithm: most doubts are below 0.01."""
+    return 1 + math.log10(doubt) / 4 if doubt > 0 else 0.0
 
 
 def _limited(name: str, counter: Mapping[str, object]) -> str:

@@ -23,7 +23,9 @@ ORDERS: tuple[str, ...] = get_args(Order)
 DECIDED: tuple[str, ...] = get_args(Decided)
 
 BINS = 20
-"""Bars of the histogram of doubt."""
+"""Bars of the histogram of doubt: five for each power of ten, from 0.0001 to 1."""
+# Doubts are small probabilities: most are below 0.01. Smaller ones than this are no longer told apart.
+_LEAST_DOUBT = 1e-4
 # Bits of a number that holds the flags of an entry.
 _MOST_FLAGS = 64
 
@@ -156,8 +158,9 @@ class Entries:
         return found
 
     def doubt_bytes(self, indices: Ints) -> UInt8:
-        """Return the doubts of entries as 0..255; 0 where none was estimated."""
-        return np.rint(np.nan_to_num(self.columns.doubts[indices], nan=0.0) * 255).astype(np.uint8)
+        """Return the doubts of entries as 0..255: 1 for 0.0001 and less, 255 for 1, by the logarithm; 0 for none."""
+        doubts = self.columns.doubts[indices]
+        return np.where(np.isnan(doubts), 0, 1 + np.rint(254 * _share(doubts))).astype(np.uint8)
 
     def counts(self) -> dict[Status, int]:
         """Return how many entries have each status."""
@@ -185,9 +188,9 @@ class Entries:
         return ", ".join(parts)
 
     def histogram(self) -> list[int]:
-        """Return how many entries have a doubt in each of 20 equal parts of 0..1."""
+        """Return how many entries have a doubt in each of `BINS`; the first has all smaller ones, too."""
         doubts = self.columns.doubts
-        found, _ = np.histogram(doubts[~np.isnan(doubts)], BINS, (0.0, 1.0))
+        found, _ = np.histogram(_share(doubts[~np.isnan(doubts)]), BINS, (0.0, 1.0))
         return [int(count) for count in found]
 
     def flag_counts(self) -> dict[str, int]:
@@ -221,6 +224,12 @@ class Entries:
         else:
             self.causes[index] = cause
             self.later.discard(index)
+
+
+def _share(doubts: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return where doubts are from 0.0001 (0.0) to 1 (1.0), by the logarithm; NaN where there is none."""
+    clipped = np.clip(doubts.astype(np.float64), _LEAST_DOUBT, 1.0)
+    return np.asarray(1 - np.log10(clipped) / np.log10(_LEAST_DOUBT), np.float64)
 
 
 def _place(name: str, names: list[str]) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 from chromium import CHROMIUM, Chromium, Tab
@@ -45,6 +45,21 @@ SCROLL = """
     cards: shown().length, top: box.scrollTop };
 })()
 """
+# The same where nothing is drawn, to judge the machine by.
+IDLE = """
+(async () => {
+  const frames = [];
+  let last = performance.now();
+  const begun = last;
+  while (last - begun < 1000) {
+    await new Promise(requestAnimationFrame);
+    const now = performance.now();
+    frames.push(now - last);
+    last = now;
+  }
+  return frames.filter((f) => f < 20).length / frames.length;
+})()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +75,18 @@ def ready(chromium: Chromium, server: FakeServer, wide: int = 1280, high: int = 
 
 
 def test_scrolling_through_twelve_thousand(chromium: Chromium) -> None:
+    """Medians of three runs; beside them, how many frames are quick where nothing at all is drawn."""
+    found = []
     with FakeServer(FakeReview(12_000)) as server:
-        tab = ready(chromium, server)
-        found = tab.run(SCROLL)
-        print(found)
-        assert found["top"] > 20_000 and found["cards"] >= 10
-        assert found["most"] < 2000
-        assert tab.errors() == []
-    if (load := os.getloadavg()[0]) > 1.5 * (os.cpu_count() or 1):
-        pytest.skip(f"other processes use this machine (load {load:.1f}), so its frames say nothing: {found}")
-    assert found["quick"] >= 0.95
-    assert found["blank"] < 200
+        for _ in range(3):
+            tab = ready(chromium, server)
+            found.append({"idle": tab.run(IDLE), **tab.run(SCROLL)})
+            assert tab.errors() == []
+            tab.send("Page.close")
+    print(found)
+    assert all(one["top"] > 20_000 and one["cards"] >= 10 and one["most"] < 2000 for one in found)
+    assert median(one["quick"] for one in found) >= 0.95, found
+    assert median(one["blank"] for one in found) < 200, found
 
 
 def test_a_million_entries_reach_their_end(chromium: Chromium) -> None:

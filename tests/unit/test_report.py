@@ -140,7 +140,7 @@ def test_doubt_and_the_numbers_behind_it_have_histograms(tmp_path: Path) -> None
     done = replace(outcome("a.jpg", "done"), doubt=0.02, numbers={"fill": 0.52, "parts": float("nan")})
     flagged = replace(outcome("b.jpg", "flagged", ("fragments",)), doubt=1.0, numbers={"fill": 7.0, "parts": -1.0})
     shown = content(report(tmp_path, [done, flagged, outcome("c.jpg", "failed")]))
-    assert shown["doubts"] == {"done": [1, *[0] * 19], "flagged": [*[0] * 19, 1]}
+    assert shown["doubts"] == {"done": [*[0] * 11, 1, *[0] * 8], "flagged": [*[0] * 19, 1]}
     bins = dict(shown["numbers"])
     assert bins["fill"][10] == bins["fill"][19] == 1 and sum(bins["fill"]) == 2
     assert bins["parts"] == [2, *[0] * 19]

@@ -356,7 +356,14 @@ def test_flags_are_listed_in_the_background(place: tuple[Path, Path]) -> None:
 
 def test_entries_are_there_while_their_files_are_replaced(place: tuple[Path, Path]) -> None:
     """Between the deletion of a row and its new one, an entry is as it was."""
-    paths = ("/api/items?ids=1,2", "/api/state", "/api/items/1/mask", "/api/items/1/image?kind=outline&side=64")
+    entry = "/api/items/1/"
+    paths = (
+        "/api/items?ids=1,2",
+        "/api/state",
+        f"{entry}mask",
+        f"{entry}image?kind=outline&side=64",
+        f"{entry}history",
+    )
     bad: list[Any] = []
     ended = threading.Event()
 

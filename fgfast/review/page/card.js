@@ -13,7 +13,16 @@ export function spoken(item) {
   return `${item.key}, doubt ${doubt(item.doubt)}, ${word}${why ? `, ${why}` : ""}`;
 }
 
-const doubt = (value) => (value === null || value === undefined ? "unknown" : value.toFixed(2));
+// Returns a doubt, which is a small probability, in words.
+export function doubt(value) {
+  if (value === null || value === undefined) return "unknown";
+  const share = 100 * value;
+  if (share < 0.1) return "< 0.1 %";
+  return share < 0.95 ? `${share.toFixed(1)} %` : `${value < 1 ? Math.min(99, Math.round(share)) : 100} %`;
+}
+
+// Returns the doubt that a byte of the queue stands for: 1 is 0.0001 and less, 255 is 1, by the logarithm; 0 is none.
+export const doubtOf = (byte) => (byte ? 10 ** ((4 * (byte - 1)) / 254 - 4) : null);
 
 export class Card {
   constructor() {
@@ -62,7 +71,7 @@ export class Card {
   fill(item, doubtByte, kind) {
     this.item = item;
     this.kind = kind;
-    this.doubt.textContent = item ? doubt(item.doubt) : (doubtByte / 255).toFixed(2);
+    this.doubt.textContent = doubt(item ? item.doubt : doubtOf(doubtByte));
     this.name.textContent = item ? item.key.split("/").pop() : "";
     this.node.title = item ? item.key : "";
     this.why.textContent = item ? item.flags.map((f) => f.name).join(", ") || item.detail || item.class : "";

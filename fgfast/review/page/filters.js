@@ -3,6 +3,7 @@ import { $, el } from "./elements.js";
 import { load, store } from "./drafts.js";
 import { events, loadQueue, queue, run } from "./state.js";
 
+const HIGH = 44; // px of the histogram, with its axis, which is logarithmic: doubts are small probabilities
 const NAMES = ["q", "flag", "class", "split", "status", "decided", "cause", "order"];
 
 function fill(id, first, options) {
@@ -52,7 +53,7 @@ export function startFilters(jump) {
   $("jump").addEventListener("change", () => jump(Math.min(queue.ids.length, Math.max(1, Number($("jump").value))) - 1));
   $("histogram").addEventListener("click", (event) => {
     const bounds = $("histogram").getBoundingClientRect();
-    const doubt = ((event.clientX - bounds.left) / bounds.width) * 255;
+    const doubt = 1 + ((event.clientX - bounds.left) / bounds.width) * 254;
     if (queue.filters.order === "doubt") jump(firstBelow(doubt));
   });
   events.addEventListener("state", () => { fillAll(); draw(); });
@@ -75,17 +76,25 @@ function draw() {
   const canvas = $("histogram"), counts = run.histogram ?? [];
   const ratio = devicePixelRatio || 1;
   canvas.width = 200 * ratio;
-  canvas.height = 34 * ratio;
+  canvas.height = HIGH * ratio;
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
-  const colours = getComputedStyle(document.documentElement);
-  context.fillStyle = colours.getPropertyValue("--line");
-  context.fillRect(0, 33, 200, 1);
-  context.fillStyle = colours.getPropertyValue("--mark");
+  const colours = getComputedStyle(document.documentElement), colour = (name) => colours.getPropertyValue(name);
+  const ground = HIGH - 12;
+  context.fillStyle = colour("--line");
+  context.fillRect(0, ground, 200, 1);
+  context.fillStyle = colour("--soft");
+  context.font = "10px system-ui, sans-serif";
+  context.textAlign = "center";
+  for (const [x, text] of [[50, "0.1 %"], [100, "1 %"], [150, "10 %"]]) {
+    context.fillRect(x - 0.5, ground, 1, 3);
+    context.fillText(text, x, HIGH - 1);
+  }
+  context.fillStyle = colour("--mark");
   const most = Math.log1p(Math.max(1, ...counts));
   counts.forEach((n, k) => {
-    const high = n ? Math.max(1.5, (31 * Math.log1p(n)) / most) : 0;
-    context.fillRect(k * 10 + 0.5, 33 - high, 9, high);
+    const high = n ? Math.max(1.5, ((ground - 2) * Math.log1p(n)) / most) : 0;
+    context.fillRect(k * 10 + 0.5, ground - high, 9, high);
   });
-  canvas.setAttribute("aria-label", `Histogram of doubt from 0 to 1 in twenty bins: ${counts.join(", ")}`);
+  canvas.setAttribute("aria-label", `Histogram of doubt from 0.01 % to 100 %, five bins for each power of ten: ${counts.join(", ")}`);
 }

@@ -2,12 +2,13 @@
 import { post } from "./api.js";
 import { Card } from "./card.js";
 import { $, el, plural } from "./elements.js";
-import { entries, events, fetchEntries, queue } from "./state.js";
+import { entries, events, fetchEntries, fetching, queue } from "./state.js";
 
 const TALLEST = 8_000_000; // px; browsers stop between 17 and 33 millions
 const SLOW = 2500; // px/s: below this, images are fetched while scrolling
 const REST = 50; // ms without a scroll event: scrolling has ended
 const OVER = 1; // rows above and below that are kept
+const AHEAD = 200; // entries that are fetched ahead while scrolling, the server's limit
 const GAP = 10, EDGE = 14;
 
 export class Gallery {
@@ -97,6 +98,7 @@ export class Gallery {
   }
 
   note(top) {
+    this.down = top >= this.top;
     const now = performance.now(), passed = Math.max(8, now - (this.when ?? 0));
     this.slow = passed > 120 || (1000 * Math.abs(top - this.top)) / passed < SLOW;
     this.when = now;
@@ -117,19 +119,33 @@ export class Gallery {
     while (this.cards.length < pool) this.cards.push(new Card());
     while (this.cards.length > pool) this.cards.pop().node.remove();
     const shift = this.scaled === 1 ? 0 : this.box.scrollTop - this.top;
-    const missing = [];
+    const missing = [], hidden = [];
     for (let place = first; place < first + pool; place += 1) {
       const card = this.cards[place % pool];
       if (place >= end) { card.node.remove(); continue; }
       const id = queue.ids[place], item = entries.get(id);
       if (!item) missing.push(id);
       this.put(card, place, shift);
-      card.show(place, id, queue.doubts[place], item, this.kind, this.side, this.slow, this.picked.has(id), place === this.here);
+      const y = Math.floor(place / this.columns) * this.rowHigh;
+      const seen = y + this.rowHigh > this.top && y < this.top + this.view;
+      if (!seen && this.slow) hidden.push(card);
+      card.show(place, id, queue.doubts[place], item, this.kind, this.side, this.slow && seen, this.picked.has(id), place === this.here);
     }
-    if (missing.length && this.slow) fetchEntries(missing).catch(() => {});
+    // Images of the rows that are not seen yet come after the others.
+    for (const card of hidden) if (card.item) card.load(card.item, this.kind, this.side);
+    if (missing.length) this.fetch(missing, first, end);
     const here = queue.ids[this.here];
     if (here !== undefined && this.here >= first && this.here < end) this.box.setAttribute("aria-activedescendant", `card-${here}`);
     else this.box.removeAttribute("aria-activedescendant");
+  }
+
+  // Fetches what is shown; while scrolling fast, in large pieces, the way one goes.
+  fetch(missing, first, end) {
+    if (this.slow) fetchEntries(missing).catch(() => {});
+    else if (!fetching()) {
+      const from = this.down ? first : Math.max(0, end - AHEAD);
+      fetchEntries([...queue.ids.slice(from, from + AHEAD)]).catch(() => {});
+    }
   }
 
   put(card, place, shift) {

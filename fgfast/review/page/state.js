@@ -49,6 +49,7 @@ export function place(id) {
 }
 
 const coming = new Map();
+export const fetching = () => coming.size > 0;
 
 // Fetches entries that are not here yet.
 export async function fetchEntries(ids) {
