@@ -115,8 +115,10 @@ const uint8_t* Bytes(const T& bits) {
 }
 
 // What the other files add to the module.
+void AddArea(nb::module_& module);
 void AddAttention(nb::module_& module);
 void AddComposite(nb::module_& module);
+void AddContrast(nb::module_& module);
 void AddMaskPost(nb::module_& module);
 void AddNms(nb::module_& module);
 void AddResize(nb::module_& module);

@@ -23,8 +23,10 @@ NB_MODULE(_native, module) {
   module.def("has_cuda", &fgfast::HasCuda, "Whether this build has the ops for CUDA.");
   module.def("cuda_refusal", &fgfast::bindings::CudaRefusal, "device"_a.none(),
              "Why the ops for CUDA cannot run on a device, in CUDA's words; empty where they can.");
+  fgfast::bindings::AddArea(module);
   fgfast::bindings::AddAttention(module);
   fgfast::bindings::AddComposite(module);
+  fgfast::bindings::AddContrast(module);
   fgfast::bindings::AddMaskPost(module);
   fgfast::bindings::AddNms(module);
   fgfast::bindings::AddResize(module);

@@ -19,12 +19,11 @@ from fgfast.bench.images import largest_difference, noise_image
 from fgfast.models.detic.config import SWIN_B
 from fgfast.ops import evidence as numbers
 from fgfast.ops import reference
-from fgfast.ops.contrast import contrast
 from fgfast.ops.geometry import mask_box
 from fgfast.records import Bool, Float32, UInt8
 
 NATIVE, NUMPY, TORCH = "native", "NumPy reference", "PyTorch"
-PLAIN = "OpenCV and NumPy"  # of what has no native form
+PLAIN = "OpenCV and the ops"  # of what is more than one op
 SIZES = ((375, 500), (768, 1024))
 """(height, width) in pixels: the commonest size of CUB, and twice as large."""
 _SIDE = 1024  # the side of SAM's square, in pixels
@@ -192,17 +191,33 @@ def attention(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Cas
 
 
 def evidence(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
-    """Compute the numbers of a mask that review needs, and those of them that are about colours."""
+    """Compute the numbers of a mask that review needs; and the two ops in them, shrinking and contrast of colours."""
+    import cv2
+
     for size in sizes if threads == 1 else ():
         pixels, bits = _image(size), _mask(size)
         box = mask_box(bits)
         assert box is not None
         calls = {PLAIN: partial(numbers.evidence, pixels, bits, box)}
         yield Case("evidence", _named(size), 1, calls, _unequal)
+        small = size[0] * numbers.SIDE // max(size), size[1] * numbers.SIDE // max(size)
+        if max(size) > numbers.SIDE:
+            shrinking: dict[str, Any] = {
+                NUMPY: partial(reference.area_average, pixels, small),
+                NATIVE: native and partial(native.area_average, pixels, small),
+                "OpenCV": partial(cv2.resize, pixels, small[::-1], interpolation=cv2.INTER_AREA),
+            }
+            what = f"{_named(size)} to {_named(small)}"
+            found = _installed(shrinking)
+            yield Case("evidence", what, 1, found, largest_difference, "grey levels", others=("OpenCV",))
     if threads == 1:
         size = numbers.SIDE * 3 // 4, numbers.SIDE
-        calls = {PLAIN: partial(contrast, _image(size), _mask(size))}
-        yield Case("evidence", f"colours of {_named(size)}", 1, calls, _unequal)
+        lab, bits = _image(size), _mask(size)
+        telling: dict[str, Any] = {
+            NUMPY: partial(reference.colour_contrast, lab, bits),
+            NATIVE: native and partial(native.colour_contrast, lab, bits),
+        }
+        yield Case("evidence", f"colours of {_named(size)}", 1, _installed(telling), _bits_apart)
 
 
 OPS: Mapping[str, Callable[..., Iterator[Case]]] = {

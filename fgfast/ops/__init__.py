@@ -26,8 +26,11 @@ from fgfast.records import Bool, Float32, UInt8
 __all__ = [
     "Masks",
     "Window",
+    "area_average",
+    "area_coverage",
     "attends",
     "attention",
+    "colour_contrast",
     "composite",
     "implementation",
     "mask_post",
@@ -42,6 +45,12 @@ Int64 = NDArray[np.int64]
 
 
 class _Implementation(Protocol):
+    def area_average(self, pixels: UInt8, size: tuple[int, int]) -> UInt8: ...
+
+    def area_coverage(self, bits: Bool, size: tuple[int, int]) -> UInt8: ...
+
+    def colour_contrast(self, lab: UInt8, bits: Bool) -> NDArray[np.float64]: ...
+
     def composite(
         self, pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None = None, alpha: bool = False
     ) -> UInt8: ...
@@ -75,6 +84,52 @@ class _Implementation(Protocol):
 def implementation() -> ImplementationName:
     """Return the name of the implementation used by this process; it is printed and stored in run.json."""
     return _resolve()[0]
+
+
+def area_average(pixels: UInt8, size: tuple[int, int]) -> UInt8:
+    """Shrink an image by exact averages over areas.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB, with sides of 1 to 2**20 px.
+        size: (h, w) in pixels, 1 to H and 1 to W.
+
+    Returns:
+        (h, w, 3) uint8: the average of what each pixel covers, parts of pixels by their area, a half rounded upwards.
+    """
+    checks.check_area("pixels", pixels, size)
+    return _resolve()[1].area_average(pixels, size)
+
+
+def area_coverage(bits: Bool, size: tuple[int, int]) -> UInt8:
+    """Shrink a mask as `area_average` does an image.
+
+    Args:
+        bits: (H, W) bool, with sides of 1 to 2**20 px.
+        size: (h, w) in pixels, 1 to H and 1 to W.
+
+    Returns:
+        (h, w) uint8: how much of what each pixel covers is True, 255 all of it. From 128 on it is half or more.
+    """
+    checks.check_area("bits", bits, size)
+    return _resolve()[1].area_coverage(bits, size)
+
+
+def colour_contrast(lab: UInt8, bits: Bool) -> NDArray[np.float64]:
+    """Compute how alike the colours of a mask's subject and of its surroundings are; in `fgfast.ops.contrast` by name.
+
+    Args:
+        lab: (h, w, 3) uint8, OpenCV's Lab of 8 bits, with sides of 1 to 2**14 px and at most 2**20 pixels.
+        bits: (h, w) bool; True is subject.
+
+    Returns:
+        (4,) float64, each 0 to 1, or NaN without enough pixels: 1 - area under the ROC curve of a classifier that tells
+        the subject from a ring around it by colour, fitted on half the squares of a checkerboard and tried on the
+        others, and the other way round; the same from everything else; the part of the band outside the outline that
+        has rather the subject's colour; the part of the band inside that has rather the colour of what is far. Regions
+        and constants are in fgfast/ops/reference_contrast.py.
+    """
+    checks.check_contrast(lab, bits)
+    return _resolve()[1].colour_contrast(lab, bits)
 
 
 def composite(

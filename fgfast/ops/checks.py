@@ -23,7 +23,32 @@ MAX_THREADS = 2**31 - 1
 MAX_LOGITS_SIDE = 2**24
 """Longest side in pixels for `mask_post`: its positions are float32, which represents all integers up to here."""
 MAX_RESIZED_SIDE = 2**20
-"""Longest side in pixels that the native `resize` takes."""
+"""Longest side in pixels that the native `resize`, `area_average` and `area_coverage` take."""
+MAX_CONTRAST_SIDE, MAX_CONTRAST_PIXELS = 2**14, 2**20
+"""Of the native `colour_contrast`: its distances have 32 bits, and its products of two sums 63."""
+
+
+def check_area(name: str, array: NDArray[np.generic], size: tuple[int, int]) -> None:
+    """Check the arguments of `area_average`, whose image is "pixels", and of `area_coverage`, whose mask is "bits"."""
+    if name == "bits":
+        check_bits(array)  # type: ignore[arg-type]
+    else:
+        _image(array)  # type: ignore[arg-type]
+    lengths = _pair("size", size)
+    for side, whole, length in zip(("height", "width"), array.shape, lengths, strict=False):
+        _range(f"{side} of {name}", whole, 1, MAX_RESIZED_SIDE)
+        _range(f"{side} of size", length, 1, whole)
+
+
+def check_contrast(lab: UInt8, bits: Bool) -> None:
+    """Check the arguments of `colour_contrast`."""
+    _array("lab", lab, np.uint8, 3)
+    check_bits(bits)
+    if lab.shape != (*bits.shape, 3):
+        raise ValueError(f"lab must have shape (H, W, 3) and bits (H, W), not {lab.shape} and {bits.shape}")
+    for side, length in zip(("height", "width"), bits.shape, strict=True):
+        _range(f"{side} of bits", length, 1, MAX_CONTRAST_SIDE)
+    _range("number of pixels of bits", bits.size, 1, MAX_CONTRAST_PIXELS)
 
 
 def check_composite(pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None, alpha: bool) -> Window:

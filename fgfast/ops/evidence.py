@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast import ops
 from fgfast.ops.contrast import contrast
 from fgfast.ops.geometry import box_area, clip_box, mask_box
 from fgfast.ops.geometry import iou as box_iou
@@ -20,8 +21,6 @@ Places = NDArray[np.intp]
 
 SIDE = 256
 """Pixels of the longer side of the shrunk image, in which all lengths below are."""
-COARSE = 2 * SIDE
-"""Pixels of the longer side to which larger images are thinned out before they are averaged: it bounds the time."""
 LEAST = 20
 """Pixels of a mask that has an outline and colours worth speaking of, as in the trial."""
 PART_FROM = 0.02
@@ -113,19 +112,14 @@ def evidence(pixels: UInt8, bits: Bool, box: Float32, banner_rows: int = 0, gues
 
 def _shrunk(pixels: UInt8, bits: Bool, box: Float32) -> tuple[UInt8, Bool, _Box]:
     """Return image, mask and box with a longer side of at most `SIDE` px."""
-    import cv2
-
     height, width = bits.shape
     longer = max(height, width)
     inside = clip_box(np.nan_to_num(box), Size(height, width))
     if longer <= SIDE:
         return np.ascontiguousarray(pixels), np.ascontiguousarray(bits), _Box(*inside.tolist())
-    step = max(1, longer // COARSE)
-    size = max(1, round(width * SIDE / longer)), max(1, round(height * SIDE / longer))
-    thin, marks = (np.ascontiguousarray(array[::step, ::step]) for array in (pixels, bits))
-    small = cv2.resize(thin, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    share = cv2.resize(marks.view(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_AREA)
-    scale = np.array([size[0] / width, size[1] / height] * 2)
+    size = max(1, round(height * SIDE / longer)), max(1, round(width * SIDE / longer))
+    small, share = ops.area_average(pixels, size), ops.area_coverage(bits, size)
+    scale = np.array([size[1] / width, size[0] / height] * 2)
     return small, np.asarray(share >= 128, np.bool_), _Box(*(inside * scale).tolist())
 
 

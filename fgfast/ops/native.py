@@ -21,6 +21,20 @@ from fgfast.records import Bool, Float32, UInt8
 Array = TypeVar("Array", bound=NDArray[np.generic])
 
 
+def area_average(pixels: UInt8, size: tuple[int, int]) -> UInt8:
+    """Compute fgfast.ops.area_average."""
+    out = np.empty((*size, 3), np.uint8)
+    _native.area_average(_plain(pixels), out)
+    return out
+
+
+def area_coverage(bits: Bool, size: tuple[int, int]) -> UInt8:
+    """Compute fgfast.ops.area_coverage."""
+    out = np.empty(size, np.uint8)
+    _native.area_coverage(_plain(bits), out)
+    return out
+
+
 def attends(size: int) -> bool:
     """Return whether this build and processor have `attention` for heads of `size`: AVX-512, and multiples of 16."""
     return _native.attends(size)
@@ -40,6 +54,13 @@ def attention(
     side, out = math.isqrt(token_at.shape[1]), np.empty(q.shape, np.float32)
     at = _plain(token_at)
     _native.attend(q, k, v, rel_pos_h, rel_pos_w, at, no_key, no_value, side, threads, out)
+    return out
+
+
+def colour_contrast(lab: UInt8, bits: Bool) -> NDArray[np.float64]:
+    """Compute fgfast.ops.colour_contrast."""
+    out = np.empty(4, np.float64)
+    _native.colour_contrast(_plain(lab), _plain(bits), out)
     return out
 
 

@@ -1,7 +1,8 @@
 """The ops in NumPy: the oracle for the native ops, and their replacement where those are not installed.
 
 `fgfast.ops` documents each op and has checked its arguments. The models' ops are in separate files: `mask_post` in
-reference_masks.py, `nms` in reference_boxes.py, `resize` in reference_resize.py.
+reference_masks.py, `nms` in reference_boxes.py, `resize` in reference_resize.py. So are those of the numbers of a mask:
+`area_average` and `area_coverage` in reference_area.py, `colour_contrast` in reference_contrast.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast.ops.reference_area import area_average as area_average
+from fgfast.ops.reference_area import area_coverage as area_coverage
 from fgfast.ops.reference_boxes import nms as nms
+from fgfast.ops.reference_contrast import colour_contrast as colour_contrast
 from fgfast.ops.reference_masks import mask_post as mask_post
 from fgfast.ops.reference_resize import resize as resize
 from fgfast.records import Bool, Float32, UInt8

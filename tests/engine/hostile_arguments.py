@@ -41,8 +41,8 @@ class OnGpu:
 def content(shape: tuple[int, ...], dtype: Any, seed: int, hostile: bool = False) -> Any:
     """An array of its own, which ends where its memory ends."""
     rng = np.random.default_rng(seed)
-    if dtype == np.float32:
-        made = 4 * rng.standard_normal(shape, np.float32)
+    if dtype in (np.float32, np.float64):
+        made = 4 * rng.standard_normal(shape, dtype)
         return np.where(rng.random(shape) < 0.3, rng.choice(FLOATS, shape), made) if hostile else made
     if dtype == np.bool_:
         bits = rng.random(shape) < rng.choice([0, 0.03, 0.5, 0.97, 1])

@@ -198,6 +198,40 @@ def check_attend(made: Given, _: Any) -> None:
         np.testing.assert_allclose(made["out"], reference.attention(**given_, **pairs), rtol=0, atol=1e-3)
 
 
+def smaller(draw: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The size of an image, and one that is not larger."""
+    height, width = (max(side, 1) for side in draw(st.tuples(SIDES, SIDES)))
+    return (height, width), (draw(st.integers(1, height)), draw(st.integers(1, width)))
+
+
+def area_average(draw: Any) -> Given:
+    before, after = smaller(draw)
+    return {"pixels": content((*before, 3), np.uint8, draw(SEEDS)), "out": np.full((*after, 3), 7, np.uint8)}
+
+
+def check_area_average(made: Given, _: Any) -> None:
+    np.testing.assert_array_equal(made["out"], reference.area_average(made["pixels"], made["out"].shape[:2]))
+
+
+def area_coverage(draw: Any) -> Given:
+    before, after = smaller(draw)
+    return {"bits": content(before, np.bool_, draw(SEEDS)), "out": np.full(after, 7, np.uint8)}
+
+
+def check_area_coverage(made: Given, _: Any) -> None:
+    np.testing.assert_array_equal(made["out"], reference.area_coverage(made["bits"], made["out"].shape))
+
+
+def colour_contrast(draw: Any) -> Given:
+    (height, width), _ = smaller(draw)
+    lab, bits = content((height, width, 3), np.uint8, draw(SEEDS)), content((height, width), np.bool_, draw(SEEDS))
+    return {"lab": lab // draw(st.sampled_from([1, 7])), "bits": bits, "out": np.zeros(4)}
+
+
+def check_colour_contrast(made: Given, _: Any) -> None:
+    np.testing.assert_array_equal(made["out"], reference.colour_contrast(made["lab"], made["bits"]))
+
+
 BINDINGS = {
     "composite": Binding(composite, check_composite),
     "composite_alpha": Binding(lambda draw: image(draw, 4), check_composite),
@@ -207,6 +241,9 @@ BINDINGS = {
     "nms": Binding(nms, check_nms),
     "nms_ordered": Binding(nms_ordered, check_nms_ordered),
     "resize": Binding(resize, check_resize),
+    "area_average": Binding(area_average, check_area_average),
+    "area_coverage": Binding(area_coverage, check_area_coverage),
+    "colour_contrast": Binding(colour_contrast, check_colour_contrast),
     "attend": Binding(attend, check_attend),
     "attends": Binding(lambda draw: {"size": draw(st.integers(0, 99))}, lambda made, result: None),
 }
