@@ -83,6 +83,7 @@ class Database:
             raise OutputRefusedError(f"there is no {kind.name} {path}")
         mode = "rw" if write or interrupted else "ro"
         self.left = 0
+        self._opened: tuple[int, int] | None = None
         try:
             self.connection = sqlite3.connect(_address(path, mode), uri=True, isolation_level=None, timeout=_PATIENCE)
         except sqlite3.DatabaseError as error:
@@ -92,6 +93,8 @@ class Database:
             self._confine()
             self.empty = self._identify()
             check_same(target, before)  # SQLite opens the file when it first reads it
+            found = path.stat()
+            self._opened = found.st_dev, found.st_ino
         except BaseException as error:
             self.connection.close()
             if isinstance(error, sqlite3.DatabaseError):
@@ -137,12 +140,19 @@ class Database:
         return False
 
     def renew(self) -> None:
-        """Begin a query, which may take as many steps as the file's content explains."""
+        """Begin a query, which may take as many steps as the file's content explains.
+
+        Raises:
+            OutputRefusedError: another file has its name now, because a run was begun anew. SQLite would take that
+                one's journal for its own, and roll it back.
+        """
         try:
             found = self.path.stat()
         except OSError:
             size = 0
         else:
+            if self._opened not in (None, (found.st_dev, found.st_ino)):
+                raise OutputRefusedError(f"{self.path} was made anew since it was opened: start the command again")
             held = getattr(found, "st_blocks", 0) * 512  # not known to every file system
             size = min(found.st_size, held * _COMPRESSED) if held else found.st_size
         self.left = STEPS + _STEPS_PER_BYTE * size
@@ -184,7 +194,7 @@ class Database:
     def replace_by(self, connection: sqlite3.Connection) -> sqlite3.Connection:
         """Close the file, and go on with another connection; return it."""
         self.connection.close()
-        self.connection = connection
+        self.connection, self._opened = connection, None
         return connection
 
     def _step(self) -> bool:

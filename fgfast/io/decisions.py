@@ -75,6 +75,11 @@ class Decisions(contextlib.AbstractContextManager["Decisions"]):
             raise UsageError(f"there are no decisions in {given}: give a {FILE}, or an output that was reviewed")
         return cls(path if given.is_dir() else path.parent.resolve() / path.name)
 
+    @property
+    def empty(self) -> bool:
+        """Whether the file had no tables when it was opened."""
+        return self._database.empty
+
     def __exit__(self, *exc: object) -> None:
         self.close()
 

@@ -227,7 +227,7 @@ def _answered(make: Callable[[_Asked], Any], review: Review) -> Callable[[Any], 
         try:
             waits = request.method == "POST"
             made = await _in_thread(review.waiting if waits else review.answering, lambda: make(_Asked(request)))
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             status, sentence = _problem(error)
             return Response(_json({"error": sentence}), status, media_type="application/json")
         if not isinstance(made, tuple):
@@ -251,8 +251,10 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _problem(error: Exception) -> tuple[int, str]:
+def _problem(error: BaseException) -> tuple[int, str]:
     """Return the status of an error, and its sentence."""
+    if isinstance(error, asyncio.CancelledError):
+        return 503, "the server is ending; what was sent is carried out first: start fgfast review again, and look"
     from fgfast.review.clicks import SegmenterUnavailableError
 
     kinds: tuple[tuple[type[Exception], int], ...] = (

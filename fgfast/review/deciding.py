@@ -99,11 +99,11 @@ def _answers(
     """Return the answers about entries: what each is now, or which decision came in between."""
     records = review.taken(numbers)
     answers = []
-    problems = review.problems(records)
-    for number, record, result, problem in zip(numbers, records, results, problems, strict=True):
+    about_files = zip(review.problems(records), review.left(records), strict=True)
+    for number, record, result, (problem, left) in zip(numbers, records, results, about_files, strict=True):
         fields = review.item(record, problem)
         if isinstance(result, Outcome):
-            answers.append({"id": number, "number": record.revision, "item": fields, "left": review.left(record)})
+            answers.append({"id": number, "number": record.revision, "item": fields, "left": left})
         elif not hasattr(result, "now"):  # a Refused
             answers.append({"id": number, "item": fields, "refused": result.reason})
         else:

@@ -52,8 +52,10 @@ class Reading:
     def decisions(self) -> Decisions | None:
         """The decisions; None where nobody has decided anything."""
         if self._decisions is None and self.decisions_file.is_file() and self.decisions_file.stat().st_size:
-            self._held = contextlib.ExitStack()
-            self._decisions = self._held.enter_context(Decisions(self.decisions_file))
+            with contextlib.ExitStack() as held:
+                opened = held.enter_context(Decisions(self.decisions_file))
+                if not opened.empty:  # of a review that was killed at its very begin; another one will fill the file
+                    self._decisions, self._held = opened, held.pop_all()
         return self._decisions
 
     def columns(self) -> Columns:

@@ -254,12 +254,20 @@ class Review(contextlib.AbstractContextManager["Review"]):
             return "The written image is gone; the next fgfast convert makes it again."
         return ""
 
-    def left(self, record: Record) -> str:
-        """Return what a rejection leaves of an entry's class and split, in a sentence; empty for other decisions."""
-        if record.decision is None or record.decision.verdict != "reject":
-            return ""
-        place = self._places[record.outcome.key]
-        return self.entries.left_with(place)
+    def left(self, records: Sequence[Record]) -> list[str]:
+        """Return what rejections leave of classes and splits, each in a sentence; empty for other decisions."""
+        said: dict[tuple[int, int], str] = {}
+        columns, found = self.entries.columns, []
+        for record in records:
+            place = self._places[record.outcome.key]
+            if record.decision is None or record.decision.verdict != "reject":
+                found.append("")
+                continue
+            group = int(columns.labels[place]), int(columns.parts[place])
+            if group not in said:  # the whole data set is counted for it
+                said[group] = self.entries.left_with(place)
+            found.append(said[group])
+        return found
 
     def refresh(self) -> tuple[int, list[int]]:
         """Take in what was decided since, here or by others; return the last decision's number, and the entries."""

@@ -220,3 +220,21 @@ def test_a_ledger_that_is_being_written_for_long_is_not_called_damaged(
             other.counts()
         ledger._db.execute("ROLLBACK")
         assert other.counts()["done"] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file keeps its name there")
+def test_who_has_a_deleted_ledger_open_leaves_the_new_one_alone(tmp_path: Path) -> None:
+    """--overwrite beside a reader: the journal of the new ledger has the name of the old one's."""
+    path = tmp_path / "fgfast/ledger.sqlite"
+    path.parent.mkdir()
+    with Ledger(path) as ledger:
+        register(ledger, "a")
+    with Ledger(path, write=False) as reader:
+        assert reader.labels() == {"a": ""}
+        path.unlink()
+        with Ledger(path) as ledger:
+            register(ledger, "b")
+            with pytest.raises(OutputRefusedError, match="start the command again"):
+                reader.labels()
+    with Ledger(path, write=False) as reader:
+        assert reader.labels() == {"b": "jay"}
