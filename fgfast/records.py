@@ -69,6 +69,7 @@ class Sample:
         mask: its annotated mask; None where it has none, or where annotated masks are not used.
         keypoints: (N, 2) float32 x y, annotated points on the subject that can be seen, in pixels of the stored image;
             None where the data set has none. They judge a mask, and no cut-out depends on them.
+        official: the data set's own mask, where another one is made; None where it has none. It judges a mask, too.
     """
 
     key: str
@@ -79,6 +80,7 @@ class Sample:
     banner_rows: int = 0
     mask: MaskSource | None = None
     keypoints: Float32 | None = None
+    official: MaskSource | None = None
 
     def __post_init__(self) -> None:
         _check(self, "boxes", self.boxes, np.float32, (None, 4))
@@ -91,7 +93,8 @@ class Sample:
     def __reduce__(self) -> tuple[Callable[..., Sample], tuple[Any, ...]]:
         """Pickle boxes as bytes: for every array that is pickled itself, NumPy keeps memory as long as it lives."""
         boxes, points = self.boxes.tobytes(), None if self.keypoints is None else self.keypoints.tobytes()
-        return _sample, (self.key, self.path, self.label, self.split, boxes, points, self.banner_rows, self.mask)
+        beside = self.banner_rows, self.mask, self.official
+        return _sample, (self.key, self.path, self.label, self.split, boxes, points, *beside)
 
 
 def sample_digest(sample: Sample) -> bytes:
@@ -111,10 +114,11 @@ def _sample(
     points: bytes | None,
     banner_rows: int,
     mask: MaskSource | None,
+    official: MaskSource | None,
 ) -> Sample:
     corners = np.frombuffer(boxes, np.float32).reshape(-1, 4).copy()
     keypoints = None if points is None else np.frombuffer(points, np.float32).reshape(-1, 2).copy()
-    return Sample(key, path, label, split, corners, banner_rows, mask, keypoints)
+    return Sample(key, path, label, split, corners, banner_rows, mask, keypoints, official)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

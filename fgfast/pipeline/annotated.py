@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fgfast.config import Settings
 from fgfast.data_paths import DataPath
 from fgfast.datasets import mask_files
 from fgfast.datasets.layout import Dataset
@@ -13,7 +14,7 @@ from fgfast.datasets.masks import RULES, read_mask
 from fgfast.errors import MaskUnusableError, UsageError
 from fgfast.io.ledger import Ledger
 from fgfast.mask_source import MaskSource
-from fgfast.methods import ModelSpec
+from fgfast.methods import ModelSpec, method
 from fgfast.ops.evidence import evidence
 from fgfast.ops.flags import AGREEMENT, flags
 from fgfast.ops.geometry import mask_box
@@ -65,6 +66,15 @@ class ReadMask:
             work.numbers |= {flag: number for flag, number in found.items() if flag in AGREEMENT}
             work.flags.extend(flag for flag in work.numbers if flag not in work.flags)
         work.numbers |= evidence(work.image.pixels, bits, work.prompt.box, sample.banner_rows, bool(no_box))
+
+
+def official_masks(dataset: Dataset, settings: Settings) -> Mapping[str, MaskSource]:
+    """Return key -> the data set's own mask, which judges those that are made; none where a run takes its masks.
+
+    Files are neither looked for nor hashed, because no cut-out depends on them.
+    """
+    own = None if method(settings.segmenter, "segmenter").annotated else dataset.masks()
+    return {} if own is None else {key: MaskSource(own[0], path, "") for key, path in own[1].items()}
 
 
 def with_masks(

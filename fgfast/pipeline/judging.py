@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fgfast.config import Settings
+from fgfast.datasets.masks import read_mask
+from fgfast.errors import MaskUnusableError
 from fgfast.ops.doubt import Weights, built_in, doubt, raises_sure, says_something
-from fgfast.ops.truth import box_distance, keypoints_outside, sides_off
+from fgfast.ops.truth import box_distance, keypoints_outside, mask_distance, sides_off
 from fgfast.pipeline.work import Work
+from fgfast.records import Bool, Sample, Size
 
 
 def weights_of(settings: Settings) -> Weights:
@@ -18,6 +21,16 @@ def weights_of(settings: Settings) -> Weights:
         UsageError: the file of them cannot be read, or is none.
     """
     return built_in() if settings.doubt_weights is None else Weights.load(Path(settings.doubt_weights).expanduser())
+
+
+def official_mask(sample: Sample, size: Size) -> Bool | None:
+    """Return a sample's official mask, (H, W) bool; None where there is none that can be used."""
+    if sample.official is None:
+        return None
+    try:
+        return read_mask(replace(sample, mask=sample.official), size)
+    except MaskUnusableError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,5 +60,7 @@ class Judge:
             work.numbers |= {"beyond the annotated box": sides[0], "short of the annotated box": sides[1]}
         if sample.keypoints is not None and (outside := keypoints_outside(bits, sample.keypoints)) is not None:
             work.numbers["keypoints outside"] = outside
+        if (official := official_mask(sample, Size(*bits.shape))) is not None:
+            work.numbers["far from the official mask"] = mask_distance(bits, official)
         if says_something(work.numbers, self.weights):
             work.doubt = doubt(work.numbers, self.weights).value

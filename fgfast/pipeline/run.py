@@ -19,6 +19,7 @@ from fgfast.io.decisions import decided_in
 from fgfast.io.output import MODES, Mode, Output
 from fgfast.machine import available_cores
 from fgfast.pipeline import packed as packed_masks
+from fgfast.pipeline.annotated import official_masks
 from fgfast.pipeline.choices import per_device
 from fgfast.pipeline.decided import carry_out
 from fgfast.pipeline.decoder_choice import choose_decoder
@@ -203,7 +204,10 @@ def convert_job(plan: Plan, output: Output, threads: int) -> ConvertJob:
 
 def todo(plan: Plan, finished: Collection[str]) -> Iterator[Work]:
     """Yield the remaining work, in the data set's order."""
+    official = official_masks(plan.dataset, plan.settings)
     for position in plan.positions:
         sample = plan.dataset.samples[position]
         if sample.key not in finished:
+            if (file := official.get(sample.key)) is not None:
+                sample = replace(sample, official=file)
             yield Work(position, sample, plan.twins[sample.key], plan.mask_names[sample.key])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 from click.testing import CliRunner
 from layouts import BUILDERS
+from PIL import Image
 
 import fgfast
 from fgfast.cli import main
 from fgfast.config import Settings
 from fgfast.io.ledger import Ledger
-from fgfast.ops.doubt import VERSION
+from fgfast.ops.doubt import SURE, VERSION
 from fgfast.pipeline.twin import Twin
 from fgfast.review.queue import queue
 
@@ -46,3 +49,28 @@ def test_a_run_without_doubts_has_an_empty_queue(tmp_path: Path) -> None:
     report = fgfast.convert("cub", tmp_path / "out", root=source, settings=settings, in_process=True)
     done = CliRunner().invoke(main, ["review", str(report.out), "--list"])
     assert "nothing is left to look at" in done.output
+
+
+def test_the_official_masks_of_a_data_set_judge_those_that_are_made(tmp_path: Path) -> None:
+    source = BUILDERS["cub"](tmp_path / "in")
+    keys = sorted(f"images/{path.relative_to(source / 'images')}" for path in source.glob("images/*/*.jpg"))
+    for key in keys[1:]:  # the first has none
+        file = (source / "segmentations" / key.removeprefix("images/")).with_suffix(".png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(source / key) as image:
+            levels = np.zeros((image.height, image.width), np.uint8)
+        levels[:2, :2] = 255  # where no bird is
+        Image.fromarray(levels).save(file)
+    settings = Settings(detector="annotations", segmenter="grabcut", flag_rate="0%")
+    report = fgfast.convert("cub", tmp_path / "out", root=source, settings=settings, in_process=True)
+    with Ledger(report.out / "fgfast" / "ledger.sqlite", write=False) as ledger:
+        found = {o.key: o for o in ledger.outcomes()}
+    assert "far from the official mask" not in found[keys[0]].numbers
+    for key in keys[1:]:
+        assert found[key].numbers["far from the official mask"] > 0.5
+        assert (found[key].status, found[key].reasons) == ("flagged", ("far from the official mask",))
+        assert found[key].doubt is not None and found[key].doubt >= SURE
+    # No cut-out depends on them: a resumed run makes nothing again where they are gone.
+    shutil.rmtree(source / "segmentations")
+    again = fgfast.convert("cub", tmp_path / "out", root=source, settings=settings, in_process=True)
+    assert again.resumed == len(keys)
