@@ -13,9 +13,9 @@ def no_encoder(spec, threads, encoder):
     return True
 
 
-def no_embedding(spec, pixels):
-    """As many bytes as sam_tiny256 has."""
-    return bytes(2 * 256 * 16 * 16)
+def no_embedding(spec, images):
+    """As many bytes as sam_tiny256 has, for each image."""
+    return [bytes(2 * 256 * 16 * 16) for _ in images]
 
 
 def same(value):

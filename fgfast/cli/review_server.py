@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,20 +53,38 @@ def serve(
         )
         if not is_loopback(host):
             note(f"anybody who reaches {host} and has the address below can decide; nothing is encrypted")
+        if prepare:
+            note(line(review.prepare_before(prepare, _prepared_so_far(interruption.stop))))
         address = server.new_address()
         say(f"Open {address}")
         say("Ctrl-C ends it." + (" Enter prints a new address; each opens the page once." if _has_keyboard() else ""))
         sys.stdout.flush()
         if open_browser:
             open_in_browser(address)
-        if prepare:
-            review.prepare(entries.columns.ids[entries.by_doubt()[:prepare]].tolist())
         with _on_enter(lambda: say(f"Open {server.new_address()}")):
             while server.running and not interruption.stop.wait(_LOOK):
                 pass
 
 
 _OPENED = "a browser opened the page; its address does not open another one"
+
+
+# Seconds between two lines of progress.
+_PROGRESS = 5.0
+
+
+def _prepared_so_far(stop: threading.Event) -> Callable[[int, int], bool]:
+    """Return what prints how many images are prepared, now and then, and says whether to go on."""
+    due = time.monotonic() + _PROGRESS
+
+    def go_on(done: int, total: int) -> bool:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + _PROGRESS
+            note(f"preparing: {done:,} of {total:,} images")
+        return not stop.is_set()
+
+    return go_on
 
 
 def _user() -> str:

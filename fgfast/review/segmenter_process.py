@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable
 from typing import Any
 
 from fgfast import processes
-from fgfast.errors import FgfastError, SegmenterLostError, SupersededError
+from fgfast.errors import FgfastError, SegmenterLostError
 
 # Bytes of address space beyond imports: enough for any model, for CUDA as well, which reserves what it never uses. A
 # process with a limit sends plain values back, which are not executed.
@@ -27,38 +27,33 @@ class SegmenterProcess:
     def __init__(self, name: str, first: tuple[Any, ...] = ()) -> None:
         self._name, self._first = name, first
         self._turn, self._state = threading.Lock(), threading.Lock()
-        self._newest: dict[Hashable, int] = {}
-        self._number = 0
         self._closed = False
         self._process = processes.Child(_MEMORY)
         self._load()
 
-    def call(self, function: str, *arguments: Any, seconds: float, about: Hashable = None) -> Any:
+    def call(
+        self, function: str, *arguments: Any, seconds: float, check: Callable[[], None] = lambda: None, kept: Any = None
+    ) -> Any:
         """Call "module:function" in the process.
 
         Args:
             function: what to call.
             arguments: its arguments.
             seconds: the most that it may take, counted from the moment it starts.
-            about: what the call is about; a call that waits gives way to a later one about the same. None: it waits.
+            check: raises where the call is no longer wanted; called when its turn has come.
+            kept: passed as the last argument where the function returned None without it: what the process keeps of
+                earlier calls is not sent again. None: the function takes no such argument.
 
         Raises:
             SegmenterLostError: the process died, or was ended because it took too long. A new one is started.
-            SupersededError: a later call about the same came before this one was computed.
-            FgfastError: the function's own.
+            FgfastError: the function's own, or `check`'s.
         """
-        with self._state:
-            self._number += 1
-            number = self._number
-            if about is not None:
-                self._newest[about] = number
         with self._turn:
-            if about is not None:
-                with self._state:
-                    if self._newest[about] != number:
-                        raise SupersededError("a later click on the same image takes the place of this one")
-                    del self._newest[about]
-            return self._compute(function, arguments, seconds)
+            check()
+            found = self._compute(function, arguments, seconds)
+            if found is None and kept is not None:
+                found = self._compute(function, (*arguments, kept), seconds)
+            return found
 
     def close(self) -> None:
         """End the process; calls that still wait raise SegmenterLostError."""

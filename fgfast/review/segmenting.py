@@ -11,7 +11,7 @@ import binascii
 import importlib.util
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from fgfast.models.files import weights
 from fgfast.models.prompts import Prompts
 from fgfast.records import Bool, Float32, Image
 from fgfast.review.embeddings import MOST_BYTES, Embeddings, Load
+from fgfast.review.newest import Newest
 from fgfast.review.segmenter_process import SegmenterProcess
 
 # Seconds after which a click's process counts as hung: fifty times what GrabCut takes for 20 megapixels. The first
@@ -47,6 +48,16 @@ class Proposal:
     previous: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """What a person clicked, for SAM; see `Segmenting.propose`."""
+
+    box: Sequence[float] | Float32 | None
+    points: Sequence[Sequence[float]]
+    previous: str | None
+    banner_rows: int
+
+
 class Segmenting:
     """What makes masks from clicks; any thread may call.
 
@@ -65,6 +76,7 @@ class Segmenting:
             first = ("fgfast.models.sam.prompting:load", spec, available_cores(), False)
         self._clicks = SegmenterProcess(self.name, first)
         self._embeddings = None if spec is None else Embeddings(spec, most_bytes)
+        self._newest = Newest(self._embeddings.look if self._embeddings else lambda: None)
         self._image = _LastImage()
 
     @classmethod
@@ -104,12 +116,14 @@ class Segmenting:
             SupersededError: a later call for the same key came first.
             SampleError: `load`'s.
         """
-        if self._spec is not None and self._embeddings is not None and strokes is None:
-            return self._decode(key, load, box, points, previous, banner_rows)
-        image = self._image.of(key, load)
-        prompts = Prompts.of(image.size, box, points, strokes)
-        bits = self._clicks.call(_GRABCUT, image.pixels, prompts, banner_rows, seconds=CLICK_SECONDS, about=key)
-        return Proposal((bits,), (None,))
+        with self._newest.call(key) as check:
+            if self._embeddings is not None and strokes is None:
+                return self._decode(key, load, _Asked(box, points, previous, banner_rows), check)
+            image = self._image.of(key, load)
+            prompts = Prompts.of(image.size, box, points, strokes)
+            arguments = image.pixels, prompts, banner_rows
+            bits = self._clicks.call(_GRABCUT, *arguments, seconds=CLICK_SECONDS, check=check)
+            return Proposal((bits,), (None,))
 
     def ready(self, key: str) -> bool:
         """Whether a click on this image is answered without looking at the whole image first."""
@@ -120,28 +134,35 @@ class Segmenting:
         if self._embeddings is not None:
             self._embeddings.prepare(items)
 
+    def make(self, items: Iterable[tuple[str, Load]], looked: Callable[[int], bool] = lambda n: True) -> int:
+        """Look at images before anybody clicks; return how many were looked at with success.
+
+        Args:
+            items: keys and what decodes their images. Where more are given than are kept, the first.
+            looked: called with the number of images so far, now and then; says whether to go on.
+        """
+        return 0 if self._embeddings is None else self._embeddings.make(items, looked)
+
+    @property
+    def most(self) -> int:
+        """Number of images that are remembered; 0 where nothing is looked at ahead."""
+        return 0 if self._embeddings is None else self._embeddings.most
+
     def close(self) -> None:
         """End the processes."""
         self._clicks.close()
         if self._embeddings is not None:
             self._embeddings.close()
 
-    def _decode(
-        self,
-        key: str,
-        load: Load,
-        box: Sequence[float] | Float32 | None,
-        points: Sequence[Sequence[float]],
-        previous: str | None,
-        banner_rows: int,
-    ) -> Proposal:
+    def _decode(self, key: str, load: Load, asked: _Asked, check: Callable[[], None]) -> Proposal:
         """Return SAM's masks."""
         assert self._embeddings is not None
-        earlier = _bytes_of(previous) if previous else None
-        embedding, size = self._embeddings.of(key, load)
-        prompts = Prompts.of(size, box, points)
-        arguments = self._spec, embedding, tuple(size), prompts, earlier, banner_rows
-        masks, scores, low_res = self._clicks.call(_SAM, *arguments, seconds=CLICK_SECONDS, about=key)
+        earlier = _bytes_of(asked.previous) if asked.previous else None
+        seen = self._embeddings.of(key, load, check)
+        prompts = Prompts.of(seen.size, asked.box, asked.points)
+        arguments = self._spec, seen.number, tuple(seen.size), prompts, earlier, asked.banner_rows
+        found = self._clicks.call(_SAM, *arguments, seconds=CLICK_SECONDS, check=check, kept=seen.embedding)
+        masks, scores, low_res = found
         return Proposal(tuple(masks), tuple(scores), base64.b64encode(low_res).decode("ascii"))
 
     def __enter__(self) -> Segmenting:

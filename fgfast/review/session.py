@@ -383,8 +383,29 @@ class Review(contextlib.AbstractContextManager["Review"]):
         """Let the model look at entries ahead of the clicks, where it can."""
         model = self.clicked()
         if model is not None and "embed" in model.can:
-            outcomes = self.read(Reading.present, [*numbers]).result()
-            model.prepare([(r.outcome.key, self.load(r.outcome)) for r in outcomes if r.outcome.size])
+            model.prepare(self._images(numbers))
+
+    def prepare_before(self, most: int, looked: Callable[[int, int], bool]) -> str:
+        """Let the model look at the most doubtful entries before anybody clicks; return what came of it.
+
+        Args:
+            most: number of entries.
+            looked: called with the number of those looked at so far, and of all; says whether to go on.
+        """
+        model = self.clicked()
+        if model is None:
+            return "nothing was prepared: no model makes masks where nothing may be changed"
+        if "embed" not in model.can:
+            return f"nothing is there to prepare: {model.name} looks at an image when it is clicked ({model.reason})"
+        wanted = min(most, model.most, len(self.entries.columns.ids))
+        images = self._images(self.entries.columns.ids[self.entries.by_doubt()[:wanted]].tolist())
+        made = model.make(images, lambda n: looked(n, len(images)))
+        return f"{made:,} images prepared" + (f"; no more than {model.most:,} are kept" if most > model.most else "")
+
+    def _images(self, numbers: Iterable[int]) -> list[tuple[str, Callable[[], Any]]]:
+        """Return keys of entries, and what decodes their stored images."""
+        outcomes = self.read(Reading.present, [*numbers]).result()
+        return [(r.outcome.key, self.load(r.outcome)) for r in outcomes if r.outcome.size]
 
     def banner_rows(self, o: Outcome) -> int:
         """Return the rows at the bottom of the image that are never subject; the data set is opened at first use."""

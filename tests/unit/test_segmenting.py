@@ -13,6 +13,7 @@ import pytest
 from fgfast import processes
 from fgfast.errors import SegmenterLostError, SupersededError, UsageError
 from fgfast.records import Bool, Image
+from fgfast.review.newest import Newest
 from fgfast.review.segmenter_process import SegmenterProcess
 from fgfast.review.segmenting import Segmenting, segmenter_of
 
@@ -112,6 +113,7 @@ def test_hostile_prompts_are_refused(model: Segmenting, asked: dict[str, Any]) -
         model.propose("a", lambda: image, **asked)
 
 
+@pytest.mark.full
 def test_a_death_costs_one_click() -> None:
     image, inside = drawn()
     with Segmenting.start({"segmenter": "grabcut"}) as model:
@@ -141,11 +143,12 @@ def test_a_process_that_is_killed_while_it_computes_or_hangs_is_replaced() -> No
 
 
 def test_a_waiting_click_gives_way_to_a_later_one() -> None:
-    process, results = SegmenterProcess("the model"), {}
+    process, newest, results = SegmenterProcess("the model"), Newest(), {}
 
     def click(n: int, about: str) -> None:
         try:
-            results[n] = process.call("operator:add", n, 0, seconds=20, about=about)
+            with newest.call(about) as check:
+                results[n] = process.call("operator:add", n, 0, seconds=20, check=check)
         except SupersededError:
             results[n] = "superseded"
 
@@ -164,6 +167,7 @@ def test_a_waiting_click_gives_way_to_a_later_one() -> None:
     finally:
         process.close()
     assert results == {1: "superseded", 2: 2, 3: 3}
+    assert not newest._calls, "nothing is remembered of calls that have ended"
 
 
 def test_what_a_process_sends_back_is_no_code() -> None:

@@ -15,7 +15,7 @@ import torch
 from fgfast import graphs, ops
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
-from fgfast.errors import UsageError
+from fgfast.errors import ImageRefusedError, UsageError
 from fgfast.methods import ModelSpec
 from fgfast.models.prompts import Prompts
 from fgfast.models.sam import transform
@@ -36,6 +36,11 @@ _CLEAR = 2
 
 # segment-anything's logits stay below a few hundred; float16 ends at 65504.
 _LARGEST = 1e4
+
+# Embeddings that the decoder's process keeps in float32, 4 MB each: of the image before, and of a few that a person
+# goes back to. By their numbers.
+_KEPT = 8
+_features: dict[int, torch.Tensor] = {}
 
 
 def load(spec: ModelSpec, threads: int, encoder: bool) -> bool:
@@ -77,8 +82,6 @@ def _side(spec: ModelSpec) -> int:
 def embed(spec: ModelSpec, pixels: UInt8) -> bytes:
     """Return what SAM's encoder sees in an image: (256, g, g) float16, row by row; 2 MB where the square has 1024 px.
 
-    The float16 of an embedding moves the logits by less than a hundredth (tests/unit/test_prompting.py).
-
     Args:
         spec: of a SAM.
         pixels: (H, W, 3) uint8 RGB, the stored image.
@@ -86,36 +89,64 @@ def embed(spec: ModelSpec, pixels: UInt8) -> bytes:
     Raises:
         ImageRefusedError: it is too slim for SAM.
     """
-    side, session = _side(spec), _session(spec, True)
+    return _embed(spec, [_square(spec, pixels)])[0]
+
+
+def embed_all(spec: ModelSpec, images: list[UInt8]) -> list[bytes | None]:
+    """Return `embed` of images; None of those that are too slim. A GPU takes them in one batch."""
+    squares: list[tuple[UInt8, Size] | None] = []
+    for pixels in images:
+        try:
+            squares.append(_square(spec, pixels))
+        except ImageRefusedError:
+            squares.append(None)
+    wanted = [square for square in squares if square is not None]
+    together = len(wanted) if _session(spec, True).device.type == "cuda" else 1
+    found = [data for n in range(0, len(wanted), max(1, together)) for data in _embed(spec, wanted[n : n + together])]
+    return [None if square is None else found.pop(0) for square in squares]
+
+
+def _square(spec: ModelSpec, pixels: UInt8) -> tuple[UInt8, Size]:
+    """Return an image in SAM's square, (side, side, 3) uint8, and its size there."""
+    side = _side(spec)
     height, width = pixels.shape[:2]
     size = visible(transform.resized_size(height, width, side), Size(height, width), "SAM")
-    square = np.zeros((1, side, side, 3), np.uint8)
-    square[0, : size.height, : size.width] = ops.resize(np.ascontiguousarray(pixels), size)
-    inputs = {"pixels": torch.from_numpy(square), "sizes": torch.tensor([size])}
+    square = np.zeros((side, side, 3), np.uint8)
+    square[: size.height, : size.width] = ops.resize(np.ascontiguousarray(pixels), size)
+    return square, size
+
+
+def _embed(spec: ModelSpec, squares: list[tuple[UInt8, Size]]) -> list[bytes]:
+    session = _session(spec, True)
+    pixels, sizes = zip(*squares, strict=True)
+    inputs = {"pixels": torch.from_numpy(np.stack(pixels)), "sizes": torch.tensor(sizes)}
     with torch.inference_mode():
         found = session.run({name: x.to(session.device) for name, x in inputs.items()})["embeddings"]
-    return found[0].to("cpu", torch.float16).numpy().tobytes()
+    return [one.numpy().tobytes() for one in found.to("cpu", torch.float16)]
 
 
 def masks(
     spec: ModelSpec,
-    embedding: bytes,
+    number: int,
     size: tuple[int, int],
     prompts: Prompts,
     previous: bytes | None = None,
     banner_rows: int = 0,
-) -> tuple[list[Bool], list[float], bytes]:
+    embedding: bytes | None = None,
+) -> tuple[list[Bool], list[float], bytes] | None:
     """Return masks for a person's clicks.
 
     Args:
         spec: of the SAM that made the embedding.
-        embedding: from `embed`.
+        number: names the embedding; another embedding has another one.
         size: height and width of the stored image, in pixels.
         prompts: box and points; strokes are not SAM's.
         previous: the last result's, if it is to be refined.
         banner_rows: rows at the bottom that are never subject.
+        embedding: from `embed`; kept for the next clicks on the image.
 
     Returns:
+        None without an embedding, where none is kept under this number. Else:
         Masks (H, W) bool, the likeliest first: the single one where the prompt is clear, the best of three where it is
         one point; the estimate of each one's IoU; and the low-resolution logits of the first, float16.
 
@@ -123,7 +154,11 @@ def masks(
         UsageError: `previous` is not of this model.
     """
     side, session = _side(spec), _session(spec, False)
-    inputs = _inputs(side, embedding, size, prompts, previous)
+    if embedding is not None:
+        _keep(number, embedding, side, session.device)
+    if (features := _features.get(number)) is None:
+        return None
+    inputs = {"embeddings": features} | _inputs(side, size, prompts, previous)
     with torch.inference_mode():
         found = session.run({name: x.to(session.device) for name, x in inputs.items()})
     logits, quality = (found[name][0].cpu().numpy() for name in ("logits", "quality"))
@@ -139,9 +174,16 @@ def masks(
     return [np.asarray(one) for one in bits], [float(quality[n]) for n in order], first.tobytes()
 
 
-def _inputs(
-    side: int, embedding: bytes, size: tuple[int, int], prompts: Prompts, previous: bytes | None
-) -> dict[str, torch.Tensor]:
+def _keep(number: int, embedding: bytes, side: int, device: torch.device) -> None:
+    """Keep an embedding in float32 where the decoder reads it."""
+    grid = side // 16
+    halves = np.frombuffer(embedding, np.float16).reshape(1, CHANNELS, grid, grid)
+    _features[number] = torch.from_numpy(halves.astype(np.float32)).to(device)
+    while len(_features) > _KEPT:
+        del _features[next(iter(_features))]
+
+
+def _inputs(side: int, size: tuple[int, int], prompts: Prompts, previous: bytes | None) -> dict[str, torch.Tensor]:
     grid = side // 16
     height, width = size
     boxes = np.zeros((0, 4), np.float32) if prompts.box is None else prompts.box[None]
@@ -153,9 +195,7 @@ def _inputs(
     low_res = np.zeros((1, 4 * grid, 4 * grid), np.float32)
     if previous is not None:
         low_res[0] = _earlier(previous, 4 * grid)
-    features = np.frombuffer(embedding, np.float16).reshape(1, CHANNELS, grid, grid).astype(np.float32)
     return {
-        "embeddings": torch.from_numpy(features),
         "image_index": torch.zeros(1, dtype=torch.long),
         "points": torch.from_numpy(np.ascontiguousarray(scaled))[None],
         "kinds": torch.tensor([kinds]),
