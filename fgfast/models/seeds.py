@@ -19,6 +19,10 @@ from fgfast.records import Bool, Float32, UInt8
 
 # Settings of `grabcut` hold where they have a name there.
 POINT = 0.012  # radius of a point's disc, of the crop's longer side: what a person aims at, 4 px of 320
+# px, longer side of a scene while it is cut without a box. The solver's time has a long tail: of 26 photographs of
+# 500 px, a point takes 155 ms of CPU at the 95th percentile for 347 at `grabcut.SIZE`; the mean IoU is .768 for .774.
+# Boxes keep that size: 141 ms, and .857 for .828.
+SIZE = 240
 EXACT = 2.0  # px of the stored image around a point that are as the person says, whatever the cut found
 NEARNESS = 4.0  # nats between a pixel at a seed of the subject and one at a seed of the background
 NEARNESS_FADE = 0.35  # what remains of it for cuts; with nothing left, equal colours far away join the subject
@@ -55,7 +59,7 @@ def _cut_scene(scene: UInt8, seeds: tuple[Bool, Bool], prompts: Prompts, mask: B
     window = None if prompts.box is None else grabcut.surroundings(scene.shape[:2], prompts.box)
     rows, columns, inner = window or (slice(0, scene.shape[0]), slice(0, scene.shape[1]), None)
     crop = np.ascontiguousarray(scene[rows, columns])
-    small = grabcut.shrink(crop, grabcut.SIZE)
+    small = grabcut.shrink(crop, SIZE if inner is None else grabcut.SIZE)
     if min(small.shape[:2]) < SMALLEST:
         mask |= seeds[0]
         return

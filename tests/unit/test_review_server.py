@@ -437,3 +437,26 @@ def test_lists_that_cannot_be_written_stay_marked_as_stale(place: tuple[Path, Pa
         assert browser.get("/api/state").json["stale"] is True
         assert browser.post("/api/finish", {}).status == 200
         assert browser.get("/api/state").json["stale"] is False
+
+
+def test_images_prepared_before_the_page_opens(place: tuple[Path, Path]) -> None:
+    class Model:
+        name, reason, can, most = "a model", "it is here", frozenset({"embed"}), 3
+
+        def make(self, items: list[Any], looked: Any) -> int:
+            self.asked = [(key, load().pixels.shape) for key, load in items]
+            assert looked(2)
+            return len(items)
+
+        def close(self) -> None:
+            pass
+
+    model, looked = Model(), []
+    with Review(opening(*place, model=lambda settings: model)) as review:
+        found = review.prepare_before(500, lambda done, total: looked.append((done, total)) is None)
+        assert found == "3 images prepared; no more than 3 are kept" and looked == [(2, 3)]
+        assert [shape for _, shape in model.asked] == [(HEIGHT, WIDTH, 3)] * 3
+        model.can, model.name = frozenset({"box"}), "GrabCut"
+        assert review.prepare_before(2, lambda done, total: True).startswith("nothing is there to prepare: GrabCut")
+    with Review(opening(*place, readonly=True)) as review:
+        assert "nothing was prepared" in review.prepare_before(2, lambda done, total: True)
