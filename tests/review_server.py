@@ -41,6 +41,7 @@ class FakeReview:
         self.decisions: list[dict[str, Any]] = []
         self.masks: dict[int, Bool] = {}
         self.asked: list[str] = []
+        self.proposed: list[dict[str, Any]] = []
         self.doubts = np.sort(np.random.default_rng(0).beta(0.3, 6, count))[::-1]
         self.kept: dict[tuple[int, str, int], bytes] = {}
         self.lock = threading.RLock()
@@ -177,6 +178,7 @@ class FakeReview:
 
     def propose(self, number: int, asked: dict[str, Any]) -> dict[str, Any]:
         height, width = self.size_of(number)
+        self.proposed.append(asked)
         where = (width / 2, height / 2, width / 4, height / 4)
         if asked.get("box"):
             x0, y0, x1, y1 = asked["box"]
@@ -193,6 +195,8 @@ class FakeReview:
         bits = decode(asked["runs"], (height, width))
         if asked["op"] == "grow":
             bits[1:] |= bits[:-1].copy()
+        if asked["op"] == "shrink":
+            bits[1:] &= bits[:-1].copy()
         return {"size": [height, width], "runs": runs_of(bits)}
 
     def image(self, number: int, kind: str, side: int) -> bytes | None:

@@ -3,80 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from chromium import CHROMIUM, Chromium, Tab
-from review_server import FakeReview, FakeServer
+from chromium import CHROMIUM
+from review_hands import READY, Open, enter, place_of, shown, until, verdicts
+from review_server import FakeReview
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome here: apt-get install chromium"
 )
-READY = "document.documentElement?.dataset.ready === 'yes' && document.querySelector('.card .name')?.textContent"
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>.png"
-
-Open = Callable[..., tuple[FakeReview, Tab]]
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    with Chromium(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def opened(chromium: Chromium) -> Iterator[Open]:
-    servers, tabs = [], []
-
-    def start(review: FakeReview | None = None, **more: int) -> tuple[FakeReview, Tab]:
-        review = review or FakeReview()
-        server = FakeServer(review)
-        server.__enter__()
-        servers.append(server)
-        tab = chromium.tab(server.address, **more)
-        tabs.append(tab)
-        tab.wait(READY)
-        return review, tab
-
-    yield start
-    for tab in tabs:
-        assert tab.errors() == []
-        tab.send("Page.close")
-    for server in servers:
-        server.__exit__()
-
-
-def until(true: Callable[[], object], seconds: float = 8) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def enter(tab: Tab) -> None:
-    """Open the marked entry, and wait until it is there."""
-    tab.key("Enter")
-    shown(tab, 1)
-
-
-def shown(tab: Tab, place: int) -> None:
-    tab.wait(f"[...document.querySelectorAll('#side .soft')].some((p) => p.textContent.startsWith('{place} of'))")
-
-
-def place_of(tab: Tab, x: float, y: float) -> tuple[float, float]:
-    """Where a share of the image, which is shown whole, is on the screen."""
-    found = tab.run(
-        "(() => { const r = document.getElementById('canvas').getBoundingClientRect();"
-        " return [r.x, r.y, r.width, r.height]; })()"
-    )
-    left, top, wide, high = found
-    by = min((wide - 24) / 320, (high - 24) / 240)
-    return left + wide / 2 + (x - 0.5) * 320 * by, top + high / 2 + (y - 0.5) * 240 * by
-
-
-def verdicts(review: FakeReview) -> list[tuple[int, str]]:
-    return [(d["id"], d["verdict"]) for d in review.decisions]
 
 
 def test_open_filter_decide_undo(opened: Open) -> None:

@@ -26,7 +26,7 @@ export const doubtOf = (byte) => (byte ? 10 ** ((4 * (byte - 1)) / 254 - 4) : nu
 
 export class Card {
   constructor() {
-    this.image = el("img", { alt: "", decoding: "async", draggable: false });
+    this.image = el("img", { alt: "", decoding: "async", fetchPriority: "high", draggable: false });
     this.gone = el("div", { className: "gone", hidden: true });
     this.doubt = el("span", { className: "doubt" });
     this.done = el("span", { className: "done" });

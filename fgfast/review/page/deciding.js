@@ -8,7 +8,7 @@ const FULL = 4000; // ms until a full disk, or a locked output, is tried again
 let waiting = []; // groups: {changes: [...]}
 let made = []; // numbers of decisions, a list a group, for undo
 let busy = false;
-export const hooks = { conflict: async () => {}, undone: () => {} };
+export const hooks = { conflict: async () => {}, undone: () => "" };
 
 export const canUndo = () => made.length > 0 || waiting.length > 0;
 const changed = () => events.dispatchEvent(new CustomEvent("decisions"));
@@ -103,8 +103,8 @@ export async function undo() {
     const { results } = await post("/api/undo", { numbers });
     keep(results.map((result) => result.item).filter(Boolean));
     const bad = results.find((result) => result.refused || result.conflict);
-    say(bad ? bad.refused ?? "Somebody decided on it since; nothing undone" : `Undone: ${plural(numbers.length, "decision")}`);
-    hooks.undone(results.map((result) => result.id));
+    const where = hooks.undone(results.map((result) => result.id));
+    say(bad ? bad.refused ?? "Somebody decided on it since; nothing undone" : `Undone: ${plural(numbers.length, "decision")}${where}`);
   } catch (error) {
     made.push(numbers);
     say(`Not undone: ${error.message}`);

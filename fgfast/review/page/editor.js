@@ -7,6 +7,7 @@ import { Steps } from "./steps.js";
 
 export const MASK = [255, 45, 146];
 const PREVIEW = [0, 170, 255];
+const SUBJECT = [10, 150, 70], BACKGROUND = [200, 40, 30]; // of strokes for the model
 const SAVE = 250; // ms after the last change, a draft is stored
 
 export class Editor {
@@ -43,12 +44,28 @@ export class Editor {
     try {
       this.bits = decode(draft.runs, this.width * this.height);
       Object.assign(this, { box: draft.box, points: draft.points, how: draft.how, dirty: true });
+      this.mark(draft.marks && draft.marks.map((text) => decode(text, this.width * this.height)));
       say("Your draft is back");
     } catch { forget(`draft ${this.item.id}`); }
   }
 
   snapshot() {
-    return { runs: toRuns(this.bits), box: this.box && [...this.box], points: this.points.map((p) => [...p]), how: [...this.how] };
+    const { marks } = this;
+    return { runs: toRuns(this.bits), box: this.box && [...this.box], points: this.points.map((p) => [...p]), how: [...this.how],
+      marks: marks && [marks.subject, marks.background].map(toRuns) };
+  }
+
+  // Takes strokes for the model: two masks, of subject and background; null for none.
+  mark(pair) {
+    this.marks = null;
+    if (!pair) return;
+    const drawn = (bits, colour) => {
+      const image = new MaskImage(this.width, this.height, colour, 170);
+      image.paint(bits);
+      return image;
+    };
+    const [subject, background] = pair;
+    this.marks = { subject, background, images: [drawn(background, BACKGROUND), drawn(subject, SUBJECT)] };
   }
 
   // Call before each step.
@@ -63,6 +80,7 @@ export class Editor {
     if (!state) return false;
     this.bits = fromRuns(state.runs, this.width * this.height);
     Object.assign(this, { box: state.box, points: state.points, how: state.how, masks: [], preview: null });
+    this.mark(state.marks && state.marks.map((runs) => fromRuns(runs, this.width * this.height)));
     this.turn += 1;
     this.dirty = this.steps.past.length > 0 || this.how.length > 0;
     this.painted();
@@ -96,7 +114,8 @@ export class Editor {
     this.saving = undefined;
     const { id, key, size } = this.item;
     if (!this.dirty) return forget(`draft ${id}`);
-    const draft = { at: Date.now(), key, size, runs: encode(this.bits), box: this.box, points: this.points, how: this.how };
+    const draft = { at: Date.now(), key, size, runs: encode(this.bits), box: this.box, points: this.points, how: this.how,
+      marks: this.marks && [encode(this.marks.subject), encode(this.marks.background)] };
     if (!store(`draft ${id}`, draft)) say("The browser has no room for this draft: it would not survive a reload");
   }
 

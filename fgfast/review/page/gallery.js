@@ -6,7 +6,7 @@ import { entries, events, fetchEntries, fetching, queue } from "./state.js";
 
 const TALLEST = 8_000_000; // px; browsers stop between 17 and 33 millions
 const SLOW = 2500; // px/s: below this, images are fetched while scrolling
-const REST = 50; // ms without a scroll event: scrolling has ended
+const REST = 34; // ms without a scroll event: scrolling has ended
 const OVER = 1; // rows above and below that are kept
 const AHEAD = 200; // entries that are fetched ahead while scrolling, the server's limit
 const GAP = 10, EDGE = 14;

@@ -55,7 +55,12 @@ hooks.conflict = async (result, mine) => {
   if (chosen === "mine") decide([{ ...mine, seen: result.conflict.now.number }]);
   else say("Theirs is kept");
 };
-hooks.undone = (ids) => { if (large() && ids.length === 1) viewer.open(ids[0]); };
+// One stays where one is: what was undone is said, and shown where it is seen.
+hooks.undone = (ids) => {
+  const [id] = ids, item = entries.get(id);
+  if (ids.length > 1 || !item) return "";
+  return large() && viewer.id === id ? "" : ` on ${item.key}`;
+};
 
 function inGallery(name, event) {
   const acts = {

@@ -1,5 +1,5 @@
 // Tools of mending. Each gets places in pixels of the image: down, move, up; hover without a button; draw on the stage.
-import { MaskImage, fillPath, line } from "./masks.js";
+import { fillPath, line } from "./masks.js";
 
 const NEAR = 12; // screen px within which a corner or a point is caught
 const clamp = (value, most) => Math.min(most, Math.max(0, value));
@@ -190,10 +190,7 @@ export class Marks {
   down(p, other) {
     const e = this.editor;
     e.step("strokes");
-    if (!e.marks) {
-      const made = () => new Uint8Array(e.width * e.height);
-      e.marks = { subject: made(), background: made(), images: [new MaskImage(e.width, e.height, [200, 40, 30], 170), new MaskImage(e.width, e.height, [10, 150, 70], 170)] };
-    }
+    if (!e.marks) e.mark([0, 0].map(() => new Uint8Array(e.width * e.height)));
     this.now = other ? 1 - this.label : this.label;
     this.last = p;
     this.move(p);
@@ -209,7 +206,10 @@ export class Marks {
     e.changed();
   }
 
-  up() { this.editor.propose(); }
+  up() {
+    this.editor.painted([0, 0, 0, 0]);
+    this.editor.propose();
+  }
 
   draw(context, at) {
     const { marks } = this.editor;
