@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from parity.golden import FULL, PORTABLE, Golden, resize
+from parity.in_slots import together
 from parity.test_sam import KINDS, PHOTOS, TOLERANCES, check_masks
 from torch import Tensor
 
@@ -24,7 +25,11 @@ from fgfast.models.sam import transform
 from fgfast.models.sam.architecture import architecture
 from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
 from fgfast.models.sam.model import Sam
+from fgfast.models.sam.segmenter import SamSegmenter
+from fgfast.models.sam.sessions import sam_in_torch
 from fgfast.models.serving.pixels import MEAN, STD
+from fgfast.ops.second_look import FROM_BOX
+from fgfast.records import Image
 from fgfast.tolerances import SAM_FP32
 
 onnx = pytest.importorskip("onnx")
@@ -219,6 +224,27 @@ def test_prompt_decoder_against_torch(folder: Path) -> None:
     session = OnnxRuntimeSession(path, part.contract)
     measured = compare(part.contract, session.run, by_torch(part.contract, part.reference), part.cases(), SAM_FP32)
     assert len(measured) == 9
+
+
+@pytest.mark.full
+def test_a_second_look_by_the_exported_decoder(folder: Path) -> None:
+    """Five boxes an image in one call, several images: what PyTorch's decoder gives for the same slots."""
+    ours_encoder = encoder_of_any_batch(folder)
+    rows = [(Image(TINY.photo(photo)), np.array([20, 15, 90, 80], np.float32) + n) for n, photo in enumerate(PHOTOS)]
+    by_onnx = SamSegmenter(ours_encoder, decoder(folder, TINY_SIDE, multimask=False), batch=len(rows))
+    in_torch = sam_in_torch(sam(TINY), batch=len(rows))
+    by_onnx.second_look = in_torch.second_look = True
+    for one, other in zip(together(by_onnx, rows), together(in_torch, rows), strict=True):
+        assert one.others.shape[0] == FROM_BOX and one.others.shape == other.others.shape
+        for name in ("logits", "others"):
+            difference = getattr(one, name).astype(np.float64) - getattr(other, name)
+            SAM_FP32["low_res"].check(difference.reshape(-1), name)
+        SAM_FP32["iou"].check(one.others_quality.astype(np.float64) - other.others_quality, "iou")
+
+
+def encoder_of_any_batch(folder: Path) -> OnnxRuntimeSession:
+    path, part = exported(folder, TINY, "fp32", "batch")
+    return OnnxRuntimeSession(path, part.contract)
 
 
 def test_another_function_is_refused(folder: Path) -> None:
