@@ -25,8 +25,8 @@ from fgfast.review.embeddings import MOST_BYTES, Embeddings, Load
 from fgfast.review.newest import Newest
 from fgfast.review.segmenter_process import SegmenterProcess
 
-# Seconds after which a click's process counts as hung: fifty times what GrabCut takes for 20 megapixels. The first
-# click may wait for the model to load.
+# Seconds after which a click's process counts as hung: sixty times what GrabCut takes for 20 megapixels, 0.4 to 1.0.
+# Loading the model is not counted.
 CLICK_SECONDS = 60.0
 _GRABCUT, _SAM = "fgfast.models.seeds:segment", "fgfast.models.sam.prompting:masks"
 # The decoded image of the last click is kept for the next one, unless it has more bytes than 20 megapixels have.

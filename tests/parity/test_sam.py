@@ -21,6 +21,7 @@ from fgfast import ops
 from fgfast.methods import Precision
 from fgfast.models.sam import transform
 from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
+from fgfast.models.sam.mask_decoder import in_rows
 from fgfast.models.sam.model import Sam
 from fgfast.models.sam.sessions import sam_in_torch
 from fgfast.records import Image
@@ -123,7 +124,9 @@ def recorded(model: Sam, out: dict[str, Tensor]) -> Iterator[None]:
         for handle in handles:
             handle.remove()
     out["decoder/tokens"], out["decoder/image_tokens"] = out.pop("transformer")
-    out["decoder/upscaled"] = out["decoder/upscaled"].permute(0, 3, 1, 2)
+    # Squares of pixels in squares of pixels, channels innermost: as an image per channel.
+    squares = out["decoder/upscaled"].permute(0, 4, 1, 2, 3).flatten(2)
+    out["decoder/upscaled"] = in_rows(squares, model.architecture.grid)
     maps = range(len(decoder.output_hypernetworks_mlps))
     out["decoder/hypernetworks"] = torch.stack([out.pop(f"hypernetwork{n}") for n in maps], 1)
 

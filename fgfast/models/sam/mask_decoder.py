@@ -93,9 +93,9 @@ class MaskDecoder(nn.Module):
         tokens = torch.cat([own.expand(prompt_tokens.shape[0], -1, -1), prompt_tokens], 1)
         tokens, image = self.transformer(tokens, image, image_positions, image_index)
 
-        maps = self.output_upscaling(image.unflatten(1, (grid, grid))).flatten(1, 2)
+        maps = self.output_upscaling(image).flatten(1, 3)
         mixes = torch.stack([self.output_hypernetworks_mlps[n](tokens[:, 1 + n]) for n in chosen], 1)
-        logits = (mixes @ maps.transpose(1, 2)).unflatten(2, (_FINER * grid, _FINER * grid))
+        logits = in_rows(mixes @ maps.transpose(1, 2), grid)
         iou: Tensor = self.iou_prediction_head(tokens[:, 0])
         return logits, iou[:, chosen.start : chosen.stop]
 
@@ -103,17 +103,28 @@ class MaskDecoder(nn.Module):
 class Upscale(nn.ConvTranspose2d):
     """A transposed convolution of 2x2 with stride 2, as one matrix product on innermost channels.
 
-    Its windows do not overlap: every pixel becomes a 2x2 square independently.
+    Its windows do not overlap: every pixel becomes a 2x2 square independently. The squares stay where their pixels are,
+    on an axis of their own, until there are logits, which have a thirty-second of the channels to move (`in_rows`).
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """(N, h, w, inputs) float32 -> (N, 2h, 2w, outputs)."""
+        """(N, ..., inputs) float32 -> (N, ..., 4, outputs), each square row by row."""
+        assert self.bias is not None
         weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        squares: Tensor = functional.linear(x, weight).unflatten(3, (2, 2, -1)) + self.bias
-        return squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        squares: Tensor = functional.linear(x, weight, torch.cat([self.bias] * 4))
+        return squares.unflatten(-1, (4, -1))
+
+
+def in_rows(logits: Tensor, grid: int) -> Tensor:
+    """Arrange logits as an image: (N, M, g * g * 4 * 4), squares in squares of pixels, -> (N, M, 4g, 4g)."""
+    maps = logits.flatten(0, 1)
+    for side, rest in ((grid, 4), (2 * grid, 1)):
+        squares = maps.view(-1, side, side, 2, 2, rest).transpose(2, 3)
+        maps = squares.reshape(-1, 2 * side, 2 * side, rest)
+    return maps.view(-1, logits.shape[1], _FINER * grid, _FINER * grid)
 
 
 class TwoWayTransformer(nn.Module):
