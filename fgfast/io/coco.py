@@ -49,7 +49,12 @@ def check_parquet() -> None:
 
 @contextlib.contextmanager
 def instances(
-    target: Target, labels: Mapping[str, str], classes: Sequence[str], source: str, frame: Frame = "twin"
+    target: Target,
+    labels: Mapping[str, str],
+    classes: Sequence[str],
+    source: str,
+    frame: Frame = "twin",
+    attributes: Callable[[Outcome], Mapping[str, str]] | None = None,
 ) -> Iterator[Add]:
     """Write COCO instances: one image and one annotation per image that was written, as they are added.
 
@@ -64,6 +69,7 @@ def instances(
         labels: key -> class name.
         classes: class names in the data set's order.
         source: name of the data set.
+        attributes: gives the annotation of an outcome more, which datumaro and CVAT keep.
 
     Raises:
         OutputFailedError: the disk is full, read-only or failing.
@@ -81,7 +87,7 @@ def instances(
             nonlocal written
             comma = "," if written else ""
             out.write((comma + ",".join(_images(waiting, frame))).encode("ascii"))
-            annotations.write((comma + ",".join(_annotations(waiting, frame))).encode("ascii"))
+            annotations.write((comma + ",".join(_annotations(waiting, frame, attributes))).encode("ascii"))
             written += len(waiting)
             waiting.clear()
 
@@ -127,7 +133,9 @@ def _images(images: Sequence[tuple[Outcome, int]], frame: Frame) -> Iterator[str
         yield f'{{"id":{outcome.id},"file_name":{_json(name)},"width":{width},"height":{height}}}'
 
 
-def _annotations(images: Sequence[tuple[Outcome, int]], frame: Frame) -> Iterator[str]:
+def _annotations(
+    images: Sequence[tuple[Outcome, int]], frame: Frame, attributes: Callable[[Outcome], Mapping[str, str]] | None
+) -> Iterator[str]:
     """Yield COCO annotations."""
     try:
         strings = [_counts_in_twin(outcome) if frame == "twin" else outcome.rle or b"" for outcome, _ in images]
@@ -142,11 +150,12 @@ def _annotations(images: Sequence[tuple[Outcome, int]], frame: Frame) -> Iterato
         height, width = _size(outcome, frame)
         score = "" if outcome.quality is None else f',"score":{_number(outcome.quality)}'
         flags = f',"flags":{_json(outcome.reasons)}' if outcome.reasons else ""
+        more = f',"attributes":{_json(attributes(outcome))}' if attributes else ""
         yield (
             f'{{"id":{outcome.id},"image_id":{outcome.id},"category_id":{category},'
             f'"bbox":[{x0}.0,{y0}.0,{x1 - x0}.0,{y1 - y0}.0],"area":{area},'
             f'"segmentation":{{"size":[{height},{width}],"counts":{_json(counts.decode("ascii"))}}},'
-            f'"iscrowd":0{score}{flags}}}'
+            f'"iscrowd":0{score}{flags}{more}}}'
         )
 
 
