@@ -96,6 +96,8 @@ def _found(name: str, sample: dict[str, Any], sizes: Mapping[str, Size]) -> Foun
 
 def _mask(detection: dict[str, Any], size: Size) -> Mask:
     label, mask = text_of(detection.get("label")), detection.get("mask")
+    if isinstance(mask, dict) and isinstance(mask.get("$binary"), dict):  # as `write_json` writes it
+        mask = mask["$binary"].get("base64")
     if not isinstance(mask, str):
         return Mask(label, None, "it has a detection without a mask")
     try:
