@@ -29,8 +29,8 @@ def export_masks(out: Path, to: str, file: Path | None) -> None:
     """Write the masks of a run into one file for another tool.
 
     OUT is the output folder of a run. The masks have the size of the stored images; no pixel of an image is written.
-    Every format keeps every pixel of a mask. A pack holds boxes, flags and decisions as well: fgfast convert --masks-from
-    makes the same twin from it.
+    Every format keeps every pixel of a mask. A pack holds boxes, flags and decisions as well: fgfast convert
+    --masks-from makes the same twin from it.
     """
     from fgfast.pipeline.exchange import export
 
