@@ -148,6 +148,7 @@ RULES = (
             ("fgfast/cli/cut.py", "cutout.save"): "saves itself through fgfast.writing",
             ("fgfast/cli/bench_output.py", "result.save"): "is saved through fgfast.writing",
             ("fgfast/io/encode.py", ".save"): _MEMORY,
+            ("fgfast/io/exchange/fiftyone.py", "np.save"): _MEMORY,
             ("fgfast/io/report.py", "image.save"): _MEMORY,
             ("fgfast/datasets/pets.py", "window.save"): _MEMORY,
             ("fgfast/bench/masks.py", ".save"): _MEMORY,
