@@ -9,42 +9,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from fgfast.errors import MissingExtraError, UsageError
-from fgfast.files import FileStamp, open_regular
+from fgfast.files import open_regular
 from fgfast.io.decisions import Decision
-from fgfast.io.ledger_paths import is_below
-from fgfast.io.parquet_pages import check_footer, check_group
-from fgfast.io.pixels import MAX_PIXELS
-from fgfast.ops.runs import boxes_and_areas
-from fgfast.records import Outcome, Size
+from fgfast.io.pack_rows import MOST_MASK, outcomes_of
+from fgfast.io.parquet_pages import Group, check_group, read_footer
+from fgfast.records import Outcome
 from fgfast.writing import Target, replacing
 
-PACKED = "pack"
-"""The last stage of an image that was made from a pack: its flags are those of the pack."""
 VERSION = 1
 _ABOUT = b"fgfast pack"
 # Rows and bytes of masks from which a group of rows is written: some megabytes, so that few are in memory.
-_GROUP_ROWS, _GROUP_BYTES = 4096, 1 << 25
+_GROUP_ROWS, _GROUP_BYTES = 4096, MOST_MASK
 # Rows of which the objects are in memory.
 _AT_ONCE = 512
 # Bytes of a file that is read: that of ten million masks of a kilobyte, a bit more.
 MOST_BYTES = 1 << 34
 _MOST_ROWS, _MOST_ABOUT = 1 << 26, 1 << 20
-# Characters of a short text, and of a long one: a sentence, the boxes that were not chosen.
-_SHORT, _LONG = 1 << 10, 1 << 16
-_MOST_REASONS, _MOST_NUMBERS, _LARGEST = 64, 256, 1e30
 _DECISION = ("verdict", "how", "who", "when", "cause")
-_TEXTS = {"detail": _LONG, "others": _LONG, "numbers": _LONG, "box_reason": _SHORT, "box_name": _SHORT}
-_STATUSES = ("done", "flagged", "skipped")
 
 Add = Callable[[Outcome, "Decision | None"], None]
 """Adds the next image with its decision in force; calls follow the data set's order."""
@@ -118,8 +106,8 @@ def _row(o: Outcome, decision: Decision | None) -> dict[str, Any]:
         o.key.encode()
     except UnicodeEncodeError:
         raise UsageError(f"the name {o.key!r} is no Unicode text, which a pack needs: rename the image") from None
-    if len(o.rle or b"") > _GROUP_BYTES:
-        raise UsageError(f"the mask of {o.key} has more than {_GROUP_BYTES:,} bytes, which no pack holds")
+    if len(o.rle or b"") > MOST_MASK:
+        raise UsageError(f"the mask of {o.key} has more than {MOST_MASK:,} bytes, which no pack holds")
     said = {name: "" if decision is None else getattr(decision, name) for name in _DECISION}
     return {
         "key": o.key,
@@ -170,8 +158,8 @@ class Pack:
         check_parquet()
         keys: set[str] = set()
         with _opened(path) as (file, sha256):
-            about, parquet, end = _parquet(file)
-            for rows in _groups(file, parquet, end):
+            about, parquet, groups, end = _parquet(file)
+            for rows in _rows(file, parquet, groups, end):
                 for row in rows:
                     if row.key in keys:
                         raise ValueError(f"it has {row.key!r} twice")
@@ -188,8 +176,8 @@ class Pack:
         with _opened(self.path) as (file, sha256):
             if sha256 != self.sha256:
                 raise ValueError("it has changed since the run began")
-            _, parquet, end = _parquet(file)
-            yield from _groups(file, parquet, end)
+            _, parquet, groups, end = _parquet(file)
+            yield from _rows(file, parquet, groups, end)
 
 
 @contextlib.contextmanager
@@ -210,11 +198,11 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, str]]:
         raise UsageError(f"the pack {path} cannot be used: {said}") from error
 
 
-def _parquet(file: BinaryIO) -> tuple[dict[str, Any], Any, int]:
-    """Return what a pack says about itself, pyarrow's file, and where its footer begins."""
+def _parquet(file: BinaryIO) -> tuple[dict[str, Any], Any, list[Group], int]:
+    """Return what a pack says about itself, pyarrow's file, its row groups, and where its footer begins."""
     import pyarrow.parquet as pq
 
-    end = check_footer(file, file.seek(0, os.SEEK_END))
+    groups, end = read_footer(file, file.seek(0, os.SEEK_END))
     limits = {"thrift_string_size_limit": _MOST_ABOUT << 1, "thrift_container_size_limit": 1 << 16}
     parquet = pq.ParquetFile(file, pre_buffer=False, **limits)
     said = (parquet.metadata.metadata or {}).get(_ABOUT)
@@ -230,90 +218,13 @@ def _parquet(file: BinaryIO) -> tuple[dict[str, Any], Any, int]:
         raise ValueError("its columns are not those of a pack")
     if parquet.metadata.num_rows > _MOST_ROWS:
         raise ValueError(f"it has {parquet.metadata.num_rows:,} rows")
-    return about, parquet, end
+    return about, parquet, groups, end
 
 
-def _groups(file: BinaryIO, parquet: Any, end: int) -> Iterator[list[Outcome]]:
-    for n in range(parquet.metadata.num_row_groups):
-        group = parquet.metadata.row_group(n)
-        check_group(file, group, end)
+def _rows(file: BinaryIO, parquet: Any, groups: list[Group], end: int) -> Iterator[list[Outcome]]:
+    for n, group in enumerate(groups):
+        check_group(file, group, len(_schema()), end)
         table = parquet.read_row_group(n, use_threads=False)
         table.validate(full=True)
         for start in range(0, table.num_rows, _AT_ONCE):
-            yield _outcomes(table.slice(start, _AT_ONCE).to_pylist())
-
-
-def _outcomes(rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-    """Return checked rows.
-
-    Raises:
-        ValueError: a value is none that a run writes.
-    """
-    found = [_outcome(row) for row in rows]
-    masks = [(n, o.rle, o.size) for n, o in enumerate(found) if o.rle is not None and o.size is not None]
-    try:
-        _, areas = boxes_and_areas([rle for _, rle, _ in masks], [size for *_, size in masks])
-    except ValueError as error:
-        raise ValueError(f"a mask between {found[0].key!r} and {found[-1].key!r} is none ({error})") from None
-    for (n, *_), area in zip(masks, areas.tolist(), strict=True):
-        found[n] = replace(found[n], area=area)
-    return found
-
-
-def _outcome(row: Mapping[str, Any]) -> Outcome:
-    key, status, size = row["key"], row["status"], Size(row["height"], row["width"])
-    _check(is_below(key), "the name of an image is none")
-    _check(status in _STATUSES, f"the status of {key!r} is none")
-    _check(size.height > 0 < size.width and size.height * size.width <= MAX_PIXELS, f"the size of {key!r} is none")
-    for name, most in _TEXTS.items():
-        _check(len(row[name]) <= most, f"a text of {key!r} is too long")
-    reasons, box = row["reasons"], row["box"]
-    short = len(reasons) <= _MOST_REASONS and all(len(one) <= _SHORT for one in reasons)
-    _check(short and len(row["mask"]) <= _GROUP_BYTES, f"the reasons or the mask of {key!r} are too long")
-    for name in ("doubt", "box_score", "quality", "stability"):
-        _check(row[name] is None or abs(row[name]) < _LARGEST, f"the {name} of {key!r} is none")
-    # A box of a person may reach out of the image.
-    _check(not box or (len(box) == 4 and all(abs(edge) < 1 << 24 for edge in box)), f"the box of {key!r} is none")
-    _check(not box or (box[0] < box[2] and box[1] < box[3]), f"the box of {key!r} is none")
-    written = status != "skipped"
-    _check(not written or (box and row["mask"]), f"{key!r} has no mask or no box")
-    return Outcome(
-        key=key,
-        status=status,
-        stage=PACKED if written else "review",
-        reasons=tuple(reasons),
-        detail=row["detail"],
-        twin=key if written else None,  # the caller knows the name
-        size=size,
-        box=np.array(box, np.float32) if box else None,
-        box_reason=row["box_reason"],
-        box_score=row["box_score"],
-        box_name=row["box_name"],
-        others=tuple((*map(_finite, one[:5]), str(one[5])) for one in _json(row["others"], list, key)),  # type: ignore[misc]
-        rle=row["mask"] or None,
-        quality=row["quality"],
-        stability=row["stability"],
-        numbers={name: _finite(number) for name, number in _json(row["numbers"], dict, key).items()},
-        doubt=row["doubt"],
-        source=FileStamp(0, 0, row["sha256"]),
-    )
-
-
-def _json(text: str, kind: type, key: str) -> Any:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    lists = kind is dict or (isinstance(found, list) and all(isinstance(one, list) and len(one) == 6 for one in found))
-    _check(isinstance(found, kind) and lists and len(found) <= _MOST_NUMBERS, f"the numbers of {key!r} are none")
-    return found
-
-
-def _finite(value: Any) -> float:
-    _check(type(value) in (int, float) and math.isfinite(value) and abs(value) < _LARGEST, "a number is none")
-    return float(value)
-
-
-def _check(true: object, what: str) -> None:
-    if not true:
-        raise ValueError(what)
+            yield outcomes_of(table.slice(start, _AT_ONCE).to_pylist())

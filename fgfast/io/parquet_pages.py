@@ -7,12 +7,14 @@ that a row group takes about as much memory as its pages have bytes, uncompresse
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 MOST_FOOTER = 1 << 22
 """Bytes of a footer: that of a million rows in groups of 4,096 has less than one megabyte."""
 MOST_GROUP = 1 << 28
 """Bytes of the pages of one row group, uncompressed; a writer of fgfast makes groups of an eighth of that."""
+MOST_ROWS = 1 << 16
+"""Rows of a group: values that are absent take memory, too, and hardly a byte of the file."""
 MOST_LISTED = 64
 """Values per row of a column of lists, on average."""
 # Bytes that a page's header may have; one without statistics has some thirty.
@@ -20,50 +22,85 @@ _MOST_HEADER = 1 << 13
 # parquet.thrift: DATA_PAGE; PLAIN; RLE, which is for levels here.
 _DATA_PAGE, _PLAIN, _RLE = 0, 0, 3
 _MAGIC = b"PAR1"
-_DEEPEST = 8
+_DEEPEST = 12
+# parquet.thrift: the fields of a file's, a row group's, a chunk's and a column's metadata that a pack has. Others are
+# of statistics, indexes, dictionaries, Bloom filters, encryption and other files.
+_OF_FILE, _OF_GROUP, _OF_CHUNK = {1, 2, 3, 4, 5, 6, 7}, {1, 2, 3, 5, 6, 7}, {2, 3}
+_OF_COLUMN = {1, 2, 3, 4, 5, 6, 7, 9, 13, 16}
 
 
-def check_footer(file: BinaryIO, size: int) -> int:
-    """Return the place where the footer begins.
+class Group(NamedTuple):
+    """A row group, as the footer has it.
+
+    Attributes:
+        rows: their number.
+        columns: of each, where its pages begin, their bytes in the file, and whether it is one of lists.
+    """
+
+    rows: int
+    columns: tuple[tuple[int, int, bool], ...]
+
+
+def read_footer(file: BinaryIO, size: int) -> tuple[list[Group], int]:
+    """Return the row groups, and the place where the footer begins.
+
+    It is read here, before pyarrow reads it: of a damaged footer, some of pyarrow's methods end the process.
 
     Raises:
-        ValueError: the file is no Parquet file, is cut off, or has too large a footer.
+        ValueError: the file is no Parquet file, is cut off, or has a footer that no pack has.
     """
-    if size < 12:
-        raise ValueError("it is no Parquet file, or is cut off")
     file.seek(0)
     head = file.read(4)
-    file.seek(size - 8)
+    file.seek(max(0, size - 8))
     tail = file.read(8)
-    if head != _MAGIC or tail[4:] != _MAGIC:
+    if size < 12 or head != _MAGIC or tail[4:] != _MAGIC:
         raise ValueError("it is no Parquet file, or is cut off")
     length = int.from_bytes(tail[:4], "little")
     if length > MOST_FOOTER or length > size - 12:
         raise ValueError(f"its footer would have {length:,} bytes")
-    return size - 8 - length
+    end = size - 8 - length
+    file.seek(end)
+    try:
+        found, stop = _struct(file.read(length), 0, 0)
+        groups = [_group(group) for group in found[4]]
+        if stop != length or not set(found) <= _OF_FILE or sum(group.rows for group in groups) != found[3]:
+            raise IndexError
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        raise ValueError("its footer is damaged, or was written by another program") from None
+    return groups, end
 
 
-def check_group(file: BinaryIO, group: Any, end: int) -> None:
+def _group(group: dict[int, Any]) -> Group:
+    if not set(group) <= _OF_GROUP:
+        raise IndexError
+    columns = []
+    for column in group[1]:
+        about = column[3]
+        if not (set(column) <= _OF_CHUNK and set(about) <= _OF_COLUMN and about[5] >= 0):
+            raise IndexError
+        columns.append((int(about[9]), int(about[7]), len(about[3]) > 1))
+    return Group(int(group[3]), tuple(columns))
+
+
+def check_group(file: BinaryIO, group: Group, columns: int, end: int) -> None:
     """Check the pages of a row group.
 
     Args:
         file: the file.
-        group: pyarrow's RowGroupMetaData.
+        group: the row group.
+        columns: of the file.
         end: where the footer begins.
 
     Raises:
         ValueError: a page is damaged, or reading the group would take too much memory.
     """
     total = 0
-    for n in range(group.num_columns):
-        column = group.column(n)
-        start, length = column.data_page_offset, column.total_compressed_size
-        if column.has_dictionary_page:
-            raise ValueError("it has dictionaries, which no pack has: export it again with fgfast masks export")
-        if not (start >= 4 and 0 < length <= end - start) and group.num_rows:
+    if len(group.columns) != columns or not 0 < group.rows <= MOST_ROWS:
+        raise ValueError(f"a group has {len(group.columns)} columns and {group.rows:,} rows")
+    for start, length, lists in group.columns:
+        if not (start >= 4 and 0 < length <= end - start):
             raise ValueError("a column lies outside it")
-        lists = column.path_in_schema.count(".") > 0
-        total += _check_column(file, start, start + length, group.num_rows * (MOST_LISTED if lists else 1), total)
+        total += _check_column(file, start, start + length, group.rows * (MOST_LISTED if lists else 1), total)
 
 
 def _check_column(file: BinaryIO, place: int, end: int, most_values: int, before: int) -> int:
@@ -74,7 +111,7 @@ def _check_column(file: BinaryIO, place: int, end: int, most_values: int, before
         try:
             header, length = _struct(file.read(_MOST_HEADER), 0, 0)
             kind, whole, packed, data = header[1], header[2], header[3], header[5]
-            known = (kind, data[2], data[3], data[4]) == (_DATA_PAGE, _PLAIN, _RLE, _RLE)
+            known = (kind, data[2], data[3], data[4]) == (_DATA_PAGE, _PLAIN, _RLE, _RLE) and 7 not in header
             values += data[1]
         except (KeyError, IndexError, TypeError):
             raise ValueError("a page is damaged, or of a kind that no pack has") from None
@@ -109,7 +146,7 @@ def _number(data: bytes, place: int) -> tuple[int, int]:
 def _struct(data: bytes, place: int, depth: int) -> tuple[dict[int, Any], int]:
     """Return a struct of Thrift's compact protocol as field -> value, and the place after it.
 
-    Numbers and structs have their values; of anything else it is only passed over.
+    Real numbers have no value here.
     """
     if depth > _DEEPEST:
         raise IndexError
@@ -136,7 +173,28 @@ def _value(data: bytes, place: int, kind: int, depth: int) -> tuple[Any, int]:
         return None, place + 8
     if kind == 8:
         length, place = _varint(data, place)
-        return None, place + length
+        if place + length > len(data):
+            raise IndexError
+        return data[place : place + length], place + length
+    if kind == 9:
+        return _list(data, place, depth + 1)
     if kind == 12:
         return _struct(data, place, depth + 1)
-    raise IndexError  # lists and maps: a page's header has none
+    raise IndexError  # sets and maps: there are none in a Parquet file
+
+
+def _list(data: bytes, place: int, depth: int) -> tuple[list[Any], int]:
+    head, place = data[place], place + 1
+    count = head >> 4
+    if count == 15:
+        count, place = _varint(data, place)
+    if depth > _DEEPEST or count > len(data) - place:  # an element takes a byte at least
+        raise IndexError
+    found = []
+    for _ in range(count):
+        if head & 15 in (1, 2):
+            one, place = data[place] == 1, place + 1
+        else:
+            one, place = _value(data, place, head & 15, depth)
+        found.append(one)
+    return found, place

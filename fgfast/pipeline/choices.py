@@ -16,6 +16,7 @@ from fgfast.io.decoders import available, decoder
 from fgfast.machine import available_cores
 from fgfast.methods import Kind, Method
 from fgfast.models.files import weights
+from fgfast.pipeline.pack_source import with_otherwise
 from fgfast.records import Sample
 
 
@@ -32,7 +33,7 @@ def choose(
     """
     reasons: list[str] = []
     words = bool(settings.vocabulary or dataset.subject)
-    settings = _otherwise(settings, reasons)
+    settings = with_otherwise(settings, reasons)
     asked = methods.find(settings.segmenter, "segmenter")
     if settings.masks_from is not None and settings.otherwise == "none":
         detector = "annotations"  # nothing detects or segments
@@ -51,17 +52,6 @@ def choose(
     if settings.models:
         settings = choose_devices(settings, reasons, measure, images)
     return _choose_decoder(settings, reasons), reasons
-
-
-def _otherwise(settings: Settings, reasons: list[str]) -> Settings:
-    """Return the settings with the segmenter of the images that a pack has no mask of."""
-    if settings.masks_from is None:
-        return settings
-    none = settings.otherwise == "none"
-    if none and settings.detector not in ("auto", "annotations"):
-        raise UsageError(f"masks of a pack need no detector: omit --detector {settings.detector}, or add --otherwise")
-    reasons.append(f"masks from a pack: {'images without one fail' if none else 'images without one are segmented'}")
-    return replace(settings, segmenter="annotations" if none else settings.otherwise)
 
 
 def _not_pinned(settings: Settings) -> list[str]:

@@ -17,7 +17,7 @@ from fgfast.errors import OutputRefusedError
 from fgfast.files import read_regular
 from fgfast.io.ledger import Ledger
 from fgfast.io.ledger_doubt import ranked, set_statuses
-from fgfast.io.pack import PACKED
+from fgfast.io.pack_rows import PACKED
 from fgfast.ops.doubt import BUILT_IN, SURE, Weights, doubt
 from fgfast.records import Status
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from fgfast.config import Settings
 from fgfast.datasets.layout import Dataset
 from fgfast.errors import UsageError
 from fgfast.io.pack import MOST_BYTES, Pack, check_parquet
@@ -48,6 +50,21 @@ def take_pack(given: str | Path, dataset: Dataset, positions: Sequence[int]) -> 
 def place_of(given: str | Path, portable: Callable[[str | Path], str]) -> str:
     """Return how an output names a pack: an address as it is, a file in the form of `PortablePaths`."""
     return str(given) if is_address(given) else portable(Path(given).expanduser())
+
+
+def with_otherwise(settings: Settings, reasons: list[str]) -> Settings:
+    """Return the settings with the segmenter of the images that a pack has no mask of; without a pack, as they are.
+
+    Raises:
+        UsageError: a detector is named that has nothing to find.
+    """
+    if settings.masks_from is None:
+        return settings
+    none = settings.otherwise == "none"
+    if none and settings.detector not in ("auto", "annotations"):
+        raise UsageError(f"masks of a pack need no detector: omit --detector {settings.detector}, or add --otherwise")
+    reasons.append(f"masks from a pack: {'images without one fail' if none else 'images without one are segmented'}")
+    return replace(settings, segmenter="annotations" if none else settings.otherwise)
 
 
 def _fetched(given: str) -> Path:

@@ -67,7 +67,7 @@ def _about(twin: Twin) -> dict[str, Any]:
     """Return what the masks of a run were made from, without paths and dates."""
     made = twin.settings
     versions = twin.run.get("versions")
-    named = [methods.find(str(made.get(kind)), kind) for kind in ("detector", "segmenter")]  # type: ignore[arg-type]
+    named = (methods.find(str(made.get("detector")), "detector"), methods.find(str(made.get("segmenter")), "segmenter"))
     licences = {method.name: method.licence for method in named if method is not None}
     return {
         "dataset": twin.source.dataset,

@@ -161,6 +161,7 @@ def make_plan(
         **({} if settings.decisions is None else {"decisions_sha256": digest_of(given_decisions)}),
         **({} if packed is None else {"masks_from_sha256": packed.sha256}),
     }
+    unsure = [opened.samples[n] for n in positions if packed is None or opened.samples[n].key not in packed.keys]
     plan = Plan(
         dataset=opened,
         labels=labels,
@@ -173,7 +174,7 @@ def make_plan(
         twins=twins,
         mask_names=mask_names,
         fingerprint=fingerprint,
-        warnings=warnings(opened, settings, [opened.samples[n] for n in positions]),
+        warnings=warnings(opened, settings, unsure) if unsure else (),
         decisions=given_decisions,
         pack=packed,
     )
