@@ -11,12 +11,12 @@ export const queue = { ids: new Uint32Array(), doubts: new Uint8Array(), places:
 export const entries = new Map();
 export const events = new EventTarget();
 const emit = (name, detail) => events.dispatchEvent(new CustomEvent(name, { detail }));
-let last = 0, asked = 0;
+let last = null, asked = 0;
 
 export async function loadState() {
   Object.assign(run, await get("/api/state"));
   setSpace(`${run.title} ${run.total}`);
-  last = Math.max(last, run.last ?? 0);
+  last ??= run.last ?? 0; // later ones are taken in by watch, which would not look at what a newer state skips
   emit("state");
 }
 
