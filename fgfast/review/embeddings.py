@@ -133,7 +133,7 @@ class Embeddings:
             image = load()
             (embedding,) = self._process.call(_EMBED, self._spec, [image.pixels], seconds=_SECONDS)
             if embedding is None:
-                raise ImageRefusedError(f"{self._spec.name} cannot look at {key}: it is too slim")
+                raise ImageRefusedError("too thin", f"{self._spec.name} cannot look at {key}: it is too slim")
             return self._keep(key, embedding, image.size)
         finally:
             self._end_turn()

@@ -111,7 +111,7 @@ def kill_at_a_random_moment(out: Path, generator: random.Random) -> tuple[int, b
     return last, process.returncode < 0
 
 
-@pytest.mark.parametrize("wanted", [3, pytest.param(20, marks=pytest.mark.full)])
+@pytest.mark.parametrize("wanted", [2, pytest.param(20, marks=pytest.mark.full)])
 def test_a_killed_review_loses_nothing(wanted: int, reviewed: tuple[Path, Path], tmp_path: Path) -> None:
     source, whole = reviewed
     shutil.copytree(source, out := source.parent / f"killed {wanted}")
