@@ -256,6 +256,11 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         row = next(self._rows("SELECT key FROM samples WHERE id = ?", (number,)), None)
         return None if row is None else self._path(row[0])
 
+    def owner_of(self, path: str) -> str | None:
+        """Return the key of the sample that a recorded file, relative to the output folder, belongs to, or None."""
+        row = next(self._rows("SELECT key FROM files JOIN samples USING (id) WHERE path = ?", (path,)), None)
+        return None if row is None else self._path(row[0])
+
     def outcome_of(self, key: str) -> Outcome | None:
         """Return a sample's outcome, with its files, or None."""
         query = f"SELECT id, key, {COLUMNS} FROM samples JOIN outcomes USING (id) WHERE key = ?"

@@ -19,6 +19,7 @@ from fgfast.io.stamps import state
 from fgfast.pipeline.changes import Next, Refused, needs_files
 from fgfast.pipeline.plan import Plan, load_background
 from fgfast.pipeline.remake import WriteStages, changed_sentence, remake, wanted
+from fgfast.pipeline.resume import paths_of
 from fgfast.pipeline.stages import Cut, Decode, Write
 from fgfast.pipeline.work import Result, Work, record
 from fgfast.records import Outcome, sample_digest
@@ -52,13 +53,25 @@ class MendedFiles:
     def make(self, steps: Iterable[tuple[str, Next]]) -> dict[str, Result | Refused]:
         """Write images and masks under temporary names, on all cores; nothing in the twin changes."""
         wanted_files = [(key, step) for key, step in steps if step.files]
+        others = {key: found for key, _ in wanted_files if (found := self._of_another(key)) is not None}
+        wanted_files = [one for one in wanted_files if one[0] not in others]
 
         def make(one: tuple[str, Next]) -> Result | Refused:
             key, step = one
             assert step.outcome is not None
             return self.remade(key, step.outcome, step.decision.source)
 
-        return dict(zip((key for key, _ in wanted_files), self.map(make, wanted_files), strict=True))
+        return others | dict(zip((key for key, _ in wanted_files), self.map(make, wanted_files), strict=True))
+
+    def _of_another(self, key: str) -> Refused | None:
+        """Return why a sample's files cannot be written: one is another sample's; None where they can.
+
+        Names depend on the whole data set: where a.png is gone, a.jpg would be written as what was a.png's.
+        """
+        for path in paths_of(self.plan, self.output, key):
+            if (owner := self.output.ledger.owner_of(path)) not in (None, key):
+                return Refused(key, f"its file {path} is that of {owner}, as the data set has changed: convert again")
+        return None
 
     def remade(self, key: str, outcome: Outcome, source: bytes) -> Result | Refused:
         """Write one sample's files under temporary names; called in threads, without the databases."""
@@ -139,6 +152,8 @@ class MendedFiles:
             outcome = wanted(every, source)
             if key not in self.positions:
                 problems.append(Refused(key, f"the data set in {self.plan.dataset.root} has no such image any more"))
+            elif outcome is not None and outcome.twin is not None and (other := self._of_another(key)) is not None:
+                problems.append(other)
             elif outcome is None or not (restore or in_force(every) or self.output.ledger.outcome_of(key)):
                 numbers += open_ones
             else:

@@ -111,7 +111,7 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
     known = ledger.labels()
     ledger.register((n, s) for n, s in enumerate(samples) if s.key in selected or s.key in known)
     present = {sample.key for sample in samples}
-    claimed = {path for key in selected for path in _paths(plan, output, key)}
+    claimed = {path for key in selected for path in paths_of(plan, output, key)}
     finished: dict[str, Status] = {}
     changed: dict[str, None] = {}
     foreign: list[str] = []
@@ -162,7 +162,7 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
     )
 
 
-def _paths(plan: Plan, output: Output, key: str) -> set[str]:
+def paths_of(plan: Plan, output: Output, key: str) -> set[str]:
     """Return the paths, relative to the output folder, of the files that this plan writes for a sample."""
     found = {f"{output.twin.name}/{plan.twins[key]}"}
     if plan.settings.masks == "png":
@@ -179,7 +179,7 @@ def _other_names(
     if row.twin is None:
         return False
     if row.key in present:
-        return row.twin != plan.twins[row.key] or row.files.keys() != _paths(plan, output, row.key)
+        return row.twin != plan.twins[row.key] or row.files.keys() != paths_of(plan, output, row.key)
     return not claimed.isdisjoint(row.files)
 
 
@@ -204,7 +204,7 @@ def sweep_unrecorded(plan: Plan, output: Output) -> None:
     committing = set(output.ledger.meta("committing") or ())
     if not committing:
         return
-    committing &= {path for key in plan.twins for path in _paths(plan, output, key)}
+    committing &= {path for key in plan.twins for path in paths_of(plan, output, key)}
     committing.difference_update([path for path in output.ledger.paths() if path in committing])
     delete_files(output.out, committing)
     output.ledger.set_meta({"committing": []})

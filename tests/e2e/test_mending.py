@@ -13,6 +13,8 @@ from layouts import HEIGHT, WIDTH
 from mending import KEY, OTHER, THIRD, change, disc, made, outcomes, result, rows
 from PIL import Image as pillow
 
+from fgfast import convert
+from fgfast.config import Settings
 from fgfast.errors import OutputLockedError, OutputRefusedError, UsageError
 from fgfast.io.decisions import Decision, Decisions
 from fgfast.ops import rle_decode, rle_encode
@@ -307,3 +309,22 @@ def test_accept_and_reject_need_no_background(tmp_path: Path) -> None:
         mender.undo([5], "ann")
         mender.finish()
     assert result(out) == before
+
+
+def test_a_changed_data_set_does_not_lead_to_another_images_file(tmp_path: Path) -> None:
+    """Names depend on the data set: without a.png, a.jpg would be written as what is a.png's."""
+    source, out = tmp_path / "src/c", tmp_path / "out"
+    source.mkdir(parents=True)
+    for name, level in (("a.jpg", 40), ("a.png", 200)):
+        pillow.new("RGB", (WIDTH, HEIGHT), (level,) * 3).save(source / name)
+    convert(tmp_path / "src", out, settings=Settings(segmenter="box", format="png", devices="cpu"), in_process=True)
+    (source / "a.png").unlink()
+    before = result(out)
+    drawn = change("c/a.jpg", "mask", bits=disc())
+    with Mender.open(out) as mender:
+        (refused,) = mender.decide([drawn], "ann")
+        assert isinstance(refused, Refused) and "c/a.png" in refused.reason
+        assert mender.decisions.last() == 0
+        outcomes(mender.decide([change("c/a.jpg")], "ann"))
+    assert result(out) == before
+    assert not verify(out).damaged
