@@ -133,7 +133,10 @@ class Embeddings:
             image = load()
             (embedding,) = self._process.call(_EMBED, self._spec, [image.pixels], seconds=_SECONDS)
             if embedding is None:
-                raise ImageRefusedError("too thin", f"{self._spec.name} cannot look at {key}: it is too slim")
+                height, width = image.size
+                raise ImageRefusedError(
+                    "too thin", f"{key} has {width}x{height} pixels, too thin for {self._spec.name}; use brush or lasso"
+                )
             return self._keep(key, embedding, image.size)
         finally:
             self._end_turn()

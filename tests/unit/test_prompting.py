@@ -287,6 +287,18 @@ def test_clicks_on_an_image_that_is_still_encoded(monkeypatch: pytest.MonkeyPatc
     assert made[0] == "ahead" and sorted(made[1:3]) == ["a", "b"] and made[3:] == ["later"]
 
 
+def test_a_click_on_an_image_too_slim_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "SegmenterProcess", Here)
+    kept = Embeddings(SPEC)
+    try:
+        for _ in range(2):  # the turn of the first one has ended
+            with pytest.raises(ImageRefusedError, match="3000x1 pixels, too thin"):
+                kept.of("slim", lambda: Image(np.zeros((1, 3000, 3), np.uint8)))
+        assert kept.of("other", drawn).size == (60, 90)
+    finally:
+        kept.close()
+
+
 def test_embeddings_made_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> Image:
         raise SampleError("x", "this image is broken")
