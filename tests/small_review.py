@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import math
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,3 +117,18 @@ def served(review: Any) -> Iterator[tuple[Any, Browser]]:
         browser = Browser(server.port)
         assert browser.open(server.new_address()).status == 303
         yield server, browser
+
+
+def add_class_with_an_odd_one(out: Path, label: str = "003.Tern") -> str:
+    """Add nine results to a run's ledger, all alike but the last, whose mask is a speck; return its key."""
+    with sqlite3.connect(out / "fgfast" / "ledger.sqlite") as db:
+        (first,) = db.execute("SELECT min(id) FROM outcomes WHERE twin IS NOT NULL").fetchone()
+        columns = [row[1] for row in db.execute("PRAGMA table_info(outcomes)")]
+        row = dict(zip(columns, db.execute("SELECT * FROM outcomes WHERE id = ?", (first,)).fetchone(), strict=True))
+        for n in range(100, 109):
+            key = f"images/{label}/Tern_{n}.jpg"
+            db.execute("INSERT INTO samples VALUES (?, ?, ?, ?, 'train')", (n, key, n, label))
+            changed = {**row, "id": n, "twin": f"{key}.png", "area": 300 + n if n < 108 else 2}
+            db.execute(f"INSERT INTO outcomes VALUES ({','.join('?' * len(row))})", list(changed.values()))
+    db.close()
+    return key

@@ -11,6 +11,7 @@ from fgfast.ops.doubt import Flag, doubt
 from fgfast.pipeline.flagging import weights_in
 from fgfast.pipeline.twin import Twin
 from fgfast.records import Outcome, Status
+from fgfast.review.outliers import unlike
 
 WRITTEN: tuple[Status, ...] = ("done", "flagged")
 
@@ -22,7 +23,7 @@ class Item:
     Attributes:
         outcome: its row.
         doubt: how doubtful it is, 0..1.
-        flags: what makes it so, strongest first.
+        flags: what makes it so, strongest first; last, where it is, that it is unlike its class.
     """
 
     outcome: Outcome
@@ -37,7 +38,7 @@ def queue(
 ) -> Iterator[Item]:
     """Yield the results of a run that nobody has decided, most doubtful first, equal ones in the data set's order.
 
-    The order is that of the run, whose doubts are in its ledger; only the rows that are yielded are read.
+    The order is that of the run, whose doubts are in its ledger; only the rows that are yielded are read whole.
 
     Args:
         twin: the run.
@@ -49,6 +50,7 @@ def queue(
     """
     ledger = twin.output.ledger
     found, decided, weights = ranked(ledger), decided_in(twin.output.ours), weights_in(ledger)
+    others = unlike(ledger) if found.ids else {}
     left = len(found.ids) if limit is None else limit
     for number, value, status in zip(found.ids, found.doubts, found.statuses, strict=True):
         if left <= 0:
@@ -57,5 +59,9 @@ def queue(
             continue
         outcome = twin.outcome(number)
         if outcome is not None and outcome.key not in decided:
-            yield Item(outcome, value, doubt(outcome.numbers, weights).flags)
+            yield Item(outcome, value, (*doubt(outcome.numbers, weights).flags, *_of(others.get(number))))
             left -= 1
+
+
+def _of(flag: Flag | None) -> tuple[Flag, ...]:
+    return () if flag is None else (flag,)

@@ -26,6 +26,7 @@ from fgfast.review.entries import Entries
 from fgfast.review.images import Encoded, Kept
 from fgfast.review.items import Flag, item, stamp
 from fgfast.review.one_writer import PATIENCE, REST, OneWriter
+from fgfast.review.outliers import NAME, SENTENCE, unlike
 from fgfast.review.reading import Reading, Record
 
 log = logging.getLogger("fgfast")
@@ -126,6 +127,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
             if self.writer is not None:
                 self._segmenting = self.waiting.submit(opening.segmenting, self._reading.twin.settings)
                 held.callback(self._close_segmenting)
+            self._unlike: dict[int, Flag] = {}
             indexing = threading.Thread(target=self._index, name="flags")
             indexing.start()
             held.callback(indexing.join)
@@ -229,7 +231,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
             o,
             label=columns.classes[columns.labels[index]],
             split=columns.splits[columns.parts[index]],
-            flags=self.opening.flags(o),
+            flags=[*self.opening.flags(o), *self._unlike_its_class(record)],
             revision=record.revision,
             decision=record.decision,
             later=index in self.entries.later,
@@ -425,6 +427,8 @@ class Review(contextlib.AbstractContextManager["Review"]):
         """Look up the flags of all entries, most doubtful first, while nobody waits for anything else."""
         order = self.entries.by_doubt()
         try:
+            with self.opening.twin() as twin:  # a connection of its own: others read in between
+                self._unlike = unlike(twin.output.ledger, self._pause)
             for start in range(0, len(order), _CHUNK):
                 self._wait_for_quiet(self.entries.known)
                 if self._closed.is_set():
@@ -432,12 +436,24 @@ class Review(contextlib.AbstractContextManager["Review"]):
                 places = order[start : start + _CHUNK].tolist()
                 numbers = [self.entries.number(place) for place in places]
                 found = self.read(Reading.flags, numbers, self.opening.flags).result()
-                for place, names in zip(places, found, strict=True):
-                    self.entries.set_flags(place, names)
+                for place, number, names in zip(places, numbers, found, strict=True):
+                    more = {NAME: SENTENCE} if number in self._unlike else {}
+                    self.entries.set_flags(place, names | more)
                 self.entries.known = start + len(places)
         except (FgfastError, RuntimeError) as error:  # damaged, or closed in between
             if not self._closed.is_set():
                 log.warning("flags cannot be listed: %s", error)
+
+    def _unlike_its_class(self, record: Record) -> list[Flag]:
+        """Return the flag of an entry that is unlike its class; a person's mask is not that of the run any more."""
+        found = self._unlike.get(record.outcome.id or 0)
+        masked = record.decision is not None and record.decision.verdict == "mask"
+        return [] if found is None or masked else [found]
+
+    def _pause(self) -> bool:
+        """Wait until nobody waits for anything else; return whether the review is closed."""
+        self._wait_for_quiet(0)
+        return self._closed.is_set()
 
     def _wait_for_quiet(self, known: int) -> None:
         begun = time.monotonic()

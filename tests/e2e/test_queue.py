@@ -10,6 +10,7 @@ import numpy as np
 from click.testing import CliRunner
 from layouts import BUILDERS
 from PIL import Image
+from small_review import add_class_with_an_odd_one
 
 import fgfast
 from fgfast.cli import main
@@ -35,8 +36,13 @@ def test_the_queue_of_a_run_is_printed_in_order(tmp_path: Path) -> None:
     assert text.output.count("\n") == 1
     assert rows[0]["key"] in text.output
     assert CliRunner().invoke(main, ["review", str(report.out), "--json"]).exit_code == 2
+    key = add_class_with_an_odd_one(report.out)
+    after = json.loads(CliRunner().invoke(main, ["review", str(report.out), "--list", "--json"]).output)
+    odd = [row["key"] for row in after if "unlike its class" in {flag["name"] for flag in row["flags"]}]
+    assert odd == [key]
+    assert [row["doubt"] for row in after if row["id"] < 100] == [row["doubt"] for row in rows]  # it adds no doubt
     with Twin.open(report.out) as twin:
-        assert [item.outcome.key for item in queue(twin, limit=2)] == [row["key"] for row in rows[:2]]
+        assert [item.outcome.key for item in queue(twin, limit=2)] == [row["key"] for row in after[:2]]
         assert list(queue(twin, statuses=())) == []
     with Ledger(report.out / "fgfast" / "ledger.sqlite", write=False) as ledger:
         assert ledger.meta("flagging")["weights"]["version"] == VERSION

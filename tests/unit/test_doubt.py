@@ -20,7 +20,7 @@ from fgfast.ops.doubt import BUILT_IN, SENTENCES, SURE, Family, Term, Weights, b
 from fgfast.ops.truth import box_distance, keypoints_outside, mask_distance, sides_off
 from fgfast.pipeline.flagging import NO_FLAG, flag_doubtful, flagging_of
 from fgfast.records import Outcome, Sample, Size
-from fgfast.review.outliers import LEAST, outliers
+from fgfast.review.outliers import LEAST, NAME, unlike
 
 WEIGHTS = Weights({"grabcut": Family(-4.0, {"box gap": Term(0.3, 0.05, 1.0), "fill": Term(0.1, 0.1, 0.5)}, "a test")})
 
@@ -267,16 +267,33 @@ def test_keypoints_outside_the_mask() -> None:
     assert keypoints_outside(bits, np.zeros((0, 2), np.float32)) is None
 
 
-def test_an_outlier_is_one_within_its_class_and_a_small_class_has_none() -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"area": 3}, "unusually little of"),
+        ({"area": 1200}, "unusually much of"),
+        ({"box": np.array([0, 0, 40, 3], np.float32), "area": 30}, "unusually wide"),
+    ],
+)
+def test_an_outlier_is_one_within_its_class_and_a_small_class_has_none(
+    tmp_path: Path, change: dict[str, object], said: str
+) -> None:
     usual = [replace(outcome(f"{n}.png", 0.1), area=300 + n) for n in range(LEAST)]
-    odd = replace(outcome("odd.png", 0.1), area=3)
-    labels = {o.key: "auk" for o in (*usual, odd)}
-    (found,) = outliers([*usual, odd], labels)
-    assert (found.key, found.label) == ("odd.png", "auk")
-    assert found.distance < 0
-    assert outliers([*usual[: LEAST - 2], odd], labels) == []
-    assert outliers([*usual, odd], {}) == []
-    assert outliers([replace(odd, size=None), outcome("x.png", None, status="failed")], labels) == []
+    odd = replace(outcome("odd.png", 0.1), **change)  # type: ignore[arg-type]
+    nothing = [replace(outcome("box.png", 0.1), box=None), outcome("x.png", None, status="failed")]
+    with filled(tmp_path, [*usual, odd, *nothing], Settings()) as ledger:
+        ((number, flag),) = unlike(ledger).items()
+        found = ledger.outcome(number)
+        assert found is not None and found.key == "odd.png"
+        assert flag.name == NAME and flag.number >= 3.5 and flag.share == 0
+        assert said in flag.sentence
+        assert unlike(ledger, lambda: True) == {}
+    (tmp_path / "two").mkdir()
+    with filled(tmp_path / "two", [*usual[: LEAST - 2], odd], Settings()) as ledger:
+        assert unlike(ledger) == {}
+        ledger._db.execute("UPDATE outcomes SET area = 'much'")
+        with pytest.raises(OutputRefusedError):
+            unlike(ledger)
 
 
 def test_the_built_in_file_is_of_this_version() -> None:

@@ -17,7 +17,7 @@ pytest.importorskip("uvicorn", reason="the extra review is not installed")
 pytest.importorskip("starlette", reason="the extra review is not installed")
 
 from layouts import HEIGHT, SUBJECT, WIDTH
-from small_review import Browser, bits_of, opening, runs, served, small_run
+from small_review import Browser, add_class_with_an_odd_one, bits_of, opening, runs, served, small_run
 
 from fgfast.errors import OutputFailedError, OutputLockedError
 from fgfast.io.lock import OutputLock
@@ -352,6 +352,21 @@ def test_flags_are_listed_in_the_background(place: tuple[Path, Path]) -> None:
                 break
             threading.Event().wait(0.02)
         assert browser.get("/api/state").json["flags_known"] == 4
+
+
+def test_what_is_unlike_its_class_is_flagged(place: tuple[Path, Path]) -> None:
+    key = add_class_with_an_odd_one(place[0])
+    with Review(opening(*place)) as review, served(review) as (_, browser):
+        for _ in range(500):
+            if browser.get("/api/state").json["flags_known"] == 13:
+                break
+            threading.Event().wait(0.02)
+        state = browser.get("/api/state").json
+        assert {flag["name"]: flag["count"] for flag in state["flags"]}["unlike its class"] == 1
+        assert ids(browser.get("/api/queue?flag=unlike%20its%20class")) == [108]
+        (item,) = browser.get("/api/items?ids=108").json
+    (flag,) = [flag for flag in item["flags"] if flag["name"] == "unlike its class"]
+    assert item["key"] == key and flag["number"] > 3.5 and "unusually little" in flag["sentence"]
 
 
 def test_entries_are_there_while_their_files_are_replaced(place: tuple[Path, Path]) -> None:
