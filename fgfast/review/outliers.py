@@ -86,4 +86,5 @@ def _measures(found: Shapes) -> NDArray[np.float64]:
     sides = np.maximum(found.boxes[:, 2:] - found.boxes[:, :2], 1.0)
     image, box = found.sizes.prod(axis=1), sides.prod(axis=1)
     area = found.areas[:, 0]
-    return np.log(np.stack([area / image, area / box, sides[:, 0] / sides[:, 1]], axis=1))
+    result: NDArray[np.float64] = np.log(np.stack([area / image, area / box, sides[:, 0] / sides[:, 1]], axis=1))
+    return result

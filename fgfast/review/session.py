@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +127,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
             if self.writer is not None:
                 self._segmenting = self.waiting.submit(opening.segmenting, self._reading.twin.settings)
                 held.callback(self._close_segmenting)
-            self._unlike: dict[int, Flag] = {}
+            self._unlike: Mapping[int, Flag] = {}
             indexing = threading.Thread(target=self._index, name="flags")
             indexing.start()
             held.callback(indexing.join)
