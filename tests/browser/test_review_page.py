@@ -134,7 +134,7 @@ def test_the_server_goes_and_comes_back(opened: Open) -> None:
     tab.wait("document.getElementById('banner').hidden")
 
 
-@pytest.mark.parametrize("mine", [False, True])
+@pytest.mark.parametrize("mine", [pytest.param(False, marks=pytest.mark.full), True])
 def test_two_people_see_both_decisions(opened: Open, mine: bool) -> None:
     review, tab = opened()
     enter(tab)
@@ -190,6 +190,7 @@ def test_read_only_decides_nothing(opened: Open) -> None:
     assert "/api/decide" not in review.asked
 
 
+@pytest.mark.full  # a time, which says nothing where other tests run beside it
 def test_next_entry_comes_at_once(opened: Open) -> None:
     _, tab = opened()
     enter(tab)
