@@ -20,7 +20,7 @@ from fgfast.config import Settings
 from fgfast.pipeline.mending import Mender
 from fgfast.pipeline.twin import Twin
 from fgfast.records import Bool, Outcome
-from fgfast.review.session import Opening
+from fgfast.review.opening import Opening
 
 
 def small_run(folder: Path) -> tuple[Path, Path]:

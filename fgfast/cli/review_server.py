@@ -35,6 +35,7 @@ def serve(
     """
     from fgfast.processes import open_in_browser
     from fgfast.review.opening import opening_of
+    from fgfast.review.preparing import prepare_before
     from fgfast.review.security import is_loopback
     from fgfast.review.server import Server, require_packages
     from fgfast.review.session import Review
@@ -54,7 +55,7 @@ def serve(
         if not is_loopback(host):
             note(f"anybody who reaches {host} and has the address below can decide; nothing is encrypted")
         if prepare:
-            note(line(review.prepare_before(prepare, _prepared_so_far(interruption.stop))))
+            note(line(prepare_before(review, prepare, _prepared_so_far(interruption.stop))))
         address = server.new_address()
         say(f"Open {address}")
         say("Ctrl-C ends it." + (" Enter prints a new address; each opens the page once." if _has_keyboard() else ""))

@@ -10,8 +10,10 @@ reading     what is read of a run, in one thread
 requests    what is in a request, checked
 deciding    decisions, from a request to its answer
 clicks      boxes, points and strokes, from a request to masks
+preparing   what the model looks at before anybody clicks
 entries     what is listed, sorted and filtered, as columns in memory
 items       one entry as the page gets it
+entry_images  the images of one entry: read, drawn and kept
 images      images for the page: decoded by fgfast, drawn, encoded again
 mask_runs   masks as run lengths
 refining    grow, shrink, fill holes, keep the largest part
@@ -20,5 +22,6 @@ segmenting  boxes, points and strokes to masks, by the model of the run
 embeddings  what SAM saw in images, kept for clicks and made ahead of them
 segmenter_process  the processes in which the models work
 outliers    results that are unlike those of their own class
+flag_index  the flags of all entries, looked up beside everything else
 queue       the doubtful results of a run, in order, with their flags
 """

@@ -33,11 +33,13 @@ from fgfast.records import Size
 from fgfast.review import requests
 from fgfast.review.clicks import propose
 from fgfast.review.deciding import decide, undo, writer_of
+from fgfast.review.entry_images import mask_of
 from fgfast.review.items import about, stamp
 from fgfast.review.mask_runs import decode_runs, encode_runs
+from fgfast.review.preparing import prepare
 from fgfast.review.reading import Reading
 from fgfast.review.refining import refine
-from fgfast.review.session import Review, mask_of
+from fgfast.review.session import Review
 
 log = logging.getLogger("fgfast")
 
@@ -155,7 +157,7 @@ class _Answers:
 
     def image(self, asked: _Asked) -> Any:
         kind, side = requests.image(asked.query)
-        encoded, mark = self.review.image(asked.number, kind, side)
+        encoded, mark = self.review.images.image(asked.number, kind, side)
         return encoded.data, encoded.kind, asked.query.get("v") == mark
 
     def mask(self, asked: _Asked) -> Any:
@@ -214,7 +216,7 @@ class _Answers:
 
     def prepare(self, asked: _Asked) -> Any:
         wanted = requests.numbers(asked.content.get("ids"), "ids", requests.MOST_ITEMS)
-        self.review.prepare(wanted)
+        prepare(self.review, wanted)
         return {}
 
 

@@ -100,3 +100,27 @@ def about(decision: Decision) -> dict[str, Any]:
         "seen": decision.seen,
         "undoes": decision.undoes,
     }
+
+
+def problem_of(o: Outcome, twin: Any) -> str:
+    """Return what is wrong with the files of an entry, in a sentence, or an empty text.
+
+    Args:
+        o: its outcome.
+        twin: an open `fgfast.pipeline.twin.Twin`, of which only paths are used.
+    """
+    path = twin.path(o.key)
+    try:
+        found = path.stat()
+        same = o.source is None or (found.st_size, found.st_mtime_ns) == o.source[:2]
+        if not same and not twin.source_same(o):
+            return "The source image has changed since the run, so masks of it may not fit any more."
+    except OSError as error:
+        why = getattr(error, "strerror", None) or error
+        return (
+            f"The source image {path} cannot be shown ({why}): put it back, or start this again with --root. The "
+            "result and its mask are still shown."
+        )
+    if o.twin is not None and not twin.result(o).is_file():
+        return "The written image is gone; the next fgfast convert makes it again."
+    return ""

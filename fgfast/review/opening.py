@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgfast.records import Outcome
 from fgfast.review.items import Flag
-from fgfast.review.session import Opening
 
 if TYPE_CHECKING:
     from fgfast.ops.doubt import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How the parts of a run are opened, each in the thread that uses it.
+
+    Attributes:
+        out: the output folder.
+        twin: opens a `fgfast.pipeline.twin.Twin` of it.
+        mender: opens a `fgfast.pipeline.mending.Mender` of it; None to read only.
+        flags: outcome -> what makes it doubtful, strongest first.
+        segmenting: fingerprint of the run -> what makes masks from clicks, a `fgfast.review.segmenting.Segmenting`.
+        who: name of the person, for decisions.
+    """
+
+    out: Path
+    twin: Callable[[], contextlib.AbstractContextManager[Any]]
+    mender: Callable[[], contextlib.AbstractContextManager[Any]] | None
+    flags: Callable[[Outcome], Sequence[Flag]]
+    segmenting: Callable[[Any], Any]
+    who: str
 
 
 class RuleFlag(NamedTuple):

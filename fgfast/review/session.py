@@ -5,28 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
-from fgfast import ops
-from fgfast.errors import FgfastError, SampleError, UsageError
+from fgfast.errors import FgfastError, UsageError
 from fgfast.io.decisions import FILE
-from fgfast.io.decode import read_bytes
-from fgfast.io.draft import cut_out, draft
-from fgfast.records import Bool, Outcome, UInt8
-from fgfast.review import images
+from fgfast.records import Outcome
 from fgfast.review.entries import Entries
-from fgfast.review.images import Encoded, Kept
-from fgfast.review.items import Flag, item, stamp
+from fgfast.review.entry_images import EntryImages
+from fgfast.review.flag_index import FlagIndex
+from fgfast.review.items import item, problem_of
 from fgfast.review.one_writer import PATIENCE, REST, OneWriter
-from fgfast.review.outliers import NAME, SENTENCE, unlike
+from fgfast.review.opening import Opening
 from fgfast.review.reading import Reading, Record
 
 log = logging.getLogger("fgfast")
@@ -37,38 +31,10 @@ _PACE, _BREAK = 5.0, 120.0
 _PACES = 50
 # Seconds within which a decision of another process has been carried out, with the largest masks on slow disks.
 _YOUNG = 10.0
-# Bytes of encoded images that are kept: some 4,000 thumbnails.
-_KEPT = 32 << 20
 # Threads that decode and draw; more would only hold more images.
 _MOST_THREADS = 8
 # Threads of requests that wait for the writer, which may be writing lists, or for a model; a waiting one costs nothing.
 _WAITING = 12
-# Pixels above which an image is decoded alone: eight of the largest would take 4 GB.
-_LARGE = 30_000_000
-# Entries whose flags are looked up at once: some 20 ms, for which other reading waits. Seconds without a request before
-# the next ones are, and the longest wait for such a moment.
-_CHUNK, _QUIET, _LONGEST_WAIT = 200, 0.3, 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """How the parts of a run are opened, each in the thread that uses it.
-
-    Attributes:
-        out: the output folder.
-        twin: opens a `fgfast.pipeline.twin.Twin` of it.
-        mender: opens a `fgfast.pipeline.mending.Mender` of it; None to read only.
-        flags: outcome -> what makes it doubtful, strongest first.
-        segmenting: fingerprint of the run -> what makes masks from clicks, a `fgfast.review.segmenting.Segmenting`.
-        who: name of the person, for decisions.
-    """
-
-    out: Path
-    twin: Callable[[], contextlib.AbstractContextManager[Any]]
-    mender: Callable[[], contextlib.AbstractContextManager[Any]] | None
-    flags: Callable[[Outcome], Sequence[Flag]]
-    segmenting: Callable[[Any], Any]
-    who: str
 
 
 class Review(contextlib.AbstractContextManager["Review"]):
@@ -76,6 +42,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
 
     Attributes:
         entries: what is listed.
+        images: the images of entries.
         title: the data set's name.
         writer: the thread that decides; None where nothing may be changed.
         answering, waiting: threads for answers that are there at once, and for those that wait for the writer or a
@@ -97,11 +64,8 @@ class Review(contextlib.AbstractContextManager["Review"]):
         self.who = opening.who
         self._segmenting: Future[Any] | None = None
         self._samples: Any = None
-        self._closed = threading.Event()
-        self._asked = time.monotonic()
         self._paces: deque[float] = deque(maxlen=_PACES)
         self._decided_at: float | None = None
-        self._kept, self._alone = Kept(_KEPT), threading.Lock()
         with contextlib.ExitStack() as held:
             self._reader = held.enter_context(ThreadPoolExecutor(1, "reading"))
             self._finder = held.enter_context(ThreadPoolExecutor(1, "finding"))
@@ -109,6 +73,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
             self.waiting = held.enter_context(ThreadPoolExecutor(_WAITING, "waiting"))
             self._reading: Reading = self._reader.submit(self._open).result()
             held.callback(lambda: self._reader.submit(self._close_reading).result())
+            self.images = EntryImages(self.read, self._reading.twin)
             self.title: str = self._reading.twin.title
             self.entries = Entries(self.read(Reading.columns).result())
             self._places = {key: n for n, key in enumerate(self.entries.columns.keys)}
@@ -127,11 +92,8 @@ class Review(contextlib.AbstractContextManager["Review"]):
             if self.writer is not None:
                 self._segmenting = self.waiting.submit(opening.segmenting, self._reading.twin.settings)
                 held.callback(self._close_segmenting)
-            self._unlike: Mapping[int, Flag] = {}
-            indexing = threading.Thread(target=self._index, name="flags")
-            indexing.start()
-            held.callback(indexing.join)
-            held.callback(self._closed.set)
+            self._flags = FlagIndex(opening, self.entries, self.read)
+            held.callback(self._flags.close)
             self._held = held.pop_all()
 
     def __exit__(self, *exc: object) -> None:
@@ -198,7 +160,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
 
     def asked(self) -> None:
         """Note that a request came: what is done beside waits."""
-        self._asked = time.monotonic()
+        self._flags.asked()
 
     # Entries
 
@@ -211,7 +173,7 @@ class Review(contextlib.AbstractContextManager["Review"]):
 
     def problems(self, records: Sequence[Record]) -> list[str]:
         """Return what is wrong with the files of entries, each in a sentence, or an empty text."""
-        return [self._problem(r.outcome) for r in records]
+        return [problem_of(r.outcome, self._reading.twin) for r in records]
 
     def place(self, key: str) -> int:
         """Return the index of an entry.
@@ -231,30 +193,12 @@ class Review(contextlib.AbstractContextManager["Review"]):
             o,
             label=columns.classes[columns.labels[index]],
             split=columns.splits[columns.parts[index]],
-            flags=[*self.opening.flags(o), *self._unlike_its_class(record)],
+            flags=[*self.opening.flags(o), *self._flags.unlike_its_class(record)],
             revision=record.revision,
             decision=record.decision,
             later=index in self.entries.later,
             problem=problem,
         )
-
-    def _problem(self, o: Outcome) -> str:
-        twin = self._reading.twin
-        path = twin.path(o.key)
-        try:
-            found = path.stat()
-            same = o.source is None or (found.st_size, found.st_mtime_ns) == o.source[:2]
-            if not same and not twin.source_same(o):
-                return "The source image has changed since the run, so masks of it may not fit any more."
-        except OSError as error:
-            why = getattr(error, "strerror", None) or error
-            return (
-                f"The source image {path} cannot be shown ({why}): put it back, or start this again with --root. The "
-                "result and its mask are still shown."
-            )
-        if o.twin is not None and not twin.result(o).is_file():
-            return "The written image is gone; the next fgfast convert makes it again."
-        return ""
 
     def left(self, records: Sequence[Record]) -> list[str]:
         """Return what rejections leave of classes and splits, each in a sentence; empty for other decisions."""
@@ -332,82 +276,11 @@ class Review(contextlib.AbstractContextManager["Review"]):
         """Return about how long the entries that are left take."""
         return self.entries.left() * (median(self._paces) if self._paces else _PACE) / 60
 
-    # Images
-
-    def image(self, number: int, kind: str, side: int) -> tuple[Encoded, str]:
-        """Return an image of an entry, and the entry's stamp.
-
-        Raises:
-            UsageError: there is no such entry.
-            SampleError: its file is gone or damaged.
-        """
-        record = self.read(Reading.record, number).result()
-        mark = stamp(record.outcome, record.revision)
-        return self._kept.get((number, kind, side, mark), lambda: self._drawn(record.outcome, kind, side)), mark
-
-    def _drawn(self, o: Outcome, kind: str, side: int) -> Encoded:
-        large = bool(o.size) and o.size.height * o.size.width > _LARGE  # type: ignore[union-attr]
-        with self._alone if large else contextlib.nullcontext():
-            if kind == "result":
-                return images.result(self._result_bytes(o), o.key, side)
-            if kind == "source":
-                return images.source(*self._source_bytes(o), side)
-            return images.outline(self._under_outline(o, side), mask_of(o), side)
-
-    def _under_outline(self, o: Outcome, side: int) -> UInt8:
-        try:
-            data, name, turn = self._source_bytes(o)
-            return draft(data, name, turn, side)[0]
-        except FgfastError:
-            if o.size is None:
-                raise
-            twin = None
-            with contextlib.suppress(SampleError):
-                twin = cut_out(self._result_bytes(o), o.key)
-            return images.without_source(o.size, twin, o.offset, side)
-
-    def _source_bytes(self, o: Outcome) -> tuple[bytes, str, bool]:
-        """Return the content of the stored image, its name, and whether its EXIF orientation is applied."""
-        twin = self._reading.twin
-        return read_bytes(twin.path(o.key)), o.key, bool(twin.turn_exif)
-
-    def _result_bytes(self, o: Outcome) -> bytes:
-        path = self._reading.twin.result(o)
-        if path is None:
-            raise SampleError("not written", f"{o.key} has no written image")
-        return read_bytes(path)
+    # Images, for a model
 
     def load(self, o: Outcome) -> Callable[[], Any]:
         """Return what decodes the stored image of an entry: `fgfast.records.Image`."""
         return lambda: self._reading.twin.image(o.key)
-
-    def prepare(self, numbers: Iterable[int]) -> None:
-        """Let the model look at entries ahead of the clicks, where it can."""
-        model = self.clicked()
-        if model is not None and "embed" in model.can:
-            model.prepare(self._images(numbers))
-
-    def prepare_before(self, most: int, looked: Callable[[int, int], bool]) -> str:
-        """Let the model look at the most doubtful entries before anybody clicks; return what came of it.
-
-        Args:
-            most: number of entries.
-            looked: called with the number of those looked at so far, and of all; says whether to go on.
-        """
-        model = self.clicked()
-        if model is None:
-            return "nothing was prepared: no model makes masks where nothing may be changed"
-        if "embed" not in model.can:
-            return f"nothing is there to prepare: {model.name} looks at an image when it is clicked ({model.reason})"
-        wanted = min(most, model.most, len(self.entries.columns.ids))
-        images = self._images(self.entries.columns.ids[self.entries.by_doubt()[:wanted]].tolist())
-        made = model.make(images, lambda n: looked(n, len(images)))
-        return f"{made:,} images prepared" + (f"; no more than {model.most:,} are kept" if most > model.most else "")
-
-    def _images(self, numbers: Iterable[int]) -> list[tuple[str, Callable[[], Any]]]:
-        """Return keys of entries, and what decodes their stored images."""
-        outcomes = self.read(Reading.present, [*numbers]).result()
-        return [(r.outcome.key, self.load(r.outcome)) for r in outcomes if r.outcome.size]
 
     def banner_rows(self, o: Outcome) -> int:
         """Return the rows at the bottom of the image that are never subject; the data set is opened at first use."""
@@ -420,54 +293,6 @@ class Review(contextlib.AbstractContextManager["Review"]):
             self._samples = self.opening.twin()
             self._samples.__enter__()
         return int(self._samples.sample(key).banner_rows)
-
-    # Flags, which are in the long rows of the ledger
-
-    def _index(self) -> None:
-        """Look up the flags of all entries, most doubtful first, while nobody waits for anything else."""
-        order = self.entries.by_doubt()
-        try:
-            with self.opening.twin() as twin:  # a connection of its own: others read in between
-                self._unlike = unlike(twin.output.ledger, self._pause)
-            for start in range(0, len(order), _CHUNK):
-                self._wait_for_quiet(self.entries.known)
-                if self._closed.is_set():
-                    return
-                places = order[start : start + _CHUNK].tolist()
-                numbers = [self.entries.number(place) for place in places]
-                found = self.read(Reading.flags, numbers, self.opening.flags).result()
-                for place, number, names in zip(places, numbers, found, strict=True):
-                    more = {NAME: SENTENCE} if number in self._unlike else {}
-                    self.entries.set_flags(place, names | more)
-                self.entries.known = start + len(places)
-        except (FgfastError, RuntimeError) as error:  # damaged, or closed in between
-            if not self._closed.is_set():
-                log.warning("flags cannot be listed: %s", error)
-
-    def _unlike_its_class(self, record: Record) -> list[Flag]:
-        """Return the flag of an entry that is unlike its class; a person's mask is not that of the run any more."""
-        found = self._unlike.get(record.outcome.id or 0)
-        masked = record.decision is not None and record.decision.verdict == "mask"
-        return [] if found is None or masked else [found]
-
-    def _pause(self) -> bool:
-        """Wait until nobody waits for anything else; return whether the review is closed."""
-        self._wait_for_quiet(0)
-        return self._closed.is_set()
-
-    def _wait_for_quiet(self, known: int) -> None:
-        begun = time.monotonic()
-        while not self._closed.wait(0.002):
-            now = time.monotonic()
-            if now - self._asked > _QUIET or now - begun > _LONGEST_WAIT:
-                return
-
-
-def mask_of(o: Outcome) -> Bool | None:
-    """Return the mask of an outcome, (H, W) bool; None where it has none."""
-    if o.rle is None or o.size is None:
-        return None
-    return ops.rle_decode(o.rle, *o.size)
 
 
 def _threads() -> int:

@@ -24,6 +24,7 @@ from fgfast.io.lock import OutputLock
 from fgfast.pipeline.mending import Mender
 from fgfast.records import Bool, Size
 from fgfast.review.mask_runs import decode_runs, encode_runs
+from fgfast.review.preparing import prepare_before
 from fgfast.review.segmenting import Segmenting
 from fgfast.review.session import Review
 
@@ -468,10 +469,10 @@ def test_images_prepared_before_the_page_opens(place: tuple[Path, Path]) -> None
 
     model, looked = Model(), []
     with Review(opening(*place, model=lambda settings: model)) as review:
-        found = review.prepare_before(500, lambda done, total: looked.append((done, total)) is None)
+        found = prepare_before(review, 500, lambda done, total: looked.append((done, total)) is None)
         assert found == "3 images prepared; no more than 3 are kept" and looked == [(2, 3)]
         assert [shape for _, shape in model.asked] == [(HEIGHT, WIDTH, 3)] * 3
         model.can, model.name = frozenset({"box"}), "GrabCut"
-        assert review.prepare_before(2, lambda done, total: True).startswith("nothing is there to prepare: GrabCut")
+        assert prepare_before(review, 2, lambda done, total: True).startswith("nothing is there to prepare: GrabCut")
     with Review(opening(*place, readonly=True)) as review:
-        assert "nothing was prepared" in review.prepare_before(2, lambda done, total: True)
+        assert "nothing was prepared" in prepare_before(review, 2, lambda done, total: True)
