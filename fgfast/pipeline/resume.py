@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from fgfast.data_paths import AnyPath
 from fgfast.files import FileStamp
-from fgfast.io.ledger import Row
 from fgfast.io.ledger_paths import named_after
+from fgfast.io.ledger_queries import Row
 from fgfast.io.output import Output
 from fgfast.io.stamps import states
 from fgfast.pipeline.plan import Plan
