@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from fgfast.errors import UnknownNameError
 from fgfast.io.decisions import decided_in
 from fgfast.io.output import MODES, Mode, Output
 from fgfast.machine import available_cores
+from fgfast.mask_source import MaskSource
 from fgfast.pipeline import packed as packed_masks
 from fgfast.pipeline.annotated import official_masks
 from fgfast.pipeline.choices import per_device
@@ -153,7 +154,8 @@ def run(
                 alone = Changes(unpacked=unpacked)
                 found = replace(found, changes=replace(found.changes, unpacked=unpacked))
                 on_message(alone.messages()[0])
-            workers.work(todo(plan, found.finished.keys() | packed), collect)
+            official = official_masks(plan.dataset, plan.settings)
+            workers.work(todo(plan, found.finished.keys() | packed, official), collect)
             if workers.crashes():
                 output.sweep_temp_files()
             seconds = time.perf_counter() - started
@@ -202,9 +204,14 @@ def convert_job(plan: Plan, output: Output, threads: int) -> ConvertJob:
     )
 
 
-def todo(plan: Plan, finished: Collection[str]) -> Iterator[Work]:
-    """Yield the remaining work, in the data set's order."""
-    official = official_masks(plan.dataset, plan.settings)
+def todo(plan: Plan, finished: Collection[str], official: Mapping[str, MaskSource]) -> Iterator[Work]:
+    """Yield the remaining work, in the data set's order.
+
+    Args:
+        plan: the plan.
+        finished: keys of the samples that need not be done.
+        official: key -> the data set's own mask, which judges the one that is made.
+    """
     for position in plan.positions:
         sample = plan.dataset.samples[position]
         if sample.key not in finished:

@@ -104,7 +104,7 @@ def test_events_tell_of_every_stage(in_process: bool, tmp_path: Path) -> None:
     plan = make_plan("cub", tmp_path / "out", root=source, settings=Settings(segmenter="box"))
     report = run(plan, watch=events.append, in_process=in_process)
     counts = {stage: sum(e.items for e in events if e.stage == stage) for stage in {e.stage for e in events}}
-    assert counts == dict.fromkeys(("decode", "detect", "mask", "cut", "write", "commit"), report.total)
+    assert counts == dict.fromkeys(("decode", "detect", "mask", "judge", "cut", "write", "commit"), report.total)
     assert {e.worker for e in events} == {"cpu", ""}
     assert [e.worker for e in events if e.stage == "commit"] == [""] * sum(e.stage == "commit" for e in events)
 
