@@ -80,8 +80,8 @@ def _say(found: Quality) -> None:
     rejected = sum(1 for one in found.judged if one.verdict == "reject")
     say(f"\ndecided by a person: {decided:,}, of which rejected: {rejected:,}")
     if within := found.found():
-        shares = ", ".join(f"{share:.0%} most doubtful: {value:.0%}" for share, value in within.items())
-        say(f"of the wrong masks, among the {shares}")
+        shares = ", ".join(f"the {share:.0%} most doubtful hold {value:.0%}" for share, value in within.items())
+        say(f"of the wrong masks, {shares}")
 
 
 def _row(means: Averages) -> str:

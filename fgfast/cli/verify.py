@@ -13,8 +13,9 @@ from fgfast.terminal import line, say, say_json
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option("--root", type=click.Path(path_type=Path), help="Names the data set's folder, where it has moved.")
 @click.option("--json", "as_json", is_flag=True, help="Prints the result as JSON.")
-def verify(out: Path, as_json: bool) -> None:
+def verify(out: Path, root: Path | None, as_json: bool) -> None:
     """Check that an output still holds what was written.
 
     OUT is the output folder of a run. Every file in it and every source image is read, hashed and compared with the
@@ -26,7 +27,7 @@ def verify(out: Path, as_json: bool) -> None:
 
     from fgfast.pipeline.verify import verify as check
 
-    result = check(out)
+    result = check(out, root)
     kinds = {
         "missing": "written, but no longer there",
         "damaged": "written, but with other content now",
@@ -43,7 +44,7 @@ def verify(out: Path, as_json: bool) -> None:
             say(
                 line(
                     f"the data set is not in {result.root}, its place when the run was made, as seen from the output: "
-                    "move it there, or give its new place to the same convert command (--root), which records it"
+                    "name its new place with --root, here or in the same convert command, which records it"
                 )
             )
         if not result.clean:

@@ -37,7 +37,8 @@ class OutputLock(contextlib.AbstractContextManager["OutputLock"]):
         except Timeout:
             owner = read_regular(self._note.path)[:_NOTE].decode("utf-8", "replace").strip() if there else "unknown"
             raise OutputLockedError(
-                f"another run (process {owner}) is writing to {path.parent.parent}: wait, or choose another --out"
+                f"another run or review (process {owner}) is writing to {path.parent.parent}: wait for its end, or "
+                "choose another output; fgfast review --read-only shows it meanwhile"
             ) from None
         try:
             write_file(self._note, f"{os.getpid()} on {socket.gethostname()}\n".encode(), sync=False)

@@ -13,6 +13,8 @@ FAILED_ROWS = 300
 """Most rows in the table of failed and skipped images; the ledger has the rest."""
 BINS = 20
 """Bins of the histograms: of the subject's share of the image, of doubt, and of the flags' numbers."""
+_COUNTS = ("parts",)
+"""Numbers of flags that count things; they have no place on the histograms' axis from 0 to 1."""
 
 GALLERY = 240
 """Default number of images in the gallery."""
@@ -110,7 +112,8 @@ class Summary:
         if o.doubt is not None:
             self.doubts[o.status][_bin(_doubt_share(o.doubt))] += 1
         for name, value in o.numbers.items():
-            self.numbers[_limited(name, self.numbers)][_bin(value)] += 1
+            if name not in _COUNTS:
+                self.numbers[_limited(name, self.numbers)][_bin(value)] += 1
 
     def _keep(self, position: int, o: Outcome) -> None:
         if o.status == "done":

@@ -34,16 +34,17 @@ def choose(
     reasons: list[str] = []
     words = bool(settings.vocabulary or dataset.subject)
     settings = with_otherwise(settings, reasons)
+    alone = settings.masks_from is not None and settings.otherwise == "none"  # a pack: nothing detects or segments
     asked = methods.find(settings.segmenter, "segmenter")
-    if settings.masks_from is not None and settings.otherwise == "none":
-        detector = "annotations"  # nothing detects or segments
+    if alone:
+        detector = "annotations"
     elif asked is not None and asked.annotated:
         detector = _beside_masks(settings, reasons)
     else:
         detector = _chosen("detector", settings.detector, words, dataset, reasons)
         if methods.method(detector, "detector").annotated and not _boxes(dataset):
             raise UsageError(f"the data set {dataset.name} has no boxes: use --detector center")
-    segmenter = _chosen("segmenter", settings.segmenter, words, dataset, reasons)
+    segmenter = settings.segmenter if alone else _chosen("segmenter", settings.segmenter, words, dataset, reasons)
     settings = _with_methods(settings, detector, segmenter, reasons)
     _check(settings)
     if settings.models and methods.seed_of(settings.model_weights) is not None:

@@ -101,6 +101,10 @@ def read(file: Path, known: Mapping[str, Outcome], polygons: bool = False) -> It
         data = read_regular(file, _MOST_BYTES)
     except (OSError, FileTooLargeError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from None
+    if data.startswith(b"PAR1"):
+        raise UsageError(
+            f"{file} is Parquet: a pack is not imported, fgfast convert --masks-from {file} makes a twin of it"
+        )
     sizes: dict[str, Size] = {key: outcome.size for key, outcome in known.items() if outcome.size is not None}
     if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return cvat.read(data, sizes)

@@ -39,10 +39,10 @@ def ledger_in(out: Path) -> Path:
     path = out / "fgfast" / "ledger.sqlite"
     if not out.is_dir():
         raise OutputRefusedError(f"there is no folder {out.absolute()}")
-    if not path.is_file() and (out / path.name).is_file():
-        raise OutputRefusedError(
-            f"{out.absolute()} is inside an output: give the folder around it, {out.absolute().parent}"
-        )
+    if not path.is_file():
+        for around in out.absolute().parents:
+            if (around / "fgfast" / path.name).is_file():
+                raise OutputRefusedError(f"{out.absolute()} is inside an output: give the folder around it, {around}")
     if not path.is_file():
         raise OutputRefusedError(f"{out.absolute()} holds no run of fgfast: there is no {path.relative_to(out)} in it")
     return path

@@ -15,7 +15,7 @@ from fgfast.io.ledger import Ledger
 from fgfast.io.lock import OutputLock
 from fgfast.io.portable_paths import resolved
 from fgfast.io.stamps import states
-from fgfast.pipeline.twin import check_begun, ledger_in
+from fgfast.pipeline.twin import Source, check_begun, ledger_in
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,17 @@ class Verified:
         return self.clean and not (self.stale or self.missing or self.damaged or self.changed or self.gone)
 
 
-def verify(out: Path) -> Verified:
+def verify(out: Path, root: Path | None = None) -> Verified:
     """Read and hash every file of an output, and the images that it was made from, and compare them with the ledger.
 
     Nothing is changed. The same `convert` command repairs what is missing, damaged or changed.
 
     Args:
         out: the output folder of a run.
+        root: the data set's folder, where it has moved.
 
     Raises:
+        UsageError: `root` is not the data set of the run.
         OutputRefusedError: there is no folder, or it holds no run.
         OutputLockedError: a run is writing to it.
     """
@@ -70,9 +72,9 @@ def verify(out: Path) -> Verified:
         check_begun(ledger, out)
         ledger.check()
         source = ledger.meta("source") or {}
-        root = resolved(source.get("root", ""), out)
+        place: Path = Path(Source.of(ledger, out, root).open().root) if root else resolved(source.get("root", ""), out)
         # The output, and the keys in its ledger, may be anybody's: neither leads anywhere else.
-        there, images = DataPath(str(out)), DataPath(str(root), follow=source.get("follow_links") is True)
+        there, images = DataPath(str(out)), DataPath(str(place), follow=source.get("follow_links") is True)
 
         def files() -> Iterator[tuple[tuple[str, bool], DataPath, FileStamp]]:
             """Yield (name, whether it is a source), path and stamp."""
@@ -93,7 +95,7 @@ def verify(out: Path) -> Verified:
             found.setdefault((is_source, state), []).append(name)
         return Verified(
             out=out,
-            root=root,
+            root=place,
             files=count,
             missing=tuple(found.get((False, "missing"), ())),
             damaged=(*found.get((False, "differs"), ()), *found.get((False, "unreadable"), ())),

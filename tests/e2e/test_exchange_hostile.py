@@ -140,3 +140,10 @@ def test_other_files_are_refused(tmp_path: Path, data: bytes, out: Path) -> None
     file.write_bytes(data)
     with pytest.raises(UsageError):
         bring_back(out, file, Taking(dry_run=True))
+
+
+def test_a_pack_is_refused_with_the_option_that_takes_it(tmp_path: Path, out: Path) -> None:
+    file = tmp_path / "masks.parquet"
+    file.write_bytes(b"PAR1\xfe\xff")
+    with pytest.raises(UsageError, match="--masks-from"):
+        bring_back(out, file, Taking(dry_run=True))

@@ -71,6 +71,8 @@ def test_the_same_twin_byte_for_byte(tmp_path: Path, how: dict[str, Any]) -> Non
     assert result(report.out) == result(out)
     assert facts(report.out) == facts(out) and report.changes.unpacked == ()
     assert report.counts["flagged"] == 2
+    choices = json.loads((report.out / "fgfast/run.json").read_text())["choices"]
+    assert not any("as requested" in choice for choice in choices), "nobody requested a segmenter"
 
 
 def test_what_a_person_decided_is_in_it(tmp_path: Path) -> None:

@@ -283,6 +283,13 @@ def test_verify_says_where_the_data_set_of_a_moved_output_is_looked_for(tmp_path
     done = command("verify", str(moved), cwd=tmp_path)
     assert done.returncode == 3
     assert f"the data set is not in {tmp_path / 'far/away/in'}, its place when the run was made" in done.stdout
+    assert "--root" in done.stdout and verify(moved, source).intact and not verify(moved).intact
+    source = source.rename(tmp_path / "renamed")
+    done = command("verify", str(moved), "--root", "renamed", cwd=tmp_path)
+    assert done.returncode == 0 and "all intact" in done.stdout
+    with pytest.raises(UsageError, match="--root"):
+        verify(moved, tmp_path / "nowhere")
+    source = source.rename(tmp_path / "in")
     convert(source, moved)
     assert verify(moved).intact
 

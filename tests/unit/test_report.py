@@ -137,13 +137,14 @@ def test_numbers_of_flags_and_warnings_are_shown(tmp_path: Path) -> None:
 
 
 def test_doubt_and_the_numbers_behind_it_have_histograms(tmp_path: Path) -> None:
-    done = replace(outcome("a.jpg", "done"), doubt=0.02, numbers={"fill": 0.52, "parts": float("nan")})
-    flagged = replace(outcome("b.jpg", "flagged", ("fragments",)), doubt=1.0, numbers={"fill": 7.0, "parts": -1.0})
+    done = replace(outcome("a.jpg", "done"), doubt=0.02, numbers={"fill": 0.52, "weak": float("nan"), "parts": 1.0})
+    flagged = replace(outcome("b.jpg", "flagged", ("fragments",)), doubt=1.0, numbers={"fill": 7.0, "weak": -1.0})
     shown = content(report(tmp_path, [done, flagged, outcome("c.jpg", "failed")]))
     assert shown["doubts"] == {"done": [*[0] * 11, 1, *[0] * 8], "flagged": [*[0] * 19, 1]}
     bins = dict(shown["numbers"])
     assert bins["fill"][10] == bins["fill"][19] == 1 and sum(bins["fill"]) == 2
-    assert bins["parts"] == [2, *[0] * 19]
+    assert bins["weak"] == [2, *[0] * 19]
+    assert "parts" not in bins, "a number of parts is no share: one part would stand at 100 %"
     assert [row["doubt"] for row in shown["gallery"]] == [1.0, 0.02]
 
 

@@ -97,6 +97,9 @@ def test_folders_without_a_run_are_refused(tmp_path: Path, converted: tuple[Path
         Twin.open(tmp_path)
     with pytest.raises(OutputRefusedError, match="inside an output"):
         Twin.open(out / "fgfast")
+    twin = next(folder for folder in out.iterdir() if folder.name != "fgfast")
+    with pytest.raises(OutputRefusedError, match=f"the folder around it, {out}$"):
+        Twin.open(twin)
 
 
 @pytest.mark.parametrize(
