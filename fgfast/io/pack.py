@@ -43,7 +43,7 @@ def check_parquet() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise MissingExtraError("pyarrow", "parquet", "packs of masks") from None
+        raise MissingExtraError("pyarrow", "parquet", "a pack of masks") from None
 
 
 def _schema() -> Any:
