@@ -62,7 +62,7 @@ def _curve(axes: Axes, quality: Quality) -> None:
     axes.plot(coverage, risk, color=_AFTER, label="by doubt")
     axes.axhline(risk[-1], color=_BEFORE, linestyle="--", label="in no order")
     axes.set_xlim(0, 1)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(risk) or 1)  # a flat curve is not drawn on the frame
     axes.legend(fontsize=8)
 
 
