@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from fgfast import methods
-from fgfast.config import ON_GPU, Settings, resolved
+from fgfast.config import Settings, resolved
+from fgfast.config.values import ON_GPU
 from fgfast.datasets.layout import Dataset
 from fgfast.errors import UsageError
 from fgfast.io.decoders import available, decoder

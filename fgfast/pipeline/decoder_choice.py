@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from fgfast.config import ON_GPU, DecoderName
+from fgfast.config.values import ON_GPU, DecoderName
 from fgfast.errors import SampleError
 from fgfast.io.batched import BatchedDecoder, header_for_library
 from fgfast.io.decode import decode, read_bytes

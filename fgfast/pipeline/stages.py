@@ -11,7 +11,7 @@ import numpy as np
 
 from fgfast import ops
 from fgfast.background import Background
-from fgfast.config import CropName, MaskFormat
+from fgfast.config.values import CropName, MaskFormat
 from fgfast.errors import BAD_NAME, ImageRefusedError, NameRefusedError
 from fgfast.files import FileStamp
 from fgfast.io.decode import decode, read_bytes

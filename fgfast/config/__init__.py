@@ -1,114 +1,36 @@
-"""Frozen settings: what to make, and with which methods. A run is only resumed with the settings that it began with."""
+"""Frozen settings: what to make, and with which methods. A run is only resumed with the settings that it began with.
+
+selection  which samples are converted
+values     names that settings take, and values given in several forms
+no_effect  when a setting has no effect beside the others
+"""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from fgfast import methods
 from fgfast.background import Background as Background
+from fgfast.config import no_effect
+from fgfast.config.selection import Selection as Selection
+from fgfast.config.values import (
+    DECODERS,
+    CropName,
+    DecoderName,
+    FlagsName,
+    FormatName,
+    MaskFormat,
+    PlacementName,
+    as_devices,
+    as_share,
+)
 from fgfast.errors import UsageError
 from fgfast.methods import BackendName, ModelSpec, Precision
 from fgfast.setting import WHOLE, Setting
-
-FormatName = Literal["same", "png", "jpeg", "webp"]
-CropName = Literal["none", "box", "square"]
-MaskFormat = Literal["png", "rle", "none"]
-FlagsName = Literal["doubt", "rules"]
-PlacementName = Literal["auto", "replicate", "split"]
-DecoderName = Literal["auto", "cpu", "dali", "dali_cpu", "nvjpeg"]
-DECODERS: tuple[str, ...] = get_args(DecoderName)
-_UNPROMPTED = ("annotations", "box")  # segmenters that have no use for a second look
-ON_GPU = ("dali", "nvjpeg")  # decoders that need a GPU
-
-
-def _as_devices(value: object) -> tuple[str, ...]:
-    names = value.split(",") if isinstance(value, str) else value
-    listed = isinstance(names, (tuple, list)) and all(isinstance(name, str) for name in names)
-    devices = tuple(name.strip() for name in names) if listed else ()  # type: ignore[attr-defined]
-    if not devices or not all(devices) or ("auto" in devices and len(devices) > 1):
-        raise UsageError(f"devices must be auto, or names separated by commas such as cuda:0,cuda:1, not {value!r}")
-    return devices
-
-
-def _as_share(value: object) -> str:
-    """Return a share as text in per cent: "5%" and 0.05 are both "5%"."""
-    text = str(value).strip()
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if isinstance(value, bool) or not 0 <= share <= 1:
-        raise UsageError(f"flag-rate must be a share from 0% to 100%, such as 5% or 0.05, not {value!r}")
-    return f"{100 * share:g}%"
-
-
-def _by_rules(settings: Any) -> str:
-    return "with flags rules: rules flag whatever they find" if settings.flags == "rules" else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which samples of the data set are converted; empty means all.
-
-    Attributes:
-        splits: names of splits.
-        classes: class names.
-        limit: at most this many samples, spread evenly over the data set; None means no limit.
-        exclude: files that list samples to leave out: keys, one per line, or the flagged.csv or failed.csv of a run.
-    """
-
-    splits: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    limit: int | None = None
-    exclude: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("splits", "classes", "exclude"):
-            value = getattr(self, name)  # one name, not its characters
-            object.__setattr__(
-                self, name, (str(value),) if isinstance(value, (str, os.PathLike)) else tuple(map(str, value))
-            )
-        whole = isinstance(self.limit, int) and not isinstance(self.limit, bool)
-        if self.limit is not None and (not whole or self.limit < 1):
-            raise UsageError(f"limit must be a whole number of at least 1, not {self.limit!r}")
-
-
-def _beside_a_pack(settings: Any) -> str:
-    same = "annotations" if settings.otherwise == "none" else settings.otherwise
-    if settings.masks_from is None or settings.segmenter == same:
-        return ""
-    return "with masks-from: name the segmenter of images that the pack has no mask of with otherwise"
-
-
-def _without_models(settings: Any) -> str:
-    if any(methods.may_be_model(name) for name in (settings.detector, settings.segmenter)):
-        return ""
-    return f"without a model: neither detector {settings.detector} nor segmenter {settings.segmenter} is one"
-
-
-def _without_words(settings: Any) -> str:
-    if methods.may_be_model(settings.detector):
-        return ""
-    return f"with detector {settings.detector}, which looks for no words: name a detector that does, such as detic"
-
-
-def _without_two_models(settings: Any) -> str:
-    for kind, name in (("detector", settings.detector), ("segmenter", settings.segmenter)):
-        if not methods.may_be_model(name):
-            return f"with {kind} {name}: it distributes two models, and needs two devices or more"
-    return ""
-
-
-def _without_gpu_work(settings: Any) -> str:
-    on_gpu = any(device.startswith("cuda") for device in settings.devices)
-    if not on_gpu or settings.decoder in ON_GPU:
-        return ""
-    return _without_models(settings)
 
 
 def _set(default: Any, help: str, **more: Any) -> Any:
@@ -129,7 +51,7 @@ class Settings:
         "auto",
         "Selects what turns the box into a mask. auto takes SAM ViT-L if its weights are cached, otherwise GrabCut.",
         choices=partial(methods.names, "segmenter"),
-        idle=_beside_a_pack,
+        idle=no_effect.beside_a_pack,
     )
     mask_dir: str | Path | None = _set(
         None,
@@ -163,13 +85,15 @@ class Settings:
         False,
         "Segments every image with other boxes as well, and notes where the masks disagree: doubtful ones are found "
         "better. GrabCut takes six times as long; SAM's boxes share one run of its decoder.",
-        idle=lambda s: f"with segmenter {s.segmenter}, which no box changes" if s.segmenter in _UNPROMPTED else "",
+        idle=lambda s: (
+            f"with segmenter {s.segmenter}, which no box changes" if s.segmenter in no_effect.UNPROMPTED else ""
+        ),
     )
     vocabulary: str | None = _set(
         None,
         "Names what a detector looks for: words separated by commas, a file with one name per line, or lvis.",
         unset="the subject of the data set",
-        idle=_without_words,
+        idle=no_effect.without_words,
     )
     follow_links: bool = _set(
         False,
@@ -180,7 +104,7 @@ class Settings:
     model_weights: str = _set(
         "cached",
         "Loads weights from the cache (cached) or a file, or draws them at random (random:SEED), for testing.",
-        idle=_without_models,
+        idle=no_effect.without_models,
     )
     precision: str = _set(
         "auto",
@@ -188,13 +112,13 @@ class Settings:
         "natively. fp8 and int8 need TensorRT and fgfast export --calibrate; they quantise SAM's image encoder, and "
         "the rest is fp16.",
         choices=lambda: ("auto", *methods.PRECISIONS),
-        idle=_without_models,
+        idle=no_effect.without_models,
     )
     devices: str | tuple[str, ...] = _set(
         "auto",
         "Runs workers on these devices: cpu, cuda:0, or several between commas. auto takes all GPUs, or the CPU.",
         result=False,
-        idle=_without_gpu_work,
+        idle=no_effect.without_gpu_work,
     )
     workers_per_device: str | int = _set(
         "auto",
@@ -207,7 +131,7 @@ class Settings:
         "Runs both models on every device (replicate), or each on its own (split). auto measures and takes the faster.",
         choices=lambda: get_args(PlacementName),
         result=False,
-        idle=_without_two_models,
+        idle=no_effect.without_two_models,
     )
     batch: int | None = _set(
         None,
@@ -215,14 +139,14 @@ class Settings:
         least=1,
         unset="depends on the device",
         result=False,
-        idle=_without_models,
+        idle=no_effect.without_models,
     )
     model_threads: int | None = _set(
         None,
         "Sets the number of threads of a model on a CPU. It affects the last digits of results.",
         least=1,
         unset="one per core",
-        idle=_without_models,
+        idle=no_effect.without_models,
     )
     decoder: DecoderName = _set(
         "auto",
@@ -233,7 +157,7 @@ class Settings:
         "auto",
         "Selects what runs the models; onnxruntime and tensorrt need fgfast export. auto takes the fastest usable.",
         choices=lambda: ("auto", *methods.BACKENDS),
-        idle=_without_models,
+        idle=no_effect.without_models,
     )
     background: Background | str | Path | tuple[int, int, int] = _set(
         Background(),
@@ -281,7 +205,7 @@ class Settings:
     flag_rate: str | float = _set(
         "5%",
         "Flags this share of the results, the most doubtful ones, and all that are surely wrong.",
-        idle=_by_rules,
+        idle=no_effect.by_rules,
     )
     doubt_weights: str | Path | None = _set(
         None,
@@ -291,8 +215,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", Background.of(self.background))
-        object.__setattr__(self, "devices", _as_devices(self.devices))
-        object.__setattr__(self, "flag_rate", _as_share(self.flag_rate))
+        object.__setattr__(self, "devices", as_devices(self.devices))
+        object.__setattr__(self, "flag_rate", as_share(self.flag_rate))
         object.__setattr__(self, "workers_per_device", str(self.workers_per_device))  # a number is allowed
         for f in fields(self):
             setting: Setting = f.metadata["setting"]
