@@ -109,7 +109,11 @@ def _review_keys() -> Iterator[str]:
     yield "| key | what it does |"
     yield "| --- | --- |"
     for what, key in re.findall(r'\w+: \["([^"]+)", "([^"]+)"\]', table):
-        yield f"| `{'Space' if key == ' ' else key.upper() if len(key) == 1 else key}` | {what} |"
+        shown = "Space" if key == " " else re.sub(r"\b[a-z]$", lambda letter: letter[0].upper(), key)
+        yield f"| `{shown}` | {what} |"
+    yield "| `1` to `9` | Take this mask, or this box of the detector |"
+    yield "| `Shift+1` to `Shift+4` | Give this cause |"
+    yield "| arrow keys | Move through the gallery; with a tool, move the crosshair (`Shift`: ten pixels) |"
 
 
 def _time(seconds: float) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from fgfast.cli.frame import EXIT_SOME_FAILED
 from fgfast.terminal import line, note, say, say_path
 
 if TYPE_CHECKING:
@@ -62,6 +64,9 @@ def import_masks(
     result = bring_back(out, file, Taking(who, root, dry_run, exported, replace, lossy))
     say(f"{len(result.changed):,} masks {'would change' if dry_run else 'changed'}, {result.unchanged:,} unchanged")
     _say_more(result)
+    if result.left and not (result.changed or result.unchanged or result.kept):
+        note(f"nothing in {file} belongs to the run in {out}: is it the file of another data set?")
+        sys.exit(EXIT_SOME_FAILED)
 
 
 def _say_more(result: Imported) -> None:

@@ -300,7 +300,8 @@ class Output(contextlib.AbstractContextManager["Output"]):
         """Raise unless the recorded run was of a data set whose twin has the same folder."""
         if (folder := ledger.meta("folder")) != (own := self.twin.name):
             raise SettingsDifferError(
-                f"{self.out} holds the twin {folder!r}, not {own!r}: choose another --out, or --overwrite"
+                f"{self.out} holds the twin {folder!r}, not {own!r}: if the data set's folder was renamed, give it "
+                "its name back; else choose another --out, or --overwrite"
             )
 
     def _nothing_to_resume(self) -> UsageError:

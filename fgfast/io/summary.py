@@ -125,7 +125,10 @@ class Summary:
             self.unwritten[o.status].append(o)
 
     def chosen(self) -> list[Outcome]:
-        """Choose the gallery: flagged images first, spread evenly over their reasons, then done ones."""
+        """Choose the gallery: flagged images first, spread evenly over their reasons, then done ones.
+
+        Within both, the most doubtful come first; where there is no doubt, the data set's order holds.
+        """
         room = max(self._gallery * 2 // 3, self._gallery - len(self._done.kept))
         groups = list(self._flagged.values())
         quotas = [0] * len(groups)
@@ -135,7 +138,13 @@ class Summary:
             quotas[least] += 1
         flagged = [pair for group, quota in zip(groups, quotas, strict=True) for pair in group.take(quota)]
         done = self._done.take(self._gallery - len(flagged))
-        return [o for pairs in (flagged, done) for _, o in sorted(pairs, key=lambda pair: pair[0])]
+        return [o for pairs in (flagged, done) for _, o in sorted(pairs, key=_most_doubtful)]
+
+
+def _most_doubtful(pair: tuple[int, Outcome]) -> tuple[float, int]:
+    """Sort positions and outcomes: by doubt, the highest first, then by position."""
+    position, outcome = pair
+    return -(outcome.doubt or 0.0), position
 
 
 def _bin(value: float) -> int:

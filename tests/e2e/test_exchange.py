@@ -184,3 +184,14 @@ def test_coco_is_read_by_pycocotools(tmp_path: Path, decided: Path) -> None:
     export(decided, "coco", file)
     found = annotation(json.loads(file.read_text()), KEY)["segmentation"]
     assert np.array_equal(mask.decode(found).astype(bool), odd())
+
+
+def test_a_file_of_another_data_set_is_told_and_ends_with_another_exit_code(tmp_path: Path, decided: Path) -> None:
+    file = tmp_path / "masks.json"
+    export(decided, "coco", file)
+    content = json.loads(file.read_text())
+    for image in content["images"]:
+        image["file_name"] = f"other/{image['file_name']}"
+    file.write_text(json.dumps(content))
+    result = CliRunner().invoke(main, ["masks", "import", str(decided), str(file), "--dry-run"])
+    assert result.exit_code == 3 and "the file of another data set?" in result.stderr

@@ -148,6 +148,13 @@ def test_doubt_and_the_numbers_behind_it_have_histograms(tmp_path: Path) -> None
     assert [row["doubt"] for row in shown["gallery"]] == [1.0, 0.02]
 
 
+def test_the_most_doubtful_come_first_in_the_gallery(tmp_path: Path) -> None:
+    doubts = (("a", "done", 0.1), ("b", "flagged", 0.2), ("c", "done", 0.4), ("d", "flagged", 0.9), ("e", "done", None))
+    rows = [replace(outcome(f"{n}.jpg", s, ("fragments",) if s == "flagged" else ()), doubt=d) for n, s, d in doubts]
+    shown = content(report(tmp_path, rows))
+    assert "".join(row["name"][0] for row in shown["gallery"]) == "dbcae"
+
+
 def test_decisions_are_counted_by_verdict_and_cause(tmp_path: Path) -> None:
     decided = {f"{n}.jpg": decision(f"{n}.jpg", "mask", "wrong subject") for n in range(2)}
     decided["9.jpg"] = decision("9.jpg", "accept", "")
