@@ -21,6 +21,7 @@ from fgfast.config import Settings
 from fgfast.files import FileStamp
 from fgfast.io.encode import FORMAT_SUFFIXES
 from fgfast.pipeline.batched_stages import ChoosePrompt, FinishMask, detect_stage, encode_stage
+from fgfast.pipeline.judging import Judge, weights_of
 from fgfast.pipeline.stages import Cut, Decode, Write
 from fgfast.pipeline.work import ConvertRuntime, Result, Work
 from fgfast.records import Mask, Size
@@ -29,7 +30,7 @@ from fgfast.writing import TempFiles
 
 STEPS = (
     *("decode", "detect.fill", "detect.after", "detect.choose", "encode.fill", "encode.after"),
-    *("mask", "cut", "write"),
+    *("mask", "judge", "cut", "write"),
 )
 """The pieces of work of an image on the CPU; "X.fill" prepares the input of a model, "X.after" reads its output."""
 
@@ -192,7 +193,8 @@ class SimulatedJob:
             cut = Cut(given.fill, None, given.crop, given.pad)
             suffix, files = FORMAT_SUFFIXES.get(given.format), TempFiles(self.out)
             stages += [_traced(encode_stage(models[1])), FinishMask(finish)]
-            stages += [cut, Write(files, self.images, self.masks, given.masks, suffix, given.quality)]
+            stages += [Judge(weights_of(given), masks=True, boxes=True), cut]
+            stages += [Write(files, self.images, self.masks, given.masks, suffix, given.quality)]
         return stages
 
     def _simulated(self, worker: str, given: Simulated, detects: bool, segments: bool) -> list[Stage[Work]]:
@@ -324,6 +326,10 @@ def _masked(work: Work, template: Work) -> None:
     work.mask, work.numbers, work.flags = template.mask, template.numbers, list(template.flags)
 
 
+def _judged(work: Work, template: Work) -> None:
+    work.doubt = template.doubt
+
+
 def _cut(work: Work, template: Work) -> None:
     work.cutout = template.cutout
 
@@ -332,7 +338,7 @@ def _nothing(work: Work, template: Work) -> None:
     pass
 
 
-_EFFECTS = {"decode": _decoded, "detect": _chosen, "mask": _masked, "cut": _cut}
+_EFFECTS = {"decode": _decoded, "detect": _chosen, "mask": _masked, "judge": _judged, "cut": _cut}
 
 
 @dataclass(frozen=True, slots=True)

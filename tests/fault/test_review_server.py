@@ -31,13 +31,31 @@ def out(tmp_path: Path) -> Path:
     return small_run(tmp_path)[0]
 
 
+def _hears_hangups() -> None:
+    """Undo what nohup does to the tests: a process whose parent ignores SIGHUP ignores it, too."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _own_terminal() -> None:
+    import fcntl
+    import termios
+
+    _hears_hangups()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 @contextmanager
 def review(out: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], Browser]]:
     """Start the command, open its page."""
     command = [sys.executable, "-m", "fgfast", "review", str(out), "--no-open", *more]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        preexec_fn=_hears_hangups,
     ) as process:
         try:
             assert process.stdout is not None
@@ -96,7 +114,7 @@ def test_a_closed_terminal_ends_it(out: Path) -> None:
     command = [sys.executable, "-m", "fgfast", "review", str(out), "--no-open"]
     process = subprocess.Popen(
         command, stdin=daughter, stdout=daughter, stderr=daughter, start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+        preexec_fn=_own_terminal,
     )  # fmt: skip
     try:
         os.close(daughter)

@@ -152,8 +152,9 @@ def test_the_stages_are_those_of_a_conversion(phases: tuple[int, int], tmp_path:
 
 
 def test_what_a_step_costs() -> None:
-    assert share_held([lambda: sum(range(300_000))], times=6) > 0.5
-    assert share_held([partial(hashlib.sha256, bytes(1 << 20))], times=6) < 0.5
+    # Other processes disturb a measurement; they do not turn it round three times.
+    assert max(share_held([lambda: sum(range(300_000))], times=6) for _ in range(3)) > 0.5
+    assert min(share_held([partial(hashlib.sha256, bytes(1 << 20))], times=6) for _ in range(3)) < 0.5
     times = StepTimes()
     spend, rest = times.timed("decode", lambda n: sum(range(n))), times.timed("mask", time.sleep)
     assert (spend(300_000), spend(10)) == (sum(range(300_000)), 45)
@@ -198,9 +199,9 @@ def test_the_figures_of_a_run() -> None:
     assert found.idle == {"w0": pytest.approx(0.25, abs=0.01), "w1": pytest.approx(0.25, abs=0.01)}
     assert found.parent == pytest.approx(0.0005, rel=0.01)
     assert found.worker == pytest.approx(0.001, rel=0.02)
-    # Nine steps of 1 ms at 200 images per second, on 16 cores; 0.2 ms of each with one of two GILs.
-    assert found.shares["cores"] == pytest.approx(200 * 0.009 / 16, rel=0.02)
-    assert found.shares["the workers' GIL"] == pytest.approx(100 * 9 * 0.0002, rel=0.02)
+    # Every step takes 1 ms at 200 images per second, on 16 cores; 0.2 ms of each with one of two GILs.
+    assert found.shares["cores"] == pytest.approx(200 * 0.001 * len(STEPS) / 16, rel=0.02)
+    assert found.shares["the workers' GIL"] == pytest.approx(100 * len(STEPS) * 0.0002, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_the_summary_ends_with_the_warning_and_with_every_next_step(tmp_path: Pa
     steps = text.partition("\nNext:   ")[2].split("\n        ")
     assert len(steps) == 2
     assert steps[0].startswith(f"repair or replace the 1 failed image (listed in {tmp_path / 'fgfast' / 'failed.csv'})")
-    assert steps[1].startswith("look at the 1,204 flagged images in the report")
+    assert steps[1].startswith("look at the 1,204 flagged images, and mend them: fgfast review ")
     assert str(tmp_path / "fgfast" / "flagged.csv") in steps[1]
     assert "--exclude FILE" in steps[1]
 
