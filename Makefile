@@ -35,7 +35,7 @@ bench: $(STAMP)     ## measure this machine
 	$(BIN)/fgfast bench
 
 review-trial: $(STAMP) ## how many planted errors the doubt finds, in ../shared/photos or drawn birds; some minutes
-	$(BIN)/python bench/review_trial.py
+	$(BIN)/python bench/review_trial.py --splits 20
 
 docs: $(STAMP)      ## the documentation as pages, in site/
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
