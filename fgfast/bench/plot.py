@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgfast.bench.events import by_thread, costs, order_of, span
 from fgfast.bench.text import figure, where
 from fgfast.bench.trace import PARENT
-from fgfast.errors import MissingExtraError, UsageError
-from fgfast.writing import Target, replacing
+from fgfast.figure_files import figure as figure_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from fgfast.runner import Event
 
-SUFFIXES = (".png", ".svg", ".pdf")
 _WIDTH, _ROW, _FRAME = 12.0, 0.24, 1.1  # inches: of the figure, per row of a panel, around a panel
 _ROOFLINE = 4.2  # inches
 # The CPU's work before and after the forward of a model has a paler colour than the forward.
@@ -42,41 +39,14 @@ Panel = tuple[float, Callable[["Axes"], None]]
 """The height in inches, and the function that draws it."""
 
 
-def check(path: Path) -> None:
-    """Refuse a figure that cannot be drawn, before anything is measured.
-
-    Raises:
-        UsageError: the suffix of the file is not one of `SUFFIXES`.
-        MissingExtraError: matplotlib is not installed.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--plot writes {', '.join(SUFFIXES)} files, not {path.name!r}")
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError("matplotlib", "plot", "--plot")
-
-
 def write(path: Path, result: Mapping[str, Any]) -> None:
     """Draw the series of a result, one below another, and write the figure in the format of the file's suffix."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        # Without the matplotlibrc of the current folder, which may be anybody's, and can have TeX run.
-        matplotlib.rcdefaults()
-        _write(path, result)
-
-
-def _write(path: Path, result: Mapping[str, Any]) -> None:
-    from matplotlib.figure import Figure
-
     panels = _panels(result.get("plots", {}))
     heights = [height for height, _ in panels]
-    drawing = Figure(figsize=(_WIDTH, sum(heights) + 0.6), layout="constrained")
-    drawing.suptitle(f"{result['title']}\n{where(result)}", fontsize=10)
-    grid = drawing.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
-    for axes, (_, draw) in zip(grid[:, 0], panels, strict=True):
-        draw(axes)
-    with replacing(Target.file(path)) as file:
-        drawing.savefig(file, dpi=150, format=path.suffix[1:].lower())
+    with figure_in(path, f"{result['title']}\n{where(result)}", _WIDTH, sum(heights) + 0.6) as drawing:
+        grid = drawing.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
+        for axes, (_, draw) in zip(grid[:, 0], panels, strict=True):
+            draw(axes)
 
 
 def _panels(plots: Mapping[str, Any]) -> list[Panel]:

@@ -64,8 +64,9 @@ def report(
 
     A result that is not `timed` was computed, and a busy machine does not matter to it.
     """
+    from fgfast import figure_files
     from fgfast.bench import compare, result, text
-    from fgfast.bench import plot as figures
+    from fgfast.bench import plot as drawing
     from fgfast.bench import trace as traces
     from fgfast.terminal import note, say, say_json
 
@@ -73,7 +74,7 @@ def report(
     for file in filter(None, (plot, trace)):
         folder_of(file.absolute().parent)
     if plot:
-        figures.check(plot)
+        figure_files.check(plot)
     busy = result.busy() if timed else ""
     if busy:
         note(busy)
@@ -87,7 +88,7 @@ def report(
         traces.write(trace, found["plots"]["events"], found["title"])
         note(f"trace: {trace}; open it in https://ui.perfetto.dev or chrome://tracing")
     if plot:
-        figures.write(plot, found)
+        drawing.write(plot, found)
         note(f"figure: {plot}")
     if save:
         note(f"saved: {result.save(found)}")

@@ -39,11 +39,12 @@ def quality(
     import json
     from dataclasses import asdict
 
+    from fgfast import figure_files
     from fgfast.review import quality_plot
     from fgfast.review.quality import measure
 
     if plot:
-        quality_plot.check(plot)
+        figure_files.check(plot)
     found = measure(out, truth, root)
     if table:
         _write_table(table, found)

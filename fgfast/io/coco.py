@@ -12,7 +12,7 @@ import math
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -74,43 +74,54 @@ def instances(
     Raises:
         OutputFailedError: the disk is full, read-only or failing.
     """
-    numbers = {name: n for n, name in enumerate(classes, 1)}
-    unlabelled = 0
     info = {"description": f"Foreground masks of {source}, made with fgfast"}
+    categories = _Categories(classes)
     waiting: list[tuple[Outcome, int]] = []
     # A million annotations are gigabytes: a file of their own holds them until the images are written.
     with replacing(target) as out, scratch_file(target.parent) as annotations:
         out.write(f'{{"info":{_json(info)},"licenses":[],"images":['.encode("ascii"))
-        written = 0
+        comma = ""
 
         def flush() -> None:
-            nonlocal written
-            comma = "," if written else ""
-            out.write((comma + ",".join(_images(waiting, frame))).encode("ascii"))
-            annotations.write((comma + ",".join(_annotations(waiting, frame, attributes))).encode("ascii"))
-            written += len(waiting)
-            waiting.clear()
+            nonlocal comma
+            if waiting:
+                out.write((comma + ",".join(_images(waiting, frame))).encode("ascii"))
+                annotations.write((comma + ",".join(_annotations(waiting, frame, attributes))).encode("ascii"))
+                comma = ","
+                waiting.clear()
 
         def add(outcome: Outcome) -> None:
-            nonlocal unlabelled
-            label = labels.get(outcome.key, "")
-            if label:  # a class may have left the data set since
-                category = numbers.setdefault(label, len(numbers) + 1 + bool(unlabelled))
-            else:
-                category = unlabelled = unlabelled or len(numbers) + 1
-            waiting.append((outcome, category))
+            waiting.append((outcome, categories.of(labels.get(outcome.key, ""))))
             if len(waiting) == _AT_ONCE:
                 flush()
 
         yield add
-        if waiting:
-            flush()
+        flush()
         out.write(b'],"annotations":[')
         annotations.seek(0)
         shutil.copyfileobj(annotations, out, _COPY_BYTES)
-        named = [*numbers.items(), *([(_unlabelled_name(numbers), unlabelled)] if unlabelled else [])]
-        categories = [{"id": n, "name": name, "supercategory": ""} for name, n in sorted(named, key=itemgetter(1))]
-        out.write(f'],"categories":{_json(categories)}}}'.encode("ascii"))
+        out.write(f'],"categories":{_json(categories.plain())}}}'.encode("ascii"))
+
+
+class _Categories:
+    """The ids of classes: from 1 on in their order; then those that left the data set since, and that of no class."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._numbers = {name: n for n, name in enumerate(classes, 1)}
+        self._unlabelled = 0
+
+    def of(self, label: str) -> int:
+        """Return the id of a class, which is a new one where it has none; the empty text is no class."""
+        if label:
+            return self._numbers.setdefault(label, len(self._numbers) + 1 + bool(self._unlabelled))
+        self._unlabelled = self._unlabelled or len(self._numbers) + 1
+        return self._unlabelled
+
+    def plain(self) -> list[dict[str, Any]]:
+        """Return COCO's categories, by their ids."""
+        named = [*self._numbers.items()]
+        named += [(_unlabelled_name(self._numbers), self._unlabelled)] if self._unlabelled else []
+        return [{"id": n, "name": name, "supercategory": ""} for name, n in sorted(named, key=itemgetter(1))]
 
 
 def _unlabelled_name(classes: Collection[str]) -> str:

@@ -3,52 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fgfast.errors import MissingExtraError, UsageError
+from fgfast.figure_files import figure
 from fgfast.review.quality import WRONG_BELOW, Quality
-from fgfast.writing import Target, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SUFFIXES = (".png", ".svg", ".pdf")
 # Told apart without colour too: the second is drawn as an outline.
 _BEFORE, _AFTER = "#8c9199", "#2468a6"
 _BINS = 20
 
 
-def check(path: Path) -> None:
-    """Refuse a figure that cannot be drawn, before anything is measured.
-
-    Raises:
-        UsageError: the suffix of the file is not one of `SUFFIXES`.
-        MissingExtraError: matplotlib is not installed.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--plot writes {', '.join(SUFFIXES)} files, not {path.name!r}")
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError("matplotlib", "plot", "--plot")
-
-
 def write(path: Path, quality: Quality, title: str) -> None:
     """Draw both figures side by side, and write them in the format of the file's suffix."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        # Without the matplotlibrc of the current folder, which may be anybody's, and can have TeX run.
-        matplotlib.rcdefaults()
-        from matplotlib.figure import Figure
-
-        drawing = Figure(figsize=(10, 4.2), layout="constrained")
-        drawing.suptitle(title.replace("$", r"\$"), fontsize=10)
+    with figure(path, title, 10, 4.2) as drawing:
         left, right = drawing.subplots(1, 2)
         _curve(left, quality)
         _overlaps(right, quality)
-        with replacing(Target.file(path)) as file:
-            drawing.savefig(file, dpi=150, format=path.suffix[1:].lower())
 
 
 def _curve(axes: Axes, quality: Quality) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import BUILDERS, files_below, text
+from birds import many_birds
+from layouts import files_below
 from mending import ABOUT_THE_RUN
-from PIL import Image as pillow
 
 from fgfast.io.decisions import Decisions
 from fgfast.pipeline.mending import Change, Mender
@@ -24,23 +24,6 @@ IMAGES = 240
 KILLS = 6
 
 pytestmark = [pytest.mark.full, pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")]
-
-
-def birds(parent: Path) -> Path:
-    """A data set in CUB's layout with enough images that a kill hits the middle of things."""
-    root = BUILDERS["cub"](parent)
-    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    names = [f"{('002.Jay', '001.Auk')[n % 2]}/bird_{n:04d}.jpg" for n in range(1, IMAGES + 1)]
-    for n, name in enumerate(names):
-        pillow.fromarray(np.roll(noise, n, 0)).save(root / "images" / name)
-    ids = range(1, IMAGES + 1)
-    text(root / "images.txt", *(f"{n} {name}" for n, name in zip(ids, names, strict=True)))
-    text(root / "image_class_labels.txt", *(f"{n} {2 - n % 2}" for n in ids))
-    text(root / "train_test_split.txt", *(f"{n} {n % 3 and 1}" for n in ids))
-    text(root / "bounding_boxes.txt", *(f"{n} 8.0 6.0 40.0 30.0" for n in ids))
-    text(root / "parts/part_locs.txt", *(f"{n} 1 10.0 8.0 1" for n in ids))
-    text(root / "attributes/image_attribute_labels.txt", *(f"{n} 1 0 3 27.708" for n in ids))
-    return root
 
 
 def command(source: Path, out: Path, *more: str) -> list[str]:
@@ -86,7 +69,7 @@ def killed(generator: random.Random, seconds: float, arguments: list[str]) -> bo
 
 @pytest.mark.parametrize("way", ["decisions", "overwrite"])
 def test_killed_at_any_moment_every_decision_holds(way: str, tmp_path: Path) -> None:
-    source = birds(tmp_path / "data")
+    source = many_birds(tmp_path / "data", IMAGES)
     reviewed, wanted, out = tmp_path / "reviewed", tmp_path / "wanted", tmp_path / "out"
     ran(source, reviewed)
     review(reviewed)

@@ -12,10 +12,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from layouts import cub, files_below, text
-from PIL import Image as pillow
+from birds import many_birds
+from layouts import files_below
 
 from fgfast.io.ledger import Ledger
 
@@ -32,25 +31,6 @@ def _no_nohup() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
-
-
-def many_birds(parent: Path) -> Path:
-    """A CUB layout with enough images that a kill hits the middle of things."""
-    root = cub(parent)
-    generator = np.random.default_rng(0)
-    names = [f"{('002.Jay', '001.Auk')[n % 2]}/bird_{n:04d}.jpg" for n in range(1, IMAGES + 1)]
-    noise = generator.integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    for n, name in enumerate(names):
-        file = root / "images" / name
-        pillow.fromarray(np.roll(noise, n, 0)).save(file)
-    ids = range(1, IMAGES + 1)
-    text(root / "images.txt", *(f"{n} {name}" for n, name in zip(ids, names, strict=True)))
-    text(root / "image_class_labels.txt", *(f"{n} {2 - n % 2}" for n in ids))
-    text(root / "train_test_split.txt", *(f"{n} {n % 3 and 1}" for n in ids))
-    text(root / "bounding_boxes.txt", *(f"{n} 8.0 6.0 40.0 30.0" for n in ids))
-    text(root / "parts/part_locs.txt", *(f"{n} 1 10.0 8.0 1" for n in ids))
-    text(root / "attributes/image_attribute_labels.txt", *(f"{n} 1 0 3 27.708" for n in ids))
-    return root
 
 
 def start(source: Path, out: Path, *more: str) -> subprocess.Popen[str]:
@@ -90,7 +70,7 @@ def half_deleted(out: Path) -> bool:
 
 @pytest.mark.parametrize("wanted", [2, pytest.param(20, marks=pytest.mark.full)])
 def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(wanted: int, tmp_path: Path) -> None:
-    source = many_birds(tmp_path)
+    source = many_birds(tmp_path, IMAGES)
     begin = time.monotonic()
     whole = start(source, tmp_path / "whole")
     _, errors = whole.communicate(timeout=120)
@@ -124,7 +104,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(wanted: int, tmp_
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_run_cleanly(number: signal.Signals, code: int, tmp_path: Path) -> None:
-    source = many_birds(tmp_path)
+    source = many_birds(tmp_path, IMAGES)
     process = start(source, tmp_path / "out", "--cpu-threads", "1")
     twin = tmp_path / "out" / "CUB_200_2011" / "images"
     deadline = time.monotonic() + 60
@@ -153,7 +133,7 @@ def test_the_end_of_the_terminal_ends_the_run_cleanly(tmp_path: Path) -> None:
     """The terminal is gone by then: whatever is written to it fails."""
     import pty
 
-    source, out = many_birds(tmp_path), tmp_path / "out"
+    source, out = many_birds(tmp_path, IMAGES), tmp_path / "out"
     asked = ["convert", "--dataset", "cub", "--root", str(source), "--out", str(out), "--segmenter", "box"]
     process, terminal = pty.fork()
     if process == 0:
@@ -171,7 +151,7 @@ def test_the_end_of_the_terminal_ends_the_run_cleanly(tmp_path: Path) -> None:
 
 
 def test_a_run_that_ignores_the_end_of_its_terminal_goes_on(tmp_path: Path) -> None:
-    source, out = many_birds(tmp_path), tmp_path / "out"
+    source, out = many_birds(tmp_path, IMAGES), tmp_path / "out"
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         process = start(source, out, "--cpu-threads", "1")
@@ -189,7 +169,7 @@ def test_a_run_that_ignores_the_end_of_its_terminal_goes_on(tmp_path: Path) -> N
 def test_a_second_run_in_the_same_folder_is_kept_out(tmp_path: Path) -> None:
     from fgfast.io.lock import OutputLock
 
-    source = many_birds(tmp_path)
+    source = many_birds(tmp_path, IMAGES)
     (tmp_path / "out" / "fgfast").mkdir(parents=True)
     with OutputLock(tmp_path / "out" / "fgfast" / "lock"):
         process = start(source, tmp_path / "out")
@@ -199,7 +179,7 @@ def test_a_second_run_in_the_same_folder_is_kept_out(tmp_path: Path) -> None:
 
 
 def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
-    source = many_birds(tmp_path)
+    source = many_birds(tmp_path, IMAGES)
     process = start(source, tmp_path / "out", "--cpu-threads", "1")
     assert process.stderr is not None
     ledger = tmp_path / "out" / "fgfast" / "ledger.sqlite"

@@ -11,10 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from layouts import cub, files_below, text
-from PIL import Image as pillow
+from birds import many_birds
+from layouts import files_below
 
 from fgfast import convert
 from fgfast.config import Settings
@@ -35,18 +34,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def reviewed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run to be reviewed, and the same after an undisturbed review."""
     parent = tmp_path_factory.mktemp(request.param)
-    root = cub(parent)
-    names = [f"{('002.Jay', '001.Auk')[n % 2]}/bird_{n:04d}.jpg" for n in range(1, IMAGES + 1)]
-    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    for n, name in enumerate(names):
-        pillow.fromarray(np.roll(noise, n, 0)).save(root / "images" / name)
-    ids = range(1, IMAGES + 1)
-    text(root / "images.txt", *(f"{n} {name}" for n, name in zip(ids, names, strict=True)))
-    text(root / "image_class_labels.txt", *(f"{n} {2 - n % 2}" for n in ids))
-    text(root / "train_test_split.txt", *(f"{n} {n % 3 and 1}" for n in ids))
-    text(root / "bounding_boxes.txt", *(f"{n} 8.0 6.0 40.0 30.0" for n in ids))
-    text(root / "parts/part_locs.txt", *(f"{n} 1 10.0 8.0 1" for n in ids))
-    text(root / "attributes/image_attribute_labels.txt", *(f"{n} 1 0 3 27.708" for n in ids))
+    root = many_birds(parent, IMAGES)
     settings = Settings(
         detector="annotations", segmenter="box", devices="cpu", crop="square", pad=0.05, masks=request.param
     )

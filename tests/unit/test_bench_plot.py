@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fgfast import figure_files
 from fgfast.bench import plot
 from fgfast.bench.result import Row, envelope
 from fgfast.errors import MissingExtraError, UsageError
@@ -52,7 +53,7 @@ def panels(**plots: Any) -> list[Any]:
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
 def test_the_suffix_chooses_the_format(suffix: str, start: bytes, tmp_path: Path) -> None:
     file = tmp_path / f"run{suffix}"
-    plot.check(file)
+    figure_files.check(file)
     plot.write(file, result(**PLOTS))
     assert file.read_bytes().startswith(start)
 
@@ -95,10 +96,10 @@ def test_the_roof_bends_where_memory_suffices() -> None:
 
 def test_other_formats_are_refused() -> None:
     with pytest.raises(UsageError, match=r"\.png, \.svg, \.pdf files, not 'run.html'"):
-        plot.check(Path("run.html"))
+        figure_files.check(Path("run.html"))
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plot, "find_spec", lambda name: None)
+    monkeypatch.setattr(figure_files, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"extra 'plot'"):
-        plot.check(Path("run.png"))
+        figure_files.check(Path("run.png"))

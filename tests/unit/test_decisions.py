@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import resource
 import shutil
-import sqlite3
-from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from foreign_database import Change, outcome, plain, schemas
 
 from fgfast.errors import OutputFailedError, OutputRefusedError, UsageError
-from fgfast.files import FileStamp
 from fgfast.io import decisions as module
 from fgfast.io.decisions import Decision, Decisions, decided_in, in_force, undecided
 from fgfast.io.ledger import Ledger
@@ -23,25 +20,6 @@ from fgfast.ops import rle_encode
 from fgfast.records import Outcome, Size
 
 BOX = np.array([1, 2, 20, 15.5], np.float32)
-STAMP = FileStamp(3, 5, b"\0" * 32)
-
-
-def outcome(key: str) -> Outcome:
-    return Outcome(
-        key=key,
-        status="done",
-        stage="write",
-        twin=key,
-        size=Size(20, 30),
-        twin_size=Size(20, 30),
-        box=np.array([1.5, 2, 8, 9], np.float32),
-        others=((1.0, 2.0, 3.0, 4.5, 0.25, "bird"),),
-        area=600,
-        rle=mask(0),
-        source=STAMP,
-        annotation=b"digest",
-        seconds={"decode": 0.5},
-    )
 
 
 def mask(seed: int) -> bytes:
@@ -69,7 +47,7 @@ def same(a: object, b: object) -> bool:
 
 
 def test_what_is_stored_comes_back(path: Path) -> None:
-    was = replace(outcome("a.png"), numbers={"empty": 0.25}, doubt=0.5)
+    was = replace(outcome("a.png", rle=mask(0)), numbers={"empty": 0.25}, doubt=0.5)
     given = [
         decision(was=was, doubt=0.25, cause="wrong subject", note="it's\nthe \u202ebird", seen=0),
         decision("b/\xe4.png", "mask", how="brush"),
@@ -190,13 +168,6 @@ def test_a_file_is_named_by_itself_or_by_its_output(path: Path, tmp_path: Path) 
             assert db.last() == 1
 
 
-@contextlib.contextmanager
-def plain(path: Path) -> Iterator[sqlite3.Connection]:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA ignore_check_constraints = ON")
-        yield db
-
-
 def test_a_ledger_is_no_file_of_decisions_and_the_other_way_round(path: Path) -> None:
     with Ledger(path.with_name("ledger.sqlite")):
         pass
@@ -212,19 +183,15 @@ def test_a_ledger_is_no_file_of_decisions_and_the_other_way_round(path: Path) ->
     assert path.read_bytes() == before
 
 
-SCHEMAS: dict[str, Callable[[sqlite3.Connection], object]] = {
+SCHEMAS: dict[str, Change] = {
+    **schemas("decisions", "finished"),
     "view": lambda db: db.executescript("DROP TABLE finished; CREATE VIEW finished AS SELECT 1 AS number"),
-    "trigger": lambda db: db.execute("CREATE TRIGGER t AFTER INSERT ON decisions BEGIN DELETE FROM finished; END"),
-    "table": lambda db: db.execute("CREATE TABLE more (x)"),
-    "write-ahead log": lambda db: db.execute("PRAGMA journal_mode = WAL"),
     "version": lambda db: db.execute("PRAGMA user_version = 9"),
 }
 
 
 @pytest.mark.parametrize("change", SCHEMAS.values(), ids=SCHEMAS.keys())
-def test_another_schema_is_refused_and_nothing_changes(
-    change: Callable[[sqlite3.Connection], object], path: Path
-) -> None:
+def test_another_schema_is_refused_and_nothing_changes(change: Change, path: Path) -> None:
     with Decisions(path, write=True) as db:
         db.append([decision()])
     with plain(path) as raw:
@@ -259,7 +226,7 @@ def test_another_schema_is_refused_and_nothing_changes(
 )
 def test_a_value_that_no_review_writes_is_damage(change: str, path: Path) -> None:
     with Decisions(path, write=True) as db:
-        db.append([decision(verdict="mask", was=outcome("a.png"))])
+        db.append([decision(verdict="mask", was=outcome("a.png", rle=mask(0)))])
         assert len([*db.all()]) == 1
     with plain(path) as raw:
         assert raw.execute(f"UPDATE decisions SET {change}").rowcount == 1

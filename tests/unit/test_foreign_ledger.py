@@ -9,42 +9,21 @@ import shutil
 import signal
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from foreign_database import STAMP, Change, outcome, plain, schemas
 
 from fgfast.errors import OutputRefusedError
-from fgfast.files import FileStamp
 from fgfast.io import database
 from fgfast.io.ledger import Ledger
 from fgfast.io.output import Output
 from fgfast.ops import rle_encode
 from fgfast.pipeline.verify import verify
-from fgfast.records import Outcome, Sample, Size
-
-STAMP = FileStamp(3, 5, b"\0" * 32)
-
-
-def outcome(key: str) -> Outcome:
-    return Outcome(
-        key=key,
-        status="done",
-        stage="write",
-        twin=key,
-        size=Size(20, 30),
-        twin_size=Size(20, 30),
-        box=np.array([1.5, 2, 8, 9], np.float32),
-        others=((1.0, 2.0, 3.0, 4.5, 0.25, "bird"),),
-        area=600,
-        rle=rle_encode(np.ones((20, 30), np.bool_)),
-        source=STAMP,
-        annotation=b"digest",
-        files={f"twin/{key}": STAMP},
-        seconds={"decode": 0.5},
-    )
+from fgfast.records import Sample
 
 
 @pytest.fixture
@@ -53,7 +32,7 @@ def out(tmp_path: Path) -> Path:
     (tmp_path / "out/fgfast").mkdir(parents=True)
     with Ledger(tmp_path / "out/fgfast/ledger.sqlite") as ledger:
         ledger.register((n, Sample(key, Path(key))) for n, key in enumerate(("a.png", "b.png")))
-        ledger.record([outcome("a.png"), outcome("b.png")])
+        ledger.record(outcome(key, files={f"twin/{key}": STAMP}) for key in ("a.png", "b.png"))
         ledger.set_meta({"fingerprint": {}, "folder": "twin", "clean": True, "source": {"root": "../in"}})
     return tmp_path / "out"
 
@@ -63,14 +42,6 @@ def path(out: Path) -> Path:
     return out / "fgfast/ledger.sqlite"
 
 
-@contextlib.contextmanager
-def plain(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file as its maker opens it."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA ignore_check_constraints = ON")
-        yield db
-
-
 def rewrite_schema(db: sqlite3.Connection, old: str, new: str) -> None:
     db.execute("PRAGMA writable_schema = ON")
     assert db.execute("UPDATE sqlite_master SET sql = replace(sql, ?, ?)", (old, new)).rowcount
@@ -78,11 +49,10 @@ def rewrite_schema(db: sqlite3.Connection, old: str, new: str) -> None:
 
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS name, i AS value FROM n"
-SCHEMAS: dict[str, Callable[[sqlite3.Connection], object]] = {
+SCHEMAS: dict[str, Change] = {
+    **schemas("meta", "files"),
     "view": lambda db: db.executescript(f"DROP TABLE meta; CREATE VIEW meta AS {ENDLESS}"),
     "another view": lambda db: db.execute(f"CREATE VIEW more AS {ENDLESS}"),
-    "trigger": lambda db: db.execute("CREATE TRIGGER t AFTER INSERT ON meta BEGIN DELETE FROM files; END"),
-    "table": lambda db: db.execute("CREATE TABLE more (x)"),
     "index": lambda db: db.execute("CREATE INDEX more ON files (abs(size))"),
     "virtual table": lambda db: db.execute("CREATE VIRTUAL TABLE more USING fts5(x)"),
     "generated column": lambda db: rewrite_schema(db, "label    TEXT NOT NULL", "label TEXT AS (hex(key)) VIRTUAL"),
@@ -91,13 +61,12 @@ SCHEMAS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "two tables on one page": lambda db: db.executescript(
         "PRAGMA writable_schema = ON; UPDATE sqlite_master SET rootpage = 2 WHERE type = 'table'"
     ),
-    "write-ahead log": lambda db: db.execute("PRAGMA journal_mode = WAL"),
 }
 
 
 @pytest.mark.parametrize("change", SCHEMAS.values(), ids=SCHEMAS.keys())
 def test_another_schema_is_refused_by_every_reader_and_nothing_changes(
-    change: Callable[[sqlite3.Connection], object], out: Path, path: Path, tmp_path: Path
+    change: Change, out: Path, path: Path, tmp_path: Path
 ) -> None:
     with plain(path) as db:
         change(db)
