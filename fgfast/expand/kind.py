@@ -159,7 +159,11 @@ class Planned:
         fingerprint: what changes the result besides the options and the masks: digests of files, versions of libraries.
         sets: folders of the data sets that are written, relative to the output, at most 2 levels; the first image is
             the one shown in the report. A data set's own loader reads each; empty for a kind without images.
+        below: the folder of the source's keys that is left out of the names of images in `sets`, as "images" of CUB's
+            keys in Waterbirds, whose lists and loaders name CLASS/FILE; empty where the keys are kept. It also is the
+            first folder of every key, so that no two names become one.
         transparent: whether the images have an alpha channel.
+        quality: 1..100 of JPEG and WebP, instead of the expansion's own; None leaves that.
         files: folder -> how the name of the sample's only file there ends, as in {"svg": ".svg"}.
         folders: folders with a folder of files per sample.
         shown: the folder of `files`, or folder/name of `several`, that is shown in the report, where there are no
@@ -178,7 +182,9 @@ class Planned:
     step: Step
     fingerprint: Mapping[str, Any] = NOTHING
     sets: tuple[str, ...] = ()
+    below: str = ""
     transparent: bool = False
+    quality: int | None = None
     files: Mapping[str, str] = NOTHING
     folders: tuple[str, ...] = ()
     shown: str = ""
