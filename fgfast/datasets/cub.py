@@ -5,7 +5,7 @@ https://www.vision.caltech.edu/datasets/cub_200_2011/
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from fgfast.datasets.annotation_files import (
     safe_key,
     unique_samples,
 )
-from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements, folders_in
+from fgfast.datasets.layout import Dataset, ImagePlacement, ImagePlacements, NamedParts, folders_in, understood
 from fgfast.datasets.loaders import image_folder_line
 from fgfast.errors import DatasetError
 from fgfast.mask_source import MaskKind
@@ -69,6 +69,11 @@ def boxes_by_name(root: AnyPath) -> dict[str, Float32]:
     return {name: _box(root, boxes, ident) for ident, (_, name) in _table(root / "images.txt").items()}
 
 
+def names_by_id(root: AnyPath, names: Collection[str]) -> dict[str, str]:
+    """Map image id to `<class>/<file>.jpg` in a CUB folder, of these names; Waterbirds has CUB's names."""
+    return {ident: name for ident, (_, name) in _table(root / "images.txt").items() if name in names}
+
+
 def _box(root: AnyPath, boxes: dict[str, tuple[int, str]], ident: str) -> Float32:
     if ident not in boxes:
         return no_boxes()
@@ -88,6 +93,41 @@ def _keypoints(path: AnyPath) -> dict[str, Float32]:
         if visible != "0":
             own.append(tuple(numbers_of(path, number, (x, y))))
     return {ident: np.array(points, np.float32).reshape(-1, 2) for ident, points in found.items()}
+
+
+def named_parts(root: AnyPath, keys: Mapping[str, str]) -> NamedParts | None:
+    """Read parts/parts.txt and parts/part_locs.txt of a CUB folder; None where it has no part_locs.txt.
+
+    Args:
+        root: CUB's folder.
+        keys: image id of CUB -> key of the sample.
+
+    Raises:
+        DatasetError: a line is malformed, names an unknown part, or a part of an image is listed twice.
+    """
+    path = root / "parts" / "part_locs.txt"
+    if not path.is_file():
+        return None
+    listed = root / "parts" / "parts.txt"
+    table = {ident: name for ident, (_, name) in _table(listed).items()}
+    if len(set(table.values())) < len(table):
+        raise DatasetError(listed, "two parts have the same name; each part has a name of its own")
+    column = {ident: index for index, ident in enumerate(table)}
+    points: dict[str, Float32] = {}
+    seen: set[tuple[str, str]] = set()
+    for number, text in read_lines(path):
+        ident, part, x, y, visible = fields_of(path, number, text, ("id", "part", "x", "y", "visible"))
+        if part not in column:
+            raise DatasetError(path, f"part {part!r} is not in parts.txt", number)
+        if visible not in ("0", "1"):
+            raise DatasetError(path, f"expected visible 1 or 0, got {visible!r}", number)
+        if (ident, part) in seen:
+            raise DatasetError(path, f"part {part} of image id {ident} is listed twice; each has one line", number)
+        seen.add((ident, part))
+        if ident in keys:
+            own = points.setdefault(keys[ident], np.zeros((len(table), 3), np.float32))
+            own[column[part]] = (*numbers_of(path, number, (x, y)), float(visible))
+    return NamedParts(tuple(table.values()), points)
 
 
 def segmentations(
@@ -172,6 +212,11 @@ class Cub(Dataset):
     def masks(self) -> tuple[MaskKind, dict[str, AnyPath]] | None:
         """Return the levels of segmentations/, in the data set's folder or beside it."""
         return segmentations(self.root, self.samples, "images/")
+
+    def parts(self) -> NamedParts | None:
+        """Return the 15 parts of parts/, or as many as are named there."""
+        with understood(self.root):
+            return named_parts(self.root, self.ids)
 
     def load_line(self, twin: Path, placements: ImagePlacements) -> str:
         """Return the line for ImageFolder: the class folders are numbered."""

@@ -12,7 +12,7 @@ from typing import ClassVar
 from fgfast.data_paths import AnyPath, DataPath, forget_folders, real_place
 from fgfast.errors import DatasetError, FgfastError, UnknownNameError, UsageError
 from fgfast.mask_source import MaskKind
-from fgfast.records import Sample, Size
+from fgfast.records import Float32, Sample, Size
 from fgfast.writing import Target, make_folder
 
 
@@ -67,6 +67,20 @@ class ImagePlacement:
     def same_as(self, key: str) -> bool:
         """Whether the annotations of the sample `key` hold for the twin's image unchanged."""
         return self.key == key and not self.moved
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NamedParts:
+    """The annotated parts of the subjects of a data set.
+
+    Attributes:
+        names: of the P parts, in the data set's order; unique.
+        points: key -> (P, 3) float32 x y visible, in pixels of the stored image; visible is 1 or 0, and x y of a part
+            that cannot be seen mean nothing. A sample without annotated parts has no entry.
+    """
+
+    names: tuple[str, ...]
+    points: Mapping[str, Float32]
 
 
 # A sample's key -> its image's placement. A sample without an entry has no image in the twin: it was not selected, or
@@ -186,6 +200,14 @@ class Dataset(ABC):
 
     def masks(self) -> tuple[MaskKind, dict[str, AnyPath]] | None:
         """Return the kind of the data set's own masks, and key -> file; None where they are not on this disk."""
+        return None
+
+    def parts(self) -> NamedParts | None:
+        """Return the annotated parts with their names; None where the data set has none.
+
+        Raises:
+            DatasetError: the annotations are not understood.
+        """
         return None
 
     @abstractmethod

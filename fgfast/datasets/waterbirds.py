@@ -8,7 +8,7 @@ from fgfast.data_paths import AnyPath, DataPath
 from fgfast.datasets import cub
 from fgfast.datasets.annotation_files import copy_file, read_lines, safe_key, unique_samples
 from fgfast.datasets.csv_files import read_csv, write_csv
-from fgfast.datasets.layout import Dataset, ImagePlacements
+from fgfast.datasets.layout import Dataset, ImagePlacements, NamedParts, understood
 from fgfast.datasets.loaders import load_line, own_line
 from fgfast.errors import DatasetError
 from fgfast.files import open_regular
@@ -97,6 +97,14 @@ class Waterbirds(Dataset):
     def masks(self) -> tuple[MaskKind, dict[str, AnyPath]] | None:
         """Return the masks of CUB_200_2011 beside the data set."""
         return cub.segmentations(_beside(self.root), self.samples)
+
+    def parts(self) -> NamedParts | None:
+        """Return the parts of CUB_200_2011 beside the data set, where it is: the birds keep their place."""
+        beside = _beside(self.root)
+        if not cub.Cub.recognises(beside):
+            return None
+        with understood(beside):
+            return cub.named_parts(beside, cub.names_by_id(beside, {sample.key for sample in self.samples}))
 
     def load_line(self, twin: Path, placements: ImagePlacements) -> str:
         """Return the line for WILDS' reader, or for fgfast's where the copy is not of WILDS."""

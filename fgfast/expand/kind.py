@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -138,11 +138,14 @@ class Ending:
         outcomes: the outcomes of all samples with products, in the data set's order; `twin` is the path of the image
             in the first data set's folder.
         given: see `Planned.given`.
+        rows: name of a table -> its rows, one after the other, with "key", "label" and "split", in the data set's
+            order.
     """
 
     target: Callable[[str], Target]
     outcomes: tuple[Outcome, ...]
     given: Callable[[str], Mapping[str, Any]]
+    rows: Callable[[str], Iterator[Mapping[str, Any]]]
 
 
 def no_given(key: str) -> Mapping[str, Any]:
