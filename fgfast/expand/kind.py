@@ -183,17 +183,17 @@ class Planned:
     """
 
     step: Step
-    fingerprint: Mapping[str, Any] = NOTHING
+    fingerprint: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     sets: tuple[str, ...] = ()
     below: str = ""
     transparent: bool = False
     quality: int | None = None
-    files: Mapping[str, str] = NOTHING
+    files: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     folders: tuple[str, ...] = ()
     shown: str = ""
     tables: tuple[Table, ...] = ()
     given: Callable[[str], Mapping[str, Any]] = no_given
-    unused: Mapping[str, str] = NOTHING
+    unused: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     annotated: bool = True
