@@ -17,7 +17,7 @@ PASSES = (91, 7, 7, 7)
 """Sides of the blurs of the passes in pixels. Forte 2021 has two, of 90 and 6; here they are odd, so that a blur is
 centred, and the small one is repeated: of the error that is left on drawn subjects that takes a third to a half."""
 # Below it a blurred alpha is 0 up to rounding: a single pixel of 1/255 gives 4.7e-7 in the larger blur.
-_NOTHING = 1e-7
+_NOTHING = np.float32(1e-7)
 
 
 def feathered(bits: Bool, width: float) -> Float32:
@@ -82,8 +82,8 @@ def blur_fusion(pixels: UInt8, alpha: Float32) -> tuple[Float32, Float32]:
 
 def _fuse(image: Float32, alpha: Float32, front: Float32, back: Float32, side: int) -> tuple[Float32, Float32]:
     """One pass: image, front and back (h, w, 3), alpha (h, w, 1); the new front and back."""
-    mean_front: Float32 = _blurred(front * alpha, side) / np.maximum(_blurred(alpha, side), np.float32(_NOTHING))
-    mean_back: Float32 = _blurred(back * (1 - alpha), side) / np.maximum(_blurred(1 - alpha, side), np.float32(_NOTHING))
+    mean_front: Float32 = _blurred(front * alpha, side) / np.maximum(_blurred(alpha, side), _NOTHING)
+    mean_back: Float32 = _blurred(back * (1 - alpha), side) / np.maximum(_blurred(1 - alpha, side), _NOTHING)
     fused: Float32 = mean_front + alpha * (image - alpha * mean_front - (1 - alpha) * mean_back)
     return np.clip(fused, np.float32(0), np.float32(255)), mean_back
 
