@@ -99,6 +99,14 @@ def encode_png(pixels: UInt8) -> bytes:
     return _file(width, height, 8, _RGBA if channels == 4 else _RGB, filtered)
 
 
+def encode_grey(levels: UInt8) -> bytes:
+    """Encode (H, W) uint8 as a grey PNG with eight bits per pixel."""
+    filtered = _rows(_UP, levels.shape)
+    filtered[:1, 1:] = levels[:1]
+    np.subtract(levels[1:], levels[:-1], out=filtered[1:, 1:])
+    return _file(levels.shape[1], levels.shape[0], 8, _GREY, filtered)
+
+
 def encode_bilevel(bits: Bool) -> bytes:
     """Encode (H, W) bool as a PNG with one bit per pixel; white is True."""
     height, width = bits.shape

@@ -33,7 +33,7 @@ def test_a_data_set_without_parts_has_none(tmp_path: Path) -> None:
         ("1 3 1.0 1.0 1", "not in parts.txt"),
         ("1 1 1.0 1.0 2", "visible 1 or 0"),
         ("1 1 1.0 1.0 1", "listed twice"),
-        ("1 1 nan 1.0 1", "finite"),
+        ("1 2 nan 1.0 1", "finite"),
         ("1 1 1.0", "expected"),
     ],
 )

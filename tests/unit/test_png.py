@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as pillow
 
 from fgfast.io import encode as png
-from fgfast.io.encode import deflater, encode_bilevel, encode_png
+from fgfast.io.encode import deflater, encode_bilevel, encode_grey, encode_png
 from fgfast.io.provenance import versions
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (2, 3), (33, 17), (64, 200)]
@@ -38,6 +38,12 @@ def read(data: bytes) -> np.ndarray:
     with pillow.open(io.BytesIO(data)) as image:
         image.verify()  # checks every chunk's sum
     return np.asarray(pillow.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_grey_pixels_come_back(shape: tuple[int, int]) -> None:
+    levels = noise(*shape)
+    np.testing.assert_array_equal(read(encode_grey(levels)), levels)
 
 
 @pytest.mark.parametrize("channels", [3, 4])

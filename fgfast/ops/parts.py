@@ -1,0 +1,179 @@
+"""Parts of a subject as arrays: cells inside a mask, maps of clusters, heat maps of points, windows around points.
+
+A grid divides an image into (rows, columns) cells of equal size, as the patches of a vision transformer do. Points are
+x y in continuous pixels: the pixel in column c and row r covers c .. c + 1 and r .. r + 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgfast.records import Bool, Float32, Size, UInt8
+
+NO_PART = -1
+"""The label of a cell or pixel that belongs to no part."""
+
+# From this share of subject pixels on, a cell is inside a mask.
+_INSIDE = 0.5
+
+Labels = NDArray[np.int64]
+Window = tuple[int, int, int, int]
+
+
+def grid_of(size: Size, longest: int, multiple: int = 1) -> Size:
+    """Return the grid of an image whose longer side has `longest` cells, and the shorter one in proportion.
+
+    Args:
+        size: of the image, in pixels, at least 1 x 1.
+        longest: cells along the longer side, at least 1.
+        multiple: both numbers are multiples of it, and at least it.
+    """
+    scale = longest / max(size)
+    rows, columns = (max(round(length * scale / multiple), 1) * multiple for length in size)
+    return Size(rows, columns)
+
+
+def cells_inside(bits: Bool, grid: Size) -> Bool:
+    """Return which cells of a grid are inside a mask: at least half of their pixels are subject.
+
+    Of a subject so small that no cell has half, the cell with most of it is inside; of an empty mask, none.
+
+    Args:
+        bits: (H, W) bool; True is subject.
+        grid: rows and columns.
+
+    Returns:
+        (rows, columns) bool.
+    """
+    share = shares(bits, grid)
+    inside: Bool = share >= _INSIDE
+    if bits.any() and not inside.any():
+        inside[np.unravel_index(int(share.argmax()), share.shape)] = True
+    return inside
+
+
+def shares(bits: Bool, grid: Size) -> NDArray[np.float64]:
+    """Return the share of True in each cell of a grid, 0..1: (H, W) bool -> (rows, columns) float64.
+
+    Pixels that a border between cells divides count in proportion. A grid may be finer than the image.
+    """
+    return _widths(bits.shape[0], grid.height) @ bits.astype(np.float64) @ _widths(bits.shape[1], grid.width).T
+
+
+def _widths(length: int, cells: int) -> NDArray[np.float64]:
+    """Return what of each cell each pixel covers along one side, (cells, length) float64; rows sum to 1."""
+    edges = np.linspace(0, length, cells + 1)
+    pixels = np.arange(length)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.clip(overlap, 0, None) * (cells / length)
+
+
+def spread_labels(labels: Labels, bits: Bool) -> Labels:
+    """Return the part of each pixel of a subject, that of its cell or, where this has none, of the nearest with one.
+
+    Args:
+        labels: (rows, columns) int64, part of each cell, or `NO_PART`.
+        bits: (H, W) bool; True is subject.
+
+    Returns:
+        (H, W) int64; `NO_PART` outside the subject, and everywhere where no cell has a part.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    found = np.full(bits.shape, NO_PART)
+    if not (labels != NO_PART).any():
+        return found
+    rows, columns = distance_transform_edt(labels == NO_PART, return_distances=False, return_indices=True)
+    filled = labels[rows, columns]
+    height, width = bits.shape
+    row = ((np.arange(height) + 0.5) * (labels.shape[0] / height)).astype(np.int64)
+    column = ((np.arange(width) + 0.5) * (labels.shape[1] / width)).astype(np.int64)
+    found[bits] = filled[row[:, None], column][bits]
+    return found
+
+
+def part_centres(labels: Labels, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the mean places of the pixels of each part, and their numbers.
+
+    Args:
+        labels: (H, W) int64, part of each pixel, or `NO_PART`.
+        k: the number of parts.
+
+    Returns:
+        (k, 2) float64 x y in pixels, NaN for a part without pixels; (k,) int64.
+    """
+    rows, columns = np.nonzero(labels != NO_PART)
+    own = labels[rows, columns]
+    counts = np.bincount(own, minlength=k)
+    sums = np.stack([np.bincount(own, at + 0.5, minlength=k) for at in (columns, rows)], axis=1)
+    with np.errstate(invalid="ignore"):
+        return sums / counts[:, None], counts
+
+
+def point_in(bits: Bool, x: float, y: float) -> bool:
+    """Return whether the pixel under a point is True; False outside the image."""
+    height, width = bits.shape
+    return 0 <= x < width and 0 <= y < height and bool(bits[int(y), int(x)])
+
+
+def point_heat_maps(points: Float32, size: Size, grid: Size, sigma: float) -> UInt8:
+    """Return a Gaussian around each point, sampled at the middles of a grid's cells, with 255 at its peak.
+
+    Args:
+        points: (P, 3) float32 x y visible, in pixels of an image of `size`.
+        size: of the image, in pixels.
+        grid: rows and columns of each map.
+        sigma: the standard deviation, in pixels of the image, greater than 0.
+
+    Returns:
+        (P, rows, columns) uint8; a map of zeros where a point is not visible.
+    """
+    x = (np.arange(grid.width) + 0.5) * (size.width / grid.width)
+    y = (np.arange(grid.height) + 0.5) * (size.height / grid.height)
+    maps = np.zeros((len(points), *grid), np.uint8)
+    for own, (left, top, visible) in zip(maps, points.astype(np.float64).tolist(), strict=True):
+        if visible:
+            across, down = (np.exp(-((at - middle) ** 2) / (2 * sigma * sigma)) for at, middle in ((x, left), (y, top)))
+            own[:] = np.rint(255 * down[:, None] * across)
+    return maps
+
+
+def membership_maps(labels: Labels, k: int, grid: Size) -> UInt8:
+    """Return how much of each cell of a grid belongs to each part, 255 for all of it.
+
+    Args:
+        labels: (H, W) int64, part of each pixel, or `NO_PART`.
+        k: the number of parts.
+        grid: rows and columns of each map.
+
+    Returns:
+        (k, rows, columns) uint8.
+    """
+    return np.stack([np.rint(255 * shares(labels == part, grid)).astype(np.uint8) for part in range(k)])
+
+
+def window_around(x: float, y: float, side: int) -> Window:
+    """Return the square of `side` pixels, at least 1, centred on a point to within half a pixel: x0 y0 x1 y1.
+
+    It may reach beyond the image; right and bottom are exclusive.
+    """
+    left, top = (math.floor(at - side / 2 + 0.5) for at in (x, y))
+    return left, top, left + side, top + side
+
+
+def cut_window(pixels: UInt8, window: Window) -> UInt8:
+    """Return what a window shows of an image, (side, side, 3) uint8, black beyond the image.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        window: x0 y0 x1 y1 in pixels; right and bottom are exclusive. It may miss the image.
+    """
+    (height, width), (x0, y0, x1, y1) = pixels.shape[:2], window
+    shown = np.zeros((y1 - y0, x1 - x0, pixels.shape[2]), np.uint8)
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+    if left < right and top < bottom:
+        shown[top - y0 : bottom - y0, left - x0 : right - x0] = pixels[top:bottom, left:right]
+    return shown
