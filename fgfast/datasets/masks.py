@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from fgfast.files import open_regular
 from fgfast.image_formats import open_image
 from fgfast.mask_source import MaskKind, MaskSource
 from fgfast.ops.polygons import polygon_mask
-from fgfast.records import Bool, Sample, Size
+from fgfast.records import Bool, Sample, Size, UInt8
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -81,27 +82,52 @@ def read_mask(sample: Sample, size: Size) -> Bool:
     return bits
 
 
+def read_levels(source: MaskSource, size: Size) -> UInt8:
+    """Read a mask of the kind "levels" as it is, without a threshold.
+
+    Args:
+        source: the mask.
+        size: of its image, as decoded.
+
+    Returns:
+        (H, W) uint8, the share of annotators who agree, 255 for all of them.
+
+    Raises:
+        MaskUnusableError: there is no such file, it has another size, or it is not understood.
+    """
+    with _opened(source.path, _CUB_AND_PETS, size) as image:
+        values, top = _grey(source.path, image, 0)
+    return values if top == 255 else (values.astype(np.uint32) * 255 // top).astype(np.uint8)
+
+
 def _from_image(source: MaskSource, size: Size) -> Bool:
     formats = _CUB_AND_PETS if source.kind in ("levels", "trimap") else MASK_FORMATS
-    try:
-        with open_regular(source.path) as file, open_image(file, formats) as image:
-            _check_size(source.path, Size(image.height, image.width), size)
-            if source.kind == "trimap":
-                return _trimap(source.path, np.asarray(image))
-            slack = _LOSS if image.format in _LOSSY else 0
-            values, top = _grey(source.path, image, slack)
-    except FileNotFoundError:
-        raise MaskUnusableError("no mask", f"there is no mask {source.path}") from None
-    except LinkOutError as error:
-        raise MaskUnusableError(LINK_OUT, f"the mask {source.path} is not read: {error.strerror}") from None
-    except MaskUnusableError:
-        raise
-    except Exception as error:  # Pillow's readers raise many kinds on damaged files
-        raise MaskUnusableError("mask broken", f"the mask {source.path} cannot be read: {error}") from error
+    with _opened(source.path, formats, size) as image:
+        if source.kind == "trimap":
+            return _trimap(source.path, np.asarray(image))
+        slack = _LOSS if image.format in _LOSSY else 0
+        values, top = _grey(source.path, image, slack)
     if source.kind == "levels":
         levels: Bool = values >= (AGREED if top == 255 else (top + 1) // 2)
         return levels
     return _two_values(source.path, values, top, slack)
+
+
+@contextmanager
+def _opened(path: os.PathLike[str], formats: tuple[str, ...], size: Size) -> Iterator[PillowImage.Image]:
+    """Open a mask image of the size of its image; raise MaskUnusableError for whatever is wrong with it."""
+    try:
+        with open_regular(path) as file, open_image(file, formats) as image:
+            _check_size(path, Size(image.height, image.width), size)
+            yield image
+    except FileNotFoundError:
+        raise MaskUnusableError("no mask", f"there is no mask {path}") from None
+    except LinkOutError as error:
+        raise MaskUnusableError(LINK_OUT, f"the mask {path} is not read: {error.strerror}") from None
+    except MaskUnusableError:
+        raise
+    except Exception as error:  # Pillow's readers raise many kinds on damaged files
+        raise MaskUnusableError("mask broken", f"the mask {path} cannot be read: {error}") from error
 
 
 def _check_size(path: os.PathLike[str], mask: Size, image: Size) -> None:
