@@ -55,6 +55,7 @@ def instances(
     source: str,
     frame: Frame = "twin",
     attributes: Callable[[Outcome], Mapping[str, str]] | None = None,
+    polygons: Callable[[Outcome], list[list[int]]] | None = None,
 ) -> Iterator[Add]:
     """Write COCO instances: one image and one annotation per image that was written, as they are added.
 
@@ -70,6 +71,7 @@ def instances(
         classes: class names in the data set's order.
         source: name of the data set.
         attributes: gives the annotation of an outcome more, which datumaro and CVAT keep.
+        polygons: gives its segmentation as polygons instead, x y x y ... in the same frame.
 
     Raises:
         OutputFailedError: the disk is full, read-only or failing.
@@ -86,7 +88,8 @@ def instances(
             nonlocal comma
             if waiting:
                 out.write((comma + ",".join(_images(waiting, frame))).encode("ascii"))
-                annotations.write((comma + ",".join(_annotations(waiting, frame, attributes))).encode("ascii"))
+                written = _annotations(waiting, frame, attributes, polygons)
+                annotations.write((comma + ",".join(written)).encode("ascii"))
                 comma = ","
                 waiting.clear()
 
@@ -145,7 +148,10 @@ def _images(images: Sequence[tuple[Outcome, int]], frame: Frame) -> Iterator[str
 
 
 def _annotations(
-    images: Sequence[tuple[Outcome, int]], frame: Frame, attributes: Callable[[Outcome], Mapping[str, str]] | None
+    images: Sequence[tuple[Outcome, int]],
+    frame: Frame,
+    attributes: Callable[[Outcome], Mapping[str, str]] | None,
+    polygons: Callable[[Outcome], list[list[int]]] | None,
 ) -> Iterator[str]:
     """Yield COCO annotations."""
     try:
@@ -162,10 +168,11 @@ def _annotations(
         score = "" if outcome.quality is None else f',"score":{_number(outcome.quality)}'
         flags = f',"flags":{_json(outcome.reasons)}' if outcome.reasons else ""
         more = f',"attributes":{_json(attributes(outcome))}' if attributes else ""
+        runs = f'{{"size":[{height},{width}],"counts":{_json(counts.decode("ascii"))}}}'
         yield (
             f'{{"id":{outcome.id},"image_id":{outcome.id},"category_id":{category},'
             f'"bbox":[{x0}.0,{y0}.0,{x1 - x0}.0,{y1 - y0}.0],"area":{area},'
-            f'"segmentation":{{"size":[{height},{width}],"counts":{_json(counts.decode("ascii"))}}},'
+            f'"segmentation":{_json(polygons(outcome)) if polygons else runs},'
             f'"iscrowd":0{score}{flags}{more}}}'
         )
 
