@@ -40,7 +40,7 @@ def perimeter(bits: Bool) -> float:
     straight = np.count_nonzero(~inside[:, :-1] & inside[:, 1:]) + np.count_nonzero(~inside[:-1] & inside[1:])
     falling = np.count_nonzero(~inside[:-1, :-1] & inside[1:, 1:])
     rising = np.count_nonzero(~inside[:-1, 1:] & inside[1:, :-1])
-    return math.pi / 4 * (straight + (falling + rising) / math.sqrt(2))
+    return float(math.pi / 4 * (straight + (falling + rising) / math.sqrt(2)))
 
 
 def hull_area(corners: NDArray[np.int64]) -> float:
