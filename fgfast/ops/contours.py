@@ -61,7 +61,11 @@ def _codes(bits: Bool) -> NDArray[np.uint8]:
     """Return which of the four pixels around each corner are inside, (H + 1, W + 1) uint8."""
     framed = np.pad(bits.view(np.uint8), 1)
     above, below = framed[:-1], framed[1:]
-    return above[:, :-1] | above[:, 1:] << 1 | below[:, :-1] << 2 | below[:, 1:] << 3
+    codes: NDArray[np.uint8] = np.zeros((bits.shape[0] + 1, bits.shape[1] + 1), np.uint8)
+    quarters = (above[:, :-1], above[:, 1:], below[:, :-1], below[:, 1:])
+    for bit, quarter in zip((_ABOVE_LEFT, _ABOVE_RIGHT, _BELOW_LEFT, _BELOW_RIGHT), quarters, strict=True):
+        codes |= quarter * np.uint8(bit)
+    return codes
 
 
 def _rings(codes: NDArray[np.uint8]) -> list[Points]:
