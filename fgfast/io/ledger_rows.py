@@ -92,8 +92,10 @@ _KINDS = {"i": int, "f": float, "t": str, "b": bytes}
 _OUTCOME = "itttttFttTIIIIiiFFFFtFttIBFFIIBbt"
 FINISHED, FILE = "ittTIIBb", "itiib"
 
-# Most characters of a name or a short JSON text, and of a sentence or the list of boxes that were not chosen.
-_SHORT, _LONG = 1 << 16, 1 << 20
+SHORT = 1 << 16
+"""Most characters of a name or a short JSON text."""
+# Of a sentence, or the list of boxes that were not chosen.
+_LONG = 1 << 20
 _LARGEST_OFFSET, _LARGEST = 1 << 31, 1e30
 
 
@@ -171,12 +173,12 @@ def from_row(row: tuple[Any, ...]) -> Outcome:
         rle=rle,
         quality=quality,
         stability=stability,
-        numbers={} if numbers == "{}" else _numbers(numbers),
+        numbers={} if numbers == "{}" else numbers_in(numbers),
         doubt=doubt,
         warnings=_texts(warnings),
         source=stamp(source_size, source_mtime, source_sha256),
         annotation=annotation,
-        seconds=_numbers(seconds),
+        seconds=numbers_in(seconds),
         id=number,
     )
 
@@ -189,8 +191,12 @@ def _texts(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _numbers(text: str) -> dict[str, float]:
-    """Parse a JSON object of numbers."""
+def numbers_in(text: str) -> dict[str, float]:
+    """Parse a JSON object of numbers.
+
+    Raises:
+        ValueError: it is none.
+    """
     found = json.loads(text)
     check(isinstance(found, dict), "an object of numbers is none")
     if set(map(type, found.values())) <= {float} and sum(map(abs, found.values())) < _LARGEST:  # false for NaN
@@ -219,7 +225,7 @@ def _check_row(key: str, twin: str | None, rle: bytes | None, row: tuple[Any, ..
     check(is_below(key) and (twin is None or is_below(twin)), "a key or a twin is no path below its folder")
     check(rle is None or rle.isascii(), "a mask is none")
     short = (row[3], row[4], row[5], row[8], row[20], row[22], row[32])
-    check(max(map(len, short)) <= _SHORT and max(len(row[7]), len(row[23])) <= _LONG, "a text is too long")
+    check(max(map(len, short)) <= SHORT and max(len(row[7]), len(row[23])) <= _LONG, "a text is too long")
     for value in (row[6], *row[16:20], row[21], row[26], row[27]):
         check(value is None or -_LARGEST < value < _LARGEST, "a number is too large, or none")
     if twin is not None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fgfast.errors import UsageError
 from fgfast.files import read_regular
@@ -34,6 +34,7 @@ VERSION = 2
 """Of the file of weights; a file of another version is refused."""
 # Of them, an IoU of less than half is sure.
 _FAR = ("far from the annotated box", "far from the official mask")
+_SURE = ("no box", "not detected", "empty", *_FAR)
 _LARGEST_FILE = 1 << 20  # bytes; the built-in file has some thousand
 
 SENTENCES: dict[str, str] = {
@@ -72,8 +73,7 @@ SENTENCES: dict[str, str] = {
 NAMES = tuple(SENTENCES)
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(NamedTuple):
     """A reason to doubt a result.
 
     Attributes:
@@ -185,12 +185,15 @@ def family_name(numbers: Mapping[str, float]) -> str:
 
 def standardised(number: float, mean: float, deviation: float) -> float:
     """Return by how much a number is unusual, in standard deviations of right results; 0 up to `ORDINARY`."""
-    return min(max((number - mean) / deviation, ORDINARY), HIGHEST) - ORDINARY
+    away = (number - mean) / deviation
+    return 0.0 if away <= ORDINARY else (away if away < HIGHEST else HIGHEST) - ORDINARY
 
 
 def seen(name: str, number: float) -> float:
     """Return a number as the model takes it, as a root: higher is more doubtful, and most numbers are small ones."""
-    return math.sqrt(max(abs(number - TYPICAL_FILL) if name == "fill" else number, 0.0))
+    if name == "fill":
+        number = abs(number - TYPICAL_FILL)
+    return math.sqrt(number) if number > 0 else 0.0
 
 
 def says_something(numbers: Mapping[str, float], weights: Weights) -> bool:
@@ -206,18 +209,19 @@ def doubt(numbers: Mapping[str, float], weights: Weights | None = None) -> Doubt
         numbers: of the result, any of `NAMES`; others are ignored.
         weights: of the models; by default the built-in ones.
     """
-    known = {name: numbers[name] for name in NAMES if name in numbers and math.isfinite(numbers[name])}
+    known = {name: number for name, number in numbers.items() if name in SENTENCES and math.isfinite(number)}
     if not known:
         return Doubt(0.0, ())
     family = (built_in() if weights is None else weights).family(known)
-    raised = [Flag(name, known[name], math.inf, SENTENCES[name]) for name in known if sure(name, known[name])]
+    certain = [name for name in _SURE if name in known and sure(name, known[name])]
+    raised = [Flag(name, known[name], math.inf, SENTENCES[name]) for name in certain]
     odds, more = (family.intercept, []) if family else (-math.inf, [])
     for name, term in family.terms.items() if family else ():
-        if name in known:
-            share = term.share(seen(name, known[name]))
+        if (number := known.get(name)) is not None:
+            share = term.share(seen(name, number))
             odds += share
-            if share > 0 and not sure(name, known[name]):
-                more.append(Flag(name, known[name], share, SENTENCES[name]))
+            if share > 0 and name not in certain:
+                more.append(Flag(name, number, share, SENTENCES[name]))
     more.sort(key=lambda flag: -flag.share)
     value = 1 / (1 + math.exp(-max(odds, -700.0)))
     value = SURE + (1 - SURE) * value if raised else SURE * value
@@ -226,7 +230,7 @@ def doubt(numbers: Mapping[str, float], weights: Weights | None = None) -> Doubt
 
 def sure(name: str, number: float) -> bool:
     """Whether a number alone says for sure that the result is wrong; "empty" is only a number of masks that are."""
-    return name in ("no box", "not detected", "empty") or (name in _FAR and number >= FAR_FROM)
+    return name in _SURE and (name not in _FAR or number >= FAR_FROM)
 
 
 def raises_sure(numbers: Mapping[str, float]) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from fgfast.io.decisions import decided_in
-from fgfast.io.ledger_doubt import ranked
+from fgfast.io.ledger_doubt import Doubtful, doubtful, ranked
 from fgfast.ops.doubt import Flag, doubt
 from fgfast.pipeline.flagging import weights_in
 from fgfast.pipeline.twin import Twin
-from fgfast.records import Outcome, Status
+from fgfast.records import Status
 from fgfast.review.outliers import unlike
 
 WRITTEN: tuple[Status, ...] = ("done", "flagged")
@@ -21,12 +21,12 @@ class Item:
     """One result in the queue.
 
     Attributes:
-        outcome: its row.
+        result: what the ledger says about it.
         doubt: how doubtful it is, 0..1.
         flags: what makes it so, strongest first; last, where it is, that it is unlike its class.
     """
 
-    outcome: Outcome
+    result: Doubtful
     doubt: float
     flags: tuple[Flag, ...]
 
@@ -38,7 +38,8 @@ def queue(
 ) -> Iterator[Item]:
     """Yield the results of a run that nobody has decided, most doubtful first, equal ones in the data set's order.
 
-    The order is that of the run, whose doubts are in its ledger; only the rows that are yielded are read whole.
+    The order is that of the run, whose doubts are in its ledger. Numbers, doubts and statuses of all are in memory, and
+    which are unlike their class; everything else is read as it is yielded.
 
     Args:
         twin: the run.
@@ -52,14 +53,19 @@ def queue(
     found, decided, weights = ranked(ledger), decided_in(twin.output.ours), weights_in(ledger)
     others = unlike(ledger) if found.ids else {}
     left = len(found.ids) if limit is None else limit
-    for number, value, status in zip(found.ids, found.doubts, found.statuses, strict=True):
+    wanted = [
+        (number, value)
+        for number, value, status in zip(found.ids, found.doubts, found.statuses, strict=True)
+        if status in statuses
+    ]
+    values = dict(wanted)
+    del found
+    for result in doubtful(ledger, [number for number, _ in wanted]):
         if left <= 0:
             return
-        if status not in statuses:
-            continue
-        outcome = twin.outcome(number)
-        if outcome is not None and outcome.key not in decided:
-            yield Item(outcome, value, (*doubt(outcome.numbers, weights).flags, *_of(others.get(number))))
+        if result.key not in decided:
+            own = doubt(result.numbers, weights).flags
+            yield Item(result, values[result.id], (*own, *_of(others.get(result.id))))
             left -= 1
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
+from foreign_database import plain
 from layouts import BUILDERS
 from PIL import Image
 from small_review import add_class_with_an_odd_one
@@ -18,6 +21,7 @@ from fgfast.config import Settings
 from fgfast.io.ledger import Ledger
 from fgfast.ops.doubt import SURE, VERSION
 from fgfast.pipeline.twin import Twin
+from fgfast.records import Sample
 from fgfast.review.queue import queue
 
 
@@ -42,11 +46,38 @@ def test_the_queue_of_a_run_is_printed_in_order(tmp_path: Path) -> None:
     assert odd == [key]
     assert [row["doubt"] for row in after if row["id"] < 100] == [row["doubt"] for row in rows]  # it adds no doubt
     with Twin.open(report.out) as twin:
-        assert [item.outcome.key for item in queue(twin, limit=2)] == [row["key"] for row in after[:2]]
+        assert [item.result.key for item in queue(twin, limit=2)] == [row["key"] for row in after[:2]]
         assert list(queue(twin, statuses=())) == []
     with Ledger(report.out / "fgfast" / "ledger.sqlite", write=False) as ledger:
         assert ledger.meta("flagging")["weights"]["version"] == VERSION
         assert {name for o in ledger.outcomes() for name in o.numbers} >= {"box gap", "keypoints outside"}
+
+
+def test_a_long_queue_is_printed_a_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = BUILDERS["cub"](tmp_path / "in")
+    settings = Settings(detector="annotations", segmenter="grabcut")
+    out = fgfast.convert("cub", tmp_path / "out", root=source, settings=settings, in_process=True).out
+    path = out / "fgfast" / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        like = next(iter(ledger.outcomes()))
+        keys = [f"images/002.Jay/more_{n:03}.jpg" for n in range(250)]
+        ledger.register((n + 10, Sample(key, source / key, "002.Jay", "train")) for n, key in enumerate(keys))
+        ledger.record(replace(like, id=None, key=k, twin=k, doubt=0.5 + n / 1e4) for n, k in enumerate(keys))
+    whole = CliRunner().invoke(main, ["review", str(out), "--list", "--json"]).output
+    monkeypatch.setattr("fgfast.cli.review_list._AT_ONCE", 7)
+    assert CliRunner().invoke(main, ["review", str(out), "--list", "--json"]).output.replace("\n", "") == whole.replace(
+        "\n", ""
+    )
+    rows = json.loads(whole)
+    assert len(rows) == 254
+    assert [row["key"] for row in rows if 0.5 <= row["doubt"] < 0.53] == keys[::-1]
+    assert {(row["class"], row["split"]) for row in rows if "more" in row["key"]} == {("002.Jay", "train")}
+    text = CliRunner().invoke(main, ["review", str(out), "--list", "--limit", "254"]).output.splitlines()
+    assert [line.split()[2] for line in text] == [row["key"] for row in rows]
+    with plain(path) as db:
+        db.execute('UPDATE outcomes SET numbers = \'{"fill": "much"}\' WHERE id = (SELECT max(id) FROM outcomes)')
+    done = CliRunner().invoke(main, ["review", str(out), "--list"])
+    assert done.exit_code == 2 and "is damaged" in done.output
 
 
 def test_a_run_without_doubts_has_an_empty_queue(tmp_path: Path) -> None:
