@@ -275,6 +275,7 @@ class Outcome:
         source: the image's file as it was read; None where it was not read.
         annotation: digest of what the data set said about the sample when it was processed; see `sample_digest`.
         files: the written files, as path relative to the output folder -> stamp.
+        data: products that are not files, by name; only on its way to the ledger, see `Ledger.data`.
         seconds: stage name -> seconds spent on this sample.
         id: the sample's number in the ledger, and its image's in COCO files; None before it is recorded.
     """
@@ -303,6 +304,7 @@ class Outcome:
     source: FileStamp | None = None
     annotation: bytes = b""
     files: Mapping[str, FileStamp] = field(default_factory=dict)
+    data: Mapping[str, bytes] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     id: int | None = None
 

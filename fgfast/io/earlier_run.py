@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -13,19 +13,18 @@ from fgfast.io.ledger_paths import in_folders
 from fgfast.io.stamps import states
 
 
-def named_files(ledger: Ledger, folder: str, masks: str) -> Iterator[str]:
+def named_files(ledger: Ledger, folders: Collection[str]) -> Iterator[str]:
     """Yield the files of a run, those among them that it was about to write, as paths relative to its output.
 
     Args:
         ledger: the run's ledger.
-        folder: the name of the twin's folder.
-        masks: the name of the folder of masks.
+        folders: the names of the folders in which it writes.
     """
     named = chain(ledger.paths(), ledger.meta("committing") or (), ledger.meta("whole_files") or ())
-    return (path for path in named if in_folders(path, (folder, masks)))
+    return (path for path in named if in_folders(path, folders))
 
 
-def unchanged_files(ledger: Ledger, out: Path, folder: str, masks: str) -> Iterator[str]:
+def unchanged_files(ledger: Ledger, out: Path, folder: str, others: Collection[str]) -> Iterator[str]:
     """Yield those files of a run that still are as it wrote them, as paths relative to its output.
 
     For a folder that is known from the ledger only: whoever wrote the ledger does not know what the files of another
@@ -35,15 +34,15 @@ def unchanged_files(ledger: Ledger, out: Path, folder: str, masks: str) -> Itera
         ledger: the run's ledger.
         out: the output folder.
         folder: the name of the twin's folder.
-        masks: the name of the folder of masks.
+        others: the names of the other folders in which it writes.
 
     Raises:
         OutputRefusedError: it is not the name of a twin's folder.
     """
-    if folder.lower() in ("fgfast", masks):
+    if folder.lower() in ("fgfast", *others):
         raise OutputRefusedError(f"{ledger.path} is damaged (its run has the folder {folder!r}): choose another --out")
     files = chain(ledger.stamps(), whole_files(ledger))
-    there = ((path, out / path, stamp) for path, stamp in files if in_folders(path, (folder, masks)))
+    there = ((path, out / path, stamp) for path, stamp in files if in_folders(path, (folder, *others)))
     return (path for path, state in states(there, read=True) if state == "same")
 
 

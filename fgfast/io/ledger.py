@@ -92,32 +92,30 @@ class Ledger(LedgerQueries, contextlib.AbstractContextManager["Ledger"]):
             old = [self._path(path) for key in ids for (path,) in self._db.execute(query, key)]
             if old:
                 many(self._database, f"DELETE FROM files WHERE id = {ID}", ids)
+            many(self._database, f"DELETE FROM data WHERE id = {ID}", ids)
             many(self._database, f"DELETE FROM outcomes WHERE id = {ID}", ids)
             many(self._database, _SET_META, _meta_rows({"committing": [*paths, *old]}))
         return old
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
-        """Record outcomes of registered samples, with their files, in one transaction, which replaces earlier ones.
+        """Record outcomes of registered samples, their files and data, in one transaction, which replaces earlier ones.
 
         A transaction costs four syncs (the journal twice, its folder, the database) however much it holds.
         """
         outcomes = list(outcomes)
         rows = [(o.key, *to_row(o)) for o in outcomes]
         files = [(path, o.key, *stamp) for o in outcomes for path, stamp in o.files.items()]
+        data = [(o.key, name, value) for o in outcomes for name, value in o.data.items()]
         with transaction(self._database):
             many(self._database, f"INSERT OR REPLACE INTO outcomes (id, {COLUMNS}) VALUES ({ID}, {MARKS})", rows)
             many(self._database, f"INSERT OR REPLACE INTO files VALUES (?, {ID}, ?, ?, ?)", files)
+            if data:
+                many(self._database, f"INSERT OR REPLACE INTO data VALUES ({ID}, ?, ?)", data)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Delete the outcomes of samples that failed and are no longer wanted. Their numbers stay taken."""
         with transaction(self._database):
             many(self._database, f"DELETE FROM outcomes WHERE id = {ID}", [(key,) for key in keys])
-
-    def set_data(self, name: str, values: Mapping[str, bytes]) -> None:
-        """Store a product of samples that is not a file, as key -> bytes."""
-        rows = [(key, name, value) for key, value in values.items()]
-        with transaction(self._database):
-            many(self._database, f"INSERT OR REPLACE INTO data VALUES ({ID}, ?, ?)", rows)
 
 
 def _meta_rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:

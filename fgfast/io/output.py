@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -62,12 +62,13 @@ class Output(contextlib.AbstractContextManager["Output"]):
     Attributes:
         out: the folder.
         twin: the folder of the twin inside it.
+        others: names of further folders that a run writes to.
         ledger: the open ledger.
     """
 
-    def __init__(self, out: Path, folder: str) -> None:
+    def __init__(self, out: Path, folder: str, others: Sequence[str] = ()) -> None:
         """Compute the paths; `open` locks the folder."""
-        self.out = out
+        self.out, self.others = out, tuple(others)
         self.twin = out / folder
         self.ours = out / "fgfast"
         # Loaders of images walk all of OUT. Most of them skip hidden folders; torchvision's ImageFolder does not, but
@@ -97,7 +98,12 @@ class Output(contextlib.AbstractContextManager["Output"]):
     @property
     def _folders(self) -> tuple[Target, ...]:
         """The folders that hold all files of an output."""
-        return self.target(self.ours), self.target(self.twin), self.target(self.masks)
+        return tuple(self.target(self.out / name) for name in (self.ours.name, *self.names))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the folders that hold the files of samples."""
+        return self.twin.name, self.masks.name, *self.others
 
     @property
     def has_ledger(self) -> bool:
@@ -128,7 +134,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
             raise OutputRefusedError(f"the output {out} is inside the data set {source}: choose a folder outside it")
         if out in source.parents:
             raise OutputRefusedError(f"the output {out} contains the data set {source}: choose another folder")
-        if self.twin.name.lower() in (self.ours.name, self.masks.name):
+        if self.twin.name.lower() in (self.ours.name, self.masks.name, *self.others):
             raise OutputRefusedError(f"a data set's folder cannot be called {self.twin.name!r}: rename {source}")
         if not out.exists():
             return
@@ -213,24 +219,25 @@ class Output(contextlib.AbstractContextManager["Output"]):
         self.ledger.set_meta({"being_deleted": True})
         name = self.ledger.meta("folder") or self.twin.name
         if name == self.twin.name:
-            files = named_files(self.ledger, name, self.masks.name)
+            files = named_files(self.ledger, self.names)
         else:
-            files = unchanged_files(self.ledger, self.out, name, self.masks.name)
+            files = unchanged_files(self.ledger, self.out, name, (self.masks.name, *self.others))
         delete_files(self.out, [*files, *(self.target(path).name for path in self.about_the_run)])
-        twin = Target(self.out, name)
-        sweep_temp_files([twin])
-        for listing in reversed([*walk(twin)]):
-            remove_folder(listing.folder)  # where it is empty
+        for folder in (name, *self.others):
+            sweep_temp_files([Target(self.out, folder)])
+            for listing in reversed([*walk(Target(self.out, folder))]):
+                remove_folder(listing.folder)  # where it is empty
         remove_tree(self.target(self.masks))  # it holds no foreign files
         self.ledger.close()
         remove(self.target(self.ledger_path))
 
-    def make_folders(self, images: Iterable[str], masks: Iterable[str]) -> None:
+    def make_folders(self, images: Iterable[str], masks: Iterable[str], others: Iterable[str] = ()) -> None:
         """Create all folders in advance, so that a file's name is durable once its own folder is synced.
 
         Args:
             images: keys of the images in the twin.
             masks: paths of the masks in the masks folder.
+            others: paths of further files, relative to the output folder.
 
         Raises:
             OutputRefusedError: one of them is a link.
@@ -238,6 +245,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
         """
         names = {f"{self.twin.name}/{key}".rpartition("/")[0] for key in images}
         names |= {f"{self.masks.name}/{path}".rpartition("/")[0] for path in masks}
+        names |= {path.rpartition("/")[0] for path in others}
         made = {""}
         with Folders(self.out, make=True) as folders:
             for name in sorted(names):

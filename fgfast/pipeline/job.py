@@ -31,7 +31,7 @@ from fgfast.pipeline.batched_stages import (
 )
 from fgfast.pipeline.host_time import seconds_held
 from fgfast.pipeline.judging import Judge, weights_of
-from fgfast.pipeline.placement import asked
+from fgfast.pipeline.placement import Cost, asked
 from fgfast.pipeline.stages import Cut, Decode, Detect, MaskSubject, Write, annotations_detector
 from fgfast.pipeline.work import FAILURES, ConvertRuntime, Work
 from fgfast.records import Float32, Image, UInt8, plain
@@ -79,6 +79,11 @@ class ConvertJob:
     def phases(self) -> int:
         """Two where there are two models, else one."""
         return 2 if self.detector.is_model and self.segmenter.is_model else 1
+
+    @property
+    def cost(self) -> Cost:
+        """The multiply-accumulates of both models."""
+        return Cost(self.detector.gmac or 1.0, self.segmenter.gmac or 1.0)
 
     def open(self, spec: WorkerSpec) -> ConvertRuntime:
         """Load the models and create the stages.

@@ -17,9 +17,9 @@ from fgfast.io.encode import FORMAT_SUFFIXES
 from fgfast.io.output import Output
 from fgfast.io.stamps import state
 from fgfast.pipeline.changes import Next, Refused, needs_files
+from fgfast.pipeline.expected import paths_of
 from fgfast.pipeline.plan import Plan, load_background
 from fgfast.pipeline.remake import WriteStages, changed_sentence, remake, wanted
-from fgfast.pipeline.resume import paths_of
 from fgfast.pipeline.stages import Cut, Decode, Write
 from fgfast.pipeline.work import Result, Work, record
 from fgfast.records import Outcome, sample_digest

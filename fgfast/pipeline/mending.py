@@ -18,6 +18,7 @@ from fgfast.io.decisions import FILE, Decision, Decisions
 from fgfast.io.warned import captured
 from fgfast.machine import available_cores
 from fgfast.pipeline.changes import Change, Conflict, Left, Next, Refused, decided, undone
+from fgfast.pipeline.expected import ExpectedTwin
 from fgfast.pipeline.finish import Report, finish
 from fgfast.pipeline.mended import MendedFiles
 from fgfast.pipeline.reopened import ReopenedPlan, found_in, output_in, reopen
@@ -227,7 +228,7 @@ class Mender(contextlib.AbstractContextManager["Mender"]):
 
     def _catch_up(self) -> list[Refused]:
         """Finish the decisions that are stored and not done; return those that cannot be, with reasons."""
-        sweep_unrecorded(self.plan, self.output)
+        sweep_unrecorded(ExpectedTwin(self.plan, self.output), self.output)
         keys = list(dict.fromkeys(decision.key for decision in self.decisions.unfinished()))
         if keys:
             self._begin()

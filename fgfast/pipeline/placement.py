@@ -69,6 +69,23 @@ class DevicePlacement:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """The devices that a job's workers are to run on.
+
+    Attributes:
+        places: their names; one that occurs twice has two workers.
+        placement: "auto", "replicate" or "split"; see `fgfast.config.Settings`.
+        workers_per_device: "auto", or a number.
+        models: whether models run there, so that the number of workers may be chosen by measurement.
+    """
+
+    places: tuple[str, ...]
+    placement: str = "auto"
+    workers_per_device: str | int = "auto"
+    models: bool = False
+
+
 def replicate(devices: Sequence[str], phases: int, reason: str) -> DevicePlacement:
     """Let every device do all phases of the job."""
     return DevicePlacement("replicate", tuple(WorkerSpec(n, d, (0, phases)) for n, d in _named(devices)), reason)

@@ -7,17 +7,16 @@ nothing that is finished.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from fgfast.data_paths import AnyPath
 from fgfast.files import FileStamp
-from fgfast.io.ledger_paths import named_after
 from fgfast.io.ledger_queries import Row
 from fgfast.io.output import Output
 from fgfast.io.stamps import states
-from fgfast.pipeline.plan import Plan
-from fgfast.records import Sample, Status, sample_digest
+from fgfast.records import Sample, Status
 from fgfast.writing import delete_files
 
 # Names in a message; JSON output has all of them.
@@ -93,25 +92,62 @@ class Found:
         return len(self.selected | self.finished.keys())
 
 
-def examine(plan: Plan, output: Output, read: bool) -> Found:
+class Expected(Protocol):
+    """What a plan expects of an output, by which the results of an earlier run are compared with it.
+
+    Attributes:
+        samples: all samples of the data set, in its order.
+        positions: positions of the selected samples.
+        excluded: keys of samples whose results are deleted.
+    """
+
+    @property
+    def samples(self) -> tuple[Sample, ...]: ...
+
+    @property
+    def positions(self) -> tuple[int, ...]: ...
+
+    @property
+    def excluded(self) -> frozenset[str]: ...
+
+    def digest(self, sample: Sample) -> bytes:
+        """Return what the result of a selected sample depends on; see `Outcome.annotation`."""
+
+    def owns(self, row: Row) -> bool:
+        """Whether the files of a finished sample lie where a run of this kind writes them.
+
+        A ledger may be anybody's: what it says about other files is not believed, and these are not changed.
+        """
+
+    def writes(self, row: Row) -> bool:
+        """Whether the files of a finished sample of the data set have the names that this plan gives them."""
+
+    def claimed(self) -> Container[str]:
+        """Return the paths of all files that this plan writes for the selected samples."""
+
+    def may_write(self, path: str) -> bool:
+        """Whether this plan writes a file of this path, for any sample."""
+
+
+def examine(plan: Expected, output: Output, read: bool) -> Found:
     """Compare the ledger of an open output with the plan; register new samples.
 
     The rows of samples that are to be done, or done again, are deleted with their files: what the ledger holds is
     finished.
 
     Args:
-        plan: the plan.
+        plan: what is expected.
         output: the output.
         read: whether to hash every file, instead of trusting those of the same size and time.
     """
-    ledger, samples = output.ledger, plan.dataset.samples
+    ledger, samples = output.ledger, plan.samples
     sweep_unrecorded(plan, output)
     excluded = _exclude(plan, output)
     selected = {samples[n].key: samples[n] for n in plan.positions}
     known = ledger.labels()
     ledger.register((n, s) for n, s in enumerate(samples) if s.key in selected or s.key in known)
     present = {sample.key for sample in samples}
-    claimed = {path for key in selected for path in paths_of(plan, output, key)}
+    claimed = plan.claimed()
     finished: dict[str, Status] = {}
     changed: dict[str, None] = {}
     foreign: list[str] = []
@@ -119,10 +155,10 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
     def files() -> Iterator[tuple[tuple[str, bool], AnyPath, FileStamp]]:
         """Yield (key, whether it is the source), path and stamp of the files to be compared."""
         for row in ledger.finished():
-            if not _own_names(output, row):
+            if not plan.owns(row):
                 foreign.append(row.key)
                 continue
-            if _other_names(plan, output, row, selected, present, claimed):
+            if _other_names(plan, row, selected, present, claimed):
                 changed[row.key] = None
                 continue
             finished[row.key] = row.status
@@ -162,55 +198,31 @@ def examine(plan: Plan, output: Output, read: bool) -> Found:
     )
 
 
-def paths_of(plan: Plan, output: Output, key: str) -> set[str]:
-    """Return the paths, relative to the output folder, of the files that this plan writes for a sample."""
-    found = {f"{output.twin.name}/{plan.twins[key]}"}
-    if plan.settings.masks == "png":
-        found.add(f"{output.masks.name}/{plan.mask_names[key]}")
-    return found
-
-
 def _other_names(
-    plan: Plan, output: Output, row: Row, selected: Mapping[str, Sample], present: set[str], claimed: set[str]
+    plan: Expected, row: Row, selected: Mapping[str, Sample], present: set[str], claimed: Container[str]
 ) -> bool:
     """Whether a finished sample's files no longer stand for it: other boxes, other names, or names that others need."""
-    if row.key in selected and row.annotation != sample_digest(selected[row.key]):
+    if row.key in selected and row.annotation != plan.digest(selected[row.key]):
         return True
     if row.twin is None:
         return False
     if row.key in present:
-        return row.twin != plan.twins[row.key] or row.files.keys() != paths_of(plan, output, row.key)
-    return not claimed.isdisjoint(row.files)
+        return not plan.writes(row)
+    return any(path in claimed for path in row.files)
 
 
-def _own_names(output: Output, row: Row) -> bool:
-    """Whether the files of a finished sample are its image and its mask, where a run writes them.
-
-    A ledger may be anybody's: what it says about other files is not believed, and these are not changed.
-    """
-    if row.twin is None:
-        return not row.files
-    folder, masks = f"{output.twin.name}/", f"{output.masks.name}/"
-    rest = row.files.keys() - {folder + row.twin}
-    return (
-        len(rest) == len(row.files) - 1 <= 1
-        and named_after(row.twin, row.key)
-        and all(name.startswith(masks) and named_after(name[len(masks) :], row.twin, ".png") for name in rest)
-    )
-
-
-def sweep_unrecorded(plan: Plan, output: Output) -> None:
+def sweep_unrecorded(plan: Expected, output: Output) -> None:
     """Delete the files that a killed run wrote but did not record, of those that this plan writes."""
     committing = set(output.ledger.meta("committing") or ())
     if not committing:
         return
-    committing &= {path for key in plan.twins for path in paths_of(plan, output, key)}
+    committing = {path for path in committing if plan.may_write(path)}
     committing.difference_update([path for path in output.ledger.paths() if path in committing])
     delete_files(output.out, committing)
     output.ledger.set_meta({"committing": []})
 
 
-def _exclude(plan: Plan, output: Output) -> tuple[str, ...]:
+def _exclude(plan: Expected, output: Output) -> tuple[str, ...]:
     """Delete the files and the rows of the samples that are excluded by name; return those that had files."""
     if not plan.excluded:
         return ()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,19 +23,18 @@ from fgfast.pipeline.annotated import official_masks
 from fgfast.pipeline.choices import per_device
 from fgfast.pipeline.decided import carry_out
 from fgfast.pipeline.decoder_choice import choose_decoder
+from fgfast.pipeline.expected import ExpectedTwin
 from fgfast.pipeline.finish import Report, finish
 from fgfast.pipeline.flagging import flagging_of
 from fgfast.pipeline.job import ConvertJob
-from fgfast.pipeline.placement import MOST_THREADS, asked, pool_threads
+from fgfast.pipeline.placement import MOST_THREADS, Devices, asked, pool_threads
 from fgfast.pipeline.plan import Plan, load_background, make_plan
-from fgfast.pipeline.resume import Changes, Found, examine
-from fgfast.pipeline.work import Result, Work, record
+from fgfast.pipeline.recording import Progress as Progress
+from fgfast.pipeline.recording import Recorder, open_output
+from fgfast.pipeline.resume import Changes, Found
+from fgfast.pipeline.work import Work
 from fgfast.pipeline.workers import start
-from fgfast.records import Status
-from fgfast.runner import DEADLINE, Event, Watch
-
-Progress = Callable[[dict[Status, int], int], None]
-"""Called with the counts so far and the number of selected samples."""
+from fgfast.runner import DEADLINE, Watch
 
 
 def convert(
@@ -129,7 +127,9 @@ def run(
         )
         job = convert_job(plan, output, threads)
         # A missing model must raise before anything is changed.
-        with start(job, plan, stop, in_process=in_process, deadline=deadline, watch=watch) as workers:
+        with start(
+            job, devices_of(plan.settings), stop, in_process=in_process, deadline=deadline, watch=watch
+        ) as workers:
             chosen = [*workers.messages, *_capped(cpu_threads, job.threads, workers.threads)]
             for message in chosen:
                 on_message(message)
@@ -137,30 +137,22 @@ def run(
             found = carry_out(plan, output, _open(plan, output, mode, verify), stop)
             for message in found.changes.messages():
                 on_message(message)
-            counts: Counter[Status] = Counter(found.finished.values())
-            portable = plan.paths
-
-            def collect(batch: list[Result]) -> None:
-                began = time.monotonic()
-                outcomes = record(batch, output, portable)
-                if watch:
-                    watch(Event("commit", "", "collect", began, time.monotonic(), len(batch), 0))
-                counts.update(outcome.status for outcome in outcomes)
-                progress(dict(counts), found.total)
-
-            progress(dict(counts), found.total)
-            packed, unpacked = packed_masks.carry_out(plan, output, found, stop, collect)
+            recorder = Recorder(output, plan.paths, found, progress, watch)
+            packed, unpacked = packed_masks.carry_out(plan, output, found, stop, recorder.collect)
             if unpacked:
                 alone = Changes(unpacked=unpacked)
                 found = replace(found, changes=replace(found.changes, unpacked=unpacked))
                 on_message(alone.messages()[0])
             official = official_masks(plan.dataset, plan.settings)
-            workers.work(todo(plan, found.finished.keys() | packed, official), collect)
-            if workers.crashes():
-                output.sweep_temp_files()
+            recorder.work(workers, todo(plan, found.finished.keys() | packed, official))
             seconds = time.perf_counter() - started
         plan = replace(plan, reasons=(*plan.reasons, *chosen))
         return finish(plan, output, found, seconds, stop.is_set(), workers.threads)
+
+
+def devices_of(settings: Settings) -> Devices:
+    """Return where the workers of these settings run."""
+    return Devices(settings.places, settings.placement, settings.workers_per_device, bool(settings.models))
 
 
 def _capped(asked_for: int | None, each: int, threads: int) -> list[str]:
@@ -176,9 +168,9 @@ def _capped(asked_for: int | None, each: int, threads: int) -> list[str]:
 
 def _open(plan: Plan, output: Output, mode: Mode, verify: bool) -> Found:
     """Open the output for this plan, make its folders, and return what it holds already."""
-    unclean = output.open(mode, plan.fingerprint, Path(plan.dataset.root))
-    output.ledger.set_meta({"source": plan.describe(), "flagging": flagging_of(plan.settings)})
-    found = examine(plan, output, read=verify or unclean)
+    meta = {"source": plan.describe(), "flagging": flagging_of(plan.settings)}
+    root = Path(plan.dataset.root)
+    found = open_output(output, mode, plan.fingerprint, meta, root, lambda: ExpectedTwin(plan, output), verify)
     selected = [sample.key for sample in plan.selected]
     masks = [plan.mask_names[key] for key in selected] if plan.settings.masks == "png" else []
     output.make_folders([plan.twins[key] for key in selected], masks)

@@ -78,6 +78,42 @@ class Work:
         self.seconds = _sum(self.seconds, seconds)
         return self
 
+    @property
+    def digest(self) -> bytes:
+        """The digest of what the result depends on besides the image's file and the settings; see `Outcome`."""
+        return sample_digest(self.sample)
+
+    def success(self, seconds: Mapping[str, float]) -> Outcome:
+        """Return the outcome of a work that went through all stages; `seconds` as in `Outcome`."""
+        assert self.image is not None and self.prompt is not None
+        assert self.mask is not None and self.cutout is not None
+        return Outcome(
+            key=self.sample.key,
+            status="flagged" if self.flags else "done",
+            stage="write",
+            reasons=tuple(self.flags),
+            twin=self.twin,
+            size=self.image.size,
+            twin_size=self.cutout.size,
+            offset=self.cutout.offset,
+            box=self.prompt.box,
+            box_reason=self.prompt.reason,
+            box_score=self.prompt.score,
+            box_name=self.prompt.name,
+            others=self.others,
+            area=int(np.count_nonzero(self.mask.bits)),
+            rle=self.rle,
+            quality=self.mask.quality,
+            stability=self.mask.stability,
+            source=self.source,
+            annotation=self.digest,
+            files=self.files,
+            numbers=self.numbers,
+            doubt=self.doubt,
+            seconds=seconds,
+            warnings=_warnings(self),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -100,7 +136,7 @@ def result_of(finished: Finished[Work]) -> Result:
     seconds = _sum(work.seconds, finished.seconds)
     temp_files = tuple(work.temp_files)
     if error is None:
-        return Result(work.position, _success(work, seconds), temp_files)
+        return Result(work.position, work.success(seconds), temp_files)
     reason, detail = "internal error", f"{type(error).__name__}: {error}; please report it with this image"
     if isinstance(error, SampleError):
         reason, detail = error.reason, error.detail
@@ -120,7 +156,7 @@ def result_of(finished: Finished[Work]) -> Result:
         box=work.prompt.box if work.prompt else None,
         box_reason=work.prompt.reason if work.prompt else "",
         source=work.source,
-        annotation=sample_digest(work.sample),
+        annotation=work.digest,
         seconds=seconds,
         warnings=error.warnings if isinstance(error, SampleError) and not work.image else _warnings(work),
     )
@@ -158,7 +194,7 @@ def quarantined(work: Work, reason: str, detail: str) -> Result:
         stage="worker",
         reasons=(reason,),
         detail=detail,
-        annotation=sample_digest(work.sample),
+        annotation=work.digest,
     )
     return Result(work.position, outcome, ())
 
@@ -169,37 +205,6 @@ def _sum(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, f
 
 def _warnings(work: Work) -> tuple[str, ...]:
     return work.image.warnings if work.image else ()
-
-
-def _success(work: Work, seconds: Mapping[str, float]) -> Outcome:
-    assert work.image is not None and work.prompt is not None
-    assert work.mask is not None and work.cutout is not None
-    return Outcome(
-        key=work.sample.key,
-        status="flagged" if work.flags else "done",
-        stage="write",
-        reasons=tuple(work.flags),
-        twin=work.twin,
-        size=work.image.size,
-        twin_size=work.cutout.size,
-        offset=work.cutout.offset,
-        box=work.prompt.box,
-        box_reason=work.prompt.reason,
-        box_score=work.prompt.score,
-        box_name=work.prompt.name,
-        others=work.others,
-        area=int(np.count_nonzero(work.mask.bits)),
-        rle=work.rle,
-        quality=work.mask.quality,
-        stability=work.mask.stability,
-        source=work.source,
-        annotation=sample_digest(work.sample),
-        files=work.files,
-        numbers=work.numbers,
-        doubt=work.doubt,
-        seconds=seconds,
-        warnings=_warnings(work),
-    )
 
 
 def record(batch: list[Result], output: Output, portable: PortablePaths) -> list[Outcome]:

@@ -1,4 +1,4 @@
-"""The workers of a plan: worker processes on devices, or this process."""
+"""The workers of a job: worker processes on devices, or this process."""
 
 from __future__ import annotations
 
@@ -8,19 +8,55 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from fgfast.config import Settings
 from fgfast.errors import DeviceMemoryError, UsageError, WorkerLostError
 from fgfast.io.warned import captured
 from fgfast.machine import available_cores
-from fgfast.pipeline.job import ConvertJob
-from fgfast.pipeline.placement import Cost, DevicePlacement, Load, asked, best, copies, repeated, replicate, split
-from fgfast.pipeline.plan import Plan
+from fgfast.pipeline.placement import (
+    Cost,
+    DevicePlacement,
+    Devices,
+    Load,
+    asked,
+    best,
+    copies,
+    repeated,
+    replicate,
+    split,
+)
 from fgfast.pipeline.work import FAILURES, Result, Work, quarantined, result_of
-from fgfast.runner import DEADLINE, Supervisor, Watch, WorkerSpec, run
+from fgfast.runner import DEADLINE, JobRuntime, Supervisor, Watch, WorkerSpec, run
 
 Collect = Callable[[list[Result]], None]
+
+
+class WorkJob(Protocol):
+    """A job whose items are `Work`s: a frozen dataclass, pickled and opened in each worker process.
+
+    Attributes:
+        phases: the number of its phases.
+        threads: number of threads in each worker's pool.
+        measure: whether to time the models when the job is opened.
+        cost: what an image costs on a device, as guessed without measuring.
+    """
+
+    @property
+    def phases(self) -> int: ...
+
+    @property
+    def threads(self) -> int: ...
+
+    @property
+    def measure(self) -> bool: ...
+
+    @property
+    def cost(self) -> Cost: ...
+
+    def open(self, spec: WorkerSpec, /) -> JobRuntime[Work, Result]: ...
+
+
+J = TypeVar("J", bound=WorkJob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +78,7 @@ class Workers:
 
 @contextlib.contextmanager
 def start(
-    job: ConvertJob, plan: Plan, stop: threading.Event, *, in_process: bool, deadline: float, watch: Watch | None
+    job: WorkJob, devices: Devices, stop: threading.Event, *, in_process: bool, deadline: float, watch: Watch | None
 ) -> Iterator[Workers]:
     """Start workers and wait until their models are loaded; the end of the context ends them.
 
@@ -53,18 +89,18 @@ def start(
     """
     if in_process and deadline != DEADLINE:
         raise UsageError(f"deadline {deadline:g} has no effect in one process, which nothing can end")
-    if in_process and (asked(plan.settings.workers_per_device) or 1) > 1:
-        raise UsageError(f"workers-per-device {plan.settings.workers_per_device} has no effect in one process")
+    if in_process and (asked(devices.workers_per_device) or 1) > 1:
+        raise UsageError(f"workers-per-device {devices.workers_per_device} has no effect in one process")
     if in_process:
         with captured():
-            work, chosen = _in_process(job, stop, watch)
+            work, chosen = _in_process(job, devices.places[0], stop, watch)
             yield Workers(work, ("placement: in this process", *chosen), lambda: 0, job.threads)
         return
     with contextlib.ExitStack() as stack:
-        opening = _Opening(job, plan.settings, stop, stack, deadline, watch)
+        opening = _Opening(job, devices, stop, stack, deadline, watch)
         placement, supervisor, facts = _placed(opening)
         messages = [f"placement {placement.name}: {placement.reason}"] if len(placement.specs) > 1 else []
-        if (count := asked(plan.settings.workers_per_device)) is not None:
+        if (count := asked(devices.workers_per_device)) is not None:
             messages.append(f"workers per device: {count}, as requested")
         threads = job.threads * len(placement.specs)
         placement, more, why = _with_more(opening, placement, supervisor, facts)
@@ -73,9 +109,8 @@ def start(
 
 
 def _in_process(
-    job: ConvertJob, stop: threading.Event, watch: Watch | None
+    job: WorkJob, device: str, stop: threading.Event, watch: Watch | None
 ) -> tuple[Callable[[Iterable[Work], Collect], None], list[str]]:
-    device = job.settings.places[0]
     runtime = job.open(WorkerSpec(device, device, (0, job.phases)))
     work = partial(
         run,
@@ -93,8 +128,8 @@ def _in_process(
 class _Opening:
     """What it takes to start workers; `stack` ends them."""
 
-    job: ConvertJob
-    settings: Settings
+    job: WorkJob
+    devices: Devices
     stop: threading.Event
     stack: contextlib.ExitStack
     deadline: float
@@ -104,7 +139,7 @@ class _Opening:
         self, placement: DevicePlacement, measure: bool = False
     ) -> tuple[Supervisor[Work, Result], list[dict[str, Any]]]:
         """Start the workers of a placement; return them and their facts."""
-        job = replace(self.job, measure=True) if measure else self.job
+        job = _with(self.job, measure=True) if measure else self.job
         supervisor = Supervisor(job, placement.specs, quarantined, deadline=self.deadline, watch=self.watch)
         self.stack.enter_context(supervisor)
         return supervisor, supervisor.open(self.stop)
@@ -112,7 +147,13 @@ class _Opening:
     @property
     def times(self) -> dict[str, int]:
         """Device -> number of workers per entry of the list of devices, where it is asked for."""
-        return dict.fromkeys(self.settings.places, asked(self.settings.workers_per_device) or 1)
+        return dict.fromkeys(self.devices.places, asked(self.devices.workers_per_device) or 1)
+
+
+def _with(job: J, **changes: Any) -> J:
+    """Return a job with other values."""
+    changed: J = replace(job, **changes)  # type: ignore[type-var]  # every job is a dataclass; a protocol cannot say it
+    return changed
 
 
 Placed = tuple[DevicePlacement, Supervisor[Work, Result], list[dict[str, Any]]]
@@ -120,9 +161,9 @@ Placed = tuple[DevicePlacement, Supervisor[Work, Result], list[dict[str, Any]]]
 
 def _placed(opening: _Opening) -> Placed:
     """Start the workers of the requested placement; "auto" chooses it by the measured times."""
-    job, devices, wanted = opening.job, opening.settings.places, opening.settings.placement
+    job, devices, wanted = opening.job, opening.devices.places, opening.devices.placement
     # Without measured times, a split is chosen by the models' multiply-accumulates.
-    guesses = [Cost(job.detector.gmac or 1.0, job.segmenter.gmac or 1.0)] * len(devices)
+    guesses = [job.cost] * len(devices)
     if job.phases == 1 or len(devices) == 1:
         why = "one device" if len(devices) == 1 else "one model at most; each device does everything"
         if wanted == "split":
@@ -134,12 +175,12 @@ def _placed(opening: _Opening) -> Placed:
         way = split(devices, guesses, "as requested") if wanted == "split" else replicate(devices, 2, "as requested")
         placement = way
     placement = repeated(placement, opening.times)
-    return placement, *opening.open(placement, measure=placement.name == "replicate" and _may_grow(opening.settings))
+    return placement, *opening.open(placement, measure=placement.name == "replicate" and _may_grow(opening.devices))
 
 
 def _faster(opening: _Opening, guesses: Sequence[Cost]) -> Placed:
     """Start the workers of the faster placement, as measured."""
-    devices = opening.settings.places
+    devices = opening.devices.places
     everywhere = replicate(devices, 2, "")
     try:
         supervisor, facts = opening.open(everywhere, measure=True)
@@ -157,10 +198,10 @@ def _faster(opening: _Opening, guesses: Sequence[Cost]) -> Placed:
     return placement, *opening.open(placement)
 
 
-def _may_grow(settings: Settings) -> bool:
+def _may_grow(devices: Devices) -> bool:
     """Whether the number of workers on a device is to be chosen by measurement: where models run on a GPU."""
-    on_gpu = any(device.startswith("cuda") for device in settings.places)
-    return asked(settings.workers_per_device) is None and on_gpu and bool(settings.models)
+    on_gpu = any(device.startswith("cuda") for device in devices.places)
+    return asked(devices.workers_per_device) is None and on_gpu and devices.models
 
 
 def _with_more(
@@ -172,20 +213,20 @@ def _with_more(
         The placement, the number of threads in the new workers' pools, and sentences about the choice.
     """
     times, why = opening.times, list[str]()
-    if _may_grow(opening.settings) and not opening.stop.is_set():
+    if _may_grow(opening.devices) and not opening.stop.is_set():
         if placement.name == "split":
             return placement, 0, ["workers per device: 1, because the models are split"]
         times, why = _measured(placement, facts)
     present = Counter(spec.device for spec in placement.specs)
-    if all(times[device] * count == present[device] for device, count in Counter(opening.settings.places).items()):
+    if all(times[device] * count == present[device] for device, count in Counter(opening.devices.places).items()):
         return placement, 0, why
     larger = repeated(placement, times)
     new = larger.specs[len(placement.specs) :]
     threads = max(1, min(opening.job.threads, available_cores() // len(larger.specs)))
     try:
-        supervisor.add(replace(opening.job, threads=threads), new, opening.stop)
+        supervisor.add(_with(opening.job, threads=threads), new, opening.stop)
     except (DeviceMemoryError, WorkerLostError) as error:
-        if not _may_grow(opening.settings):
+        if not _may_grow(opening.devices):
             raise  # so many were asked for
         return placement, 0, [*why, f"workers per device: 1 after all, because no more could be started ({error})"]
     return larger, threads * len(new), why

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fgfast.errors import DeviceMemoryError, RecordingFailedError
-from fgfast.methods import Method
+from fgfast.pipeline.placement import Cost
 from fgfast.runner import Failures, Finished, Handoff, WorkerSpec
-
-ONE, TWO = Method("one", "detector", "", "", gmac=1.0), Method("two", "segmenter", "", "", gmac=1.0)
 
 
 class DeviceBrokenError(Exception):
@@ -164,10 +162,7 @@ def quarantined(item: Item, reason: str, detail: str) -> tuple[int, str, tuple[s
 class PlacedJob:
     """A job of two phases on devices that take a given time; on some both phases do not fit."""
 
-    settings: Any
     costs: dict[str, tuple[float, float]]
-    detector: Method = ONE
-    segmenter: Method = TWO
     small: tuple[str, ...] = ()
     measure: bool = False
     phases: int = 2
@@ -175,6 +170,10 @@ class PlacedJob:
     held: float = 0.0
     memory: tuple[int, int] = (90, 100)
     room: int = 9
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(1.0, 1.0)
 
     def open(self, spec: WorkerSpec) -> Runtime:
         if int(spec.name.partition("#")[2] or 1) > self.room:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from jobs import Item, PlacedJob
 
 from fgfast.config import Settings
 from fgfast.errors import DeviceMemoryError, UsageError
+from fgfast.pipeline.run import devices_of
 from fgfast.pipeline.workers import start
 
 LIKE = {"a": (0.01, 0.03), "b": (0.01, 0.03)}
@@ -28,11 +28,11 @@ def placed(
     """The messages, and which workers did the phases of items."""
     models = {"detector": "detic", "segmenter": "sam_vit_b"}
     settings = Settings(devices=tuple(costs), placement=placement, workers_per_device=per_device, **models)  # type: ignore[arg-type]
-    job: Any = PlacedJob(settings, costs, **more)
-    plan: Any = SimpleNamespace(settings=settings)
+    job: Any = PlacedJob(costs, **more)
+    devices = devices_of(settings)
     results: list[Any] = []
     stop = threading.Event()
-    with start(job, plan, stop, in_process=False, deadline=30.0, watch=None) as found:
+    with start(job, devices, stop, in_process=False, deadline=30.0, watch=None) as found:
         found.work((Item(n) for n in range(200)), results.extend)  # type: ignore[misc]
         assert found.crashes() == 0
     assert sorted(number for number, *_ in results) == list(range(200))
