@@ -73,16 +73,8 @@ class TracedJob:
     file: Path
 
     @property
-    def settings(self) -> Any:
-        return self.job.settings
-
-    @property
-    def detector(self) -> Any:
-        return self.job.detector
-
-    @property
-    def segmenter(self) -> Any:
-        return self.job.segmenter
+    def cost(self) -> Any:
+        return self.job.cost
 
     @property
     def phases(self) -> int:

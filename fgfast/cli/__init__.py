@@ -10,6 +10,7 @@ from fgfast.cli.convert import convert
 from fgfast.cli.cut import cut
 from fgfast.cli.datasets import datasets
 from fgfast.cli.doctor import doctor
+from fgfast.cli.expand import expand
 from fgfast.cli.frame import Commands, verbose_option
 from fgfast.cli.masks import masks
 from fgfast.cli.models import models
@@ -27,7 +28,7 @@ def main() -> None:
     """Make foreground-only twins of image-classification data sets."""
 
 
-for _command in (bench, convert, cut, datasets, doctor, export, masks, models, quality, review, verify):
+for _command in (bench, convert, cut, datasets, doctor, expand, export, masks, models, quality, review, verify):
     main.add_command(_command)
 
 

@@ -27,15 +27,16 @@ def settings_options(names: Sequence[str] = (), **defaults: Any) -> Callable[[F]
 
     def decorate(command: F) -> F:
         for f in reversed(chosen):
-            command = _option(f, defaults.get(f.name, f.default))(command)
+            command = setting_option(f, defaults.get(f.name, f.default))(command)
         return command
 
     return decorate
 
 
-def _option(f: Field[Any], default: Any) -> Callable[[F], F]:
+def setting_option(f: Field[Any], default: Any) -> Callable[[F], F]:
+    """Return the option of one setting; a name that Python reserves ends in an underscore, which the option has not."""
     setting: Setting = f.metadata["setting"]
-    name, kind = f"--{f.name.replace('_', '-')}", str(f.type)
+    name, kind = f"--{f.name.rstrip('_').replace('_', '-')}", str(f.type)
     if kind == "bool":
         return click.option(name, f.name, is_flag=True, help=setting.help)
     if isinstance(default, Background):

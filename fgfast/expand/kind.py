@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from fgfast.errors import OutputRefusedError
 from fgfast.expand import seeds
+from fgfast.expand.run_source import Outcomes
 from fgfast.pipeline.twin import Twin
 from fgfast.records import Bool, Outcome, Sample, UInt8
 from fgfast.setting import Setting
@@ -35,6 +37,7 @@ class Request:
             flagged ones are not wanted), in the data set's order. What needs the whole set is decided among these,
             so that `--limit` changes nothing for the samples that it keeps.
         selected: those of them that get products now.
+        outcomes: what the run's ledger says about each sample.
     """
 
     twin: Twin
@@ -42,11 +45,13 @@ class Request:
     seed: int
     usable: tuple[str, ...]
     selected: tuple[str, ...]
+    outcomes: Outcomes
 
     def outcome(self, key: str) -> Outcome:
-        """Return what the run's ledger says about a usable sample: size, mask as run lengths, box, label."""
-        found = self.twin.output.ledger.outcome_of(key)
-        assert found is not None
+        """Return what the run's ledger says about a usable sample: size, mask as run lengths, box. For any thread."""
+        found = self.outcomes.of(key)
+        if found is None:
+            raise OutputRefusedError(f"{self.twin.out} no longer has the image {key}: a run is changing it; try again")
         return found
 
     def sample(self, key: str) -> Sample:
@@ -180,6 +185,7 @@ class Planned:
         annotated: whether the source's annotation files are written for each of `sets`.
         finish: writes further files about the whole, and returns their paths relative to the output.
         load: the line of Python that loads the result, where it is not the source's.
+        workers: most worker processes; None for as many as there are cores.
     """
 
     step: Step
@@ -199,6 +205,7 @@ class Planned:
     annotated: bool = True
     finish: Callable[[Ending], list[str]] | None = None
     load: str = ""
+    workers: int | None = None
 
 
 Plan = Callable[[Request, Any], Planned]

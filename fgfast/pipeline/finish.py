@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def finish(plan: Plan, output: Output, found: Found, seconds: float, stopped: bo
     flag_doubtful(ledger, decided.keys())
     seen, placed = describe(plan, output, samples)
     annotation_files = dataset.write_annotations(output.target(output.twin), placed)
-    _delete_earlier(output, {*annotation_files, *output.about_the_run})
+    delete_earlier(output, {*annotation_files, *output.about_the_run}, (output.twin.name, output.ours.name))
     report = Report(
         out=output.out,
         twin=output.twin,
@@ -142,15 +143,15 @@ def _decided(changes: Changes) -> dict[str, object]:
     return {name: list(keys) for name, keys in lists.items() if keys}
 
 
-def _delete_earlier(output: Output, written: set[Path]) -> None:
-    """Delete the files about the whole twin that an earlier run wrote and this one did not.
+def delete_earlier(output: Output, written: set[Path], folders: Sequence[str]) -> None:
+    """Delete the files about the whole output, in these folders, that an earlier run wrote and this one did not.
 
     A file that is not as recorded is left alone: the ledger may be anybody's, and the file somebody else's.
     """
     earlier = [
         (path, output.out / path, stamp)
         for path, stamp in whole_files(output.ledger)
-        if output.out / path not in written and in_folders(path, (output.twin.name, output.ours.name))
+        if output.out / path not in written and in_folders(path, folders)
     ]
     delete_files(output.out, [path for path, state in states(earlier, read=True) if state == "same"])
 

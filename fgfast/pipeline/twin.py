@@ -165,6 +165,11 @@ class Twin(contextlib.AbstractContextManager["Twin"]):
         """Close the ledger."""
         self._held.close()
 
+    @property
+    def expansion(self) -> str:
+        """The kind of expansion that it is, as `fgfast expand` made it; empty for a run of convert."""
+        return str(self.settings.get("expansion") or "")
+
     @cached_property
     def run(self) -> dict[str, Any]:
         """The content of run.json; see `facts_in`."""

@@ -1,0 +1,155 @@
+"""The end of an expansion: tables, annotation files, lists, run.json, report."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from pathlib import Path
+
+from fgfast.datasets.layout import ImagePlacement
+from fgfast.expand import tables
+from fgfast.expand.kind import Ending
+from fgfast.expand.plan import ExpandPlan
+from fgfast.io import coco, listing
+from fgfast.io.output import Output
+from fgfast.io.provenance import add_run, write_run_json
+from fgfast.io.report import write_page
+from fgfast.io.stamps import described
+from fgfast.io.summary import Summary
+from fgfast.io.warned import captured
+from fgfast.pipeline.finish import Report, delete_earlier
+from fgfast.pipeline.resume import Found
+from fgfast.records import Outcome, Sample
+
+
+def finish(
+    plan: ExpandPlan, output: Output, found: Found, seconds: float, stopped: bool, cpu_threads: int, chosen: list[str]
+) -> Report:
+    """Write the files about the whole expansion; see `fgfast.pipeline.finish`."""
+    ledger, dataset = output.ledger, plan.dataset
+    resumed = len(found.finished)
+    samples = {s.key: s for s in dataset.samples if s.key in found.selected or s.key in found.finished}
+    seen, made = _in_one_pass(plan, output, samples)
+    written = [*_annotations(plan, output, made), *_tables(plan, output), *_of_the_kind(plan, output, made)]
+    delete_earlier(output, {*written, *output.about_the_run}, (*plan.names.top, tables.FOLDER, output.ours.name))
+    placed = _placed(plan, made)
+    report = Report(
+        out=output.out,
+        twin=output.twin,
+        html=output.report,
+        load=_load(plan, output, placed),
+        total=found.total,
+        counts=ledger.counts(),
+        flags=dict(seen.reasons["flagged"].most_common()),
+        failures=dict(seen.reasons["failed"].most_common()),
+        resumed=resumed,
+        seconds=seconds,
+        stopped=stopped and sum(ledger.counts().values()) < found.total,
+        warnings=plan.warnings,
+        changes=found.changes,
+    )
+    text = plan.paths.text
+    facts = write_run_json(
+        output.target(output.run_json),
+        title=f"{plan.twin.title}: {plan.kind.name}",
+        fingerprint=plan.fingerprint,
+        reasons=[text(reason) for reason in (*plan.reasons, *chosen)],
+        warnings=[text(warning) for warning in plan.warnings],
+        source=plan.describe(),
+        cpu_threads=cpu_threads,
+        result={
+            "total": report.total,
+            "counts": report.counts,
+            "load": text(report.load),
+            **add_run(ledger, sum(report.counts.values()) - resumed, seconds),
+        },
+    )
+    with captured():  # thumbnails are decoded again
+        write_page(
+            output.target(output.report),
+            seen,
+            facts=facts,
+            total=report.total,
+            samples=samples,
+            twin=output.twin,
+            turn_exif=dataset.turn_exif,
+        )
+    whole = sorted(path for path in {*written, *output.about_the_run} if path.is_file())
+    about = {path.relative_to(output.out).as_posix(): described(path) for path in whole}
+    ledger.set_meta({"whole_files": about, "clean": True, "lists_stale": False})
+    return report
+
+
+def _in_one_pass(plan: ExpandPlan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, list[Outcome]]:
+    """Write the lists and COCO instances in one pass over the ledger; return its summary, and what was made."""
+    seen, made = Summary(samples), list[Outcome]()
+    with contextlib.ExitStack() as files:
+        listed = files.enter_context(listing.listings(output.target(output.ours)))
+        add = None
+        if plan.planned.sets:
+            about = output.ledger.labels(), plan.dataset.classes, plan.dataset.name
+            add = files.enter_context(coco.instances(output.target(output.instances), *about))
+        for outcome in output.ledger.outcomes():
+            seen.add(outcome)
+            listed(outcome)
+            if outcome.twin is not None:
+                made.append(outcome)
+                if add is not None:
+                    add(outcome)
+    return seen, made
+
+
+def _placed(plan: ExpandPlan, made: list[Outcome]) -> dict[str, ImagePlacement]:
+    """Return the placement of each image in a data set's folder."""
+    found = {}
+    for o in made if plan.planned.sets else ():
+        assert o.size is not None and o.twin_size is not None
+        found[o.key] = ImagePlacement(plan.names.image_in_set(o.key), o.offset, o.twin_size, o.size)
+    return found
+
+
+def _annotations(plan: ExpandPlan, output: Output, made: list[Outcome]) -> list[Path]:
+    """Write the source's annotation files for each data set; return them."""
+    if not plan.planned.annotated:
+        return []
+    placed = _placed(plan, made)
+    return [
+        path
+        for folder in plan.planned.sets
+        for path in plan.dataset.write_annotations(output.target(output.out / folder), placed)
+    ]
+
+
+def _tables(plan: ExpandPlan, output: Output) -> list[Path]:
+    """Write the tables; return their files."""
+    ledger, found = output.ledger, []
+    if plan.planned.tables:
+        labels, splits = ledger.labels(), ledger.splits()
+        for table in plan.planned.tables:
+            path = output.out / tables.FOLDER / f"{table.name}.parquet"
+            tables.write(output.target(path), ledger, table, labels, splits)
+            found.append(path)
+    return found
+
+
+def _of_the_kind(plan: ExpandPlan, output: Output, made: list[Outcome]) -> list[Path]:
+    """Let the kind write its own files about the whole; return them."""
+    if plan.planned.finish is None:
+        return []
+    ledger = output.ledger
+    labels, splits = ledger.labels(), ledger.splits()
+    by_name = {table.name: table for table in plan.planned.tables}
+    ending = Ending(
+        target=lambda path: output.target(output.out / path),
+        outcomes=tuple(made),
+        given=plan.planned.given,
+        rows=lambda name: partial(tables.plain_rows, ledger, by_name[name])(labels, splits),
+    )
+    return [output.out / path for path in plan.planned.finish(ending)]
+
+
+def _load(plan: ExpandPlan, output: Output, placed: dict[str, ImagePlacement]) -> str:
+    """Return the line of Python that loads the result."""
+    if plan.planned.load or not placed or not plan.planned.sets:
+        return plan.planned.load
+    return plan.dataset.load_line(output.out / plan.planned.sets[0], placed)

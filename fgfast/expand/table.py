@@ -1,0 +1,40 @@
+"""The table of kinds of expansion. Data only: options and plans are dotted names, imported when a kind is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from fgfast.errors import UnknownNameError
+from fgfast.expand.kind import Kind
+
+
+def _kind(name: str, summary: str) -> Kind:
+    module = f"fgfast.expand.kinds.{name}"
+    return Kind(name, summary, f"{module}:Options", f"{module}:plan")
+
+
+KINDS: tuple[Kind, ...] = ()
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all kinds, in the order of the table."""
+    return tuple(kind.name for kind in KINDS)
+
+
+def kind(name: str) -> Kind:
+    """Return the entry of a kind.
+
+    Raises:
+        UnknownNameError: there is none of this name.
+    """
+    for one in KINDS:
+        if one.name == name:
+            return one
+    raise UnknownNameError("kind of expansion", name, names())
+
+
+def resolve(dotted: str) -> Any:
+    """Import what a dotted name of the table names, "module:name"."""
+    module, _, name = dotted.partition(":")
+    return getattr(importlib.import_module(module), name)
