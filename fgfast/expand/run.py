@@ -99,7 +99,7 @@ def todo(plan: ExpandPlan, finished: Collection[str]) -> Iterator[ExpandWork]:
             sample,
             plan.shown(sample.key),
             before=before,
-            given=plan.planned.given(sample.key),
+            given=dict(plan.planned.given(sample.key)),
             wanted=plan.digest(sample, before),
             names=paths_of(plan.names, sample.key),
         )

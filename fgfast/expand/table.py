@@ -14,7 +14,11 @@ def _kind(name: str, summary: str) -> Kind:
     return Kind(name, summary, f"{module}:Options", f"{module}:plan")
 
 
-KINDS: tuple[Kind, ...] = ()
+KINDS: tuple[Kind, ...] = (
+    _kind("waterbirds", "group-DRO's Waterbirds, from a run of CUB and images of Places"),
+    _kind("contours", "outlines as polygons, SVG and COCO, shape descriptors, edge maps"),
+    _kind("statistics", "histograms, texture, SIFT and ORB keypoints inside the mask"),
+)
 
 
 def names() -> tuple[str, ...]:
