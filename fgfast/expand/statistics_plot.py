@@ -19,7 +19,7 @@ from fgfast.records import Bool, UInt8
 _SIDE, _GAP, _TEXT, _CHART = 360, 8, 20, 90
 # RGB. Orange and green differ in brightness, too, for those who cannot tell them by hue.
 _INK, _PAPER, _AREA = (40, 40, 40), (255, 255, 255), (205, 205, 205)
-_FREE, _BOUND, _OTHER, _OUTLINE = (0, 230, 90), (255, 140, 0), (90, 170, 255), (255, 0, 255)
+_FREE, _BOUND, _OTHER, _OUTLINE = (0, 230, 90), (255, 140, 0), (255, 235, 60), (255, 0, 255)
 _LINE = (0, 90, 200)
 # Pixels: ORB's keypoints are drawn as dots of this radius. Their circles, 31 px and more, would hide the image.
 _DOT = 2
@@ -64,7 +64,7 @@ def draw(pixels: UInt8, bits: Bool, grey: UInt8, found: Mapping[str, tuple[Keypo
     if not rows:
         rows = [_titled(small, "image"), _titled(outlined, "subject")]
     pairs = [_beside([a, b]) for a, b in zip(rows[::2], rows[1::2], strict=True)]
-    pairs += [_titled(_charts(pixels, bits, pairs[0].shape[1]), "Histograms; line: subject, grey: whole image")]
+    pairs += [_titled(_charts(pixels, bits, pairs[0].shape[1]), " Histograms; line: subject, grey: whole image")]
     width = max(pair.shape[1] for pair in pairs)
     return np.vstack([_padded(pair, width) for pair in pairs])
 
