@@ -121,6 +121,8 @@ void AddComposite(nb::module_& module);
 void AddContrast(nb::module_& module);
 void AddMaskPost(nb::module_& module);
 void AddNms(nb::module_& module);
+void AddOutline(nb::module_& module);
+void AddParts(nb::module_& module);
 void AddResize(nb::module_& module);
 void AddRle(nb::module_& module);
 

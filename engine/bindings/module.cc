@@ -29,6 +29,8 @@ NB_MODULE(_native, module) {
   fgfast::bindings::AddContrast(module);
   fgfast::bindings::AddMaskPost(module);
   fgfast::bindings::AddNms(module);
+  fgfast::bindings::AddOutline(module);
+  fgfast::bindings::AddParts(module);
   fgfast::bindings::AddResize(module);
   fgfast::bindings::AddRle(module);
 }

@@ -39,8 +39,23 @@ FGFAST_INLINE void AddRow(const uint8_t* __restrict row, uint32_t weight, int64_
   for (int64_t n = 0; n < length; ++n) sums[n] += weight * (kMask ? (row[n] ? 255U : 0U) : row[n]);
 }
 
-// sum / area, rounded, a half upwards. sum x 2 + area is below 2^50, which doubles hold exactly; their quotient is
-// wrong by one at most.
+// sums / area, rounded, a half upwards. Whole numbers of 32 bits: 255 x 2 x area + area is below 2^31. The quotient of
+// float32 is wrong by one at most.
+FGFAST_INLINE void RoundRow(const uint32_t* __restrict sums, int64_t length, int32_t area, uint8_t* __restrict out) {
+  const int32_t whole = 2 * area;
+  const float inverse = 1.0F / static_cast<float>(whole);
+  for (int64_t n = 0; n < length; ++n) {
+    const int32_t twice = 2 * static_cast<int32_t>(sums[n]) + area;
+    int32_t quotient = static_cast<int32_t>(static_cast<float>(twice) * inverse);
+    const int32_t rest = twice - quotient * whole;
+    quotient += (rest >= whole) - (rest < 0);
+    out[n] = static_cast<uint8_t>(quotient);
+  }
+}
+constexpr int64_t kMostArea = (int64_t{1} << 31) / 512;
+
+// The same of larger areas. sum x 2 + area is below 2^50, which doubles hold exactly; their quotient is wrong by one at
+// most.
 FGFAST_INLINE uint8_t Round(int64_t sum, int64_t area, double inverse) {
   const int64_t twice = 2 * sum + area, whole = 2 * area;
   int64_t quotient = static_cast<int64_t>(static_cast<double>(twice) * inverse);
@@ -50,11 +65,13 @@ FGFAST_INLINE uint8_t Round(int64_t sum, int64_t area, double inverse) {
 }
 
 using AddFunction = void (*)(const uint8_t*, uint32_t, int64_t, uint32_t*);
+using RoundFunction = void (*)(const uint32_t*, int64_t, int32_t, uint8_t*);
 
 template <bool kMask>
 void AddPlain(const uint8_t* row, uint32_t weight, int64_t length, uint32_t* sums) {
   AddRow<kMask>(row, weight, length, sums);
 }
+void RoundPlain(const uint32_t* sums, int64_t length, int32_t area, uint8_t* out) { RoundRow(sums, length, area, out); }
 
 #ifdef FGFAST_HAS_LEVELS
 
@@ -62,32 +79,49 @@ template <bool kMask>
 FGFAST_AVX2_LOOPS void AddAvx2(const uint8_t* row, uint32_t weight, int64_t length, uint32_t* sums) {
   AddRow<kMask>(row, weight, length, sums);
 }
+FGFAST_AVX2_LOOPS void RoundAvx2(const uint32_t* sums, int64_t length, int32_t area, uint8_t* out) {
+  RoundRow(sums, length, area, out);
+}
 
 template <bool kMask>
 AddFunction AddHere() {
   return HasAvx2() ? AddAvx2<kMask> : AddPlain<kMask>;
 }
+RoundFunction RoundHere() { return HasAvx2() ? RoundAvx2 : RoundPlain; }
 #else
 template <bool kMask>
 AddFunction AddHere() {
   return AddPlain<kMask>;
 }
+RoundFunction RoundHere() { return RoundPlain; }
 #endif
 
-// One row of the result from the sums down the columns.
-template <int kChannels>
-void Along(const uint32_t* sums, const Axis& across, int64_t area, uint8_t* out) {
-  const double inverse = 1.0 / static_cast<double>(2 * area);
+// The sums of one row of the result from those down the columns, each handed to `store`.
+template <int kChannels, class Total, class Store>
+FGFAST_INLINE void Along(const uint32_t* sums, const Axis& across, const Store& store) {
+  const Total whole = static_cast<Total>(across.out);
+  int64_t n = 0;
   for (const Axis::Span& span : across.spans) {
     const uint32_t *first = sums + span.first * kChannels, *last = sums + span.last * kChannels;
-    int64_t total[kChannels] = {};
+    Total total[kChannels] = {};
     for (const uint32_t* sum = first + kChannels; sum < last; sum += kChannels) {
       for (int c = 0; c < kChannels; ++c) total[c] += sum[c];
     }
-    for (int c = 0; c < kChannels; ++c) {
-      *out++ = Round(total[c] * across.out + first[c] * span.of_first + last[c] * span.of_last, area, inverse);
-    }
+    const Total of_first = static_cast<Total>(span.of_first), of_last = static_cast<Total>(span.of_last);
+    for (int c = 0; c < kChannels; ++c) store(n++, total[c] * whole + first[c] * of_first + last[c] * of_last);
   }
+}
+
+// One row of the result.
+template <int kChannels>
+void Row(const uint32_t* sums, const Axis& across, int64_t area, RoundFunction round, uint32_t* space, uint8_t* out) {
+  if (area < kMostArea) {
+    Along<kChannels, uint32_t>(sums, across, [=](int64_t n, uint32_t sum) { space[n] = sum; });
+    const int64_t length = static_cast<int64_t>(across.spans.size()) * kChannels;
+    return round(space, length, static_cast<int32_t>(area), out);
+  }
+  const double inverse = 1.0 / static_cast<double>(2 * area);
+  Along<kChannels, int64_t>(sums, across, [=](int64_t n, int64_t sum) { out[n] = Round(sum, area, inverse); });
 }
 
 }  // namespace
@@ -96,8 +130,9 @@ void AreaAverage(const Area& area, bool mask) {
   const Axis across(area.width, area.out_width), down(area.height, area.out_height);
   const int64_t length = area.width * area.channels, whole = across.in * down.in;
   const AddFunction add = mask ? AddHere<true>() : AddHere<false>();
-  const auto along = area.channels == 1 ? Along<1> : Along<3>;
-  std::vector<uint32_t> sums(length);
+  const RoundFunction round = RoundHere();
+  const auto row = area.channels == 1 ? Row<1> : Row<3>;
+  std::vector<uint32_t> sums(length), space(area.out_width * area.channels);
   uint8_t* out = area.out;
   for (const Axis::Span& span : down.spans) {
     std::fill(sums.begin(), sums.end(), 0U);
@@ -105,7 +140,7 @@ void AreaAverage(const Area& area, bool mask) {
       const int64_t weight = y == span.first ? span.of_first : y == span.last ? span.of_last : down.out;
       add(area.pixels + y * length, static_cast<uint32_t>(weight), length, sums.data());
     }
-    along(sums.data(), across, whole, out);
+    row(sums.data(), across, whole, round, space.data(), out);
     out += area.out_width * area.channels;
   }
 }

@@ -139,24 +139,29 @@ Histogram Both(const Halves& counts) {
   return sums;
 }
 
-// Smoothed along one axis of `length` bins that lie `step` apart; what is beyond the ends is like the ends.
-void SmoothAlong(int length, int step, Histogram& counts) {
-  Histogram out;
-  for (int bin = 0; bin < kBins; ++bin) {
-    const int at = bin / step % length;
-    const int64_t low = counts[at > 0 ? bin - step : bin], high = counts[at < length - 1 ? bin + step : bin];
-    out[bin] = kSide * low + kMiddle * counts[bin] + kSide * high;
+// Smoothed along one axis of `kLength` bins that lie `kStep` apart; what is beyond the ends is like the ends. Lengths
+// and steps are known when it is compiled, and rows that lie beside each other are smoothed together.
+template <int kLength, int kStep>
+void SmoothAlong(const Histogram& counts, Histogram& out) {
+  for (int first = 0; first < kBins; first += kLength * kStep) {
+    for (int at = 0; at < kLength; ++at) {
+      const int64_t* middle = counts.data() + first + at * kStep;
+      const int64_t* low = at > 0 ? middle - kStep : middle;
+      const int64_t* high = at < kLength - 1 ? middle + kStep : middle;
+      int64_t* to = out.data() + first + at * kStep;
+      for (int n = 0; n < kStep; ++n) to[n] = kSide * (low[n] + high[n]) + kMiddle * middle[n];
+    }
   }
-  counts = out;
 }
 
 // Smoothed, with every colour's prior, in whole numbers.
-Histogram Weights(Histogram counts) {
-  SmoothAlong(kLight, kA * kB, counts);
-  SmoothAlong(kA, kB, counts);
-  SmoothAlong(kB, 1, counts);
-  for (int64_t& count : counts) count = kScale * count + kPrior;
-  return counts;
+Histogram Weights(const Histogram& counts) {
+  Histogram light, out;
+  SmoothAlong<kLight, kA * kB>(counts, light);
+  SmoothAlong<kA, kB>(light, out);
+  SmoothAlong<kB, 1>(out, light);
+  for (int bin = 0; bin < kBins; ++bin) out[bin] = kScale * light[bin] + kPrior;
+  return out;
 }
 
 // The area under the ROC curve of a classifier fitted on two histograms and tried on two others.

@@ -33,8 +33,10 @@ __all__ = [
     "colour_contrast",
     "composite",
     "implementation",
+    "mask_parts",
     "mask_post",
     "nms",
+    "outline_edges",
     "resize",
     "rle_decode",
     "rle_encode",
@@ -54,6 +56,10 @@ class _Implementation(Protocol):
     def composite(
         self, pixels: UInt8, bits: Bool, background: UInt8 | None, window: Window | None = None, alpha: bool = False
     ) -> UInt8: ...
+
+    def mask_parts(self, bits: Bool) -> tuple[Int64, int]: ...
+
+    def outline_edges(self, lab: UInt8, bits: Bool, outline: Bool) -> tuple[Int64, Int64, int]: ...
 
     def rle_encode(self, bits: Bool) -> bytes: ...
 
@@ -229,6 +235,20 @@ def attention(
     return functions.attention(q, k, v, rel_pos, token_at, padding, threads)
 
 
+def mask_parts(bits: Bool) -> tuple[Int64, int]:
+    """Measure the parts of a mask, whose pixels touch at sides or corners, and what they enclose.
+
+    Args:
+        bits: (H, W) bool of at most 2**30 pixels; True is subject.
+
+    Returns:
+        (P,) int64, the pixels of each part, the largest first; and the number of other pixels from which no path by
+        sides leads to the border of the image but through the mask.
+    """
+    checks.check_parts(bits)
+    return _resolve()[1].mask_parts(bits)
+
+
 def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1) -> Masks:
     """Convert SAM's logits to masks at full size, by SAM's own two bilinear steps, and measure each mask.
 
@@ -262,6 +282,26 @@ def nms(boxes: Float32, scores: Float32, threshold: float, limit: int, classes: 
     """
     checks.check_nms(boxes, scores, threshold, limit, classes)
     return _resolve()[1].nms(boxes, scores, threshold, limit, classes)
+
+
+def outline_edges(lab: UInt8, bits: Bool, outline: Bool) -> tuple[Int64, Int64, int]:
+    """Rank the edges of an image under a mask's outline among those nearby.
+
+    An edge is the strongest within one pixel, by Sobel's kernel on all channels, in quarters of a grey level. Near is
+    the square of 31 px around each pixel of the mask.
+
+    Args:
+        lab: (h, w, 3) uint8, the smoothed image in OpenCV's Lab of 8 bits, with sides of 1 to 2**14 px and at most
+            2**20 pixels.
+        bits: (h, w) bool; True is subject.
+        outline: (h, w) bool, part of `bits`.
+
+    Returns:
+        For each of the N pixels of the outline, row by row: (N,) int64, how many pixels nearby have a weaker edge;
+        (N,) int64, how many have none stronger. And the number of pixels nearby.
+    """
+    checks.check_outline(lab, bits, outline)
+    return _resolve()[1].outline_edges(lab, bits, outline)
 
 
 def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8:

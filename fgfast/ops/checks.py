@@ -25,7 +25,10 @@ MAX_LOGITS_SIDE = 2**24
 MAX_RESIZED_SIDE = 2**20
 """Longest side in pixels that the native `resize`, `area_average` and `area_coverage` take."""
 MAX_CONTRAST_SIDE, MAX_CONTRAST_PIXELS = 2**14, 2**20
-"""Of the native `colour_contrast`: its distances have 32 bits, and its products of two sums 63."""
+"""Of the native `colour_contrast`: its distances have 32 bits, and its products of two sums 63. `outline_edges` has the
+same bounds."""
+MAX_PARTS_PIXELS = 2**30
+"""Of a mask for the native `mask_parts`, which numbers and counts pixels in 32 bits."""
 
 
 def check_area(name: str, array: NDArray[np.generic], size: tuple[int, int]) -> None:
@@ -42,6 +45,26 @@ def check_area(name: str, array: NDArray[np.generic], size: tuple[int, int]) -> 
 
 def check_contrast(lab: UInt8, bits: Bool) -> None:
     """Check the arguments of `colour_contrast`."""
+    _lab(lab, bits)
+
+
+def check_outline(lab: UInt8, bits: Bool, outline: Bool) -> None:
+    """Check the arguments of `outline_edges`."""
+    _lab(lab, bits)
+    _array("outline", outline, np.bool_, 2)
+    if outline.shape != bits.shape:
+        raise ValueError(f"outline must have the shape of bits {bits.shape}, not {outline.shape}")
+    if np.count_nonzero(outline & ~bits):
+        raise ValueError("outline must be part of bits, but has pixels where they are False")
+
+
+def check_parts(bits: Bool) -> None:
+    """Check the mask that `mask_parts` takes."""
+    check_bits(bits)
+    _range("number of pixels of bits", bits.size, 0, MAX_PARTS_PIXELS)
+
+
+def _lab(lab: UInt8, bits: Bool) -> None:
     _array("lab", lab, np.uint8, 3)
     check_bits(bits)
     if lab.shape != (*bits.shape, 3):

@@ -9,15 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fgfast import ops
 from fgfast.ops.contrast import contrast
 from fgfast.ops.geometry import box_area, clip_box, mask_box
 from fgfast.ops.geometry import iou as box_iou
 from fgfast.records import Bool, Float32, Size, UInt8
-
-Places = NDArray[np.intp]
 
 SIDE = 256
 """Pixels of the longer side of the shrunk image, in which all lengths below are."""
@@ -31,10 +28,6 @@ TOUCHES = 1
 """Pixels from the image's border within which a box touches it."""
 BLUR = 1.2
 """Pixels, standard deviation: noise goes, the edges of subjects stay."""
-NEAR = 31
-"""Pixels, the side of the square around each subject pixel with whose edges those of the outline are compared."""
-LEVELS = 4
-"""Steps per grey level in which edges are ranked; Sobel's kernel gives 4 for a difference of one grey level."""
 DIGITS = 6
 """Decimals of the numbers: the last digits of logarithms differ between processors."""
 
@@ -140,15 +133,9 @@ def _of_the_box(mask: Bool, box: _Box, guess: bool) -> dict[str, float]:
 
 def _of_the_shape(mask: Bool) -> dict[str, float]:
     """Count parts, and measure holes."""
-    import cv2
-
-    image, area = mask.view(np.uint8), int(np.count_nonzero(mask))
-    _, _, statistics, _ = cv2.connectedComponentsWithStats(image, connectivity=8)
-    parts = int(np.count_nonzero(statistics[1:, cv2.CC_STAT_AREA] >= PART_FROM * area))
-    outlines, _ = cv2.findContours(image, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = np.zeros(mask.shape, np.uint8)
-    cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
-    return {"parts": float(parts), "holes": max(int(np.count_nonzero(filled)) - area, 0) / area}
+    areas, enclosed = ops.mask_parts(mask)
+    area = int(areas.sum())
+    return {"parts": float(np.count_nonzero(areas >= PART_FROM * area)), "holes": enclosed / area}
 
 
 def _of_the_outline(pixels: UInt8, mask: Bool, box: _Box) -> dict[str, float]:
@@ -166,33 +153,23 @@ def _of_the_outline(pixels: UInt8, mask: Bool, box: _Box) -> dict[str, float]:
         (xs, box.x1 - 1, box.x1 >= width - TOUCHES, width - 1, box.height),
         (ys, box.y1 - 1, box.y1 >= height - TOUCHES, height - 1, box.width),
     )
-    cut, touching, at_border = 0.0, np.zeros(xs.shape, np.bool_), np.zeros(xs.shape, np.bool_)
+    cut, touching = 0.0, np.zeros(xs.shape, np.bool_)
     for along, place, touches, border, length in sides:
-        at_border |= along == border
         if not touches:
             cut = max(cut, int(np.count_nonzero(np.abs(along - place) <= CUT_WITHIN)) / length)
             touching |= along == border
     found = {"straight cut": min(cut, 1.0), "border contact": int(np.count_nonzero(touching)) / len(xs)}
-    free = ~at_border
-    if int(np.count_nonzero(free)) >= LEAST:  # of an outline that is the image's border nothing can be said
-        found |= _edges(pixels, mask, ys[free], xs[free])
+    outline[[0, -1]] = False  # of an outline that is the image's border nothing can be said
+    outline[:, [0, -1]] = False
+    if int(np.count_nonzero(outline)) >= LEAST:
+        found |= _edges(pixels, mask, outline)
     return found
 
 
-def _edges(pixels: UInt8, mask: Bool, ys: Places, xs: Places) -> dict[str, float]:
+def _edges(pixels: UInt8, mask: Bool, outline: Bool) -> dict[str, float]:
     """Rank the edges under the outline among those near the mask."""
     import cv2
 
     smooth = cv2.cvtColor(cv2.GaussianBlur(pixels, (0, 0), BLUR), cv2.COLOR_RGB2LAB)
-    across, down = (cv2.Sobel(smooth, cv2.CV_16S, dx, 1 - dx).astype(np.float32) for dx in (1, 0))
-    squared = cv2.transform(across * across + down * down, np.ones((1, 3), np.float32))  # at most 6.3e6: exact
-    edges = cv2.dilate(squared, np.ones((3, 3), np.uint8))
-    ranks = (np.sqrt(edges) * LEVELS).astype(np.int32)
-    near = cv2.dilate(mask.view(np.uint8), np.ones((NEAR, NEAR), np.uint8)) != 0
-    counts = np.bincount(ranks[near])
-    upto = np.cumsum(counts)
-    under, total = ranks[ys, xs], float(upto[-1])
-    return {
-        "weak outline": 1 - float(((upto - counts)[under] / total).mean()),
-        "missing outline": float((upto[under] <= total / 2).mean()),
-    }
+    weaker, upto, near = ops.outline_edges(smooth, mask, outline)
+    return {"weak outline": 1 - float((weaker / near).mean()), "missing outline": float((upto <= near / 2).mean())}

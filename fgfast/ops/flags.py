@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fgfast import ops
 from fgfast.ops.geometry import box_area, clip_box, mask_box
 from fgfast.records import Bool, Float32, Size
 
@@ -83,7 +84,7 @@ def flags(bits: Bool, box: Float32, banner_rows: int = 0, guess: bool = False) -
         found["cut off by the box"] = edge
     if not guess and (gap := side_gap(bits, box)) >= SHORT_FROM:
         found["short of the box"] = gap
-    if (largest := _largest_piece(bits)) < FRAGMENTS_BELOW * area:
+    if (largest := int(ops.mask_parts(bits)[0][0])) < FRAGMENTS_BELOW * area:
         found["fragments"] = largest / area
     return found
 
@@ -155,16 +156,3 @@ def _fills_corners(inside: Bool) -> bool:
     ends = (slice(None, side), slice(-side, None))
     corners = (inside[vertical, horizontal] for vertical in ends for horizontal in ends)
     return all(float(corner.mean()) >= CORNER_FROM for corner in corners)
-
-
-def _largest_piece(bits: Bool) -> int:
-    """Return the number of pixels of the largest 8-connected piece of the mask."""
-    import cv2
-
-    tight = mask_box(bits)
-    if tight is None:
-        return 0
-    x0, y0, x1, y1 = (int(edge) for edge in tight)
-    image = np.ascontiguousarray(bits[y0:y1, x0:x1]).view(np.uint8)
-    _, _, statistics, _ = cv2.connectedComponentsWithStats(image, connectivity=8)
-    return int(statistics[1:, cv2.CC_STAT_AREA].max())

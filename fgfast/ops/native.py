@@ -90,6 +90,11 @@ def rle_decode(counts: bytes, height: int, width: int) -> Bool:
     return _native.rle_decode(counts, height, width)
 
 
+def mask_parts(bits: Bool) -> tuple[NDArray[np.int64], int]:
+    """Compute fgfast.ops.mask_parts."""
+    return _native.mask_parts(_plain(bits))
+
+
 def mask_post(logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1) -> Masks:
     """Compute fgfast.ops.mask_post."""
     count, masks, low, _ = logits.shape
@@ -106,6 +111,13 @@ def nms(
     """Compute fgfast.ops.nms."""
     groups = None if classes is None else _plain(classes)
     return _native.nms(_plain(boxes), _plain(scores), groups, threshold, limit)
+
+
+def outline_edges(lab: UInt8, bits: Bool, outline: Bool) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Compute fgfast.ops.outline_edges."""
+    out = np.empty((2, int(np.count_nonzero(outline))), np.int64)
+    near = _native.outline_edges(_plain(lab), _plain(bits), _plain(outline), out)
+    return out[0], out[1], near
 
 
 def resize(pixels: UInt8, size: tuple[int, int], out: UInt8 | None = None, threads: int = 1) -> UInt8:

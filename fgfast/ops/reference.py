@@ -2,7 +2,8 @@
 
 `fgfast.ops` documents each op and has checked its arguments. The models' ops are in separate files: `mask_post` in
 reference_masks.py, `nms` in reference_boxes.py, `resize` in reference_resize.py. So are those of the numbers of a mask:
-`area_average` and `area_coverage` in reference_area.py, `colour_contrast` in reference_contrast.py.
+`area_average` and `area_coverage` in reference_area.py, `colour_contrast` in reference_contrast.py, `mask_parts` and
+`outline_edges` in reference_outline.py.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from fgfast.ops.reference_area import area_coverage as area_coverage
 from fgfast.ops.reference_boxes import nms as nms
 from fgfast.ops.reference_contrast import colour_contrast as colour_contrast
 from fgfast.ops.reference_masks import mask_post as mask_post
+from fgfast.ops.reference_outline import mask_parts as mask_parts
+from fgfast.ops.reference_outline import outline_edges as outline_edges
 from fgfast.ops.reference_resize import resize as resize
 from fgfast.records import Bool, Float32, UInt8
 

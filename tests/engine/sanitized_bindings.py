@@ -232,6 +232,30 @@ def check_colour_contrast(made: Given, _: Any) -> None:
     np.testing.assert_array_equal(made["out"], reference.colour_contrast(made["lab"], made["bits"]))
 
 
+def mask_parts(draw: Any) -> Given:
+    return {"bits": content(draw(st.tuples(SIDES, SIDES)), np.bool_, draw(SEEDS), True)}
+
+
+def check_mask_parts(made: Given, result: Any) -> None:
+    areas, enclosed = reference.mask_parts(made["bits"])
+    np.testing.assert_array_equal(result[0], areas)
+    assert result[1] == enclosed
+
+
+def outline_edges(draw: Any) -> Given:
+    size, _ = smaller(draw)
+    bits, some = (content(size, np.bool_, draw(SEEDS)) for _ in range(2))
+    outline = some & bits
+    lab, out = content((*size, 3), np.uint8, draw(SEEDS)), np.zeros((2, np.count_nonzero(outline)), np.int64)
+    return {"lab": lab, "bits": bits, "outline": outline, "out": out}
+
+
+def check_outline_edges(made: Given, result: Any) -> None:
+    wanted = reference.outline_edges(made["lab"], made["bits"], made["outline"])
+    np.testing.assert_array_equal(made["out"], np.stack(wanted[:2]))
+    assert result == wanted[2]
+
+
 BINDINGS = {
     "composite": Binding(composite, check_composite),
     "composite_alpha": Binding(lambda draw: image(draw, 4), check_composite),
@@ -244,6 +268,8 @@ BINDINGS = {
     "area_average": Binding(area_average, check_area_average),
     "area_coverage": Binding(area_coverage, check_area_coverage),
     "colour_contrast": Binding(colour_contrast, check_colour_contrast),
+    "mask_parts": Binding(mask_parts, check_mask_parts),
+    "outline_edges": Binding(outline_edges, check_outline_edges),
     "attend": Binding(attend, check_attend),
     "attends": Binding(lambda draw: {"size": draw(st.integers(0, 99))}, lambda made, result: None),
 }
