@@ -11,13 +11,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast import ops
 from fgfast.records import Bool, Float32, Size, UInt8
 
 NO_PART = -1
 """The label of a cell or pixel that belongs to no part."""
 
-# From this share of subject pixels on, a cell is inside a mask.
-_INSIDE = 0.5
+# From this coverage on, of 255, half a cell or more is subject, and the cell inside the mask; see `ops.area_coverage`.
+_INSIDE = 128
 
 Labels = NDArray[np.int64]
 Window = tuple[int, int, int, int]
@@ -48,27 +49,69 @@ def cells_inside(bits: Bool, grid: Size) -> Bool:
     Returns:
         (rows, columns) bool.
     """
-    share = shares(bits, grid)
-    inside: Bool = share >= _INSIDE
+    covered = coverage(bits, grid)
+    inside: Bool = covered >= _INSIDE
     if bits.any() and not inside.any():
-        inside[np.unravel_index(int(share.argmax()), share.shape)] = True
+        # Of a subject that covers less than 1 / 510 of every cell, the cell of its first pixel.
+        row, column = np.argwhere(bits)[0] * grid // bits.shape
+        best = np.unravel_index(int(covered.argmax()), covered.shape) if covered.any() else (row, column)
+        inside[best] = True
     return inside
 
 
-def shares(bits: Bool, grid: Size) -> NDArray[np.float64]:
-    """Return the share of True in each cell of a grid, 0..1: (H, W) bool -> (rows, columns) float64.
+def coverage(bits: Bool, grid: Size) -> UInt8:
+    """Return how much of each cell of a grid is True, 255 all of it: (H, W) bool -> (rows, columns) uint8.
 
-    Pixels that a border between cells divides count in proportion. A grid may be finer than the image.
+    Pixels that a border between cells divides count by their area. A grid may be finer than the image.
     """
-    return _widths(bits.shape[0], grid.height) @ bits.astype(np.float64) @ _widths(bits.shape[1], grid.width).T
+    for axis, (cells, pixels) in enumerate(zip(grid, bits.shape, strict=True)):
+        bits = np.repeat(bits, -(-cells // pixels), axis=axis)
+    return ops.area_coverage(np.ascontiguousarray(bits), grid)
 
 
-def _widths(length: int, cells: int) -> NDArray[np.float64]:
-    """Return what of each cell each pixel covers along one side, (cells, length) float64; rows sum to 1."""
-    edges = np.linspace(0, length, cells + 1)
-    pixels = np.arange(length)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return np.clip(overlap, 0, None) * (cells / length)
+def colour_cells(pixels: UInt8, grid: Size) -> NDArray[np.float64]:
+    """Return the mean colour of each cell in CIE Lab: L 0..100, a and b about -100..100; (rows, columns, 3) float64.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        grid: rows and columns, at most H and W.
+    """
+    import cv2
+
+    means = ops.area_average(np.ascontiguousarray(pixels), grid)
+    return cv2.cvtColor(means.astype(np.float32) / 255, cv2.COLOR_RGB2Lab).astype(np.float64)
+
+
+def place_cells(box: Float32, size: Size, grid: Size) -> NDArray[np.float64]:
+    """Return the middle of each cell as a fraction of a box's width and height; (rows, columns, 2) float64 x y.
+
+    Args:
+        box: (4,) x0 y0 x1 y1, in pixels of an image of `size`, with sides greater than 0.
+        size: of the image, in pixels.
+        grid: rows and columns.
+    """
+    x0, y0, x1, y1 = box.astype(np.float64)
+    x = ((np.arange(grid.width) + 0.5) * (size.width / grid.width) - x0) / (x1 - x0)
+    y = ((np.arange(grid.height) + 0.5) * (size.height / grid.height) - y0) / (y1 - y0)
+    return np.stack(np.meshgrid(x, y), axis=-1)
+
+
+def cell_at(x: float, y: float, size: Size, grid: Size) -> tuple[int, int] | None:
+    """Return the row and column of the cell under a point, in pixels of an image of `size`; None outside it."""
+    if not (0 <= x < size.width and 0 <= y < size.height):
+        return None
+    return int(y * grid.height / size.height), int(x * grid.width / size.width)
+
+
+def filled(labels: Labels) -> Labels:
+    """Return labels, (rows, columns) int64, with those of the nearest cell that has one where there is `NO_PART`."""
+    from scipy.ndimage import distance_transform_edt
+
+    lacking = labels == NO_PART
+    if lacking.all() or not lacking.any():
+        return labels
+    rows, columns = distance_transform_edt(lacking, return_distances=False, return_indices=True)
+    return labels[rows, columns]
 
 
 def spread_labels(labels: Labels, bits: Bool) -> Labels:
@@ -81,17 +124,11 @@ def spread_labels(labels: Labels, bits: Bool) -> Labels:
     Returns:
         (H, W) int64; `NO_PART` outside the subject, and everywhere where no cell has a part.
     """
-    from scipy.ndimage import distance_transform_edt
-
     found = np.full(bits.shape, NO_PART)
-    if not (labels != NO_PART).any():
-        return found
-    rows, columns = distance_transform_edt(labels == NO_PART, return_distances=False, return_indices=True)
-    filled = labels[rows, columns]
     height, width = bits.shape
-    row = ((np.arange(height) + 0.5) * (labels.shape[0] / height)).astype(np.int64)
-    column = ((np.arange(width) + 0.5) * (labels.shape[1] / width)).astype(np.int64)
-    found[bits] = filled[row[:, None], column][bits]
+    row = (np.arange(height) * 2 + 1) * labels.shape[0] // (2 * height)
+    column = (np.arange(width) * 2 + 1) * labels.shape[1] // (2 * width)
+    found[bits] = filled(labels)[row[:, None], column][bits]
     return found
 
 
@@ -152,7 +189,7 @@ def membership_maps(labels: Labels, k: int, grid: Size) -> UInt8:
     Returns:
         (k, rows, columns) uint8.
     """
-    return np.stack([np.rint(255 * shares(labels == part, grid)).astype(np.uint8) for part in range(k)])
+    return np.stack([coverage(labels == part, grid) for part in range(k)])
 
 
 def window_around(x: float, y: float, side: int) -> Window:

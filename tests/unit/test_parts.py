@@ -7,14 +7,17 @@ import pytest
 
 from fgfast.ops.parts import (
     NO_PART,
+    cell_at,
     cells_inside,
+    colour_cells,
+    coverage,
     cut_window,
     grid_of,
     membership_maps,
     part_centres,
+    place_cells,
     point_heat_maps,
     point_in,
-    shares,
     spread_labels,
     window_around,
 )
@@ -34,12 +37,24 @@ def test_a_grid_has_the_proportions_of_its_image(size: tuple[int, int], grid: tu
     assert grid_of(Size(*size), 140, 14) == (max(grid[0] * 14, 14), max(grid[1] * 14, 14))
 
 
-def test_shares_are_means_over_blocks_and_keep_the_area() -> None:
+def test_coverage_is_that_of_blocks_and_keeps_the_area() -> None:
     bits = disc(40)
     blocks = bits.reshape(10, 4, 10, 4).mean(axis=(1, 3))
-    np.testing.assert_allclose(shares(bits, Size(10, 10)), blocks, atol=1e-12)
+    np.testing.assert_allclose(coverage(bits, Size(10, 10)) / 255, blocks, atol=0.5 / 255)
     for grid in (Size(7, 9), Size(1, 1), Size(90, 50)):
-        assert shares(bits, grid).mean() == pytest.approx(bits.mean())
+        assert coverage(bits, grid).mean() / 255 == pytest.approx(bits.mean(), abs=0.5 / 255)
+
+
+def test_colours_and_places_of_cells_are_those_of_their_middles() -> None:
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, 20:] = 255, 0, 0
+    colours = colour_cells(pixels, Size(2, 4))
+    np.testing.assert_allclose(colours[:, :2], 0, atol=1e-3)
+    np.testing.assert_allclose(colours[0, 3], (53.24, 80.09, 67.20), atol=0.02)  # CIE Lab of sRGB's red
+    places = place_cells(np.array([10, 0, 30, 10], np.float32), Size(20, 40), Size(2, 4))
+    assert places[0, :, 0].tolist() == [-0.25, 0.25, 0.75, 1.25] and places[:, 0, 1].tolist() == [0.5, 1.5]
+    assert cell_at(39.9, 10, Size(20, 40), Size(2, 4)) == (1, 3)
+    assert cell_at(40, 10, Size(20, 40), Size(2, 4)) is None is cell_at(-1, 0, Size(20, 40), Size(2, 4))
 
 
 def test_a_subject_of_one_pixel_has_one_cell_and_an_empty_one_none() -> None:
@@ -47,6 +62,9 @@ def test_a_subject_of_one_pixel_has_one_cell_and_an_empty_one_none() -> None:
     assert not cells_inside(bits, Size(4, 4)).any()
     bits[33, 12] = True
     assert np.argwhere(cells_inside(bits, Size(4, 4))).tolist() == [[3, 1]]
+    speck = np.zeros((400, 400), np.bool_)
+    speck[399, 0] = True
+    assert np.argwhere(cells_inside(speck, Size(4, 4))).tolist() == [[3, 0]]
     assert cells_inside(np.ones((40, 40), np.bool_), Size(4, 4)).all()
 
 
@@ -82,7 +100,7 @@ def test_memberships_of_all_parts_make_up_the_subject() -> None:
     labels = np.where(bits, (np.arange(40) // 10)[None, :], NO_PART)
     maps = membership_maps(labels, 4, grid)
     assert maps.shape == (4, 5, 5)
-    np.testing.assert_allclose(maps.sum(axis=0, dtype=np.float64) / 255, shares(bits, grid), atol=4 * 0.5 / 255)
+    np.testing.assert_allclose(maps.sum(axis=0, dtype=np.float64), coverage(bits, grid), atol=4)
 
 
 def test_a_window_is_centred_and_black_beyond_the_image() -> None:

@@ -85,6 +85,21 @@ class Snapshot:
         return cache_folder() / "models" / f"{self.repo.replace('/', '--')}.{self.commit[:8]}.checked"
 
 
+def newest(repo: str) -> Path | None:
+    """Return the folder of the version of a repository that was last fetched by its name alone; None without one.
+
+    Args:
+        repo: owner/name.
+    """
+    top = _cache() / f"models--{repo.replace('/', '--')}"
+    try:
+        commit = (top / "refs" / "main").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    place = top / "snapshots" / commit
+    return place if commit.isalnum() and place.is_dir() else None
+
+
 def _cache() -> Path:
     """Return the hub's cache folder, by huggingface_hub's rules."""
     if chosen := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):

@@ -24,7 +24,10 @@ _FORBIDDEN = re.compile(
     "auto_map|quantization_config|compression_config|_?attn_implementation.*|_?experts_implementation.*|backbone"
     "|use_timm_backbone|use_pretrained_backbone|backbone_kwargs|custom_pipelines|kernel_config"
 )
-_TYPES = ("grounding-dino", "swin", "bert", "clip", "clip_text_model", "clip_vision_model")
+_TYPES = (
+    *("grounding-dino", "swin", "bert", "clip", "clip_text_model", "clip_vision_model"),
+    *("dinov2", "dinov2_with_registers"),
+)
 _HARMLESS = ("eager", "sdpa")
 
 

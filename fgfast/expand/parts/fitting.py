@@ -1,0 +1,178 @@
+"""Centres of clusters, fitted by every worker on the same images: the same centres everywhere.
+
+A part has the same number in all images because one fit serves them all. The images are drawn from the training images
+by the seed, so the fit does not depend on what is selected, nor does it see test images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgfast import ops
+from fgfast.data_paths import AnyPath
+from fgfast.errors import SampleError, UsageError
+from fgfast.expand import seeds
+from fgfast.expand.kind import Request
+from fgfast.expand.parts.features import Cells, Features
+from fgfast.io.decode import decode, read_bytes
+from fgfast.ops.clusters import k_means
+from fgfast.ops.geometry import mask_box
+from fgfast.ops.parts import cells_inside
+from fgfast.records import Bool, Size, UInt8
+
+Centres = NDArray[np.float64]
+
+# Cells drawn from an image for the fit: with 64 images and 384 features k-means takes some seconds.
+_CELLS = 256
+
+
+@dataclass(frozen=True)
+class FitImage:
+    """An image of the fit.
+
+    Attributes:
+        key: its sample's.
+        path: its file.
+        rle: its mask as a run-length string.
+        size: of the stored image, in pixels.
+    """
+
+    key: str
+    path: AnyPath
+    rle: bytes
+    size: Size
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Centres of clusters in the space of features, (K, D) float64 each.
+
+    Attributes:
+        subject: of cells inside masks (X_FG).
+        image: of all cells of the images (X); None where they are not asked for.
+    """
+
+    subject: Centres
+    image: Centres | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fits the centres.
+
+    Attributes:
+        features: of cells.
+        images: what it is fitted on.
+        parts: number of clusters.
+        names: seed and kind; what is drawn depends on them and the images' keys.
+        turn_exif: whether images are turned as their EXIF says.
+        whole: whether clusters of whole images are asked for, too.
+    """
+
+    features: Features
+    images: tuple[FitImage, ...]
+    parts: int
+    names: tuple[int, str]
+    turn_exif: bool
+    whole: bool
+
+    def __call__(self) -> Fitted:
+        """Read the images, and fit.
+
+        Raises:
+            UsageError: none of them can be used.
+        """
+        cells = list(self._cells())
+        if not cells:
+            raise UsageError(
+                f"none of the {len(self.images)} images that parts are fitted on can be read, the first is "
+                f"{self.images[0].path}; is the data set where it was?"
+            )
+        subject = k_means(np.concatenate([own for own, _ in cells]), self.parts, self._generator("subject"))
+        if not self.whole:
+            return Fitted(subject, None)
+        return Fitted(
+            subject, k_means(np.concatenate([every for _, every in cells]), self.parts, self._generator("image"))
+        )
+
+    def _generator(self, *more: str) -> np.random.Generator:
+        return seeds.generator(*self.names, "fit", *more)
+
+    def _cells(self) -> Iterator[tuple[Cells, Cells]]:
+        """Yield cells inside the mask and cells of the whole image, (n, D) float64 each, of each image."""
+        for image in self.images:
+            try:
+                pixels = decode(read_bytes(image.path), image.key, self.turn_exif).pixels
+            except SampleError:
+                continue  # its own outcome says so
+            bits = ops.rle_decode(image.rle, *image.size)
+            if pixels.shape[:2] != bits.shape or not bits.any():
+                continue
+            subject, whole = cells_of(self.features, pixels, bits)
+            inside = cells_inside(bits, Size(*subject.shape[:2]))
+            yield self._some(subject[inside], image.key, "subject"), self._some(_rows(whole), image.key, "image")
+
+    def _some(self, cells: Cells, key: str, what: str) -> Cells:
+        return cells[self._generator(what, key).permutation(len(cells))[:_CELLS]]
+
+
+def cells_of(features: Features, pixels: UInt8, bits: Bool) -> tuple[Cells, Cells]:
+    """Return the features of all cells, with places in the mask's box, and with places in the whole image.
+
+    Args:
+        features: the features.
+        pixels: (H, W, 3) uint8 RGB.
+        bits: (H, W) bool, not empty.
+
+    Returns:
+        (rows, columns, D) float64 each.
+    """
+    size, box = Size(*bits.shape), mask_box(bits)
+    assert box is not None
+    seen = features.of(pixels, features.grid(size))
+    image = np.array([0, 0, size.width, size.height], np.float32)
+    return features.placed(seen, box, size), features.placed(seen, image, size)
+
+
+def _rows(cells: Cells) -> Cells:
+    return cells.reshape(-1, cells.shape[2])
+
+
+def draw_images(request: Request, count: int) -> tuple[FitImage, ...]:
+    """Draw the images of a fit: of the training images, or of all where the data set has no split.
+
+    Removing a sample from the run changes the draw only where it was drawn.
+
+    Raises:
+        UsageError: no image of the run has a mask that is not empty.
+    """
+    training = [key for key in request.usable if request.sample(key).split == "train"]
+    images = _first(request, training, count) or _first(request, request.usable, count)
+    if not images:
+        raise UsageError("no image of this run has a mask with a subject, so there is nothing to find parts in")
+    return images
+
+
+def _first(request: Request, keys: Sequence[str], count: int) -> tuple[FitImage, ...]:
+    """Return the first images with a subject in a drawn order that does not depend on which keys there are."""
+    found: list[FitImage] = []
+    for key in sorted(keys, key=lambda key: request.number("fit", key)):
+        outcome = request.outcome(key)
+        if outcome.rle is not None and outcome.size is not None and outcome.area != 0:
+            found.append(FitImage(key, request.sample(key).path, outcome.rle, outcome.size))
+            if len(found) == count:
+                break
+    return tuple(found)
+
+
+def digest_of(images: tuple[FitImage, ...]) -> str:
+    """Return a digest of the images and masks of a fit: where it changes, every sample is made again."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(f"{image.key}\0{image.size}\0".encode("utf-8", "surrogateescape") + image.rle + b"\0")
+    return digest.hexdigest()[:32]
