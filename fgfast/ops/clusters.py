@@ -56,7 +56,8 @@ def nearest(points: Points, centres: Points) -> Labels:
     """Return the number of the nearest centre of each point, the first of several: (N, D), (K, D) -> (N,) int64."""
     if not len(points):
         return np.zeros(0, np.int64)
-    return _squares(points, centres).argmin(axis=1)
+    labels: Labels = _squares(points, centres).argmin(axis=1)
+    return labels
 
 
 def _squares(points: Points, centres: Points) -> Points:

@@ -39,7 +39,7 @@ def regressed(centres: Numbers, landmarks: Numbers, fitted: NDArray[np.bool_]) -
     Returns:
         (N, L, 2) float64; NaN for a landmark that fewer than two of the fitted images show.
     """
-    inputs = centres.reshape(len(centres), -1)
+    inputs = centres.reshape(len(centres), 2 * centres.shape[1])
     predicted = np.full(landmarks.shape, np.nan)
     for index in range(landmarks.shape[1]):
         own = landmarks[:, index]
@@ -78,24 +78,52 @@ def distances(predicted: Numbers, landmarks: Numbers) -> Numbers:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def mutual_information(first: Sequence[int], second: Sequence[int]) -> float:
+def contingency(
+    images: Sequence[int], rows: Sequence[int], columns: Sequence[int], shape: tuple[int, int, int]
+) -> Numbers:
+    """Return how often labels come together in each image, (N, L, K) float64.
+
+    Args:
+        images: the image of each thing, 0 .. N - 1.
+        rows, columns: its two labels, 0 .. L - 1 and 0 .. K - 1.
+        shape: N, L and K.
+    """
+    table = np.zeros(shape)
+    np.add.at(table, (np.asarray(images, int), np.asarray(rows, int), np.asarray(columns, int)), 1)
+    return table
+
+
+def mutual_information(table: Numbers) -> float:
     """Return the normalised mutual information of two labellings of the same things, 0..1.
 
     The arithmetic mean of the entropies normalises, as in scikit-learn. It is 1 where both have one label or none.
 
-    Raises:
-        ValueError: they differ in length.
+    Args:
+        table: (L, K) float64, how often labels come together, at least 0.
     """
-    if len(first) != len(second):
-        raise ValueError(f"labellings of the same things must have one length, not {len(first)} and {len(second)}")
-    if not len(first):
-        return 1.0
-    (_, rows), (_, columns) = (np.unique(labels, return_inverse=True) for labels in (first, second))
-    table = np.zeros((rows.max() + 1, columns.max() + 1))
-    np.add.at(table, (rows, columns), 1 / len(first))
-    entropies = _entropy(table.sum(axis=1)) + _entropy(table.sum(axis=0))
-    shared = entropies - _entropy(table.ravel())
+    shares = table / max(float(table.sum()), 1.0)
+    entropies = _entropy(shares.sum(axis=1)) + _entropy(shares.sum(axis=0))
+    shared = entropies - _entropy(shares.ravel())
     return float(min(max(2 * shared / entropies, 0.0), 1.0)) if entropies > 0 else 1.0
+
+
+def information_interval(
+    first: Numbers, second: Numbers, generator: np.random.Generator, draws: int = DRAWS
+) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval, over images, of the second mutual information minus the first.
+
+    Args:
+        first, second: (N, L, K) float64 each, see `contingency`; N at least 1.
+        generator: draws the resamples; only `integers` is called.
+        draws: see `DRAWS`.
+    """
+    count, differences = len(first), []
+    for _ in range(draws):
+        weights = np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64)
+        with_first, with_second = (np.tensordot(weights, tables, 1) for tables in (first, second))
+        differences.append(mutual_information(with_second) - mutual_information(with_first))
+    low, high = np.percentile(differences, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def _entropy(shares: Numbers) -> float:

@@ -79,7 +79,7 @@ def colour_cells(pixels: UInt8, grid: Size) -> NDArray[np.float64]:
     import cv2
 
     means = ops.area_average(np.ascontiguousarray(pixels), grid)
-    return cv2.cvtColor(means.astype(np.float32) / 255, cv2.COLOR_RGB2Lab).astype(np.float64)
+    return np.asarray(cv2.cvtColor(means.astype(np.float32) / 255, cv2.COLOR_RGB2Lab), np.float64)
 
 
 def place_cells(box: Float32, size: Size, grid: Size) -> NDArray[np.float64]:
@@ -111,7 +111,8 @@ def filled(labels: Labels) -> Labels:
     if lacking.all() or not lacking.any():
         return labels
     rows, columns = distance_transform_edt(lacking, return_distances=False, return_indices=True)
-    return labels[rows, columns]
+    near: Labels = labels[rows, columns]
+    return near
 
 
 def spread_labels(labels: Labels, bits: Bool) -> Labels:

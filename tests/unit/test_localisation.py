@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fgfast.ops.localisation import distances, in_box, mean_interval, mutual_information, regressed
+from fgfast.ops.localisation import (
+    contingency,
+    distances,
+    in_box,
+    information_interval,
+    mean_interval,
+    mutual_information,
+    regressed,
+)
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -58,16 +66,31 @@ def test_landmarks_that_are_not_seen_do_not_count() -> None:
     assert np.isnan(regressed(np.zeros((3, 1, 2)), landmarks, np.array([True, True, False]))).all()
 
 
+def together(first: list[int], second: list[int]) -> np.ndarray:
+    return contingency([0] * len(first), first, second, (1, 10, 10))[0]
+
+
 def test_mutual_information_is_as_counted_elsewhere() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     draw = generator()
     first, second = draw.integers(0, 5, 200).tolist(), draw.integers(0, 3, 200).tolist()
-    assert mutual_information(first, second) == pytest.approx(metrics.normalized_mutual_info_score(first, second))
-    assert mutual_information(first, [10 - label for label in first]) == pytest.approx(1)
-    assert mutual_information([], []) == mutual_information([1, 1], [2, 2]) == 1
-    assert mutual_information([1, 1], [2, 3]) == 0
-    with pytest.raises(ValueError, match="one length"):
-        mutual_information([1], [])
+    wanted = metrics.normalized_mutual_info_score(first, second)
+    assert mutual_information(together(first, second)) == pytest.approx(wanted)
+    assert mutual_information(together(first, [9 - label for label in first])) == pytest.approx(1)
+    assert mutual_information(together([], [])) == 1 == mutual_information(together([1, 1], [2, 2]))
+    assert mutual_information(together([1, 1], [2, 3])) == 0
+
+
+def test_the_interval_of_information_is_on_the_side_of_the_better_parts() -> None:
+    draw = generator(5)
+    images, landmarks = np.repeat(np.arange(60), 5), np.tile(np.arange(5), 60)
+    noisy = np.where(draw.random(300) < 0.5, draw.integers(0, 5, 300), landmarks)
+    good, poor = (
+        contingency(images.tolist(), landmarks.tolist(), own.tolist(), (60, 5, 5)) for own in (landmarks, noisy)
+    )
+    low, high = information_interval(poor, good, generator(), 200)
+    assert 0 < low < 1 - mutual_information(poor.sum(axis=0)) < high < 1
+    assert information_interval(good, good, generator(), 20) == (0, 0)
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_law() -> None:

@@ -19,7 +19,15 @@ from fgfast.expand import seeds
 from fgfast.expand.kind import Ending
 from fgfast.expand.parts.clustered import ANNOTATED, IMAGE_PARTS
 from fgfast.expand.parts.shown import PARTS
-from fgfast.ops.localisation import distances, in_box, mean_interval, mutual_information, regressed
+from fgfast.ops.localisation import (
+    contingency,
+    distances,
+    in_box,
+    information_interval,
+    mean_interval,
+    mutual_information,
+    regressed,
+)
 from fgfast.writing import write_file
 
 SUMMARY, EACH = "localisation.json", "localisation.csv"
@@ -47,7 +55,8 @@ class Gathered:
         keys, splits: of the N images with annotated parts.
         found, everywhere: (N, K, 2) float64, centres of the parts of X_FG and of X in the annotated box; NaN for none.
         landmarks: (N, L, 2) float64, annotated parts in the annotated box; NaN for those that cannot be seen.
-        pairs: of the test images' annotated points: annotated part, part found on X_FG, part found on X.
+        pairs: of each annotated point: the number of its image, annotated part, part found on X_FG, part found on X,
+            all from 0.
     """
 
     keys: list[str]
@@ -55,7 +64,7 @@ class Gathered:
     found: Numbers
     everywhere: Numbers
     landmarks: Numbers
-    pairs: list[tuple[int, int, int]]
+    pairs: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -93,11 +102,11 @@ class Measuring:
         }
         keys = [key for key in places if ending.given(key)["box"] is not None]
         boxes = np.array([ending.given(key)["box"] for key in keys], np.float64).reshape(-1, 4)
-        tested = {key for key in keys if places[key][0] == "test"}
+        number = {key: index for index, key in enumerate(keys)}
         pairs = [
-            (row["part"], row["found"], row["found_in_image"])
+            (number[row["key"]], row["part"] - 1, row["found"] - 1, row["found_in_image"] - 1)
             for row in ending.rows(ANNOTATED.name)
-            if row["key"] in tested and row["found"] is not None
+            if row["key"] in number and row["found"] is not None
         ]
         found, everywhere, landmarks = (
             in_box(np.array([table[key] for key in keys]).reshape(len(keys), count, 2), boxes)
@@ -107,7 +116,8 @@ class Measuring:
                 ({key: points for key, (_, points) in places.items()}, self.annotated),
             )
         )
-        return Gathered(keys, [places[key][0] for key in keys], found, everywhere, landmarks, pairs)
+        splits = [places[key][0] for key in keys]
+        return Gathered(keys, splits, found, everywhere, landmarks, np.array(pairs, np.int64).reshape(-1, 4))
 
     @staticmethod
     def _points(ending: Ending, table: str, count: int) -> Iterable[tuple[str, str, Numbers]]:
@@ -127,25 +137,32 @@ class Measuring:
         for name, centres in (("x", gathered.everywhere), ("x_fg", gathered.found)):
             on[name] = distances(regressed(centres, gathered.landmarks, fitted), gathered.landmarks)
         counted = tested & ~np.isnan(on["x"]) & ~np.isnan(on["x_fg"])
+        notes = self._notes(gathered, fitted, int(counted.sum()))
         summary: dict[str, Any] = {
             "measure": MEASURE,
             "parts": self.parts,
             "training_images": int(fitted.sum()),
             "test_images": int(counted.sum()),
-            "notes": self._notes(gathered, fitted, int(counted.sum())),
+            "notes": notes,
         }
         if not counted.any():
             return summary, {}
         x, x_fg = on["x"][counted], on["x_fg"][counted]
-        low, high = mean_interval(x_fg - x, seeds.generator(*self.names, "bootstrap"))
-        summary["distance"] = _rounded(x=x.mean(), x_fg=x_fg.mean(), difference=(x_fg - x).mean())
-        summary["distance"]["interval"] = [round(low, 6), round(high, 6)]
-        parts, found, everywhere = zip(*gathered.pairs, strict=True) if gathered.pairs else ((), (), ())
-        nmi_x, nmi_fg = mutual_information(parts, everywhere), mutual_information(parts, found)
-        summary["nmi"] = _rounded(x=nmi_x, x_fg=nmi_fg, difference=nmi_fg - nmi_x)
-        summary["verdict"] = _verdict(low, high)
+        interval = mean_interval(x_fg - x, seeds.generator(*self.names, "bootstrap", "distance"))
+        summary["distance"] = _compared(float(x.mean()), float(x_fg.mean()), interval, not notes, -1)
+        summary["nmi"] = self._information(gathered.pairs, counted)
         keys = [key for key, own in zip(gathered.keys, counted.tolist(), strict=True) if own]
         return summary, dict(zip(keys, zip(x, x_fg, x_fg - x, strict=True), strict=True))
+
+    def _information(self, pairs: NDArray[np.int64], counted: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return the mutual information of the test images' annotated points with the parts of X and of X_FG."""
+        images, parts, found, everywhere = pairs[counted[pairs[:, 0]]].T.tolist()
+        shape = (len(counted), self.annotated, self.parts)
+        # Images are numbered among all; those that are not tested must not be drawn.
+        on_x, on_fg = (contingency(images, parts, own, shape)[counted] for own in (everywhere, found))
+        interval = information_interval(on_x, on_fg, seeds.generator(*self.names, "bootstrap", "nmi"))
+        x, x_fg = (mutual_information(tables.sum(axis=0)) for tables in (on_x, on_fg))
+        return _compared(x, x_fg, interval, True, 1)
 
     def _notes(self, gathered: Gathered, fitted: NDArray[np.bool_], tested: int) -> list[str]:
         """Return what makes the numbers doubtful."""
@@ -162,13 +179,17 @@ class Measuring:
         return notes
 
 
-def _rounded(**values: float) -> dict[str, Any]:
-    return {name: round(float(value), 6) for name, value in values.items()}
-
-
-def _verdict(low: float, high: float) -> str:
-    if high < 0:
-        return "Parts of the foreground localise the annotated ones better than parts of the whole image."
-    if low > 0:
-        return "Parts of the foreground localise the annotated ones worse than parts of the whole image."
-    return "The interval contains 0: these images do not show a difference."
+def _compared(x: float, x_fg: float, interval: tuple[float, float], sound: bool, better: int) -> dict[str, Any]:
+    """Return one measure of X and X_FG; `better` is 1 where more is better, -1 where less is."""
+    numbers = {"x": x, "x_fg": x_fg, "difference": x_fg - x}
+    low, high = sorted(better * bound for bound in interval)
+    if not sound:
+        verdict = "The regression has too few training images; see the notes."
+    elif low > 0:
+        verdict = "Parts of the foreground localise the annotated ones better than parts of the whole image."
+    elif high < 0:
+        verdict = "Parts of the foreground localise the annotated ones worse than parts of the whole image."
+    else:
+        verdict = "The interval contains 0: these images do not show a difference."
+    rounded: dict[str, Any] = {name: round(value, 6) for name, value in numbers.items()}
+    return {**rounded, "interval": [round(bound, 6) for bound in interval], "verdict": verdict}
