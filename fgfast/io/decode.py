@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,9 +22,12 @@ from fgfast.errors import LINK_OUT, ImageBrokenError, ImageMissingError, ImageRe
 from fgfast.files import FileTooLargeError, NotAFileError, read_regular
 from fgfast.image_formats import IMAGE_FORMATS, TooManyPixelsError, format_of, open_image, pillow_formats, why_unread
 from fgfast.io.jpeg_header import may_be_turned
-from fgfast.io.pixels import MAX_PIXELS, from_array, from_pillow, too_large
+from fgfast.io.pixels import MAX_PIXELS, exif_orientation, from_array, from_pillow, too_large
 from fgfast.io.warned import collected
 from fgfast.records import Image, UInt8
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
 
 # Largest file that is read, 1 GiB: about that of the most pixels in three channels of 16 bits, uncompressed.
 MAX_BYTES = 1 << 30
@@ -78,14 +81,14 @@ def as_image(image: Any, turn_exif: bool) -> Image:
         SampleError: see `read_bytes`, `decode` and `fgfast.io.pixels.from_pillow`.
         UsageError: it is none of these, or an array of another shape or dtype.
     """
-    from PIL.Image import Image as PillowImage
+    from PIL.Image import Image as Pillow
 
     if isinstance(image, (str, os.PathLike)):
         path = image if isinstance(image, DataPath) else Path(image)
         return decode(read_bytes(path), str(path), turn_exif)
     if isinstance(image, (bytes, bytearray, memoryview)):
         return decode(bytes(image), "the given bytes", turn_exif)
-    if isinstance(image, PillowImage):
+    if isinstance(image, Pillow):
         return Image(from_pillow(image, "the given image", turn_exif))
     if isinstance(image, np.ndarray):
         return Image(from_array(image))
@@ -117,6 +120,24 @@ def decode(data: bytes, name: str, turn_exif: bool) -> Image:
         except SampleError as error:
             error.warnings = tuple(warnings)
             raise
+
+
+def is_turned(data: bytes, name: str) -> bool:
+    """Whether an image differs with its EXIF orientation applied: by a turn, or mirrored.
+
+    Args:
+        data: the file's content.
+        name: the image's name in errors.
+
+    Raises:
+        SampleError: see `decode`.
+    """
+    if data[:3] == b"\xff\xd8\xff" and not may_be_turned(data):
+        return False
+    with collected(), _long_texts():
+        image = _opened(data, name)
+        from_pillow(image, name, turn_exif=False)  # EXIF may lie behind the pixels
+        return exif_orientation(image) != 1
 
 
 def _decode_clean_jpeg(data: bytes, name: str) -> UInt8 | None:
@@ -166,17 +187,21 @@ _long_texts = _LongTexts()
 
 
 def _decode_with_pillow(data: bytes, name: str, turn_exif: bool) -> UInt8:
+    return from_pillow(_opened(data, name), name, turn_exif)
+
+
+def _opened(data: bytes, name: str) -> PillowImage:
+    """Return an image as Pillow opens it, not decoded yet."""
     from PIL import UnidentifiedImageError
 
     try:
-        image = open_image(io.BytesIO(data), _formats(name))
+        return open_image(io.BytesIO(data), _formats(name))
     except TooManyPixelsError as error:
         raise too_large(name, error.size) from None
     except UnidentifiedImageError:
         raise _unidentified(data, name) from None
     except Exception as error:  # Pillow's readers raise many kinds on damaged headers
         raise ImageBrokenError("broken", f"{name} has a damaged header: {error}") from error
-    return from_pillow(image, name, turn_exif)
 
 
 def _unidentified(data: bytes, name: str) -> ImageBrokenError:

@@ -47,7 +47,7 @@ def from_pillow(image: PillowImage, name: str, turn_exif: bool) -> UInt8:
     try:
         image.load()
         pixels = _to_rgb(image)
-        return turned(pixels, _orientation(image)) if turn_exif else pixels
+        return turned(pixels, exif_orientation(image)) if turn_exif else pixels
     except MemoryError:
         raise too_large(name, f"{image.width}x{image.height}") from None
     except ImageBrokenError as error:
@@ -106,7 +106,7 @@ def too_large(name: str, size: str) -> ImageRefusedError:
     )
 
 
-def _orientation(image: PillowImage) -> int:
+def exif_orientation(image: PillowImage) -> int:
     """Return the EXIF orientation of a loaded image, 1..8. A TIFF has 1: Pillow turns it while it loads."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)

@@ -2,7 +2,8 @@
 
 That is so whatever is run: a resume after files were lost, --overwrite, another version, another crop or background.
 Decisions of another output (--decisions) are first copied into this one, and are its own from then on. A decision about
-another image file than the one that is there is kept, and not applied.
+another image file than the one that is there is not applied, and neither is one whose mask may be of the image as
+another layout turns it by its EXIF orientation.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
-from fgfast.errors import SampleError
+from fgfast.datasets import layout_named
+from fgfast.errors import FgfastError, SampleError
 from fgfast.io.decisions import FILE, Decision, Decisions
-from fgfast.io.decode import read_bytes
+from fgfast.io.decode import decode, is_turned, read_bytes
+from fgfast.io.ledger import Ledger
 from fgfast.io.output import Output
 from fgfast.io.warned import captured
 from fgfast.machine import available_cores
@@ -73,14 +77,50 @@ def _copy(plan: Plan, found: Found, decisions: Decisions, pool: ThreadPoolExecut
     absent = [key for key in plan.decisions if key not in samples]
     new = [key for key in plan.decisions if key in found.selected and not decisions.last(key)]
 
+    turned = _turned(plan)
+
     def same(key: str) -> bool:
-        return content_of(samples[key]) == plan.decisions[key].source
+        sample, decision = samples[key], plan.decisions[key]
+        if content_of(sample) != decision.source:
+            return False
+        return turned is plan.dataset.turn_exif or _same_frame(sample, decision, turned, plan.dataset.turn_exif)
 
     hold = dict(zip(new, pool.map(same, new), strict=True))
     copied = [replace(plan.decisions[key], seen=0, number=0, done=False) for key in new if hold[key]]
     if copied:
         decisions.append(copied)
     return [*absent, *(key for key in new if not hold[key])]
+
+
+def _turned(plan: Plan) -> bool | None:
+    """Whether the given decisions are about images that are turned by EXIF; None where no ledger beside them says."""
+    given = Path(plan.settings.decisions or "").expanduser()
+    folder = given / "fgfast" if given.is_dir() else given.parent
+    try:
+        with Ledger(folder / "ledger.sqlite", write=False) as ledger:
+            return layout_named((ledger.meta("source") or {})["dataset"]).turn_exif
+    except (FgfastError, OSError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _same_frame(sample: Sample, decision: Decision, theirs: bool | None, ours: bool) -> bool:
+    """Whether a mask drawn on an image that is turned by one rule fits the image as it is turned by another.
+
+    Args:
+        sample: its sample.
+        decision: on this very file.
+        theirs: whether the EXIF orientation was applied where it was drawn; None where that is not known.
+        ours: whether it is applied here.
+    """
+    try:
+        data = read_bytes(sample.path)
+        if not is_turned(data, sample.key):
+            return True
+        here, other = (decode(data, sample.key, turn).size for turn in (ours, not ours))
+    except SampleError:
+        return False
+    # By its size a mask tells its frame, unless the image is mirrored, square, or turned by half a turn.
+    return theirs is None and here != other and decision.size == here
 
 
 def content_of(sample: Sample) -> bytes | None:

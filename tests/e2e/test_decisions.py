@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from layouts import HEIGHT, WIDTH
 from mending import KEY, OTHER, THIRD, change, disc, made, result, rows
@@ -171,6 +172,52 @@ def test_a_mask_in_a_turned_frame_is_not_applied_to_the_stored_one(tmp_path: Pat
     report = again(tmp_path, "other", decisions=tmp_path / "turned")
     assert report.changes.undecided == (THIRD,) and not report.changes.decided
     shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_mask_of_a_turned_image_of_the_same_size_is_not_applied(
+    orientation: int, suffix: str, tmp_path: Path
+) -> None:
+    """Half a turn and mirroring leave the size as it is, and so does every turn of a square image."""
+    root, exif = tmp_path / "data", pillow.Exif()
+    exif[0x0112] = orientation
+    for name, size in (("a", (40, 30)), ("b", (32, 32))):
+        (root / "auk").mkdir(parents=True, exist_ok=True)
+        pillow.new("RGB", size, (90, 200, 30)).save(root / "auk" / f"{name}{suffix}", exif=exif)
+    given: dict[str, Any] = {"detector": "center", "segmenter": "box", "devices": "cpu"}
+    out = convert("folder", tmp_path / "turned", root=root, settings=Settings(**given), in_process=True).out
+    with Mender.open(out) as mender:
+        sizes = {o.key: o.size for o in mender.output.ledger.outcomes() if o.size}
+        corner = {key: np.zeros(size, np.bool_) for key, size in sizes.items()}
+        for bits in corner.values():
+            bits[:9, :7] = True
+        mender.decide([Change(key, "mask", "brush", 0, bits=bits) for key, bits in corner.items()], "ann")
+    shutil.copy(out / "fgfast/decisions.sqlite", tmp_path / "alone.sqlite")
+    keys = {"a" + suffix, "b" + suffix}
+    applied = {}
+    for name, decisions in (("with a ledger", out), ("alone", tmp_path / "alone.sqlite")):
+        for turn in (True, False):
+            settings = Settings(**given, decisions=decisions)
+            with pytest.MonkeyPatch.context() as patch:
+                if not turn:  # as a layout that does not turn
+                    patch.setattr("fgfast.datasets.folder.Folder.turn_exif", False)
+                    patch.setattr(
+                        "fgfast.pipeline.decided._turned", lambda plan: True if plan.settings.decisions == out else None
+                    )
+                report = convert("folder", tmp_path / f"{name} {turn}", root=root, settings=settings, in_process=True)
+            applied[name, turn] = {Path(key).name for key in report.changes.decided}
+            assert {Path(key).name for key in report.changes.undecided} == keys - applied[name, turn]
+            for key in report.changes.decided:
+                assert rows(report.out)[key][4] == rle_encode(corner[key])
+    quarter = {"a" + suffix} if orientation > 4 else set()
+    plain = keys if orientation == 1 else set()
+    assert applied == {
+        ("with a ledger", True): keys,
+        ("with a ledger", False): plain,
+        ("alone", True): plain or quarter,
+        ("alone", False): plain,
+    }
 
 
 def test_like_repeats_the_decisions_too(tmp_path: Path) -> None:
