@@ -30,7 +30,9 @@ def finish(
     resumed = len(found.finished)
     samples = {s.key: s for s in dataset.samples if s.key in found.selected or s.key in found.finished}
     seen, made = _in_one_pass(plan, output, samples)
-    written = [*_annotations(plan, output, made), *_tables(plan, output), *_of_the_kind(plan, output, made)]
+    written = [*_annotations(plan, output, made), *_tables(plan, output)]
+    own, sentences = _of_the_kind(plan, output, made)
+    written += own
     delete_earlier(output, {*written, *output.about_the_run}, (*plan.names.top, tables.FOLDER, output.ours.name))
     placed = _placed(plan, made)
     report = Report(
@@ -53,7 +55,7 @@ def finish(
         output.target(output.run_json),
         title=f"{plan.twin.title}: {plan.kind.name}",
         fingerprint=plan.fingerprint,
-        reasons=[text(reason) for reason in (*plan.reasons, *chosen)],
+        reasons=[text(reason) for reason in (*plan.reasons, *chosen, *sentences)],
         warnings=[text(warning) for warning in plan.warnings],
         source=plan.describe(),
         cpu_threads=cpu_threads,
@@ -132,10 +134,10 @@ def _tables(plan: ExpandPlan, output: Output) -> list[Path]:
     return found
 
 
-def _of_the_kind(plan: ExpandPlan, output: Output, made: list[Outcome]) -> list[Path]:
-    """Let the kind write its own files about the whole; return them."""
+def _of_the_kind(plan: ExpandPlan, output: Output, made: list[Outcome]) -> tuple[list[Path], list[str]]:
+    """Let the kind write its own files about the whole; return them, and what it found out."""
     if plan.planned.finish is None:
-        return []
+        return [], []
     ledger = output.ledger
     labels, splits = ledger.labels(), ledger.splits()
     by_name = {table.name: table for table in plan.planned.tables}
@@ -145,7 +147,7 @@ def _of_the_kind(plan: ExpandPlan, output: Output, made: list[Outcome]) -> list[
         given=plan.planned.given,
         rows=lambda name: partial(tables.plain_rows, ledger, by_name[name])(labels, splits),
     )
-    return [output.out / path for path in plan.planned.finish(ending)]
+    return [output.out / path for path in plan.planned.finish(ending)], ending.found
 
 
 def _load(plan: ExpandPlan, output: Output, placed: dict[str, ImagePlacement]) -> str:

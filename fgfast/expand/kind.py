@@ -145,12 +145,15 @@ class Ending:
         given: see `Planned.given`.
         rows: name of a table -> its rows, one after the other, with "key", "label" and "split", in the data set's
             order.
+        found: sentences about what the kind found out; it adds them, and they stand among the choices of run.json and
+            of the report.
     """
 
     target: Callable[[str], Target]
     outcomes: tuple[Outcome, ...]
     given: Callable[[str], Mapping[str, Any]]
     rows: Callable[[str], Iterator[Mapping[str, Any]]]
+    found: list[str] = field(default_factory=list)
 
 
 def no_given(key: str) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ KINDS: tuple[Kind, ...] = (
     _kind("waterbirds", "group-DRO's Waterbirds, from a run of CUB and images of Places"),
     _kind("contours", "outlines as polygons, SVG and COCO, shape descriptors, edge maps"),
     _kind("statistics", "histograms, texture, SIFT and ORB keypoints inside the mask"),
+    _kind("parts", "crops and heat maps of parts, annotated or found by k-means over colour or DINOv2"),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from expanding import planned as expanded
 from layouts import SHARED, cub, make_image, text
 from PIL import Image as pillow
 
@@ -23,6 +24,8 @@ from fgfast.expand.kinds.parts import Options, plan
 from fgfast.expand.parts.clustered import ANNOTATED
 from fgfast.expand.parts.measuring import Gathered, Measuring
 from fgfast.expand.parts.shown import file_name, palette
+from fgfast.expand.run import run as expand
+from fgfast.expand.run_source import Outcomes
 from fgfast.pipeline.twin import Twin
 from fgfast.writing import Target
 
@@ -74,7 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def request_for(twin: Twin, seed: int = 0, leave_out: tuple[str, ...] = ()) -> Request:
     keys = tuple(o.key for o in twin.entries(("done", "flagged")) if o.key not in leave_out)
-    return Request(twin, "parts", seed, keys, keys)
+    return Request(twin, "parts", seed, keys, keys, Outcomes(twin.output.ledger_path))
 
 
 def given_of(planned: Planned, key: str) -> Mapping[str, Any]:
@@ -216,6 +219,7 @@ def measured(twin: Twin, planned: Planned, out: Path) -> dict[str, Any]:
             rows[name] += [{"key": key, "label": "", "split": split, **row} for row in own]
     ending = Ending(lambda name: Target(out) / name, (), lambda k: given_of(planned, k), lambda name: iter(rows[name]))
     assert planned.finish is not None and planned.finish(ending) == ["localisation.json", "localisation.csv"]
+    assert ending.found[0].startswith("Distance to the annotated parts: ") and len(ending.found) == 3
     lines = (out / "localisation.csv").read_text().splitlines()
     summary: dict[str, Any] = json.loads((out / "localisation.json").read_text())
     assert lines[0] == "key,distance_x,distance_x_fg,difference" and len(lines) == 1 + summary["test_images"]
@@ -231,6 +235,29 @@ def test_the_distance_to_annotated_parts_is_measured(run: Path, tmp_path: Path) 
     assert summary["nmi"]["verdict"].startswith("Parts of the foreground localise the annotated ones better")
     assert summary["distance"]["x_fg"] < 0.05
     assert "too few training images" in summary["distance"]["verdict"]
+
+
+def expansion(run: Path, out: Path, **more: Any) -> dict[Path, bytes]:
+    """The files of an expansion, without those that name times and machines."""
+    with expanded(run, "parts", out, options=Options(features="colour", parts=2, map_side=8)) as whole:
+        report = expand(whole, **more)
+    assert report.counts["done"] + report.counts["flagged"] == 12
+    files = (path for path in out.rglob("*") if path.is_file() and path.parent.name != "fgfast")
+    return {path.relative_to(out): path.read_bytes() for path in files}
+
+
+def test_an_expansion_says_what_it_measured(run: Path, tmp_path: Path) -> None:
+    files = expansion(run, tmp_path, in_process=True)
+    # Three tables, two files of the measure; three maps and at most two crops for each image.
+    assert 5 + 12 * 4 <= len(files) <= 5 + 12 * 5
+    choices = json.loads((tmp_path / "fgfast/run.json").read_text())["choices"]
+    assert any(choice.startswith("Information shared with the annotated parts: ") for choice in choices)
+
+
+@pytest.mark.full  # worker processes take seconds to start
+def test_an_expansion_is_the_same_in_any_number_of_workers(run: Path, tmp_path: Path) -> None:
+    here = expansion(run, tmp_path / "here", in_process=True)
+    assert here == expansion(run, tmp_path / "one", workers=1) == expansion(run, tmp_path / "two", workers=2)
 
 
 def test_the_measure_sees_which_parts_are_better() -> None:
@@ -270,7 +297,7 @@ def test_a_data_set_without_parts_has_clusters_and_says_so(tmp_path: Path) -> No
         with pytest.raises(UsageError, match="has no annotated parts; use --features colour"):
             plan(request_for(twin), Options(features="annotated"))
         with pytest.raises(UsageError, match="no image of this run"):
-            plan(Request(twin, "parts", 0, (), ()), Options())
+            plan(Request(twin, "parts", 0, (), (), Outcomes(twin.output.ledger_path)), Options())
 
 
 def test_a_fit_without_any_image_says_so(tmp_path: Path) -> None:

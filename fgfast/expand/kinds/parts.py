@@ -43,35 +43,42 @@ class Options:
 
     features: str = option(
         "auto",
-        "What parts are found by: the data set's annotations, or k-means over colour and place, or over patch features "
-        "of DINOv2. auto takes the annotations where there are any, else colour.",
+        "Takes the parts that the data set names, or finds some by k-means over colour and place, or over patch "
+        "features of DINOv2. auto takes named ones where there are any, else colour.",
         choices=lambda: ("auto", "annotated", "colour", "dinov2"),
     )
-    parts: int = option(8, "Number of parts that k-means finds.", least=1, most=_MOST_PARTS, idle=_clusters_only)
-    fit_images: int = option(64, "Number of images that k-means is fitted on.", least=1, idle=_clusters_only)
+    parts: int = option(
+        8, "Sets the number of parts that k-means finds.", least=1, most=_MOST_PARTS, idle=_clusters_only
+    )
+    fit_images: int = option(64, "Sets the number of images that k-means is fitted on.", least=1, idle=_clusters_only)
     place: float = option(
         100.0,
-        "How many units of CIE Lab the whole width or height of the mask's box counts as much as.",
+        "Weighs the place: the width or height of the mask's box counts as much as this many units of CIE Lab.",
         least=0,
         idle=_colour_only,
     )
     model: str | None = option(
         None,
-        "The DINOv2: a folder with config.json and model.safetensors, or a repository in the Hugging Face cache.",
+        "Names the DINOv2: a folder with config.json and model.safetensors, or a repository in the Hugging Face cache.",
         unset="facebook/dinov2-small",
         idle=_dinov2_only,
     )
-    device: str = option("cpu", "Where DINOv2 runs.", choices=lambda: ("cpu", "cuda"), idle=_dinov2_only)
+    device: str = option(
+        "cpu", "Runs DINOv2 on the CPU or on a GPU.", choices=lambda: ("cpu", "cuda"), idle=_dinov2_only
+    )
     crop: float = option(
-        0.3, "Side of the crops as a fraction of the longer side of the mask's box; 0 makes none.", least=0, most=4
+        0.3,
+        "Sets the side of the crops, as a fraction of the longer side of the mask's box; 0 makes none.",
+        least=0,
+        most=4,
     )
     background: str = option(
-        "black", "What crops show outside the mask: black, or the image itself.", choices=lambda: ("black", "keep")
+        "black", "Shows black outside the mask in the crops, or keeps the image.", choices=lambda: ("black", "keep")
     )
-    map_side: int = option(64, "Pixels of the longer side of a heat map; 0 makes none.", least=0, most=4096)
+    map_side: int = option(64, "Sets the longer side of the heat maps in pixels; 0 makes none.", least=0, most=4096)
     sigma: float = option(
         0.05,
-        "Standard deviation of the Gaussians as a fraction of the longer side of the mask's box.",
+        "Sets the standard deviation of the Gaussians, as a fraction of the longer side of the mask's box.",
         least=0.001,
         most=1,
         idle=_annotated_only,

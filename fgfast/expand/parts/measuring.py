@@ -90,6 +90,7 @@ class Measuring:
         table.writerow(("key", "distance_x", "distance_x_fg", "difference"))
         table.writerows((key, *(f"{value:.6f}" for value in values)) for key, values in each.items())
         write_file(ending.target(EACH), text.getvalue().encode("utf-8", "surrogateescape"))
+        ending.found.extend(_sentences(summary))
         write_file(ending.target(SUMMARY), (json.dumps(summary, indent=2) + "\n").encode())
         return [SUMMARY, EACH]
 
@@ -177,6 +178,20 @@ class Measuring:
                 f"{fewest} training images: the distances are those of a poor fit. nmi fits nothing."
             )
         return notes
+
+
+def _sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Return the summary in words, for run.json and the report."""
+    titles = {"distance": "Distance to the annotated parts", "nmi": "Information shared with the annotated parts"}
+    told = []
+    for name, title in titles.items():
+        if one := summary.get(name):
+            low, high = one["interval"]
+            told.append(
+                f"{title}: {one['x']:.3f} on the image (X), {one['x_fg']:.3f} on its foreground (X_FG); difference "
+                f"{one['difference']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}. {one['verdict']}"
+            )
+    return [*told, *summary["notes"]]
 
 
 def _compared(x: float, x_fg: float, interval: tuple[float, float], sound: bool, better: int) -> dict[str, Any]:
