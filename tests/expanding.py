@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fgfast.expand.kind import NOTHING, Planned, Request, Subject
+from fgfast.errors import ImageRefusedError
+from fgfast.expand.kind import NOTHING, Ending, Planned, Product, Request, Subject, Table, option
 from fgfast.expand.plan import ExpandPlan, make_plan
 from fgfast.expand.run_source import Outcomes, Usable
+from fgfast.io.encode import encode_png
 from fgfast.pipeline.twin import Twin
 from fgfast.records import Bool, Sample, UInt8
+from fgfast.writing import write_file
 
 
 @contextmanager
@@ -45,4 +49,49 @@ def planned(run: Path, kind: str, out: Path, **more: Any) -> ExpandPlan:
     return make_plan(run, kind, out, **more)
 
 
-__all__ = ["Planned", "drawn", "planned", "request_for", "subject"]
+@dataclass(frozen=True)
+class Options:
+    """The options of a kind for tests."""
+
+    colour: int = option(9, "Sets the grey level of the background.", least=0, most=255)
+    refuse: str = option("", "Names a sample that cannot be used.")
+    skip: str = option("", "Names a sample that has no product.")
+    unused: str = option("", "Names a sample that the plan leaves out.")
+
+
+@dataclass(frozen=True)
+class Everything:
+    """Makes one of everything that a product can have."""
+
+    options: Options
+
+    def __call__(self, subject: Subject) -> Product:
+        if subject.key == self.options.refuse:
+            raise ImageRefusedError("refused", f"{subject.key}: is refused")
+        if subject.key == self.options.skip:
+            return Product(skipped="it is passed over")
+        noise = subject.generator().integers(0, 256, subject.pixels.shape, np.uint8)
+        pixels = np.where(subject.bits[..., None], subject.pixels, noise)
+        grey = np.full_like(subject.pixels, self.options.colour)
+        rows: list[Any] = [{"n": n, "area": int(subject.bits.sum()), "given": subject.given["n"]} for n in range(2)]
+        parts = {("parts", f"{n}.png"): encode_png(noise[: n + 1]) for n in range(2)}
+        sets = {"first/set": pixels, "second/set": grey}
+        return Product(sets, files={"notes": subject.key.encode()}, several=parts, rows={"numbers": rows})
+
+
+def plan_everything(request: Request, options: Options) -> Planned:
+    def finish(ending: Ending) -> list[str]:
+        areas = [row["area"] for row in ending.rows("numbers")]
+        write_file(ending.target("whole.txt"), f"{len(ending.outcomes)} {sum(areas)}".encode())
+        return ["whole.txt"]
+
+    return Planned(
+        Everything(options),
+        sets=("first/set", "second/set"),
+        files={"notes": ".txt"},
+        folders=("parts",),
+        tables=(Table("numbers", {"n": "int32", "area": "int64", "given": "int64"}),),
+        given=lambda key: {"n": request.number(key) % 1000},
+        unused={options.unused: "the plan leaves it out"} if options.unused else {},
+        finish=finish,
+    )

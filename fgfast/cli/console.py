@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgfast.terminal import line, note
@@ -201,8 +202,13 @@ def plan_json(plan: Plan, expected: Expected, refused: Exception | None = None) 
     return json.dumps(content, indent=2)
 
 
-def summary(report: Report) -> str:
-    """The counts of a run, the paths of its results, and what to do next."""
+def summary(report: Report, expanded: Path | None = None) -> str:
+    """The counts of a run, the paths of its results, and what to do next.
+
+    Args:
+        report: the report.
+        expanded: the run that was expanded, where it is the report of an expansion.
+    """
     counts = report.counts
     worked = sum(counts.values()) - report.resumed
     lines = [
@@ -217,12 +223,12 @@ def summary(report: Report) -> str:
     lines += [
         f"  failed   {counts['failed']:>7,}{_reasons(report.failures)}",
         *(f"  {message}" for message in report.changes.messages()),
-        f"Twin:   {report.twin}",
+        f"Result: {report.out}" if expanded else f"Twin:   {report.twin}",
         *([f"Load:   {report.load}"] if report.load else []),
         f"Report: {report.html}",
         *(f"Warning: {warning}" for warning in report.warnings),
     ]
-    lines += [f"{'Next:' if n == 0 else '':<8}{sentence}" for n, sentence in enumerate(_next(report))]
+    lines += [f"{'Next:' if n == 0 else '':<8}{sentence}" for n, sentence in enumerate(_next(report, expanded))]
     return "\n".join(map(line, lines))
 
 
@@ -230,7 +236,7 @@ def _reasons(reasons: Mapping[str, int]) -> str:
     return f"  ({', '.join(f'{name}: {count:,}' for name, count in reasons.items())})" if reasons else ""
 
 
-def _next(report: Report) -> list[str]:
+def _next(report: Report, expanded: Path | None = None) -> list[str]:
     """What to do next, one sentence per line."""
     if report.stopped:
         return ["run the same command again to resume"]
@@ -240,12 +246,20 @@ def _next(report: Report) -> list[str]:
             f"repair or replace the {_images('failed', failed)} (listed in {lists['failed_csv']}), then run the same "
             "command again"
         )
-    if flagged := report.counts["flagged"]:
+    flagged = report.counts["flagged"]
+    if flagged and expanded:
+        lines.append(
+            f"look at the {_images('flagged', flagged)} in the report; where a mask is wrong, mend it with "
+            f"fgfast review {shlex.quote(str(expanded))}, then run the same command again: what was mended is made anew"
+        )
+    elif flagged:
         lines.append(
             f"look at the {_images('flagged', flagged)}, and mend them: fgfast review {shlex.quote(str(report.out))} "
             f"(they are in the report, too, and listed in {lists['flagged_csv']}); to leave some out, convert again "
             "with --exclude FILE, a list of their keys"
         )
+    if expanded:
+        return lines or ["open the report"]
     return lines or ["load the twin with the line above"]
 
 

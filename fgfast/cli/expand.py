@@ -173,7 +173,7 @@ def _expand(run: Path, kind: str, own: Any, given: dict[str, Any]) -> None:
                 deadline=given["deadline"],
                 on_message=None if as_json else lambda text: note(f"  {message(text)}"),
             )
-    say_json(console.report_json(report)) if as_json else say(console.summary(report))
+    say_json(console.report_json(report)) if as_json else say(console.summary(report, run))
     if report.stopped and interruption.exit_code:
         sys.exit(interruption.exit_code)
     sys.exit(EXIT_SOME_FAILED if report.counts["failed"] else 0)

@@ -6,17 +6,23 @@ from fgfast.expand.names import Claimed
 from fgfast.expand.plan import ExpandPlan
 from fgfast.io.ledger_paths import in_folders
 from fgfast.io.ledger_queries import Row
+from fgfast.io.output import Output
 from fgfast.records import Sample
 
 
 class ExpectedExpansion:
     """What a plan expects of its output."""
 
-    def __init__(self, plan: ExpandPlan) -> None:
-        """Expect what this plan writes."""
+    def __init__(self, plan: ExpandPlan, output: Output) -> None:
+        """Expect what this plan writes to this output, which is open.
+
+        What a person rejected in the run since, or what it no longer has a mask of, leaves the expansion, too.
+        """
         self._plan, self._names = plan, plan.names
-        self.samples, self.positions, self.excluded = plan.dataset.samples, plan.positions, plan.excluded
+        self.samples, self.positions = plan.dataset.samples, plan.positions
         self._keys = {sample.key for sample in self.samples}
+        known = self._keys & output.ledger.labels().keys()
+        self.excluded = plan.excluded | (known - set(plan.usable.keys))
 
     def digest(self, sample: Sample) -> bytes:
         """Return the digest of a sample's mask, annotations and decisions."""

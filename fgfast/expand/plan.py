@@ -229,8 +229,6 @@ def _made(
     selection: Selection,
     how: How,
 ) -> ExpandPlan:
-    if twin.expansion:
-        raise UsageError(f"{twin.out} is an expansion ({twin.expansion}), not a run of convert: give the run itself")
     usable = Usable(twin, how.flagged)
     if not usable.keys:
         raise UsageError(

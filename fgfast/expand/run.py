@@ -123,7 +123,7 @@ def _open(plan: ExpandPlan, output: Output, mode: Mode, verify: bool) -> Found:
     """Open the output, make its folders, and return what it holds already."""
     meta = {"source": plan.describe()}
     root = Path(plan.dataset.root)
-    found = open_output(output, mode, plan.fingerprint, meta, root, lambda: ExpectedExpansion(plan), verify)
+    found = open_output(output, mode, plan.fingerprint, meta, root, lambda: ExpectedExpansion(plan, output), verify)
     keys = [s.key for s in plan.selected if s.key not in plan.planned.unused]
     folders = [path for key in keys for path in plan.names.fixed(key)]
     folders += [plan.names.several(folder, key, "file") for key in keys for folder in plan.names.folders]

@@ -62,9 +62,12 @@ def output_of(ledger: Ledger, out: Path) -> Output:
     """Return the output of a ledger, which is not opened by this.
 
     Raises:
-        OutputRefusedError: no run was begun in it, or it was being deleted.
+        OutputRefusedError: no run of convert was begun in it, or it was being deleted.
     """
     check_begun(ledger, out)
+    if kind := (ledger.meta("fingerprint") or {}).get("expansion"):
+        run = resolved(str((ledger.meta("source") or {}).get("run", "")), out)
+        raise OutputRefusedError(f"{out} is an expansion ({kind}), not a run of convert: give the run, {run}")
     if ledger.meta("being_deleted"):
         raise OutputRefusedError(
             f"the run in {out} was being deleted: finish that with --overwrite, or choose another output"
@@ -164,11 +167,6 @@ class Twin(contextlib.AbstractContextManager["Twin"]):
     def close(self) -> None:
         """Close the ledger."""
         self._held.close()
-
-    @property
-    def expansion(self) -> str:
-        """The kind of expansion that it is, as `fgfast expand` made it; empty for a run of convert."""
-        return str(self.settings.get("expansion") or "")
 
     @cached_property
     def run(self) -> dict[str, Any]:

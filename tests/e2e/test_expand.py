@@ -1,0 +1,174 @@
+"""Expansions of a tiny run, whatever their kind: bytes, resume, corrections, what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import fgfast as command
+from expanding import Options, planned
+from layouts import files_below
+from mending import KEY, OTHER, disc, made
+
+from fgfast.config import Selection
+from fgfast.errors import OutputRefusedError, SettingsDifferError, UsageError
+from fgfast.expand import table
+from fgfast.expand.kind import Kind
+from fgfast.expand.plan import How
+from fgfast.expand.run import run
+from fgfast.pipeline.mending import Change, Mender
+from fgfast.pipeline.verify import verify
+
+pa = pytest.importorskip("pyarrow.parquet", reason="tables need the extra expand")
+
+ABOUT = {f"fgfast/{name}" for name in ("ledger.sqlite", "run.json", "report.html", "lock", "lock.owner")}
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(table, "KINDS", (Kind("test", "tests", "expanding:Options", "expanding:plan_everything"),))
+    return made(tmp_path, name="run")
+
+
+def expanded(source: Path, out: Path, **more: Any) -> dict[str, bytes]:
+    """What an expansion writes, without what holds times."""
+    running = {name: more.pop(name) for name in ("mode", "workers", "in_process") if name in more}
+    with planned(source, "test", out, **more) as plan:
+        report = run(plan, **{"in_process": True, **running})
+    assert sum(report.counts.values()) == report.total
+    return {name: data for name, data in files_below(out).items() if name not in ABOUT}
+
+
+def test_everything_a_product_has_is_written(source: Path, tmp_path: Path) -> None:
+    found = expanded(source, tmp_path / "out")
+    assert found["whole.txt"].startswith(b"4 ")
+    stem = KEY.removesuffix(".jpg")
+    assert {
+        f"first/set/{KEY}",
+        f"second/set/{KEY}",
+        f"notes/{stem}.txt",
+        f"parts/{stem}/0.png",
+        f"parts/{stem}/1.png",
+    } <= {*found}
+    assert found[f"notes/{stem}.txt"] == KEY.encode()
+    # The source's annotation files stand beside each data set's images.
+    for folder in ("first/set", "second/set"):
+        assert {f"{folder}/images.txt", f"{folder}/bounding_boxes.txt"} <= {*found}
+    rows = pa.read_table(tmp_path / "out/tables/numbers.parquet").to_pylist()
+    assert [row["n"] for row in rows] == [0, 1] * 4
+    assert rows[0]["key"] == KEY and rows[0]["label"] and rows[0]["split"] == "train"
+    facts = json.loads((tmp_path / "out/fgfast/run.json").read_text())
+    assert facts["source"]["run"] == "../run" and len(facts["source"]["run_sha256"]) == 64
+    assert verify(tmp_path / "out").intact
+
+
+def test_workers_do_not_change_a_byte_and_the_seed_does(source: Path, tmp_path: Path) -> None:
+    alone = expanded(source, tmp_path / "alone")
+    assert expanded(source, tmp_path / "two", in_process=False, workers=2) == alone
+    other = expanded(source, tmp_path / "other", how=How(seed=1))
+    assert other.keys() == alone.keys() and other[f"first/set/{KEY}"] != alone[f"first/set/{KEY}"]
+    some = expanded(source, tmp_path / "some", selection=Selection(limit=2))
+    images = {name for name in some if name.endswith((".jpg", ".png"))}
+    assert len(images) == 8 and all(some[name] == alone[name] for name in images)
+
+
+def test_a_resumed_expansion_makes_what_is_lost(source: Path, tmp_path: Path) -> None:
+    whole = expanded(source, tmp_path / "out")
+    (tmp_path / "out" / f"first/set/{KEY}").unlink()
+    with planned(source, "test", tmp_path / "out") as plan:
+        report = run(plan, in_process=True)
+    assert report.resumed == 3 and report.changes.damaged == (KEY,)
+    assert {n: d for n, d in files_below(tmp_path / "out").items() if n not in ABOUT} == whole
+    assert expanded(source, tmp_path / "out", mode="overwrite") == whole
+
+
+def test_a_corrected_mask_is_made_again_and_nothing_else(source: Path, tmp_path: Path) -> None:
+    before = expanded(source, tmp_path / "out")
+    with Mender.open(source) as mender:
+        mender.decide([Change(KEY, "mask", "brush", 0, bits=disc()), Change(OTHER, "reject", "reject", 0)], "me")
+    with planned(source, "test", tmp_path / "out") as plan:
+        report = run(plan, in_process=True)
+    assert report.changes.changed == (KEY,)
+    after = {name: data for name, data in files_below(tmp_path / "out").items() if name not in ABOUT}
+    assert after[f"first/set/{KEY}"] != before[f"first/set/{KEY}"]
+    assert any("skipped" in reason for reason in plan.reasons)
+    assert report.changes.excluded == (OTHER,) and f"first/set/{OTHER}" in before
+    assert not any(Path(OTHER).stem in name for name in after)
+    assert after["tables/numbers.parquet"] != before["tables/numbers.parquet"]
+    anew = expanded(source, tmp_path / "anew")
+    numbered = "fgfast/instances.json"  # samples keep the numbers that they had
+    assert after.keys() == anew.keys() and all(after[name] == anew[name] for name in anew if name != numbered)
+
+
+def test_each_sample_ends_as_an_outcome_with_a_sentence(source: Path, tmp_path: Path) -> None:
+    third = "images/002.Jay/Jay_0001_30.jpg"
+    options = Options(refuse=KEY, skip=OTHER, unused=third)
+    with planned(source, "test", tmp_path / "out", options=options) as plan:
+        report = run(plan, in_process=True)
+        again = run(plan, in_process=True)
+    assert report.counts == {"done": 1, "flagged": 0, "skipped": 2, "failed": 1} == again.counts
+    assert again.resumed == 3  # what failed is tried again
+    assert "refused" in (tmp_path / "out/fgfast/failed.csv").read_text()
+    assert KEY not in {*files_below(tmp_path / "out/first/set")}
+    page = (tmp_path / "out/fgfast/report.html").read_text()
+    assert "it is passed over" in page and "the plan leaves it out" in page
+
+
+def test_an_image_that_changed_since_the_run_fails(source: Path, tmp_path: Path) -> None:
+    image = tmp_path / "data/cub/CUB_200_2011" / KEY
+    image.write_bytes((tmp_path / "data/cub/CUB_200_2011" / OTHER).read_bytes())
+    with planned(source, "test", tmp_path / "out") as plan:
+        report = run(plan, in_process=True)
+    assert report.failures == {"changed": 1}
+    assert "run convert again" in (tmp_path / "out/fgfast/failed.csv").read_text()
+
+
+def test_what_is_refused(source: Path, tmp_path: Path) -> None:
+    expanded(source, tmp_path / "out")
+    with pytest.raises(OutputRefusedError, match=r"is an expansion \(test\), not a run of convert: give .*run"):
+        planned(tmp_path / "out", "test", tmp_path / "more")
+    with pytest.raises(OutputRefusedError, match="is an expansion"):
+        Mender.open(tmp_path / "out")
+    for inside in (source, source / "more", tmp_path):
+        with pytest.raises(OutputRefusedError):
+            planned(source, "test", inside)
+    with (
+        planned(source, "test", tmp_path / "out", options=Options(colour=8)) as plan,
+        pytest.raises(SettingsDifferError, match="colour: 9 -> 8"),
+    ):
+        run(plan, in_process=True)
+    with pytest.raises(UsageError, match="colour must be a whole number from 0 to 255"):
+        planned(source, "test", tmp_path / "new", options=Options(colour=300))
+    listed = tmp_path / "keys.txt"
+    listed.write_text("\n".join(path for path in files_below(tmp_path / "out/first/set") if path.endswith(".jpg")))
+    with pytest.raises(UsageError, match="no image of"):
+        planned(source, "test", tmp_path / "new", selection=Selection(exclude=(str(listed),)))
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(UsageError, match="--root"):
+        planned(source, "test", tmp_path / "new")
+
+
+def test_the_command(source: Path, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from fgfast.cli import main
+
+    out = tmp_path / "out"
+
+    def call(*arguments: str) -> Any:
+        return CliRunner().invoke(main, ["expand", *arguments])
+
+    dry = call(str(source), "test", "--out", str(out), "--dry-run")
+    assert dry.exit_code == 0 and "test of cub: 4 of 4 images" in dry.output and not out.exists()
+    found = call(str(source), "test", "--out", str(out), "--in-process", "--colour", "3", "--json")
+    assert found.exit_code == 0 and json.loads(found.stdout)["counts"]["done"] == 4
+    assert "the run comes first: fgfast expand RUN test" in call("test", str(source)).output
+    assert "--colour" in call(str(source), "test", "--help").output
+    assert call(str(source), "test", "--out", str(out), "--resume", "--overwrite").exit_code == 2
+
+
+def test_help_imports_nothing_heavy() -> None:
+    assert "waterbirds" in command("expand", "--help").stdout
