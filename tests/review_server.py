@@ -29,7 +29,8 @@ SENTENCES = {
 
 
 class FakeReview:
-    """What the server knows. Attributes that tests set: `size`, `gone`, `full`, `names`, `missing`, `readonly`."""
+    """What the server knows. Attributes that tests set: `size`, `gone`, `full`, `names`, `missing`, `readonly`,
+    `flagged`."""
 
     def __init__(self, count: int = 60, size: tuple[int, int] = (240, 320)) -> None:
         self.count, self.size = count, size
@@ -37,6 +38,7 @@ class FakeReview:
         self.names: dict[int, str] = {}
         self.missing: set[int] = set()
         self.gone = self.full = self.readonly = False
+        self.flagged: int | None = None  # of the entries, the first; None for all
         self.later: set[int] = set()
         self.decisions: list[dict[str, Any]] = []
         self.masks: dict[int, Bool] = {}
@@ -99,7 +101,7 @@ class FakeReview:
     def state(self) -> dict[str, Any]:
         decided = len({d["id"] for d in self.decisions if self.in_force(d["id"])})
         counts = np.histogram(np.log10(self.doubts.clip(1e-4)), 20, (-4, 0))[0].tolist()
-        left = self.count - decided
+        left = max(0, (self.count if self.flagged is None else self.flagged) - decided)
         return {
             "title": "Drawn birds",
             "version": "0",

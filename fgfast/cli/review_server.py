@@ -49,7 +49,7 @@ def serve(
     ):
         entries = review.entries
         say(
-            line(f"{review.title}: {len(entries):,} images, {entries.left():,} to look at, ")
+            line(f"{review.title}: {len(entries):,} images, {entries.left():,} flagged ones left to look at, ")
             + line(f"{len(entries.causes):,} decided, in {out}" + (" (read-only)" if read_only else ""))
         )
         if not is_loopback(host):

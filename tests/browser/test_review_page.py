@@ -18,7 +18,7 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title=
 
 def test_open_filter_decide_undo(opened: Open) -> None:
     review, tab = opened()
-    assert "60 left" in tab.run("document.getElementById('left').textContent")
+    assert tab.run("document.getElementById('left').textContent") == "60 flagged left, about 3 minutes · 0 decided"
     tab.wait("[...document.querySelectorAll('.card img')].filter((i) => i.complete && i.naturalWidth).length > 9")
     choose = "(() => { const s = document.getElementById('class'); s.value = 'class 3'; s.dispatchEvent(new Event("
     tab.run(choose + "'change', { bubbles: true })); })()")
@@ -32,6 +32,44 @@ def test_open_filter_decide_undo(opened: Open) -> None:
     tab.key("u")
     until(lambda: verdicts(review)[-1] == (10, "undo"))
     tab.wait("document.querySelectorAll('.card .done[data-v=reject]').length === 0")
+
+
+def test_when_all_flagged_ones_are_decided_the_page_says_how_to_go_on(opened: Open) -> None:
+    review = FakeReview()
+    review.flagged = 2
+    _, tab = opened(review)
+    told = "document.getElementById('left').textContent === "
+    tab.wait(told + "'2 flagged left, about 1 minute · 0 decided'")
+    enter(tab)
+    tab.key("a")
+    shown(tab, 2)
+    tab.wait(told + "'1 flagged left, about 1 minute · 1 decided'")
+    tab.key("a")
+    shown(tab, 3)
+    sentence = "All flagged ones are decided. The next most doubtful follow."
+    tab.wait(told + f"'{sentence} · 2 decided'")
+    tab.wait(f"document.getElementById('toast').textContent === '{sentence}'")
+    tab.key("a")  # and so one goes on
+    shown(tab, 4)
+    tab.wait(told + f"'{sentence} · 3 decided'")
+    tab.key("Escape")
+    tab.run(
+        "(() => { const s = document.getElementById('status'); s.value = 'flagged';"
+        " s.dispatchEvent(new Event('change', { bubbles: true })); })()"
+    )
+    tab.wait(told + "'All flagged ones are decided. Set Status to all for the next most doubtful. · 3 decided'")
+
+
+def test_doubt_is_a_plain_number_that_is_explained(opened: Open) -> None:
+    review, tab = opened()
+    wanted = f"{review.doubts[0]:.3f}"
+    tab.wait(f"document.querySelector('.card .doubt').textContent === '{wanted}'")
+    assert "no probability" in tab.run("document.getElementById('doubts').title")
+    enter(tab)
+    assert "%" not in tab.run("document.querySelector('#side section').textContent")
+    tab.key("?")
+    tab.wait("document.getElementById('help').textContent.includes('a doubt of 0.05 does not mean that one in twenty')")
+    assert "Go to what was undone" in tab.run("document.getElementById('help').textContent")
 
 
 def test_many_are_decided_and_undone_as_one(opened: Open) -> None:

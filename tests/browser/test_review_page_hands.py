@@ -189,9 +189,40 @@ def test_undo_stays_where_one_is_and_says_what_was_undone(opened: Open) -> None:
     tab.wait("!document.getElementById('undo').disabled")
     until(lambda: len(review.decisions) == 1)
     tab.key("u")
-    tab.wait("/^Undone: 1 decision on .*00001/.test(document.getElementById('toast').textContent)")
+    tab.wait(
+        "/^Undone: 1 decision on .*00001.* \\(Y goes there\\)$/.test(document.getElementById('toast').textContent)"
+    )
     shown(tab, 2)
     assert verdicts(review) == [(1, "accept"), (1, "undo")]
+    tab.key("y")
+    shown(tab, 1)
+    tab.key("j")
+    shown(tab, 2)
+    tab.key("Escape")  # in the gallery, too
+    tab.wait("document.querySelector('.card.here')?.id === 'card-2'")
+    tab.key("y")
+    tab.wait("document.querySelector('.card.here')?.id === 'card-1'")
+
+
+def test_what_was_undone_is_found_outside_the_filters(opened: Open) -> None:
+    review, tab = opened()
+    tab.key("y")
+    tab.wait("document.getElementById('toast').textContent === 'Nothing was undone'")
+    tab.key("a")
+    until(lambda: len(review.decisions) == 1)
+    tab.wait("!document.getElementById('undo').disabled")
+    tab.run(
+        "(() => { const s = document.getElementById('class'); s.value = 'class 3';"
+        " s.dispatchEvent(new Event('change', { bubbles: true })); })()"
+    )
+    tab.wait("document.getElementById('count').textContent === '9 entries'")
+    tab.run("document.getElementById('scroller').focus()")
+    tab.key("u")
+    until(lambda: verdicts(review)[-1] == (1, "undo"))
+    tab.wait("document.getElementById('toast').textContent.endsWith('(Y goes there)')")
+    tab.key("y")
+    tab.wait("document.querySelector('#side h2')?.textContent.includes('00001')")
+    tab.wait("document.querySelector('#side').textContent.includes('Outside these filters, doubt')")
 
 
 def test_nothing_moves_where_less_motion_is_wanted(opened: Open) -> None:

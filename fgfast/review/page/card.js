@@ -13,13 +13,13 @@ export function spoken(item) {
   return `${item.key}, doubt ${doubt(item.doubt)}, ${word}${why ? `, ${why}` : ""}`;
 }
 
-// Returns a doubt, which is a small probability, in words.
+// Returns a doubt as the plain number that it is: it orders the results, and is no share of anything.
 export function doubt(value) {
   if (value === null || value === undefined) return "unknown";
-  const share = 100 * value;
-  if (share < 0.1) return "< 0.1 %";
-  return share < 0.95 ? `${share.toFixed(1)} %` : `${value < 1 ? Math.min(99, Math.round(share)) : 100} %`;
+  return value < 0.001 ? "< 0.001" : value.toFixed(3);
 }
+
+export const DOUBT = "Doubt, 0 to 1, orders the results: the higher, the likelier an error. It is no probability: a doubt of 0.05 does not mean that one in twenty is wrong.";
 
 // Returns the doubt that a byte of the queue stands for: 1 is 0.0001 and less, 255 is 1, by the logarithm; 0 is none.
 export const doubtOf = (byte) => (byte ? 10 ** ((4 * (byte - 1)) / 254 - 4) : null);

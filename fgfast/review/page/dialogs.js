@@ -1,6 +1,7 @@
 // Help with keys that can be changed, and the dialog of two decisions on one entry.
 import { decode } from "./masks.js";
 import { imageAddress } from "./api.js";
+import { DOUBT } from "./card.js";
 import { $, el } from "./elements.js";
 import { ACTIONS, change, keyOf, original, pressed, shown } from "./keys.js";
 
@@ -15,6 +16,7 @@ export function help() {
     el("h2", { id: "help-title", textContent: "Keys" }),
     el("p", { className: "soft", textContent: "Click a key to change it. Arrows move through the gallery; with a tool they move the crosshair (Shift: ten pixels), and Space puts a point, a corner or the brush down. 1 to 9 choose a proposed mask or box; Shift and 1 to 4 a cause. Dragging without a tool pans, the wheel zooms; Alt while drawing swaps subject and background." }),
     list,
+    el("p", { className: "soft", textContent: `${DOUBT} The most doubtful results are flagged, and "left" counts the flagged ones that nobody has decided; the others follow in the same order.` }),
     el("div", { className: "row" },
       el("button", { type: "button", textContent: "Original keys", onclick: () => { original(); fill(); } }),
       el("button", { type: "button", textContent: "Close", autofocus: true, onclick: () => dialog.close() })));

@@ -1,9 +1,10 @@
 // Filters above the gallery, search, jump, and the histogram of doubt, which is one, too.
+import { DOUBT } from "./card.js";
 import { $, el } from "./elements.js";
 import { load, store } from "./drafts.js";
 import { events, loadQueue, queue, run } from "./state.js";
 
-const HIGH = 44; // px of the histogram, with its axis, which is logarithmic: doubts are small probabilities
+const HIGH = 44; // px of the histogram, with its axis, which is logarithmic: most doubts are small
 const NAMES = ["q", "flag", "class", "split", "status", "decided", "cause", "order"];
 
 function fill(id, first, options) {
@@ -40,6 +41,7 @@ export function refresh() {
 
 export function startFilters(jump) {
   fillAll();
+  $("doubts").title = DOUBT;
   const before = load("filters", {});
   for (const name of NAMES) {
     if (!before[name]) continue;
@@ -86,7 +88,7 @@ function draw() {
   context.fillStyle = colour("--soft");
   context.font = "10px system-ui, sans-serif";
   context.textAlign = "center";
-  for (const [x, text] of [[50, "0.1 %"], [100, "1 %"], [150, "10 %"]]) {
+  for (const [x, text] of [[50, "0.001"], [100, "0.01"], [150, "0.1"]]) {
     context.fillRect(x - 0.5, ground, 1, 3);
     context.fillText(text, x, HIGH - 1);
   }
@@ -96,5 +98,5 @@ function draw() {
     const high = n ? Math.max(1.5, ((ground - 2) * Math.log1p(n)) / most) : 0;
     context.fillRect(k * 10 + 0.5, ground - high, 9, high);
   });
-  canvas.setAttribute("aria-label", `Histogram of doubt from 0.01 % to 100 %, five bins for each power of ten: ${counts.join(", ")}`);
+  canvas.setAttribute("aria-label", `Histogram of doubt from 0.0001 to 1, five bins for each power of ten: ${counts.join(", ")}`);
 }

@@ -4,7 +4,7 @@ import { load, store } from "./drafts.js";
 // name -> [what it does, keys]
 export const ACTIONS = {
   accept: ["Accept", "a"], reject: ["Reject", "r"], later: ["Later", "l"], next: ["Next", "j"], previous: ["Previous", "k"],
-  undo: ["Undo the last decision", "u"], swap: ["Source, outline, result", "v"], save: ["Save the new mask", "Enter"],
+  undo: ["Undo the last decision", "u"], undone: ["Go to what was undone", "y"], swap: ["Source, outline, result", "v"], save: ["Save the new mask", "Enter"],
   box: ["Box", "b"], points: ["Points", "p"], brush: ["Brush", "d"], eraser: ["Eraser", "e"], lasso: ["Lasso", "o"], marks: ["Marks for the model", "m"],
   kind: ["Subject or background", "x"], remove: ["Remove the point", "Delete"],
   grow: ["Grow", "g"], shrink: ["Shrink", "s"], holes: ["Fill holes", "f"], largest: ["Largest part", "t"],

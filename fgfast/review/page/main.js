@@ -16,18 +16,29 @@ const viewer = new Viewer((id) => {
 });
 const gallery = new Gallery((id) => viewer.open(id));
 const large = () => !$("viewer").hidden;
+let leftBefore = 0, back = null; // flagged ones left as last told; the entry that was undone last
 
 function top() {
   $("title").textContent = run.title || "fgfast review";
   document.title = `${run.title || "fgfast"}: review`;
-  const minutes = run.minutes > 0 && run.left ? `, about ${plural(Math.max(1, Math.round(run.minutes)), "minute")}` : "";
-  $("left").textContent = `${run.left.toLocaleString("en")} left${minutes} · ${run.decided.toLocaleString("en")} decided`;
+  $("left").textContent = $("left").title = `${left()} · ${run.decided.toLocaleString("en")} decided`;
+  if (leftBefore > 0 && !run.left && run.decided) say(left());
+  leftBefore = run.left;
   $("readonly").hidden = !run.readonly;
   $("finish").hidden = !run.stale && !run.finishing;
   $("finish").disabled = run.finishing;
   $("finish").textContent = run.finishing ? "Writing lists …" : "Write lists";
   $("finish").title = "Lists, boxes, COCO and report are older than your decisions; they are also written after a minute's rest, and at the end";
   undoButton();
+}
+
+// What is left to look at: the flagged ones, and, once all of them are decided, how to go on.
+function left() {
+  if (run.left) return `${run.left.toLocaleString("en")} flagged left${run.minutes > 0 ? `, about ${plural(Math.max(1, Math.round(run.minutes)), "minute")}` : ""}`;
+  const { status, order } = queue.filters;
+  if (!run.statuses.done && !run.statuses.flagged) return "Nothing is left to decide";
+  const next = status && status !== "done" ? "Set Status to all for the next most doubtful." : order && order !== "doubt" ? "Order by doubt for the next most doubtful." : "The next most doubtful follow.";
+  return `${run.decided ? "All flagged ones are decided." : "None is flagged."} ${next}`;
 }
 
 const undoButton = () => {
@@ -58,9 +69,17 @@ hooks.conflict = async (result, mine) => {
 // One stays where one is: what was undone is said, and shown where it is seen.
 hooks.undone = (ids) => {
   const [id] = ids, item = entries.get(id);
-  if (ids.length > 1 || !item) return "";
-  return large() && viewer.id === id ? "" : ` on ${item.key}`;
+  back = id;
+  if (large() && viewer.id === id) return "";
+  return `${ids.length === 1 && item ? ` on ${item.key}` : ""} (${shown(keyOf("undone"))} goes there)`;
 };
+
+// Goes to what was undone last, also where the filters leave it out.
+function toUndone() {
+  if (back === null) say("Nothing was undone");
+  else if (!large() && place(back) >= 0) gallery.jump(place(back));
+  else if (viewer.id !== back) viewer.open(back);
+}
 
 function inGallery(name, event) {
   const acts = {
@@ -96,6 +115,7 @@ function handled(event) {
   const name = actionOf(event);
   if (name === "help") { help(); return true; }
   if (name === "undo") { undo(); return true; }
+  if (name === "undone") { toUndone(); return true; }
   if (!large()) return inGallery(name, event);
   if (viewer.pointer.key(event)) return true;
   if (name) return viewer.act(name);
@@ -108,6 +128,7 @@ async function start() {
   loadKeys();
   top();
   events.addEventListener("state", top);
+  events.addEventListener("queue", top);
   events.addEventListener("decisions", undoButton);
   startFilters((to) => gallery.jump(to));
   await refresh();

@@ -1,6 +1,6 @@
 // The details beside the stage: what is doubtful, proposals, cause, note, history; and the decision below it.
 import { get } from "./api.js";
-import { doubt, stateOf } from "./card.js";
+import { DOUBT, doubt, stateOf } from "./card.js";
 import { when } from "./dialogs.js";
 import { $, el } from "./elements.js";
 import { keyOf, shown } from "./keys.js";
@@ -24,7 +24,7 @@ function head({ item, place }) {
   const by = item.decision?.who ? ` by ${item.decision.who}, ${when(item.decision.when)}` : "";
   const about = [item.class, item.split, item.size && `${item.size[1]} × ${item.size[0]}`, item.status].filter(Boolean).join(" · ");
   return el("section", {}, el("h2", { textContent: item.key }), el("p", { className: "soft", textContent: about }),
-    el("p", { className: "soft", textContent: `${(place + 1).toLocaleString("en")} of ${queue.ids.length.toLocaleString("en")}, doubt ${doubt(item.doubt)}` }),
+    el("p", { className: "soft", title: DOUBT, textContent: `${place < 0 ? "Outside these filters" : `${(place + 1).toLocaleString("en")} of ${queue.ids.length.toLocaleString("en")}`}, doubt ${doubt(item.doubt)}` }),
     item.problem || item.detail ? el("p", { className: "problem", textContent: item.problem || item.detail }) : null,
     state ? el("p", { textContent: `${WORDS[state]}${by}${item.decision?.note ? `: ${item.decision.note}` : ""}` }) : null);
 }

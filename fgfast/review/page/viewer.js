@@ -46,7 +46,7 @@ export class Viewer {
     $("gallery").hidden = true;
     $("viewer").hidden = false;
     this.id = id;
-    this.at = this.place;
+    this.at = this.place < 0 ? this.at ?? 0 : this.place; // the next one after an entry outside the filters
     const item = entries.get(id) ?? (await entry(id));
     if (!item || turn !== this.turn) return;
     await this.show(item, turn, true);
