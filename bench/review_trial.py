@@ -18,13 +18,13 @@ from typing import Any
 import click
 import numpy as np
 
-from fgfast.bench.doubt_fit import BUDGETS, PREVALENCE, Known, fit, found, measure
+from fgfast.bench.doubt_fit import BUDGETS, PREVALENCE, Known, as_json, fit, found, measure
 from fgfast.bench.known_photos import drawn_photos, known_photos
 from fgfast.bench.planting import BOX_KINDS, FAILED, RIGHT, Case, Photo, cases_of
 from fgfast.bench.stamp import stamp
 from fgfast.bench.text import columns
-from fgfast.ops import second_look
-from fgfast.ops.doubt import BUILT_IN, VERSION, Family, Term, Weights, doubt
+from fgfast.models.grabcut_again import WEIGHED, look_again
+from fgfast.ops.doubt import BUILT_IN, Family, Term, Weights, doubt
 from fgfast.ops.evidence import NAMES, evidence
 from fgfast.ops.truth import box_distance, sides_off
 from fgfast.terminal import say
@@ -32,13 +32,12 @@ from fgfast.writing import Target, make_folder, replacing, write_file
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "photos"
 DRAWN = 40  # birds drawn where there are no photographs
-SECOND = ("unstable box", "grows with the box", "unstable own box")
 KNOWN = ("beyond the annotated box", "short of the annotated box")
 FAMILIES: dict[str, tuple[str, ...]] = {
     "grabcut": (*NAMES,),
-    "grabcut, second look": (*NAMES, *SECOND),
+    "grabcut, second look": (*NAMES, *WEIGHED),
     "grabcut, box known": (*NAMES, *KNOWN),
-    "grabcut, second look, box known": (*NAMES, *SECOND, *KNOWN),
+    "grabcut, second look, box known": (*NAMES, *WEIGHED, *KNOWN),
 }
 """Family -> the numbers that it may weigh."""
 SAM = {"low quality": (0.3, 0.1, 0.8), "low stability": (0.2, 0.1, 0.8), "low score": (0.6, 0.2, 0.4)}
@@ -46,6 +45,8 @@ SAM = {"low quality": (0.3, 0.1, 0.8), "low stability": (0.2, 0.1, 0.8), "low sc
 TOLD = {"keypoints outside": (0.1, 0.2, 0.6), "far from the official mask": (0.3, 0.15, 0.8)}
 """The same of what a data set says and the trial cannot weigh: keypoints tell there which masks are right, and no true
 mask is both the measure and a flag. Set by hand: a sixth of the keypoints, an IoU of 0.8 begin to count."""
+OWN = WEIGHED[2:]
+"""Numbers of GrabCut's second look that SAM's, one batch of its decoder, does not have."""
 BY_HAND = "set by hand: half the weights of GrabCut, and what SAM says of itself; not measured, and nothing is claimed"
 
 
@@ -76,7 +77,7 @@ def rows_of(photos: Sequence[Photo], second: bool, cache: Path | None) -> list[R
         photo = photos[subject]
         numbers = dict(evidence(photo.pixels, case.bits, case.box))
         if case.others:
-            numbers |= second_look.disagreement(case.bits, case.others)
+            numbers |= look_again(photo.pixels, case.box, case.bits, case.others)
         if not case.bits.any():
             numbers["empty"] = 0.0
         else:
@@ -107,7 +108,8 @@ def fitted(rows: Sequence[Row], families: Sequence[str], where: str) -> Weights:
     for family in families:
         about = f"fitted to planted errors in {count} {where}, by bench/review_trial.py --fit"
         results = [one for one in of_family(mine, family) if "empty" not in one.numbers]  # those are sure
-        found[family] = _told(fit(results, FAMILIES[family], about))
+        first = found.get(family.replace(", second look", "")) if "second look" in family else None
+        found[family] = _told(fit(results, FAMILIES[family], about, first))
     return Weights({**found, **_by_hand(found)})
 
 
@@ -118,25 +120,10 @@ def _told(family: Family) -> Family:
 def _by_hand(found: dict[str, Family]) -> dict[str, Family]:
     own = {}
     for name, family in found.items():
-        terms = {flag: Term(t.mean, t.deviation, round(t.weight / 2, 4)) for flag, t in family.terms.items()}
+        terms = {flag: replace(t, weight=round(t.weight / 2, 4)) for flag, t in family.terms.items() if flag not in OWN}
         terms |= {flag: Term(*values) for flag, values in (SAM | TOLD).items()}
         own[name.replace("grabcut", "sam")] = Family(family.intercept, terms, BY_HAND)
     return own
-
-
-def as_json(weights: Weights) -> bytes:
-    """Return the content of a file of weights."""
-    families = {
-        name: {
-            "reason": family.reason,
-            "intercept": family.intercept,
-            "terms": {
-                flag: {"mean": t.mean, "deviation": t.deviation, "weight": t.weight} for flag, t in family.terms.items()
-            },
-        }
-        for name, family in weights.families.items()
-    }
-    return (json.dumps({"version": VERSION, "families": families}, indent=1) + "\n").encode()
 
 
 def figures_of(rows: Sequence[Row], weights: Weights, families: Sequence[str]) -> dict[str, Any]:
@@ -170,20 +157,25 @@ def over_splits(rows: Sequence[Row], families: Sequence[str], where: str, splits
     One division has few right results among its most doubtful, so that a single photograph moves the figures.
 
     Returns:
-        Family -> "found in 5%" and others -> mean, 10th and 90th percentile over the divisions, of all planted errors.
+        Family -> "found in 5%" and others -> mean, 10th and 90th percentile over the divisions, of all planted errors;
+        for families without a second look also of the errors of the box alone.
     """
     photos = sorted({row.case.photo for row in rows})
     random = np.random.default_rng(0)
-    shares: dict[str, dict[float, list[float]]] = {family: {b: [] for b in BUDGETS} for family in families}
+    shares: dict[str, dict[float, list[float]]] = {}
     for _ in range(splits):
         half = set(random.permutation(photos)[: len(photos) // 2].tolist())
         own = [replace(row, held_out=row.case.photo not in half) for row in rows]
         weights = fitted(own, families, where)
         for family in families:
             results = of_family([row for row in own if row.held_out], family)
-            values, kinds = doubts(results, weights), [one.kind for one in results]
-            for budget in BUDGETS:
-                shares[family][budget].append(found(values, kinds, budget)["all"])
+            judged = {family: results}
+            if "second look" not in family:  # to be compared with the second look, which has no others
+                judged[f"{family}, errors of the box"] = [one for one in results if one.kind in ("", *BOX_KINDS)]
+            for name, some in judged.items():
+                values, kinds = doubts(some, weights), [one.kind for one in some]
+                for budget, found_in in shares.setdefault(name, {b: [] for b in BUDGETS}).items():
+                    found_in.append(found(values, kinds, budget)["all"])
     return {
         family: {
             f"found in {budget:.0%}": [round(float(x), 4) for x in (np.mean(v), *np.percentile(v, [10, 90]))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgfast.ops.doubt import Family, Term, seen, standardised
+from fgfast.models.grabcut_again import WEIGHED
+from fgfast.ops.doubt import ORDINARY, VERSION, Family, Term, Weights, seen, standardised
 
 PREVALENCE = 0.02
 """Share of wrong results: the paper mended 1-2 % by hand."""
@@ -20,7 +22,11 @@ FLOOR = 0.1
 """Least deviation of a number, as `seen`, in the fit. Nearly all right results have one part and no hole:
 without the floor, the deviation would be next to none, and a single speck would outweigh everything else."""
 RIDGE = 0.1
-"""Of the squared weights, against the mean loss of a result: numbers that say the same share a weight."""
+"""Of the squared weights (or differences from those that they are held to), against the mean loss of a result: numbers
+that say the same share a weight."""
+FROM_THE_MEAN = frozenset(WEIGHED)
+"""Numbers of a second look count from the mean of right results on, because masks agree by degrees. Chosen by
+cross-validation over the photographs to fit to; see docs/doubt.md."""
 RESAMPLES = 400
 """Times that photographs are drawn with replacement for an interval."""
 
@@ -42,7 +48,7 @@ class Known:
     numbers: Mapping[str, float]
 
 
-def fit(results: Sequence[Known], names: Sequence[str], reason: str) -> Family:
+def fit(results: Sequence[Known], names: Sequence[str], reason: str, start: Family | None = None) -> Family:
     """Fit a logistic model with weights of at least 0.
 
     Right results count together as much as wrong ones, and so does each kind of error; the intercept is then that of
@@ -52,6 +58,8 @@ def fit(results: Sequence[Known], names: Sequence[str], reason: str) -> Family:
         results: right and wrong ones.
         names: the numbers that may have a weight.
         reason: see `Family`.
+        start: a family fitted to more results or kinds of errors, of fewer numbers: weights are held back to its
+            weights instead of to 0, so that more numbers add to what those say, and do not replace it.
 
     Raises:
         ValueError: all results are right, or none is.
@@ -68,6 +76,8 @@ def fit(results: Sequence[Known], names: Sequence[str], reason: str) -> Family:
         if values:
             scales[name] = float(np.mean(values)), max(float(np.std(values)), FLOORS.get(name, FLOOR))
     x = np.array([[_part(one, name, *scales[name]) for name in scales] for one in results])
+    given = {} if start is None else start.terms
+    held = np.array([given[name].weight if name in given else 0.0 for name in scales])
     wrong = np.array([bool(one.kind) for one in results])
     count = {kind: sum(one.kind == kind for one in results) for kind in ("", *kinds)}
     share = np.array([0.5 / count[one.kind] / (len(kinds) if one.kind else 1) for one in results])
@@ -76,22 +86,45 @@ def fit(results: Sequence[Known], names: Sequence[str], reason: str) -> Family:
     def loss(v: Floats) -> tuple[float, Floats]:
         margin = signs * (x @ v[1:] + v[0])
         slope = -share * signs / (1 + np.exp(np.clip(margin, -500, 500)))
-        gradient = np.concatenate([[slope.sum()], x.T @ slope + 2 * RIDGE * v[1:]])
-        return float(share @ np.logaddexp(0, -margin) + RIDGE * (v[1:] ** 2).sum()), gradient
+        away = v[1:] - held
+        gradient = np.concatenate([[slope.sum()], x.T @ slope + 2 * RIDGE * away])
+        return float(share @ np.logaddexp(0, -margin) + RIDGE * (away**2).sum()), gradient
 
     bounds = [(None, None)] + [(0.0, None)] * len(scales)
     found = minimize(loss, np.zeros(len(scales) + 1), jac=True, bounds=bounds, method="L-BFGS-B").x
     intercept = float(found[0]) + float(np.log(PREVALENCE / (1 - PREVALENCE)))
     terms = {
-        name: Term(*(round(value, 4) for value in (*scale, float(weight))))
+        name: Term(*(round(value, 4) for value in (*scale, float(weight), _ordinary(name))))
         for (name, scale), weight in zip(scales.items(), found[1:], strict=True)
         if weight >= 0.005
     }
     return Family(round(intercept, 4), terms, reason)
 
 
+def _ordinary(name: str) -> float:
+    return 0.0 if name in FROM_THE_MEAN else ORDINARY
+
+
 def _part(one: Known, name: str, mean: float, deviation: float) -> float:
-    return standardised(seen(name, one.numbers[name]), mean, deviation) if name in one.numbers else 0.0
+    if name not in one.numbers:
+        return 0.0
+    return standardised(seen(name, one.numbers[name]), mean, deviation, _ordinary(name))
+
+
+def as_json(weights: Weights) -> bytes:
+    """Return the content of a file of weights."""
+    families = {
+        name: {
+            "reason": family.reason,
+            "intercept": family.intercept,
+            "terms": {
+                flag: {"mean": t.mean, "deviation": t.deviation, "weight": t.weight, "ordinary": t.ordinary}
+                for flag, t in family.terms.items()
+            },
+        }
+        for name, family in weights.families.items()
+    }
+    return (json.dumps({"version": VERSION, "families": families}, indent=1) + "\n").encode()
 
 
 def found(values: Floats, kinds: Sequence[str], budget: float) -> dict[str, float]:

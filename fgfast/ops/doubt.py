@@ -30,8 +30,8 @@ an ordinary number is no merit that would make up for another one's fault, and o
 with the roots of `seen` by cross-validation over the photographs that the weights are fitted to; see docs/doubt.md."""
 TYPICAL_FILL = 0.62
 """Part of a box that subjects usually fill, as in ../shared/review/trial.py. More is doubtful, as less is."""
-VERSION = 2
-"""Of the file of weights; a file of another version is refused."""
+VERSION = 3
+"""Of the file of weights. Version 2, in which all numbers are ordinary up to `ORDINARY`, is read, too; no other is."""
 # Of them, an IoU of less than half is sure.
 _FAR = ("far from the annotated box", "far from the official mask")
 _SURE = ("no box", "not detected", "empty", *_FAR)
@@ -63,6 +63,9 @@ SENTENCES: dict[str, str] = {
     "unstable box, worst": "One of the slightly different boxes gives a quite different mask.",
     "grows with the box": "A larger box gives a larger mask.",
     "unstable own box": "The mask's own box gives another mask.",
+    "box gap, other boxes": "Masks of slightly different boxes do not reach their boxes' sides, or reach beyond them.",
+    "unstable without a box": "Cut by its colours alone, without a box, the mask is another one.",
+    "cut by the box": "Where the mask ends at its box, its colours go on.",
     "low score": "The detector is not sure of the box.",
     "close runner-up": "Another box has nearly the same score.",
     "not the subject": "What was detected is not the subject.",
@@ -108,16 +111,18 @@ class Term:
 
     Attributes:
         mean, deviation: of the number, as `seen`, in right results.
-        weight: nats of the odds per standard deviation above `ORDINARY`; at least 0.
+        weight: nats of the odds per standard deviation above what is ordinary; at least 0.
+        ordinary: standard deviations from the mean up to which it adds nothing.
     """
 
     mean: float
     deviation: float
     weight: float
+    ordinary: float = ORDINARY
 
     def share(self, number: float) -> float:
         """Return what a number, as `seen`, adds to the odds, in nats."""
-        return self.weight * standardised(number, self.mean, self.deviation)
+        return self.weight * standardised(number, self.mean, self.deviation, self.ordinary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,7 @@ class Weights:
             ValueError, KeyError, TypeError, AttributeError: it is none.
         """
         content = json.loads(text)
-        if content["version"] != VERSION:
+        if content["version"] not in (2, VERSION):
             raise ValueError(f"version {content['version']!r}")
         return cls({str(name): _family(name, entry) for name, entry in content["families"].items()})
 
@@ -183,10 +188,10 @@ def family_name(numbers: Mapping[str, float]) -> str:
     return f"{name}, box known" if "far from the annotated box" in numbers else name
 
 
-def standardised(number: float, mean: float, deviation: float) -> float:
-    """Return by how much a number is unusual, in standard deviations of right results; 0 up to `ORDINARY`."""
+def standardised(number: float, mean: float, deviation: float, ordinary: float = ORDINARY) -> float:
+    """Return by how much a number is unusual, in standard deviations of right results; 0 up to what is `ordinary`."""
     away = (number - mean) / deviation
-    return 0.0 if away <= ORDINARY else (away if away < HIGHEST else HIGHEST) - ORDINARY
+    return 0.0 if away <= ordinary else (away if away < HIGHEST else HIGHEST) - ordinary
 
 
 def seen(name: str, number: float) -> float:
@@ -239,12 +244,17 @@ def raises_sure(numbers: Mapping[str, float]) -> bool:
 
 
 def _family(name: str, entry: Any) -> Family:
-    terms = {flag: Term(*map(float, (t["mean"], t["deviation"], t["weight"]))) for flag, t in entry["terms"].items()}
+    terms = {
+        flag: Term(*map(float, (t["mean"], t["deviation"], t["weight"], t.get("ordinary", ORDINARY))))
+        for flag, t in entry["terms"].items()
+    }
     for flag, term in terms.items():
         if flag not in SENTENCES:
             raise ValueError(f"{flag!r} of {name!r} is no flag")
         if not (term.weight >= 0 and term.deviation > 0 and all(map(math.isfinite, (term.mean, term.weight)))):
             raise ValueError(f"{flag!r} of {name!r} must have a weight of at least 0 and a deviation above it")
+        if not -HIGHEST <= term.ordinary < HIGHEST:
+            raise ValueError(f"{flag!r} of {name!r} is ordinary from {-HIGHEST:g} to {HIGHEST:g}, not {term.ordinary}")
     return Family(float(entry["intercept"]), terms, str(entry["reason"]))
 
 

@@ -49,7 +49,7 @@ NAMES = (
 """Names of the numbers; see `evidence`."""
 
 
-class _Box(NamedTuple):
+class Box(NamedTuple):
     """A box in pixels of the shrunk image, clipped to it."""
 
     x0: float
@@ -94,7 +94,7 @@ def evidence(pixels: UInt8, bits: Bool, box: Float32, banner_rows: int = 0, gues
     rows = len(bits) - min(max(banner_rows, 0), len(bits))
     if not rows or not bits.shape[1]:
         return {}
-    small, mask, within = _shrunk(pixels[:rows], bits[:rows], box)
+    small, mask, within = shrunk(pixels[:rows], bits[:rows], box)
     found = _of_the_box(mask, within, guess) if np.isfinite(box).all() else {}
     if int(np.count_nonzero(mask)) >= LEAST:
         found |= _of_the_shape(mask)
@@ -103,20 +103,20 @@ def evidence(pixels: UInt8, bits: Bool, box: Float32, banner_rows: int = 0, gues
     return {name: round(found[name], DIGITS) for name in NAMES if name in found}
 
 
-def _shrunk(pixels: UInt8, bits: Bool, box: Float32) -> tuple[UInt8, Bool, _Box]:
-    """Return image, mask and box with a longer side of at most `SIDE` px."""
+def shrunk(pixels: UInt8, bits: Bool, box: Float32) -> tuple[UInt8, Bool, Box]:
+    """Return image (h, w, 3), mask (h, w) and box with a longer side of at most `SIDE` px."""
     height, width = bits.shape
     longer = max(height, width)
     inside = clip_box(np.nan_to_num(box), Size(height, width))
     if longer <= SIDE:
-        return np.ascontiguousarray(pixels), np.ascontiguousarray(bits), _Box(*inside.tolist())
+        return np.ascontiguousarray(pixels), np.ascontiguousarray(bits), Box(*inside.tolist())
     size = max(1, round(height * SIDE / longer)), max(1, round(width * SIDE / longer))
     small, share = ops.area_average(pixels, size), ops.area_coverage(bits, size)
     scale = np.array([size[1] / width, size[0] / height] * 2)
-    return small, np.asarray(share >= 128, np.bool_), _Box(*(inside * scale).tolist())
+    return small, np.asarray(share >= 128, np.bool_), Box(*(inside * scale).tolist())
 
 
-def _of_the_box(mask: Bool, box: _Box, guess: bool) -> dict[str, float]:
+def _of_the_box(mask: Bool, box: Box, guess: bool) -> dict[str, float]:
     """Compare the mask with the box."""
     area = int(np.count_nonzero(mask))
     x0, y0, x1, y1 = (round(edge) for edge in box)
@@ -138,7 +138,7 @@ def _of_the_shape(mask: Bool) -> dict[str, float]:
     return {"parts": float(np.count_nonzero(areas >= PART_FROM * area)), "holes": enclosed / area}
 
 
-def _of_the_outline(pixels: UInt8, mask: Bool, box: _Box) -> dict[str, float]:
+def _of_the_outline(pixels: UInt8, mask: Bool, box: Box) -> dict[str, float]:
     """Look where the outline runs, and whether the image has edges under it."""
     import cv2
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fgfast.ops.geometry import clip_box
+from fgfast.ops.geometry import box_area, clip_box, mask_box
+from fgfast.ops.geometry import iou as box_iou
 from fgfast.ops.overlap import iou
 from fgfast.records import Bool, Float32, Size
 
@@ -22,6 +23,8 @@ OWN = 1.06
 """Scale of the mask's own box: with it a right mask comes again."""
 FROM_BOX = len(SLIGHT) + 1
 """Number of boxes that depend on the box alone: those before the mask's own."""
+NUMBERS = ("unstable box", "grows with the box", "unstable own box", "box gap, other boxes")
+"""The numbers that may be weighed; "unstable box, worst" says the same as the mean, and less steadily."""
 
 
 def boxes(box: Float32, size: Size, mask_box: Float32 | None) -> list[Float32]:
@@ -68,6 +71,29 @@ def disagreement(bits: Bool, others: Sequence[Bool]) -> dict[str, float]:
     if len(others) > FROM_BOX:
         found["unstable own box"] = 1 - iou(bits, others[FROM_BOX])
     return {name: max(number, 0.0) for name, number in found.items()}
+
+
+def other_gap(box: Float32, bits: Bool, others: Sequence[Bool], size: Size) -> float:
+    """Return how far masks are from the sides of their boxes: the median of a mask and those of slightly other boxes.
+
+    One box may be off by so much that a right mask does not fit it; its neighbours are off otherwise.
+
+    Args:
+        box: (4,) float32, the prompt, in pixels.
+        bits: (H, W) bool, its mask.
+        others: the masks of `boxes`, in that order; those after the slightly changed ones are not used.
+        size: of the scene, as given to `boxes`.
+
+    Returns:
+        The median of 1 - IoU of each mask's box and its prompt, 0..1; 1 counts for an empty mask.
+    """
+    prompts = [clip_box(box, size), *boxes(box, size, None)[: len(SLIGHT)]]
+    gaps = []
+    for prompt, mask in zip(prompts, (bits, *others[: len(SLIGHT)]), strict=True):
+        around = mask_box(mask)
+        missing = around is None or not box_area(prompt[None])[0]
+        gaps.append(1.0 if missing or around is None else 1 - float(box_iou(around[None], prompt[None])[0, 0]))
+    return float(np.median(gaps))
 
 
 def _scaled(box: Float32, scale: float, dx: float, dy: float, size: Size) -> Float32:

@@ -18,11 +18,12 @@ from fgfast.io.decode import decode, read_bytes
 from fgfast.io.encode import encode, encode_bilevel
 from fgfast.io.pixels import MAX_PIXELS
 from fgfast.methods import ModelSpec
+from fgfast.models.grabcut_again import look_again
 from fgfast.ops.background import blurred_background, cover, extended_view
 from fgfast.ops.evidence import evidence
 from fgfast.ops.flags import flags
 from fgfast.ops.geometry import crop_window, mask_box
-from fgfast.ops.second_look import boxes, disagreement
+from fgfast.ops.second_look import boxes
 from fgfast.pipeline.prompt import center_box, choose_prompt
 from fgfast.pipeline.work import Work
 from fgfast.records import Bool, Cutout, Detections, Float32, Image, Mask, Prompt, Sample, Size, UInt8
@@ -111,7 +112,7 @@ class MaskSubject:
     Attributes:
         segment: the segmenter.
         flagged: whether its masks are checked for reasons to doubt them.
-        second_look: whether the segmenter also gets other boxes; see `fgfast.ops.second_look`.
+        second_look: whether the segmenter also gets other boxes; see `fgfast.models.grabcut_again`.
     """
 
     segment: Segmenter
@@ -125,8 +126,8 @@ class MaskSubject:
         mask = self.segment(pixels, box, banner)
         if self.second_look:
             scene = Size(max(1, len(pixels) - banner), pixels.shape[1])
-            others = boxes(box, scene, mask_box(mask.bits))
-            found = disagreement(mask.bits, [self.segment(pixels, other, banner).bits for other in others])
+            again = [self.segment(pixels, other, banner).bits for other in boxes(box, scene, mask_box(mask.bits))]
+            found = look_again(pixels, box, mask.bits, again, banner, work.prompt.guess)
             mask = replace(mask, numbers=found)
         set_mask(work, mask, self.flagged)
 

@@ -94,6 +94,8 @@ def test_the_built_in_weights_turn_no_sign_round() -> None:
         lambda c: c["families"]["grabcut"]["terms"]["box gap"].update(weight=-0.1),
         lambda c: c["families"]["grabcut"]["terms"]["box gap"].update(deviation=0),
         lambda c: c["families"]["grabcut"]["terms"]["box gap"].update(mean=math.nan),
+        lambda c: c["families"]["grabcut"]["terms"]["box gap"].update(ordinary=doubts.HIGHEST),
+        lambda c: c["families"]["grabcut"]["terms"]["box gap"].update(ordinary=math.nan),
         lambda c: c["families"]["grabcut"]["terms"].update(nonsense={"mean": 0, "deviation": 1, "weight": 1}),
         lambda c: c["families"].update(grabcut=[]),
     ],
@@ -106,7 +108,9 @@ def test_a_file_of_weights_that_is_none_is_refused(tmp_path: Path, change: objec
     }
     file = tmp_path / "weights.json"
     file.write_text(json.dumps(content))
-    assert Weights.load(file).families["grabcut"].terms["box gap"] == Term(0.1, 0.1, 1.0)
+    for version in (2, doubts.VERSION):  # of outputs made before numbers said from where they count
+        file.write_text(json.dumps({**content, "version": version}))
+        assert Weights.load(file).families["grabcut"].terms["box gap"] == Term(0.1, 0.1, 1.0, doubts.ORDINARY)
     change(content)  # type: ignore[operator]
     file.write_text(json.dumps(content))
     with pytest.raises(UsageError, match=r"weights\.json"):

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fgfast.bench.doubt_fit import FLOORS, PREVALENCE, Known, auc, fit, found, measure
+from fgfast.bench.doubt_fit import FLOORS, PREVALENCE, Known, as_json, auc, fit, found, measure
 from fgfast.bench.known_photos import drawn_photos
 from fgfast.bench.planting import FAILED, KINDS, MASK_KINDS, RIGHT, cases_of
-from fgfast.ops.doubt import Weights, doubt
+from fgfast.ops.doubt import ORDINARY, Weights, doubt
 
 
 def test_errors_are_planted_and_a_cache_gives_the_same_ones(tmp_path: Path) -> None:
@@ -55,6 +55,18 @@ def test_a_number_that_never_varies_in_right_results_has_a_floor() -> None:
     rows = [Known(f"{n}", "half box" if n % 2 else "", {"parts": 2.0 if n == 1 else 1.0}) for n in range(40)]
     family = fit(rows, ("parts",), "a test")
     assert all(term.deviation == FLOORS["parts"] for term in family.terms.values())
+
+
+def test_a_fit_is_held_to_the_weights_that_it_starts_from() -> None:
+    rows = known(60, 40, np.random.default_rng(0))
+    more = [Known(r.photo, r.kind, {**r.numbers, "unstable box": 0.5 if r.kind else 0.1}) for r in rows]
+    names = ("box gap", "unstable box")
+    first = fit(rows, names[:1], "a test")
+    alone, held = fit(more, names, "a test"), fit(more, names, "a test", first)
+    assert alone.terms["box gap"].weight < held.terms["box gap"].weight
+    assert all(term.weight >= 0 for term in held.terms.values())
+    assert held.terms["box gap"].ordinary == ORDINARY and held.terms["unstable box"].ordinary == 0
+    assert Weights.parse(as_json(Weights({"grabcut": held}))).families["grabcut"].terms == held.terms
 
 
 @pytest.mark.parametrize("kinds", [("", ""), ("empty", "empty")])

@@ -10,7 +10,9 @@ import pytest
 
 from fgfast.config import Settings, differences
 from fgfast.errors import UsageError
-from fgfast.ops.second_look import FROM_BOX, boxes, disagreement
+from fgfast.models.grabcut_again import ALONE, OTHER, WEIGHED, look_again, without_box
+from fgfast.ops.doubt import SENTENCES
+from fgfast.ops.second_look import FROM_BOX, SLIGHT, boxes, disagreement, other_gap
 from fgfast.pipeline.stages import MaskSubject, box_mask
 from fgfast.pipeline.work import Work
 from fgfast.records import Image, Mask, Prompt, Sample, Size
@@ -64,6 +66,66 @@ def test_masks_of_other_numbers_and_sizes_are_refused() -> None:
         disagreement(blob(50), [blob(50)] * 3)
     with pytest.raises(ValueError, match="one size"):
         disagreement(blob(50), [blob(50)[1:]] * 5)
+
+
+def scene(boxes: Any = ((100, 50, 200, 150),)) -> Any:
+    pixels = np.random.default_rng(0).normal((60, 90, 60), 6, (*SIZE, 3))
+    for x0, y0, x1, y1 in boxes:
+        pixels[y0:y1, x0:x1] += (130, 60, 0)
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def part(x0: int, y0: int, x1: int, y1: int) -> Any:
+    bits = np.zeros(SIZE, np.bool_)
+    bits[y0:y1, x0:x1] = True
+    return bits
+
+
+def test_without_a_box_a_whole_subject_comes_again_and_a_half_does_not() -> None:
+    right = without_box(scene(), part(100, 50, 200, 150), BOX)
+    half = without_box(scene(), part(100, 50, 150, 150), np.array([100, 50, 150, 150], np.float32))
+    nothing = without_box(scene(), part(10, 50, 60, 150), np.array([10, 50, 60, 150], np.float32))
+    assert set(right) == set(half) == set(ALONE)
+    assert right["unstable without a box"] < 0.1 and right["cut by the box"] == 0
+    assert half["unstable without a box"] > 0.4 and 0.2 < half["cut by the box"] < 0.5  # one of the four sides
+    assert nothing["unstable without a box"] == OTHER
+    # Another subject of the same colours is another mask, but not a side of the box.
+    two = without_box(scene(((100, 50, 200, 150), (220, 20, 280, 180))), part(100, 50, 200, 150), BOX)
+    assert 0.3 < two["unstable without a box"] <= OTHER and two["cut by the box"] == 0
+
+
+@pytest.mark.parametrize("bits", [part(0, 0, 0, 0), part(5, 5, 7, 7), part(0, 0, 300, 200)])
+def test_of_a_mask_without_colours_of_its_own_or_around_it_nothing_is_said(bits: Any) -> None:
+    assert without_box(scene(), bits, BOX) == {}
+
+
+@pytest.mark.parametrize("box", [(-50, -50, 900, 900), (7, 7, 7, 7), (500, 500, 600, 600), (np.nan,) * 4])
+def test_hostile_boxes_give_numbers_in_range(box: tuple[float, ...]) -> None:
+    found = without_box(scene(), part(100, 50, 150, 150), np.array(box, np.float32))
+    assert all(0 <= number <= 1 for number in found.values()) and found
+
+
+def test_the_gap_of_other_boxes_is_that_of_most() -> None:
+    fits = part(100, 50, 200, 150)
+    others = boxes(BOX, SIZE, None)[: len(SLIGHT)]
+    follows = [part(*(round(edge) for edge in box.tolist())) for box in others]
+    assert other_gap(BOX, fits, follows, SIZE) < 0.05
+    assert other_gap(BOX, part(0, 0, 0, 0), follows, SIZE) < 0.05  # one odd box of four
+    assert other_gap(BOX, fits, [part(0, 0, 0, 0)] * 3, SIZE) == 1
+    assert other_gap(BOX[[0, 1, 0, 1]], fits, [fits] * 3, SIZE) == 1  # a box without an area
+
+
+def test_all_numbers_of_a_second_look_have_a_sentence_and_a_banner_and_a_guess_are_heeded() -> None:
+    bits, others = part(100, 50, 200, 150), [part(100, 50, 200, 150)] * 5
+    found = look_again(scene(), BOX, bits, others)
+    assert set(WEIGHED) <= set(found) <= set(SENTENCES)
+    assert found == look_again(scene(), BOX, bits, others)
+    assert "box gap, other boxes" not in look_again(scene(), BOX, bits, others, guess=True)
+    dark = scene()
+    dark[160:] = 255 - dark[160:]
+    below = look_again(dark, BOX, bits, others, banner_rows=40)
+    assert below == look_again(scene(), BOX, bits, others, banner_rows=40)
+    assert "unstable without a box" not in look_again(scene(), BOX, bits, others, banner_rows=200)
 
 
 def test_a_segmenter_that_follows_its_box_is_unstable() -> None:
