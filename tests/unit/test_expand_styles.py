@@ -33,7 +33,8 @@ def request_for(root: Path, background: str = "black", seed: int = 0) -> Request
     dataset = open_dataset(str(root))
     twin: Any = SimpleNamespace(dataset=dataset, settings={"background": background})
     keys = tuple(sample.key for sample in dataset.samples)
-    return Request(twin, "styles", seed, keys, keys)
+    nothing: Any = None  # what the ledger says is not asked
+    return Request(twin, "styles", seed, keys, keys, nothing)
 
 
 def bird(background: tuple[int, int, int] = (120, 160, 90), noise: float = 0) -> tuple[UInt8, Bool]:

@@ -26,6 +26,7 @@ from fgfast.expand.matching import once_each
 from fgfast.expand.places import images_in
 from fgfast.io.decode import decode, read_bytes
 from fgfast.mask_source import MaskSource
+from fgfast.ops.matting import blur_fusion, feathered, mixed
 from fgfast.ops.pasting import OPAQUE, cover_crop, hard_levels, paste
 from fgfast.records import Size, UInt8
 from fgfast.writing import write_file
@@ -38,6 +39,10 @@ _PUBLISHED_QUALITY = 75
 _BELOW = "images"
 # The folder and the file by which WILDS knows its copy; wilds/datasets/wilds_dataset.py, dataset_exists_locally.
 _WILDS, _RELEASE = "waterbirds_v1.0", "RELEASE_v1.0.txt"
+
+
+def _unless_feathered(options: Any) -> str:
+    return "" if options.edges == "soft" and options.masks == "ours" else "no edge is feathered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +61,17 @@ class Options:
         choices=lambda: ("ours", "official"),
     )
     edges: str = option(
-        "auto",
-        "Selects soft edges, as official masks have them (the share of annotators who agree), or hard ones. auto takes "
-        "soft with official masks, as published, and hard with ours.",
-        choices=lambda: ("auto", "soft", "hard"),
+        "soft",
+        "Selects soft edges or hard ones. Soft are those of official masks as they are, the share of annotators who "
+        "agree, as published; those of the run are feathered, and the bird's colours under them estimated.",
+        choices=lambda: ("soft", "hard"),
+    )
+    feather: float = option(
+        3.0,
+        "Sets the width of a feathered edge in pixels of CUB's image.",
+        least=1,
+        most=50,
+        idle=_unless_feathered,
     )
     strength: float = option(
         0.95,
@@ -89,12 +101,14 @@ class Paste:
         places: the root of Places.
         masks: the folder of the official masks; None for those of the run.
         soft: whether the levels of official masks are weights.
+        feather: width of the edge of the run's masks in pixels; 0 for hard edges.
     """
 
     folder: str
     places: DataPath
     masks: DataPath | None
     soft: bool
+    feather: float
 
     def __call__(self, subject: Subject) -> Product:
         """Make the image.
@@ -104,19 +118,22 @@ class Paste:
         """
         given = subject.given
         size = Size(*subject.pixels.shape[:2])
-        levels = self._levels(subject, size)
+        levels = hard_levels(subject.bits) if self.masks is None else self._official(self.masks, subject, size)
         if not levels.any():
             return Product(skipped="its mask is empty: there is no bird to paste")
         name = self.places / given["file"]
         background = cover_crop(decode(read_bytes(name), str(name), turn_exif=False).pixels, size)
         flags = ("background hidden",) if int(levels.min()) == OPAQUE else ()
-        return Product(images={self.folder: paste(subject.pixels, background, levels)}, flags=flags)
+        if self.masks is None and self.feather:
+            alpha = feathered(subject.bits, self.feather)
+            pixels = mixed(blur_fusion(subject.pixels, alpha)[0], alpha, background)
+        else:
+            pixels = paste(subject.pixels, background, levels)
+        return Product(images={self.folder: pixels}, flags=flags)
 
-    def _levels(self, subject: Subject, size: Size) -> UInt8:
+    def _official(self, masks: DataPath, subject: Subject, size: Size) -> UInt8:
         """Return the share of the bird in each pixel, (H, W) uint8, 255 for the bird alone."""
-        if self.masks is None:
-            return hard_levels(subject.bits)
-        source = MaskSource("levels", self.masks / subject.given["mask_file"], subject.given["mask"])
+        source = MaskSource("levels", masks / subject.given["mask_file"], subject.given["mask"])
         levels = read_levels(source, size)
         return levels if self.soft else hard_levels(levels >= AGREED)
 
@@ -126,8 +143,6 @@ def plan(request: Request, options: Options) -> Planned:
     dataset = _cub(request)
     if options.places is None:
         raise UsageError("waterbirds needs images of Places: give the folder of its training images with --places")
-    if options.masks == "ours" and options.edges == "soft":
-        raise UsageError("edges 'soft' need official masks; those of the run are hard: use --masks official")
     masks = _official(dataset) if options.masks == "official" else None
     keys = [key for key in request.usable if masks is None or key in masks]
     assigned = _assigned(request, keys, options)
@@ -136,7 +151,7 @@ def plan(request: Request, options: Options) -> Planned:
     given = {key: _given(a, *places[key], None if masks is None else masks[key]) for key, a in assigned.items()}
     folder = _WILDS if options.layout == "wilds" else f"waterbird_complete{100 * options.strength:g}_forest2water2"
     return Planned(
-        step=Paste(folder, root, _top_of(masks), options.edges != "hard"),
+        step=Paste(folder, root, _top_of(masks), options.edges == "soft", options.feather * (options.edges == "soft")),
         fingerprint={"pillow": PIL.__version__},
         sets=(folder,),
         below=_BELOW,
