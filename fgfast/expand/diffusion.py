@@ -58,6 +58,13 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("torch", "diffusers")}
 
 
+def device_of(name: str) -> str:
+    """Return the device of torch that a name means; "auto" is the first GPU where there is one, else the CPU."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
 def model_of(name: str) -> Model:
     """Find a model: a folder, or OWNER/NAME in the cache of the Hugging Face hub.
 
@@ -201,7 +208,7 @@ def _loaded(folder: str, device: str) -> Any:
     import torch
     from diffusers import AutoPipelineForImage2Image
 
-    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    where = device_of(device)
     if where == "cpu":
         torch.set_num_threads(1)  # sums are rounded by the number of threads, which the number of workers decides
     try:

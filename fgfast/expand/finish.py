@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from functools import partial
 from pathlib import Path
 
@@ -153,5 +154,6 @@ def _of_the_kind(plan: ExpandPlan, output: Output, made: list[Outcome]) -> tuple
 def _load(plan: ExpandPlan, output: Output, placed: dict[str, ImagePlacement]) -> str:
     """Return the line of Python that loads the result."""
     if plan.planned.load or not placed or not plan.planned.sets:
-        return plan.planned.load
+        places = {"{out}": output.out, "{twin}": output.out / next(iter(plan.planned.sets), "")}
+        return re.sub(r"\{(out|twin)\}", lambda found: repr(str(places[found[0]].absolute())), plan.planned.load)
     return plan.dataset.load_line(output.out / plan.planned.sets[0], placed)

@@ -187,7 +187,8 @@ class Planned:
         warnings: what makes results doubtful, a sentence each.
         annotated: whether the source's annotation files are written for each of `sets`.
         finish: writes further files about the whole, and returns their paths relative to the output.
-        load: the line of Python that loads the result, where it is not the source's.
+        load: the line of Python that loads the result, where it is not the source's. {out} and {twin} stand for the
+            output's folder and that of the first data set, as strings of Python.
         workers: most worker processes; None for as many as there are cores.
     """
 

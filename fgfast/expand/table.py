@@ -19,6 +19,7 @@ KINDS: tuple[Kind, ...] = (
     _kind("contours", "outlines as polygons, SVG and COCO, shape descriptors, edge maps"),
     _kind("statistics", "histograms, texture, SIFT and ORB keypoints inside the mask"),
     _kind("parts", "crops and heat maps of parts, annotated or found by k-means over colour or DINOv2"),
+    _kind("styles", "drawings and paintings, each style a data set; or redrawn by a model of diffusers"),
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from drawn_places import drawn_places, places
 from drawn_subjects import MAGENTA, drawn
 from layouts import SHARED, SUBJECT, cub, make_image, text
 from PIL import Image
@@ -48,16 +49,6 @@ def all_species(parent: Path, train: int = TRAIN, test: int = TEST) -> Path:
     labels = (f"{n} {classes.index(label) + 1}" for n, (label, _, _) in enumerate(images, 1))
     text(root / "image_class_labels.txt", *labels)
     text(root / "train_test_split.txt", *(f"{n} {int(trained)}" for n, (_, _, trained) in enumerate(images, 1)))
-    return root
-
-
-def places(root: Path, each: int, above: str = "data_large") -> Path:
-    """A folder of Places with empty files."""
-    for category in ("b/bamboo_forest", "f/forest/broadleaf", "o/ocean", "l/lake/natural"):
-        folder = root / above / category
-        folder.mkdir(parents=True)
-        for n in range(each):
-            (folder / f"{n:08d}.jpg").touch()
     return root
 
 
@@ -341,19 +332,6 @@ def bird_subject(planned: Any, request: Request, key: str) -> Subject:
     x0, y0, x1, y1 = SUBJECT
     bits[y0:y1, x0:x1] = True
     return Subject(sample, pixels, bits, planned.given(key), (request.seed, request.kind, key))
-
-
-def drawn_places(root: Path, each: int = 6) -> Path:
-    """Places of one colour: green land, blue water; JPEGs of 70 x 40."""
-    for category, colour in (
-        *(("b/bamboo_forest", (20, 200, 20)), ("f/forest/broadleaf", (20, 120, 20))),
-        *(("o/ocean", (20, 20, 250)), ("l/lake/natural", (20, 20, 150))),
-    ):
-        for n in range(each):
-            path = root / "data_large" / category / f"{n:08d}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (70, 40), colour).save(path)
-    return root
 
 
 def segmentation(root: Path, key: str, level: int, width: int = 48) -> None:

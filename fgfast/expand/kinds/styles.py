@@ -12,7 +12,7 @@ import numpy as np
 from fgfast import ops
 from fgfast.background import Background
 from fgfast.errors import UnknownNameError, UsageError
-from fgfast.expand.diffusion import Diffusion, model_of, versions
+from fgfast.expand.diffusion import Diffusion, device_of, model_of, versions
 from fgfast.expand.kind import Planned, Product, Request, Subject, option
 from fgfast.ops.styles import STYLES, extended
 from fgfast.records import Bool, UInt8, plain
@@ -229,4 +229,5 @@ def _with_model(
         transparent=options.on == "subject" and background is None,
         reasons=(f"model {name} ({model.digest[:12]}), prompt {options.prompt!r}, of {_whole(options)}",),
         warnings=warnings,
+        workers=None if device_of(options.device) == "cpu" else 1,  # each would hold the model in the GPU's memory
     )

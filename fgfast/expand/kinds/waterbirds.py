@@ -1,6 +1,7 @@
 """Waterbirds: CUB's birds on land and on water, where the background tells the class in training but not in testing.
 
-`waterbirds_recipe` decides splits, places and labels; this module finds backgrounds, pastes and writes the list.
+`waterbirds_recipe` decides splits, places and labels, `waterbirds_step` pastes; this module finds backgrounds and
+writes the list.
 """
 
 from __future__ import annotations
@@ -18,17 +19,13 @@ import PIL
 from fgfast.data_paths import DataPath
 from fgfast.datasets.cub import Cub
 from fgfast.datasets.mask_files import from_files
-from fgfast.datasets.masks import AGREED, read_levels
 from fgfast.errors import UsageError
-from fgfast.expand.kind import NOTHING, Ending, Planned, Product, Request, Subject, option
+from fgfast.expand.kind import NOTHING, Ending, Planned, Request, option
 from fgfast.expand.kinds import waterbirds_recipe as recipe
+from fgfast.expand.kinds.waterbirds_step import Paste
 from fgfast.expand.matching import once_each
 from fgfast.expand.places import images_in
-from fgfast.io.decode import decode, read_bytes
 from fgfast.mask_source import MaskSource
-from fgfast.ops.matting import blur_fusion, feathered, mixed
-from fgfast.ops.pasting import OPAQUE, cover_crop, hard_levels, paste
-from fgfast.records import Size, UInt8
 from fgfast.writing import write_file
 
 COLUMNS = ("img_id", "img_filename", "y", "split", "place", "place_filename")
@@ -39,6 +36,11 @@ _PUBLISHED_QUALITY = 75
 _BELOW = "images"
 # The folder and the file by which WILDS knows its copy; wilds/datasets/wilds_dataset.py, dataset_exists_locally.
 _WILDS, _RELEASE = "waterbirds_v1.0", "RELEASE_v1.0.txt"
+_LOAD = {
+    "group-dro": "from fgfast.datasets import open_dataset; twin = open_dataset({twin})",
+    "wilds": "from wilds import get_dataset; "
+    "twin = get_dataset('waterbirds', version='1.0', root_dir={out}, download=False)",
+}
 
 
 def _unless_feathered(options: Any) -> str:
@@ -92,52 +94,6 @@ class Options:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Paste:
-    """Pastes a bird onto its place.
-
-    Attributes:
-        folder: the data set's folder.
-        places: the root of Places.
-        masks: the folder of the official masks; None for those of the run.
-        soft: whether the levels of official masks are weights.
-        feather: width of the edge of the run's masks in pixels; 0 for hard edges.
-    """
-
-    folder: str
-    places: DataPath
-    masks: DataPath | None
-    soft: bool
-    feather: float
-
-    def __call__(self, subject: Subject) -> Product:
-        """Make the image.
-
-        Raises:
-            SampleError: the image of the place, or the official mask, is missing or cannot be read.
-        """
-        given = subject.given
-        size = Size(*subject.pixels.shape[:2])
-        levels = hard_levels(subject.bits) if self.masks is None else self._official(self.masks, subject, size)
-        if not levels.any():
-            return Product(skipped="its mask is empty: there is no bird to paste")
-        name = self.places / given["file"]
-        background = cover_crop(decode(read_bytes(name), str(name), turn_exif=False).pixels, size)
-        flags = ("background hidden",) if int(levels.min()) == OPAQUE else ()
-        if self.masks is None and self.feather:
-            alpha = feathered(subject.bits, self.feather)
-            pixels = mixed(blur_fusion(subject.pixels, alpha)[0], alpha, background)
-        else:
-            pixels = paste(subject.pixels, background, levels)
-        return Product(images={self.folder: pixels}, flags=flags)
-
-    def _official(self, masks: DataPath, subject: Subject, size: Size) -> UInt8:
-        """Return the share of the bird in each pixel, (H, W) uint8, 255 for the bird alone."""
-        source = MaskSource("levels", masks / subject.given["mask_file"], subject.given["mask"])
-        levels = read_levels(source, size)
-        return levels if self.soft else hard_levels(levels >= AGREED)
-
-
 def plan(request: Request, options: Options) -> Planned:
     """Plan Waterbirds; see `fgfast.expand.kind.Plan`."""
     dataset = _cub(request)
@@ -161,6 +117,7 @@ def plan(request: Request, options: Options) -> Planned:
         reasons=_reasons(assigned),
         warnings=_warnings(request, dataset, keys, options),
         annotated=False,
+        load=_LOAD[options.layout],
         finish=_Finish(folder, {key: ident for ident, key in dataset.ids.items()}),
     )
 
