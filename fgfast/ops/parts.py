@@ -69,17 +69,23 @@ def coverage(bits: Bool, grid: Size) -> UInt8:
     return ops.area_coverage(np.ascontiguousarray(bits), grid)
 
 
-def colour_cells(pixels: UInt8, grid: Size) -> NDArray[np.float64]:
+def colour_cells(pixels: UInt8, grid: Size, bits: Bool | None = None) -> NDArray[np.float64]:
     """Return the mean colour of each cell in CIE Lab: L 0..100, a and b about -100..100; (rows, columns, 3) float64.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
         grid: rows and columns, at most H and W.
+        bits: (H, W) bool; where given, only these pixels count, so that no background reaches a cell on the edge. A
+            cell that has none, or less than 1 / 510 of it, counts as a whole.
     """
     import cv2
 
-    means = ops.area_average(np.ascontiguousarray(pixels), grid)
-    return np.asarray(cv2.cvtColor(means.astype(np.float32) / 255, cv2.COLOR_RGB2Lab), np.float64)
+    means = ops.area_average(np.ascontiguousarray(pixels), grid).astype(np.float32)
+    if bits is not None:
+        covered = coverage(bits, grid)[..., None]
+        own = ops.area_average(np.where(bits[..., None], pixels, np.uint8(0)), grid).astype(np.float32)
+        means = np.where(covered > 0, np.minimum(own * 255 / np.maximum(covered, 1), 255), means).astype(np.float32)
+    return np.asarray(cv2.cvtColor(means / 255, cv2.COLOR_RGB2Lab), np.float64)
 
 
 def place_cells(box: Float32, size: Size, grid: Size) -> NDArray[np.float64]:

@@ -57,6 +57,15 @@ def test_colours_and_places_of_cells_are_those_of_their_middles() -> None:
     assert cell_at(40, 10, Size(20, 40), Size(2, 4)) is None is cell_at(-1, 0, Size(20, 40), Size(2, 4))
 
 
+def test_no_background_reaches_the_colour_of_a_cell_on_the_edge() -> None:
+    bits, grid = disc(), Size(8, 8)
+    pixels = np.where(bits[..., None], np.array([90, 160, 30], np.uint8), np.array([255, 0, 255], np.uint8))
+    inside = cells_inside(bits, grid)
+    alone = colour_cells(np.broadcast_to(np.array([90, 160, 30], np.uint8), (8, 8, 3)), grid)
+    assert np.abs(colour_cells(pixels, grid, bits)[inside] - alone[inside]).max() < 1.5
+    assert np.abs(colour_cells(pixels, grid)[inside] - alone[inside]).max() > 30
+
+
 def test_a_subject_of_one_pixel_has_one_cell_and_an_empty_one_none() -> None:
     bits = np.zeros((40, 40), np.bool_)
     assert not cells_inside(bits, Size(4, 4)).any()

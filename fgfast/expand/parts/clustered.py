@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fgfast.expand.kind import Product, Subject, Table
 from fgfast.expand.parts.annotated import EMPTY
 from fgfast.expand.parts.features import Cells, Features, Once
-from fgfast.expand.parts.fitting import Centres, Fitted, cells_of
+from fgfast.expand.parts.fitting import Centres, Fitted
 from fgfast.expand.parts.shown import (
     HEAT_MAPS,
     OVERVIEWS,
@@ -81,7 +81,7 @@ class ClusteredStep:
             return Product(skipped=EMPTY)
         centres = self.fitted()
         size = Size(*subject.bits.shape)
-        of_subject, of_image = cells_of(self.features, subject.pixels, subject.bits)
+        of_subject, of_image = self.features(subject.pixels, subject.bits)
         grid = _labels(of_subject, centres.subject, cells_inside(subject.bits, Size(*of_subject.shape[:2])))
         labels = spread_labels(grid, subject.bits)
         points, counts = part_centres(labels, self.parts)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast.ops.geometry import mask_box
 from fgfast.ops.parts import colour_cells, grid_of, place_cells
-from fgfast.records import Float32, Size, UInt8
+from fgfast.records import Bool, Size, UInt8
 
 if TYPE_CHECKING:
     from fgfast.models.dinov2 import PatchFeatures
@@ -47,25 +48,23 @@ class Once(Generic[T]):
 class Features(Protocol):
     """Features of the cells of an image."""
 
-    def grid(self, size: Size) -> Size:
-        """Return the rows and columns of an image of this size, in pixels."""
-
-    def of(self, pixels: UInt8, grid: Size) -> Cells:
-        """Return what is seen in each cell, (rows, columns, D) float64, of (H, W, 3) uint8 RGB."""
-
-    def placed(self, seen: Cells, box: Float32, size: Size) -> Cells:
-        """Return features with the place of each cell in a box, where it counts: (rows, columns, D') float64.
+    def __call__(self, pixels: UInt8, bits: Bool) -> tuple[Cells, Cells]:
+        """Return the features of all cells as parts of the subject, and as parts of the whole image.
 
         Args:
-            seen: what `of` returned.
-            box: (4,) x0 y0 x1 y1, in pixels of an image of `size`.
-            size: of the image, in pixels.
+            pixels: (H, W, 3) uint8 RGB.
+            bits: (H, W) bool, not empty; True is subject.
+
+        Returns:
+            (rows, columns, D) float64 each. Of the first, only cells inside the mask mean anything.
         """
 
 
 @dataclass(frozen=True)
 class Colour:
-    """Colour in CIE Lab, and the place in the subject's box.
+    """Colour in CIE Lab, and the place: in the mask's box, or in the whole image.
+
+    The colour of a cell of the subject is that of its subject pixels.
 
     Attributes:
         place: how many units of Lab the whole width or height of the box counts as much as.
@@ -73,38 +72,30 @@ class Colour:
 
     place: float
 
-    def grid(self, size: Size) -> Size:
-        """Return about 96 cells along the longer side, and none smaller than a pixel."""
+    def __call__(self, pixels: UInt8, bits: Bool) -> tuple[Cells, Cells]:
+        """Return the features; see `Features`."""
+        size, box = Size(*bits.shape), mask_box(bits)
+        assert box is not None
         wanted = grid_of(size, _COLOUR_CELLS)
-        return Size(min(wanted.height, size.height), min(wanted.width, size.width))
-
-    def of(self, pixels: UInt8, grid: Size) -> Cells:
-        """Return the colours of the cells; see `Features`."""
-        return colour_cells(pixels, grid)
-
-    def placed(self, seen: Cells, box: Float32, size: Size) -> Cells:
-        """Return colours and places; see `Features`."""
-        grid = Size(*seen.shape[:2])
-        return np.concatenate([seen, self.place * place_cells(box, size, grid)], axis=2)
+        grid = Size(min(wanted.height, size.height), min(wanted.width, size.width))
+        whole = np.array([0, 0, size.width, size.height], np.float32)
+        subject, image = (
+            np.concatenate([colour_cells(pixels, grid, own), self.place * place_cells(around, size, grid)], axis=2)
+            for own, around in ((bits, box), (None, whole))
+        )
+        return subject, image
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Patch features of DINOv2 of the whole image; the place does not count."""
+    """Patch features of DINOv2, of the whole untouched image; the place does not count."""
 
     network: Once[PatchFeatures]
 
-    def grid(self, size: Size) -> Size:
-        """Return the patches; see `Features`."""
-        return self.network().grid(size)
-
-    def of(self, pixels: UInt8, grid: Size) -> Cells:
-        """Return the features of the patches; see `Features`."""
-        return self.network()(pixels).astype(np.float64)
-
-    def placed(self, seen: Cells, box: Float32, size: Size) -> Cells:
-        """Return the features as they are."""
-        return seen
+    def __call__(self, pixels: UInt8, bits: Bool) -> tuple[Cells, Cells]:
+        """Return the features, twice the same; see `Features`."""
+        found = self.network()(pixels).astype(np.float64)
+        return found, found
 
 
 @dataclass(frozen=True)

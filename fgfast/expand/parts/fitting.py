@@ -21,9 +21,8 @@ from fgfast.expand.kind import Request
 from fgfast.expand.parts.features import Cells, Features
 from fgfast.io.decode import decode, read_bytes
 from fgfast.ops.clusters import k_means
-from fgfast.ops.geometry import mask_box
 from fgfast.ops.parts import cells_inside
-from fgfast.records import Bool, Size, UInt8
+from fgfast.records import Size
 
 Centres = NDArray[np.float64]
 
@@ -113,30 +112,12 @@ class Fit:
             bits = ops.rle_decode(image.rle, *image.size)
             if pixels.shape[:2] != bits.shape or not bits.any():
                 continue
-            subject, whole = cells_of(self.features, pixels, bits)
+            subject, whole = self.features(pixels, bits)
             inside = cells_inside(bits, Size(*subject.shape[:2]))
             yield self._some(subject[inside], image.key, "subject"), self._some(_rows(whole), image.key, "image")
 
     def _some(self, cells: Cells, key: str, what: str) -> Cells:
         return cells[self._generator(what, key).permutation(len(cells))[:_CELLS]]
-
-
-def cells_of(features: Features, pixels: UInt8, bits: Bool) -> tuple[Cells, Cells]:
-    """Return the features of all cells, with places in the mask's box, and with places in the whole image.
-
-    Args:
-        features: the features.
-        pixels: (H, W, 3) uint8 RGB.
-        bits: (H, W) bool, not empty.
-
-    Returns:
-        (rows, columns, D) float64 each.
-    """
-    size, box = Size(*bits.shape), mask_box(bits)
-    assert box is not None
-    seen = features.of(pixels, features.grid(size))
-    image = np.array([0, 0, size.width, size.height], np.float32)
-    return features.placed(seen, box, size), features.placed(seen, image, size)
 
 
 def _rows(cells: Cells) -> Cells:

@@ -133,7 +133,8 @@ def overview(subject: Subject, places: Places, labels: NDArray[np.int64] | None 
     colours = palette(len(places.names))
     if labels is not None:
         own = labels != NO_PART
-        pixels[own] = 0.5 * pixels[own] + 0.5 * colours[labels[own]]
+        # The mean of the channels keeps the shape visible, and the hue to the parts.
+        pixels[own] = 0.5 * pixels[own].mean(axis=1, keepdims=True) + 0.5 * colours[labels[own]]
     canvas = area_average(np.ascontiguousarray(np.rint(pixels).astype(np.uint8)), grid)
     radius = max(round(max(grid) / 60), 3)
     scale = np.array([grid.width / size.width, grid.height / size.height])
