@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import Field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from fgfast import methods
 from fgfast.background import Background
 from fgfast.bench import floors
 from fgfast.config import Settings
+from fgfast.expand.table import KINDS, kind, resolve
 from fgfast.methods import Kind
 from fgfast.setting import Setting
 
@@ -122,6 +124,24 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
 
 
+def _kinds() -> Iterator[str]:
+    yield "| kind | what it makes |"
+    yield "| --- | --- |"
+    for kind in KINDS:
+        yield f"| [`{kind.name}`](expand/{kind.name}.md) | {kind.summary} |"
+
+
+def _options(name: str) -> Iterator[str]:
+    """Rows of the options of a kind of expansion."""
+    yield "| option | what it does | values | default |"
+    yield "| --- | --- | --- | --- |"
+    for f in fields(resolve(kind(name).options)):
+        setting: Setting = f.metadata["setting"]
+        values = ", ".join(f"`{value}`" for value in setting.choices()) if setting.choices else _values(f, setting)
+        default = "none" if f.default == "" else _default(f, setting)
+        yield f"| `--{f.name.rstrip('_').replace('_', '-')}` | {setting.help} | {values} | {default} |"
+
+
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "settings that find the subject": lambda: _settings(FOUND),
     "settings that write": lambda: _settings(FOUND, others=True),
@@ -130,6 +150,8 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "speed": _speed,
     "floors per GPU": floors.table,
     "review keys": _review_keys,
+    "kinds of expansion": _kinds,
+    **{f"options of {kind.name}": partial(_options, kind.name) for kind in KINDS},
 }
 
 
@@ -145,7 +167,7 @@ def with_tables(text: str) -> str:
 
 def main() -> None:
     """Rewrite the pages."""
-    for page in (DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))):
+    for page in (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))):
         text = page.read_text(encoding="utf-8")
         page.write_text(with_tables(text), encoding="utf-8")
 

@@ -28,6 +28,8 @@ from PIL import Image
 
 import fgfast
 from fgfast import cli, datasets, methods
+from fgfast.expand.kind import Kind
+from fgfast.expand.table import KINDS
 from fgfast.export.exportable import EXPORTABLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,10 +133,30 @@ def test_every_command_and_option_is_described(name: str, command: click.Command
     own = reference[heading.end() :]
     end = re.search(r"^#+ ", own, flags=re.M)
     section = read(DOCS / "convert.md") if name == "fgfast convert" else own[: end.start() if end else None]
-    absent = [option for option in options(command) if not re.search(rf"`{re.escape(option)}\b", section)]
+    known = options(command) if name != "fgfast expand" else options_of_every_kind()
+    absent = [option for option in known if not re.search(rf"`{re.escape(option)}\b", section)]
     assert not absent, f"{name}: not described: {', '.join(absent)}"
     described = set(re.findall(r"^\| `(--[\w-]+)", section, flags=re.M))
-    assert described <= options(command), f"{name} has no {', '.join(described - options(command))}"
+    assert described <= known, f"{name} has no {', '.join(described - known)}"
+
+
+def options_of_every_kind() -> set[str]:
+    kinds = cli.expand
+    found = [kinds.get_command(click.Context(kinds), name) for name in kinds.list_commands(click.Context(kinds))]
+    return set.intersection(*(options(command) for command in found if command is not None))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_kind_of_expansion_has_a_page_with_its_options(kind: Kind) -> None:
+    kinds = cli.expand
+    command = kinds.get_command(click.Context(kinds), kind.name)
+    assert command is not None
+    page = read(DOCS / "expand" / f"{kind.name}.md")
+    own = options(command) - options_of_every_kind()
+    absent = [option for option in own if not re.search(rf"`{re.escape(option)}\b", page)]
+    assert not absent, f"{kind.name}: not described: {', '.join(absent)}"
+    described = set(re.findall(r"^\| `(--[\w-]+)", page, flags=re.M))
+    assert described <= own, f"{kind.name} has no {', '.join(described - own)}"
 
 
 def test_names_that_can_be_chosen_are_described() -> None:
@@ -179,9 +201,12 @@ def test_commands_of_a_page_exist(page: Path) -> None:
             continue
         command: click.Command = cli.main
         while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            if command is cli.expand:  # the run comes first
+                words = words[1:]
             name, *words = words
-            assert name in command.commands, f"fgfast has no command {name!r}"
-            command = command.commands[name]
+            found = command.get_command(click.Context(command), name)
+            assert found is not None, f"fgfast has no command {name!r}"
+            command = found
         unknown = {word.partition("=")[0] for word in words if re.match("--?[a-z]", word)} - options(command)
         assert not unknown - {"-vv"}, f"{command.name} has no {', '.join(unknown)}"
     for target in re.findall(r"`make (\w+)`", prose(page)):
