@@ -127,8 +127,8 @@ def _time(seconds: float) -> str:
 def _kinds() -> Iterator[str]:
     yield "| kind | what it makes |"
     yield "| --- | --- |"
-    for kind in KINDS:
-        yield f"| [`{kind.name}`](expand/{kind.name}.md) | {kind.summary} |"
+    for one in KINDS:
+        yield f"| [`{one.name}`](expand/{one.name}.md) | {one.summary} |"
 
 
 def _options(name: str) -> Iterator[str]:
@@ -151,7 +151,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "floors per GPU": floors.table,
     "review keys": _review_keys,
     "kinds of expansion": _kinds,
-    **{f"options of {kind.name}": partial(_options, kind.name) for kind in KINDS},
+    **{f"options of {one.name}": partial(_options, one.name) for one in KINDS},
 }
 
 
