@@ -15,6 +15,7 @@ def _kind(name: str, summary: str) -> Kind:
 
 
 KINDS: tuple[Kind, ...] = (
+    _kind("backgrounds", "subjects on other backgrounds, or backgrounds without subjects, by ImageNet-9's recipes"),
     _kind("waterbirds", "group-DRO's Waterbirds, from a run of CUB and images of Places"),
     _kind("contours", "outlines as polygons, SVG and COCO, shape descriptors, edge maps"),
     _kind("statistics", "histograms, texture, SIFT and ORB keypoints inside the mask"),

@@ -25,6 +25,7 @@ from fgfast.expand.background_pools import Pools
 from fgfast.expand.kind import Ending, Planned, Product, Request, Subject
 from fgfast.expand.kinds.backgrounds import COLUMNS, MIXED, RECIPES, Options, plan
 from fgfast.expand.kinds.backgrounds_step import MARGIN, LayOnBackground
+from fgfast.expand.run_source import Outcomes
 from fgfast.expand.seeds import number
 from fgfast.ops.filling import share
 from fgfast.pipeline.twin import Twin
@@ -76,7 +77,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
 
 def request_for(twin: Twin, seed: int = 0, without: tuple[str, ...] = ()) -> Request:
     keys = tuple(o.key for o in twin.entries(("done", "flagged")) if o.key not in without)
-    return Request(twin, "backgrounds", seed, keys, keys)
+    return Request(twin, "backgrounds", seed, keys, keys, Outcomes(twin.output.ledger_path))
 
 
 def subject_of(request: Request, planned: Planned, key: str, **more: Any) -> Subject:

@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -105,11 +106,11 @@ class Options:
 
 def plan(request: Request, options: Options) -> Planned:
     """Plan backgrounds; see `fgfast.expand.kind.Plan`."""
-    import cv2
-
     if options.foreground == "pymatting" and find_spec("pymatting") is None:
         raise MissingExtraError("pymatting", "matting", "--foreground pymatting")
-    fingerprint: dict[str, Any] = {"opencv": cv2.__version__}
+    fingerprint: dict[str, Any] = {}
+    if options.foreground == "pymatting":
+        fingerprint["pymatting"] = version("pymatting")
     chooser = chooser_for(request, options)
     files = chooser.files if isinstance(chooser, FromFiles) else None
     if files is not None:
