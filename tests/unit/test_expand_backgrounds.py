@@ -250,14 +250,14 @@ def test_colours_and_noise(twin: Twin) -> None:
     for kind in ("colours", "noise"):
         planned, other = (plan(request_for(twin, seed), Options(from_=kind, edges="hard")) for seed in (0, 1))
         request = request_for(twin)
-        pictures = {key: product.images["mixed-rand"] for key, product in made(request, planned).items()}
-        corners = {key: tuple(pixels[0, 0].tolist()) for key, pixels in pictures.items()}
+        images = {key: product.images["mixed-rand"] for key, product in made(request, planned).items()}
+        corners = {key: tuple(pixels[0, 0].tolist()) for key, pixels in images.items()}
         assert len(set(corners.values())) > 20
         if kind == "colours":
             assert corners[LARGE] == tuple(planned.given(LARGE)["colour"]) != tuple(other.given(LARGE)["colour"])
-            assert all((p[0] == p[0, 0]).all() for p in pictures.values())
+            assert all((p[0] == p[0, 0]).all() for p in images.values())
         else:
-            assert np.std(pictures[request.selected[1]][0]) > 40
+            assert np.std(images[request.selected[1]][0]) > 40
         with pytest.raises(UsageError, match="needs backgrounds with a class"):
             plan(request, Options(recipe="mixed-same", from_=kind))
 
