@@ -27,6 +27,8 @@ _SMOOTH, _MOST_SMOOTH = 0.12, 200.0
 _ROUNDS, _DIAMETER, _SIGMA, _LEVELS, _DARKER = 3, 9, 60, 8, 6
 # Levels of brightness among which oil takes the most frequent; OpenCV counts in steps of this.
 _OIL_STEP = 1
+# Width in pixels of the rim of a mask where colours are mixed with the background's.
+_RIM = 2
 # Sigma in pixels of the blur before edges are found: the noise of cameras is finer.
 _EDGE_BLUR = 1.4
 
@@ -55,6 +57,25 @@ def extended(pixels: UInt8, bits: Bool) -> UInt8:
     colours[labels[bits]] = pixels[bits]
     filled: UInt8 = colours[labels]
     return filled
+
+
+def inner(bits: Bool) -> Bool:
+    """Return a mask without its rim, whose pixels lenses mix with the background; thin parts are kept whole.
+
+    Args:
+        bits: (H, W) bool; True is subject.
+
+    Returns:
+        (H, W) bool, True nowhere else than `bits`, and somewhere where that is.
+    """
+    import cv2
+
+    whole, square = bits.astype(np.uint8), np.ones((2 * _RIM + 1, 2 * _RIM + 1), np.uint8)
+    core: Any = cv2.erode(whole, square, borderType=cv2.BORDER_REPLICATE)
+    # A part is thin where the core, grown again and by a pixel for corners, does not reach.
+    reached: Any = cv2.dilate(cv2.dilate(core, square), np.ones((3, 3), np.uint8))
+    kept: Bool = bits & ((core > 0) | (reached == 0))
+    return kept
 
 
 def sketch(pixels: UInt8) -> UInt8:

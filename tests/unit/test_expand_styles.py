@@ -22,7 +22,7 @@ from fgfast.errors import MissingExtraError, SampleError, UnknownNameError, Usag
 from fgfast.expand import diffusion
 from fgfast.expand.kind import Product, Request, Subject
 from fgfast.expand.kinds.styles import Options, class_name, plan
-from fgfast.ops.styles import STYLES, divided, edges, extended, oil, sketch
+from fgfast.ops.styles import STYLES, divided, edges, extended, inner, oil, sketch
 from fgfast.records import Bool, Sample, UInt8
 
 NAMES = ("sketch", "pencil", "watercolour", "cartoon", "oil", "edges")
@@ -123,6 +123,31 @@ def test_extended_is_the_nearest_pixel_of_the_subject() -> None:
     assert extended(pixels, np.ones_like(bits)) is pixels
 
 
+def test_the_rim_is_left_out_and_thin_parts_are_not() -> None:
+    bits = np.zeros((60, 80), np.bool_)
+    bits[10:40, 10:40] = True
+    bits[40:58, 20:22] = True  # a leg
+    bits[5, 70] = True
+    found = inner(bits)
+    assert not found[~bits].any() and found[12:38, 12:38].all()
+    assert not found[10:12, 10:40].any() and not found[12:38, 10:12].any()
+    assert found[44:58, 20:22].all() and found[5, 70]
+    for odd in (np.zeros((3, 4), np.bool_), np.ones((3, 4), np.bool_), np.ones((1, 1), np.bool_)):
+        assert np.array_equal(inner(odd), odd)  # where the subject leaves the image there is no rim
+
+
+def test_the_soft_edge_of_a_lens_takes_no_background_along() -> None:
+    bird_ = drawn(0.8)
+    bits = bird_.alpha >= 0.5
+    images = [np.rint(bird_.on(np.float32(colour))).astype(np.uint8) for colour in ((255, 0, 255), (0, 255, 0))]
+
+    def difference(mask: Bool) -> float:
+        first, second = (oil(extended(image, mask)).astype(int) for image in images)
+        return float(np.abs(first - second)[bits].mean())
+
+    assert difference(inner(bits)) < 0.15 * difference(bits)
+
+
 # --- the kind ------------------------------------------------------------------------------------------------------
 
 
@@ -176,7 +201,7 @@ def test_masks_at_the_extremes_end_as_outcomes(tmp_path: Path) -> None:
     planned = plan(request_for(cub(tmp_path)), Options())
     pixels, bits = bird()
     assert "empty" in planned.step(subject_of(pixels, np.zeros_like(bits))).skipped
-    whole = planned.step(subject_of(pixels, np.ones_like(bits)))
+    whole = planned.step(subject_of(pixels, np.ones_like(bits)))  # has no rim
     assert np.array_equal(whole.images["oil/CUB_200_2011"], oil(pixels))
     one = planned.step(subject_of(np.full((1, 1, 3), 9, np.uint8), np.ones((1, 1), np.bool_)))
     assert all(image.shape == (1, 1, 3) for image in one.images.values())

@@ -14,7 +14,7 @@ from fgfast.background import Background
 from fgfast.errors import UnknownNameError, UsageError
 from fgfast.expand.diffusion import Diffusion, device_of, model_of, versions
 from fgfast.expand.kind import Planned, Product, Request, Subject, option
-from fgfast.ops.styles import STYLES, extended
+from fgfast.ops.styles import STYLES, extended, inner
 from fgfast.records import Bool, UInt8, plain
 
 ALL = "all"
@@ -101,7 +101,7 @@ class Filters:
             return Product({folder: STYLES[style](subject.pixels) for style, folder in self.folders})
         if not subject.bits.any():
             return Product(skipped="its mask is empty: there is no subject to draw")
-        around = extended(subject.pixels, subject.bits)
+        around = extended(subject.pixels, inner(subject.bits))
         cut = partial(on_background, bits=subject.bits, background=self.background)
         return Product({folder: cut(STYLES[style](around)) for style, folder in self.folders})
 
