@@ -134,6 +134,8 @@ def overview(facts: Mapping[str, Any], counts: Mapping[Status, int], total: int)
         "seconds": seconds,
         "rate": processed / seconds if seconds else None,
         "load": result.get("load"),
+        "expansion": fingerprint.get("expansion") or "",
+        "run": str((facts.get("source") or {}).get("run") or ""),
     }
 
 
