@@ -190,6 +190,7 @@ class Planned:
         load: the line of Python that loads the result, where it is not the source's. {out} and {twin} stand for the
             output's folder and that of the first data set, as strings of Python.
         workers: most worker processes; None for as many as there are cores.
+        threads: threads of each worker process that call the step; more than one is for steps that wait.
     """
 
     step: Step
@@ -210,6 +211,7 @@ class Planned:
     finish: Callable[[Ending], list[str]] | None = None
     load: str = ""
     workers: int | None = None
+    threads: int = 1
 
 
 Plan = Callable[[Request, Any], Planned]

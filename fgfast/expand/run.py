@@ -116,6 +116,7 @@ def _job(plan: ExpandPlan, output: Output) -> ExpandJob:
         out=output.out,
         suffix=suffix_of(plan.how.format),
         quality=plan.how.quality,
+        threads=plan.planned.threads,
     )
 
 

@@ -21,6 +21,7 @@ KINDS: tuple[Kind, ...] = (
     _kind("statistics", "histograms, texture, SIFT and ORB keypoints inside the mask"),
     _kind("parts", "crops and heat maps of parts, annotated or found by k-means over colour or DINOv2"),
     _kind("styles", "drawings and paintings, each style a data set; or redrawn by a model of diffusers"),
+    _kind("captions", "questions about cut-out, crop and whole image, for any model, or answered by one"),
 )
 
 

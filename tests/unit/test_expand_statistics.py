@@ -47,7 +47,7 @@ def subject_of(pixels: UInt8, bits: Bool) -> Subject:
 
 
 def made(drawn: Drawn, **options: Any) -> Product:
-    return Statistics(Options(plots=False, **options))(subject_of(*drawn))
+    return Statistics(Options(no_plots=True, **options))(subject_of(*drawn))
 
 
 def repainted(drawn: Drawn, paint: str) -> Drawn:
@@ -202,8 +202,8 @@ def test_extreme_subjects_have_rows_of_the_planned_columns(name: str, plots: boo
     bits = np.zeros(shape, bool)
     bits[place, place] = True
     pixels = np.random.default_rng(2).integers(0, 256, (*shape, 3), np.uint8)
-    product = Statistics(Options(plots=plots))(subject_of(pixels, bits))
-    tables = {table.name: table.columns for table in plan(_Nothing, Options(plots=plots)).tables}
+    product = Statistics(Options(no_plots=not plots))(subject_of(pixels, bits))
+    tables = {table.name: table.columns for table in plan(_Nothing, Options(no_plots=not plots)).tables}
     assert set(product.rows) == set(tables) == {"statistics", "sift", "orb"}
     for table, rows in product.rows.items():
         assert all(set(row) == set(tables[table]) for row in rows)
@@ -236,7 +236,7 @@ def test_the_plan_and_its_step(chosen: str, drawn: Drawn) -> None:
     assert set(one.rows) == {table.name for table in planned.tables}
     assert set(one.files) == set(planned.files) == {planned.shown} == {"plots"}
     assert Image.open(io.BytesIO(one.files["plots"])).mode == "RGB"
-    off = plan(_Nothing, Options(keypoints=chosen, plots=False))
+    off = plan(_Nothing, Options(keypoints=chosen, no_plots=True))
     assert not off.files and not off.shown and planned.fingerprint["opencv"] == cv2.__version__
 
 
