@@ -48,7 +48,7 @@ small{color:#555}</style></head><body><h1>Captions</h1>
 """
 
 
-def finish(ending: Ending, embed: bool, model: str) -> list[str]:
+def finish(ending: Ending, embed: bool, more: Mapping[str, Any]) -> list[str]:
     """Write the files about all captions.
 
     captions.jsonl has a line per question: key, label, split, image, and the columns of the table. huggingface.jsonl
@@ -59,7 +59,7 @@ def finish(ending: Ending, embed: bool, model: str) -> list[str]:
     Args:
         ending: the end of the expansion.
         embed: whether images are put into the requests.
-        model: the model's name for the requests; empty for none.
+        more: what each request has besides its messages: the model's name, the most tokens of an answer.
 
     Returns:
         The paths of the files.
@@ -78,7 +78,7 @@ def finish(ending: Ending, embed: bool, model: str) -> list[str]:
             for row in found:
                 _line(whole, row)
                 _line(chats, _chat(row))
-                batches.add(row, model)
+                batches.add(row, more)
         page.write(f"<p>{min(count, _ON_PAGE):,} of {count:,} images.</p></body></html>\n".encode())
     return ["captions.jsonl", "huggingface.jsonl", "captions.html", *batches.paths]
 
@@ -124,15 +124,14 @@ class Batches(contextlib.AbstractContextManager["Batches"]):
         self._lines = self._bytes = 0
         self.paths: list[str] = []
 
-    def add(self, row: Mapping[str, Any], model: str) -> None:
+    def add(self, row: Mapping[str, Any], more: Mapping[str, Any]) -> None:
         """Add the request of a row."""
         url = self._url(row["image"])
-        body = {"model": model} if model else {}
         request = {
             "custom_id": _id(row),
             "method": "POST",
             "url": "/v1/chat/completions",
-            "body": {**body, "messages": messages(row["question"], url)},
+            "body": {**more, "messages": messages(row["question"], url)},
         }
         line = _json(request).encode("utf-8", "backslashreplace") + b"\n"
         full = self._lines >= _BATCH_REQUESTS or self._bytes + len(line) > _BATCH_BYTES

@@ -88,9 +88,7 @@ class Server:
 
         self._host, self._model, self._pace = urlsplit(address).netloc, model, Pace(per_minute)
         self._key = os.environ.get(KEY, "") if sends_key(address) else ""
-        # OpenAI's own models take the new name alone, and other servers know the old one.
-        limit = "max_completion_tokens" if address == OPENAI else "max_tokens"
-        self._more: dict[str, Any] = {limit: tokens} | ({} if no_temperature else {"temperature": 0})
+        self._more = limits(address, tokens, no_temperature)
         self._refused = ""
         self._client = openai.OpenAI(
             api_key=self._key or "none",
@@ -144,6 +142,13 @@ class Server:
             text += f"{hint}; no further image was asked about"
             self._refused = text
         return SampleError("server", text)
+
+
+def limits(address: str, tokens: int, no_temperature: bool) -> dict[str, Any]:
+    """Return what a request says about the answer; see `Server`."""
+    # OpenAI's own models take the new name alone, and other servers know the old one.
+    limit = "max_completion_tokens" if address == OPENAI else "max_tokens"
+    return {limit: tokens} | ({} if no_temperature else {"temperature": 0})
 
 
 def messages(question: str, url: str) -> list[dict[str, Any]]:

@@ -85,7 +85,9 @@ def test_without_a_model_questions_and_images_are_written(converted: Path, tmp_p
             assert image.format == "JPEG" and max(image.size) <= 80
         assert (batch["method"], batch["url"]) == ("POST", "/v1/chat/completions") and batch["custom_id"] == chat["id"]
         (message,) = batch["body"]["messages"]
-        assert message["content"][0]["image_url"]["url"] == row["image"] and "model" not in batch["body"]
+        assert message["content"][0]["image_url"]["url"] == row["image"]
+        assert batch["body"].items() >= {"max_completion_tokens": 200, "temperature": 0}.items()
+        assert "model" not in batch["body"]
 
 
 def test_images_can_be_embedded_in_files_within_the_limits(

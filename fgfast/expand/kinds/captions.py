@@ -94,11 +94,17 @@ def plan(request: Request, options: Options) -> Planned:
         reasons=(questions, *reasons),
         warnings=warnings,
         annotated=False,
-        finish=partial(caption_files.finish, embed=options.embed, model=_name(options)),
+        finish=partial(caption_files.finish, embed=options.embed, more=_request(options)),
         # One process has the pace of all requests, and loads a model once.
         workers=None if answering is None else 1,
         threads=_threads(options, len(views)) if remote else 1,
     )
+
+
+def _request(options: Options) -> Mapping[str, Any]:
+    """Return what a request of OpenAI's Batch API has besides its messages."""
+    name = {"model": _name(options)} if options.model else {}
+    return {**name, **caption_server.limits(caption_server.OPENAI, options.tokens, options.no_temperature)}
 
 
 def _threads(options: Options, views: int) -> int:
