@@ -65,7 +65,8 @@ def coverage(bits: Bool, grid: Size) -> UInt8:
     Pixels that a border between cells divides count by their area. A grid may be finer than the image.
     """
     for axis, (cells, pixels) in enumerate(zip(grid, bits.shape, strict=True)):
-        bits = np.repeat(bits, -(-cells // pixels), axis=axis)
+        if cells > pixels:
+            bits = np.repeat(bits, -(-cells // pixels), axis=axis)
     return ops.area_coverage(np.ascontiguousarray(bits), grid)
 
 
@@ -132,11 +133,15 @@ def spread_labels(labels: Labels, bits: Bool) -> Labels:
         (H, W) int64; `NO_PART` outside the subject, and everywhere where no cell has a part.
     """
     found = np.full(bits.shape, NO_PART)
-    height, width = bits.shape
-    row = (np.arange(height) * 2 + 1) * labels.shape[0] // (2 * height)
-    column = (np.arange(width) * 2 + 1) * labels.shape[1] // (2 * width)
-    found[bits] = filled(labels)[row[:, None], column][bits]
+    rows, columns = middles(Size(*labels.shape), Size(*bits.shape))
+    found[bits] = filled(labels)[rows[:, None], columns][bits]
     return found
+
+
+def middles(grid: Size, other: Size) -> tuple[Labels, Labels]:
+    """Return the rows and columns of a grid that lie under the middles of the cells of another, int64 each."""
+    rows, columns = ((np.arange(b) * 2 + 1) * a // (2 * b) for a, b in zip(grid, other, strict=True))
+    return rows, columns
 
 
 def part_centres(labels: Labels, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -209,10 +214,10 @@ def window_around(x: float, y: float, side: int) -> Window:
 
 
 def cut_window(pixels: UInt8, window: Window) -> UInt8:
-    """Return what a window shows of an image, (side, side, 3) uint8, black beyond the image.
+    """Return what a window shows of an image, (side, side, C) uint8, 0 beyond the image.
 
     Args:
-        pixels: (H, W, 3) uint8.
+        pixels: (H, W, C) uint8.
         window: x0 y0 x1 y1 in pixels; right and bottom are exclusive. It may miss the image.
     """
     (height, width), (x0, y0, x1, y1) = pixels.shape[:2], window

@@ -15,7 +15,7 @@ from fgfast.expand.kind import Subject, Table
 from fgfast.io.encode import encode_grey, encode_png
 from fgfast.ops import area_average
 from fgfast.ops.geometry import mask_box
-from fgfast.ops.parts import NO_PART, cut_window, grid_of, point_in, window_around
+from fgfast.ops.parts import NO_PART, Window, coverage, cut_window, grid_of, middles, point_in, window_around
 from fgfast.records import Size, UInt8
 
 CROPS, HEAT_MAPS, OVERVIEWS, PART_MAPS = "crops", "heat_maps", "overviews", "part_maps"
@@ -91,9 +91,6 @@ def rows_and_crops(
     """
     side = max(round(cropping.share * longer_side(subject)), 1)
     height, width = subject.bits.shape
-    pixels = subject.pixels
-    if cropping.share and cropping.background == "black":
-        pixels = np.where(subject.bits[..., None], pixels, np.uint8(0))
     rows: list[Mapping[str, Any]] = []
     crops = {}
     for number, (name, (x, y)) in enumerate(zip(places.names, places.points.tolist(), strict=True), 1):
@@ -106,9 +103,17 @@ def rows_and_crops(
         window = window_around(x, y, side) if inside and cropping.share else (None,) * 4
         row |= {f"crop_{edge}": at for edge, at in zip(("x0", "y0", "x1", "y1"), window, strict=True)}
         if window[0] is not None:
-            crops[CROPS, file_name(number, name)] = encode_png(cut_window(pixels, window))
+            crops[CROPS, file_name(number, name)] = encode_png(_crop(subject, window, cropping.background))
         rows.append(row)
     return rows, crops
+
+
+def _crop(subject: Subject, window: Window, background: str) -> UInt8:
+    """Return what a window shows of the image, or of the subject alone, (side, side, 3) uint8."""
+    shown = cut_window(subject.pixels, window)
+    if background == "black":
+        shown *= cut_window(subject.bits[..., None].view(np.uint8), window)
+    return shown
 
 
 def stacked(maps: UInt8) -> bytes:
@@ -128,14 +133,19 @@ def overview(subject: Subject, places: Places, labels: NDArray[np.int64] | None 
 
     size = Size(*subject.bits.shape)
     grid = Size(*(min(pair) for pair in zip(grid_of(size, _LONGEST), size, strict=True)))
-    pixels = subject.pixels.astype(np.float32)
-    pixels[~subject.bits] *= _DIM
+    canvas = area_average(np.ascontiguousarray(subject.pixels), grid)
+    bits = coverage(subject.bits, grid) >= 128
+    levels = (np.arange(256) * _DIM).astype(np.uint8)
+    canvas = np.asarray(cv2.copyTo(canvas, bits.view(np.uint8), cv2.LUT(canvas, levels)), np.uint8)
     colours = palette(len(places.names))
     if labels is not None:
-        own = labels != NO_PART
+        rows, columns = middles(size, grid)
+        own = labels[rows[:, None], columns]
+        drawn = bits & (own != NO_PART)
         # The mean of the channels keeps the shape visible, and the hue to the parts.
-        pixels[own] = 0.5 * pixels[own].mean(axis=1, keepdims=True) + 0.5 * colours[labels[own]]
-    canvas = area_average(np.ascontiguousarray(np.rint(pixels).astype(np.uint8)), grid)
+        grey = (canvas.sum(axis=2, dtype=np.uint16) // 6).astype(np.uint8)
+        tinted = cv2.merge([grey] * 3) + np.take(colours // 2, own, axis=0, mode="clip")
+        canvas = np.asarray(cv2.copyTo(tinted, drawn.view(np.uint8), canvas), np.uint8)
     radius = max(round(max(grid) / 60), 3)
     scale = np.array([grid.width / size.width, grid.height / size.height])
     for number, (point, colour) in enumerate(zip(places.points * scale, colours.tolist(), strict=True), 1):
