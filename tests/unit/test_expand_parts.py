@@ -18,7 +18,7 @@ from PIL import Image as pillow
 import fgfast
 from fgfast import ops
 from fgfast.config import Settings
-from fgfast.errors import UsageError
+from fgfast.errors import SampleError, UsageError
 from fgfast.expand.kind import Ending, Planned, Product, Request, Subject
 from fgfast.expand.kinds.parts import Options, plan
 from fgfast.expand.parts.clustered import ANNOTATED
@@ -300,14 +300,20 @@ def test_a_data_set_without_parts_has_clusters_and_says_so(tmp_path: Path) -> No
             plan(Request(twin, "parts", 0, (), (), Outcomes(twin.output.ledger_path)), Options())
 
 
-def test_a_fit_without_any_image_says_so(tmp_path: Path) -> None:
+def test_a_fit_whose_images_changed_says_so(tmp_path: Path) -> None:
     root = birds(tmp_path, annotated=False)
     with Twin(converted(root)) as twin:
         planned = plan(request_for(twin), Options())
-    for path in root.rglob("*.png"):
-        path.unlink()
-    with pytest.raises(UsageError, match="is the data set where it was"):
+    path, step = root / "images/001.Auk/Auk_0003.png", pickle.dumps(planned.step)
+    pillow.fromarray(np.zeros((9, 9, 3), np.uint8)).save(path)
+    with pytest.raises(SampleError, match=r"Auk_0003\.png, .* it has 9 x 9 px now, its mask 80 x 60") as first:
         planned.step(subject_of(*bird(), []))
+    assert first.value.reason == "not fitted"
+    path.unlink()
+    with pytest.raises(SampleError, match="9 x 9 px now"):  # it is not tried again for every sample
+        planned.step(subject_of(*bird(), []))
+    with pytest.raises(SampleError, match=r"Auk_0003\.png, .* which changed since the run: .* convert again"):
+        pickle.loads(step)(subject_of(*bird(), []))
 
 
 def test_names_of_parts_cannot_lead_anywhere() -> None:

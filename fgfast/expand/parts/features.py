@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast.errors import SampleError
 from fgfast.ops.geometry import mask_box
 from fgfast.ops.parts import colour_cells, grid_of, place_cells
 from fgfast.records import Bool, Size, UInt8
@@ -27,20 +28,33 @@ _COLOUR_CELLS = 96
 
 
 class Once(Generic[T]):
-    """A value that is made at first use, once in each process; other threads wait for it."""
+    """A value that is made at first use, once in each process; other threads wait for it.
+
+    Where that raises a SampleError, every use raises it, so that not every sample tries again.
+    """
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make, self._lock, self._made = make, threading.Lock(), False
         self._value: Any = None
+        self._error: SampleError | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Once, (self._make,)
 
     def __call__(self) -> T:
-        """Return the value."""
+        """Return the value.
+
+        Raises:
+            SampleError: making it raised one.
+        """
         with self._lock:
-            if not self._made:
-                self._value, self._made = self._make(), True
+            if self._error is None and not self._made:
+                try:
+                    self._value, self._made = self._make(), True
+                except SampleError as error:
+                    self._error = error
+            if self._error is not None:
+                raise SampleError(self._error.reason, self._error.detail)
             value: T = self._value
             return value
 

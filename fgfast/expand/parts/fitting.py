@@ -7,7 +7,7 @@ by the seed, so the fit does not depend on what is selected, nor does it see tes
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,9 @@ from fgfast.io.decode import decode, read_bytes
 from fgfast.ops.clusters import k_means
 from fgfast.ops.parts import cells_inside
 from fgfast.records import Size
+
+NOT_FITTED = "not fitted"
+"""The reason of all samples where an image of the fit changed."""
 
 Centres = NDArray[np.float64]
 
@@ -84,37 +87,38 @@ class Fit:
         """Read the images, and fit.
 
         Raises:
-            UsageError: none of them can be used.
+            SampleError: one of them cannot be read any more, or has another size than its mask. A fit on the others
+                would differ from that of another worker, or of an earlier run.
         """
-        cells = list(self._cells())
-        if not cells:
-            raise UsageError(
-                f"none of the {len(self.images)} images that parts are fitted on can be read, the first is "
-                f"{self.images[0].path}; is the data set where it was?"
-            )
-        subject = k_means(np.concatenate([own for own, _ in cells]), self.parts, self._generator("subject"))
-        if not self.whole:
-            return Fitted(subject, None)
-        return Fitted(
-            subject, k_means(np.concatenate([every for _, every in cells]), self.parts, self._generator("image"))
-        )
+        cells = [self._cells(image) for image in self.images]
+        subject, whole = (np.concatenate(own) for own in zip(*cells, strict=True))
+        image = k_means(whole, self.parts, self._generator("image")) if self.whole else None
+        return Fitted(k_means(subject, self.parts, self._generator("subject")), image)
 
     def _generator(self, *more: str) -> np.random.Generator:
         return seeds.generator(*self.names, "fit", *more)
 
-    def _cells(self) -> Iterator[tuple[Cells, Cells]]:
-        """Yield cells inside the mask and cells of the whole image, (n, D) float64 each, of each image."""
-        for image in self.images:
-            try:
-                pixels = decode(read_bytes(image.path), image.key, self.turn_exif).pixels
-            except SampleError:
-                continue  # its own outcome says so
-            bits = ops.rle_decode(image.rle, *image.size)
-            if pixels.shape[:2] != bits.shape or not bits.any():
-                continue
-            subject, whole = self.features(pixels, bits)
-            inside = cells_inside(bits, Size(*subject.shape[:2]))
-            yield self._some(subject[inside], image.key, "subject"), self._some(_rows(whole), image.key, "image")
+    def _cells(self, image: FitImage) -> tuple[Cells, Cells]:
+        """Return some cells inside the mask and some of the whole image, (n, D) float64 each."""
+        try:
+            pixels = decode(read_bytes(image.path), image.key, self.turn_exif).pixels
+        except SampleError as error:
+            raise self._refused(image, error.detail) from error
+        if pixels.shape[:2] != tuple(image.size):
+            height, width = pixels.shape[:2]
+            raise self._refused(image, f"it has {width} x {height} px now, its mask {image.size[1]} x {image.size[0]}")
+        bits = ops.rle_decode(image.rle, *image.size)
+        subject, whole = self.features(pixels, bits)
+        inside = cells_inside(bits, Size(*subject.shape[:2]))
+        return self._some(subject[inside], image.key, "subject"), self._some(_rows(whole), image.key, "image")
+
+    @staticmethod
+    def _refused(image: FitImage, why: str) -> SampleError:
+        return SampleError(
+            NOT_FITTED,
+            f"parts are fitted on {image.key}, among others, which changed since the run: {why}. Put it back, or "
+            "convert again, so that the run knows of the change; then run the same command again",
+        )
 
     def _some(self, cells: Cells, key: str, what: str) -> Cells:
         return cells[self._generator(what, key).permutation(len(cells))[:_CELLS]]
