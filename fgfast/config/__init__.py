@@ -204,8 +204,15 @@ class Settings:
     )
     flag_rate: str | float = _set(
         "5%",
-        "Flags this share of the results, the most doubtful ones, and all that are surely wrong.",
+        "Flags this share of the results, the most doubtful ones, and all that are surely wrong; 0% only these.",
         idle=no_effect.by_rules,
+    )
+    flag_least: int = _set(
+        10,  # that many are looked at in a minute; 5 % of a small set would be one or two, and say nothing about it
+        "Flags at least this many of the most doubtful results, or all where there are fewer, however small the share.",
+        least=0,
+        most=10_000,
+        idle=no_effect.without_rate,
     )
     doubt_weights: str | Path | None = _set(
         None,

@@ -14,6 +14,11 @@ def by_rules(settings: Any) -> str:
     return "with flags rules: rules flag whatever they find" if settings.flags == "rules" else ""
 
 
+def without_rate(settings: Any) -> str:
+    nothing = "with flag-rate 0%, which flags only what is surely wrong" if settings.flag_rate == "0%" else ""
+    return by_rules(settings) or nothing
+
+
 def beside_a_pack(settings: Any) -> str:
     same = "annotations" if settings.otherwise == "none" else settings.otherwise
     if settings.masks_from is None or settings.segmenter == same:

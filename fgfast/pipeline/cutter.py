@@ -32,7 +32,7 @@ Box = Sequence[float]
 # Settings about the files of a data set and about several worker processes.
 _OF_A_RUN = (
     *("workers_per_device", "placement", "decoder", "format", "keep_names", "quality", "masks", "follow_links"),
-    *("decisions", "flags", "flag_rate", "doubt_weights"),
+    *("decisions", "flags", "flag_rate", "flag_least", "doubt_weights"),
 )
 # Those of them that saving a cut-out follows, with the way.
 _OF_A_FILE = {"format": "the name given to Cutout.save determines it", "quality": "give it to Cutout.save"}

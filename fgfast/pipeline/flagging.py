@@ -30,7 +30,8 @@ NO_FLAG = "most doubtful"
 def flagging_of(settings: Settings) -> dict[str, Any]:
     """Return how the results of a run are flagged, as its ledger keeps it: an output suffices to do it again."""
     file = BUILT_IN if settings.doubt_weights is None else Path(settings.doubt_weights).expanduser()
-    return {"flags": settings.flags, "share": settings.flag_share, "weights": json.loads(read_regular(file))}
+    share = {"share": settings.flag_share, "least": settings.flag_least}
+    return {"flags": settings.flags, **share, "weights": json.loads(read_regular(file))}
 
 
 def weights_in(ledger: Ledger) -> Weights | None:
@@ -65,7 +66,7 @@ def flag_doubtful(ledger: Ledger, decided: Collection[str] = ()) -> None:
     if not isinstance(how, dict) or how.get("flags") != "doubt" or type(how.get("share")) is not float:
         return
     found, weights = ranked(ledger), weights_in(ledger)
-    count = math.floor(how["share"] * len(found.ids) + 0.5)
+    count = _count(how, len(found.ids))
     rows: list[tuple[int, Status, tuple[str, ...]]] = []
     for place, (n, value, status) in enumerate(zip(found.ids, found.doubts, found.statuses, strict=True)):
         chosen = place < count or value >= SURE
@@ -79,6 +80,13 @@ def flag_doubtful(ledger: Ledger, decided: Collection[str] = ()) -> None:
         if (outcome.status, outcome.reasons) != (wanted, reasons):
             rows.append((n, wanted, reasons))
     set_statuses(ledger, rows)
+
+
+def _count(how: Mapping[str, Any], results: int) -> int:
+    """Return how many results are flagged: a share of all, but at least so many, unless the share is 0."""
+    share, least = float(how["share"]), how.get("least")
+    known = least if type(least) is int and share else 0  # an older run has no least number
+    return max(math.floor(share * results + 0.5), min(known, results))
 
 
 def reasons_for(numbers: Mapping[str, float], weights: Weights | None) -> tuple[str, ...]:

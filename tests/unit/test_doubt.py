@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,7 +178,7 @@ def statuses(ledger: Ledger) -> dict[str, str]:
 def test_the_most_doubtful_of_a_run_are_flagged_and_the_others_are_done(tmp_path: Path) -> None:
     rows = [outcome(f"{n:02}.png", n / 100) for n in range(40)]
     rows[3] = replace(rows[3], status="flagged", reasons=("short of the box",))
-    with filled(tmp_path, rows, Settings(flag_rate="10%")) as ledger:
+    with filled(tmp_path, rows, Settings(flag_rate="10%", flag_least=0)) as ledger:
         flag_doubtful(ledger)
         first = list(ledger.outcomes())
         assert [o.key for o in first if o.status == "flagged"] == [f"{n}.png" for n in range(36, 40)]
@@ -185,6 +186,39 @@ def test_the_most_doubtful_of_a_run_are_flagged_and_the_others_are_done(tmp_path
         assert first[3].reasons == ()
         flag_doubtful(ledger)
         assert [(o.status, o.reasons) for o in ledger.outcomes()] == [(o.status, o.reasons) for o in first]
+
+
+@pytest.mark.parametrize(
+    ("results", "given", "flagged"),
+    [
+        *((48, {}, 10), (7, {}, 7), (1, {}, 1), (200, {}, 10), (260, {}, 13), (48, {"flag_least": 0}, 2)),
+        *((48, {"flag_least": 3}, 3), (48, {"flag_rate": "50%"}, 24), (48, {"flag_rate": "0%"}, 0)),
+    ],
+)
+def test_a_small_run_has_at_least_some_flags(results: int, given: dict[str, Any], flagged: int, tmp_path: Path) -> None:
+    rows = [outcome(f"{n:03}.png", n / 1000) for n in range(results)]
+    with filled(tmp_path, rows, Settings(**given)) as ledger:
+        flag_doubtful(ledger)
+        keys = [o.key for o in ledger.outcomes() if o.status == "flagged"]
+        assert keys == [f"{n:03}.png" for n in range(results - flagged, results)]
+        flag_doubtful(ledger)
+        assert [o.key for o in ledger.outcomes() if o.status == "flagged"] == keys
+
+
+@pytest.mark.parametrize("least", [None, "10", True, -4])
+def test_a_run_without_a_least_number_has_its_share(least: object, tmp_path: Path) -> None:
+    rows = [outcome(f"{n:03}.png", n / 1000) for n in range(40)]
+    meta = {**flagging_of(Settings(flag_rate="10%")), "least": least}
+    with filled(tmp_path, rows, Settings(), meta if least is not None else {**meta, "least": None}) as ledger:
+        flag_doubtful(ledger)
+        assert sum(o.status == "flagged" for o in ledger.outcomes()) == 4
+
+
+@pytest.mark.parametrize("given", [{"flags": "rules"}, {"flag_rate": "0%"}])
+def test_a_least_number_without_effect_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="flag-least 5 has no effect with flag"):
+        Settings(flag_least=5, **given)
+    Settings(**given)
 
 
 def test_what_is_surely_wrong_is_flagged_however_small_the_share(tmp_path: Path) -> None:
@@ -197,7 +231,7 @@ def test_what_is_surely_wrong_is_flagged_however_small_the_share(tmp_path: Path)
 
 def test_equally_doubtful_ones_are_taken_in_order_and_without_a_flag_there_is_a_reason(tmp_path: Path) -> None:
     rows = [outcome(f"{n}.png", 0.5, numbers={"box gap": 0.0}) for n in range(4)]
-    with filled(tmp_path, rows, Settings(flag_rate="50%")) as ledger:
+    with filled(tmp_path, rows, Settings(flag_rate="50%", flag_least=0)) as ledger:
         flag_doubtful(ledger)
         assert statuses(ledger) == {"0.png": "flagged", "1.png": "flagged", "2.png": "done", "3.png": "done"}
         assert next(iter(ledger.outcomes())).reasons == (NO_FLAG,)
