@@ -69,6 +69,12 @@ def fingerprint(folder: Path) -> dict[str, str]:
     return {"weights": digests.current(folder / _WEIGHTS), **versions}
 
 
+def check_device(device: str) -> None:
+    """Raise UsageError where a device is a GPU, and there is none; torch is imported only for a GPU."""
+    if device.startswith("cuda") and not importlib.import_module("torch").cuda.is_available():
+        raise UsageError(f"there is no GPU for --device {device}; use --device cpu")
+
+
 class PatchFeatures:
     """A DINOv2 on one device. Threads may share it.
 
@@ -91,8 +97,7 @@ class PatchFeatures:
         from fgfast.backends.torch_flags import set_flags
 
         set_flags()
-        if device.startswith("cuda") and not self._torch.cuda.is_available():
-            raise UsageError(f"there is no GPU for --device {device}; use --device cpu")
+        check_device(device)
         self._network = _network(folder, self._torch).eval().to(device)
         self._device = device
         self.patch = int(self._network.config.patch_size)

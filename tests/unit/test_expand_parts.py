@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from fgfast.errors import SampleError, UsageError
 from fgfast.expand.kind import Ending, Planned, Product, Request, Subject
 from fgfast.expand.kinds.parts import Options, plan
 from fgfast.expand.parts.clustered import ANNOTATED
+from fgfast.expand.parts.fitting import FitImage, digest_of
 from fgfast.expand.parts.measuring import Gathered, Measuring
 from fgfast.expand.parts.shown import file_name, palette
 from fgfast.expand.run import run as expand
 from fgfast.expand.run_source import Outcomes
 from fgfast.pipeline.twin import Twin
+from fgfast.records import Size
 from fgfast.writing import Target
 
 
@@ -199,6 +202,14 @@ def test_clusters_are_parts_of_like_colour_in_every_image(run: Path) -> None:
             assert named["body"] == 1 and named["head"] in (2, None)
 
 
+def test_a_corrected_mask_of_the_fit_makes_every_sample_again() -> None:
+    image = FitImage("a.png", Path("a.png"), b"04", Size(2, 2), b"sha")
+    other = replace(image, key="b.png")
+    known = {digest_of((image, other)), digest_of((other, image)), digest_of((image,))}
+    known |= {digest_of((image, replace(other, **one))) for one in ({"rle": b"13"}, {"sha256": b"other"})}
+    assert len(known) == 5
+
+
 def test_the_fit_does_not_depend_on_what_else_is_there(run: Path) -> None:
     with Twin(run) as twin:
         options = Options(features="colour", parts=3, fit_images=2)
@@ -305,12 +316,12 @@ def test_a_fit_whose_images_changed_says_so(tmp_path: Path) -> None:
     with Twin(converted(root)) as twin:
         planned = plan(request_for(twin), Options())
     path, step = root / "images/001.Auk/Auk_0003.png", pickle.dumps(planned.step)
-    pillow.fromarray(np.zeros((9, 9, 3), np.uint8)).save(path)
-    with pytest.raises(SampleError, match=r"Auk_0003\.png, .* it has 9 x 9 px now, its mask 80 x 60") as first:
+    pillow.fromarray(np.zeros((60, 80, 3), np.uint8)).save(path)
+    with pytest.raises(SampleError, match=r"Auk_0003\.png, .* its file has another content") as first:
         planned.step(subject_of(*bird(), []))
     assert first.value.reason == "not fitted"
     path.unlink()
-    with pytest.raises(SampleError, match="9 x 9 px now"):  # it is not tried again for every sample
+    with pytest.raises(SampleError, match="another content"):  # it is not tried again for every sample
         planned.step(subject_of(*bird(), []))
     with pytest.raises(SampleError, match=r"Auk_0003\.png, .* which changed since the run: .* convert again"):
         pickle.loads(step)(subject_of(*bird(), []))
@@ -366,3 +377,10 @@ def test_parts_by_dinov2(run: Path, tmp_path: Path) -> None:
             check(planned, product)
             assert sum(row["share"] for row in product.rows["parts"]) == pytest.approx(1)
         assert "distance" in measured(twin, planned, tmp_path)
+        if not torch.cuda.is_available():
+            with pytest.raises(UsageError, match="no GPU"):
+                plan(request_for(twin), replace(options, device="cuda"))
+        (tmp_path / "dinov2/model.safetensors").write_bytes(b"nothing")
+        with pytest.raises(SampleError, match="cannot be loaded as DINOv2") as broken:
+            plan(request_for(twin), options).step(subject_of(*bird(), [[0, 0, 0]] * 2))
+        assert broken.value.reason == "no network"

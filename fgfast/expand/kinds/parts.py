@@ -145,6 +145,8 @@ def _clustered(
         given=_decisions(request, digest_of(images), named),
         reasons=tuple(reasons),
         warnings=() if options.features == "dinov2" else (_COLOUR_WARNING,),
+        # Each worker would hold the network in the GPU's memory.
+        workers=1 if options.features == "dinov2" and options.device == "cuda" else None,
         finish=Measuring(names, options.parts, len(annotated)) if named is not None else None,
         **common,
     )
@@ -161,6 +163,7 @@ def _features(options: Options) -> tuple[Features, str, dict[str, str]]:
 
     name = options.model or dinov2.SMALLEST
     folder: Path = dinov2.find(name)
+    dinov2.check_device(options.device)
     return (
         Patches(Once(LoadDinov2(folder, options.device))),
         f"patch features of DINOv2 inside the mask (k-means; {name})",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fgfast.errors import SampleError
+from fgfast.errors import SampleError, UsageError, WeightsError
 from fgfast.ops.geometry import mask_box
 from fgfast.ops.parts import colour_cells, grid_of, place_cells
 from fgfast.records import Bool, Size, UInt8
@@ -25,6 +25,9 @@ Cells = NDArray[np.float64]
 # Cells along the longer side for colours: parts of a fifth of a bird have some hundred of them, and fur or feathers
 # are averaged away.
 _COLOUR_CELLS = 96
+
+NO_NETWORK = "no network"
+"""The reason of all samples where DINOv2 cannot be loaded."""
 
 
 class Once(Generic[T]):
@@ -125,7 +128,14 @@ class LoadDinov2:
     device: str
 
     def __call__(self) -> PatchFeatures:
-        """Load it; see `fgfast.models.dinov2.PatchFeatures`."""
+        """Load it; see `fgfast.models.dinov2.PatchFeatures`.
+
+        Raises:
+            SampleError: it cannot be loaded. The plan has checked what can be checked without that.
+        """
         from fgfast.models.dinov2 import PatchFeatures
 
-        return PatchFeatures(self.folder, self.device)
+        try:
+            return PatchFeatures(self.folder, self.device)
+        except (UsageError, WeightsError) as error:
+            raise SampleError(NO_NETWORK, str(error)) from error

@@ -42,12 +42,14 @@ class FitImage:
         path: its file.
         rle: its mask as a run-length string.
         size: of the stored image, in pixels.
+        sha256: of the file as the run read it; None where that is not known.
     """
 
     key: str
     path: AnyPath
     rle: bytes
     size: Size
+    sha256: bytes | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +89,8 @@ class Fit:
         """Read the images, and fit.
 
         Raises:
-            SampleError: one of them cannot be read any more, or has another size than its mask. A fit on the others
-                would differ from that of another worker, or of an earlier run.
+            SampleError: one of them cannot be read any more, or has another content. A fit without it would differ from
+                that of another worker, or of an earlier run.
         """
         cells = [self._cells(image) for image in self.images]
         subject, whole = (np.concatenate(own) for own in zip(*cells, strict=True))
@@ -101,12 +103,12 @@ class Fit:
     def _cells(self, image: FitImage) -> tuple[Cells, Cells]:
         """Return some cells inside the mask and some of the whole image, (n, D) float64 each."""
         try:
-            pixels = decode(read_bytes(image.path), image.key, self.turn_exif).pixels
+            data = read_bytes(image.path)
+            pixels = decode(data, image.key, self.turn_exif).pixels
         except SampleError as error:
             raise self._refused(image, error.detail) from error
-        if pixels.shape[:2] != tuple(image.size):
-            height, width = pixels.shape[:2]
-            raise self._refused(image, f"it has {width} x {height} px now, its mask {image.size[1]} x {image.size[0]}")
+        if image.sha256 not in (None, hashlib.sha256(data).digest()) or pixels.shape[:2] != tuple(image.size):
+            raise self._refused(image, "its file has another content")
         bits = ops.rle_decode(image.rle, *image.size)
         subject, whole = self.features(pixels, bits)
         inside = cells_inside(bits, Size(*subject.shape[:2]))
@@ -149,7 +151,8 @@ def _first(request: Request, keys: Sequence[str], count: int) -> tuple[FitImage,
     for key in sorted(keys, key=lambda key: request.number("fit", key)):
         outcome = request.outcome(key)
         if outcome.rle is not None and outcome.size is not None and outcome.area != 0:
-            found.append(FitImage(key, request.sample(key).path, outcome.rle, outcome.size))
+            sha256 = None if outcome.source is None else outcome.source.sha256
+            found.append(FitImage(key, request.sample(key).path, outcome.rle, outcome.size, sha256))
             if len(found) == count:
                 break
     return tuple(found)
@@ -160,4 +163,5 @@ def digest_of(images: tuple[FitImage, ...]) -> str:
     digest = hashlib.sha256()
     for image in images:
         digest.update(f"{image.key}\0{image.size}\0".encode("utf-8", "surrogateescape") + image.rle + b"\0")
+        digest.update(image.sha256 or b"")
     return digest.hexdigest()[:32]
