@@ -16,6 +16,10 @@ from fgfast.records import Bool, Float32, UInt8
 PASSES = (91, 7, 7, 7)
 """Sides of the blurs of the passes in pixels. Forte 2021 has two, of 90 and 6; here they are odd, so that a blur is
 centred, and the small one is repeated: of the error that is left on drawn subjects that takes a third to a half."""
+_REACH = PASSES[-1]
+"""Side of the square, in pixels, in which `interior` looks for pixels that are wholly subject, or background."""
+# So many of them are enough: one alone may be the tip of a corner, and as wrong as the mask.
+_ENOUGH = 2
 # Below it a blurred alpha is 0 up to rounding: a single pixel of 1/255 gives 4.7e-7 in the larger blur.
 _NOTHING = np.float32(1e-7)
 
@@ -73,19 +77,56 @@ def blur_fusion(pixels: UInt8, alpha: Float32) -> tuple[Float32, Float32]:
         image, weight = foreground[window].copy(), alpha[window][:, :, None]
         here = soft[window]
         front, back = image, image
+        parts = {side: (_part(weight, side), _part(1 - weight, side)) for side in set(PASSES)}
         for side in PASSES:
-            front, back = _fuse(image, weight, front, back, side)
+            front, back = _fuse(image, weight, front, back, side, parts[side])
         foreground[window][here] = front[here]
         background[window][here] = np.clip(back[here], 0, 255)
     return foreground, background
 
 
-def _fuse(image: Float32, alpha: Float32, front: Float32, back: Float32, side: int) -> tuple[Float32, Float32]:
-    """One pass: image, front and back (h, w, 3), alpha (h, w, 1); the new front and back."""
-    mean_front: Float32 = _blurred(front * alpha, side) / np.maximum(_blurred(alpha, side), _NOTHING)
-    mean_back: Float32 = _blurred(back * (1 - alpha), side) / np.maximum(_blurred(1 - alpha, side), _NOTHING)
+def interior(pixels: UInt8, alpha: Float32) -> tuple[Float32, Float32]:
+    """Estimate the colours under an alpha that is a guess, as that of `feathered` is, without looking at its pixels.
+
+    A soft pixel has the mean colour of the pixels with alpha 1 around it as its foreground, of those with alpha 0 as
+    its background. Blur fusion trusts alpha instead: where a mask is a pixel too large, or an edge sharper than its
+    alpha, it takes the old background for the subject's own colour. Where there are no such pixels around, as on legs
+    that are thinner than the soft edge, the colours are those of blur fusion.
+
+    Args:
+        pixels: (H, W, 3) uint8, the image.
+        alpha: (H, W) float32, 0 to 1.
+
+    Returns:
+        See `blur_fusion`.
+    """
+    foreground, background = blur_fusion(pixels, alpha)
+    soft = (alpha > 0) & (alpha < 1)
+    window = _around(soft, _REACH // 2)
+    if window is not None:
+        image, here = pixels[window].astype(np.float32), soft[window]
+        for colours, level in ((foreground, 1), (background, 0)):
+            sure = (alpha[window] == level).astype(np.float32)[:, :, None]
+            part = _part(sure, _REACH)
+            enough = here & (part[:, :, 0] * _REACH**2 > _ENOUGH - 0.5)
+            colours[window][enough] = (_blurred(image * sure, _REACH) / part)[enough]
+    return foreground, background
+
+
+def _fuse(
+    image: Float32, alpha: Float32, front: Float32, back: Float32, side: int, parts: tuple[Float32, Float32]
+) -> tuple[Float32, Float32]:
+    """One pass: image, front, back (h, w, 3); alpha, `_part` of it and of 1 - alpha (h, w, 1); new front, back."""
+    mean_front: Float32 = _blurred(front * alpha, side) / parts[0]
+    mean_back: Float32 = _blurred(back * (1 - alpha), side) / parts[1]
     fused: Float32 = mean_front + alpha * (image - alpha * mean_front - (1 - alpha) * mean_back)
     return np.clip(fused, np.float32(0), np.float32(255)), mean_back
+
+
+def _part(weight: Float32, side: int) -> Float32:
+    """The part of a square of `side` pixels that has weight, (h, w, 1), to divide by."""
+    part: Float32 = np.maximum(_blurred(weight, side), _NOTHING)
+    return part
 
 
 def _blurred(values: Float32, side: int) -> Float32:

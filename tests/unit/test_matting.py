@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from drawn_subjects import MAGENTA, Drawn, drawn
 
-from fgfast.ops.matting import PASSES, blur_fusion, feathered, mixed
+from fgfast.ops.matting import PASSES, blur_fusion, feathered, interior, mixed
 from fgfast.records import Bool, Float32, UInt8
 
 NEW = np.array([30, 200, 60], np.uint8)
@@ -87,6 +89,39 @@ def test_colours_are_those_of_the_oracle() -> None:
         assert (front[~soft] == pixels[~soft]).all() and (back[~soft] == pixels[~soft]).all()
 
 
+def test_colours_of_the_inside_are_those_of_the_oracle() -> None:
+    generator = np.random.default_rng(5)
+    pixels = generator.integers(0, 256, (26, 31, 3), dtype=np.uint8)
+    bits = np.zeros((26, 31), np.bool_)
+    bits[6:20, :18] = True
+    bits[2, 20:] = True  # thinner than its soft edge
+    alpha = feathered(bits, 4)
+    (front, back), fused = interior(pixels, alpha), blur_fusion(pixels, alpha)
+    for y, x in np.ndindex(26, 31):
+        if not 0 < alpha[y, x] < 1:
+            assert (front[y, x] == pixels[y, x]).all() and (back[y, x] == pixels[y, x]).all()
+            continue
+        for found, other, level in ((front, fused[0], 1), (back, fused[1], 0)):
+            around = [(v, u) for v in range(y - 3, y + 4) for u in range(x - 3, x + 4)]
+            # Mirrored at the border, as the blur is: -1 is 1, and 26 is 24.
+            around = [(abs(v) if v < 26 else 50 - v, abs(u) if u < 31 else 60 - u) for v, u in around]
+            sure = [pixels[place].astype(float) for place in around if alpha[place] == level]
+            expected = np.mean(sure, axis=0) if len(sure) >= 2 else other[y, x]
+            assert np.abs(found[y, x] - expected).max() < 0.01
+    assert (front[2, 25] == fused[0][2, 25]).all()
+
+
+def test_the_inside_does_not_depend_on_the_soft_pixels() -> None:
+    bits = np.zeros((30, 40), np.bool_)
+    bits[8:22, 10:30] = True
+    alpha = feathered(bits, 4)
+    pixels = np.random.default_rng(6).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    other = np.where(((alpha > 0) & (alpha < 1))[..., None], MAGENTA.astype(np.uint8), pixels)
+    soft = (alpha > 0.5) & (alpha < 1)
+    assert (interior(pixels, alpha)[0][soft] == interior(other, alpha)[0][soft]).all()
+    assert (blur_fusion(pixels, alpha)[0][soft] != blur_fusion(other, alpha)[0][soft]).any()
+
+
 def test_what_is_far_from_the_edge_does_not_count() -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (40, 300, 3), dtype=np.uint8)
     bits = np.zeros((40, 300), np.bool_)
@@ -128,9 +163,22 @@ def test_magenta_does_not_shine_through(blur: float) -> None:
     naive = residue(scene, mixed(pixels, scene.alpha, NEW))
     fused = residue(scene, mixed(blur_fusion(pixels, scene.alpha)[0], scene.alpha, NEW))
     assert fused[0] <= naive[0] / 10 and fused[1] < naive[1] and naive[0] < hard[0]
-    alpha = feathered(bits, 3)
-    naive, fused = (
-        residue(scene, mixed(pixels, alpha, NEW)),
-        residue(scene, mixed(blur_fusion(pixels, alpha)[0], alpha, NEW)),
-    )
-    assert fused[0] < 0.75 * min(naive[0], hard[0])
+
+
+@pytest.mark.parametrize("blur", [0.0, 0.7, 1.2, 2.0])
+def test_a_mask_of_bits_lets_little_of_the_old_background_through(blur: float) -> None:
+    """What is left of it is what changes when the same subject lies on another background: magenta, or green."""
+    scene = drawn(blur)
+    on = [np.rint(scene.on(colour)).astype(np.uint8) for colour in (MAGENTA, 255 - MAGENTA)]
+    bits, band = scene.alpha >= 0.5, (scene.alpha > 0.01) & (scene.alpha < 0.99)
+    alpha = feathered(bits, 4)
+
+    def left(make: Callable[[UInt8], UInt8]) -> float:
+        first, second = (make(pixels).astype(float) for pixels in on)
+        return float(np.abs(first - second)[band].max(axis=-1).mean())
+
+    hard = left(lambda pixels: np.where(bits[..., None], pixels, NEW))
+    naive = left(lambda pixels: mixed(pixels, alpha, NEW))
+    fused = left(lambda pixels: mixed(blur_fusion(pixels, alpha)[0], alpha, NEW))
+    inside = left(lambda pixels: mixed(interior(pixels, alpha)[0], alpha, NEW))
+    assert inside < fused < hard < naive and inside < 0.4 * hard and fused < 0.5 * hard

@@ -17,7 +17,7 @@ from typing import Any
 from fgfast.errors import MissingExtraError
 from fgfast.expand.kind import NOTHING, Ending, Planned, Request, option
 from fgfast.expand.kinds.backgrounds_choice import MIXED, Chooser, FromFiles, chooser_for
-from fgfast.expand.kinds.backgrounds_step import FILLS, LayOnBackground
+from fgfast.expand.kinds.backgrounds_step import ESTIMATES, FILLS, LayOnBackground
 from fgfast.writing import write_file
 
 RECIPES = (*MIXED, "only-bg-b", "only-bg-t", "no-fg", "only-fg")
@@ -93,13 +93,13 @@ class Options:
         idle=lambda o: _unless_soft(o) if o.recipe in ("only-bg-b", "only-bg-t") else "",
     )
     feather: float = option(
-        3.0, "Sets the width of a soft edge in pixels of the stored image.", least=1, most=50, idle=_unless_soft
+        4.0, "Sets the width of a soft edge in pixels of the stored image.", least=1, most=50, idle=_unless_soft
     )
     foreground: str = option(
-        "blur-fusion",
+        "interior",
         "Selects how the subject's colours under a soft edge are estimated, so that the old background does not shine "
-        "through: by blur fusion, by PyMatting (extra matting), or not at all.",
-        choices=lambda: ("blur-fusion", "pymatting", "none"),
+        "through: from its inside, by blur fusion, by PyMatting (extra matting), or not at all.",
+        choices=lambda: (*ESTIMATES, "none"),
         idle=_unless_soft,
     )
 

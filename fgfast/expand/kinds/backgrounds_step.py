@@ -17,7 +17,7 @@ from fgfast.io.decode import decode, read_bytes
 from fgfast.ops.background import cover
 from fgfast.ops.filling import Box, blackened, inpainted, share, tiled, widened
 from fgfast.ops.geometry import mask_box
-from fgfast.ops.matting import blur_fusion, feathered, mixed
+from fgfast.ops.matting import blur_fusion, feathered, interior, mixed
 from fgfast.records import Bool, Float32, UInt8
 
 MARGIN = 3
@@ -40,7 +40,7 @@ class LayOnBackground:
         turn_exif: whether their EXIF orientation is applied.
         fill: how the box of a background's own subject is filled, of `FILLS`.
         feather: width of a soft edge in pixels; 0 for hard edges.
-        foreground: how the colours under a soft edge are estimated: "blur-fusion", "pymatting" or "none".
+        foreground: how the colours under a soft edge are estimated, of `ESTIMATES`; "none" takes those of the image.
         most_filled: the largest share of an image that is filled in only-bg-b and only-bg-t.
     """
 
@@ -90,7 +90,7 @@ class LayOnBackground:
         """Return the colours of foreground and background under the alpha, (H, W, 3) each."""
         if self.foreground == "none" or not self.feather:
             return pixels, pixels
-        return (blur_fusion if self.foreground == "blur-fusion" else with_pymatting)(pixels, alpha)
+        return ESTIMATES[self.foreground](pixels, alpha)
 
     def _background(self, subject: Subject) -> UInt8:
         """Return the background, (H, W, 3), or one colour, (3,)."""
@@ -145,3 +145,9 @@ def with_pymatting(pixels: UInt8, alpha: Float32) -> tuple[Float32, Float32]:
     found = estimate_foreground_ml(pixels / 255.0, alpha.astype(np.float64), return_background=True)
     front, back = (np.clip(np.asarray(colours) * 255, 0, 255).astype(np.float32) for colours in found)
     return front, back
+
+
+ESTIMATES: Mapping[str, Callable[[UInt8, Float32], tuple[Float32, Float32]]] = MappingProxyType(
+    {"interior": interior, "blur-fusion": blur_fusion, "pymatting": with_pymatting}
+)
+"""Ways to estimate the colours of foreground and background, (H, W, 3) each, under an alpha, (H, W)."""
