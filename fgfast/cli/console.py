@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -202,12 +202,13 @@ def plan_json(plan: Plan, expected: Expected, refused: Exception | None = None) 
     return json.dumps(content, indent=2)
 
 
-def summary(report: Report, expanded: Path | None = None) -> str:
+def summary(report: Report, expanded: Path | None = None, told: Collection[str] = ()) -> str:
     """The counts of a run, the paths of its results, and what to do next.
 
     Args:
         report: the report.
         expanded: the run that was expanded, where it is the report of an expansion.
+        told: messages that were printed while it ran; what they say is not said again.
     """
     counts = report.counts
     worked = sum(counts.values()) - report.resumed
@@ -222,7 +223,7 @@ def summary(report: Report, expanded: Path | None = None) -> str:
         lines.append(f"  skipped  {counts['skipped']:>7,}")
     lines += [
         f"  failed   {counts['failed']:>7,}{_reasons(report.failures)}",
-        *(f"  {message}" for message in report.changes.messages()),
+        *(f"  {message}" for message in report.changes.messages() if message not in told),
         f"Result: {report.out}" if expanded else f"Twin:   {report.twin}",
         *([f"Load:   {report.load}"] if report.load else []),
         f"Report: {report.html}",

@@ -107,6 +107,12 @@ def convert(ctx: click.Context, /, **options: Any) -> None:
         return
     if not options["as_json"]:
         note(console.describe_plan(plan))
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        note(f"  {message(text)}")
+
     with Interruption() as interruption, console.progress(options["as_json"]) as progress:
         report = pipeline.run(
             plan,
@@ -117,9 +123,9 @@ def convert(ctx: click.Context, /, **options: Any) -> None:
             in_process=options["in_process"],
             verify=options["verify"],
             deadline=options["deadline"],
-            on_message=None if options["as_json"] else lambda text: note(f"  {message(text)}"),
+            on_message=None if options["as_json"] else tell,
         )
-    say_json(console.report_json(report)) if options["as_json"] else say(console.summary(report))
+    say_json(console.report_json(report)) if options["as_json"] else say(console.summary(report, told=told))
     if report.stopped and interruption.exit_code:
         sys.exit(interruption.exit_code)
     sys.exit(EXIT_SOME_FAILED if report.counts["failed"] else 0)

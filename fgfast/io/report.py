@@ -34,6 +34,7 @@ from fgfast.io.decision_rows import Decision
 from fgfast.io.decode import FORMATS, decode, read_bytes
 from fgfast.io.summary import FAILED_ROWS, Summary, share_of
 from fgfast.io.warned import collected
+from fgfast.ops.doubt import NAMES as DOUBT_NAMES
 from fgfast.records import STATUSES, Outcome, Sample, Status
 from fgfast.writing import Target, write_file
 
@@ -148,7 +149,8 @@ def charts(summary: Summary) -> dict[str, Any]:
         "shares": summary.shares,
         "median_share": median(shares) if shares else None,
         "doubts": summary.doubts,
-        "numbers": sorted(summary.numbers.items()),
+        "numbers": sorted((name, bins) for name, bins in summary.numbers.items() if name in DOUBT_NAMES),
+        "rules": sorted((name, bins) for name, bins in summary.numbers.items() if name not in DOUBT_NAMES),
     }
 
 

@@ -143,6 +143,8 @@ def test_doubt_and_the_numbers_behind_it_have_histograms(tmp_path: Path) -> None
     assert shown["doubts"] == {"done": [*[0] * 11, 1, *[0] * 8], "flagged": [*[0] * 19, 1]}
     bins = dict(shown["numbers"])
     assert bins["fill"][10] == bins["fill"][19] == 1 and sum(bins["fill"]) == 2
+    assert bins.keys() == {"fill"}, "what adds nothing to the doubt is not among the numbers behind it"
+    bins |= dict(shown["rules"])
     assert bins["weak"] == [2, *[0] * 19]
     assert "parts" not in bins, "a number of parts is no share: one part would stand at 100 %"
     assert [row["doubt"] for row in shown["gallery"]] == [1.0, 0.02]

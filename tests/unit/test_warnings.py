@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fgfast.datasets import open_dataset
 from fgfast.models.files import weights
 from fgfast.pipeline.choices import warnings
 from fgfast.pipeline.plan import make_plan
+from fgfast.pipeline.resume import Changes
 from fgfast.pipeline.run import Report
 
 
@@ -97,6 +99,16 @@ def test_the_summary_ends_with_the_warning_and_with_every_next_step(tmp_path: Pa
     assert steps[1].startswith("look at the 1,204 flagged images, and mend them: fgfast review ")
     assert str(tmp_path / "fgfast" / "flagged.csv") in steps[1]
     assert "--exclude FILE" in steps[1]
+
+
+def test_the_summary_does_not_repeat_what_was_told_while_the_run_went_on(tmp_path: Path) -> None:
+    keys = tuple(f"{n}.jpg" for n in range(1000))
+    found = replace(report(tmp_path), changes=Changes(decided=keys, damaged=("a.jpg",)))
+    decided, damaged = sorted(found.changes.messages(), key=len, reverse=True)
+    assert decided == "made from decisions of people: 1,000 (0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg, ...)"
+    assert decided in console.summary(found) and damaged in console.summary(found)
+    text = console.summary(found, told=[decided])
+    assert decided not in text and damaged in text
 
 
 def test_the_summary_of_a_good_run_warns_of_nothing(tmp_path: Path) -> None:
