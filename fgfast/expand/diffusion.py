@@ -59,10 +59,20 @@ def versions() -> dict[str, str]:
 
 
 def device_of(name: str) -> str:
-    """Return the device of torch that a name means; "auto" is the first GPU where there is one, else the CPU."""
+    """Return the device of torch that a name means; "auto" is the first GPU where there is one, else the CPU.
+
+    Raises:
+        UsageError: it is none, or not here.
+    """
     import torch
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if name == "auto":
+        return there[1] if len(there) > 1 else "cpu"
+    found = "cuda:0" if name == "cuda" else name
+    if found not in there:
+        raise UsageError(f"device {name!r} is not here: torch finds {', '.join(there)}")
+    return found
 
 
 def model_of(name: str) -> Model:

@@ -247,7 +247,7 @@ class FakePipeline:
         assert disable
 
     def to(self, device: str) -> FakePipeline:
-        assert device == "cpu"
+        assert device.startswith(("cpu", "cuda:"))
         return self
 
     def __call__(self, **given: Any) -> Any:
@@ -372,6 +372,8 @@ def test_a_model_that_is_not_there_is_told(tmp_path: Path, fake: FakePipeline, m
         plan(request, Options(model="someone/something"))
     with pytest.raises(UsageError, match=r"model_index\.json"):
         plan(request, Options(model=str(tmp_path)))
+    with pytest.raises(UsageError, match="'gpu' is not here: torch finds cpu"):
+        plan(request, Options(model=str(model(tmp_path / "n")), device="gpu"))
     with pytest.raises(UsageError, match="less than one step"):
         plan(request, Options(model=str(model(tmp_path / "m")), strength=0.1, steps=5))
 

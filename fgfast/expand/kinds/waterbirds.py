@@ -218,7 +218,8 @@ def _warnings(request: Request, dataset: Cub, keys: Sequence[str], options: Opti
     if options.as_published:
         labels = sorted({request.sample(key).label for key in keys})
         wrong = [label for label in labels if recipe.bird(label) != recipe.bird(label, True)]
-        said.append(f"as published, {len(wrong)} species are labelled waterbirds that are none: {', '.join(wrong)}")
+        if wrong:
+            said.append(f"as published, {len(wrong)} species are labelled waterbirds that are none: {', '.join(wrong)}")
     if len(keys) < len(dataset.samples):
         said.append(
             f"{len(keys):,} of CUB's {len(dataset.samples):,} images are used: the others have no mask, or were left "
