@@ -312,3 +312,17 @@ def test_no_damage_is_more_than_an_error(good: Path, tmp_path: Path) -> None:
         bad.write_bytes(content)
         with pytest.raises(UsageError, match="cannot be used"):
             Pack.read(bad)
+
+
+def test_decisions_beside_a_pack_are_decisions_of_its_twin(tmp_path: Path) -> None:
+    out = made(tmp_path, segmenter="grabcut")
+    with Mender.open(out) as mender:
+        mender.decide([change(), change(OTHER, "reject"), change(THIRD, "mask", bits=disc(30, 20))], "ann")
+        mender.finish()
+    report = again(tmp_path, packed(out), decisions=out / "fgfast/decisions.sqlite")
+    assert set(report.changes.decided) == {KEY, OTHER, THIRD} and result(report.out) == result(out)
+    with Mender.open(report.out) as mender:
+        assert [decision.who for decision in mender.decisions.all()] == ["ann"] * 3
+        mender.undo([1, 2, 3], "bob")
+        mender.finish()
+    assert result(report.out) == result(made(tmp_path, name="plain", segmenter="grabcut"))
