@@ -21,6 +21,7 @@ NO_PART = -1
 _INSIDE = 128
 
 Labels = NDArray[np.int64]
+PixelLabels = NDArray[np.int16]
 Window = tuple[int, int, int, int]
 
 
@@ -122,20 +123,20 @@ def filled(labels: Labels) -> Labels:
     return near
 
 
-def spread_labels(labels: Labels, bits: Bool) -> Labels:
+def spread_labels(labels: Labels, bits: Bool) -> PixelLabels:
     """Return the part of each pixel of a subject, that of its cell or, where this has none, of the nearest with one.
 
     Args:
-        labels: (rows, columns) int64, part of each cell, or `NO_PART`.
+        labels: (rows, columns) int64, part of each cell, at most 2**15 - 1, or `NO_PART`.
         bits: (H, W) bool; True is subject.
 
     Returns:
-        (H, W) int64; `NO_PART` outside the subject, and everywhere where no cell has a part.
+        (H, W) int16; `NO_PART` outside the subject, and everywhere where no cell has a part.
     """
-    found = np.full(bits.shape, NO_PART)
     rows, columns = middles(Size(*labels.shape), Size(*bits.shape))
-    found[bits] = filled(labels)[rows[:, None], columns][bits]
-    return found
+    spread = filled(labels).astype(np.int16)[rows[:, None], columns]
+    spread[~bits] = NO_PART
+    return spread
 
 
 def middles(grid: Size, other: Size) -> tuple[Labels, Labels]:
@@ -144,22 +145,25 @@ def middles(grid: Size, other: Size) -> tuple[Labels, Labels]:
     return rows, columns
 
 
-def part_centres(labels: Labels, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def part_centres(labels: Labels | PixelLabels, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the mean places of the pixels of each part, and their numbers.
 
     Args:
-        labels: (H, W) int64, part of each pixel, or `NO_PART`.
+        labels: (H, W), part of each pixel, or `NO_PART`.
         k: the number of parts.
 
     Returns:
         (k, 2) float64 x y in pixels, NaN for a part without pixels; (k,) int64.
     """
-    rows, columns = np.nonzero(labels != NO_PART)
-    own = labels[rows, columns]
-    counts = np.bincount(own, minlength=k)
-    sums = np.stack([np.bincount(own, at + 0.5, minlength=k) for at in (columns, rows)], axis=1)
-    with np.errstate(invalid="ignore"):
-        return sums / counts[:, None], counts
+    points, counts = np.full((k, 2), np.nan), np.zeros(k, np.int64)
+    for part in range(k):
+        own = labels == part
+        across, down = own.sum(axis=0), own.sum(axis=1)
+        counts[part] = across.sum()
+        if counts[part]:
+            sums = (float((on * (np.arange(len(on)) + 0.5)).sum()) for on in (across, down))
+            points[part] = [total / counts[part] for total in sums]
+    return points, counts
 
 
 def point_in(bits: Bool, x: float, y: float) -> bool:
@@ -190,11 +194,11 @@ def point_heat_maps(points: Float32, size: Size, grid: Size, sigma: float) -> UI
     return maps
 
 
-def membership_maps(labels: Labels, k: int, grid: Size) -> UInt8:
+def membership_maps(labels: PixelLabels, k: int, grid: Size) -> UInt8:
     """Return how much of each cell of a grid belongs to each part, 255 for all of it.
 
     Args:
-        labels: (H, W) int64, part of each pixel, or `NO_PART`.
+        labels: (H, W), part of each pixel, or `NO_PART`.
         k: the number of parts.
         grid: rows and columns of each map.
 

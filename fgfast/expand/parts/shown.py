@@ -15,7 +15,17 @@ from fgfast.expand.kind import Subject, Table
 from fgfast.io.encode import encode_grey, encode_png
 from fgfast.ops import area_average
 from fgfast.ops.geometry import mask_box
-from fgfast.ops.parts import NO_PART, Window, coverage, cut_window, grid_of, middles, point_in, window_around
+from fgfast.ops.parts import (
+    NO_PART,
+    PixelLabels,
+    Window,
+    coverage,
+    cut_window,
+    grid_of,
+    middles,
+    point_in,
+    window_around,
+)
 from fgfast.records import Size, UInt8
 
 CROPS, HEAT_MAPS, OVERVIEWS, PART_MAPS = "crops", "heat_maps", "overviews", "part_maps"
@@ -121,13 +131,13 @@ def stacked(maps: UInt8) -> bytes:
     return encode_grey(np.ascontiguousarray(maps.reshape(-1, maps.shape[2])))
 
 
-def overview(subject: Subject, places: Places, labels: NDArray[np.int64] | None = None) -> bytes:
+def overview(subject: Subject, places: Places, labels: PixelLabels | None = None) -> bytes:
     """Draw the parts on the dimmed image, and return it as a PNG: a disc with its number for each point.
 
     Args:
         subject: the subject.
         places: the parts.
-        labels: (H, W) int64, part of each pixel, or `NO_PART`: drawn as colours over the subject.
+        labels: (H, W) int16, part of each pixel, or `NO_PART`: drawn as colours over the subject.
     """
     import cv2
 
