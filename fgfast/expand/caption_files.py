@@ -44,7 +44,7 @@ _HEAD = """<!DOCTYPE html>
 h2{font-size:1rem;border-top:1px solid #bbb;padding-top:1rem;overflow-wrap:anywhere}
 .views{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;flex:1 1 16rem;max-width:24rem}
 img{max-width:100%;max-height:20rem;border:1px solid #bbb}figcaption{overflow-wrap:anywhere}
-small{color:#555}</style></head><body><h1>Captions</h1>
+figcaption{max-height:20rem;overflow:auto}small{color:#555}</style></head><body><h1>Captions</h1>
 """
 
 
@@ -160,12 +160,13 @@ class Batches(contextlib.AbstractContextManager["Batches"]):
 
 def _figures(key: str, rows: list[dict[str, Any]]) -> str:
     """Return the images of a sample with what was said about each, as HTML; whatever a model said is text."""
-    figures = [
-        f'<figure><img loading="lazy" alt="" src="{escape(_path(row["image"]))}">'
-        f"<figcaption><small>{escape(row['view'])}</small><br>{escape(row['caption'] or row['question'])}</figcaption>"
-        "</figure>"
-        for row in rows
-    ]
+    figures = []
+    for row in rows:
+        said = row["question"] if row["caption"] is None else row["caption"] or "(no caption)"
+        figures.append(
+            f'<figure><img loading="lazy" alt="" src="{escape(_path(row["image"]))}">'
+            f"<figcaption><small>{escape(row['view'])}</small><br>{escape(said)}</figcaption></figure>"
+        )
     return f'<h2>{escape(key)}</h2><div class="views">{"".join(figures)}</div>\n'
 
 

@@ -53,7 +53,7 @@ def draw(pixels: UInt8, bits: Bool, grey: UInt8, found: Mapping[str, tuple[Keypo
     cv2.drawContours(outlined, edges, -1, _OUTLINE, 1)
     rows = []
     for kind, (inside, free) in found.items():
-        whole = _FINDERS[kind](grey, np.ones_like(bits))
+        whole = _FINDERS[kind](grey, np.ones_like(bits), describe=False)
         whole = whole[np.arange(min(len(whole), strongest))]
         left = _marked(small, kind, whole, scale, np.zeros(len(whole), bool), (_OTHER, _OTHER))
         right = _marked(outlined, kind, inside, scale, free, (_FREE, _BOUND))

@@ -1,6 +1,6 @@
 """SIFT and ORB keypoints of a subject, found on the whole image, and which of them no background can change.
 
-The detector gets the mask and the untouched image. On a black cut-out the cut itself is the strongest edge, and many
+The detector gets the mask and the unbeside image. On a black cut-out the cut itself is the strongest edge, and many
 keypoints sit on it. A mask is not enough either: what is computed for a keypoint reads pixels far around it. `reach`
 says how far, and a keypoint is independent where the mask's edge is farther away. Of SIFT the reach is the sum of
 
@@ -78,22 +78,23 @@ class Keypoints:
         return Keypoints(*(getattr(self, name)[chosen] for name in self.__slots__))
 
 
-def sift(grey: UInt8, bits: Bool) -> Keypoints:
+def sift(grey: UInt8, bits: Bool, describe: bool = True) -> Keypoints:
     """Find the SIFT keypoints of a subject.
 
     Args:
         grey: (H, W) uint8, the whole image.
         bits: (H, W) bool; True is subject. Keypoints lie inside; no number of them is cut off.
+        describe: whether to compute descriptors, which takes most of the time; otherwise they are 0.
     """
     import cv2
 
     detector = cv2.SIFT_create(  # type: ignore[attr-defined]  # OpenCV's stubs leave it out
         nOctaveLayers=_LAYERS, sigma=_SIGMA, enable_precise_upscale=True
     )
-    return _found(detector, grey, bits, 128)
+    return _found(detector, grey, bits, 128, describe)
 
 
-def orb(grey: UInt8, bits: Bool) -> Keypoints:
+def orb(grey: UInt8, bits: Bool, describe: bool = True) -> Keypoints:
     """Find the ORB keypoints of a subject; arguments as for `sift`.
 
     OpenCV keeps the best of a level, so that one keypoint decides about another; here all are kept.
@@ -102,22 +103,26 @@ def orb(grey: UInt8, bits: Bool) -> Keypoints:
 
     number = int(_ALL_CORNERS * grey.size) + 64
     detector = cv2.ORB_create(nfeatures=number, patchSize=ORB_SIZE)  # type: ignore[attr-defined]  # left out, too
-    return _found(detector, grey, bits, 32)
+    return _found(detector, grey, bits, 32, describe)
 
 
-def _found(detector: Any, grey: UInt8, bits: Bool, length: int) -> Keypoints:
+def _found(detector: Any, grey: UInt8, bits: Bool, length: int, describe: bool) -> Keypoints:
     """Return what an OpenCV detector finds inside a mask, strongest first; equal ones from top left to bottom right."""
     found: Sequence[Any] = ()
     descriptors = None
     if min(grey.shape) >= _SMALLEST and bits.any():
-        found, descriptors = detector.detectAndCompute(grey, bits.view(np.uint8) * np.uint8(255))
+        mask = bits.view(np.uint8) * np.uint8(255)
+        if describe:
+            found, descriptors = detector.detectAndCompute(grey, mask)
+        else:
+            found = detector.detect(grey, mask)
     table = np.array([(*point.pt, point.size, point.angle, point.response) for point in found], np.float32).reshape(
         -1, 5
     )
     packed = np.array([point.octave for point in found], np.int32)
     octaves = (packed & 255) - np.where(packed & 128, 256, 0) if length == 128 else packed
     layers = (packed >> 8) & 255 if length == 128 else np.zeros_like(packed)
-    codes = np.zeros((0, length), np.uint8) if descriptors is None else descriptors.astype(np.uint8)
+    codes = np.zeros((len(found), length), np.uint8) if descriptors is None else descriptors.astype(np.uint8)
     points = Keypoints(
         table[:, :2], table[:, 2], table[:, 3], table[:, 4], octaves.astype(np.int32), layers.astype(np.int32), codes
     )
@@ -137,16 +142,22 @@ def _pixels(points: Float32, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], 
 def edge_distances(points: Float32, bits: Bool) -> Float32:
     """Return the distances, (N,) float32 in pixels, from the points' pixels to the nearest pixel that is no subject.
 
+    OpenCV's distance transform is not used: its last bit differs from one call to the next.
+
     Args:
-        points: (N, 2) float32, x y.
+        points: (N, 2) float32, x y, inside the subject.
         bits: (H, W) bool. Outside the image nothing lies; where all pixels are subject, distances are infinite.
     """
-    import cv2
+    from scipy.spatial import cKDTree
 
-    if bits.all():
+    if bits.all() or not len(points):
         return np.full(len(points), np.inf, np.float32)
-    far: Float32 = cv2.distanceTransform(bits.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return far[_pixels(points, bits.shape)]
+    # A step from the nearest pixel towards a subject's pixel leads into the subject, so that it touches the subject.
+    inside = np.pad(bits, 1)
+    beside = inside[:-2, 1:-1] | inside[2:, 1:-1] | inside[1:-1, :-2] | inside[1:-1, 2:]
+    found, _ = cKDTree(np.argwhere(beside & ~bits)).query(np.stack(_pixels(points, bits.shape), axis=1))
+    far: Float32 = found.astype(np.float32)
+    return far
 
 
 def sift_reach(keypoints: Keypoints) -> Float32:

@@ -98,6 +98,18 @@ def test_keypoints_lie_inside(drawn: Drawn) -> None:
         assert all(len(row["descriptor"]) == {"sift": 128, "orb": 32}[kind] for row in rows)
 
 
+def test_values_do_not_depend_on_where_arrays_lie_in_memory(drawn: Drawn) -> None:
+    """OpenCV's distance transform does: its last bit differs."""
+    pixels, bits = drawn.pixels[:200, 90:310], drawn.bits[:200, 90:310]
+    found = []
+    for offset in (0, 1, 4, 17):
+        moved = [np.zeros(a.nbytes + offset, np.uint8)[offset:].view(a.dtype).reshape(a.shape) for a in (pixels, bits)]
+        for array, old in zip(moved, (pixels, bits), strict=True):
+            array[...] = old
+        found.append(made(Drawn(*moved)).rows)
+    assert found[1:] == found[:-1] and found[0]["sift"]
+
+
 def test_sift_is_what_opencv_finds_on_the_untouched_image(drawn: Drawn) -> None:
     """The mask goes to the detector: on a black cut-out keypoints sit on the cut."""
     grey = cv2.cvtColor(drawn.pixels, cv2.COLOR_RGB2GRAY)

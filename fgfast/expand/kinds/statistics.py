@@ -17,6 +17,7 @@ from fgfast.expand import statistics_plot
 from fgfast.expand.kind import NOTHING, Planned, Product, Request, Subject, Table, option
 from fgfast.io.encode import deflater, encode_png
 from fgfast.ops import histograms, keypoints, texture
+from fgfast.ops.geometry import mask_box
 from fgfast.ops.keypoints import Keypoints
 from fgfast.records import Bool, Float32, UInt8
 
@@ -125,9 +126,10 @@ class Statistics:
         if not subject.bits.any():
             return Product(skipped="the mask has no subject pixel, so that there is nothing to count")
         grey = cv2.cvtColor(subject.pixels, cv2.COLOR_RGB2GRAY)
+        box = _around(subject.bits)
         row: dict[str, Any] = {"pixels": int(subject.bits.sum()), "share": float(subject.bits.mean())}
-        row |= dict(_colours(subject.pixels, subject.bits, self.options.bins))
-        row |= dict(_texture(grey, subject.bits))
+        row |= dict(_colours(subject.pixels[box], subject.bits[box], self.options.bins))
+        row |= dict(_texture(grey[box], subject.bits[box]))
         product = Product(rows={"statistics": [row]})
         drawn: dict[str, tuple[Keypoints, Bool]] = {}
         for kind in kinds_of(self.options.keypoints):
@@ -152,6 +154,14 @@ class Statistics:
         if self.options.independent:
             order = order[: int(free.sum())]
         return order[: self.options.strongest]
+
+
+def _around(bits: Bool) -> tuple[slice, slice]:
+    """Return the rows and columns around a subject, outside of which nothing counts but keypoints."""
+    box = mask_box(bits)
+    assert box is not None
+    x0, y0, x1, y1 = map(int, box)
+    return slice(y0, y1), slice(x0, x1)
 
 
 def _colours(pixels: UInt8, bits: Bool, bins: int) -> Iterator[tuple[str, list[int] | list[float]]]:
