@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import hashlib
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ from fgfast.writing import Target, replacing
 FOLDER = "tables"
 # Rows per row group, and most bytes that wait for one: a table of descriptors has kilobytes per row.
 _ROWS, _BYTES = 1 << 16, 1 << 26
+# The kind of a message, and the index of a batch's field, in Arrow's format/Message.fbs.
+_RECORD_BATCH, _COMPRESSION = 3, 3
+# Characters of a sample's key, repeated for each of its rows; a million keypoints of an image take a tenth.
+_MOST_NAMED = 1 << 30
 
 
 def check_arrow() -> None:
@@ -26,7 +31,7 @@ def check_arrow() -> None:
 
 
 def packed(table: Table, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return rows as an Arrow stream.
+    """Return rows as they lie in the ledger: a mark of the columns, and a record batch as a message of Arrow.
 
     Args:
         table: their table.
@@ -41,31 +46,67 @@ def packed(table: Table, rows: Sequence[Mapping[str, Any]]) -> bytes:
     if unknown := {name for row in rows for name in row} - set(schema.names):
         raise ValueError(f"table {table.name} has no column {', '.join(sorted(unknown))}")
     columns = [pa.array([row.get(f.name) for row in rows], f.type) for f in schema]
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(pa.record_batch(columns, schema=schema))
-    return sink.getvalue()
+    value: bytes = pa.record_batch(columns, schema=schema).serialize().to_pybytes()
+    return _mark(table) + value
 
 
 def rows_in(ledger: Ledger, table: Table) -> Iterator[tuple[str, Any]]:
     """Yield key and record batch of each sample that has rows, in the data set's order.
+
+    The ledger may be anybody's. A batch takes no more memory than its bytes in the ledger: compressed ones, which
+    fgfast never writes, are refused before Arrow unpacks them.
 
     Raises:
         OutputRefusedError: the ledger is damaged.
     """
     import pyarrow as pa
 
-    schema = _schema(table)
+    schema, mark = _schema(table), _mark(table)
     for key, value in ledger.data(table.name):
         try:
-            with pa.ipc.open_stream(value) as reader:
-                if reader.schema != schema:
-                    raise ValueError("other columns")
-                for batch in reader:
-                    batch.validate(full=True)
-                    yield key, batch
-        except (pa.ArrowException, ValueError, OSError) as error:
+            if not value.startswith(mark):
+                raise ValueError("other columns")
+            message = pa.ipc.read_message(pa.py_buffer(value)[len(mark) :])
+            if _is_compressed(message.metadata.to_pybytes()):
+                raise ValueError("compressed")
+            batch = pa.ipc.read_record_batch(message, schema)
+            batch.validate(full=True)
+        except (pa.ArrowException, ValueError, OSError, EOFError, struct.error) as error:
             raise OutputRefusedError(f"{ledger.path} is damaged: rows of {key} are none ({error})") from error
+        if len(batch) * len(key) > _MOST_NAMED:
+            raise OutputRefusedError(f"{ledger.path} is damaged: {key} has {len(batch):,} rows")
+        yield key, batch
+
+
+def _mark(table: Table) -> bytes:
+    """Return what rows of a table begin with: 8 bytes that stand for its columns."""
+    return hashlib.sha256(repr(list(table.columns.items())).encode()).digest()[:8]
+
+
+def _is_compressed(message: bytes) -> bool:
+    """Whether a message of Arrow is anything but a record batch whose buffers are as they are.
+
+    Args:
+        message: its metadata, a flatbuffer that Arrow has verified; Arrow's format/Message.fbs.
+
+    Raises:
+        struct.error: it is no flatbuffer.
+    """
+
+    def number(form: str, at: int) -> int:
+        return int(struct.unpack_from(f"<{form}", message, at)[0])
+
+    def field(table: int, index: int) -> int:
+        """Return the place of a table's field; 0 where it is absent."""
+        names = table - number("i", table)
+        offset = number("H", names + 4 + 2 * index) if 4 + 2 * index < number("H", names) else 0
+        return table + offset if offset else 0
+
+    root = number("I", 0)
+    kind, header = field(root, 1), field(root, 2)
+    if not kind or not header or number("B", kind) != _RECORD_BATCH:
+        return True
+    return field(header + number("I", header), _COMPRESSION) != 0
 
 
 def plain_rows(
