@@ -16,13 +16,14 @@ class ExpectedExpansion:
     def __init__(self, plan: ExpandPlan, output: Output) -> None:
         """Expect what this plan writes to this output, which is open.
 
-        What a person rejected in the run since, or what it no longer has a mask of, leaves the expansion, too.
+        What a person rejected in the run since, or what it no longer has a mask of, leaves the expansion, too. What a
+        run has not converted yet stays: one that was begun anew will have all masks again.
         """
         self._plan, self._names = plan, plan.names
         self.samples, self.positions = plan.dataset.samples, plan.positions
         self._keys = {sample.key for sample in self.samples}
         known = self._keys & output.ledger.labels().keys()
-        self.excluded = plan.excluded | (known - set(plan.usable.keys))
+        self.excluded = plan.excluded | (known - set(plan.usable.keys) - plan.usable.waiting)
 
     def digest(self, sample: Sample) -> bytes:
         """Return the digest of a sample's mask, annotations and decisions."""

@@ -32,7 +32,7 @@ class ExpandWork(Work):
     """One sample in flight through an expansion.
 
     Attributes:
-        before: its outcome in the run.
+        before: its outcome in the run; None, or one without a mask, where that has changed since the plan was made.
         given: what the plan decided for it.
         wanted: the digest of what its products depend on.
         names: the names of its files: what a product names -> path, see `paths_of`.
@@ -151,9 +151,12 @@ class TakeMask:
     name: str = "mask"
 
     def __call__(self, work: Work) -> None:
-        assert isinstance(work, ExpandWork) and work.image is not None and work.before is not None
+        assert isinstance(work, ExpandWork) and work.image is not None
         before, key = work.before, work.sample.key
-        assert before.rle is not None and before.size is not None
+        if before is None or before.twin is None or before.rle is None or before.size is None:
+            raise ImageRefusedError(
+                "changed", f"{key}: the run has no mask for it any more, since this began; run the same command again"
+            )
         if before.source and work.source and before.source.sha256 != work.source.sha256:
             raise ImageRefusedError(
                 "changed", f"{key}: its file has changed since the run that made its mask; run convert again"
@@ -163,7 +166,12 @@ class TakeMask:
             raise ImageRefusedError(
                 "changed", f"{key}: its mask is for {width}x{height} pixels, and the image has another size"
             )
-        work.bits = ops.rle_decode(before.rle, *before.size)
+        try:
+            work.bits = ops.rle_decode(before.rle, *before.size)
+        except ValueError as error:
+            raise ImageRefusedError(
+                "damaged mask", f"{key}: its mask in the run's ledger is damaged ({error}); convert it again"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,19 +88,22 @@ def workers_of(plan: ExpandPlan, asked: int | None) -> int:
 
 
 def todo(plan: ExpandPlan, finished: Collection[str]) -> Iterator[ExpandWork]:
-    """Yield the remaining work, in the data set's order; may be taken by several threads, one at a time."""
+    """Yield the remaining work, in the data set's order; may be taken by several threads, one at a time.
+
+    The run may be changing meanwhile: a sample that it has no mask of any more fails, and the others go on.
+    """
     for position in plan.positions:
         sample = plan.dataset.samples[position]
         if sample.key in finished or sample.key in plan.planned.unused:
             continue
-        before = plan.request.outcome(sample.key)
+        before = plan.request.outcomes.of(sample.key)
         yield ExpandWork(
             position,
             sample,
             plan.shown(sample.key),
             before=before,
             given=dict(plan.planned.given(sample.key)),
-            wanted=plan.digest(sample, before),
+            wanted=plan.digest(sample, before) if before is not None else b"",
             names=paths_of(plan.names, sample.key),
         )
 

@@ -44,6 +44,7 @@ class Usable:
         keys: their keys, in the data set's order.
         passed_over: what the others are ("failed", "skipped", ...) -> how many.
         changed: keys of samples about which the data set says something else than when the run was made.
+        waiting: keys of samples that the run has not converted yet, or is making again.
         digest: SHA-256 of what the run's ledger says about `keys`, in hexadecimal.
     """
 
@@ -73,9 +74,9 @@ class Usable:
                 usable[outcome.key] = None
                 for part in _facts(outcome):
                     digest.update(len(part).to_bytes(8, "little") + part)
-        unconverted = len(samples.keys() & twin.labels().keys())
-        if unconverted:
-            counted["not converted yet"] += unconverted
+        self.waiting = frozenset(samples.keys() & twin.labels().keys())
+        if self.waiting:
+            counted["not converted yet"] += len(self.waiting)
         self.keys = tuple(sample.key for sample in twin.dataset.samples if sample.key in usable)
         self.passed_over, self.changed = dict(counted), tuple(changed)
         self.digest = digest.hexdigest()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from fgfast.expand import table
 from fgfast.expand.kind import Kind
 from fgfast.expand.plan import How
 from fgfast.expand.run import run
+from fgfast.io.ledger import Ledger
 from fgfast.pipeline.mending import Change, Mender
 from fgfast.pipeline.verify import verify
 
@@ -124,6 +127,42 @@ def test_an_image_that_changed_since_the_run_fails(source: Path, tmp_path: Path)
         report = run(plan, in_process=True)
     assert report.failures == {"changed": 1}
     assert "run convert again" in (tmp_path / "out/fgfast/failed.csv").read_text()
+
+
+def changed_row(source: Path, key: str, column: str, value: object) -> None:
+    """Let the run's ledger say something else about a sample."""
+    with contextlib.closing(sqlite3.connect(source / "fgfast/ledger.sqlite", isolation_level=None)) as database:
+        which = "WHERE id = (SELECT id FROM samples WHERE key = ?)"
+        database.execute(f"UPDATE outcomes SET {column} = ? {which}", (value, key))
+
+
+def test_a_run_that_changes_meanwhile_costs_only_what_it_changed(source: Path, tmp_path: Path) -> None:
+    third = "images/002.Jay/Jay_0001_30.jpg"
+    with planned(source, "test", tmp_path / "out") as plan:
+        with Mender.open(source) as mender:
+            mender.decide([Change(KEY, "reject", "reject", 0)], "me")
+        with Ledger(source / "fgfast/ledger.sqlite") as ledger:
+            ledger.intend([OTHER], [])  # convert makes it again
+        changed_row(source, third, "rle", b"junk")
+        report = run(plan, in_process=True)
+    assert report.counts == {"done": 1, "flagged": 0, "skipped": 0, "failed": 3}
+    assert report.failures == {"changed": 2, "damaged mask": 1}
+    listed = (tmp_path / "out/fgfast/failed.csv").read_text()
+    assert "no mask for it any more" in listed and "its mask in the run's ledger is damaged" in listed
+    with planned(source, "test", tmp_path / "out") as plan:  # the rejected one leaves, the one that is made again stays
+        assert run(plan, in_process=True).counts == {"done": 1, "flagged": 0, "skipped": 0, "failed": 1}
+
+
+def test_a_run_that_is_begun_anew_costs_no_product(source: Path, tmp_path: Path) -> None:
+    before = expanded(source, tmp_path / "out")
+    with Ledger(source / "fgfast/ledger.sqlite") as ledger:
+        ledger.intend([KEY, OTHER], [])  # as convert --overwrite does that was stopped
+    with planned(source, "test", tmp_path / "out") as plan:
+        report = run(plan, in_process=True)
+    assert any("2 of the run's images are not converted yet" in reason for reason in plan.reasons)
+    assert report.changes.kept == (KEY, OTHER) and report.resumed == 4 and report.changes.excluded == ()
+    after = {name: data for name, data in files_below(tmp_path / "out").items() if name not in ABOUT}
+    assert after == before
 
 
 def test_what_is_refused(source: Path, tmp_path: Path) -> None:
