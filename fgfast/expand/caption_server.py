@@ -23,6 +23,9 @@ OPENAI = "https://api.openai.com/v1"
 _RETRIES = 8
 # Seconds without a byte, after which a request has failed: a model on a CPU takes its time for an image.
 _SILENCE = 120.0
+PATIENCE = 170.0
+"""Seconds after which no request about an image begins: with a last silence it has less than the 300 s, after which a
+worker process counts as hung."""
 # Bytes of an answer and of an error; a caption has some kilobytes.
 _MOST_BYTES, _MOST_ERROR = 1 << 20, 1 << 16
 # Of an error of the server, characters that are told.
@@ -90,6 +93,7 @@ class Server:
         self._key = os.environ.get(KEY, "") if sends_key(address) else ""
         self._more = limits(address, tokens, no_temperature)
         self._refused = ""
+        self._asking = threading.local()
         self._client = openai.OpenAI(
             api_key=self._key or "none",
             base_url=address,
@@ -99,12 +103,25 @@ class Server:
             default_headers={"Accept-Encoding": "identity"},
             http_client=openai.DefaultHttpxClient(
                 follow_redirects=False,
-                event_hooks={"request": [lambda request: self._pace.wait()], "response": [_bound]},
+                event_hooks={"request": [self._turn], "response": [_bound]},
             ),
         )
 
-    def ask(self, image: bytes, question: str) -> Answer:
-        """Ask about an image, JPEG.
+    def _turn(self, request: Any) -> None:
+        """Wait until a request may begin; too late, none may."""
+        import openai
+
+        self._pace.wait()
+        if time.monotonic() > self._asking.until:
+            raise openai.OpenAIError("too late")
+
+    def ask(self, image: bytes, question: str, until: float) -> Answer:
+        """Ask about an image.
+
+        Args:
+            image: JPEG.
+            question: the question.
+            until: time of `time.monotonic` after which no request begins.
 
         Raises:
             SampleError: the server does not answer, refuses, or answers something else.
@@ -113,6 +130,7 @@ class Server:
 
         if self._refused:
             raise SampleError("server", self._refused)
+        self._asking.until = until
         data: dict[str, Any] = {"model": self._model, "messages": messages(question, url_of(image)), **self._more}
         try:
             with self._client.chat.completions.with_streaming_response.create(**data) as response:
@@ -123,9 +141,13 @@ class Server:
                         break
         except openai.APIStatusError as error:
             raise self._status(error) from None
+        except openai.APITimeoutError:
+            raise SampleError("server", f"{self._host} does not answer in time") from None
+        except openai.APIConnectionError:
+            self._refused = f"{self._host} cannot be reached; no further image was asked about"
+            raise SampleError("server", self._refused) from None
         except openai.OpenAIError as error:
-            kind = type(error).__name__
-            raise SampleError("server", f"{self._host} does not answer ({kind}, after {_RETRIES} more tries)") from None
+            raise SampleError("server", f"{self._host} does not answer as it should: {error}"[:_TOLD]) from None
         except Exception as error:  # of the client's own transport, while the body is read
             raise SampleError("server", f"{self._host} ended its answer early ({type(error).__name__})") from None
         return answer_in(bytes(body), self._key)

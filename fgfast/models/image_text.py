@@ -11,6 +11,13 @@ from fgfast.records import UInt8
 from fgfast.transfer import switched_on
 
 
+def is_cached(name: str) -> bool:
+    """Return whether a model of the hub, owner/name, is on this machine, as far as its first file tells."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
 class Said(NamedTuple):
     """What a model said: text, whether it came to an end, tokens asked and said."""
 

@@ -1,6 +1,6 @@
 """SIFT and ORB keypoints of a subject, found on the whole image, and which of them no background can change.
 
-The detector gets the mask and the unbeside image. On a black cut-out the cut itself is the strongest edge, and many
+The detector gets the mask and the untouched image. On a black cut-out the cut itself is the strongest edge, and many
 keypoints sit on it. A mask is not enough either: what is computed for a keypoint reads pixels far around it. `reach`
 says how far, and a keypoint is independent where the mask's edge is farther away. Of SIFT the reach is the sum of
 
@@ -40,9 +40,11 @@ _PLACE = 2
 # OpenCV's ORB (orb.cpp): its pairs lie up to (13, 13) away, which is 19 when turned, on an image blurred with 7 x 7 (3
 # more). A level reads one more pixel of the level below it, 1.2 times as fine: in all less than 5. One for rounding.
 _ORB_REACH = 19 + 3 + 5 + 1
+SIFT_MOST_PIXELS = 1 << 24
+"""Pixels of the largest image that `sift` should get: OpenCV takes 236 bytes for each, as was measured; 4 GB."""
 ORB_SIZE = 31
 """Pixels: the size of ORB's keypoints on the first level."""
-# Of all pixels 1 in 4 at most is a corner that exceeds its neighbours, and the first level gets 0.217 of the number.
+# Of a mask's pixels 1 in 4 at most is a corner that exceeds its neighbours; the first level gets 0.217 of the number.
 _ALL_CORNERS = 1.2
 # Below this side in pixels OpenCV's detectors find nothing, or fail on levels without pixels.
 _SMALLEST = 12
@@ -101,7 +103,7 @@ def orb(grey: UInt8, bits: Bool, describe: bool = True) -> Keypoints:
     """
     import cv2
 
-    number = int(_ALL_CORNERS * grey.size) + 64
+    number = int(_ALL_CORNERS * bits.sum()) + 64
     detector = cv2.ORB_create(nfeatures=number, patchSize=ORB_SIZE)  # type: ignore[attr-defined]  # left out, too
     return _found(detector, grey, bits, 32, describe)
 

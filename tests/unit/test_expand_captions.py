@@ -202,7 +202,7 @@ def test_hostile_answers_are_bounded_and_escaped(
         server = caption_server.Server(asked.address, "stub", None, 5, True)
         for name in names:
             try:
-                answers[name] = server.ask(b"jpeg", "What?")
+                answers[name] = server.ask(b"jpeg", "What?", time.monotonic() + 60)
             except SampleError as error:
                 answers[name] = error
         assert len(asked.requests) == len(names), "nobody is asked elsewhere"
@@ -231,6 +231,24 @@ def test_a_server_that_refuses_everybody_is_not_asked_again(converted: Path, tmp
     with Ledger(tmp_path / "out" / "fgfast" / "ledger.sqlite", write=False) as ledger:
         details = {outcome.detail for outcome in ledger.outcomes(("failed",))}
     assert all(f"answers {status}: " in text and f"stub says {status}" in text for text in details)
+
+
+@needs_openai
+def test_a_server_that_is_not_there_is_not_waited_for_again_and_again(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caption_server, "_RETRIES", 0)
+    with stub(lambda number: said("x")) as asked:
+        gone = asked.address
+    report = expanded(converted, tmp_path / "out", views="whole", model=f"{gone}#m", at_once=1)
+    assert report.failures == {"server": COUNT}
+
+
+@needs_openai
+def test_nothing_is_asked_too_late() -> None:
+    with stub(lambda number: said("x")) as asked, pytest.raises(SampleError, match="too late"):
+        caption_server.Server(asked.address, "m", None, 5, False).ask(b"jpeg", "What?", time.monotonic() - 1)
+    assert not asked.requests
 
 
 @needs_openai
@@ -304,7 +322,7 @@ def test_the_key_goes_over_https_or_stays_here(monkeypatch: pytest.MonkeyPatch, 
         planned = plan(request, Options(model="http://host/v1#m"))
         assert "is not sent" in planned.warnings[0] and planned.workers == 1 and planned.threads == 4
         assert KEY.encode() not in pickle.dumps(planned.step)
-        assert plan(request, Options(model="https://host/v1#m", per_minute=6)).threads == 3
+        assert plan(request, Options(model="https://host/v1#m", per_minute=6)).threads == 2
         assert not plan(request, Options(model="m", api_base="https://host/v1/")).warnings
         monkeypatch.delenv(caption_server.KEY)
         with pytest.raises(UsageError, match=caption_server.KEY):
@@ -409,6 +427,13 @@ def test_a_model_that_cannot_be_loaded_fails_its_images_with_a_sentence(converte
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "no such"}')
     report = expanded(converted, tmp_path / "out", model=str(tmp_path / "broken"), views="crop")
     assert report.counts["failed"] == COUNT and report.failures == {"model": COUNT}
+
+
+def test_a_model_that_has_to_be_fetched_first_is_told(converted: Path) -> None:
+    pytest.importorskip("transformers")
+    with request_for(converted, "captions") as request:
+        planned = plan(request, Options(model="nobody/no-such-model"))
+    assert "hf download nobody/no-such-model" in planned.warnings[0] and (planned.workers, planned.threads) == (1, 1)
 
 
 @pytest.mark.parametrize(

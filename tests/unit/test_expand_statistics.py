@@ -15,7 +15,7 @@ from PIL import Image
 from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 
 from fgfast.expand.kind import Product, Request, Subject
-from fgfast.expand.kinds.statistics import DISTANCES, KEYPOINTS, LEVELS, Options, Statistics, plan
+from fgfast.expand.kinds.statistics import DISTANCES, KEYPOINTS, LEVELS, TOO_LARGE, Options, Statistics, plan
 from fgfast.ops import histograms, keypoints, texture
 from fgfast.records import Bool, Sample, UInt8
 
@@ -231,6 +231,14 @@ _Nothing: Request = None  # type: ignore[assignment]  # the plan of statistics n
 def test_an_empty_mask_is_skipped_with_a_sentence() -> None:
     product = Statistics(Options())(subject_of(np.zeros((5, 5, 3), np.uint8), np.zeros((5, 5), bool)))
     assert product.skipped and not product.rows and not product.files
+
+
+@pytest.mark.parametrize("no_plots", [True, False])
+def test_an_image_too_large_for_sift_is_flagged(drawn: Drawn, no_plots: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keypoints, "SIFT_MOST_PIXELS", drawn.bits.size - 1)
+    product = Statistics(Options(no_plots=no_plots))(subject_of(*drawn))
+    assert product.flags == (TOO_LARGE,) and "sift" not in product.rows and product.rows["orb"]
+    assert "sift_keypoints" not in product.rows["statistics"][0]
 
 
 def test_a_flat_subject_has_one_level() -> None:

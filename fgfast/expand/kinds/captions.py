@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,15 +27,15 @@ from fgfast.expand.held import Held
 from fgfast.expand.kind import NOTHING, Planned, Product, Request, Subject, Table, option
 from fgfast.files import read_regular
 from fgfast.io.encode import encode
-from fgfast.models.image_text import ImageTextModel
+from fgfast.models.image_text import ImageTextModel, is_cached
 from fgfast.records import UInt8
 from fgfast.web import is_url
 
 QUESTION = "Describe the subject of this image in one sentence."
 # Of the images that are shown: high enough that JPEG adds nothing that a caption would mention.
 _QUALITY = 95
-# Seconds that the threads of a worker may wait for their turn at the pace, before an image takes too long.
-_PATIENCE = 100
+# Seconds that all threads of the worker may wait for their turns: not all of an image's time, for some ask again.
+_WAITING = caption_server.PATIENCE / 2
 # Bytes of a file of a model that is hashed whole.
 _MOST_HASHED = 1 << 26
 # A name on the Hugging Face hub: owner/name.
@@ -111,7 +112,7 @@ def _threads(options: Options, views: int) -> int:
     """Return how many images are asked about at once: no more than get their turn in time."""
     if options.per_minute is None:
         return options.at_once
-    return max(1, min(options.at_once, int(options.per_minute * _PATIENCE / 60 / views)))
+    return max(1, min(options.at_once, int(options.per_minute * _WAITING / 60 / views)))
 
 
 Answering = Held[Server] | Held[ImageTextModel]
@@ -168,7 +169,7 @@ def _name(options: Options) -> str:
 
 def _local(options: Options) -> tuple[Answering, Mapping[str, Any], tuple[str, ...], tuple[str, ...]]:
     """Plan a model of transformers."""
-    model = options.model or ""
+    model, warnings = options.model or "", tuple[str, ...]()
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "captions", "a model that answers")
@@ -183,8 +184,13 @@ def _local(options: Options) -> tuple[Answering, Mapping[str, Any], tuple[str, .
             f"model {model!r} is no folder, no owner/name on the Hugging Face hub, and no address such as "
             "https://host/v1#name"
         )
+    elif not is_cached(model):
+        warnings = (
+            f"{model} is fetched while the first image waits, which may take longer than --deadline allows; fetch it "
+            f"before: hf download {model}",
+        )
     reasons = (f"{_name(options)} answers, in one process; the likeliest next word is always taken",)
-    return Held(partial(ImageTextModel, model, options.tokens)), found, reasons, ()
+    return Held(partial(ImageTextModel, model, options.tokens)), found, reasons, warnings
 
 
 def _version(path: Path) -> str | int:
@@ -216,13 +222,13 @@ class Captions:
         if not subject.bits.any():
             return Product(skipped="the mask has no subject pixel, so that there is nothing to show")
         options, question = self.options, self.question(subject.sample.label)
-        product = Product(rows={caption_files.TABLE: []})
+        product, until = Product(rows={caption_files.TABLE: []}), time.monotonic() + caption_server.PATIENCE
         for name in self.views:
             shown = view(name, subject.pixels, subject.bits, options.longest, options.background)
             product.files[name] = encode(shown, ".jpg", _QUALITY)
             row: dict[str, Any] = {"view": name, "question": question}
             if self.answering is not None:
-                answer = self._asked(shown, product.files[name], question)
+                answer = self._asked(shown, product.files[name], question, until)
                 product.flags = tuple(dict.fromkeys((*product.flags, *answer.flags)))
                 row |= {"caption": answer.text, "model": _name(options), "end": answer.end, "cut": answer.cut}
                 row |= {"question_tokens": answer.asked_tokens, "caption_tokens": answer.said_tokens}
@@ -236,12 +242,12 @@ class Captions:
             f"{self.options.question} It shows: {name}." if self.options.name_class and name else self.options.question
         )
 
-    def _asked(self, pixels: UInt8, image: bytes, question: str) -> Answer:
+    def _asked(self, pixels: UInt8, image: bytes, question: str, until: float) -> Answer:
         """Return the model's answer about an image."""
         assert self.answering is not None
         model = self.answering()
         if isinstance(model, Server):
-            return model.ask(image, question)
+            return model.ask(image, question, until)
         said = model.ask(pixels, question)
         text, cut = plain(said.text)
         return Answer(text, "stop" if said.ended else "length", cut, said.asked, said.said)

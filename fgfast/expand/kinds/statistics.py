@@ -27,6 +27,9 @@ DISTANCES = (1, 2, 4)
 LEVELS = 32
 """Grey levels of the co-occurrence matrix: 8 values each, so that the pairs of a small subject fill it."""
 
+TOO_LARGE = "too large for SIFT"
+"""The flag of an image whose SIFT keypoints would take too much memory."""
+
 _FIND: Mapping[str, tuple[Callable[[UInt8, Bool], Keypoints], Callable[[Keypoints], Float32]]] = {
     "sift": (keypoints.sift, keypoints.sift_reach),
     "orb": (keypoints.orb, keypoints.orb_reach),
@@ -133,6 +136,9 @@ class Statistics:
         product = Product(rows={"statistics": [row]})
         drawn: dict[str, tuple[Keypoints, Bool]] = {}
         for kind in kinds_of(self.options.keypoints):
+            if kind == "sift" and grey.size > keypoints.SIFT_MOST_PIXELS:
+                product.flags = (TOO_LARGE,)
+                continue
             find, reach = _FIND[kind]
             found = find(grey, subject.bits)
             distances = keypoints.edge_distances(found.points, subject.bits)
