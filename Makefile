@@ -55,7 +55,7 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard fgfast/*/__in
 # PyTorch and what the models' tests compare with; the demo needs none of it.
 $(MODELS): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,text,export,cpu]"
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchvision segment-anything wilds
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchvision segment-anything wilds timm
 	# DALI's CPU decoder, where there is a wheel of it (Linux); without it its tests skip.
 	-$(BIN)/python -m pip install -q -c constraints.txt nvidia-dali-cuda130
 	# NVIDIA's Python bindings of TensorRT 10 and 11, not installed: tests compare names and signatures with them.
