@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgfast.ops.distances import distances
 from fgfast.records import Bool, Float32, UInt8
 
 PASSES = (91, 7, 7, 7)
@@ -38,15 +39,11 @@ def feathered(bits: Bool, width: float) -> Float32:
     Returns:
         (H, W) float32, 0 to 1; at least 1/2 on the mask and less off it.
     """
-    import cv2
-
     if not width > 0:
         raise ValueError(f"width must be a number of pixels of more than 0, not {width}")
     if bits.all() or not bits.any():
         return bits.astype(np.float32)
-    inside: Any = cv2.distanceTransform(bits.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    outside: Any = cv2.distanceTransform((~bits).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    distance = np.where(bits, inside - np.float32(0.5), np.float32(0.5) - outside)
+    distance = np.where(bits, distances(bits) - np.float32(0.5), np.float32(0.5) - distances(~bits))
     alpha: Float32 = np.clip(np.float32(0.5) + distance / np.float32(width), 0, 1).astype(np.float32)
     return alpha
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from fgfast.ops.distances import distances
 from fgfast.records import Bool, Float32
 
 # Pixels as a fraction of the image's diagonal by which outlines may differ and still agree: as in the DAVIS benchmark
@@ -67,7 +68,4 @@ def _outline(bits: Bool) -> Bool:
 
 def _distance(outline: Bool) -> Float32:
     """Return the distance of every pixel from the nearest one of an outline, (H, W) float32 px."""
-    import cv2
-
-    away = (~outline).astype(np.uint8)
-    return np.asarray(cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+    return distances(~outline)

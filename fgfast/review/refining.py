@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fgfast.errors import UnknownNameError, UsageError
-from fgfast.records import Bool, Float32
+from fgfast.ops.distances import distances
+from fgfast.records import Bool
 
 OPERATIONS = ("grow", "shrink", "holes", "largest")
 MOST_PIXELS = 500
@@ -34,19 +35,10 @@ def refine(bits: Bool, operation: str, by: int = 1) -> Bool:
     if not bits.any():
         return np.array(bits)
     if operation == "grow":
-        return np.asarray(_distances(~bits) <= by, np.bool_)
+        return np.asarray(distances(~bits) <= by, np.bool_)
     if operation == "shrink":
-        return np.asarray(_distances(bits) > by, np.bool_)
+        return np.asarray(distances(bits) > by, np.bool_)
     return _without_holes(bits) if operation == "holes" else _largest(bits)
-
-
-def _distances(bits: Bool) -> Float32:
-    """Return each True pixel's distance to the nearest False one, (H, W) float32; beyond the image nothing is False."""
-    import cv2
-
-    if bits.all():
-        return np.full(bits.shape, np.inf, np.float32)
-    return np.asarray(cv2.distanceTransform(bits.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
 
 
 def _without_holes(bits: Bool) -> Bool:

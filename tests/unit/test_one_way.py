@@ -192,6 +192,15 @@ RULES = (
         },
     ),
     Rule(
+        name="distances",
+        found=lambda call: called(call) == "cv2.distanceTransform",
+        home=("fgfast/ops/distances.py",),
+        instead="fgfast.ops.distances.distances, whose last bit does not depend on where in memory the mask lies",
+        excepted={
+            ("fgfast/ops/reference_contrast.py", "cv2.distanceTransform"): "the chamfer of the native op, in integers",
+        },
+    ),
+    Rule(
         name="unpickling",
         found=unpickles,
         home=("fgfast/models/files/pickles.py", "fgfast/child.py"),
