@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from drawn_subjects import MAGENTA, Drawn, drawn
 
+from fgfast.bench.drawn import Drawn, drawn
 from fgfast.ops.matting import PASSES, blur_fusion, feathered, interior, mixed
 from fgfast.records import Bool, Float32, UInt8
 
 NEW = np.array([30, 200, 60], np.uint8)
+MAGENTA = np.array([255, 0, 255], np.float32)
 
 
 def slow_feathered(bits: Bool, width: float) -> Float32:

@@ -154,6 +154,7 @@ RULES = (
             ("fgfast/bench/masks.py", ".save"): _MEMORY,
             ("bench/encoders.py", ".save"): _MEMORY,
             ("bench/demo.py", "image.save"): "into a file of writing.replacing",
+            ("bench/background_edges.py", "image.save"): "into a file of writing.replacing",
             ("fgfast/figure_files.py", "drawing.savefig"): "into a file of writing.replacing",
             ("bench/review_trial.py", "drawing.savefig"): "into a file of writing.replacing",
             ("fgfast/models/vocabulary.py", "np.savez"): "into a file of writing.replacing",
@@ -186,6 +187,7 @@ RULES = (
         excepted={
             ("fgfast/bench/decoders.py", "cv2.imdecode"): "what others do, which is timed, on images made here",
             ("bench/demo.py", "Image.open"): "images that the demo has just written",
+            ("bench/background_edges.py", "Image.open"): "images that the script has just written",
             ("bench/encoders.py", "Image.open"): "images that the script has just encoded",
             ("fgfast/bench/known_photos.py", "cv2.imread"): "sets of photographs that the person at the keyboard names",
             ("bench/quality.py", "cv2.imread"): "sets of photographs that the person at the keyboard names",

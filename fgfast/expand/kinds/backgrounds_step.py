@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +27,8 @@ MARGIN = 3
 FILLS: Mapping[str, Callable[[UInt8, Box], UInt8]] = MappingProxyType({"tile": tiled, "inpaint": inpainted})
 
 _BLACK = np.zeros(3, np.uint8)
+# Numba ends the process where two threads enter its own pool at once, which it has where neither OpenMP nor TBB is.
+_ONE_AT_A_TIME = Lock()
 # Levels of a channel.
 _LEVELS = 256
 
@@ -142,7 +145,8 @@ def with_pymatting(pixels: UInt8, alpha: Float32) -> tuple[Float32, Float32]:
         from pymatting import estimate_foreground_ml
     except ImportError:
         raise MissingExtraError("pymatting", "matting", "--foreground pymatting") from None
-    found = estimate_foreground_ml(pixels / 255.0, alpha.astype(np.float64), return_background=True)
+    with _ONE_AT_A_TIME:
+        found = estimate_foreground_ml(pixels / 255.0, alpha.astype(np.float64), return_background=True)
     front, back = (np.clip(np.asarray(colours) * 255, 0, 255).astype(np.float32) for colours in found)
     return front, back
 
