@@ -118,6 +118,23 @@ def _review_keys() -> Iterator[str]:
     yield "| arrow keys | Move through the gallery; with a tool, move the crosshair (`Shift`: ten pixels) |"
 
 
+def _background_edges() -> Iterator[str]:
+    """Rows of bench/background_edges.py: what is left of the old background, and the error, by alpha and way."""
+    found = {f"{row['group']}: {row['name']}": row["value"] for row in _results("background_edges-ce1712d")["rows"]}
+    blurs = list(dict.fromkeys(key.split(": ")[0] for key in found))
+    pairs = dict.fromkeys(tuple(key.split(": ")[1:3]) for key in found)
+    yield "| alpha | colours of the edge | " + " | ".join(blurs) + " |"
+    yield "| --- | --- |" + " --- |" * len(blurs)
+    for alpha, way in pairs:
+        cells = []
+        for blur in blurs:
+            left, most, error = (
+                found[f"{blur}: {alpha}: {way}: {what}"] for what in ("left, mean", "left, largest", "error, mean")
+            )
+            cells.append(f"{left:.1f} ({most:.0f}), {error:.1f}")
+        yield f"| {alpha} | {way} | {' | '.join(cells)} |"
+
+
 def _time(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -151,6 +168,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "floors per GPU": floors.table,
     "review keys": _review_keys,
     "kinds of expansion": _kinds,
+    "background edges": _background_edges,
     **{f"options of {one.name}": partial(_options, one.name) for one in KINDS},
 }
 

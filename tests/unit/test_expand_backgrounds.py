@@ -196,6 +196,17 @@ def test_a_mask_without_pixels_and_one_that_is_damaged_are_said(twin: Twin, monk
     assert any("1 are none, because their mask is empty" in reason for reason in planned.reasons)
 
 
+def test_an_image_whose_mask_is_flagged_is_no_background(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = request_for(twin)
+    doubtful = set(sources(request, Options()).values())
+    outcomes = [replace(o, status="flagged" if o.key in doubtful else "done") for o in twin.entries()]
+    monkeypatch.setattr(Twin, "entries", lambda self, statuses: iter(outcomes))
+    found = sources(request, Options())
+    assert set(found) == set(request.selected) and not doubtful & set(found.values())
+    reason = f"{len(doubtful)} are none, because their masks are flagged: their subject may not be where the mask is"
+    assert reason in plan(request, Options()).reasons
+
+
 # --- the images ----------------------------------------------------------------------------------------------------
 
 

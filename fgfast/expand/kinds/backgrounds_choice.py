@@ -120,10 +120,10 @@ class _FromSet(_Drawing):
     @cached_property
     def fit(self) -> dict[str, float]:
         """Key -> share that is filled, of the images that can be backgrounds."""
-        shares = {
-            key: share(masked.box, (masked.height, masked.width)) for key, masked in self.masks.items() if masked.area
-        }
-        return {key: filled for key, filled in shares.items() if filled <= self.options.most_filled and filled < 1}
+        most = self.options.most_filled
+        certain = {key: masked for key, masked in self.masks.items() if masked.area and not masked.flagged}
+        shares = {key: share(masked.box, (masked.height, masked.width)) for key, masked in certain.items()}
+        return {key: filled for key, filled in shares.items() if filled <= most and filled < 1}
 
     @cached_property
     def pools(self) -> Pools:
@@ -161,9 +161,12 @@ class _FromSet(_Drawing):
         yield from super().reasons()
         yield f"{len(self.fit):,} of {len(self.request.usable):,} images can be backgrounds"
         empty = sum(not masked.area for masked in self.masks.values())
-        large = len(self.masks) - empty - len(self.fit)
+        flagged = sum(masked.area > 0 and masked.flagged for masked in self.masks.values())
+        large = len(self.masks) - empty - flagged - len(self.fit)
         if large:
             yield f"{large:,} are none, because more than {self.options.most_filled:g} of them would have to be filled"
+        if flagged:
+            yield f"{flagged:,} are none, because their masks are flagged: their subject may not be where the mask is"
         if empty:
             yield f"{empty:,} are none, because their mask is empty"
 
@@ -243,6 +246,7 @@ class _Masked:
         height, width: of the background, without credit line.
         banner_rows: rows of the credit line.
         sha256: of the image's file, hexadecimal.
+        flagged: whether there are reasons to doubt the mask.
     """
 
     area: int
@@ -252,6 +256,7 @@ class _Masked:
     width: int
     banner_rows: int
     sha256: str
+    flagged: bool
 
     @property
     def size(self) -> tuple[int, int]:
@@ -284,6 +289,7 @@ def _masked(outcome: Outcome, banner_rows: int) -> _Masked | None:
         width=width,
         banner_rows=banner,
         sha256=outcome.source.sha256.hex(),
+        flagged=outcome.status == "flagged",
     )
 
 
