@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from expanding import planned as expansion
 from layouts import SHARED, text
 from PIL import Image
 
@@ -25,9 +26,11 @@ from fgfast.expand.background_pools import Pools
 from fgfast.expand.kind import Ending, Planned, Product, Request, Subject
 from fgfast.expand.kinds.backgrounds import COLUMNS, MIXED, RECIPES, Options, plan
 from fgfast.expand.kinds.backgrounds_step import MARGIN, LayOnBackground
+from fgfast.expand.run import run
 from fgfast.expand.run_source import Outcomes
 from fgfast.expand.seeds import number
 from fgfast.ops.filling import share
+from fgfast.pipeline.mending import Change, Mender
 from fgfast.pipeline.twin import Twin
 from fgfast.records import Bool, Outcome, Sample, UInt8
 from fgfast.writing import Target
@@ -501,6 +504,54 @@ def test_pymatting_estimates_the_colours() -> None:
     bits[10:30, 10:40] = True
     products = [step(foreground="pymatting")(drawn(bits, colour=[1, 2, 3])).images["mixed-rand"] for _ in range(2)]
     assert (products[0] == products[1]).all()
+
+
+# --- whole expansions ----------------------------------------------------------------------------------------------
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """The files that an expansion wrote, without those that hold times."""
+    found = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    return {name: data for name, data in found.items() if not name.startswith("fgfast/")}
+
+
+def test_an_expansion_is_a_data_set_and_its_list(twin: Twin, tmp_path: Path) -> None:
+    with expansion(twin.out, "backgrounds", tmp_path / "alone") as whole:
+        report = run(whole, in_process=True)
+    alone = files_of(tmp_path / "alone")
+    assert report.counts["done"] == 24 and len([name for name in alone if name.endswith(".jpg")]) == 24
+    assert alone["mixed-rand/images.txt"] == (twin.dataset.root / "images.txt").read_bytes()
+    with expansion(twin.out, "backgrounds", tmp_path / "two") as whole:
+        run(whole, workers=2)
+    assert files_of(tmp_path / "two") == alone
+    with expansion(twin.out, "backgrounds", tmp_path / "some", selection=Selection(limit=5)) as whole:
+        run(whole, in_process=True)
+    some = {name: data for name, data in files_of(tmp_path / "some").items() if name.endswith(".jpg")}
+    assert len(some) == 5 and some.items() <= alone.items()
+    rows = list(csv.DictReader(alone["backgrounds.csv"].decode().splitlines()))
+    with Image.open(tmp_path / "alone" / "mixed-rand" / rows[0]["image"]) as image:
+        assert image.size == (WIDTH, HEIGHT)
+
+
+def test_a_mask_that_is_corrected_changes_who_has_it_as_background(tmp_path: Path) -> None:
+    out, settings = tmp_path / "run", Settings(segmenter="box", format="png", masks="none")
+    fgfast.convert("cub", out, root=birds(tmp_path), settings=settings, in_process=True)
+    with expansion(out, "backgrounds", tmp_path / "out") as whole:
+        run(whole, in_process=True)
+    before = files_of(tmp_path / "out")
+    rows = list(csv.DictReader(before["backgrounds.csv"].decode().splitlines()))
+    corrected = rows[0]["source"]
+    bits = np.zeros((HEIGHT, WIDTH), np.bool_)
+    bits[4:28, 6:34] = True
+    with Mender.open(out) as mender:
+        mender.decide([Change(corrected, "mask", "brush", 0, bits=bits)], "me")
+    with expansion(out, "backgrounds", tmp_path / "out") as whole:
+        report = run(whole, in_process=True)
+    changed = {row["key"] for row in rows if row["source"] == corrected} | {corrected}
+    assert set(report.changes.changed) == changed and report.resumed == 24 - len(changed)
+    after = files_of(tmp_path / "out")
+    images = {name for name in after if name.endswith(".jpg") and after[name] != before[name]}
+    assert images <= {f"mixed-rand/{key}" for key in changed} and images
 
 
 # --- photographs ---------------------------------------------------------------------------------------------------
