@@ -20,6 +20,7 @@ from PIL import Image
 import fgfast
 from fgfast import ops
 from fgfast.config import Selection, Settings
+from fgfast.datasets import open_dataset
 from fgfast.errors import ImageBrokenError, ImageMissingError, MissingExtraError, UsageError
 from fgfast.expand.background_files import background_files, category_of
 from fgfast.expand.background_pools import Pools
@@ -521,6 +522,8 @@ def test_an_expansion_is_a_data_set_and_its_list(twin: Twin, tmp_path: Path) -> 
     alone = files_of(tmp_path / "alone")
     assert report.counts["done"] == 24 and len([name for name in alone if name.endswith(".jpg")]) == 24
     assert alone["mixed-rand/images.txt"] == (twin.dataset.root / "images.txt").read_bytes()
+    again = open_dataset("cub", tmp_path / "alone" / "mixed-rand").samples
+    assert [(s.key, s.label, s.split) for s in again] == [(s.key, s.label, s.split) for s in twin.dataset.samples]
     with expansion(twin.out, "backgrounds", tmp_path / "two") as whole:
         run(whole, workers=2)
     assert files_of(tmp_path / "two") == alone

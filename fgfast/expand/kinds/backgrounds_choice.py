@@ -212,8 +212,8 @@ class FromFiles(_Drawing):
 
     def reasons(self) -> Iterator[str]:
         yield from super().reasons()
-        many, root = len(self._categories), self.files.root
-        yield f"{len(self._split):,} images of {many:,} categories in {root} are backgrounds"
+        many = f" of {len(self._categories):,} categories" if len(self._categories) > 1 else ""
+        yield f"{len(self._split):,} images{many} in {self.files.root} are backgrounds"
         if self.options.recipe == "mixed-rand":
             return
         for number, label in enumerate(self.classes):
