@@ -21,7 +21,7 @@ import fgfast
 from fgfast import ops
 from fgfast.config import Selection, Settings
 from fgfast.datasets import open_dataset
-from fgfast.errors import ImageBrokenError, ImageMissingError, MissingExtraError, UsageError
+from fgfast.errors import ImageBrokenError, MissingExtraError, UsageError
 from fgfast.expand.background_files import background_files, category_of
 from fgfast.expand.background_pools import Pools
 from fgfast.expand.kind import Ending, Planned, Product, Request, Subject
@@ -413,7 +413,7 @@ def test_a_broken_or_missing_background_fails_its_sample_and_is_named(twin: Twin
         planned.step(subject_of(request, planned, first))
     if missing != broken:
         missing.unlink()
-        with pytest.raises(ImageMissingError, match=missing.name):
+        with pytest.raises(ImageBrokenError, match=f"its background cannot be used: .*{missing.name}"):
             planned.step(subject_of(request, planned, second))
         assert planned.given(second) != plan(request, Options(from_=str(folder))).given(second)
 
@@ -484,7 +484,7 @@ def test_options_without_effect_say_why() -> None:
         setting = Options.__dataclass_fields__[name].metadata["setting"]
         return str(setting.idle(Options(**more)))
 
-    assert "no-fg lays no subject" in idle("from_", recipe="no-fg")
+    assert "no-fg, which lays no subject" in idle("from_", recipe="no-fg")
     assert idle("fill", from_="noise") and idle("most_filled", from_="noise") and idle("categories")
     assert idle("feather", edges="hard") and idle("foreground", edges="hard") and idle("edges", recipe="only-bg-b")
     for name in ("from_", "fill", "most_filled", "edges", "feather", "foreground"):

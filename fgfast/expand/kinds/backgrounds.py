@@ -30,22 +30,23 @@ COLUMNS = (
 
 
 def _unless_mixed(options: Any) -> str:
-    return "" if options.recipe in MIXED else f"recipe {options.recipe} lays no subject on a background"
+    return "" if options.recipe in MIXED else f"with recipe {options.recipe}, which lays no subject on a background"
 
 
 def _unless_set(options: Any) -> str:
-    return _unless_mixed(options) or ("" if options.from_ == "set" else "only images of the set have a subject to fill")
+    there = options.from_ == "set"
+    return _unless_mixed(options) or ("" if there else "without --from set: other backgrounds have no subject to fill")
 
 
 def _unless_files(options: Any) -> str:
     named = options.from_ not in ("set", "colours", "noise")
-    return _unless_mixed(options) or ("" if named else f"--from {options.from_} has no categories")
+    return _unless_mixed(options) or ("" if named else f"with --from {options.from_}: only folders have categories")
 
 
 def _unless_soft(options: Any) -> str:
     if options.recipe in ("only-bg-b", "only-bg-t"):
-        return f"recipe {options.recipe} has no edges of subjects"
-    return "" if options.edges == "feathered" else "hard edges have no width"
+        return f"with recipe {options.recipe}, which fills boxes"
+    return "" if options.edges == "feathered" else f"with edges {options.edges}"
 
 
 @dataclass(frozen=True, slots=True)

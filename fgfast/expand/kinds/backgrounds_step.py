@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fgfast.data_paths import DataPath
-from fgfast.errors import ImageBrokenError, MissingExtraError
+from fgfast.errors import ImageBrokenError, MissingExtraError, SampleError
 from fgfast.expand.kind import Product, Subject
 from fgfast.io.decode import decode, read_bytes
 from fgfast.ops.background import cover
@@ -113,12 +113,15 @@ class LayOnBackground:
         """
         assert self.root is not None
         path = self.root / given["source"]
-        data = read_bytes(path)
+        try:
+            data = read_bytes(path)
+            pixels = decode(data, str(path), self.turn_exif).pixels
+        except SampleError as error:
+            raise ImageBrokenError(error.reason, f"its background cannot be used: {error.detail}") from error
         if "sha256" in given and hashlib.sha256(data).hexdigest() != given["sha256"]:
             raise ImageBrokenError(
                 "changed", f"its background {path} is not the file of which the run made a mask; run convert again"
             )
-        pixels = decode(data, str(path), self.turn_exif).pixels
         if "box" not in given:
             return pixels
         x0, y0, x1, y1 = given["box"]
