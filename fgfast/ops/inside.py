@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fgfast.records import Bool, UInt8
 
@@ -13,6 +14,23 @@ Method = Literal["canny", "gradient"]
 # Rows and columns around the subject's box that are looked at: Canny and Sobel see the neighbouring pixel, and Canny
 # joins edges over one more.
 _AROUND = 2
+
+
+def nearest_inside(bits: Bool) -> NDArray[np.int64]:
+    """Return for every pixel the number, in rows, of the nearest pixel inside a mask: (H, W) int64.
+
+    Distances are those of OpenCV's mask of 5 x 5, which are right to 2 % (Borgefors, 1986).
+
+    Args:
+        bits: (H, W) bool; not empty.
+    """
+    import cv2
+
+    outside = np.ascontiguousarray(~bits).view(np.uint8)
+    _, labels = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    nearest = np.zeros(int(labels.max()) + 1, np.int64)
+    nearest[labels[bits]] = np.flatnonzero(bits)
+    return nearest[labels]
 
 
 def carried_out(pixels: UInt8, bits: Bool) -> UInt8:
@@ -25,13 +43,7 @@ def carried_out(pixels: UInt8, bits: Bool) -> UInt8:
     Returns:
         (H, W, 3) uint8; inside, as it was.
     """
-    import cv2
-
-    outside = np.ascontiguousarray(~bits).view(np.uint8)
-    _, labels = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    nearest = np.zeros(int(labels.max()) + 1, np.int64)
-    nearest[labels[bits]] = np.flatnonzero(bits)
-    result: UInt8 = pixels.reshape(-1, 3)[nearest[labels]]
+    result: UInt8 = pixels.reshape(-1, 3)[nearest_inside(bits)]
     return result
 
 
