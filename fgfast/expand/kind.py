@@ -174,6 +174,7 @@ class Planned:
             keys in Waterbirds, whose lists and loaders name CLASS/FILE; empty where the keys are kept. It also is the
             first folder of every key, so that no two names become one.
         transparent: whether the images have an alpha channel.
+        lossless: whether JPEG would spoil the images, as it does thin lines: "same" then means PNG.
         quality: 1..100 of JPEG and WebP, instead of the expansion's own; None leaves that.
         files: folder -> how the name of the sample's only file there ends, as in {"svg": ".svg"}.
         folders: folders with a folder of files per sample.
@@ -198,6 +199,7 @@ class Planned:
     sets: tuple[str, ...] = ()
     below: str = ""
     transparent: bool = False
+    lossless: bool = False
     quality: int | None = None
     files: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     folders: tuple[str, ...] = ()

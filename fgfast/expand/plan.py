@@ -62,7 +62,7 @@ class How:
         """
         if planned.transparent and self.format == "jpeg":
             raise UsageError("images with transparency cannot be JPEG: choose --format png or webp")
-        png = planned.transparent and self.format == "same"
+        png = (planned.transparent or planned.lossless) and self.format == "same"
         return replace(self, format="png" if png else self.format, quality=planned.quality or self.quality)
 
 

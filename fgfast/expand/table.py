@@ -18,6 +18,7 @@ KINDS: tuple[Kind, ...] = (
     _kind("backgrounds", "subjects on other backgrounds, or backgrounds without subjects, by ImageNet-9's recipes"),
     _kind("waterbirds", "group-DRO's Waterbirds, from a run of CUB and images of Places"),
     _kind("contours", "outlines as polygons, SVG and COCO, shape descriptors, edge maps"),
+    _kind("mesh", "inputs of image-to-3D models, a relief as GLB, views of it with cameras"),
     _kind("statistics", "histograms, texture, SIFT and ORB keypoints inside the mask"),
     _kind("parts", "crops and heat maps of parts, annotated or found by k-means over colour or DINOv2"),
     _kind("styles", "drawings and paintings, each style a data set; or redrawn by a model of diffusers"),

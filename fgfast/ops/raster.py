@@ -94,7 +94,7 @@ def render(points: Floats, faces: Ints, places: Floats, texture: UInt8, camera: 
 
 
 def _boxes(screen: Floats, faces: Ints, side: int) -> tuple[Ints, Ints]:
-    """Return first column and row, and width and height, of the pixels whose middles each triangle may cover: (F, 2)."""
+    """Return first column and row, and width and height, of the pixels that each triangle may cover, (F, 2) each."""
     corners = screen[faces, :2]
     first = np.clip(np.ceil(corners.min(axis=1) - 0.5), 0, side).astype(np.int64)
     last = np.clip(np.floor(corners.max(axis=1) - 0.5), -1, side - 1).astype(np.int64)
@@ -111,7 +111,7 @@ def _pieces(screen: Floats, faces: Ints, side: int) -> list[Ints]:
 
 
 def _covered(screen: Floats, faces: Ints, piece: Ints, side: int) -> tuple[Ints, Floats, Ints, Floats]:
-    """Return for every pixel of every triangle of a piece: pixel, 1 / depth, triangle, (N, 3) weights of its corners."""
+    """Return all pixels of the triangles of a piece: pixel, 1 / depth, triangle, (N, 3) weights of its corners."""
     first, sizes = _boxes(screen, faces[piece], side)
     counts = sizes.prod(axis=1)
     owner = np.repeat(np.arange(len(piece)), counts)

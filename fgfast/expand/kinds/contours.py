@@ -80,6 +80,7 @@ def plan(request: Request, options: Options) -> Planned:
         step=Step(options),
         fingerprint={"pyefd": version("pyefd"), "outlines": 1},
         sets=("edges",),
+        lossless=True,
         files={"svg": ".svg"},
         tables=(Table("contours", COLUMNS),),
         reasons=(
