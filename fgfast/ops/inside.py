@@ -30,7 +30,8 @@ def nearest_inside(bits: Bool) -> NDArray[np.int64]:
     _, labels = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     nearest = np.zeros(int(labels.max()) + 1, np.int64)
     nearest[labels[bits]] = np.flatnonzero(bits)
-    return nearest[labels]
+    result: NDArray[np.int64] = nearest[labels]
+    return result
 
 
 def carried_out(pixels: UInt8, bits: Bool) -> UInt8:

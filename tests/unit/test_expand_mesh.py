@@ -1,4 +1,4 @@
-"""The kind `mesh`: inputs of models, GLB that other programs read, views with cameras, depths of a tiny network."""
+"""The kind `mesh`: inputs of models, GLB that other programs read, views with cameras."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from expanding import drawn, request_for, subject
 
-from fgfast.errors import MissingExtraError, UsageError, WeightsError
+from fgfast.errors import MissingExtraError, UsageError
 from fgfast.expand.kind import Product
 from fgfast.expand.kinds import mesh
 from fgfast.records import Bool, UInt8
@@ -173,8 +173,6 @@ def test_views_and_their_cameras() -> None:
 
 def test_the_front_view_is_the_subject() -> None:
     pixels, bits = drawn(120, 160)
-    surface, _ = mesh.Step(mesh.Options())._surface(pixels, bits, bits[20:100, 40:120][:, :])
-    del surface
     product = made(pixels, bits, views=1, view_size=200)
     from io import BytesIO
 
@@ -222,97 +220,6 @@ def test_khronos_validator_finds_no_error(name: str) -> None:
     assert (issues["numErrors"], issues["numWarnings"]) == (0, 0), issues
 
 
-@pytest.fixture(scope="module", params=["relative", "metric"])
-def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Depth Anything with random weights, as transformers saves it."""
-    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    backbone = transformers.Dinov2Config(
-        image_size=28,
-        patch_size=14,
-        hidden_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=16,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-        apply_layernorm=True,
-        reshape_hidden_states=False,
-    )
-    config = transformers.DepthAnythingConfig(
-        backbone_config=backbone,
-        patch_size=14,
-        reassemble_hidden_size=16,
-        neck_hidden_sizes=[8, 8, 8, 8],
-        fusion_hidden_size=8,
-        head_hidden_size=4,
-        depth_estimation_type=request.param,
-        max_depth=10,
-    )
-    folder = tmp_path_factory.mktemp("depth") / request.param
-    transformers.DepthAnythingForDepthEstimation(config).save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text('{"size": {"height": 56, "width": 56}, "do_rescale": true}')
-    return folder
-
-
-def test_a_depth_model_makes_an_open_relief(network: Path) -> None:
-    pixels, bits = drawn()
-    product = made(pixels, bits, str(network), model=str(network), depth=0.4)
-    (row,) = product.rows["mesh"]
-    assert row["heights"] == "model" and not row["closed"] and row["thickness"] == pytest.approx(0.4, abs=0.05)
-    assert not read_back(product.files["relief"]).is_watertight
-    other = pixels.copy()
-    other[~bits] = 9
-    assert made(other, bits, str(network), model=str(network), depth=0.4).files == product.files
-
-
-def test_nearness_is_that_of_transformers(network: Path) -> None:
-    import torch
-    import transformers
-    from PIL import Image
-
-    from fgfast.models.depth import Depth
-
-    pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
-    found = Depth(network)(pixels)
-    values = np.asarray(Image.fromarray(pixels).resize((56, 56), Image.Resampling.BICUBIC), np.float32) / 255
-    values = (values - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
-    model = transformers.AutoModelForDepthEstimation.from_pretrained(network).eval()
-    with torch.inference_mode():
-        expected = model(pixel_values=torch.from_numpy(values.transpose(2, 0, 1)[None])).predicted_depth[0].numpy()
-    if network.name == "metric":
-        expected = 1 / expected
-    assert found.shape == (80, 80) and found.dtype == np.float32
-    corners = ([0, 0, -1, -1], [0, -1, 0, -1])
-    assert np.allclose(found[corners], expected[corners], rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "error"),
-    [
-        ("config.json", '{"model_type": "bert"}', WeightsError),
-        ("config.json", None, UsageError),
-        ("model.safetensors", None, UsageError),
-        ("model.safetensors", "no tensors", WeightsError),
-        ("preprocessor_config.json", '{"size": {"height": 1e9}}', WeightsError),
-        ("preprocessor_config.json", '{"image_std": [0, 0, 0]}', WeightsError),
-        ("adapter_config.json", "{}", WeightsError),
-    ],
-)
-def test_files_that_are_no_depth_model(
-    network: Path, tmp_path: Path, file: str, content: str | None, error: type[Exception]
-) -> None:
-    from fgfast.models import depth
-
-    folder = tmp_path / "copy"
-    shutil.copytree(network, folder)
-    if content is None:
-        (folder / file).unlink()
-    else:
-        (folder / file).write_text(content)
-    with pytest.raises(error):
-        depth.Depth(depth.find(str(folder)))
-
-
 def test_a_missing_model_and_a_missing_package_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from fgfast.models import depth
 
@@ -329,8 +236,7 @@ def test_the_plan_says_what_it_makes(tmp_path: Path) -> None:
     out, _ = small_run(tmp_path)
     with request_for(out, "mesh") as request:
         bare = mesh.plan(request, mesh.Options())
-        assert (
-            bare.sets == ("inputs",) and not bare.transparent and bare.folders == () and bare.files["relief"] == ".glb"
-        )
+        assert (bare.sets, bare.transparent, bare.folders) == (("inputs",), False, ())
+        assert dict(bare.files) == {"relief": ".glb"}
         other = mesh.plan(request, mesh.Options(inputs="unique3d", views=4))
         assert other.transparent and other.folders == ("views",)
