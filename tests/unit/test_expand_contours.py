@@ -62,7 +62,7 @@ def test_products_of_a_ring() -> None:
 
 @pytest.mark.parametrize("method", contours.EDGES)
 def test_options(method: str) -> None:
-    product = made(ring(), order=7, edges=method, outline=False)
+    product = made(ring(), order=7, edges=method, no_outline=True)
     assert len(product.rows["contours"][0]["efd"]) == 28
     assert not np.array_equal(product.images["edges"], made(ring(), edges=method).images["edges"])
 

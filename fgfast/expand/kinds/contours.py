@@ -61,7 +61,7 @@ class Options:
     edges: str = option("canny", "How edges inside the mask are found.", choices=lambda: EDGES)
     low: int = option(_LOW, "The gradient from which Canny continues an edge.", least=0, most=2000, idle=_no_canny)
     high: int = option(_HIGH, "The gradient from which Canny begins an edge.", least=0, most=2000, idle=_no_canny)
-    outline: bool = option(True, "Whether the silhouette's own outermost pixels belong to the edge map.")
+    no_outline: bool = option(False, "Leaves the silhouette's own outermost pixels out of the edge map.")
 
 
 def plan(request: Request, options: Options) -> Planned:
@@ -104,7 +104,7 @@ class Step:
             return Product(skipped="the mask is empty: there is no outline")
         found = contours.parts(bits)
         edges = inside.edges(
-            subject.pixels, bits, cast(inside.Method, options.edges), options.low, options.high, options.outline
+            subject.pixels, bits, cast(inside.Method, options.edges), options.low, options.high, not options.no_outline
         )
         return Product(
             images={"edges": np.repeat(edges[..., None], 3, axis=2)},
