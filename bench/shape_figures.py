@@ -17,6 +17,7 @@ from fgfast.expand.kinds import contours, mesh
 from fgfast.ops import contours as outlines
 from fgfast.ops import fourier
 from fgfast.records import Bool, Sample, UInt8
+from fgfast.terminal import say
 
 # Harmonics whose outlines are shown.
 _ORDERS = (2, 5, 10, 40)
@@ -56,7 +57,7 @@ def rebuilt(bits: Bool, order: int) -> Image.Image:
     canvas = Image.fromarray(np.where(bits, 205, 255).astype(np.uint8)).convert("RGB")
     points = [tuple(point) for point in fourier.rebuilt(found).tolist()]
     ImageDraw.Draw(canvas).line([*points, points[0]], fill=(190, 40, 30), width=4, joint="curve")
-    print(f"order {order}: IoU {fourier.rebuilt_iou(part.outer, found):.4f}")
+    say(f"order {order}: IoU {fourier.rebuilt_iou(part.outer, found):.4f}")
     return canvas
 
 
