@@ -5,6 +5,7 @@ python bench/shape_figures.py docs/assets
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -12,15 +13,18 @@ import numpy as np
 from demo import _BIRD_SIZE, _FINE, _bird, _save, drawn_bird
 from PIL import Image, ImageDraw
 
-from fgfast.expand.kind import Product, Subject
+from fgfast.expand.kind import Subject
 from fgfast.expand.kinds import contours, mesh
 from fgfast.ops import contours as outlines
-from fgfast.ops import fourier
+from fgfast.ops import fourier, raster, relief
+from fgfast.ops.inside import window
 from fgfast.records import Bool, Sample, UInt8
 from fgfast.terminal import say
 
 # Harmonics whose outlines are shown.
 _ORDERS = (2, 5, 10, 40)
+# Cameras, in degrees, and their distance, which is that of `mesh`.
+_AZIMUTHS, _ELEVATION, _DISTANCE = (0, 45, 90, 315), 15, 1.9
 # The cell of a sheet, and the gap between cells, in pixels.
 _CELL, _GAP = (300, 200), 8
 
@@ -72,15 +76,18 @@ def main(folder: Path) -> None:
     black = Image.fromarray(np.where(bits, 0, 255).astype(np.uint8))
     _save(sheet([[*first, black], [rebuilt(bits, order) for order in _ORDERS]]), folder / "expand-contours.png")
     inputs = [mesh.Step(mesh.Options(inputs=name))(subject) for name in mesh.INPUTS]
-    views = mesh.Step(mesh.Options(views=8, elevation=15.0))(subject)
     row = [Image.fromarray(pixels), *(Image.fromarray(product.images["inputs"]) for product in inputs)]
-    _save(sheet([row, [_view(views, number) for number in (0, 1, 2, 7)]]), folder / "expand-mesh.png")
+    _save(sheet([row, [_view(pixels, bits, azimuth) for azimuth in _AZIMUTHS]]), folder / "expand-mesh.png")
 
 
-def _view(product: Product, number: int) -> Image.Image:
-    from io import BytesIO
-
-    return Image.open(BytesIO(product.several["views", f"{number:03}.png"]))
+def _view(pixels: UInt8, bits: Bool, azimuth: float) -> Image.Image:
+    """Return the relief from one side, seen from somewhat above."""
+    rows, columns = window(bits)
+    inside = bits[rows, columns]
+    grid = relief.grid_of(inside, mesh.Options().cells)
+    surface = relief.solid(grid, relief.ball_heights(grid))
+    pose = raster.orbit(math.radians(azimuth), math.radians(_ELEVATION), _DISTANCE)
+    return Image.fromarray(mesh.view(surface, mesh.texture_of(pixels[rows, columns], inside), pose, 256))
 
 
 if __name__ == "__main__":
