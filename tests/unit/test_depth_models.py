@@ -1,4 +1,4 @@
-"""Depth models, and the reliefs that `mesh` makes with them: a Depth Anything with random weights."""
+"""Depth models, and the reliefs that `mesh` makes with them: networks with random weights."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.full
 
 
-@pytest.fixture(scope="module", params=["relative", "metric"])
+@pytest.fixture(scope="module", params=["relative", "metric", "dpt"])
 def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Depth Anything with random weights, as transformers saves it."""
+    """A Depth Anything or a DPT with random weights, as transformers saves it."""
     import torchvision_shim
 
     torchvision_shim.declare()
@@ -39,18 +39,32 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         apply_layernorm=True,
         reshape_hidden_states=False,
     )
-    config = transformers.DepthAnythingConfig(
-        backbone_config=backbone,
-        patch_size=14,
-        reassemble_hidden_size=16,
-        neck_hidden_sizes=[8, 8, 8, 8],
-        fusion_hidden_size=8,
-        head_hidden_size=4,
-        depth_estimation_type=request.param,
-        max_depth=10,
-    )
+    if request.param == "dpt":
+        config = transformers.DPTConfig(
+            hidden_size=16,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            intermediate_size=16,
+            image_size=32,
+            patch_size=14,
+            backbone_out_indices=[0, 1, 2, 3],
+            neck_hidden_sizes=[8, 8, 8, 8],
+            fusion_hidden_size=8,
+            is_hybrid=False,
+        )
+    else:
+        config = transformers.DepthAnythingConfig(
+            backbone_config=backbone,
+            patch_size=14,
+            reassemble_hidden_size=16,
+            neck_hidden_sizes=[8, 8, 8, 8],
+            fusion_hidden_size=8,
+            head_hidden_size=4,
+            depth_estimation_type=request.param,
+            max_depth=10,
+        )
     folder = tmp_path_factory.mktemp("depth") / request.param
-    transformers.DepthAnythingForDepthEstimation(config).save_pretrained(folder)
+    transformers.AutoModelForDepthEstimation.from_config(config).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text('{"size": {"height": 56, "width": 56}, "do_rescale": true}')
     return folder
 
@@ -62,7 +76,7 @@ def test_a_depth_model_makes_an_open_relief(network: Path) -> None:
     (row,) = product.rows["mesh"]
     assert row["heights"] == "model" and not row["closed"]
     # With random weights, the metric network gives the same depth everywhere.
-    assert row["thickness"] == pytest.approx(0.4 if network.name == "relative" else 0, abs=0.05)
+    assert row["thickness"] == pytest.approx(0 if network.name == "metric" else 0.4, abs=0.05)
     other = pixels.copy()
     other[~bits] = 9
     assert step(subject(other, bits, "mesh")).files == product.files
