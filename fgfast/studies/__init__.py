@@ -2,4 +2,9 @@
 
 cell      one training: backbone, training set, masking strategy, recipe, seed
 figures   accuracies, differences and groups with their intervals, from predictions alone
+results   trainings with their predictions, as the rows of tables
+findings  the paper's four claims on data sets and backbones: holds, does not, too few runs
+tables    CSV, LaTeX, HTML
+plots     inline SVG
+page      study.html
 """

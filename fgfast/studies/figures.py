@@ -186,8 +186,8 @@ def paired(first: Predictions, second: Predictions) -> tuple[Predictions, Predic
     """
     only = sorted(set(first.keys) - set(second.keys)), sorted(set(second.keys) - set(first.keys))
     if only[0] or only[1]:
-        sides = [f"only in the {name}: {_some(k)}" for name, k in zip(("first", "second"), only, strict=True) if k]
-        raise UsageError(f"a difference needs the same images on both sides; {'; '.join(sides)}")
+        sides = [f"only {side}: {_some(k)}" for side, k in zip(("here", "there"), only, strict=True) if k]
+        raise UsageError(f"a difference needs the same images on both sides, here and there; {'; '.join(sides)}")
     second = second.ordered(first.keys)
     other = np.flatnonzero(first.labels != second.labels)
     if len(other):

@@ -156,6 +156,7 @@ RULES = (
             ("bench/demo.py", "image.save"): "into a file of writing.replacing",
             ("bench/background_edges.py", "image.save"): "into a file of writing.replacing",
             ("fgfast/figure_files.py", "drawing.savefig"): "into a file of writing.replacing",
+            ("fgfast/studies/plots.py", "drawing.savefig"): _MEMORY,
             ("bench/review_trial.py", "drawing.savefig"): "into a file of writing.replacing",
             ("fgfast/models/vocabulary.py", "np.savez"): "into a file of writing.replacing",
             ("fgfast/export/trace.py", "onnx_ir.save"): _SCRATCH,

@@ -48,7 +48,7 @@ def test_a_class_without_image_has_no_accuracy() -> None:
 
 
 def test_arms_of_other_images_are_an_error_that_names_them() -> None:
-    with pytest.raises(UsageError, match=r"only in the first: 'k3'; only in the second: 'x<b>'"):
+    with pytest.raises(UsageError, match=r"only here: 'k3'; only there: 'x<b>'"):
         figures.paired(said([0] * 4, [0] * 4), Predictions.of(["k0", "k1", "k2", "x<b>"], [0] * 4, [0] * 4, [1] * 4))
     with pytest.raises(UsageError, match="label differs between the sides: 'k1'"):
         figures.paired(said([0, 1], [0, 0]), said([0, 0], [0, 0]))

@@ -1,0 +1,192 @@
+"""study.html: one page of a study, verdict first, that needs no network and runs no script.
+
+All text of it is escaped: names of images and classes may be hostile.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from fgfast.errors import UsageError
+from fgfast.studies import plots
+from fgfast.studies.figures import LEAST_SEEDS, Difference
+from fgfast.studies.findings import Finding
+from fgfast.studies.results import Row, Study, gallery_keys
+from fgfast.studies.tables import (
+    LOST_CLASSES,
+    Papers,
+    Table,
+    accuracies,
+    clean,
+    findings_table,
+    gaps,
+    lost_classes,
+)
+from fgfast.writing import Target, replacing
+
+Thumbnails = Mapping[str, tuple[str, str]]
+"""Key -> the image on X and on X_FG as data URIs."""
+
+GALLERY = 24
+"""Images in the gallery."""
+THUMBNAIL_BYTES = 4_000_000
+"""Of all data URIs together: what is beyond is left out, and the page says how many."""
+_DATA_URI = re.compile(r"data:image/(?:png|webp|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
+
+
+def write_study(
+    folder: Target,
+    study: Study,
+    *,
+    papers: Papers | None = None,
+    thumbnails: Thumbnails | None = None,
+    found: Sequence[Finding] = (),
+) -> None:
+    """Write study.html, and each of its tables as CSV and LaTeX, into a folder.
+
+    Args:
+        folder: where.
+        study: its trainings.
+        papers: the paper's figures, shown beside ours.
+        thumbnails: of the images of `gallery_keys(leading(study))`.
+        found: findings over data sets, shown where there are any.
+
+    Raises:
+        UsageError: test sets that are compared are of other images, or a thumbnail is no data URI of an image.
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    tables = made(study, papers, found)
+    files = {"study.html": page(study, tables, thumbnails or {})}
+    for table in tables:
+        files |= {f"{table.name}.csv": table.csv(), f"{table.name}.tex": table.latex().encode()}
+    for name, content in files.items():
+        with replacing(folder / name) as file:
+            file.write(content)
+
+
+def made(study: Study, papers: Papers | None = None, found: Sequence[Finding] = ()) -> list[Table]:
+    """Return the tables of a study's page."""
+    tables = [gaps(study), accuracies(study, papers), *([findings_table(found)] if found else [])]
+    row = leading(study)
+    if row is not None and row.minus("x", "x_fg"):
+        tables.append(lost_classes(row, study.classes))
+    return [table for table in tables if table.rows]
+
+
+def leading(study: Study) -> Row | None:
+    """Return the row that the table of classes and the gallery show: the first one trained on X."""
+    return next((row for row in study.rows if row.cell.train == "x"), None)
+
+
+def verdict(study: Study) -> list[tuple[str, str]]:
+    """Say what the figures say: (sentence, how sure it is), the BG-gap first."""
+    said = []
+    for row in study.rows:
+        if gap := row.gap:
+            text = f"accuracy {_changes(gap)} from backgrounds of the own class to those of any (BG-gap)"
+            said.append((f"{_model(row)}: {text}.", sure(gap)))
+    for row in study.rows:
+        if row.cell.train == "x" and (found := row.minus("x", "x_fg")):
+            said.append((f"{_model(row)}: accuracy {_changes(found)} from X to X_FG.", sure(found)))
+    return said or [("No difference can be computed: no training was tested on both of two test sets.", "")]
+
+
+def _model(row: Row) -> str:
+    return f"{row.name}, trained on {row.cell.train}"
+
+
+def _changes(found: Difference) -> str:
+    """Say first minus second and its interval over images: "falls by 54 points (49 to 58)"."""
+    sign = -1 if found.value < 0 else 1
+    verb = "falls" if found.value > 0 else "rises"
+    if round(100 * found.value, 1) == 0:
+        verb = "changes"
+    text = f"{verb} by {_whole(sign * found.value)} points"
+    if found.images.low is None or found.images.high is None:
+        return text
+    low, high = sorted((sign * found.images.low, sign * found.images.high))
+    return f"{text} ({_whole(low)} to {_whole(high)})"
+
+
+def _whole(share: float) -> str:
+    """Return points without decimals, one below 10."""
+    text = f"{100 * share:.0f}" if abs(share) >= 0.0995 else f"{100 * share:.1f}"
+    return text.removeprefix("-") if text.strip("-") == "0.0" else text.replace("-", "−")
+
+
+def sure(found: Difference) -> str:
+    """Say whether a difference holds: both intervals must lie on one side of 0."""
+    count = found.seeds.count
+    if not found.seeds.sure:
+        few = f"{count} training{'s' if count > 1 else ''}"
+        return (
+            f"Too few runs: {few}, so no interval over trainings ({LEAST_SEEDS} are needed); that given is over images."
+        )
+    low, high = found.wide.low, found.wide.high
+    if low is not None and high is not None and (low > 0 or high < 0):
+        return f"Holds over images and over {count} trainings."
+    return f"Does not hold: with {count} trainings an interval reaches 0."
+
+
+def page(study: Study, tables: Sequence[Table], thumbnails: Thumbnails) -> bytes:
+    """Return the page."""
+    sentences = "".join(f"<p>{_text(a)} <small>{_text(b)}</small></p>" for a, b in verdict(study))
+    parts = [f'<p class="notice">{_text(study.notice)}</p>' if study.notice else "", _section("verdict", "", sentences)]
+    drawn = {"gaps": plots.gap_bars(study), "accuracies": plots.accuracy_bars(study) if study.arms else ""}
+    for table in tables:
+        most = LOST_CLASSES if table.name == "classes" else None
+        more = f" The first {most} of {len(table.rows)}." if most and len(table.rows) > most else ""
+        files = f" Files: {table.name}.csv, {table.name}.tex."
+        note = f'<p class="soft">{_text(table.note + more + files)}</p>'
+        parts.append(_section("plot", table.title, drawn.get(table.name, "") + table.html(most) + note))
+    parts += [_gallery(study, thumbnails), _not_run(study)]
+    template = importlib.resources.files("fgfast.studies").joinpath("page.html").read_text(encoding="utf-8")
+    texts = {"title": _text(f"{study.name}: {study.dataset}"), "body": "\n".join(filter(None, parts))}
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: texts[match[1]], template).encode()
+
+
+def _text(text: str) -> str:
+    return escape(clean(text))
+
+
+def _section(kind: str, title: str, content: str) -> str:
+    head = f"<h2>{_text(title)}</h2>" if title else ""
+    return f'<section class="{kind}">{head}{content}</section>'
+
+
+def _gallery(study: Study, thumbnails: Thumbnails) -> str:
+    row = leading(study)
+    keys = gallery_keys(row, GALLERY) if row is not None else ()
+    if row is None or not keys:
+        return ""
+    some = next(iter(row.of("x").values()))
+    label = dict(zip(some.keys, some.labels.tolist(), strict=True))
+    cards, left = [], THUMBNAIL_BYTES
+    for key in keys:
+        pair = thumbnails.get(key)
+        if pair is None or sum(map(len, pair)) > left:
+            continue
+        if not all(_DATA_URI.fullmatch(uri) for uri in pair):
+            raise UsageError(f"a thumbnail must be a data URI of a PNG, WebP or JPEG in base64; that of {key!a} is not")
+        left -= sum(map(len, pair))
+        images = "".join(f'<img src="{uri}" alt="">' for uri in pair)
+        cards.append(f"<li><div>{images}</div><p>{_text(key)}</p><p>{_text(study.classes[label[key]])}</p></li>")
+    note = f"{row.name}: surest mistakes in most of its trainings, in turn from each class. {len(cards)} shown"
+    note += f"; {len(keys) - len(cards)} have no thumbnail." if len(cards) < len(keys) else "."
+    body = f'<p class="soft">{_text(note)}</p><ul class="cards">{"".join(cards)}</ul>'
+    return _section("gallery", "Right on X, wrong on X_FG", body)
+
+
+def _not_run(study: Study) -> str:
+    few = [row for row in study.rows if len(row.trained) < LEAST_SEEDS]
+    items = [*study.not_run]
+    items += [(_model(row), f"{len(row.trained)} of the {LEAST_SEEDS} trainings that an interval needs") for row in few]
+    for row in study.rows:
+        lacking = [arm for arm in study.arms if len(row.of(arm)) < len(row.trained)]
+        items += [(f"{_model(row)}, tested on {arm}", "not tested in every training") for arm in lacking]
+    if not items:
+        return ""
+    return _section("missing", "Not run", Table("", "", ("What", "Why"), tuple(items)).html())
