@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib.resources
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from fgfast.errors import UsageError
 from fgfast.studies import plots
 from fgfast.studies.figures import LEAST_SEEDS, Difference
-from fgfast.studies.findings import Finding
+from fgfast.studies.findings import Finding, findings
 from fgfast.studies.results import Row, Study, gallery_keys
 from fgfast.studies.tables import (
     LOST_CLASSES,
@@ -21,6 +22,7 @@ from fgfast.studies.tables import (
     Table,
     accuracies,
     clean,
+    compared,
     findings_table,
     gaps,
     lost_classes,
@@ -59,7 +61,44 @@ def write_study(
         OutputFailedError: the disk is full, read-only or failing.
     """
     tables = made(study, papers, found)
-    files = {"study.html": page(study, tables, thumbnails or {})}
+    _write(folder, page(study, tables, thumbnails or {}), "study.html", tables)
+
+
+def write_comparison(folder: Target, first: Study, second: Study) -> None:
+    """Write compared.html, .csv and .tex: a row for each training set, model and test set that both studies have.
+
+    Raises:
+        UsageError: the studies have nothing in common, or test sets are of other images.
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    table = compared(first, second)
+    if not table.rows:
+        raise UsageError("the studies have no model, training set and seed in common, so that nothing can be compared")
+    notices = list(dict.fromkeys(map(_notice, (first, second))))
+    title = f"{first.dataset} and {second.dataset}"
+    _write(folder, _filled(title, [*notices, _shown(table)]), "compared.html", [table])
+
+
+def write_findings(folder: Target, studies: Sequence[Study]) -> None:
+    """Write findings.html, .csv and .tex: the paper's findings over data sets and backbones.
+
+    Raises:
+        UsageError: test sets that are compared are of other images.
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    found = findings(studies)
+    table = findings_table(found)
+    sentences = ""
+    for claim in dict.fromkeys(one.claim for one in found):
+        counts = Counter(one.judgement for one in found if one.claim == claim)
+        sentences += f"<p>{_text(claim)}: {', '.join(f'{kind} {n}' for kind, n in sorted(counts.items()))}.</p>"
+    notices = list(dict.fromkeys(map(_notice, studies)))
+    said = _section("verdict", "", sentences or "<p>Nothing was trained on X.</p>")
+    _write(folder, _filled("The paper's findings", [*notices, said, _shown(table)]), "findings.html", [table])
+
+
+def _write(folder: Target, page: bytes, name: str, tables: Sequence[Table]) -> None:
+    files = {name: page}
     for table in tables:
         files |= {f"{table.name}.csv": table.csv(), f"{table.name}.tex": table.latex().encode()}
     for name, content in files.items():
@@ -128,24 +167,36 @@ def sure(found: Difference) -> str:
     low, high = found.wide.low, found.wide.high
     if low is not None and high is not None and (low > 0 or high < 0):
         return f"Holds over images and over {count} trainings."
-    return f"Does not hold: with {count} trainings an interval reaches 0."
+    return f"No difference holds: with {count} trainings an interval reaches 0."
 
 
 def page(study: Study, tables: Sequence[Table], thumbnails: Thumbnails) -> bytes:
     """Return the page."""
     sentences = "".join(f"<p>{_text(a)} <small>{_text(b)}</small></p>" for a, b in verdict(study))
-    parts = [f'<p class="notice">{_text(study.notice)}</p>' if study.notice else "", _section("verdict", "", sentences)]
+    parts = [_notice(study), _section("verdict", "", sentences)]
     drawn = {"gaps": plots.gap_bars(study), "accuracies": plots.accuracy_bars(study) if study.arms else ""}
-    for table in tables:
-        most = LOST_CLASSES if table.name == "classes" else None
-        more = f" The first {most} of {len(table.rows)}." if most and len(table.rows) > most else ""
-        files = f" Files: {table.name}.csv, {table.name}.tex."
-        note = f'<p class="soft">{_text(table.note + more + files)}</p>'
-        parts.append(_section("plot", table.title, drawn.get(table.name, "") + table.html(most) + note))
-    parts += [_gallery(study, thumbnails), _not_run(study)]
+    parts += [_shown(table, drawn.get(table.name, "")) for table in tables]
+    return _filled(f"{study.name}: {study.dataset}", [*parts, _gallery(study, thumbnails), _not_run(study)])
+
+
+def _filled(title: str, parts: Sequence[str]) -> bytes:
+    """Fill the template."""
     template = importlib.resources.files("fgfast.studies").joinpath("page.html").read_text(encoding="utf-8")
-    texts = {"title": _text(f"{study.name}: {study.dataset}"), "body": "\n".join(filter(None, parts))}
+    texts = {"title": _text(title), "body": "\n".join(filter(None, parts))}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: texts[match[1]], template).encode()
+
+
+def _shown(table: Table, plot: str = "") -> str:
+    """Return a table below its plot, with the names of its files."""
+    most = LOST_CLASSES if table.name == "classes" else None
+    more = f" The first {most} of {len(table.rows)}." if most and len(table.rows) > most else ""
+    note = f"{table.note}{more} Files: {table.name}.csv, {table.name}.tex."
+    above = f"<div class=wide>{plot}</div>" if plot else ""
+    return _section("table", table.title, f'{above}{table.html(most)}<p class="soft">{_text(note)}</p>')
+
+
+def _notice(study: Study) -> str:
+    return f'<p class="notice">{_text(study.notice)}</p>' if study.notice else ""
 
 
 def _text(text: str) -> str:

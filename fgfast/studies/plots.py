@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK = "#010203"  # written as var(--ink): no colour of the plots is this
-_TINTS = ("#245d8a", "#c2800f", "#3a8467", "#8a5a9e", "#b5392d", "#5b626c", "#2a9d9d")
+_TINTS = ("#4a8cc2", "#c98f2a", "#4b9c7b", "#9a73ad", "#cc5549", "#7b828b", "#2a9d9d")  # on light and on dark
 _HATCHES = ("", "///", "", "...", "", "xxx", "")  # told apart without colour, too
 _WIDTH = 7.2  # inches, 72 px each: 518 px, which a page of 360 px shrinks to two thirds
 _ROW = 0.17  # inches for a bar
@@ -51,7 +51,9 @@ def gap_bars(study: Study) -> str:
     if not found:
         return ""
     drawing, axes = _figure(0.7 + 0.42 * len(found))
-    axes.barh(range(len(found)), [100 * gap.value for _, gap in found], 0.6, color=_TINTS[0])
+    axes.barh(
+        range(len(found)), [100 * gap.value for _, gap in found], 0.6, color=_TINTS[0], edgecolor=_INK, linewidth=0.4
+    )
     for place, (_, gap) in enumerate(found):
         _whisker(axes, place, gap.images.low, gap.images.high)
     axes.axvline(0, color=_INK, linewidth=0.8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fgfast.errors import UsageError
 from fgfast.studies.cell import Cell
@@ -49,7 +49,12 @@ class Row:
     def accuracy(self, arm: str) -> Estimate | None:
         """Return the mean accuracy over the trainings, None without any."""
         values = [accuracy(some) for some in self.of(arm).values()]
-        return over_seeds(values) if values else None
+        if not values:
+            return None
+        found = over_seeds(values)
+        if found.low is None or found.high is None:
+            return found
+        return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))  # Student's may reach beyond
 
     def minus(self, first: str, second: str, other: Row | None = None) -> Difference | None:
         """Return the accuracy on the first test set minus that on the second (of another row, where one is given).

@@ -69,7 +69,7 @@ class Table:
 
     def html(self, most: int | None = None) -> str:
         """Return the table, its first `most` rows; every text is escaped."""
-        head = "".join(f"<th scope=col{self._class(n)}>{escape(text)}</th>" for n, text in enumerate(self.heads))
+        head = "".join(f"<th scope=col{self._class(n)}>{escape(clean(text))}</th>" for n, text in enumerate(self.heads))
         body = "".join(f"<tr>{self._row(row)}</tr>" for row in self.rows[:most])
         return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
@@ -119,7 +119,15 @@ def _cells(value: Value, wide: bool) -> list[str | float | int | None]:
     return [clean(value) if isinstance(value, str) else value, *([None] * 3 if wide else [])]
 
 
-_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " ", "\r": " "}
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\n": " ",
+    "\r": " ",
+    "−": "$-$",
+    "–": "--",
+}
 
 
 def _tex(text: str) -> str:
@@ -150,7 +158,7 @@ def accuracies(study: Study, papers: Papers | None = None) -> Table:
                 paper = papers.get((row.cell.backbone, row.cell.train, arm))
                 values += [None, None] if paper is None else [paper / 100, ours and ours.value - paper / 100]
         rows.append(tuple(values))
-    note = "Percent of images predicted right; mean over trainings, with Student's 95 % interval from 3 trainings on."
+    note = "Percent of images predicted right, mean of trainings. Student's 95 % interval, cut at 0 and 100, from 3 on."
     return Table("accuracies", "Accuracy by training and test set", tuple(heads), tuple(rows), note, frozenset(signed))
 
 

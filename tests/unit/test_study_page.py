@@ -189,3 +189,21 @@ def test_a_class_without_image_is_left_out() -> None:
     assert len(tables.lost_classes(some.rows[0], some.classes).rows) == 4
     assert tables.shown(float("nan")) == ("–", "") and tables.shown(-0.0001, signed=True) == ("0.0", "")
     assert np.isfinite(Predictions.of("a", [0], [0], [1]).confidence).all()
+
+
+def test_pages_of_two_studies_and_of_findings(tmp_path: Path) -> None:
+    some = replace(study(count=48), dataset=HOSTILE)
+    page.write_comparison(Target(tmp_path), some, study(count=48))
+    page.write_findings(Target(tmp_path), [some, study(count=48)])
+    for name in ("compared", "findings"):
+        text = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
+        assert "<script" not in text and "&lt;script&gt;" in text and "<table>" in text
+        assert (tmp_path / f"{name}.csv").exists() and (tmp_path / f"{name}.tex").exists()
+    with pytest.raises(UsageError, match="nothing can be compared"):
+        page.write_comparison(Target(tmp_path), some, results.Study("crossval", "nothing", (), ()))
+
+
+def test_an_interval_of_an_accuracy_ends_at_all_and_none() -> None:
+    row = study(count=40).rows[3]
+    found = row.accuracy("x_fg")
+    assert found is not None and found.high is not None and 0.95 < found.value <= found.high <= 1
