@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fgfast.studies.cell import Arm, Cell
-from fgfast.studies.figures import Predictions
+from fgfast.studies.predictions import Predictions
 from fgfast.studies.results import Study, Trained
 
 NOTICE = "Random numbers, which no model predicted: this page shows the form of a study only."

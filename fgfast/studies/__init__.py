@@ -1,6 +1,7 @@
 """What the background did to a classifier: trainings and tests with and without it, as figures that hold.
 
 cell      one training: backbone, training set, masking strategy, recipe, seed
+predictions  what a model said of a test set, and predictions-ARM.parquet
 figures   accuracies, differences and groups with their intervals, from predictions alone
 results   trainings with their predictions, as the rows of tables
 findings  the paper's four claims on data sets and backbones: holds, does not, too few runs

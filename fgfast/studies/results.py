@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from fgfast.errors import UsageError
 from fgfast.studies.cell import Cell
-from fgfast.studies.figures import Difference, Estimate, Predictions, accuracy, difference, over_seeds, paired
+from fgfast.studies.figures import Difference, Estimate, accuracy, difference, over_seeds, paired
+from fgfast.studies.predictions import Predictions
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ pytest.importorskip("statsmodels")
 
 from fgfast.errors import DatasetError, UsageError
 from fgfast.studies import figures
-from fgfast.studies.figures import Predictions
+from fgfast.studies.predictions import Predictions, as_table, read_predictions
 
 
 def said(labels: list[int], predicted: list[int], prefix: str = "k") -> Predictions:
@@ -140,16 +140,16 @@ def test_predictions_as_file(tmp_path: Path) -> None:
 
     some = Predictions.of(["b", "ä<"], [1, 0], [1, 1], [0.25, 1])
     path = tmp_path / "predictions-x.parquet"
-    parquet.write_table(figures.as_table(some), path)
-    found = figures.read_predictions(path)
+    parquet.write_table(as_table(some), path)
+    found = read_predictions(path)
     assert found.keys == ("b", "ä<") and found.labels.tolist() == [1, 0] and found.confidence.tolist() == [0.25, 1]
-    table = figures.as_table(some)
+    table = as_table(some)
     parquet.write_table(table.drop_columns("label"), path)
     with pytest.raises(DatasetError, match="label"):
-        figures.read_predictions(path)
+        read_predictions(path)
     parquet.write_table(table.append_column("arm", [["x", "x"]]).slice(0, 0), path)
     with pytest.raises(DatasetError, match="no predictions"):
-        figures.read_predictions(path)
+        read_predictions(path)
     path.write_bytes(b"PAR1 not so")
     with pytest.raises(DatasetError, match="no table of predictions"):
-        figures.read_predictions(path)
+        read_predictions(path)

@@ -20,7 +20,8 @@ from study_numbers import NOTICE, study
 
 from fgfast.errors import UsageError
 from fgfast.studies import findings, page, plots, results, tables
-from fgfast.studies.figures import Estimate, Predictions
+from fgfast.studies.figures import Estimate
+from fgfast.studies.predictions import Predictions
 from fgfast.writing import Target
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
