@@ -46,6 +46,7 @@ def write_study(
     papers: Papers | None = None,
     thumbnails: Thumbnails | None = None,
     found: Sequence[Finding] = (),
+    more: Sequence[Table] = (),
 ) -> None:
     """Write study.html, and each of its tables as CSV and LaTeX, into a folder.
 
@@ -55,12 +56,13 @@ def write_study(
         papers: the paper's figures, shown beside ours.
         thumbnails: of the images of `gallery_keys(leading(study))`.
         found: findings over data sets, shown where there are any.
+        more: further tables, for example `fgfast.studies.tables.grouped`.
 
     Raises:
         UsageError: test sets that are compared are of other images, or a thumbnail is no data URI of an image.
         OutputFailedError: the disk is full, read-only or failing.
     """
-    tables = made(study, papers, found)
+    tables = [*made(study, papers, found), *(table for table in more if table.rows)]
     _write(folder, page(study, tables, thumbnails or {}), "study.html", tables)
 
 

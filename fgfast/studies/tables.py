@@ -10,7 +10,7 @@ from html import escape
 
 import numpy as np
 
-from fgfast.studies.figures import Difference, Estimate, per_class
+from fgfast.studies.figures import Difference, Estimate, groups, over_seeds, per_class
 from fgfast.studies.findings import Finding, sentence
 from fgfast.studies.results import Row, Study, both
 
@@ -198,6 +198,34 @@ def lost_classes(row: Row, classes: Sequence[str]) -> Table:
     heads, title = ("Class", "Images", "x", "x_fg", "change"), f"Classes that lose most: {row.name}"
     note = "Mean over trainings. A class has few images: its figure varies by chance, and the first rows are extremes."
     return Table("classes", title, heads, tuple(rows), note, frozenset((4,)))
+
+
+def grouped(study: Study, arm: str, group_of: Mapping[str, str], train_counts: Mapping[str, int]) -> Table:
+    """Waterbirds' groups: the average by the training set's groups and the worst group, always both.
+
+    Args:
+        study: its trainings.
+        arm: the test set.
+        group_of: key -> group.
+        train_counts: group -> images in the data set's own training set.
+
+    Raises:
+        UsageError: an image has no group; a group occurs in one of training and test only.
+    """
+    rows: list[tuple[Value, ...]] = []
+    for row in study.rows:
+        found = [groups(some, group_of, train_counts) for some in row.of(arm).values()]
+        if found:
+            worst = ", ".join(sorted({one.worst_group for one in found}))
+            columns = ([one.average for one in found], [one.worst for one in found], [one.plain for one in found])
+            average, least, plain = (over_seeds(values) for values in columns)
+            rows.append((row.name, row.cell.train, average, least, worst, plain))
+    heads = ("Model", "Trained on", "Average by train groups", "Worst group", "Which", "Test set as it is")
+    note = (
+        "The average weighs each group by its share of the training set; the worst is each training's own, and the "
+        "mean is over trainings. The test set as it is weighs groups by its own shares, not the training set's."
+    )
+    return Table("groups", f"Groups of {arm}", heads, tuple(rows), note)
 
 
 def compared(first: Study, second: Study) -> Table:

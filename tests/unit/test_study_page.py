@@ -208,3 +208,15 @@ def test_an_interval_of_an_accuracy_ends_at_all_and_none() -> None:
     row = study(count=40).rows[3]
     found = row.accuracy("x_fg")
     assert found is not None and found.high is not None and 0.95 < found.value <= found.high <= 1
+
+
+def test_groups_are_shown_with_both_figures(tmp_path: Path) -> None:
+    some = study(count=48)
+    group_of = {key: "land" if n % 2 else "water" for n, key in enumerate(some.trained[0].tests["x"].keys)}
+    table = tables.grouped(some, "x", group_of, {"land": 3, "water": 1})
+    average, worst, plain = (table.rows[0][n] for n in (2, 3, 5))
+    assert isinstance(average, Estimate) and isinstance(worst, Estimate) and isinstance(plain, Estimate)
+    assert worst.value < plain.value and worst.value < average.value and average.value != plain.value
+    page.write_study(Target(tmp_path), some, more=[table])
+    assert "Average by train groups" in (tmp_path / "study.html").read_text(encoding="utf-8")
+    assert (tmp_path / "groups.csv").exists()
