@@ -8,4 +8,8 @@ findings  the paper's four claims on data sets and backbones: holds, does not, t
 tables    CSV, LaTeX, HTML
 plots     inline SVG
 page      study.html
+models    timm's classifiers, cut open where a strategy masks (imports torch)
+masking   foreground cells, early masking, pooling (imports torch)
+weights   files of weights, read without executing code
+layers    where Grad-CAM looks at each family
 """

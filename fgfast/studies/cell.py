@@ -66,7 +66,8 @@ class Strategy:
         parts = [self.where, self.stage if self.late else "", self.pooling if self.pooling != "native" else ""]
         if self.late and self.class_token != "keep":
             parts.append(f"class token {self.class_token}")
-        elif self.late and self.pooling in ("native", "class", "both"):
+        elif self.late and (self.pooling in ("native", "class", "both") or self.stage == "second-last"):
+            # After the second-last block the token still speaks to the patches, whatever is pooled.
             parts.append("class token keep")
         parts.append(self.fill if self.early and self.fill != "black" else "")
         return ", ".join(part for part in parts if part)
