@@ -12,4 +12,5 @@ models    timm's classifiers, cut open where a strategy masks (imports torch)
 masking   foreground cells, early masking, pooling (imports torch)
 weights   files of weights, read without executing code
 layers    where Grad-CAM looks at each family
+gradcam   where a classifier looks: maps, input gradients, repainted backgrounds (imports torch)
 """
