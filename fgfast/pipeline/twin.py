@@ -17,6 +17,7 @@ from typing import Any
 from fgfast import ops
 from fgfast.data_paths import DataPath
 from fgfast.datasets import Dataset, layout_named, open_dataset
+from fgfast.datasets.layout import locate
 from fgfast.errors import OutputRefusedError, UsageError
 from fgfast.files import read_regular
 from fgfast.io.decode import decode, read_bytes
@@ -110,7 +111,10 @@ class Source:
         name, labels = found.get("dataset"), found.get("labels")
         if not isinstance(name, str) or not (labels is None or isinstance(labels, str)):
             raise OutputRefusedError(f"{ledger.path} does not say which data set the run was made from")
-        place = root if root is not None else resolved(found.get("root", ""), out)
+        if root is None:
+            place = resolved(found.get("root", ""), out)
+        else:  # the folder itself, or its parent, as convert takes it
+            place = locate(layout_named(name), root) or root
         return cls(name, place, labels, found.get("follow_links") is True)
 
     def open(self) -> Dataset:

@@ -137,3 +137,11 @@ def test_a_folder_of_images_is_turned_as_a_viewer_turns_it(tmp_path: Path) -> No
         (only,) = twin.entries()
         assert only.size == twin.image(only.key).size == (40, 30)
         assert twin.title == "holiday"
+
+
+def test_the_parent_of_the_data_set_serves_as_its_root(converted: tuple[Path, Path]) -> None:
+    root, out = converted
+    with Twin(out, root.parent) as twin:
+        first = next(twin.entries())
+        assert twin.source.root == root and twin.image(first.key).size == first.size
+        assert twin.source_same(first)
