@@ -111,9 +111,8 @@ class Source:
         name, labels = found.get("dataset"), found.get("labels")
         if not isinstance(name, str) or not (labels is None or isinstance(labels, str)):
             raise OutputRefusedError(f"{ledger.path} does not say which data set the run was made from")
-        if root is None:
-            place = resolved(found.get("root", ""), out)
-        else:  # the folder itself, or its parent, as convert takes it
+        place = resolved(found.get("root", ""), out)
+        if root is not None:  # the folder itself, or its parent, as convert takes it
             place = locate(layout_named(name), root) or root
         return cls(name, place, labels, found.get("follow_links") is True)
 
