@@ -95,3 +95,15 @@ def plan_everything(request: Request, options: Options) -> Planned:
         unused={options.unused: "the plan leaves it out"} if options.unused else {},
         finish=finish,
     )
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Makes one file."""
+
+    def __call__(self, subject: Subject) -> Product:
+        return Product(files={"bare": b"bare"})
+
+
+def plan_bare(request: Request, options: Options) -> Planned:
+    return Planned(Bare(), files={"bare": ".txt"})

@@ -34,7 +34,7 @@ def finish(
     written = [*_annotations(plan, output, made), *_tables(plan, output)]
     own, sentences = _of_the_kind(plan, output, made)
     written += own
-    delete_earlier(output, {*written, *output.about_the_run}, (*plan.names.top, tables.FOLDER, output.ours.name))
+    delete_earlier(output, {*written, *output.about_the_run}, None)
     placed = _placed(plan, made)
     report = Report(
         out=output.out,

@@ -13,6 +13,7 @@ import fgfast
 from fgfast.config import Selection
 from fgfast.datasets.layout import Dataset
 from fgfast.errors import OutputRefusedError, UnknownNameError, UsageError
+from fgfast.expand import tables
 from fgfast.expand.kind import Kind, Planned, Request
 from fgfast.expand.names import Names
 from fgfast.expand.run_source import FLAGGED, Outcomes, Usable, mask_digest
@@ -128,12 +129,12 @@ class ExpandPlan(contextlib.AbstractContextManager["ExpandPlan"]):
     @property
     def folder(self) -> str:
         """The folder of the output whose images the report shows."""
-        shown = self.planned.shown or (self.names.top[0] if self.names.top else self.dataset.folder)
+        shown = self.planned.shown or (self.names.top[0] if self.names.top else tables.FOLDER)
         return (self.planned.sets[0] if self.planned.sets else shown).partition("/")[0]
 
     def output(self) -> Output:
         """Return the output, which this does not open."""
-        return Output(self.out, self.folder, [name for name in (*self.names.top, "tables") if name != self.folder])
+        return Output(self.out, self.folder, [name for name in (*self.names.top, tables.FOLDER) if name != self.folder])
 
     def shown(self, key: str) -> str:
         """Return the path, below `folder`, of the image of a sample that the report shows; it need not exist."""

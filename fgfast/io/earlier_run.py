@@ -9,7 +9,7 @@ from pathlib import Path
 from fgfast.errors import OutputRefusedError
 from fgfast.files import FileStamp
 from fgfast.io.ledger import Ledger
-from fgfast.io.ledger_paths import in_folders
+from fgfast.io.ledger_paths import in_folders, is_below
 from fgfast.io.stamps import states
 
 
@@ -44,6 +44,23 @@ def unchanged_files(ledger: Ledger, out: Path, folder: str, others: Collection[s
     files = chain(ledger.stamps(), whole_files(ledger))
     there = ((path, out / path, stamp) for path, stamp in files if in_folders(path, (folder, *others)))
     return (path for path, state in states(there, read=True) if state == "same")
+
+
+def elsewhere(ledger: Ledger, out: Path, folders: Collection[str]) -> list[str]:
+    """Return the files of an expansion outside these folders that still are as it wrote them; none for a conversion.
+
+    Another kind of expansion has other folders, and lists of its own beside them.
+
+    Args:
+        ledger: the expansion's ledger.
+        out: the output folder.
+        folders: the names of the folders whose files are not meant.
+    """
+    if not (ledger.meta("fingerprint") or {}).get("expansion"):
+        return []
+    files = chain(ledger.stamps(), whole_files(ledger))
+    there = ((path, out / path, stamp) for path, stamp in files if is_below(path) and not in_folders(path, folders))
+    return [path for path, state in states(there, read=True) if state == "same"]
 
 
 def whole_files(ledger: Ledger) -> Iterator[tuple[str, FileStamp]]:

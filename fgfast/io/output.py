@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 from fgfast.config import differences
 from fgfast.errors import NameRefusedError, OutputRefusedError, SettingsDifferError, UsageError
 from fgfast.files import open_regular
-from fgfast.io.earlier_run import named_files, unchanged_files
+from fgfast.io.earlier_run import elsewhere, named_files, unchanged_files
 from fgfast.io.ledger import Ledger
 from fgfast.io.ledger_rows import APPLICATION_ID
 from fgfast.io.listing import FAILED, FLAGGED
@@ -222,8 +222,10 @@ class Output(contextlib.AbstractContextManager["Output"]):
             files = named_files(self.ledger, self.names)
         else:
             files = unchanged_files(self.ledger, self.out, name, (self.masks.name, *self.others))
-        delete_files(self.out, [*files, *(self.target(path).name for path in self.about_the_run)])
-        for folder in (name, *self.others):
+        beside = elsewhere(self.ledger, self.out, (name, self.ours.name, *self.names))
+        delete_files(self.out, [*files, *beside, *(self.target(path).name for path in self.about_the_run)])
+        tops = dict.fromkeys(path.partition("/")[0] for path in beside if "/" in path)
+        for folder in (name, *self.others, *tops):
             sweep_temp_files([Target(self.out, folder)])
             for listing in reversed([*walk(Target(self.out, folder))]):
                 remove_folder(listing.folder)  # where it is empty

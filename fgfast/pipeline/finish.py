@@ -143,15 +143,16 @@ def _decided(changes: Changes) -> dict[str, object]:
     return {name: list(keys) for name, keys in lists.items() if keys}
 
 
-def delete_earlier(output: Output, written: set[Path], folders: Sequence[str]) -> None:
-    """Delete the files about the whole output, in these folders, that an earlier run wrote and this one did not.
+def delete_earlier(output: Output, written: set[Path], folders: Sequence[str] | None) -> None:
+    """Delete the files about the whole output that an earlier run wrote and this one did not.
 
-    A file that is not as recorded is left alone: the ledger may be anybody's, and the file somebody else's.
+    They lie in these folders; None means anywhere in the output. A file that is not as recorded is left alone: the
+    ledger may be anybody's, and the file somebody else's.
     """
     earlier = [
         (path, output.out / path, stamp)
         for path, stamp in whole_files(output.ledger)
-        if output.out / path not in written and in_folders(path, folders)
+        if output.out / path not in written and (folders is None or in_folders(path, folders))
     ]
     delete_files(output.out, [path for path, state in states(earlier, read=True) if state == "same"])
 

@@ -27,12 +27,16 @@ from fgfast.pipeline.verify import verify
 
 pa = pytest.importorskip("pyarrow.parquet", reason="tables need the extra expand")
 
+KINDS = (
+    Kind("test", "tests", "expanding:Options", "expanding:plan_everything"),
+    Kind("bare", "one file", "expanding:Options", "expanding:plan_bare"),
+)
 ABOUT = {f"fgfast/{name}" for name in ("ledger.sqlite", "run.json", "report.html", "lock", "lock.owner")}
 
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(table, "KINDS", (Kind("test", "tests", "expanding:Options", "expanding:plan_everything"),))
+    monkeypatch.setattr(table, "KINDS", KINDS)
     return made(tmp_path, name="run")
 
 
@@ -104,6 +108,18 @@ def test_a_corrected_mask_is_made_again_and_nothing_else(source: Path, tmp_path:
     anew = expanded(source, tmp_path / "anew")
     numbered = "fgfast/instances.json"  # samples keep the numbers that they had
     assert after.keys() == anew.keys() and all(after[name] == anew[name] for name in anew if name != numbered)
+
+
+def test_another_kind_takes_the_place_of_the_first_and_leaves_nothing_of_it(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    expanded(source, out)
+    (out / "whole.txt.mine").write_text("a person's own file")
+    with planned(source, "bare", out) as plan, pytest.raises(SettingsDifferError, match="expansion: 'test' -> 'bare'"):
+        run(plan, in_process=True)
+    with planned(source, "bare", out) as plan:
+        run(plan, in_process=True, mode="overwrite")
+    tops = {path.name for path in out.iterdir()}
+    assert tops == {"bare", "fgfast", "whole.txt.mine"}
 
 
 def test_each_sample_ends_as_an_outcome_with_a_sentence(source: Path, tmp_path: Path) -> None:
