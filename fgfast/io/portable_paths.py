@@ -99,7 +99,8 @@ def resolved(text: str, out: Path) -> Path:
         return path
     # Where the output's folder is a link, it is not known which of its two places the path was relative to.
     places = [Path(os.path.normpath(place / path)) for place in (out.absolute(), out.resolve())]
-    return next((place for place in places if place.exists()), places[0])
+    # Unlike Path.exists, it is False for a name that is too long, which somebody's ledger may hold.
+    return next((place for place in places if os.path.exists(place)), places[0])  # noqa: PTH110
 
 
 def _instead(alone: str, match: re.Match[str]) -> str:

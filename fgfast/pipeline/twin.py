@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,7 +124,7 @@ class Source:
             UsageError: it is not there, or is another one; the message says how to name its new place.
             DatasetError: its annotations are not understood.
         """
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):  # noqa: PTH112  # Path.is_dir raises for a name that is too long
             raise UsageError(
                 f"the data set of this run is not in {self.root}: give the folder where it is now with --root"
             )

@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 import fgfast
 from fgfast.config import Settings
 from fgfast.errors import OutputRefusedError, SampleError, UsageError
+from fgfast.io.ledger import Ledger
 from fgfast.pipeline.twin import Twin
 
 SETTINGS = Settings(detector="annotations", segmenter="box", crop="box", masks="png")
@@ -145,3 +146,11 @@ def test_the_parent_of_the_data_set_serves_as_its_root(converted: tuple[Path, Pa
         first = next(twin.entries())
         assert twin.source.root == root and twin.image(first.key).size == first.size
         assert twin.source_same(first)
+
+
+def test_a_name_that_no_system_takes_is_a_data_set_that_is_not_there(converted: tuple[Path, Path]) -> None:
+    _, out = converted
+    with Ledger(out / "fgfast" / "ledger.sqlite") as ledger:
+        ledger.set_meta({"source": {**ledger.meta("source"), "root": "x" * 100_000}})
+    with Twin.open(out) as twin, pytest.raises(UsageError, match="--root"):
+        _ = twin.dataset
