@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fgfast
-from fgfast.pipeline import run
+from fgfast.pipeline import recording, run
 from fgfast.pipeline.finish import Report
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.plan import Plan
@@ -110,13 +110,13 @@ def run_and_trace(plan: Plan, folder: Path, monkeypatch: Any) -> tuple[Report, l
         trace.on = True
         yield from todo(*given)
 
-    def record(*given: Any, recorded: Any = run.record) -> Any:
+    def record(*given: Any, recorded: Any = recording.record) -> Any:
         outcomes = recorded(*given)
         trace.on = False
         return outcomes
 
     monkeypatch.setattr(run, "todo", first)
-    monkeypatch.setattr(run, "record", record)
+    monkeypatch.setattr(recording, "record", record)
     with _without():
         trace.install()
         report = run.run(plan, cpu_threads=1)

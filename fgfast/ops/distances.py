@@ -6,7 +6,7 @@ import numpy as np
 
 from fgfast.records import Bool, Float32
 
-EXACT = 1000
+EXACT = 500
 """Pixels up to which distances are correctly rounded. A squared distance is a whole number, and OpenCV's, squared, is
 nearer to it than to its neighbours up to there."""
 

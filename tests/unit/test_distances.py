@@ -24,7 +24,7 @@ def test_they_are_those_of_scipy_wherever_the_mask_lies(shape: tuple[int, int]) 
 
 
 def test_the_far_corner_of_a_large_image() -> None:
-    bits = np.ones((700, 700), np.bool_)
+    bits = np.ones((EXACT * 7 // 10, EXACT * 7 // 10), np.bool_)
     bits[0, 0] = False
     assert np.array_equal(distances(bits), distance_transform_edt(bits).astype(np.float32))
 

@@ -13,10 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from drawn_subjects import drawn
 from layouts import SHARED, cub
 from PIL import Image
 
+from fgfast.bench.drawn import drawn
 from fgfast.datasets import open_dataset
 from fgfast.errors import MissingExtraError, SampleError, UnknownNameError, UsageError, WeightsError
 from fgfast.expand import diffusion

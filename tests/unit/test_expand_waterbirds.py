@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import pytest
 from drawn_places import drawn_places, places
-from drawn_subjects import MAGENTA, drawn
 from layouts import SHARED, SUBJECT, cub, make_image, text
 from PIL import Image
 
+from fgfast.bench.drawn import drawn
 from fgfast.data_paths import DataPath
 from fgfast.datasets import open_dataset
 from fgfast.errors import ImageBrokenError, ImageMissingError, ImageRefusedError, MaskUnusableError, UsageError
@@ -370,7 +370,7 @@ def test_feathered_edges_take_nothing_of_the_old_background_along(tmp_path: Path
     soft, hard = plan(request, options), plan(request, dataclasses.replace(options, edges="hard"))
     bird_, key = drawn(0.8), request.usable[0]
     place = np.asarray(Image.open(tmp_path / "places" / soft.given(key)["file"]))[0, 0].astype(np.float32)
-    pixels = np.rint(bird_.on(MAGENTA)).astype(np.uint8)
+    pixels = np.rint(bird_.on(np.array([255, 0, 255], np.float32))).astype(np.uint8)
     subject = Subject(request.sample(key), pixels, bird_.alpha >= 0.5, soft.given(key), (0, "waterbirds", key))
     band = (bird_.alpha > 0.02) & (bird_.alpha < 0.98)
     errors = [np.abs(made(p.step(subject)) - bird_.on(place))[band].mean() for p in (soft, hard)]
