@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fgfast
-from fgfast.pipeline import recording, run
+from fgfast.pipeline import run, work
 from fgfast.pipeline.finish import Report
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.plan import Plan
@@ -110,13 +110,13 @@ def run_and_trace(plan: Plan, folder: Path, monkeypatch: Any) -> tuple[Report, l
         trace.on = True
         yield from todo(*given)
 
-    def record(*given: Any, recorded: Any = recording.record) -> Any:
+    def record(*given: Any, recorded: Any = work.record) -> Any:
         outcomes = recorded(*given)
         trace.on = False
         return outcomes
 
     monkeypatch.setattr(run, "todo", first)
-    monkeypatch.setattr(recording, "record", record)
+    monkeypatch.setattr(work, "record", record)
     with _without():
         trace.install()
         report = run.run(plan, cpu_threads=1)

@@ -16,11 +16,11 @@ from fgfast.expand.plan import ExpandPlan
 from fgfast.expand.tables import check_arrow
 from fgfast.io.output import MODES, Mode, Output
 from fgfast.machine import available_cores
+from fgfast.pipeline import recording
 from fgfast.pipeline.finish import Report
 from fgfast.pipeline.placement import Devices
-from fgfast.pipeline.recording import Progress, Recorder, open_output
 from fgfast.pipeline.resume import Found
-from fgfast.pipeline.work import Result
+from fgfast.pipeline.work import Progress, Recorder, Result
 from fgfast.pipeline.workers import start
 from fgfast.records import Outcome
 from fgfast.runner import DEADLINE, Watch
@@ -73,9 +73,9 @@ def run(
             found = _open(plan, output, mode, verify)
             for message in found.changes.messages():
                 say(message)
-            recorder = Recorder(output, plan.paths, found, progress or (lambda counts, total: None), watch)
-            _record_unused(plan, found.finished, recorder)
-            recorder.work(ready, todo(plan, found.finished))
+            results = recording.recorder(output, plan.paths, found, progress or (lambda counts, total: None), watch)
+            _record_unused(plan, found.finished, results)
+            recording.work(ready, todo(plan, found.finished), results)
             seconds = time.perf_counter() - started
         chosen = [f"workers: {count}"]
         return finish(plan, output, found, seconds, stop.is_set(), ready.threads, chosen)
@@ -127,7 +127,9 @@ def _open(plan: ExpandPlan, output: Output, mode: Mode, verify: bool) -> Found:
     """Open the output, make its folders, and return what it holds already."""
     meta = {"source": plan.describe()}
     root = Path(plan.dataset.root)
-    found = open_output(output, mode, plan.fingerprint, meta, root, lambda: ExpectedExpansion(plan, output), verify)
+    found = recording.open_output(
+        output, mode, plan.fingerprint, meta, root, lambda: ExpectedExpansion(plan, output), verify
+    )
     keys = [s.key for s in plan.selected if s.key not in plan.planned.unused]
     folders = [path for key in keys for path in plan.names.fixed(key)]
     folders += [plan.names.several(folder, key, "file") for key in keys for folder in plan.names.folders]
@@ -137,7 +139,7 @@ def _open(plan: ExpandPlan, output: Output, mode: Mode, verify: bool) -> Found:
     return found
 
 
-def _record_unused(plan: ExpandPlan, finished: Collection[str], recorder: Recorder) -> None:
+def _record_unused(plan: ExpandPlan, finished: Collection[str], results: Recorder) -> None:
     """Record the samples that get no product."""
     left = (
         (n, sample)
@@ -145,7 +147,7 @@ def _record_unused(plan: ExpandPlan, finished: Collection[str], recorder: Record
         if (sample := plan.dataset.samples[n]).key in plan.planned.unused and sample.key not in finished
     )
     while batch := list(islice(left, _AT_ONCE)):
-        recorder.collect([Result(n, _skipped(plan, sample.key, plan.digest(sample)), ()) for n, sample in batch])
+        results.collect([Result(n, _skipped(plan, sample.key, plan.digest(sample)), ()) for n, sample in batch])
 
 
 def _skipped(plan: ExpandPlan, key: str, digest: bytes) -> Outcome:

@@ -19,6 +19,7 @@ from fgfast.io.output import MODES, Mode, Output
 from fgfast.machine import available_cores
 from fgfast.mask_source import MaskSource
 from fgfast.pipeline import packed as packed_masks
+from fgfast.pipeline import recording
 from fgfast.pipeline.annotated import official_masks
 from fgfast.pipeline.choices import per_device
 from fgfast.pipeline.decided import carry_out
@@ -29,9 +30,8 @@ from fgfast.pipeline.flagging import flagging_of
 from fgfast.pipeline.job import ConvertJob
 from fgfast.pipeline.placement import MOST_THREADS, Devices, asked, pool_threads
 from fgfast.pipeline.plan import Plan, load_background, make_plan
-from fgfast.pipeline.recording import Progress as Progress
-from fgfast.pipeline.recording import Recorder, open_output
 from fgfast.pipeline.resume import Changes, Found
+from fgfast.pipeline.work import Progress as Progress
 from fgfast.pipeline.work import Work
 from fgfast.pipeline.workers import start
 from fgfast.runner import DEADLINE, Watch
@@ -137,14 +137,14 @@ def run(
             found = carry_out(plan, output, _open(plan, output, mode, verify), stop)
             for message in found.changes.messages():
                 on_message(message)
-            recorder = Recorder(output, plan.paths, found, progress, watch)
-            packed, unpacked = packed_masks.carry_out(plan, output, found, stop, recorder.collect)
+            results = recording.recorder(output, plan.paths, found, progress, watch)
+            packed, unpacked = packed_masks.carry_out(plan, output, found, stop, results.collect)
             if unpacked:
                 alone = Changes(unpacked=unpacked)
                 found = replace(found, changes=replace(found.changes, unpacked=unpacked))
                 on_message(alone.messages()[0])
             official = official_masks(plan.dataset, plan.settings)
-            recorder.work(workers, todo(plan, found.finished.keys() | packed, official))
+            recording.work(workers, todo(plan, found.finished.keys() | packed, official), results)
             seconds = time.perf_counter() - started
         plan = replace(plan, reasons=(*plan.reasons, *chosen))
         return finish(plan, output, found, seconds, stop.is_set(), workers.threads)
@@ -170,7 +170,9 @@ def _open(plan: Plan, output: Output, mode: Mode, verify: bool) -> Found:
     """Open the output for this plan, make its folders, and return what it holds already."""
     meta = {"source": plan.describe(), "flagging": flagging_of(plan.settings)}
     root = Path(plan.dataset.root)
-    found = open_output(output, mode, plan.fingerprint, meta, root, lambda: ExpectedTwin(plan, output), verify)
+    found = recording.open_output(
+        output, mode, plan.fingerprint, meta, root, lambda: ExpectedTwin(plan, output), verify
+    )
     selected = [sample.key for sample in plan.selected]
     masks = [plan.mask_names[key] for key in selected] if plan.settings.masks == "png" else []
     output.make_folders([plan.twins[key] for key in selected], masks)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,8 +23,8 @@ from fgfast.errors import (
 from fgfast.files import FileStamp
 from fgfast.io.output import Output
 from fgfast.io.portable_paths import PortablePaths
-from fgfast.records import Cutout, Detections, Image, Mask, OtherBox, Outcome, Prompt, Sample, sample_digest
-from fgfast.runner import Failures, Finished, Handoff, Stage
+from fgfast.records import Cutout, Detections, Image, Mask, OtherBox, Outcome, Prompt, Sample, Status, sample_digest
+from fgfast.runner import Event, Failures, Finished, Handoff, Stage, Watch
 from fgfast.writing import commit, delete_files
 
 log = logging.getLogger("fgfast")
@@ -239,3 +241,37 @@ def _portable(outcome: Outcome, portable: PortablePaths) -> Outcome:
         return outcome
     detail, warnings = portable.text(outcome.detail), tuple(map(portable.text, outcome.warnings))
     return replace(outcome, detail=detail, warnings=warnings)
+
+
+Progress = Callable[[dict[Status, int], int], None]
+"""Called with the counts so far and the number of selected samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Takes the results of a run as they come; for one thread.
+
+    Attributes:
+        output: the output.
+        portable: how its files name what is outside it.
+        counts: status -> number of samples so far, those of earlier runs among them.
+        total: number of samples that have an outcome at the end.
+        progress: told of the counts.
+        watch: told of each commit, for measurements.
+    """
+
+    output: Output
+    portable: PortablePaths
+    counts: Counter[Status]
+    total: int
+    progress: Progress
+    watch: Watch | None = None
+
+    def collect(self, batch: list[Result]) -> None:
+        """Commit and record results."""
+        began = time.monotonic()
+        outcomes = record(batch, self.output, self.portable)
+        if self.watch:
+            self.watch(Event("commit", "", "collect", began, time.monotonic(), len(batch), 0))
+        self.counts.update(outcome.status for outcome in outcomes)
+        self.progress(dict(self.counts), self.total)
