@@ -128,6 +128,31 @@ def bench_io(images: int, rounds: int, cpu_threads: int | None, folder: Path | N
     report("io", lambda: measure(images=images, rounds=rounds, cpu_threads=cpu_threads, folder=where), **output)
 
 
+@bench.command("expand")
+@click.argument("kinds", metavar="[KIND]...", nargs=-1)
+@add_options(
+    count_option("--images", 400, 8, help="Measures on at most this many images; slow kinds take fewer."),
+    count_option("--rounds", 3, help=_ROUNDS),
+    count_option("--workers", 2, 2, help="Compares one worker with this many."),
+    DIR,
+    *OUTPUTS,
+)
+def bench_expand(
+    kinds: tuple[str, ...], images: int, rounds: int, workers: int, folder: Path | None, **output: Any
+) -> None:
+    """Measure the kinds of expansion, by default all, beside a plain loop over the same library calls."""
+    from fgfast.bench.expand import measure
+    from fgfast.expand import table
+
+    chosen = [table.kind(name).name for name in kinds]
+    where = folder_of(folder)
+    report(
+        "expand",
+        lambda: measure(kinds=chosen, images=images, rounds=rounds, workers=workers, folder=where),
+        **output,
+    )
+
+
 @bench.command("decoders")
 @add_options(
     path_option("--folder", help="Decodes the JPEGs in this folder.  [default: random images and sample photographs]"),

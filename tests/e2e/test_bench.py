@@ -54,6 +54,8 @@ def test_io_measures_both_on_the_same_images(tmp_path: Path) -> None:
         (["decoders", "--folder", "nowhere"], "there is no folder nowhere"),
         (["decoders", "--segmenter", "grabcutt"], "Did you mean 'grabcut'?"),
         (["io", "--dir", "nowhere"], "there is no folder nowhere"),
+        (["expand", "contour"], "Did you mean 'contours'?"),
+        (["expand", "--compare", "io.json"], "of the bench 'io'; give one of 'expand'"),
         (["--json", "io"], "the options of io must follow its name"),
         (["pipe"], "Did you mean 'pipeline'?"),
     ],

@@ -162,6 +162,7 @@ RULES = (
             ("fgfast/export/trace.py", "onnx_ir.save"): _SCRATCH,
             ("fgfast/export/quantise_graph.py", "ir.save"): _SCRATCH,
             ("fgfast/export/widen.py", "ir.save"): _SCRATCH,
+            ("fgfast/bench/expand.py", ".write_bytes"): _PEER,
             ("fgfast/bench/io.py", ".save"): _PEER,
             ("fgfast/bench/reference.py", ".save"): _PEER,
             ("fgfast/bench/simulate_clock.py", "os.open"): "pipe and memory of the parent process, by /proc",
