@@ -15,7 +15,7 @@ from fgfast import ops
 from fgfast.errors import BAD_NAME, ImageRefusedError, NameRefusedError
 from fgfast.expand.kind import NOTHING, Product, Step, Subject, Table
 from fgfast.expand.names import Names
-from fgfast.expand.tables import packed
+from fgfast.expand.tables import check_arrow, packed
 from fgfast.files import FileStamp
 from fgfast.io import warned
 from fgfast.io.encode import FORMAT_SUFFIXES, encode
@@ -138,6 +138,8 @@ class ExpandJob:
         warned.capture_for_good()
         ops.implementation()  # resolved now, so that a broken one raises here and not once per image
         cv2.setNumThreads(1)
+        if self.tables:
+            check_arrow()  # its import takes half a second, which must not be the first image's
         stages: list[Stage[Work]] = [Decode(self.turn_exif), TakeMask(), Make(self.kind, self.seed, self.step)]
         temp_files = TempFiles(self.out)
         stages.append(WriteProduct(temp_files, self.suffix, self.quality, {t.name: t for t in self.tables}))
