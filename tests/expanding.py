@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class Options:
     colour: int = option(9, "Sets the grey level of the background.", least=0, most=255)
     refuse: str = option("", "Names a sample that cannot be used.")
     skip: str = option("", "Names a sample that has no product.")
+    raises: str = option("", "Names a sample on which the step has a bug.")
+    dies: str = option("", "Names a sample that ends its worker process.")
     unused: str = option("", "Names a sample that the plan leaves out.")
 
 
@@ -68,6 +71,10 @@ class Everything:
     def __call__(self, subject: Subject) -> Product:
         if subject.key == self.options.refuse:
             raise ImageRefusedError("refused", f"{subject.key}: is refused")
+        if subject.key == self.options.raises:
+            raise RuntimeError("a bug")
+        if subject.key == self.options.dies:
+            os._exit(9)
         if subject.key == self.options.skip:
             return Product(skipped="it is passed over")
         noise = subject.generator().integers(0, 256, subject.pixels.shape, np.uint8)

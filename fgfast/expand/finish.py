@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fgfast.expand import tables
 from fgfast.expand.kind import Ending
 from fgfast.expand.plan import ExpandPlan
 from fgfast.io import coco, listing
+from fgfast.io.ledger import Ledger
 from fgfast.io.output import Output
 from fgfast.io.provenance import add_run, write_run_json
 from fgfast.io.report import write_page
@@ -30,12 +32,11 @@ def finish(
     ledger, dataset = output.ledger, plan.dataset
     resumed = len(found.finished)
     samples = {s.key: s for s in dataset.samples if s.key in found.selected or s.key in found.finished}
-    seen, made = _in_one_pass(plan, output, samples)
-    written = [*_annotations(plan, output, made), *_tables(plan, output)]
-    own, sentences = _of_the_kind(plan, output, made)
+    seen, placed = _in_one_pass(plan, output, samples)
+    written = [*_annotations(plan, output, placed), *_tables(plan, output)]
+    own, sentences = _of_the_kind(plan, output)
     written += own
     delete_earlier(output, {*written, *output.about_the_run}, None)
-    placed = _placed(plan, made)
     report = Report(
         out=output.out,
         twin=output.twin,
@@ -83,39 +84,49 @@ def finish(
     return report
 
 
-def _in_one_pass(plan: ExpandPlan, output: Output, samples: dict[str, Sample]) -> tuple[Summary, list[Outcome]]:
-    """Write the lists and COCO instances in one pass over the ledger; return its summary, and what was made."""
-    seen, made = Summary(samples), list[Outcome]()
+class _Made:
+    """The outcomes of samples with products, in the data set's order; see `fgfast.expand.kind.Made`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return self._ledger.outcomes(("done", "flagged"))
+
+    def __len__(self) -> int:
+        counts = self._ledger.counts()
+        return counts["done"] + counts["flagged"]
+
+
+def _in_one_pass(
+    plan: ExpandPlan, output: Output, samples: dict[str, Sample]
+) -> tuple[Summary, dict[str, ImagePlacement]]:
+    """Write the lists and COCO instances in one pass over the ledger.
+
+    Returns:
+        The ledger's summary, and the placement of each image in a data set's folder.
+    """
+    seen, placed = Summary(samples), dict[str, ImagePlacement]()
     with contextlib.ExitStack() as files:
         listed = files.enter_context(listing.listings(output.target(output.ours)))
         add = None
         if plan.planned.sets:
             about = output.ledger.labels(), plan.dataset.classes, plan.dataset.name
             add = files.enter_context(coco.instances(output.target(output.instances), *about))
-        for outcome in output.ledger.outcomes():
-            seen.add(outcome)
-            listed(outcome)
-            if outcome.twin is not None:
-                made.append(outcome)
-                if add is not None:
-                    add(outcome)
-    return seen, made
+        for o in output.ledger.outcomes():
+            seen.add(o)
+            listed(o)
+            if o.twin is not None and add is not None:
+                assert o.size is not None and o.twin_size is not None
+                placed[o.key] = ImagePlacement(plan.names.image_in_set(o.key), o.offset, o.twin_size, o.size)
+                add(o)
+    return seen, placed
 
 
-def _placed(plan: ExpandPlan, made: list[Outcome]) -> dict[str, ImagePlacement]:
-    """Return the placement of each image in a data set's folder."""
-    found = {}
-    for o in made if plan.planned.sets else ():
-        assert o.size is not None and o.twin_size is not None
-        found[o.key] = ImagePlacement(plan.names.image_in_set(o.key), o.offset, o.twin_size, o.size)
-    return found
-
-
-def _annotations(plan: ExpandPlan, output: Output, made: list[Outcome]) -> list[Path]:
+def _annotations(plan: ExpandPlan, output: Output, placed: dict[str, ImagePlacement]) -> list[Path]:
     """Write the source's annotation files for each data set; return them."""
     if not plan.planned.annotated:
         return []
-    placed = _placed(plan, made)
     return [
         path
         for folder in plan.planned.sets
@@ -135,7 +146,7 @@ def _tables(plan: ExpandPlan, output: Output) -> list[Path]:
     return found
 
 
-def _of_the_kind(plan: ExpandPlan, output: Output, made: list[Outcome]) -> tuple[list[Path], list[str]]:
+def _of_the_kind(plan: ExpandPlan, output: Output) -> tuple[list[Path], list[str]]:
     """Let the kind write its own files about the whole; return them, and what it found out."""
     if plan.planned.finish is None:
         return [], []
@@ -144,7 +155,7 @@ def _of_the_kind(plan: ExpandPlan, output: Output, made: list[Outcome]) -> tuple
     by_name = {table.name: table for table in plan.planned.tables}
     ending = Ending(
         target=lambda path: output.target(output.out / path),
-        outcomes=tuple(made),
+        outcomes=_Made(ledger),
         given=plan.planned.given,
         rows=lambda name: partial(tables.plain_rows, ledger, by_name[name])(labels, splits),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -134,6 +134,14 @@ class Table:
     columns: Mapping[str, str]
 
 
+class Made(Protocol):
+    """The outcomes of all samples with products, read from the ledger each time: a million of them have gigabytes."""
+
+    def __iter__(self) -> Iterator[Outcome]: ...
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What the end of an expansion knows, once every sample has an outcome.
@@ -150,7 +158,7 @@ class Ending:
     """
 
     target: Callable[[str], Target]
-    outcomes: tuple[Outcome, ...]
+    outcomes: Made
     given: Callable[[str], Mapping[str, Any]]
     rows: Callable[[str], Iterator[Mapping[str, Any]]]
     found: list[str] = field(default_factory=list)

@@ -136,6 +136,19 @@ def test_each_sample_ends_as_an_outcome_with_a_sentence(source: Path, tmp_path: 
     assert "it is passed over" in page and "the plan leaves it out" in page
 
 
+def test_a_bug_and_a_crash_cost_one_sample_each(source: Path, tmp_path: Path) -> None:
+    whole = expanded(source, tmp_path / "whole")
+    with planned(source, "test", tmp_path / "out", options=Options(raises=KEY, dies=OTHER)) as plan:
+        report = run(plan, workers=2)
+    assert report.counts == {"done": 2, "flagged": 0, "skipped": 0, "failed": 2}
+    assert report.failures == {"internal error": 1, "crash": 1}
+    failed = (tmp_path / "out/fgfast/failed.csv").read_text()
+    assert "RuntimeError: a bug; please report it" in failed and "worker process crashed" in failed
+    others = {name: data for name, data in files_below(tmp_path / "out/first/set").items() if name.endswith(".jpg")}
+    assert len(others) == 2 and all(whole[f"first/set/{name}"] == data for name, data in others.items())
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
 def test_an_image_that_changed_since_the_run_fails(source: Path, tmp_path: Path) -> None:
     image = tmp_path / "data/cub/CUB_200_2011" / KEY
     image.write_bytes((tmp_path / "data/cub/CUB_200_2011" / OTHER).read_bytes())
