@@ -6,6 +6,7 @@ table       the table of kinds
 seeds       random numbers that depend on the seed, the kind and the sample, and on nothing else
 run_source  the run that an expansion is made from
 names       the names of all files
+options     the options of a kind
 plan        the plan of an expansion
 job         what a worker process does
 run         an expansion from its plan to its report

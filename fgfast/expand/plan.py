@@ -16,6 +16,7 @@ from fgfast.errors import OutputRefusedError, UnknownNameError, UsageError
 from fgfast.expand import tables
 from fgfast.expand.kind import Kind, Planned, Request
 from fgfast.expand.names import Names
+from fgfast.expand.options import check_options, plain, without_paths
 from fgfast.expand.run_source import FLAGGED, Outcomes, Usable, mask_digest
 from fgfast.expand.table import kind as kind_named
 from fgfast.expand.table import resolve
@@ -27,7 +28,6 @@ from fgfast.pipeline.exclusion import read_excluded
 from fgfast.pipeline.plan import select
 from fgfast.pipeline.twin import Twin
 from fgfast.records import Outcome, Sample
-from fgfast.setting import WHOLE, Setting
 
 FORMATS = ("same", *FORMAT_SUFFIXES)
 
@@ -176,9 +176,7 @@ class ExpandPlan(contextlib.AbstractContextManager["ExpandPlan"]):
             "follow_links": source.follow_links,
             "seed": self.how.seed,
             "flagged": self.how.flagged,
-            "options": {
-                name: path(value) if _is_path(value) else value for name, value in _plain(self.options).items()
-            },
+            "options": {name: without_paths(value, path) for name, value in plain(self.options).items()},
             "selection": {**asdict(self.selection), "exclude": [path(file) for file in self.selection.exclude]},
         }
 
@@ -298,30 +296,9 @@ def _fingerprint(twin: Twin, kind: Kind, options: Any, planned: Planned, how: Ho
         "seed": how.seed,
         "format": how.format,
         "quality": how.quality,
-        **{name: value for name, value in _plain(options).items() if name in result},
+        **{n: without_paths(value, lambda p: Path(p).name) for n, value in plain(options).items() if n in result},
         **planned.fingerprint,
     }
-
-
-def _plain(options: Any) -> dict[str, Any]:
-    """Return options by the names that people give them."""
-    return {f.name.rstrip("_"): getattr(options, f.name) for f in fields(options)}
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, Path) or (isinstance(value, str) and "/" in value and Path(value).expanduser().exists())
-
-
-def check_options(options: Any) -> None:
-    """Raise UsageError unless the options of a kind have allowed values."""
-    for f in fields(options):
-        setting: Setting = f.metadata["setting"]
-        value = getattr(options, f.name)
-        name = f.name.rstrip("_").replace("_", "-")
-        if value is not None or str(f.type).endswith("None") is False:
-            setting.check(name, value, str(f.type) in WHOLE)
-        if value != f.default and (why := setting.idle(options)):
-            raise UsageError(f"{name} has no effect {why}")
 
 
 def _unused(planned: Planned) -> list[str]:

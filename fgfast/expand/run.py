@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
-from fgfast.errors import UnknownNameError
+from fgfast.errors import UnknownNameError, UsageError
 from fgfast.expand.expected import ExpectedExpansion
 from fgfast.expand.finish import finish
 from fgfast.expand.job import ExpandJob, ExpandWork, paths_of, suffix_of
@@ -60,6 +60,8 @@ def run(
     """
     if mode not in MODES:
         raise UnknownNameError("mode", mode, MODES)
+    if in_process and (workers or 1) > 1:
+        raise UsageError(f"workers {workers} has no effect in one process")
     if plan.planned.tables:
         check_arrow()
     say = on_message or (lambda message: None)

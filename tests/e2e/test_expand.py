@@ -210,6 +210,8 @@ def test_what_is_refused(source: Path, tmp_path: Path) -> None:
         run(plan, in_process=True)
     with pytest.raises(UsageError, match="colour must be a whole number from 0 to 255"):
         planned(source, "test", tmp_path / "new", options=Options(colour=300))
+    with planned(source, "test", tmp_path / "new") as plan, pytest.raises(UsageError, match="in one process"):
+        run(plan, in_process=True, workers=2)
     listed = tmp_path / "keys.txt"
     listed.write_text("\n".join(path for path in files_below(tmp_path / "out/first/set") if path.endswith(".jpg")))
     with pytest.raises(UsageError, match="no image of"):
@@ -217,6 +219,18 @@ def test_what_is_refused(source: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "data")
     with pytest.raises(UsageError, match="--root"):
         planned(source, "test", tmp_path / "new")
+
+
+def test_no_path_of_this_machine_is_in_the_output(source: Path, tmp_path: Path) -> None:
+    for given, name in ((str(source), "run"), (f"places:{source}", "places:run")):
+        with planned(source, "test", tmp_path / "out", options=Options(skip=given)) as plan:
+            run(plan, in_process=True, mode="overwrite" if name != "run" else "auto")
+            assert plan.fingerprint["skip"] == name
+        facts = json.loads((tmp_path / "out/fgfast/run.json").read_text())
+        assert facts["source"]["options"]["skip"] == name.replace("run", "../run")
+        assert str(tmp_path).encode() not in (tmp_path / "out/fgfast/run.json").read_bytes()
+        assert str(tmp_path).encode() not in (tmp_path / "out/fgfast/ledger.sqlite").read_bytes()
+        assert str(tmp_path).encode() not in (tmp_path / "out/fgfast/report.html").read_bytes()
 
 
 def test_the_command(source: Path, tmp_path: Path) -> None:
