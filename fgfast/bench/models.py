@@ -10,12 +10,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import resource
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,7 +162,9 @@ def reference(name: str, weights: str, device: str) -> Segment:
         from fgfast.models.sam.sessions import sam_in_torch
 
         return partial(_mask_by, sam_in_torch(build_sam(spec)))
-    _declare_torchvision_operators()
+    from fgfast.studies import torchvision_shim
+
+    torchvision_shim.declare()  # the package imports torchvision
     package: Any = importlib.import_module("segment_anything")
     model = package.sam_model_registry[name]()
     model.load_state_dict(sam_state(spec))
@@ -192,17 +192,6 @@ def _mask_by(model: Any, image: UInt8, box: Float32) -> Bool:
     (low_res,) = run_batch(model, [(Image(image), box[0])])
     bits: Bool = model.finish(low_res, *image.shape[:2], torch.get_num_threads()).bits
     return bits
-
-
-def _declare_torchvision_operators() -> None:
-    """Run the shim of the tests, if this is a source tree; it lets torchvision import beside another build of torch."""
-    path = Path(__file__).resolve().parents[2] / "tests" / "torchvision_shim.py"
-    spec = importlib.util.spec_from_file_location("torchvision_shim", path)
-    if path.exists() and spec is not None and spec.loader is not None:
-        # The declared operators live as long as the module.
-        shim = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(shim)
-        shim.declare()
 
 
 def _compare(masks: dict[str, list[Bool]]) -> dict[str, dict[str, float]]:

@@ -16,6 +16,7 @@ from fgfast.cli.masks import masks
 from fgfast.cli.models import models
 from fgfast.cli.quality import quality
 from fgfast.cli.review import review
+from fgfast.cli.study import study
 from fgfast.cli.verify import verify
 from fgfast.export.command import export
 from fgfast.terminal import say
@@ -28,7 +29,7 @@ def main() -> None:
     """Make foreground-only twins of image-classification data sets."""
 
 
-for _command in (bench, convert, cut, datasets, doctor, expand, export, masks, models, quality, review, verify):
+for _command in (bench, convert, cut, datasets, doctor, expand, export, masks, models, quality, review, study, verify):
     main.add_command(_command)
 
 

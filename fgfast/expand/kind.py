@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fgfast import seeds
 from fgfast.errors import OutputRefusedError
-from fgfast.expand import seeds
 from fgfast.expand.run_source import Outcomes
 from fgfast.pipeline.twin import Twin
 from fgfast.records import Bool, Outcome, Sample, UInt8

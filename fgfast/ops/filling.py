@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from fgfast.ops.geometry import mask_box
 from fgfast.records import Bool, UInt8
 
 Box = tuple[int, int, int, int]
 """x0 y0 x1 y1 in whole pixels of the image; right and bottom are exclusive."""
+
+MARGIN = 3
+"""Pixels by which the box of a subject is widened before it is filled: on the outline, pixels are half subject."""
 
 # Pixels around each that are looked at; the value of OpenCV's own example. Its other method, Telea's, leaves streaks of
 # 9 levels on one colour.
@@ -25,6 +29,15 @@ def widened(box: Box, margin: int, size: tuple[int, int]) -> Box:
     """Return a box with a margin in pixels on each side, clipped to an image of `size`, (height, width)."""
     x0, y0, x1, y1 = box
     return max(0, x0 - margin), max(0, y0 - margin), min(size[1], x1 + margin), min(size[0], y1 + margin)
+
+
+def box_to_fill(bits: Bool) -> Box:
+    """Return the box around a mask that is not empty, (H, W) bool, with its margin."""
+    found = mask_box(bits)
+    if found is None:
+        raise ValueError("an empty mask has no box")
+    x0, y0, x1, y1 = found.astype(int).tolist()
+    return widened((x0, y0, x1, y1), MARGIN, (bits.shape[0], bits.shape[1]))
 
 
 def share(box: Box, size: tuple[int, int]) -> float:

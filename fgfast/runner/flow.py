@@ -27,6 +27,10 @@ from fgfast.runner.stages import BatchedStage, Event, Failures, Finished, InFlig
 LINGER = 0.05
 
 
+class _StoppedError(Exception):
+    """The run was stopped in the middle of a step."""
+
+
 class Flow(Generic[T]):
     """One run of items through stages.
 
@@ -40,6 +44,7 @@ class Flow(Generic[T]):
         watch: called with each piece of work, in the thread that did it.
         worker: name of this process, for `watch`.
         linger: seconds; see LINGER.
+        alive: called with an item whose step gives a sign of life.
 
     Attributes:
         limit: the most items in flight: one per thread, and those that the rings have a place for.
@@ -57,8 +62,9 @@ class Flow(Generic[T]):
         watch: Watch | None = None,
         worker: str = "",
         linger: float = LINGER,
+        alive: Callable[[T], None] | None = None,
     ) -> None:
-        self._source, self._done, self.stop = source, done, stop
+        self._source, self._done, self.stop, self._alive = source, done, stop, alive
         self.failures, self.watch, self.worker = failures or Failures(), watch, worker
         # Segments are the steps between batched stages; ring n comes after segment n.
         self._segments: list[list[Step[T]]] = [[]]
@@ -210,7 +216,11 @@ class Flow(Generic[T]):
         """Run a step; return whether it succeeded."""
         item.finished.stage = step.name
         with self._timed(item, step.name, step.name, len(self._ready[item.segment])):
-            step(item.finished.item)
+            for _ in step(item.finished.item) or ():
+                if self._alive is not None:
+                    self._alive(item.finished.item)
+                if self.stop.is_set():
+                    raise _StoppedError
         return item.finished.error is None
 
     def _read(self, item: InFlightItem[T], batch: Batch[T], row: int) -> None:
@@ -228,6 +238,10 @@ class Flow(Generic[T]):
     def _finish(self, item: InFlightItem[T]) -> None:
         """Pass on an item that needs no more work."""
         error = item.finished.error
+        if isinstance(error, _StoppedError):
+            with self.lock:
+                self.leave(item)
+            return
         if isinstance(error, self.failures.broken):
             self.end(error, dead=True)
             return

@@ -72,7 +72,8 @@ def run_item(stages: Sequence[Stage[T]], item: T) -> None:
     """Run one item through stages; the first exception ends it."""
     for stage in stages:
         if not isinstance(stage, BatchedStage):
-            stage(item)
+            for _ in stage(item) or ():
+                pass
         elif stage.wants is None or stage.wants(item):
             (result,) = run_batch(stage.model, [stage.inputs(item)])
             stage.store(item, result)

@@ -222,6 +222,12 @@ class InFlightTable:
                 _SINCE.pack_into(self._table, place * _ENTRY.size + _TICKET.size, time.monotonic())
                 _TICKET.pack_into(self._table, place * _ENTRY.size, ticket)
 
+    def alive(self, ticket: int) -> None:
+        """Record that something is still done to an item, as if it had begun now."""
+        with self._lock:
+            if (place := self._place.get(ticket)) is not None:
+                _SINCE.pack_into(self._table, place * _ENTRY.size + _TICKET.size, time.monotonic())
+
     def end(self, ticket: int) -> None:
         """Record that an item is no longer in flight."""
         with self._lock:

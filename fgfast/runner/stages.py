@@ -5,7 +5,7 @@ items in flight between them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -18,12 +18,16 @@ Item = TypeVar("Item", contravariant=True)
 
 
 class Step(Protocol[Item]):
-    """Work on one item. Several threads call it concurrently; it writes its result into the item."""
+    """Work on one item. Several threads call it concurrently; it writes its result into the item.
+
+    A step that takes longer than a worker may be silent for returns an iterator, or is a generator: each thing that it
+    yields is a sign of life, and a place to end where the run is stopped; the item then has no result.
+    """
 
     @property
     def name(self) -> str: ...
 
-    def __call__(self, item: Item, /) -> None: ...
+    def __call__(self, item: Item, /) -> Iterator[object] | None: ...
 
 
 class SlotModel(Protocol):

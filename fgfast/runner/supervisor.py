@@ -44,6 +44,8 @@ class Supervisor(contextlib.AbstractContextManager["Supervisor[T, R]"], Generic[
         quarantine: makes the result of an item that crashes its workers, from the reason in a word and in a sentence.
         deadline: seconds; see DEADLINE.
         watch: called in the parent with each piece of work.
+        ahead: whether workers get items before they need them; not where an item takes minutes, which another worker
+            could begin.
 
     Attributes:
         handles: the workers' handles.
@@ -58,9 +60,11 @@ class Supervisor(contextlib.AbstractContextManager["Supervisor[T, R]"], Generic[
         *,
         deadline: float = DEADLINE,
         watch: Watch | None = None,
+        ahead: bool = True,
     ) -> None:
         self._job, self._quarantine, self._deadline, self._watch = job, quarantine, deadline, watch
-        self.handles: list[WorkerHandle[T]] = [WorkerHandle(spec) for spec in specs]
+        self._ahead = ahead
+        self.handles: list[WorkerHandle[T]] = [WorkerHandle(spec, ahead=ahead) for spec in specs]
         self._inbox: Inbox = queue.SimpleQueue()
         self._tasks: Tasks[T] = Tasks((), job.phases)
         self._outbox: Outbox[R] = Outbox()
@@ -108,7 +112,7 @@ class Supervisor(contextlib.AbstractContextManager["Supervisor[T, R]"], Generic[
 
         Every process that is started from now on opens `job`.
         """
-        before, self._job, new = self.handles, job, [WorkerHandle[T](spec) for spec in specs]
+        before, self._job, new = self.handles, job, [WorkerHandle[T](spec, ahead=self._ahead) for spec in specs]
         self.handles = [*before, *new]
         try:
             self.open(stop)

@@ -114,6 +114,7 @@ class Worker:
             failures=runtime.failures,
             watch=self._results.event if watched else None,
             worker=name,
+            alive=self._inbox.alive,
         )
 
     def run(self) -> int:
@@ -179,6 +180,10 @@ class _Inbox:
     def ended(self) -> bool:
         """Whether the parent has ended the work and all of it was taken; see `Source`."""
         return self._over and not self._waiting
+
+    def alive(self, item: Any) -> None:
+        """Record a sign of life of an item."""
+        self._table.alive(self._tickets[id(item)])
 
     def done_with(self, item: Any) -> int:
         """Record that an item is finished; return its ticket."""

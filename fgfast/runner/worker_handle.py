@@ -85,6 +85,7 @@ class WorkerHandle(Generic[T]):
         pace: recent seconds per item.
         last: time.monotonic() of the last sign of life.
         hung: the process was killed because it did not respond.
+        ahead: whether it gets items before it needs them, several per message.
     """
 
     spec: WorkerSpec
@@ -103,6 +104,7 @@ class WorkerHandle(Generic[T]):
     pace: float = 0.0
     last: float = 0.0
     hung: bool = False
+    ahead: bool = True
     process: subprocess.Popen[bytes] | None = None
     channel: Channel | None = None
     table: InFlightTable | None = None
@@ -138,13 +140,13 @@ class WorkerHandle(Generic[T]):
         self.slow = self.slow or time.monotonic() - self.last
         # Twice as many, so that it never waits for the parent, as many more as a message holds, and those whose results
         # are still on their way.
-        self.state, self.window, self.facts = "open", 2 * window + 2 * _MESSAGE, facts
+        self.state, self.window, self.facts = "open", 2 * window + 2 * _MESSAGE if self.ahead else window, facts
         self.openings, self.killed_opening, self.last = 0, 0, time.monotonic()
 
     @property
     def hungry(self) -> bool:
         """Whether a message of the usual length still fits into the window; until then it has enough to do."""
-        return len(self.given) <= self.window - _MESSAGE
+        return len(self.given) <= self.window - (_MESSAGE if self.ahead else 1)
 
     def in_flight(self) -> dict[int, float]:
         """Return ticket -> time.monotonic() since which the process works on it."""
@@ -234,7 +236,9 @@ class WorkerHandle(Generic[T]):
             return bool(self.slow) and now - self.last > max(_OPENING, 3 * self.slow)
         if self.state not in ("open", "leaving"):
             return False
-        patience = max(deadline, 3 * self.pace * max(self.window, len(self.given)))
+        patience = deadline  # long items give signs of life
+        if self.ahead:
+            patience = max(deadline, 3 * self.pace * max(self.window, len(self.given)))
         return now - min(self.in_flight().values(), default=now) > patience
 
 

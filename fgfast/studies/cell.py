@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, get_args
 
 from fgfast.errors import UnknownNameError, UsageError
@@ -61,6 +61,12 @@ class Strategy:
         return self.where in ("early", "both")
 
     @property
+    def within(self) -> Strategy:
+        """What of it is left to the model where pixels are masked before, at the stored size."""
+        where: Where = {"early": "none", "both": "late"}.get(self.where, self.where)  # type: ignore[assignment]
+        return replace(self, where=where)
+
+    @property
     def name(self) -> str:
         """Its name in tables; the class token is in it wherever late masking leaves one."""
         parts = [self.where, self.stage if self.late else "", self.pooling if self.pooling != "native" else ""]
@@ -101,4 +107,5 @@ class Cell:
         text = json.dumps(asdict(self), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         backbone = self.backbone.rpartition("/")[2].partition(".")[0]
-        return f"{backbone}-{self.train}-{self.strategy.where}-{self.recipe}-{self.seed}-{digest}"
+        recipe = self.recipe.partition(",")[0]  # what is changed of it is in the digest
+        return f"{backbone}-{self.train}-{self.strategy.where}-{recipe}-{self.seed}-{digest}"

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fgfast.errors import MissingExtraError, UnknownNameError, UsageError
-from fgfast.studies import masking
+from fgfast.studies import masking, torchvision_shim
 from fgfast.studies import weights as weight_files
 from fgfast.studies.cell import Pooling, Strategy
 
@@ -268,6 +268,7 @@ def build(
         UsageError: the weights are not on this machine.
         WeightsError: they are damaged, or another model's.
     """
+    torchvision_shim.declare()
     try:
         import timm
         import timm.data

@@ -103,7 +103,7 @@ def test_each_odd_image_ends_as_an_outcome_with_a_sentence(kind: str, source: Pa
 
 def test_torchvision_loads_what_is_written(source: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torchvision needs torch")
-    from torchvision_shim import declare
+    from fgfast.studies.torchvision_shim import declare
 
     declare()
     pytest.importorskip("torchvision", reason="the loader is torchvision's")

@@ -124,7 +124,7 @@ def tiny_model(folder: Path) -> Path:
 @pytest.mark.filterwarnings("ignore")
 def test_a_real_pipeline_of_diffusers_redraws_each_image(source: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    import torchvision_shim
+    from fgfast.studies import torchvision_shim
 
     torchvision_shim.declare()
     pytest.importorskip("diffusers", reason="diffusers is not installed (extra styles)")

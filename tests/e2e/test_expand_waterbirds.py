@@ -107,7 +107,7 @@ def test_too_few_places_write_nothing(source: Path, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_wilds_reads_its_layout(source: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    import torchvision_shim
+    from fgfast.studies import torchvision_shim
 
     torchvision_shim.declare()
     wilds = pytest.importorskip("wilds", reason="wilds is not installed")

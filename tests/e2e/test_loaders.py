@@ -21,7 +21,7 @@ from fgfast.datasets import open_dataset
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("datasets", reason="Hugging Face's datasets is not installed")
-import torchvision_shim
+from fgfast.studies import torchvision_shim
 
 torchvision_shim.declare()
 # WILDS warns about groups that are empty here; datasets leaves files open.

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchvision_shim
 from parity.golden import PORTABLE, Golden
 from parity.in_slots import alone, same_bits, together
 
@@ -28,6 +27,7 @@ from fgfast.models.serving import exported as sessions
 from fgfast.models.serving.batches import default_batch, resized
 from fgfast.records import Image
 from fgfast.runner import run_batch
+from fgfast.studies import torchvision_shim
 from fgfast.tolerances import SAM_FLIPPED, SAM_FP32
 
 torchvision_shim.declare()

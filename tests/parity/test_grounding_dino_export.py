@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchvision_shim
+
+from fgfast.studies import torchvision_shim
 
 pytest.importorskip("transformers")
 pytest.importorskip("onnx")

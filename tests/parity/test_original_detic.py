@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchvision_shim
 from parity.detic_golden import stack
 from parity.golden import PORTABLE, goldenweights
 from parity.in_slots import alone
@@ -35,6 +34,7 @@ from fgfast.models.detic.transform import Selection, clip, resized_size
 from fgfast.models.detic.vocabulary import class_logits, classifier
 from fgfast.models.serving.batches import resized
 from fgfast.records import Image, UInt8
+from fgfast.studies import torchvision_shim
 from fgfast.tolerances import DETIC_FP32, Tolerance
 
 # Small edges: the arithmetic is the same. Swin-B takes a minute all the same.

@@ -150,7 +150,7 @@ def test_refusals() -> None:
 
 def test_against_segment_anything() -> None:
     """The installed reference, built by its own classes, on an image and boxes that no fixture has."""
-    import torchvision_shim
+    from fgfast.studies import torchvision_shim
 
     torchvision_shim.declare()
     predictor = pytest.importorskip("segment_anything.predictor")
@@ -204,7 +204,7 @@ _BOX = np.array([3.0, 4, 80.5, 70], np.float32)
 )
 def test_prompts_against_segment_anything(count: int, box: bool, previous: bool, multimask: bool) -> None:
     """Boxes, points, both, with and without an earlier mask: PyPI's predictor gives what sam_prompt_decoder gives."""
-    import torchvision_shim
+    from fgfast.studies import torchvision_shim
 
     torchvision_shim.declare()
     theirs, embedding = reference_on_an_image()

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.full
 @pytest.fixture(scope="module", params=["relative", "metric", "dpt"])
 def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Depth Anything or a DPT with random weights, as transformers saves it."""
-    import torchvision_shim
+    from fgfast.studies import torchvision_shim
 
     torchvision_shim.declare()
     torch.manual_seed(0)

@@ -62,7 +62,8 @@ def test_without_its_packages_the_extra_is_named(tmp_path: Path, monkeypatch: py
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of two layers with random weights and four registers, as `save_pretrained` leaves it."""
     import torch
-    import torchvision_shim
+
+    from fgfast.studies import torchvision_shim
 
     torchvision_shim.declare()
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel

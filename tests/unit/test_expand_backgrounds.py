@@ -23,17 +23,17 @@ from fgfast.config import Selection, Settings
 from fgfast.datasets import open_dataset
 from fgfast.errors import ImageBrokenError, MissingExtraError, UsageError
 from fgfast.expand.background_files import background_files, category_of
-from fgfast.expand.background_pools import Pools
 from fgfast.expand.kind import Ending, Planned, Product, Request, Subject
 from fgfast.expand.kinds.backgrounds import COLUMNS, MIXED, RECIPES, Options, plan
-from fgfast.expand.kinds.backgrounds_step import MARGIN, LayOnBackground
+from fgfast.expand.kinds.backgrounds_step import LayOnBackground
 from fgfast.expand.run import run
 from fgfast.expand.run_source import Outcomes
-from fgfast.expand.seeds import number
-from fgfast.ops.filling import share
+from fgfast.ops.filling import MARGIN, share
 from fgfast.pipeline.mending import Change, Mender
 from fgfast.pipeline.twin import Twin
+from fgfast.pools import Pools
 from fgfast.records import Bool, Outcome, Sample, UInt8
+from fgfast.seeds import number
 from fgfast.writing import Target
 
 WIDTH, HEIGHT = 48, 36

@@ -354,7 +354,7 @@ def test_a_folder_without_a_model_is_refused(converted: Path, tmp_path: Path) ->
 
 def _import_transformers() -> None:
     pytest.importorskip("torch")
-    import torchvision_shim
+    from fgfast.studies import torchvision_shim
 
     torchvision_shim.declare()
     pytest.importorskip("transformers")

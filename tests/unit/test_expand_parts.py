@@ -361,7 +361,7 @@ def test_a_tiny_run_of_the_layouts(tmp_path: Path) -> None:
 @pytest.mark.full  # importing transformers takes ten seconds
 def test_parts_by_dinov2(run: Path, tmp_path: Path) -> None:
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    import torchvision_shim
+    from fgfast.studies import torchvision_shim
 
     torchvision_shim.declare()
     torch.manual_seed(0)

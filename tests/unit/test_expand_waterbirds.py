@@ -27,9 +27,9 @@ from fgfast.expand.kinds import waterbirds, waterbirds_recipe
 from fgfast.expand.kinds.waterbirds import COLUMNS, Options, plan
 from fgfast.expand.matching import lowest, once_each
 from fgfast.expand.places import folder_of, images_in
-from fgfast.expand.seeds import number
 from fgfast.ops.pasting import cover_crop, hard_levels, paste
 from fgfast.records import Outcome, Size, UInt8
+from fgfast.seeds import number
 from fgfast.writing import Target
 
 SPECIES = (Path(__file__).parents[1] / "data" / "cub_classes.txt").read_text().split()

@@ -451,7 +451,6 @@ def test_every_row_is_met_by_an_exported_graph(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     pytest.importorskip("onnxscript")
     import torch
-    import torchvision_shim
     from unit.test_export_quantise import one_layer
 
     from fgfast.export import detic, grounding_dino, quantise_graph, trace
@@ -459,6 +458,7 @@ def test_every_row_is_met_by_an_exported_graph(tmp_path: Path) -> None:
     from fgfast.models.detic.config import NANO
     from fgfast.models.detic.model import Detic
     from fgfast.models.grounding_dino import small
+    from fgfast.studies import torchvision_shim
 
     torchvision_shim.declare()
     nano, network = Detic(NANO), small.network(0).requires_grad_(False).eval()

@@ -74,7 +74,7 @@ def test_of_a_thin_background_only_the_middle_is_scaled() -> None:
 def networks() -> Iterator[dict[str, Any]]:
     torch = pytest.importorskip("torch", reason="models need the extra models")
     pytest.importorskip("transformers", reason="Grounding DINO needs the extra text")
-    import torchvision_shim
+    from fgfast.studies import torchvision_shim
 
     torchvision_shim.declare()
     from fgfast.methods import ModelSpec

@@ -14,7 +14,6 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
-import torchvision_shim
 from parity.in_slots import alone
 
 from fgfast.errors import UsageError
@@ -26,6 +25,7 @@ from fgfast.models.grounding_dino.prompt import prompt_text
 from fgfast.models.grounding_dino.sessions import build
 from fgfast.models.serving.batches import resized
 from fgfast.records import Detections, Image, Size
+from fgfast.studies import torchvision_shim
 
 torchvision_shim.declare()
 

@@ -13,7 +13,6 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
-import torchvision_shim
 from parity.in_slots import alone
 
 from fgfast.backends.session import DTYPES
@@ -26,6 +25,7 @@ from fgfast.models.grounding_dino.precision import with_precision
 from fgfast.models.grounding_dino.sessions import build
 from fgfast.models.serving.batches import resized
 from fgfast.records import Image
+from fgfast.studies import torchvision_shim
 
 torchvision_shim.declare()
 

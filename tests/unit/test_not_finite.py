@@ -13,8 +13,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="models need the extra models")
 
-import torchvision_shim  # noqa: E402
-
 from fgfast import methods  # noqa: E402
 from fgfast.errors import DeviceMemoryError, NotFiniteError, UsageError  # noqa: E402
 from fgfast.methods import ModelSpec  # noqa: E402
@@ -33,6 +31,7 @@ from fgfast.pipeline.work import Work, result_of  # noqa: E402
 from fgfast.records import Detections, Image, Sample, Size  # noqa: E402
 from fgfast.runner import Finished, run_batch, run_item  # noqa: E402
 from fgfast.runner.batching import Ring  # noqa: E402
+from fgfast.studies import torchvision_shim  # noqa: E402
 
 torchvision_shim.declare()
 

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="models of a study need torch")
 
-import torchvision_shim  # noqa: E402
+from fgfast.studies import torchvision_shim  # noqa: E402
 
 torchvision_shim.declare()
 pytest.importorskip("timm", reason="models of a study need timm")

@@ -51,7 +51,7 @@ def lvis(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Float32:
 def torchvision() -> None:
     """transformers imports torchvision where it is installed, which needs help beside some builds of torch."""
     pytest.importorskip("torch")
-    from torchvision_shim import declare
+    from fgfast.studies.torchvision_shim import declare
 
     declare()
 

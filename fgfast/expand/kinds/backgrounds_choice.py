@@ -10,11 +10,10 @@ from typing import Any, Protocol
 from fgfast.data_paths import DataPath
 from fgfast.errors import UsageError
 from fgfast.expand.background_files import BackgroundFiles, background_files
-from fgfast.expand.background_pools import Pools
 from fgfast.expand.kind import Request
-from fgfast.expand.kinds.backgrounds_step import MARGIN
-from fgfast.ops.filling import Box, share, widened
+from fgfast.ops.filling import MARGIN, Box, share, widened
 from fgfast.ops.runs import boxes_and_areas
+from fgfast.pools import Pools
 from fgfast.records import Outcome
 
 MIXED = ("mixed-same", "mixed-rand", "mixed-next")

@@ -16,13 +16,9 @@ from fgfast.errors import ImageBrokenError, MissingExtraError, SampleError
 from fgfast.expand.kind import Product, Subject
 from fgfast.io.decode import decode, read_bytes
 from fgfast.ops.background import cover
-from fgfast.ops.filling import Box, blackened, inpainted, share, tiled, widened
-from fgfast.ops.geometry import mask_box
+from fgfast.ops.filling import Box, blackened, box_to_fill, inpainted, share, tiled
 from fgfast.ops.matting import blur_fusion, feathered, interior, mixed
-from fgfast.records import Bool, Float32, UInt8
-
-MARGIN = 3
-"""Pixels by which the box of a subject is widened before it is filled: on the outline, pixels are half subject."""
+from fgfast.records import Float32, UInt8
 
 FILLS: Mapping[str, Callable[[UInt8, Box], UInt8]] = MappingProxyType({"tile": tiled, "inpaint": inpainted})
 
@@ -126,14 +122,6 @@ class LayOnBackground:
             return pixels
         x0, y0, x1, y1 = given["box"]
         return FILLS[self.fill](pixels[: pixels.shape[0] - given["banner_rows"]], (x0, y0, x1, y1))
-
-
-def box_to_fill(bits: Bool) -> Box:
-    """Return the box around a mask that is not empty, (H, W) bool, with its margin."""
-    found = mask_box(bits)
-    assert found is not None
-    x0, y0, x1, y1 = found.astype(int).tolist()
-    return widened((x0, y0, x1, y1), MARGIN, (bits.shape[0], bits.shape[1]))
 
 
 def with_pymatting(pixels: UInt8, alpha: Float32) -> tuple[Float32, Float32]:

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fgfast import ops
+from fgfast import ops, seeds
 from fgfast.data_paths import AnyPath
 from fgfast.errors import SampleError, UsageError
-from fgfast.expand import seeds
 from fgfast.expand.kind import Request
 from fgfast.expand.parts.features import Cells, Features
 from fgfast.io.decode import decode, read_bytes

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgfast.expand import seeds
+from fgfast import seeds
 from fgfast.expand.kind import Ending
 from fgfast.expand.parts.clustered import ANNOTATED, IMAGE_PARTS
 from fgfast.expand.parts.shown import PARTS

@@ -1,6 +1,7 @@
 """Lets torchvision's wheel be imported beside a torch built without its compiled operators (CPU torch from elsewhere).
 
-torchvision registers fake kernels for two operators when imported and fails where they were never declared.
+torchvision registers fake kernels for two operators when imported and fails where they were never declared. Beside a
+matching torch nothing is declared here: its own library is.
 """
 
 from __future__ import annotations

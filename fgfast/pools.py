@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
 Number = Callable[..., int]
-"""Gives names their number, 0 .. 2^128 - 1; see `fgfast.expand.seeds.number`."""
+"""Gives names their number, 0 .. 2^128 - 1; see `fgfast.seeds.number`."""
 
 # Places of each candidate on the ring. The chances of candidates then differ by 35 % (standard deviation), beside the
 # 100 % by which the numbers of draws differ by chance, where there are as many who draw as candidates.

@@ -1,0 +1,90 @@
+"""`fgfast study masking`: none, early, late masking (Masking Strategies, arXiv 2308.12127), frozen or fine-tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from fgfast.errors import UsageError
+from fgfast.studies.cell import Cell, Strategy
+from fgfast.studies.grid import EvaluationSet
+from fgfast.studies.results import Study
+from fgfast.studies.tables import Table
+
+BACKBONES = tuple(
+    name for size in ("small", "base", "large") for name in (f"convnext_{size}", f"vit_{size}_patch14_dinov2")
+)
+UNMASKED = EvaluationSet("x-unmasked", "x", masked=False)
+"""X without the masking of pixels: what an early-masked classifier says where nobody masks."""
+TESTS = (*(EvaluationSet(arm, arm) for arm in ("x", "x_fg", "mixed-same", "mixed-rand", "only-bg")), UNMASKED)
+
+# Of maps; and of tokens, where the class token has seen the background and must be dealt with by name.
+_OF_MAPS = ("none", "early", "late", "late:second-last", "late:last:fg")
+_OF_TOKENS = (
+    *("none:last:class", "none:last:patch", "early:last:class", "early:last:patch"),
+    *("late:second-last:class", "late:second-last:class:block", "late:last:patch:drop", "late:second-last:fg:block"),
+)
+
+
+def strategy_of(text: str, share: float, fill: str) -> Strategy:
+    """Read a strategy: WHERE[:STAGE[:POOLING[:CLASS TOKEN]]], as in late:second-last:fg:block.
+
+    Raises:
+        UsageError: it has too many parts.
+        UnknownNameError: a part is no name of its kind.
+    """
+    parts = [part.strip() for part in text.split(":")]
+    if len(parts) > 4:
+        raise UsageError(f"a strategy is WHERE:STAGE:POOLING:CLASS-TOKEN, not {text!r}")
+    names = ("where", "stage", "pooling", "class_token")
+    return replace(Strategy(share=share, fill=fill), **dict(zip(names, filter(None, parts), strict=False)))
+
+
+def defaults(backbone: str) -> tuple[str, ...]:
+    """Return the strategies of a backbone by default; by its name, for it is not built yet."""
+    name = backbone.rpartition("/")[2]
+    tokens = name.startswith(("vit_", "deit", "test_vit"))
+    return _OF_TOKENS if tokens else _OF_MAPS
+
+
+def cells(
+    backbones: Sequence[str],
+    strategies: Sequence[str],
+    recipes: Sequence[str],
+    seeds: Sequence[int],
+    pretrained: bool,
+    share: float,
+    fill: str,
+) -> tuple[Cell, ...]:
+    """Return the trainings, seed by seed; without strategies each backbone has those of its kind."""
+    return tuple(
+        Cell("masking", backbone, "x", strategy_of(text, share, fill), recipe, seed, pretrained)
+        for seed in seeds
+        for recipe in recipes
+        for backbone in backbones
+        for text in strategies or defaults(backbone)
+    )
+
+
+def by_size(study: Study, test: str = "mixed-rand") -> Table:
+    """Return the accuracy on a test set: a row for each strategy and recipe, a column for each backbone."""
+    rows = study.rows
+    backbones = tuple(dict.fromkeys(row.cell.backbone for row in rows))
+    kinds = dict.fromkeys((row.cell.strategy, row.cell.recipe) for row in rows)
+    found = {(row.cell.strategy, row.cell.recipe, row.cell.backbone): row.accuracy(test) for row in rows}
+    lines = tuple(
+        (strategy.name, recipe, *(found.get((strategy, recipe, name)) for name in backbones))
+        for strategy, recipe in kinds
+    )
+    title = f"Strategies by backbone, tested on {test}"
+    note = f"Accuracy in percent on {test}, mean over trainings. The share of a foreground cell is {_shares(study)}."
+    return Table("strategies", title, ("strategy", "recipe", *backbones), lines, note)
+
+
+def _shares(study: Study) -> str:
+    return ", ".join(f"{share:g}" for share in dict.fromkeys(_all(study)))
+
+
+def _all(study: Study) -> Iterator[float]:
+    for row in study.rows:
+        yield row.cell.strategy.share

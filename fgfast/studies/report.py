@@ -1,0 +1,75 @@
+"""The page of a study, made from its tables of predictions alone; images are looked up for its gallery."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from fgfast.errors import FgfastError
+from fgfast.io.encode import encode
+from fgfast.records import UInt8
+from fgfast.studies.grid import Grid
+from fgfast.studies.page import GALLERY, leading, write_study
+from fgfast.studies.results import Study, gallery_keys
+from fgfast.studies.tables import Papers
+from fgfast.writing import Target
+
+PAGE = "study.html"
+# Longer side of a thumbnail in pixels, and its quality.
+_SIDE, _QUALITY = 160, 80
+
+
+def write(grid: Grid, not_run: Sequence[tuple[str, str]] = ()) -> Path | None:
+    """Write the page of what is finished, and its tables; return its path, None where nothing is.
+
+    Raises:
+        DatasetError: a table of predictions is damaged.
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    study = grid.study(not_run)
+    if not study.trained:
+        return None
+    write_study(Target(grid.out), study, papers=papers(grid.dataset), thumbnails=_thumbnails(grid, study))
+    return grid.out / PAGE
+
+
+def papers(dataset: str) -> Papers:
+    """Return the papers' figures on a data set, those that could be read."""
+    found = json.loads(files("fgfast.studies").joinpath("papers.json").read_text(encoding="utf-8"))
+    return {
+        (one["backbone"], one["train"], one["test"]): float(one["percent"])
+        for one in found["figures"]
+        if one["dataset"] == dataset
+    }
+
+
+def _thumbnails(grid: Grid, study: Study) -> dict[str, tuple[str, str]]:
+    """Return key -> X and X_FG, small, of the gallery's images; those that cannot be read any more are left out."""
+    row = leading(study)
+    if row is None:
+        return {}
+    place = {key: n for n, key in enumerate(grid.pairs.keys)}
+    found = {}
+    for key in gallery_keys(row, GALLERY):
+        try:
+            pairs = [grid.shown.show(arm, place[key]) for arm in ("x", "x_fg")]
+        except FgfastError:
+            continue
+        first, second = (_uri(pair.pixels) for pair in pairs)
+        found[key] = first, second
+    return found
+
+
+def _uri(pixels: UInt8) -> str:
+    import cv2
+
+    height, width = pixels.shape[:2]
+    scale = _SIDE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+    return "data:image/webp;base64," + base64.b64encode(encode(np.asarray(small, np.uint8), ".webp", _QUALITY)).decode()

@@ -1,0 +1,118 @@
+"""Carries a grid of cells out: whole trainings side by side, one to a worker, a worker to a device."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fgfast.errors import UsageError
+from fgfast.machine import available_cores
+from fgfast.pipeline.placement import replicate
+from fgfast.runner import DEADLINE, Supervisor
+from fgfast.runner import run as run_here
+from fgfast.studies.grid import LOCK, Grid
+from fgfast.studies.job import CellDone, CellWork, StudyJob, quarantined
+from fgfast.writing import Target, locked
+
+# Threads that load batches ahead on a GPU, at most: a batch waits in each.
+_MOST_LOADERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a run of a grid did.
+
+    Attributes:
+        before: number of cells that were finished before.
+        done: what became of the others.
+        stopped: whether it was stopped before all were done.
+    """
+
+    before: int
+    done: tuple[CellDone, ...]
+    stopped: bool
+
+    @property
+    def failed(self) -> tuple[CellDone, ...]:
+        """The cells that failed."""
+        return tuple(one for one in self.done if one.failed)
+
+
+def run(
+    grid: Grid,
+    devices: Sequence[str],
+    *,
+    stop: threading.Event | None = None,
+    progress: Callable[[CellDone, int, int], None] | None = None,
+    overwrite: bool = False,
+    in_process: bool = False,
+    deadline: float = DEADLINE,
+) -> Carried:
+    """Train and test what is not finished yet.
+
+    Args:
+        grid: the study.
+        devices: a worker for each; one that occurs twice has two. Those on a CPU compute on one thread each, so that
+            results do not depend on their number.
+        stop: when set, cells end after their current step; the same call goes on from their last epochs.
+        progress: called with each cell that is done, the number of those done, and of all.
+        overwrite: train everything again.
+        in_process: train in this process, one cell after the other.
+        deadline: seconds after which a cell without a sign of life has its process killed.
+
+    Raises:
+        OutputRefusedError: the folder holds another study.
+        UsageError: another process works in it.
+        MissingExtraError: a package is not installed.
+        WorkerLostError: no worker process is left; the same call goes on.
+        OutputFailedError: the disk is full or failing; what is finished is kept.
+    """
+    from filelock import Timeout
+
+    stop = stop or threading.Event()
+    grid.check(overwrite)
+    try:
+        with locked(Target(grid.out, LOCK), timeout=0):
+            grid.open(overwrite)
+            return _run(grid, devices, stop, progress, in_process, deadline)
+    except Timeout:
+        raise UsageError(f"another process works in {grid.out}: wait for it, or choose another folder") from None
+
+
+def _run(
+    grid: Grid,
+    devices: Sequence[str],
+    stop: threading.Event,
+    progress: Callable[[CellDone, int, int], None] | None,
+    in_process: bool,
+    deadline: float,
+) -> Carried:
+    todo = [CellWork(cell) for cell in grid.cells if not grid.finished(cell)]
+    before, done = len(grid.cells) - len(todo), list[CellDone]()
+    if not todo:
+        return Carried(before, (), False)
+
+    def collect(results: list[CellDone]) -> None:
+        for one in results:
+            done.append(one)
+            if progress is not None:
+                progress(one, before + len(done), len(grid.cells))
+
+    specs = replicate(tuple(devices)[: len(todo)], 1, "").specs
+    job = StudyJob(grid, loaders=loaders_for([spec.device for spec in specs]))
+    if in_process:
+        runtime = job.open(specs[0])
+        run_here(todo, runtime.stages, runtime.result_of, collect, threads=1, stop=stop, failures=runtime.failures)
+    else:
+        with Supervisor(job, specs, quarantined, deadline=deadline, ahead=False) as supervisor:
+            supervisor.open(stop)
+            supervisor.run(todo, collect, stop)
+    return Carried(before, tuple(done), stop.is_set())
+
+
+def loaders_for(devices: Sequence[str]) -> int:
+    """Return the threads of each worker that load batches ahead; a CPU that trains has none to spare."""
+    if all(device == "cpu" for device in devices):
+        return 1
+    return max(1, min(_MOST_LOADERS, available_cores() // len(devices)))
