@@ -83,7 +83,7 @@ class Training:
             loss = functional.cross_entropy(
                 logits.float(), target[part], label_smoothing=self.recipe.label_smoothing
             ) * (len(part) / len(y))
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += float(loss.detach())
         if not math.isfinite(total):
             raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from fgfast.errors import UsageError
 from fgfast.studies.cell import Cell, Strategy
@@ -36,8 +37,8 @@ def strategy_of(text: str, share: float, fill: str) -> Strategy:
     parts = [part.strip() for part in text.split(":")]
     if len(parts) > 4:
         raise UsageError(f"a strategy is WHERE:STAGE:POOLING:CLASS-TOKEN, not {text!r}")
-    names = ("where", "stage", "pooling", "class_token")
-    return replace(Strategy(share=share, fill=fill), **dict(zip(names, filter(None, parts), strict=False)))
+    given: dict[str, Any] = dict(zip(("where", "stage", "pooling", "class_token"), parts, strict=False))
+    return replace(Strategy(share=share, fill=fill), **{name: value for name, value in given.items() if value})
 
 
 def defaults(backbone: str) -> tuple[str, ...]:

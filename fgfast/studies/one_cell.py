@@ -64,7 +64,7 @@ def run_cell(grid: Grid, cell: Cell, device: str, threads: int) -> Iterator[obje
     folder = grid.folder(cell)
     make_folder(folder)
     model = model_of(grid, cell).to(device)
-    yield
+    yield None
     rows = yield from _train(grid, cell, model, device, threads)
     tested: dict[str, Any] = {}
     for test in grid.tests:
@@ -119,7 +119,7 @@ def _train(
         losses = []
         for loss in training.epoch(epoch, loader.batches(epoch)):
             losses.append(loss)
-            yield
+            yield None
         right: float | str = ""
         if validating is not None:
             its = loader_of(grid, cell, model, validating, threads, train=False)
@@ -131,10 +131,10 @@ def _train(
         log.info("%s: epoch %d of %d, loss %.4f", cell.name, epoch + 1, recipe.epochs, about["rows"][-1][1])
         checkpoint.save(folder / CHECKPOINT, model, training.optimizer, about)
         _write_log(folder / LOG, about["rows"])
-        yield
+        yield None
     if validating is not None:
         model.load_state_dict(load_state((folder / WEIGHTS).path))
-    return about["rows"]
+    return list(about["rows"])
 
 
 def _tested(

@@ -5,17 +5,16 @@ Import this module only where a model is at hand: it imports torch and torchvisi
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torchvision import tv_tensors
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
 
 from fgfast import seeds
 from fgfast.errors import UnknownNameError
+from fgfast.studies import torchvision_shim
 from fgfast.studies.pairs import Pair
 from fgfast.studies.recipes import Recipe
 
@@ -23,6 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fgfast.studies.models import Input
+
+torchvision_shim.declare()
+functional: Any = importlib.import_module("torchvision.transforms.v2.functional")
+tv_tensors: Any = importlib.import_module("torchvision.tv_tensors")
+InterpolationMode: Any = importlib.import_module("torchvision.transforms").InterpolationMode
 
 # Width to height of a part that augmentation crops: at most this, at least its inverse, as timm has it.
 _SHAPE = math.log(4 / 3)
