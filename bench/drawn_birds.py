@@ -17,9 +17,11 @@ import click
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from fgfast.io.encode import encode_png
 from fgfast.records import Bool, UInt8
+from fgfast.terminal import say
+from fgfast.writing import Target, write_file
 
 SIDE = 64
 """Of an image, in pixels."""
@@ -157,12 +159,11 @@ def write(folder: Path, seed: int, own: float = OWN, train: int = TRAIN, test: i
         found = draw(count, number, own)
         for n, (image, mask, label) in enumerate(zip(found.images, found.masks, found.labels, strict=True)):
             name = f"{split}/{CLASSES[label]}/{n:04d}.png"
-            for path, pixels in ((root / name, image), (folder / "masks" / name, mask.astype(np.uint8) * 255)):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path)
+            for place, pixels in (("birds", image), ("masks", np.repeat(mask[..., None], 3, 2) * np.uint8(255))):
+                write_file(Target(folder, f"{place}/{name}"), encode_png(pixels), sync=False)
             rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
             boxes.append(f"{name},{columns[0]},{rows[0]},{columns[-1] + 1},{rows[-1] + 1}")
-    (root / "boxes.csv").write_text("\n".join(boxes) + "\n")
+    write_file(Target(root, "boxes.csv"), ("\n".join(boxes) + "\n").encode())
     return root
 
 
@@ -174,7 +175,7 @@ def write(folder: Path, seed: int, own: float = OWN, train: int = TRAIN, test: i
 @click.option("--test", default=TEST, show_default=True, type=click.IntRange(8))
 def main(folder: Path, seed: int, own: float, train: int, test: int) -> None:
     """Draw a data set into FOLDER."""
-    click.echo(write(folder, seed, own, train, test))
+    say(str(write(folder, seed, own, train, test)))
 
 
 if __name__ == "__main__":

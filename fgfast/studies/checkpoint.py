@@ -20,7 +20,7 @@ from fgfast.writing import Target, replacing_path
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
-def save(target: Target, model: nn.Module, optimizer: torch.optim.Optimizer, about: dict[str, Any]) -> None:
+def write(target: Target, model: nn.Module, optimizer: torch.optim.Optimizer, about: dict[str, Any]) -> None:
     """Write a checkpoint in the place of the one before.
 
     Args:
@@ -37,10 +37,10 @@ def save(target: Target, model: nn.Module, optimizer: torch.optim.Optimizer, abo
     for number, values in state.items():
         found = {key: value for key, value in values.items() if value is not None}
         tensors |= {f"{_OPTIMIZER}{number}.{key}": torch.as_tensor(value) for key, value in found.items()}
-    save_tensors(target, tensors, {"about": json.dumps(about, sort_keys=True)})
+    write_tensors(target, tensors, {"about": json.dumps(about, sort_keys=True)})
 
 
-def save_tensors(target: Target, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def write_tensors(target: Target, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors as one safetensors file, whole or not at all.
 
     Raises:

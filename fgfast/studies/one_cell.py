@@ -75,7 +75,7 @@ def run_cell(grid: Grid, cell: Cell, device: str, threads: int) -> Iterator[obje
     if not grid.keep_weights:
         remove(folder / WEIGHTS)
     elif grid.select == "last":
-        checkpoint.save_tensors(folder / WEIGHTS, model.state_dict(), {})
+        checkpoint.write_tensors(folder / WEIGHTS, model.state_dict(), {})
     write_json(
         folder / CELL,
         {
@@ -126,10 +126,10 @@ def _train(
             right = accuracy((yield from predicting(model, its.batches(), cell.strategy, device)))
             if right > about["best"]:
                 about["best"] = right
-                checkpoint.save_tensors(folder / WEIGHTS, model.state_dict(), {})
+                checkpoint.write_tensors(folder / WEIGHTS, model.state_dict(), {})
         about["rows"].append([epoch, sum(losses) / len(losses), right])
         log.info("%s: epoch %d of %d, loss %.4f", cell.name, epoch + 1, recipe.epochs, about["rows"][-1][1])
-        checkpoint.save(folder / CHECKPOINT, model, training.optimizer, about)
+        checkpoint.write(folder / CHECKPOINT, model, training.optimizer, about)
         _write_log(folder / LOG, about["rows"])
         yield None
     if validating is not None:
