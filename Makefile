@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MODELS := $(VENV)/.installed-models
 TENSORRT := 10.16.1.11 11.4.0.106
 
-.PHONY: demo test test-full fuzz check bench review-trial docs format clean
+.PHONY: demo demo-study test test-full fuzz check bench review-trial docs format clean
 
 demo: $(STAMP)      ## convert two small data sets of real photographs; prints where to look
 	$(BIN)/python bench/demo.py demo
@@ -36,6 +36,9 @@ bench: $(STAMP)     ## measure this machine
 
 review-trial: $(STAMP) ## how many planted errors the doubt finds, in ../shared/photos or drawn birds; some minutes
 	$(BIN)/python bench/review_trial.py --splits 20
+
+demo-study: $(MODELS) ## the drawn experiment: what a background does to classifiers; four minutes on two cores
+	$(BIN)/python bench/demo_study.py demo/study
 
 docs: $(STAMP)      ## the documentation as pages, in site/
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"

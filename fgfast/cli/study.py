@@ -15,9 +15,11 @@ from fgfast.cli.frame import EXIT_SOME_FAILED, verbose_option
 from fgfast.terminal import Group, line, message, note, say, say_json
 
 if TYPE_CHECKING:
-    from fgfast.studies.grid import Grid
+    from fgfast.studies.cell import Cell
+    from fgfast.studies.grid import EvaluationSet, Grid
     from fgfast.studies.job import CellDone
     from fgfast.studies.pairs import RunPairs
+    from fgfast.studies.recipes import Recipe
     from fgfast.studies.request import Request
     from fgfast.studies.run import Carried
 
@@ -110,7 +112,7 @@ _COMMON = (
 )
 
 
-def _with_options(command: F) -> F:
+def with_options(command: F) -> F:
     for option in reversed(_COMMON):
         command = option(command)
     return command
@@ -141,7 +143,7 @@ def study() -> None:
     help="Names what is trained on: x, x_fg, mixed-same, mixed-rand, mixed-next, only-bg, x-box.",
 )
 @click.option("--recipe", default="quick", show_default=True, help="Names how is trained; docs/study.md lists them.")
-@_with_options
+@with_options
 def crossval(run: Path, backbones: tuple[str, ...], trained_on: tuple[str, ...], recipe: str, **given: Any) -> None:
     """Train on images, on foregrounds and on mixed ones; test each on all of them.
 
@@ -149,51 +151,116 @@ def crossval(run: Path, backbones: tuple[str, ...], trained_on: tuple[str, ...],
     """
     from fgfast.studies import crossval as module
 
-    def cells(name: str) -> Sequence[Any]:
-        return module.cells(
-            _split(backbones) or module.BACKBONES,
-            _split(trained_on) or module.TRAINED_ON,  # type: ignore[arg-type]
-            name,
-            range(given["seeds"]),
-            not given["no_pretrained"],
-        )
+    chosen = changed_recipes((recipe,), given)
+    cells = module.cells(
+        split(backbones) or module.BACKBONES,
+        split(trained_on) or module.TRAINED_ON,  # type: ignore[arg-type]
+        chosen[0].name,
+        range(given["seeds"]),
+        not given["no_pretrained"],
+    )
+    train_and_show("crossval", run, chosen, cells, module.TESTS, given)
 
-    _study("crossval", run, recipe, cells, module.TESTS, given)
+
+@study.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--backbone",
+    "backbones",
+    multiple=True,
+    show_default="ConvNeXt and DINOv2, small, base, large",
+    help="Names a model of timm, or a file of weights named like one.",
+)
+@click.option(
+    "--strategy",
+    "strategies",
+    multiple=True,
+    show_default="those of the backbone's kind",
+    metavar="WHERE[:STAGE[:POOLING[:CLASS-TOKEN]]]",
+    help="Names how the background is masked, as in late:second-last:fg:block. WHERE: none, early, late, both; STAGE: "
+    "last, second-last; POOLING: native, class, patch, both, fg; CLASS-TOKEN: keep, drop, block.",
+)
+@click.option(
+    "--recipe",
+    "recipes",
+    multiple=True,
+    default=("masking-2308-frozen", "masking-2308"),
+    show_default=True,
+    help="Names how is trained; docs/study.md lists them.",
+)
+@click.option(
+    "--share",
+    default=0.25,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Counts a cell of features as foreground from this share of subject on.",
+)
+@with_options
+def masking(
+    run: Path,
+    backbones: tuple[str, ...],
+    strategies: tuple[str, ...],
+    recipes: tuple[str, ...],
+    share: float,
+    **given: Any,
+) -> None:
+    """Mask the background early, in pixels, or late, in features; train and test each way.
+
+    RUN is the output folder of fgfast convert.
+    """
+    from fgfast.studies import masking_study as module
+
+    chosen = changed_recipes(split(recipes), given)
+    cells = module.cells(
+        split(backbones) or module.BACKBONES,
+        split(strategies),
+        [one.name for one in chosen],
+        range(given["seeds"]),
+        not given["no_pretrained"],
+        share,
+        given["fill"],
+    )
+    train_and_show("masking", run, chosen, cells, module.TESTS, given)
 
 
-def _split(names: Sequence[str]) -> tuple[str, ...]:
+def split(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(part.strip() for name in names for part in name.split(",") if part.strip())
 
 
-def _study(
+def changed_recipes(names: Sequence[str], given: dict[str, Any]) -> list[Recipe]:
+    """Return recipes, with what the command's options change in them."""
+    from fgfast.studies.recipes import recipe
+
+    changed = {key: given[key] for key in ("epochs", "batch", "lr", "image_size")}
+    return [recipe(name, **changed) for name in names]
+
+
+def train_and_show(
     name: str,
     run: Path,
-    recipe_name: str,
-    cells: Callable[[str], Sequence[Any]],
-    tests: Sequence[Any],
+    recipes: Sequence[Recipe],
+    cells: Sequence[Cell],
+    tests: Sequence[EvaluationSet],
     given: dict[str, Any],
 ) -> None:
     """Carry a study out: make its grid, train, write its page."""
     from fgfast.cli.interruption import Interruption
-    from fgfast.studies.recipes import recipe
     from fgfast.studies.report import write
     from fgfast.studies.request import Request, devices_of, grid_of
     from fgfast.studies.run import loaders_for
     from fgfast.studies.run import run as carry_out
 
-    changed = {key: given[key] for key in ("epochs", "batch", "lr", "image_size")}
-    chosen = recipe(recipe_name, **changed)
     request = Request(
         run=run,
         out=given["out"],
         root=given["root"],
-        recipes={chosen.name: chosen},
+        recipes={one.name: one for one in recipes},
         pretrained=not given["no_pretrained"],
         keep_weights=not given["no_weights"],
         options=_timm(given["timm"]),
         **{key: given[key] for key in ("seeds", "seed", "test_share", "flagged", "fill", "select", "limit", "parts")},
     )
-    grid, pairs = grid_of(request, name, cells(chosen.name), tests)
+    grid, pairs = grid_of(request, name, cells, tests)
     grid.check(given["overwrite"])
     devices = devices_of(given["devices"])
     as_json = given["as_json"]

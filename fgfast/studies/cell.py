@@ -68,15 +68,32 @@ class Strategy:
 
     @property
     def name(self) -> str:
-        """Its name in tables; the class token is in it wherever late masking leaves one."""
+        """Its name in tables, of a backbone with a class token: that is named wherever late masking leaves one."""
+        return self.title(tokens=True)
+
+    def title(self, tokens: bool) -> str:
+        """Return its name in tables, for a backbone with a class token, or without."""
         parts = [self.where, self.stage if self.late else "", self.pooling if self.pooling != "native" else ""]
-        if self.late and self.class_token != "keep":
+        if not tokens:
+            pass
+        elif self.late and self.class_token != "keep":
             parts.append(f"class token {self.class_token}")
         elif self.late and (self.pooling in ("native", "class", "both") or self.stage == "second-last"):
             # After the second-last block the token still speaks to the patches, whatever is pooled.
             parts.append("class token keep")
         parts.append(self.fill if self.early and self.fill != "black" else "")
         return ", ".join(part for part in parts if part)
+
+
+# Backbones of these families have no class token (timm's names).
+_WITHOUT_TOKENS = ("convnext", "efficientnet", "resnet", "swinv2", "tf_efficientnet", "wide_resnet")
+
+
+def plain_name(backbone: str) -> str:
+    """Return the name of a backbone without folder and, of a file of weights, without its format."""
+    name = backbone.replace("\\", "/").rpartition("/")[2]
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and suffix in ("safetensors", "pth", "pt", "bin") else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +119,16 @@ class Cell:
     pretrained: bool = True
 
     @property
+    def strategy_name(self) -> str:
+        """The strategy's name in tables; a class token is named unless the backbone's family has none."""
+        name = plain_name(self.backbone).removeprefix("test_")
+        return self.strategy.title(tokens=not name.startswith(_WITHOUT_TOKENS))
+
+    @property
     def name(self) -> str:
         """Its name in the ledger of a grid and as a folder: readable, and different for different cells."""
         text = json.dumps(asdict(self), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        backbone = self.backbone.rpartition("/")[2].partition(".")[0]
+        backbone = plain_name(self.backbone).partition(".")[0]
         recipe = self.recipe.partition(",")[0]  # what is changed of it is in the digest
         return f"{backbone}-{self.train}-{self.strategy.where}-{recipe}-{self.seed}-{digest}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fgfast.errors import UsageError
-from fgfast.studies.cell import Cell, Strategy
+from fgfast.studies.cell import Cell, Strategy, plain_name
 from fgfast.studies.grid import EvaluationSet
 from fgfast.studies.results import Study
 from fgfast.studies.tables import Table
@@ -43,8 +43,7 @@ def strategy_of(text: str, share: float, fill: str) -> Strategy:
 
 def defaults(backbone: str) -> tuple[str, ...]:
     """Return the strategies of a backbone by default; by its name, for it is not built yet."""
-    name = backbone.rpartition("/")[2]
-    tokens = name.startswith(("vit_", "deit", "test_vit"))
+    tokens = plain_name(backbone).startswith(("vit_", "deit", "test_vit"))
     return _OF_TOKENS if tokens else _OF_MAPS
 
 
@@ -71,15 +70,12 @@ def by_size(study: Study, test: str = "mixed-rand") -> Table:
     """Return the accuracy on a test set: a row for each strategy and recipe, a column for each backbone."""
     rows = study.rows
     backbones = tuple(dict.fromkeys(row.cell.backbone for row in rows))
-    kinds = dict.fromkeys((row.cell.strategy, row.cell.recipe) for row in rows)
-    found = {(row.cell.strategy, row.cell.recipe, row.cell.backbone): row.accuracy(test) for row in rows}
-    lines = tuple(
-        (strategy.name, recipe, *(found.get((strategy, recipe, name)) for name in backbones))
-        for strategy, recipe in kinds
-    )
+    kinds = dict.fromkeys((row.cell.strategy_name, row.cell.recipe) for row in rows)
+    found = {(row.cell.strategy_name, row.cell.recipe, row.cell.backbone): row.accuracy(test) for row in rows}
+    lines = tuple((*kind, *(found.get((*kind, name)) for name in backbones)) for kind in kinds)
     title = f"Strategies by backbone, tested on {test}"
     note = f"Accuracy in percent on {test}, mean over trainings. The share of a foreground cell is {_shares(study)}."
-    return Table("strategies", title, ("strategy", "recipe", *backbones), lines, note)
+    return Table("strategies", title, ("Strategy", "Recipe", *map(plain_name, backbones)), lines, note)
 
 
 def _shares(study: Study) -> str:

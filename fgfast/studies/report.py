@@ -14,6 +14,7 @@ from fgfast.errors import FgfastError
 from fgfast.io.encode import encode
 from fgfast.records import UInt8
 from fgfast.studies.grid import Grid
+from fgfast.studies.masking_study import by_size
 from fgfast.studies.page import GALLERY, leading, write_study
 from fgfast.studies.results import Study, gallery_keys
 from fgfast.studies.tables import Papers
@@ -34,7 +35,9 @@ def write(grid: Grid, not_run: Sequence[tuple[str, str]] = ()) -> Path | None:
     study = grid.study(not_run)
     if not study.trained:
         return None
-    write_study(Target(grid.out), study, papers=papers(grid.dataset), thumbnails=_thumbnails(grid, study))
+    more = [by_size(study)] if study.name == "masking" else []
+    images = _thumbnails(grid, study)
+    write_study(Target(grid.out), study, papers=papers(grid.dataset), thumbnails=images, more=more)
     return grid.out / PAGE
 
 

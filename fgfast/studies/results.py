@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fgfast.errors import UsageError
-from fgfast.studies.cell import Cell
+from fgfast.studies.cell import Cell, plain_name
 from fgfast.studies.figures import Difference, Estimate, accuracy, difference, over_seeds, paired
 from fgfast.studies.predictions import Predictions
 
@@ -34,7 +34,8 @@ class Row:
     def name(self) -> str:
         """Backbone, strategy where there is one, start."""
         cell = self.cell
-        parts = (cell.backbone, "" if cell.strategy.name == "none" else cell.strategy.name, cell.recipe)
+        strategy = cell.strategy_name
+        parts = (plain_name(cell.backbone), "" if strategy == "none" else strategy, f"recipe {cell.recipe}")
         return ", ".join((*filter(None, parts), "" if cell.pretrained else "random start")).rstrip(", ")
 
     @property
