@@ -20,6 +20,7 @@ import numpy as np
 
 from fgfast.bench import result
 from fgfast.bench.result import Row
+from fgfast.bench.result import save as save_result
 from fgfast.cli import main as fgfast
 from fgfast.ops.overlap import iou
 from fgfast.pipeline.twin import Twin
@@ -197,7 +198,7 @@ def main(folder: Path, save: bool) -> None:
         rows = [Row(check.name, check.value, "", "", "") for check in checks]
         rows.append(Row("15 trainings", first, "s", "less"))
         made = result.envelope("demo_study", rows, title="The drawn experiment", rounds=SEEDS)
-        say(f"saved: {result.save(made)}")
+        say(f"saved: {save_result(made)}")
     sys.exit(0 if all(check.good for check in checks) else 1)
 
 

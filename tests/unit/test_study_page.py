@@ -42,7 +42,7 @@ def test_the_verdict_comes_from_the_figures() -> None:
     found = row.minus("x", "x_fg")
     assert found is not None and found.images.low is not None and found.images.high is not None
     said = dict(page.verdict(some))
-    start = "resnet50, quick, trained on x: accuracy falls by "
+    start = "resnet50, recipe quick, trained on x: accuracy falls by "
     low, high = found.images.low, found.images.high
     sentence = f"{start}{100 * found.value:.0f} points ({100 * low:.0f} to {100 * high:.0f}) from X to X_FG."
     assert said[sentence] == "Holds over images and over 3 trainings."
