@@ -195,6 +195,15 @@ def crossval(run: Path, backbones: tuple[str, ...], trained_on: tuple[str, ...],
     type=click.FloatRange(0, 1, min_open=True),
     help="Counts a cell of features as foreground from this share of subject on.",
 )
+@click.option(
+    "--waterbirds",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Names a run over Waterbirds, to test a study of CUB on it, too: by species, and by groups.",
+)
+@click.option(
+    "--waterbirds-root", type=click.Path(path_type=Path), help="Names Waterbirds' folder, where it has moved."
+)
 @with_options
 def masking(
     run: Path,
@@ -245,6 +254,7 @@ def train_and_show(
 ) -> None:
     """Carry a study out: make its grid, train, write its page."""
     from fgfast.cli.interruption import Interruption
+    from fgfast.studies.one_cell import check
     from fgfast.studies.report import write
     from fgfast.studies.request import Request, devices_of, grid_of
     from fgfast.studies.run import loaders_for
@@ -258,10 +268,13 @@ def train_and_show(
         pretrained=not given["no_pretrained"],
         keep_weights=not given["no_weights"],
         options=_timm(given["timm"]),
+        waterbirds=given.get("waterbirds"),
+        waterbirds_root=given.get("waterbirds_root"),
         **{key: given[key] for key in ("seeds", "seed", "test_share", "flagged", "fill", "select", "limit", "parts")},
     )
-    grid, pairs = grid_of(request, name, cells, tests)
+    grid, pairs, groups = grid_of(request, name, cells, tests)
     grid.check(given["overwrite"])
+    check(grid)
     devices = devices_of(given["devices"])
     as_json = given["as_json"]
     if not as_json:
@@ -292,7 +305,7 @@ def train_and_show(
             in_process=given["in_process"],
             deadline=given["deadline"],
         )
-    page = write(grid, [(one.cell.name, one.failed) for one in carried.failed])
+    page = write(grid, [(one.cell.name, one.failed) for one in carried.failed], groups)
     _end(grid, carried, page, as_json)
     if carried.stopped and interruption.exit_code:
         sys.exit(interruption.exit_code)

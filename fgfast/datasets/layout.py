@@ -202,6 +202,14 @@ class Dataset(ABC):
         """Return the kind of the data set's own masks, and key -> file; None where they are not on this disk."""
         return None
 
+    def groups(self) -> dict[str, str] | None:
+        """Return key -> group, of a data set that reports accuracy by groups of its samples; None of all others.
+
+        Raises:
+            DatasetError: they are not understood.
+        """
+        return None
+
     def parts(self) -> NamedParts | None:
         """Return the annotated parts with their names; None where the data set has none.
 

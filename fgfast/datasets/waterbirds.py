@@ -16,9 +16,10 @@ from fgfast.mask_source import MaskKind
 from fgfast.records import Sample, no_boxes
 from fgfast.writing import Target
 
-# Names of the numbers in columns y and split; kohpangwei/group_DRO, data/cub_dataset.py.
+# Names of the numbers in columns y, split and place; kohpangwei/group_DRO, data/cub_dataset.py.
 CLASSES = ("landbird", "waterbird")
 SPLITS = ("train", "val", "test")
+PLACES = ("land", "water")
 _COLUMNS = ("img_filename", "y", "split")
 
 
@@ -105,6 +106,19 @@ class Waterbirds(Dataset):
             return None
         with understood(beside):
             return cub.named_parts(beside, cub.names_by_id(beside, {sample.key for sample in self.samples}))
+
+    def groups(self) -> dict[str, str]:
+        """Return key -> bird and place, as in "waterbird on land", of all samples.
+
+        Raises:
+            DatasetError: metadata.csv has no column place, or something else in it.
+        """
+        path, found = self.root / "metadata.csv", {}
+        for number, row in read_csv(path, (*_COLUMNS, "place")):
+            label = _named(path, number, "y", row["y"], CLASSES)
+            place = _named(path, number, "place", row["place"], PLACES)
+            found[safe_key(path, row["img_filename"], number)] = f"{label} on {place}"
+        return found
 
     def load_line(self, twin: Path, placements: ImagePlacements) -> str:
         """Return the line for WILDS' reader, or for fgfast's where the copy is not of WILDS."""

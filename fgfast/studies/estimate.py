@@ -58,7 +58,7 @@ def estimate(grid: Grid, devices: Sequence[str], loaders: int) -> Estimate:
         training, testing, weights = known[kind]
         recipe = grid.recipes[cell.recipe]
         seconds += training * recipe.epochs * len(grid.usable(cell.train, grid.train))
-        seconds += testing * sum(len(grid.usable(test.arm, grid.test)) for test in grid.tests)
+        seconds += testing * sum(len(grid.tested(test)[1]) for test in grid.tests)
         size += weights * grid.keep_weights
         largest = max(largest, weights)
     epochs = sum(grid.recipes[cell.recipe].epochs for cell in todo)

@@ -42,11 +42,26 @@ class EvaluationSet:
         name: in tables and files.
         arm: what it shows.
         masked: whether a strategy that masks pixels masks those of this set, too.
+        elsewhere: the name of the other pairs that it shows; empty for those of the study.
     """
 
     name: str
     arm: Arm
     masked: bool = True
+    elsewhere: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Elsewhere:
+    """Pairs of another run that are tested, with the classes of the study.
+
+    Attributes:
+        shown: the samples.
+        test: indexes of those that test.
+    """
+
+    shown: Shown
+    test: Indexes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +81,7 @@ class Grid:
         keep_weights: whether weights are kept.
         parts: into how many parts a batch is divided.
         options: of timm, for all backbones.
+        elsewhere: name -> pairs of another run.
     """
 
     name: str
@@ -81,6 +97,7 @@ class Grid:
     keep_weights: bool = True
     parts: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
+    elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.select not in get_args(Select):
@@ -100,9 +117,17 @@ class Grid:
         """Return the folder of a cell."""
         return Target(self.out, f"{CELLS}/{cell.name}")
 
-    def usable(self, arm: Arm, indexes: Indexes) -> Indexes:
-        """Return those samples that have an arm."""
-        return indexes[[not self.shown.without(arm, int(n)) for n in indexes]]
+    def usable(self, arm: Arm, indexes: Indexes, shown: Shown | None = None) -> Indexes:
+        """Return those samples, of the study or of others, that have an arm."""
+        shown = shown or self.shown
+        return indexes[[not shown.without(arm, int(n)) for n in indexes]]
+
+    def tested(self, test: EvaluationSet) -> tuple[Shown, Indexes]:
+        """Return what shows a test set, and the indexes of its samples."""
+        if not test.elsewhere:
+            return self.shown, self.usable(test.arm, self.test)
+        other = self.elsewhere[test.elsewhere]
+        return other.shown, self.usable(test.arm, other.test, other.shown)
 
     def data(self) -> dict[str, Any]:
         """Return what all cells are trained and tested on, as JSON has it."""
@@ -117,6 +142,10 @@ class Grid:
             "backgrounds": self.shown.seed,
             "fill": asdict(self.shown.fill),
             "select": self.select,
+            "elsewhere": {
+                name: [other.shown.pairs.digest, _digest([other.shown.pairs.keys[n] for n in other.test])]
+                for name, other in self.elsewhere.items()
+            },
         }
         return dict(json.loads(json.dumps(found)))
 

@@ -7,6 +7,7 @@ Import this module only where a model is needed: it imports torch.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -277,9 +278,14 @@ def build(
     if pooling not in get_args(Pooling):
         raise UnknownNameError("pooling", pooling, get_args(Pooling))
     if Path(name).suffix in weight_files.SUFFIXES:
-        name, weights = Path(name).name.partition(".")[0], weights or Path(name)
+        name, weights = model_named(name), weights or Path(name)
     if not timm.is_model(name):
-        raise UnknownNameError("backbone", name, timm.list_models())
+        close = difflib.get_close_matches(name, timm.list_models(), 3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise UsageError(
+            f"timm {timm.__version__} has no model named {name!r}{hint} timm.list_models() lists all, and a file of "
+            "weights is named like its model"
+        )
     settings = timm.get_pretrained_cfg(name)
     if image_size is not None and (settings is None or settings.fixed_input_size):
         options["img_size"] = image_size
@@ -291,6 +297,11 @@ def build(
     if weights is not None:
         digest = weight_files.load(model, weights)
     return Backbone(model, classes, _input(timm.data.resolve_data_config({}, model=model), image_size), pooling, digest)
+
+
+def model_named(name: str) -> str:
+    """Return timm's name of a backbone, which may be a file of weights named like its model."""
+    return Path(name).name.partition(".")[0] if Path(name).suffix in weight_files.SUFFIXES else name
 
 
 def _input(found: dict[str, Any], image_size: int | None) -> Input:

@@ -24,11 +24,12 @@ from fgfast.studies.figures import accuracy
 from fgfast.studies.grid import CELL, EvaluationSet, Grid, file_of, write_json
 from fgfast.studies.loading import Loader, Samples, mean_colour
 from fgfast.studies.loop import Training
-from fgfast.studies.models import Backbone, build
+from fgfast.studies.models import Backbone, build, model_named
 from fgfast.studies.predict import predicting
 from fgfast.studies.predictions import Predictions, as_table
 from fgfast.studies.splits import Indexes, holdout
 from fgfast.studies.transforms import Prepare
+from fgfast.studies.weights import find
 from fgfast.writing import Target, make_folder, remove, write_file
 
 log = logging.getLogger("fgfast")
@@ -37,12 +38,18 @@ CHECKPOINT, WEIGHTS, LOG = "checkpoint.safetensors", "weights.safetensors", "log
 _COLUMNS = ("epoch", "loss", "validation")
 
 
-def model_of(grid: Grid, cell: Cell) -> Backbone:
-    """Build the model of a cell with its initial weights, which depend on the cell's seed."""
+def model_of(grid: Grid, cell: Cell, load: bool = True) -> Backbone:
+    """Build the model of a cell with its initial weights, which depend on the cell's seed.
+
+    Args:
+        grid: the study.
+        cell: the cell.
+        load: whether weights are loaded; else they are random, or without a value under `torch.device("meta")`.
+    """
     recipe = grid.recipes[cell.recipe]
     torch.manual_seed(seeds.number(cell.seed, "weights") % 2**63)
     return build(
-        cell.backbone,
+        cell.backbone if load else model_named(cell.backbone),
         len(grid.pairs.classes),
         image_size=recipe.image_size or None,
         pretrained=cell.pretrained,
@@ -50,6 +57,26 @@ def model_of(grid: Grid, cell: Cell) -> Backbone:
         pooling=cell.strategy.pooling,
         **grid.options,
     )
+
+
+def check(grid: Grid) -> None:
+    """Check what can be checked before hours of training: names, strategies, and where pretrained weights are.
+
+    Raises:
+        UsageError: a backbone is unknown, a strategy does not fit it, or its weights are not on this machine.
+        MissingExtraError: timm is not installed.
+    """
+    seen = set()
+    for cell in grid.cells:
+        kind = (cell.backbone, cell.recipe, cell.strategy, cell.pretrained)
+        if kind in seen:
+            continue
+        seen.add(kind)
+        with torch.device("meta"):
+            model = model_of(grid, replace(cell, pretrained=False), load=False)
+        model.check(cell.strategy.within)
+        if cell.pretrained:
+            find(cell.backbone, model.timm.pretrained_cfg)
 
 
 def run_cell(grid: Grid, cell: Cell, device: str, threads: int) -> Iterator[object]:
@@ -141,11 +168,12 @@ def _tested(
     grid: Grid, cell: Cell, test: EvaluationSet, model: Backbone, device: str, threads: int
 ) -> Generator[object, None, Predictions | None]:
     """Open a test set; return the predictions, or None where no sample has its arm."""
-    indexes = grid.usable(test.arm, grid.test)
+    shown, indexes = grid.tested(test)
     if not len(indexes):
         return None
     strategy = cell.strategy if test.masked else cell.strategy.within
-    loader = loader_of(grid, replace(cell, train=test.arm, strategy=strategy), model, indexes, threads, train=False)
+    shows = replace(grid, shown=shown), replace(cell, train=test.arm, strategy=strategy)
+    loader = loader_of(*shows, model, indexes, threads, train=False)
     return (yield from predicting(model, loader.batches(), cell.strategy, device))
 
 

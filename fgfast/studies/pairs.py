@@ -6,9 +6,9 @@ They come from a run of convert, whose masks are those of its ledger, correction
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,6 +147,45 @@ class RunPairs:
             _paths=tuple(twin.path(key) for key in keys),
             _sha256=hashes,
             _turn_exif=twin.turn_exif,
+        )
+
+    def relabelled(self, classes: Sequence[str], label_of: Mapping[str, str]) -> RunPairs:
+        """Return these pairs with other classes: those of `classes`, by key; samples without one are left out."""
+        index = {name: n for n, name in enumerate(classes)}
+        there = [n for n, key in enumerate(self.keys) if label_of.get(key) in index]
+        labels = np.array([index[label_of[self.keys[n]]] for n in there], np.int64)
+        return replace(self._some(there), classes=tuple(classes), labels=labels)
+
+    def masked_by(self, others: RunPairs, name_of: Mapping[str, str]) -> RunPairs:
+        """Return these pairs with the masks of others; samples without one of the same size are left out.
+
+        Args:
+            others: have the masks.
+            name_of: key -> key among the others.
+        """
+        place = {key: n for n, key in enumerate(others.keys)}
+        found = {n: place[name_of[key]] for n, key in enumerate(self.keys) if name_of.get(key) in place}
+        there = [n for n, m in found.items() if self.sizes[n] == others.sizes[m]]
+        rles = tuple(others._rles[found[n]] for n in there)
+        boxes = others.boxes[[found[n] for n in there]] if there else np.zeros((0, 4), np.int64)
+        digest = hashlib.sha256(f"{self.digest}{others.digest}".encode()).hexdigest()
+        return replace(self._some(there), _rles=rles, boxes=boxes, digest=digest)
+
+    def _some(self, there: Sequence[int]) -> RunPairs:
+        def of(values: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(values[n] for n in there)
+
+        return replace(
+            self,
+            keys=of(self.keys),
+            labels=self.labels[list(there)],
+            splits=of(self.splits),
+            boxes=self.boxes[list(there)],
+            sizes=of(self.sizes),
+            digest=hashlib.sha256("\0".join((self.digest, *of(self.keys))).encode("utf-8", "replace")).hexdigest(),
+            _rles=of(self._rles),
+            _paths=of(self._paths),
+            _sha256=of(self._sha256),
         )
 
     def pair(self, n: int, /) -> Pair:

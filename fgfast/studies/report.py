@@ -5,19 +5,22 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
-from fgfast.errors import FgfastError
+from fgfast.errors import FgfastError, UsageError
 from fgfast.io.encode import encode
 from fgfast.records import UInt8
+from fgfast.studies import waterbirds
 from fgfast.studies.grid import Grid
 from fgfast.studies.masking_study import by_size
 from fgfast.studies.page import GALLERY, leading, write_study
 from fgfast.studies.results import Study, gallery_keys
 from fgfast.studies.tables import Papers
+from fgfast.studies.waterbirds import Groups
 from fgfast.writing import Target
 
 PAGE = "study.html"
@@ -25,7 +28,7 @@ PAGE = "study.html"
 _SIDE, _QUALITY = 160, 80
 
 
-def write(grid: Grid, not_run: Sequence[tuple[str, str]] = ()) -> Path | None:
+def write(grid: Grid, not_run: Sequence[tuple[str, str]] = (), groups: Groups | None = None) -> Path | None:
     """Write the page of what is finished, and its tables; return its path, None where nothing is.
 
     Raises:
@@ -36,6 +39,11 @@ def write(grid: Grid, not_run: Sequence[tuple[str, str]] = ()) -> Path | None:
     if not study.trained:
         return None
     more = [by_size(study)] if study.name == "masking" else []
+    if groups is not None:
+        try:
+            more += waterbirds.tables(study, groups)
+        except UsageError as error:
+            study = replace(study, not_run=(*study.not_run, ("accuracy by groups", str(error))))
     images = _thumbnails(grid, study)
     write_study(Target(grid.out), study, papers=papers(grid.dataset), thumbnails=images, more=more)
     return grid.out / PAGE

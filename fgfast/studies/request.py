@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from fgfast.studies.grid import EvaluationSet, Grid, Select
 from fgfast.studies.pairs import RunPairs
 from fgfast.studies.recipes import Recipe
 from fgfast.studies.splits import train_and_test
+from fgfast.studies.waterbirds import Groups, elsewhere, groups_of
 
 # Workers on a CPU by default, at most: each holds a model and its optimiser.
 _MOST_WORKERS = 8
@@ -43,6 +44,8 @@ class Request:
         parts: into how many parts a batch is divided.
         keep_weights: whether weights are kept.
         options: of timm.
+        waterbirds: a run over Waterbirds, on which a study of CUB is tested, too.
+        waterbirds_root: the folder of that data set, where it has moved.
     """
 
     run: Path
@@ -60,6 +63,8 @@ class Request:
     parts: int = 1
     keep_weights: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+    waterbirds: Path | None = None
+    waterbirds_root: Path | None = None
 
     def folder(self, study: str) -> Path:
         """Return the folder of a study."""
@@ -67,9 +72,15 @@ class Request:
         return self.out or run.parent / f"{run.name}_{study}"
 
 
-def grid_of(
-    request: Request, study: str, cells: Sequence[Cell], tests: Sequence[EvaluationSet]
-) -> tuple[Grid, RunPairs]:
+class Made(NamedTuple):
+    """A study that can be carried out: its grid, the pairs of its run, and the groups of its test sets, if any."""
+
+    grid: Grid
+    pairs: RunPairs
+    groups: Groups | None
+
+
+def grid_of(request: Request, study: str, cells: Sequence[Cell], tests: Sequence[EvaluationSet]) -> Made:
     """Make the grid of a study of a run.
 
     Raises:
@@ -78,7 +89,7 @@ def grid_of(
     """
     with Twin.open(request.run, request.root) as twin:
         pairs = RunPairs.of(twin, request.flagged)
-        title = twin.title
+        title, groups = twin.title, groups_of(twin, ("x", "x-unmasked"))
     train, test = train_and_test(pairs, request.seed, request.test_share)
     if request.limit is not None:
         train, test = (_some(indexes, pairs.labels, request.limit) for indexes in (train, test))
@@ -97,7 +108,11 @@ def grid_of(
         parts=request.parts,
         options=request.options,
     )
-    return grid, pairs
+    if request.waterbirds is None:
+        return Made(grid, pairs, groups)
+    trains = [pairs.keys[n] for n in train]
+    others, more, groups = elsewhere(request.waterbirds, request.waterbirds_root, pairs, trains)
+    return Made(replace(grid, elsewhere=others, tests=(*grid.tests, *more)), pairs, groups)
 
 
 def _some(indexes: Any, labels: Any, most: int) -> Any:

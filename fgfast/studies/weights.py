@@ -50,6 +50,19 @@ def cached(name: str, settings: Mapping[str, Any]) -> Path:
     )
 
 
+def find(backbone: str, settings: Mapping[str, Any]) -> Path:
+    """Return the file of a backbone's weights: itself, where it is one, or that of timm's in this machine's cache.
+
+    Raises:
+        UsageError: it is not there; see `cached`.
+    """
+    if Path(backbone).suffix not in SUFFIXES:
+        return cached(backbone, settings)
+    if not Path(backbone).is_file():
+        raise UsageError(f"there is no file of weights {backbone}")
+    return Path(backbone)
+
+
 def load(model: nn.Module, file: Path) -> str:
     """Load a file's weights into a timm model; a classifier of another shape stays random.
 

@@ -1,0 +1,117 @@
+"""`fgfast study` from the command line, on tiny data sets and tiny models."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from birds import many_birds
+from command import fgfast as command
+from layouts import text
+
+torch = pytest.importorskip("torch", reason="a study needs torch")
+
+from fgfast.studies import torchvision_shim  # noqa: E402
+
+torchvision_shim.declare()
+for _name in ("torchvision", "timm", "pyarrow", "matplotlib", "statsmodels"):
+    pytest.importorskip(_name, reason="a study needs its extra")
+
+TINY = ("--backbone", "test_resnet", "--recipe", "drawn", "--epochs", "2", "--batch", "8", "--image-size", "32")
+TINY = (*TINY, "--no-pretrained", "--in-process")
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run over 36 birds of two classes, and one over Waterbirds made of them."""
+    place = tmp_path_factory.mktemp("study")
+    root = many_birds(place, 36)
+    swapped = place / "waterbird_complete95_forest2water2"
+    rows = ["img_id,img_filename,y,split,place,place_filename"]
+    splits = dict(line.split() for line in (root / "train_test_split.txt").read_text().splitlines())
+    for line in (root / "images.txt").read_text().splitlines():
+        ident, name = line.split()
+        (swapped / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / "images" / name, swapped / name)
+        split = 2 if splits[ident] == "0" else 0
+        rows.append(f"{ident},{name},{int('Auk' in name)},{split},{int(ident) // 6 % 2},/p/a.jpg")
+    text(swapped / "metadata.csv", *rows)
+    for dataset, folder, out in (("cub", root, "run"), ("waterbirds", swapped, "swapped")):
+        done = command("convert", "--dataset", dataset, "--root", folder, "--out", place / out, "--segmenter", "box")
+        assert done.returncode == 0, done.stderr
+    return place
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_crossval_says_what_it_takes_trains_tests_and_shows(places: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("study", "crossval", places / "run", "--out", out, "--seeds", "1", "--train-on", "x,x_fg", *TINY)
+    said = command(*words, "--dry-run")
+    assert re.search(r"2 trainings, 4 epochs, about \d+ minutes, 0\.0\d GB on disk", said.stdout), said.stderr
+    assert not out.exists()
+    done = command(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["finished"] == 2 and facts["failed"] == {} and "Too few runs" in facts["verdict"][0]
+    found = rows(out / "accuracies.csv")
+    assert [row["Trained on"] for row in found] == ["x", "x_fg"]
+    assert all(0 <= float(row[test]) <= 1 for row in found for test in ("x", "x_fg", "mixed-same", "only-bg"))
+    page = (out / "study.html").read_text()
+    assert "BG-gap" in page and not re.search(r"https?://(?!www\.w3\.org/)", page)
+    again = command(*words)
+    assert "2 of them finished before" in again.stderr and again.returncode == 0
+
+
+def test_masking_is_tested_on_waterbirds_by_species_and_by_groups(places: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    more = ("--strategy", "none", "--strategy", "early", "--seeds", "1", "--waterbirds", places / "swapped")
+    done = command("study", "masking", places / "run", "--out", out, *more, *TINY)
+    assert done.returncode == 0, done.stderr
+    found = rows(out / "accuracies.csv")
+    tests = ("x", "x-unmasked", "waterbirds", "waterbirds-study-masks")
+    assert len(found) == 2 and all(found[0][test] for test in tests)
+    assert [row["Strategy"] for row in rows(out / "strategies.csv")] == ["none", "early"]
+    for name in ("groups-1", "groups-2"):
+        for row in rows(out / f"{name}.csv"):
+            assert float(row["Worst group"]) <= float(row["Average by train groups"]) <= 1
+            assert re.fullmatch(r"(land|water)bird on (land|water)", row["Which"])
+
+
+def test_waterbirds_itself_is_reported_by_groups(places: Path, tmp_path: Path) -> None:
+    done = command(
+        "study", "masking", places / "swapped", "--out", tmp_path, "--strategy", "none", "--seeds", "1", *TINY
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = rows(tmp_path / "groups-1.csv")
+    assert float(row["Worst group"]) <= float(row["Average by train groups"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--strategy", "sideways"), "no where named 'sideways'"),
+        (("--recipe", "secret"), "no recipe named 'secret'"),
+        (("--backbone", "resnet51"), "has no model named 'resnet51'; did you mean"),
+        (("--devices", "cuda:9"), "there is no device 'cuda:9'"),
+        (("--timm", "drop"), "NAME=VALUE"),
+        (("--fill", "pink"), "no fill named 'pink'"),
+    ],
+)
+def test_what_is_not_known_is_named_before_anything_is_made(
+    places: Path, tmp_path: Path, words: tuple[str, str], said: str
+) -> None:
+    done = command("study", "masking", places / "run", "--out", tmp_path / "out", *TINY[2:], *words)
+    assert done.returncode == 2 and said in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_expansion_is_no_run(tmp_path: Path) -> None:
+    done = command("study", "crossval", tmp_path, *TINY)
+    assert done.returncode == 2 and "holds no run" in done.stderr
