@@ -1,6 +1,6 @@
 """Waterbirds (Sagawa et al., arXiv 1911.08731) as a test of classifiers of birds: species, and groups.
 
-A classifier of CUB's 200 species is tested on the pictures of Waterbirds twice: by species, and by what its species
+A classifier of CUB's 200 species is tested on the images of Waterbirds twice: by species, and by what its species
 are, waterbird or landbird, in the set's four groups. One that was trained on Waterbirds itself has the groups alone.
 """
 
@@ -23,7 +23,7 @@ from fgfast.studies.results import Study, Trained
 from fgfast.studies.tables import Table, grouped
 
 OWN_MASKS, THEIR_MASKS = "waterbirds", "waterbirds-study-masks"
-"""Names of the test sets: with the masks that convert made of the swapped pictures, and with those of the study."""
+"""Names of the test sets: with the masks that convert made of the swapped images, and with those of the study."""
 
 
 @dataclass(frozen=True, slots=True)
