@@ -232,6 +232,33 @@ def masking(
     train_and_show("masking", run, chosen, cells, module.TESTS, given)
 
 
+@study.command()
+@click.argument("studies", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Names the folder of the page.  [default: that of the first study]"
+)
+@click.option("--compare", is_flag=True, help="Compares two studies: the second minus the first.")
+@verbose_option
+def report(studies: tuple[Path, ...], out: Path | None, compare: bool) -> None:
+    """Make one page of finished studies, of one data set or of several, from their folders alone.
+
+    The paper's findings stand first, each over data sets and backbones: holds, does not hold, or too few runs.
+    """
+    from fgfast.studies import report as module
+    from fgfast.studies.page import write_comparison
+    from fgfast.studies.stored import stored
+    from fgfast.writing import Target
+
+    target = Target(out or studies[0])
+    if not compare:
+        say(f"page: {module.together(target, studies)}")
+        return
+    if len(studies) != 2:
+        raise click.UsageError("--compare takes two studies")
+    write_comparison(target, *(stored(folder).study for folder in studies))
+    say(f"page: {target.path / 'compared.html'}")
+
+
 def split(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(part.strip() for name in names for part in name.split(",") if part.strip())
 

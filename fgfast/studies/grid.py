@@ -142,6 +142,8 @@ class Grid:
             "backgrounds": self.shown.seed,
             "fill": asdict(self.shown.fill),
             "select": self.select,
+            "options": dict(self.options),
+            "parts": self.parts,
             "elsewhere": {
                 name: [other.shown.pairs.digest, _digest([other.shown.pairs.keys[n] for n in other.test])]
                 for name, other in self.elsewhere.items()
@@ -152,7 +154,7 @@ class Grid:
     def digest(self, cell: Cell) -> str:
         """Return the digest of all that a cell's result depends on."""
         recipe = self.recipes[cell.recipe].describe()
-        return _digest([self.data(), asdict(cell), recipe, self.parts, dict(self.options)])
+        return _digest([self.data(), asdict(cell), recipe])
 
     def check(self, overwrite: bool = False) -> None:
         """Check that the folder is empty, or holds this study; nothing is written.
@@ -183,7 +185,9 @@ class Grid:
         if overwrite:
             remove_tree(Target(self.out, CELLS))
         make_folder(Target(self.out, CELLS))
-        write_json(Target(self.out, STUDY), self.data())
+        before = (_read(self.out / STUDY) or {}).get("planned") or []
+        planned = list(dict.fromkeys([*([] if overwrite else before), *(cell.name for cell in self.cells)]))
+        write_json(Target(self.out, STUDY), {**self.data(), "planned": planned})
 
     def finished(self, cell: Cell) -> bool:
         """Whether a cell is finished, as it would be trained now."""

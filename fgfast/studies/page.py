@@ -9,6 +9,7 @@ import importlib.resources
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 from fgfast.errors import UsageError
@@ -90,13 +91,42 @@ def write_findings(folder: Target, studies: Sequence[Study]) -> None:
     """
     found = findings(studies)
     table = findings_table(found)
+    notices = list(dict.fromkeys(map(_notice, studies)))
+    said = _section("verdict", "", _said(found) or "<p>Nothing was trained on X.</p>")
+    _write(folder, _filled("The paper's findings", [*notices, said, _shown(table)]), "findings.html", [table])
+
+
+def write_report(folder: Target, shown: Sequence[tuple[Study, Sequence[Table], Thumbnails]]) -> None:
+    """Write report.html: the paper's findings, where studies were trained on X and X_FG, then each study.
+
+    Args:
+        folder: where; the tables are written beside it, named after their studies.
+        shown: studies with their tables and thumbnails.
+
+    Raises:
+        UsageError: test sets that are compared are of other images.
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    found = findings([study for study, _, _ in shown if study.name == "crossval"])
+    parts, tables = [], list[Table]()
+    if found:
+        tables.append(findings_table(found))
+        parts += [_section("verdict", "", _said(found)), _shown(tables[-1])]
+    for number, (study, its, thumbnails) in enumerate(shown, 1):
+        named = [replace(table, name=f"{number}-{study.name}-{table.name}") for table in its]
+        tables += named
+        parts += [f"<h1>{_text(f'{study.name}: {study.dataset}')}</h1>", *_parts(study, named, thumbnails)]
+    title = " and ".join(dict.fromkeys(study.dataset for study, _, _ in shown))
+    _write(folder, _filled(f"Report: {title}", parts), "report.html", tables)
+
+
+def _said(found: Sequence[Finding]) -> str:
+    """Count the judgements of each claim."""
     sentences = ""
     for claim in dict.fromkeys(one.claim for one in found):
         counts = Counter(one.judgement for one in found if one.claim == claim)
         sentences += f"<p>{_text(claim)}: {', '.join(f'{kind} {n}' for kind, n in sorted(counts.items()))}.</p>"
-    notices = list(dict.fromkeys(map(_notice, studies)))
-    said = _section("verdict", "", sentences or "<p>Nothing was trained on X.</p>")
-    _write(folder, _filled("The paper's findings", [*notices, said, _shown(table)]), "findings.html", [table])
+    return sentences
 
 
 def _write(folder: Target, page: bytes, name: str, tables: Sequence[Table]) -> None:
@@ -174,11 +204,16 @@ def sure(found: Difference) -> str:
 
 def page(study: Study, tables: Sequence[Table], thumbnails: Thumbnails) -> bytes:
     """Return the page."""
+    return _filled(f"{study.name}: {study.dataset}", _parts(study, tables, thumbnails))
+
+
+def _parts(study: Study, tables: Sequence[Table], thumbnails: Thumbnails) -> list[str]:
+    """Return the sections of a study, the verdict first."""
     sentences = "".join(f"<p>{_text(a)} <small>{_text(b)}</small></p>" for a, b in verdict(study))
     parts = [_notice(study), _section("verdict", "", sentences)]
     drawn = {"gaps": plots.gap_bars(study), "accuracies": plots.accuracy_bars(study) if study.arms else ""}
-    parts += [_shown(table, drawn.get(table.name, "")) for table in tables]
-    return _filled(f"{study.name}: {study.dataset}", [*parts, _gallery(study, thumbnails), _not_run(study)])
+    parts += [_shown(table, drawn.get(table.name.rpartition("-")[2], "")) for table in tables]
+    return [part for part in (*parts, _gallery(study, thumbnails), _not_run(study)) if part]
 
 
 def _filled(title: str, parts: Sequence[str]) -> bytes:
@@ -190,7 +225,7 @@ def _filled(title: str, parts: Sequence[str]) -> bytes:
 
 def _shown(table: Table, plot: str = "") -> str:
     """Return a table below its plot, with the names of its files."""
-    most = LOST_CLASSES if table.name == "classes" else None
+    most = LOST_CLASSES if table.name.endswith("classes") else None
     more = f" The first {most} of {len(table.rows)}." if most and len(table.rows) > most else ""
     note = f"{table.note}{more} Files: {table.name}.csv, {table.name}.tex."
     above = f"<div class=wide>{plot}</div>" if plot else ""

@@ -17,9 +17,10 @@ from fgfast.records import UInt8
 from fgfast.studies import waterbirds
 from fgfast.studies.grid import Grid
 from fgfast.studies.masking_study import by_size
-from fgfast.studies.page import GALLERY, leading, write_study
+from fgfast.studies.page import GALLERY, leading, made, write_report, write_study
 from fgfast.studies.results import Study, gallery_keys
-from fgfast.studies.tables import Papers
+from fgfast.studies.stored import Stored, keep, stored
+from fgfast.studies.tables import Papers, Table
 from fgfast.studies.waterbirds import Groups
 from fgfast.writing import Target
 
@@ -29,24 +30,63 @@ _SIDE, _QUALITY = 160, 80
 
 
 def write(grid: Grid, not_run: Sequence[tuple[str, str]] = (), groups: Groups | None = None) -> Path | None:
-    """Write the page of what is finished, and its tables; return its path, None where nothing is.
+    """Write the page of what is finished in a study's folder, and its tables; return its path, None where nothing is.
+
+    Trainings of earlier calls are on it, too.
 
     Raises:
         DatasetError: a table of predictions is damaged.
         OutputFailedError: the disk is full, read-only or failing.
     """
-    study = grid.study(not_run)
-    if not study.trained:
+    found = stored(grid.out)
+    if not found.study.trained:
         return None
+    keep(grid.out, _thumbnails(grid, found.study), groups)
+    found = stored(grid.out)
+    reasons = dict(not_run)
+    left = tuple((what, reasons.get(what, why)) for what, why in found.study.not_run)
+    again(replace(found, study=replace(found.study, not_run=left)))
+    return grid.out / PAGE
+
+
+def again(found: Stored) -> None:
+    """Write the page of a study, and its tables, from its folder alone.
+
+    Raises:
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    study, more = with_more(found)
+    write_study(Target(found.folder), study, papers=papers(study.dataset), thumbnails=found.thumbnails, more=more)
+
+
+def together(out: Target, folders: Sequence[Path]) -> Path:
+    """Write one page of several studies, of one data set or of several, from their folders alone; return its path.
+
+    Raises:
+        OutputRefusedError: a folder holds no study.
+        DatasetError: a file of one is not understood.
+        UsageError: test sets that are compared are of other images.
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    shown = []
+    for found in map(stored, folders):
+        study, more = with_more(found)
+        tables = [*made(study, papers(study.dataset)), *(table for table in more if table.rows)]
+        shown.append((study, tables, found.thumbnails))
+    write_report(out, shown)
+    return out.path / "report.html"
+
+
+def with_more(found: Stored) -> tuple[Study, list[Table]]:
+    """Return a study, and the tables that only studies of its kind have."""
+    study = found.study
     more = [by_size(study)] if study.name == "masking" else []
-    if groups is not None:
+    if found.groups is not None:
         try:
-            more += waterbirds.tables(study, groups)
+            more += waterbirds.tables(study, found.groups)
         except UsageError as error:
             study = replace(study, not_run=(*study.not_run, ("accuracy by groups", str(error))))
-    images = _thumbnails(grid, study)
-    write_study(Target(grid.out), study, papers=papers(grid.dataset), thumbnails=images, more=more)
-    return grid.out / PAGE
+    return study, more
 
 
 def papers(dataset: str) -> Papers:

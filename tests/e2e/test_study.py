@@ -115,3 +115,25 @@ def test_what_is_not_known_is_named_before_anything_is_made(
 def test_an_expansion_is_no_run(tmp_path: Path) -> None:
     done = command("study", "crossval", tmp_path, *TINY)
     assert done.returncode == 2 and "holds no run" in done.stderr
+
+
+def test_a_report_needs_nothing_but_the_folders(places: Path, tmp_path: Path) -> None:
+    for name, seeds in (("a", "1"), ("b", "2")):
+        words = ("--out", tmp_path / name, "--seeds", seeds, "--train-on", "x,x_fg", *TINY)
+        assert command("study", "crossval", places / "run", *words).returncode == 0
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "a").glob("*.*")}
+    done = command("study", "report", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "both")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "both/report.html").read_text()
+    assert page.count("crossval: cub") == 2 and "too few runs" in page
+    assert rows(tmp_path / "both/findings.csv")[0]["Verdict"].startswith("too few runs")
+    assert (tmp_path / "both/1-crossval-accuracies.csv").read_bytes() == kept["accuracies.csv"]
+    compared = command("study", "report", tmp_path / "a", tmp_path / "b", "--compare", "--out", tmp_path / "both")
+    assert compared.returncode == 0, compared.stderr
+    same = rows(tmp_path / "both/compared.csv")
+    assert same and all(float(row["second − first, over images"]) == 0 for row in same)  # seed 0 is in both
+    (tmp_path / "a/study.json").write_text('{"study": "crossval"}')
+    done = command("study", "report", tmp_path / "a")
+    assert done.returncode == 1 and "study.json" in done.stderr and "not understood" in done.stderr
+    done = command("study", "report", places / "run")
+    assert done.returncode == 2 and "holds no study" in done.stderr
