@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from fgfast.errors import MissingExtraError, OutputRefusedError
@@ -45,8 +46,9 @@ def packed(table: Table, rows: Sequence[Mapping[str, Any]]) -> bytes:
     schema = _schema(table)
     if unknown := {name for row in rows for name in row} - set(schema.names):
         raise ValueError(f"table {table.name} has no column {', '.join(sorted(unknown))}")
-    columns = [pa.array([row.get(f.name) for row in rows], f.type) for f in schema]
-    value: bytes = pa.record_batch(columns, schema=schema).serialize().to_pybytes()
+    # One call for all columns; an absent one is None.
+    batch = pa.RecordBatch.from_struct_array(pa.array(rows, pa.struct(list(schema))))
+    value: bytes = batch.serialize().to_pybytes()
     return _mark(table) + value
 
 
@@ -80,7 +82,12 @@ def rows_in(ledger: Ledger, table: Table) -> Iterator[tuple[str, Any]]:
 
 def _mark(table: Table) -> bytes:
     """Return what rows of a table begin with: 8 bytes that stand for its columns."""
-    return hashlib.sha256(repr(list(table.columns.items())).encode()).digest()[:8]
+    return _mark_of(tuple(table.columns.items()))
+
+
+@lru_cache
+def _mark_of(columns: tuple[tuple[str, str], ...]) -> bytes:
+    return hashlib.sha256(repr(list(columns)).encode()).digest()[:8]
 
 
 def _is_compressed(message: bytes) -> bool:
@@ -171,9 +178,14 @@ def _utf8(text: str) -> str:
 
 
 def _schema(table: Table) -> Any:
+    return _schema_of(tuple(table.columns.items()))
+
+
+@lru_cache
+def _schema_of(columns: tuple[tuple[str, str], ...]) -> Any:
     import pyarrow as pa
 
-    return pa.schema([pa.field(name, _type(kind)) for name, kind in table.columns.items()])
+    return pa.schema([pa.field(name, _type(kind)) for name, kind in columns])
 
 
 def _type(kind: str) -> Any:

@@ -38,26 +38,21 @@ def polygon_mask(points: NDArray[np.float64], size: Size) -> Bool:
 
 def _outline(corners: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return columns and rows of all points of the fine grid along the outline, in its order."""
-    columns, rows = [], []
-    for (xs, ys), (xe, ye) in zip(corners.tolist(), np.roll(corners, -1, axis=0).tolist(), strict=True):
-        wide, high = abs(xe - xs), abs(ye - ys)
-        steps = np.arange(max(wide, high) + 1)
-        # The slower coordinate is rounded along the direction in which the faster one grows.
-        if wide >= high:
-            slope, steps, start, low = (ye - ys) / max(wide, 1), *_upwards(steps, xs, xe, ys, ye)
-            slope = slope if xs <= xe else -slope
-            columns.append(low + steps)
-            rows.append((start + slope * steps + 0.5).astype(np.int64))
-        else:
-            slope, steps, start, low = (xe - xs) / high, *_upwards(steps, ys, ye, xs, xe)
-            slope = slope if ys <= ye else -slope
-            rows.append(low + steps)
-            columns.append((start + slope * steps + 0.5).astype(np.int64))
-    return np.concatenate(columns), np.concatenate(rows)
-
-
-def _upwards(
-    steps: NDArray[np.int64], fast: int, fast_end: int, slow: int, slow_end: int
-) -> tuple[NDArray[np.int64], int, int]:
-    """Return the steps of an edge counted from its lower end, and there the slow and the fast coordinate."""
-    return (steps, slow, fast) if fast <= fast_end else (steps[::-1], slow_end, fast_end)
+    ends = np.roll(corners, -1, axis=0)
+    extent = np.abs(ends - corners)
+    flat = extent[:, 0] >= extent[:, 1]
+    # Of each edge the faster coordinate and the slower one; the slower is rounded along the direction in which the
+    # faster one grows, so that steps are counted from its lower end.
+    fast, slow = np.where(flat, 0, 1), np.where(flat, 1, 0)
+    edges = np.arange(len(corners))
+    rising = corners[edges, fast] <= ends[edges, fast]
+    low = np.where(rising[:, None], corners, ends)
+    length = extent[edges, fast]
+    climb = ends[edges, slow] - corners[edges, slow]
+    slope = np.where(rising, climb, -climb) / np.maximum(length, 1)
+    edge = np.repeat(edges, length + 1)
+    steps = np.arange(len(edge)) - np.repeat(np.cumsum(length + 1) - (length + 1), length + 1)
+    steps = np.where(rising[edge], steps, length[edge] - steps)
+    along = low[edges, fast][edge] + steps
+    across = (low[edges, slow][edge] + slope[edge] * steps + 0.5).astype(np.int64)
+    return np.where(flat[edge], along, across), np.where(flat[edge], across, along)
