@@ -12,6 +12,7 @@ import click
 
 from fgfast.cli.convert import DEADLINE
 from fgfast.cli.frame import EXIT_SOME_FAILED, verbose_option
+from fgfast.cli.study_gradcam import gradcam
 from fgfast.terminal import Group, line, message, note, say, say_json
 
 if TYPE_CHECKING:
@@ -124,6 +125,9 @@ def study() -> None:
 
     A study that was stopped goes on where it was, by the same command. Exit codes are those of fgfast convert.
     """
+
+
+study.add_command(gradcam)
 
 
 @study.command()

@@ -7,7 +7,7 @@ background comes from another image of the same split, whose own subject's box i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Protocol, get_args
 
 import numpy as np
 
@@ -58,6 +58,15 @@ class Fill:
             return ops.composite(pixels, mask, noise)
         colour = self.colour if self.name == "mean" else (0, 0, 0)
         return ops.composite(pixels, mask, np.array(colour, np.uint8))
+
+
+class Shows(Protocol):
+    """Shows samples; it is pickled for processes that load them."""
+
+    @property
+    def pairs(self) -> Pairs: ...
+
+    def show(self, arm: Arm, n: int) -> Pair: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -84,20 +84,33 @@ def maps(backbone: Backbone, x: Tensor, mask: Tensor, classes: Tensor, strategy:
         hook.remove()
     size = (x.shape[2], x.shape[3])
     values, gradient = as_map(backbone, outputs[-1].detach(), size), as_map(backbone, gradient, size)
-    check_gradient(gradient, name)
+    # A subject outside the crop is masked to nothing: a zero there says nothing of the layer.
+    judged = mask.flatten(1).any(1) if strategy.late else mask.new_ones(len(mask), dtype=torch.bool)
+    if bool(judged.any()):
+        check_gradient(gradient[judged], name)
     if by_construction(backbone, strategy):
         values = values * masking.cells(mask, (values.shape[2], values.shape[3]), strategy.share)
     return functional.relu((gradient.mean((2, 3), keepdim=True) * values).sum(1))
 
 
 def input_gradients(backbone: Backbone, x: Tensor, mask: Tensor, classes: Tensor, strategy: Strategy) -> Tensor:
-    """Return |gradient| of each class's logit, less the mean logit, in the pixels, summed over channels, (B, H, W)."""
+    """Return |gradient| of each class's logit, less the mean logit, in the pixels, summed over channels, (B, H, W).
+
+    Args:
+        backbone: in evaluation mode.
+        x: (B, 3, H, W) float, normalised; masked already where the strategy masks pixels.
+        mask: (B, 1, H, W), the share of subject in each pixel.
+        classes: (B,) int64, whose logits are explained.
+        strategy: of the training. Where it masks pixels, a pixel counts by its share of subject: what was written
+            over the background does not depend on it.
+    """
     with torch.enable_grad():
         pixels = x.detach().clone().requires_grad_()
-        logits = backbone(pixels, mask, strategy)
+        logits = backbone(pixels, mask, strategy.within)
         score = (logits - logits.mean(1, keepdim=True)).gather(1, classes[:, None]).sum()
         (gradient,) = torch.autograd.grad(score, pixels)
-    return gradient.abs().sum(1)
+    found = gradient.abs().sum(1)
+    return found * mask[:, 0] if strategy.early else found
 
 
 def looks(found: Tensor, mask: Tensor, constructed: bool = False) -> Looks:
@@ -118,19 +131,7 @@ def looks(found: Tensor, mask: Tensor, constructed: bool = False) -> Looks:
 
 
 @torch.no_grad()
-def repainted(backbone: Backbone, x: Tensor, mask: Tensor, strategy: Strategy, seed: int) -> tuple[Tensor, Tensor]:
-    """Return what a background of noise does to a batch.
-
-    Args:
-        backbone: in evaluation mode.
-        x: (B, 3, H, W) float, normalised.
-        mask: (B, 1, H, W), subject 1.
-        strategy: of the training.
-        seed: of the noise, which is normal in the model's normalised pixels.
-
-    Returns:
-        whether the predicted class stays, (B,) bool; the largest change of a class's probability, (B,) 0..1.
-    """
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
-    before, after = (backbone(pixels, mask, strategy).softmax(1) for pixels in (x, torch.where(mask > 0.5, x, noise)))
-    return before.argmax(1) == after.argmax(1), (before - after).abs().amax(1)
+def probabilities(backbone: Backbone, x: Tensor, mask: Tensor, strategy: Strategy) -> Tensor:
+    """Return the probability of each class, (B, classes), 0..1; arguments as of `maps`."""
+    found: Tensor = backbone(x, mask, strategy).double().softmax(1)
+    return found

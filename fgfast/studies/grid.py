@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 
 from fgfast.errors import OutputRefusedError, UnknownNameError, UsageError
 from fgfast.files import read_regular
+from fgfast.io.portable_paths import PortablePaths
 from fgfast.studies.arms import Shown
 from fgfast.studies.cell import Arm, Cell
 from fgfast.studies.pairs import Pairs
@@ -30,7 +31,7 @@ from fgfast.studies.splits import Indexes
 from fgfast.writing import Target, make_folder, refuse_links, remove_tree, write_file
 
 Select = Literal["last", "best-val"]
-STUDY, CELL, CELLS, LOCK = "study.json", "cell.json", "cells", "lock"
+STUDY, CELL, CELLS, WEIGHTS, LOCK = "study.json", "cell.json", "cells", "weights.safetensors", "lock"
 _MOST_BYTES = 1 << 24
 
 
@@ -82,6 +83,7 @@ class Grid:
         parts: into how many parts a batch is divided.
         options: of timm, for all backbones.
         elsewhere: name -> pairs of another run.
+        run: the run that the samples are of; it is named in the study, and may move with it.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Grid:
     parts: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
+    run: Path | None = None
 
     def __post_init__(self) -> None:
         if self.select not in get_args(Select):
@@ -136,8 +139,8 @@ class Grid:
             "dataset": self.dataset,
             "classes": list(self.pairs.classes),
             "pairs": self.pairs.digest,
-            "train": _digest([self.pairs.keys[n] for n in self.train]),
-            "test": _digest([self.pairs.keys[n] for n in self.test]),
+            "train": digest_of(self.pairs.keys[n] for n in self.train),
+            "test": digest_of(self.pairs.keys[n] for n in self.test),
             "tests": [asdict(test) for test in self.tests],
             "backgrounds": self.shown.seed,
             "fill": asdict(self.shown.fill),
@@ -145,7 +148,7 @@ class Grid:
             "options": dict(self.options),
             "parts": self.parts,
             "elsewhere": {
-                name: [other.shown.pairs.digest, _digest([other.shown.pairs.keys[n] for n in other.test])]
+                name: [other.shown.pairs.digest, digest_of(other.shown.pairs.keys[n] for n in other.test)]
                 for name, other in self.elsewhere.items()
             },
         }
@@ -154,7 +157,7 @@ class Grid:
     def digest(self, cell: Cell) -> str:
         """Return the digest of all that a cell's result depends on."""
         recipe = self.recipes[cell.recipe].describe()
-        return _digest([self.data(), asdict(cell), recipe])
+        return digest_of([self.data(), asdict(cell), recipe])
 
     def check(self, overwrite: bool = False) -> None:
         """Check that the folder is empty, or holds this study; nothing is written.
@@ -162,17 +165,7 @@ class Grid:
         Raises:
             OutputRefusedError: it holds something else, or the same study of other data.
         """
-        refuse_links([Target(self.out)])
-        found = _read(self.out / STUDY)
-        if found is None:
-            there = [path.name for path in self.out.iterdir()] if self.out.is_dir() else []
-            if [name for name in there if name not in (LOCK, CELLS)]:
-                raise OutputRefusedError(f"{self.out} holds something other than a study: choose another folder")
-        elif not overwrite and (differs := sorted(k for k, v in self.data().items() if found.get(k) != v)):
-            raise OutputRefusedError(
-                f"{self.out} holds another study: {', '.join(differs)} differ. Choose another folder, or train "
-                "everything again with --overwrite"
-            )
+        check_out(self.out, STUDY, self.data(), overwrite)
 
     def open(self, overwrite: bool = False) -> None:
         """Make the folder ready, once it is locked; with `overwrite` all cells in it are deleted.
@@ -185,13 +178,14 @@ class Grid:
         if overwrite:
             remove_tree(Target(self.out, CELLS))
         make_folder(Target(self.out, CELLS))
-        before = (_read(self.out / STUDY) or {}).get("planned") or []
+        before = (read_json(self.out / STUDY) or {}).get("planned") or []
         planned = list(dict.fromkeys([*([] if overwrite else before), *(cell.name for cell in self.cells)]))
-        write_json(Target(self.out, STUDY), {**self.data(), "planned": planned})
+        run = {} if self.run is None else {"run": PortablePaths(self.out, self.run).path(self.run)}
+        write_json(Target(self.out, STUDY), {**self.data(), "planned": planned, **run})
 
     def finished(self, cell: Cell) -> bool:
         """Whether a cell is finished, as it would be trained now."""
-        found = _read(self.folder(cell).path / CELL)
+        found = read_json(self.folder(cell).path / CELL)
         return found is not None and found.get("digest") == self.digest(cell)
 
     def study(self, not_run: Sequence[tuple[str, str]] = ()) -> Study:
@@ -209,12 +203,37 @@ class Grid:
         return Study(self.name, self.dataset, self.pairs.classes, tuple(trained), tuple(not_run))
 
 
+def check_out(out: Path, name: str, data: Mapping[str, Any], overwrite: bool) -> None:
+    """Check that a folder is empty, or holds what is to be in it; nothing is written.
+
+    Args:
+        out: the folder.
+        name: of the file that says what it holds.
+        data: what that must say.
+        overwrite: whether it may hold the same of other data.
+
+    Raises:
+        OutputRefusedError: it holds something else, or the same of other data.
+    """
+    refuse_links([Target(out)])
+    found = read_json(out / name)
+    if found is None:
+        there = [path.name for path in out.iterdir()] if out.is_dir() else []
+        if [one for one in there if one not in (LOCK, CELLS)]:
+            raise OutputRefusedError(f"{out} holds something other than such a study: choose another folder")
+    elif not overwrite and (differs := sorted(k for k, v in data.items() if found.get(k) != v)):
+        raise OutputRefusedError(
+            f"{out} holds another study: {', '.join(differs)} differ. Choose another folder, or compute everything "
+            "again with --overwrite"
+        )
+
+
 def file_of(test: str) -> str:
     """Return the name of a test set's table of predictions."""
     return f"predictions-{test}.parquet"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """Return a JSON object; None where there is none, or it is damaged."""
     try:
         found = json.loads(read_regular(path, _MOST_BYTES))
@@ -232,6 +251,7 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, indent=2, sort_keys=True, default=str).encode("utf-8", "surrogateescape") + b"\n"
 
 
-def _digest(value: Iterable[Any]) -> str:
+def digest_of(value: Iterable[Any]) -> str:
+    """Return the SHA-256 of plain values in their order, of keys for example."""
     text = json.dumps(list(value), sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

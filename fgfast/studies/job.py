@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from fgfast.errors import (
     DeviceFailedError,
@@ -27,7 +27,7 @@ _FAILURES = Failures(fatal=(OutputFailedError, OutputRefusedError), broken=(Devi
 
 @dataclass(slots=True, eq=False)
 class CellWork:
-    """A cell to be trained and tested."""
+    """A cell to work on."""
 
     cell: Cell
 
@@ -47,17 +47,47 @@ class CellDone:
     seconds: float = 0.0
 
 
+class CellSteps(Protocol):
+    """What is done with a cell. It is pickled, and imports torch only when it is called."""
+
+    @property
+    def less_memory(self) -> str:
+        """What to do where a device has not enough memory."""
+
+    def __call__(self, cell: Cell, device: str, threads: int, /) -> Iterator[object]:
+        """Do it, with so many threads that load ahead; each thing yielded is a sign of life."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainAndTest:
+    """Trains a cell and tests it; see `CellSteps`."""
+
+    grid: Grid
+
+    @property
+    def less_memory(self) -> str:
+        return (
+            f"divide batches into more parts (--parts {2 * self.grid.parts}), which gives the same gradients, or use a "
+            "smaller batch (--batch)"
+        )
+
+    def __call__(self, cell: Cell, device: str, threads: int, /) -> Iterator[object]:
+        from fgfast.studies.one_cell import run_cell
+
+        return run_cell(self.grid, cell, device, threads)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StudyJob:
-    """Trains and tests cells. It is pickled and opened in each worker process.
+    """Works on cells. It is pickled and opened in each worker process.
 
     Attributes:
-        grid: the study.
+        steps: what is done with a cell.
         threads: of torch on a CPU; results may differ in their last bits with another number.
         loaders: threads that load batches ahead.
     """
 
-    grid: Grid
+    steps: CellSteps
     threads: int = 1
     loaders: int = 1
     phases: int = 1
@@ -78,7 +108,7 @@ class StudyJob:
             torch.set_num_threads(self.threads)
         torch.zeros(1, device=spec.device)
         versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "timm": timm.__version__}
-        return StudyRuntime([_RunCell(self.grid, spec.device, self.loaders)], {"device": spec.device, **versions})
+        return StudyRuntime([_RunCell(self.steps, spec.device, self.loaders)], {"device": spec.device, **versions})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +132,7 @@ class StudyRuntime:
 
 @dataclass(frozen=True, slots=True)
 class _RunCell:
-    grid: Grid
+    steps: CellSteps
     device: str
     loaders: int
     name: str = "cell"
@@ -110,15 +140,10 @@ class _RunCell:
     def __call__(self, work: CellWork, /) -> Iterator[object]:
         import torch
 
-        from fgfast.studies.one_cell import run_cell
-
         try:
-            yield from run_cell(self.grid, work.cell, self.device, self.loaders)
+            yield from self.steps(work.cell, self.device, self.loaders)
         except torch.cuda.OutOfMemoryError as error:
-            raise UsageError(
-                f"{self.device} has not enough memory: divide batches into more parts (--parts {2 * self.grid.parts}), "
-                "which gives the same gradients, or use a smaller batch (--batch)"
-            ) from error
+            raise UsageError(f"{self.device} has not enough memory: {self.steps.less_memory}") from error
         except RuntimeError as error:
             if any(sign in str(error) for sign in _BROKEN):
                 raise DeviceFailedError(self.device, str(error)) from error

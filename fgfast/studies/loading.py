@@ -18,7 +18,7 @@ import torch
 from fgfast import seeds
 from fgfast.errors import UsageError
 from fgfast.runner import in_order
-from fgfast.studies.arms import Fill, Shown
+from fgfast.studies.arms import Fill, Shows
 from fgfast.studies.cell import Arm, Strategy
 from fgfast.studies.pairs import Pair
 from fgfast.studies.splits import Indexes
@@ -59,7 +59,7 @@ class Samples:
         colour: the model's mean colour, for the fill "mean".
     """
 
-    shown: Shown
+    shown: Shows
     arm: Arm
     indexes: Indexes
     prepare: Prepare

@@ -21,7 +21,7 @@ from fgfast.models.files.states import load_state
 from fgfast.studies import checkpoint
 from fgfast.studies.cell import Cell
 from fgfast.studies.figures import accuracy
-from fgfast.studies.grid import CELL, EvaluationSet, Grid, file_of, write_json
+from fgfast.studies.grid import CELL, WEIGHTS, EvaluationSet, Grid, file_of, write_json
 from fgfast.studies.loading import Loader, Samples, mean_colour
 from fgfast.studies.loop import Training
 from fgfast.studies.models import Backbone, build, model_named
@@ -34,7 +34,7 @@ from fgfast.writing import Target, make_folder, remove, write_file
 
 log = logging.getLogger("fgfast")
 
-CHECKPOINT, WEIGHTS, LOG = "checkpoint.safetensors", "weights.safetensors", "log.csv"
+CHECKPOINT, LOG = "checkpoint.safetensors", "log.csv"
 _COLUMNS = ("epoch", "loss", "validation")
 
 

@@ -120,6 +120,32 @@ def write_report(folder: Target, shown: Sequence[tuple[Study, Sequence[Table], T
     _write(folder, _filled(f"Report: {title}", parts), "report.html", tables)
 
 
+def write_further(
+    folder: Target,
+    name: str,
+    title: str,
+    said: Sequence[tuple[str, str]],
+    tables: Sequence[Table],
+    sections: Sequence[str] = (),
+) -> None:
+    """Write a page of a look at a study, NAME.html, and its tables.
+
+    Args:
+        folder: where.
+        name: of the page.
+        title: for people.
+        said: the verdict, (sentence, how sure it is).
+        tables: shown below it.
+        sections: HTML below those, whose texts are escaped.
+
+    Raises:
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    sentences = "".join(f"<p>{_text(a)} <small>{_text(b)}</small></p>" for a, b in said)
+    parts = [_section("verdict", "", sentences), *map(_shown, tables), *sections]
+    _write(folder, _filled(title, parts), f"{name}.html", tables)
+
+
 def _said(found: Sequence[Finding]) -> str:
     """Count the judgements of each claim."""
     sentences = ""
@@ -158,14 +184,15 @@ def verdict(study: Study) -> list[tuple[str, str]]:
     for row in study.rows:
         if gap := row.gap:
             text = f"accuracy {_changes(gap)} from backgrounds of the own class to those of any (BG-gap)"
-            said.append((f"{_model(row)}: {text}.", sure(gap)))
+            said.append((f"{model_name(row)}: {text}.", sure(gap)))
     for row in study.rows:
         if row.cell.train == "x" and (found := row.minus("x", "x_fg")):
-            said.append((f"{_model(row)}: accuracy {_changes(found)} from X to X_FG.", sure(found)))
+            said.append((f"{model_name(row)}: accuracy {_changes(found)} from X to X_FG.", sure(found)))
     return said or [("No difference can be computed: no training was tested on both of two test sets.", "")]
 
 
-def _model(row: Row) -> str:
+def model_name(row: Row) -> str:
+    """Return a row's name with what it was trained on."""
     return f"{row.name}, trained on {row.cell.train}"
 
 
@@ -175,14 +202,14 @@ def _changes(found: Difference) -> str:
     verb = "falls" if found.value > 0 else "rises"
     if round(100 * found.value, 1) == 0:
         verb = "changes"
-    text = f"{verb} by {_whole(sign * found.value)} points"
+    text = f"{verb} by {whole(sign * found.value)} points"
     if found.images.low is None or found.images.high is None:
         return text
     low, high = sorted((sign * found.images.low, sign * found.images.high))
-    return f"{text} ({_whole(low)} to {_whole(high)})"
+    return f"{text} ({whole(low)} to {whole(high)})"
 
 
-def _whole(share: float) -> str:
+def whole(share: float) -> str:
     """Return points without decimals, one below 10."""
     text = f"{100 * share:.0f}" if abs(share) >= 0.0995 else f"{100 * share:.1f}"
     return text.removeprefix("-") if text.strip("-") == "0.0" else text.replace("-", "−")
@@ -269,12 +296,24 @@ def _gallery(study: Study, thumbnails: Thumbnails) -> str:
 
 
 def _not_run(study: Study) -> str:
+    return missing(not_run(study))
+
+
+def not_run(study: Study) -> list[tuple[str, str]]:
+    """Return what of a study was not run, and why."""
     few = [row for row in study.rows if len(row.trained) < LEAST_SEEDS]
     items = [*study.not_run]
-    items += [(_model(row), f"{len(row.trained)} of the {LEAST_SEEDS} trainings that an interval needs") for row in few]
+    items += [
+        (model_name(row), f"{len(row.trained)} of the {LEAST_SEEDS} trainings that an interval needs") for row in few
+    ]
     for row in study.rows:
         lacking = [arm for arm in study.arms if len(row.of(arm)) < len(row.trained)]
-        items += [(f"{_model(row)}, tested on {arm}", "not tested in every training") for arm in lacking]
+        items += [(f"{model_name(row)}, tested on {arm}", "not tested in every training") for arm in lacking]
+    return items
+
+
+def missing(items: Sequence[tuple[str, str]]) -> str:
+    """Return the section of what was not run, empty where there is nothing."""
     if not items:
         return ""
     return _section("missing", "Not run", Table("", "", ("What", "Why"), tuple(items)).html())

@@ -92,7 +92,7 @@ def grid_of(request: Request, study: str, cells: Sequence[Cell], tests: Sequence
         title, groups = twin.title, groups_of(twin, ("x", "x-unmasked"))
     train, test = train_and_test(pairs, request.seed, request.test_share)
     if request.limit is not None:
-        train, test = (_some(indexes, pairs.labels, request.limit) for indexes in (train, test))
+        train, test = (some_of_each(indexes, pairs.labels, request.limit) for indexes in (train, test))
     grid = Grid(
         name=study,
         dataset=title,
@@ -107,6 +107,7 @@ def grid_of(request: Request, study: str, cells: Sequence[Cell], tests: Sequence
         keep_weights=request.keep_weights,
         parts=request.parts,
         options=request.options,
+        run=request.run.absolute(),
     )
     if request.waterbirds is None:
         return Made(grid, pairs, groups)
@@ -115,7 +116,7 @@ def grid_of(request: Request, study: str, cells: Sequence[Cell], tests: Sequence
     return Made(replace(grid, elsewhere=others, tests=(*grid.tests, *more)), pairs, groups)
 
 
-def _some(indexes: Any, labels: Any, most: int) -> Any:
+def some_of_each(indexes: Any, labels: Any, most: int) -> Any:
     """Return at most so many of some samples, in turn from each class; each class keeps one."""
     rank = np.zeros(len(indexes), np.int64)
     for label in np.unique(labels[indexes]):

@@ -11,8 +11,9 @@ from fgfast.machine import available_cores
 from fgfast.pipeline.placement import replicate
 from fgfast.runner import DEADLINE, Supervisor
 from fgfast.runner import run as run_here
+from fgfast.studies.cell import Cell
 from fgfast.studies.grid import LOCK, Grid
-from fgfast.studies.job import CellDone, CellWork, StudyJob, quarantined
+from fgfast.studies.job import CellDone, CellSteps, CellWork, StudyJob, TrainAndTest, quarantined
 from fgfast.writing import Target, locked
 
 # Threads that load batches ahead on a GPU, at most: a batch waits in each.
@@ -75,21 +76,32 @@ def run(
     try:
         with locked(Target(grid.out, LOCK), timeout=0):
             grid.open(overwrite)
-            return _run(grid, devices, stop, progress, in_process, deadline)
+            todo = [cell for cell in grid.cells if not grid.finished(cell)]
+            steps, before = TrainAndTest(grid), len(grid.cells) - len(todo)
+            return carry(steps, todo, before, devices, stop, progress, in_process, deadline)
     except Timeout:
         raise UsageError(f"another process works in {grid.out}: wait for it, or choose another folder") from None
 
 
-def _run(
-    grid: Grid,
+def carry(
+    steps: CellSteps,
+    cells: Sequence[Cell],
+    before: int,
     devices: Sequence[str],
     stop: threading.Event,
     progress: Callable[[CellDone, int, int], None] | None,
     in_process: bool,
     deadline: float,
 ) -> Carried:
-    todo = [CellWork(cell) for cell in grid.cells if not grid.finished(cell)]
-    before, done = len(grid.cells) - len(todo), list[CellDone]()
+    """Work on cells, one to a worker; see `run`.
+
+    Args:
+        steps: what is done with each.
+        cells: those that are not finished.
+        before: number of those that are.
+        devices, stop, progress, in_process, deadline: see `run`.
+    """
+    todo, done = [CellWork(cell) for cell in cells], list[CellDone]()
     if not todo:
         return Carried(before, (), False)
 
@@ -97,10 +109,10 @@ def _run(
         for one in results:
             done.append(one)
             if progress is not None:
-                progress(one, before + len(done), len(grid.cells))
+                progress(one, before + len(done), before + len(todo))
 
     specs = replicate(tuple(devices)[: len(todo)], 1, "").specs
-    job = StudyJob(grid, loaders=loaders_for([spec.device for spec in specs]))
+    job = StudyJob(steps, loaders=loaders_for([spec.device for spec in specs]))
     if in_process:
         runtime = job.open(specs[0])
         run_here(todo, runtime.stages, runtime.result_of, collect, threads=1, stop=stop, failures=runtime.failures)

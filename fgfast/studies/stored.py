@@ -60,26 +60,35 @@ def stored(folder: Path) -> Stored:
     """
     if not (folder / STUDY).is_file():
         raise OutputRefusedError(f"{folder} holds no study: there is no {STUDY} in it")
-    about = _read(folder / STUDY, _about)
+    about = understood(folder / STUDY, _about)
     trained, not_run = [], []
     order = {name: n for n, name in enumerate(about["planned"])}
     for place in sorted((folder / CELLS).glob("*"), key=lambda one: (order.get(one.name, len(order)), one.name)):
         if not (place / CELL).is_file():
             not_run.append((place.name, "its training is not finished"))
             continue
-        cell = _read(place / CELL, _cell)
+        cell = understood(place / CELL, cell_of)
         tables = {test: place / file_of(test) for test in about["tests"]}
         trained.append(Trained(cell, {test: read_predictions(path) for test, path in tables.items() if path.is_file()}))
     there = {place.name for place in (folder / CELLS).glob("*")}
     not_run += [(name, "its training has not begun") for name in about["planned"] if name not in there]
     study = Study(about["study"], about["dataset"], about["classes"], tuple(trained), tuple(not_run))
     _check_classes(folder, study)
-    thumbnails = _read(folder / GALLERY, _gallery) if (folder / GALLERY).is_file() else {}
-    groups = _read(folder / GROUPS, _groups) if (folder / GROUPS).is_file() else None
+    thumbnails = understood(folder / GALLERY, _gallery) if (folder / GALLERY).is_file() else {}
+    groups = understood(folder / GROUPS, _groups) if (folder / GROUPS).is_file() else None
     return Stored(folder, study, thumbnails, groups)
 
 
-def _read(path: Path, understand: Callable[[dict[str, Any]], Any]) -> Any:
+def understood(path: Path, understand: Callable[[dict[str, Any]], Any]) -> Any:
+    """Return what a file of JSON, which may be anybody's, means.
+
+    Args:
+        path: of the file.
+        understand: takes the object in it; it may raise whatever a wrong type or a missing name raises.
+
+    Raises:
+        DatasetError: it is not understood.
+    """
     try:
         found = json.loads(read_regular(path, _MOST_BYTES))
         return understand(found)
@@ -102,7 +111,8 @@ def _about(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cell(found: dict[str, Any]) -> Cell:
+def cell_of(found: dict[str, Any]) -> Cell:
+    """Return the cell that cell.json is of; for `understood`."""
     values = dict(found["cell"])
     cell = Cell(**{**values, "strategy": Strategy(**values["strategy"])})
     if not isinstance(cell.seed, int) or not all(isinstance(v, str) for v in (cell.study, cell.backbone, cell.recipe)):
