@@ -237,6 +237,60 @@ def masking(
 
 
 @study.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--backbone",
+    "backbones",
+    multiple=True,
+    show_default="those of the paper",
+    help="Names a model of timm, a file of weights named like one, or a folder STUDY/cells/NAME of a trained one.",
+)
+@click.option("--arm", "arms", multiple=True, show_default="x, x_fg, only-bg, x-box", help="Names what is shown.")
+@with_options
+def features(run: Path, backbones: tuple[str, ...], arms: tuple[str, ...], **given: Any) -> None:
+    """Measure how classes lie in the features of backbones, with and without background; nothing is trained.
+
+    RUN is the output folder of fgfast convert. Options of training have no effect but --batch and --image-size.
+    """
+    from fgfast.studies import crossval as of_paper
+    from fgfast.studies import features_run
+    from fgfast.studies.cell import Cell
+    from fgfast.studies.request import devices_of, grid_of
+
+    (chosen,) = changed_recipes(("quick",), given)
+    cells = [
+        Cell("features", name, recipe=chosen.name, pretrained=not given["no_pretrained"])
+        for name in split(backbones) or of_paper.BACKBONES
+    ]
+    grid, pairs, _ = grid_of(request_of(run, [chosen], given), "features", cells, of_paper.TESTS)
+    grid.check(given["overwrite"])
+    devices = devices_of(given["devices"])
+    lines = (
+        f"features of {grid.dataset}: {len(grid.train):,} images train, {len(grid.test):,} test, "
+        f"{len(pairs.classes):,} classes, from {run}",
+        f"  {len(cells)} backbones, on {devices[0]}",
+        f"  to {grid.out}",
+    )
+    if not given["as_json"]:
+        note("\n".join(map(line, lines)))
+    if given["dry_run"]:
+        return
+    found = features_run.run(
+        grid,
+        split(arms) or features_run.ARMS,  # type: ignore[arg-type]
+        devices[0],
+        overwrite=given["overwrite"],
+        progress=None if given["as_json"] else lambda text: note(message(f"  {text}")),
+    )
+    if given["as_json"]:
+        say_json(json.dumps({"out": str(grid.out), "figures": found.figures, "failed": found.failed}, indent=2))
+    else:
+        sentences = [f"{text} {sure}".strip() for text, sure in found.verdict]
+        say(message("\n".join([*sentences, f"page: {grid.out / 'study.html'}"])))
+    sys.exit(EXIT_SOME_FAILED if found.failed else 0)
+
+
+@study.command()
 @click.argument("studies", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Names the folder of the page.  [default: that of the first study]"
@@ -275,6 +329,24 @@ def changed_recipes(names: Sequence[str], given: dict[str, Any]) -> list[Recipe]
     return [recipe(name, **changed) for name in names]
 
 
+def request_of(run: Path, recipes: Sequence[Recipe], given: dict[str, Any]) -> Request:
+    """Return what the options ask."""
+    from fgfast.studies.request import Request
+
+    return Request(
+        run=run,
+        out=given["out"],
+        root=given["root"],
+        recipes={one.name: one for one in recipes},
+        pretrained=not given["no_pretrained"],
+        keep_weights=not given["no_weights"],
+        options=_timm(given["timm"]),
+        waterbirds=given.get("waterbirds"),
+        waterbirds_root=given.get("waterbirds_root"),
+        **{key: given[key] for key in ("seeds", "seed", "test_share", "flagged", "fill", "select", "limit", "parts")},
+    )
+
+
 def train_and_show(
     name: str,
     run: Path,
@@ -287,22 +359,11 @@ def train_and_show(
     from fgfast.cli.interruption import Interruption
     from fgfast.studies.one_cell import check
     from fgfast.studies.report import write
-    from fgfast.studies.request import Request, devices_of, grid_of
+    from fgfast.studies.request import devices_of, grid_of
     from fgfast.studies.run import loaders_for
     from fgfast.studies.run import run as carry_out
 
-    request = Request(
-        run=run,
-        out=given["out"],
-        root=given["root"],
-        recipes={one.name: one for one in recipes},
-        pretrained=not given["no_pretrained"],
-        keep_weights=not given["no_weights"],
-        options=_timm(given["timm"]),
-        waterbirds=given.get("waterbirds"),
-        waterbirds_root=given.get("waterbirds_root"),
-        **{key: given[key] for key in ("seeds", "seed", "test_share", "flagged", "fill", "select", "limit", "parts")},
-    )
+    request = request_of(run, recipes, given)
     grid, pairs, groups = grid_of(request, name, cells, tests)
     grid.check(given["overwrite"])
     check(grid)

@@ -67,6 +67,31 @@ def write_study(
     _write(folder, page(study, tables, thumbnails or {}), "study.html", tables)
 
 
+def write_tables(
+    folder: Target, title: str, said: Sequence[tuple[str, str]], shown: Sequence[tuple[Table, str]], more: str = ""
+) -> None:
+    """Write study.html of a study that is not one of accuracies, and its tables as CSV and LaTeX.
+
+    Args:
+        folder: where.
+        title: of the page.
+        said: the verdict: sentences, and how sure each is.
+        shown: tables with what stands above each: our own HTML.
+        more: our own HTML below all.
+
+    Raises:
+        OutputFailedError: the disk is full, read-only or failing.
+    """
+    sentences = "".join(f"<p>{_text(a)} <small>{_text(b)}</small></p>" for a, b in said)
+    parts = [_section("verdict", "", sentences), *(_shown(table, above) for table, above in shown if table.rows), more]
+    _write(folder, _filled(title, parts), "study.html", [table for table, _ in shown if table.rows])
+
+
+def section(title: str, content: str) -> str:
+    """Return a section of a page; the content is our own HTML, in which every text is escaped."""
+    return _section("table", title, content)
+
+
 def write_comparison(folder: Target, first: Study, second: Study) -> None:
     """Write compared.html, .csv and .tex: a row for each training set, model and test set that both studies have.
 

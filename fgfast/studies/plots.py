@@ -80,6 +80,17 @@ def _short(text: str) -> str:
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
+    """Return an empty figure of one drawing."""
+    drawing, grid = _empty(max(height, 1.2), 1, 1)
+    return drawing, grid[0][0]
+
+
+def figure_of(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
+    """Return an empty figure of square drawings, in rows and columns."""
+    return _empty(_WIDTH / columns * rows, rows, columns)
+
+
+def _empty(height: float, rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
     """Return an empty figure, without the matplotlibrc of the current folder, which may be anybody's.
 
     Raises:
@@ -93,15 +104,16 @@ def _figure(height: float) -> tuple[Figure, Axes]:
         matplotlib.rcdefaults()
         from matplotlib.figure import Figure
 
-        drawing = Figure(figsize=(_WIDTH, max(height, 1.2)), layout="constrained")
-        axes = drawing.subplots()
+        drawing = Figure(figsize=(_WIDTH, height), layout="constrained")
+        grid: list[list[Axes]] = drawing.subplots(rows, columns, squeeze=False).tolist()
     drawing.patch.set_visible(False)
-    axes.patch.set_visible(False)
-    axes.tick_params(colors=_INK, labelsize=8)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_INK)
-    return drawing, axes
+    for axes in (axes for row in grid for axes in row):
+        axes.patch.set_visible(False)
+        axes.tick_params(colors=_INK, labelsize=8)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(_INK)
+    return drawing, grid
 
 
 def svg(drawing: Figure, salt: str) -> str:

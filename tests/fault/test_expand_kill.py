@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -12,18 +13,21 @@ from pathlib import Path
 
 import pytest
 from birds import many_birds
+from chat_stub import said, stub
+from drawn_places import drawn_places
 from layouts import files_below
 
 import fgfast
 from fgfast.config import Settings
+from fgfast.expand.table import names
 
 ABOUT = {f"fgfast/{name}" for name in ("ledger.sqlite", "run.json", "report.html", "lock", "lock.owner")}
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
 
-def start(run: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "fgfast", "expand", str(run), "contours", "--out", str(out), "--json", *more]
+def start(run: Path, out: Path, *more: str, kind: str = "contours") -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fgfast", "expand", str(run), kind, "--out", str(out), "--json", *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -34,18 +38,38 @@ def result(out: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(("wanted", "images"), [(2, 80), pytest.param(10, 300, marks=pytest.mark.full)])
 def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(wanted: int, images: int, tmp_path: Path) -> None:
     pytest.importorskip("pyefd", reason="contours need the extra expand")
+    killed_and_resumed(tmp_path, "contours", wanted, images)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", [name for name in names() if name not in ("contours", "captions")])
+def test_every_kind_is_killed_ten_times(kind: str, tmp_path: Path) -> None:
+    more = ("--places", str(drawn_places(tmp_path / "places", each=240))) if kind == "waterbirds" else ()
+    killed_and_resumed(tmp_path, kind, 10, 200, *more)
+
+
+@pytest.mark.full
+def test_captions_are_killed_ten_times(tmp_path: Path) -> None:
+    pytest.importorskip("openai", reason="captions by a server need openai")
+    with stub(lambda n: said("a bird"), seconds=0.02) as asked:
+        killed_and_resumed(tmp_path, "captions", 10, 120, "--model", f"{asked.address}#stub")
+
+
+def killed_and_resumed(tmp_path: Path, kind: str, wanted: int, images: int, *more: str) -> None:
+    """Kill an expansion as often as wanted, and compare what it ends with."""
     source = many_birds(tmp_path, images)
     settings = Settings(segmenter="box", devices="cpu")
     fgfast.convert("cub", tmp_path / "run", root=source, settings=settings, in_process=True)
     begin = time.monotonic()
-    whole = start(tmp_path / "run", tmp_path / "whole")
-    _, errors = whole.communicate(timeout=120)
+    whole = start(tmp_path / "run", tmp_path / "whole", *more, kind=kind)
+    text, errors = whole.communicate(timeout=300)
     assert whole.returncode == 0, errors
     took = time.monotonic() - begin
     generator = random.Random(0)
     interrupted, kills, at_work = tmp_path / "killed", 0, 0
     while kills < wanted:
-        process = start(tmp_path / "run", interrupted, *(("--overwrite",) if at_work > kills else ()))
+        again = ("--overwrite",) if at_work > kills else ()
+        process = start(tmp_path / "run", interrupted, *more, *again, kind=kind)
         try:
             process.communicate(timeout=generator.uniform(0.3, 0.8) * took)
         except subprocess.TimeoutExpired:
@@ -53,10 +77,12 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_bytes(wanted: int, imag
             process.communicate(timeout=30)
             kills += 1
             at_work += (interrupted / "fgfast/ledger.sqlite").is_file()
+        else:  # it was finished before the kill
+            shutil.rmtree(interrupted)
     assert at_work > wanted // 2
-    last = start(tmp_path / "run", interrupted)
-    output, errors = last.communicate(timeout=120)
+    last = start(tmp_path / "run", interrupted, *more, kind=kind)
+    output, errors = last.communicate(timeout=300)
     assert last.returncode == 0, errors
-    assert json.loads(output)["counts"]["done"] == images
-    assert result(interrupted) == result(tmp_path / "whole")
+    assert json.loads(output)["counts"] == json.loads(text)["counts"]
+    assert result(interrupted) == result(tmp_path / "whole") != {}
     assert not list(interrupted.rglob("*.part"))

@@ -1,0 +1,215 @@
+"""How classes lie in features: known values, planted mistakes; features of backbones, kept and computed anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="measures of features need scikit-learn")
+
+from fgfast.errors import UsageError
+from fgfast.studies.feature_measures import FIGURES, Measured, Space, distances, measure, nearest_right, over_classes
+from fgfast.studies.features_study import _sure, differences, of_arms, verdict
+from fgfast.studies.figures import Estimate
+
+
+def space(spread: float, classes: int = 12, each: int = 10, seed: int = 0, shuffled: bool = False) -> Space:
+    """Classes around directions of their own, the wider the larger `spread`."""
+    rng = np.random.default_rng(seed)
+    centres = np.eye(classes, dtype=np.float64)
+    labels = np.repeat(np.arange(classes), each)
+    train, test = (
+        (centres[labels] + spread * rng.standard_normal((len(labels), classes))).astype(np.float32) for _ in range(2)
+    )
+    said = rng.permutation(labels) if shuffled else labels
+    rows = np.arange(len(labels))
+    keys = tuple(f"{n}" for n in rows)
+    return Space(train, said, test, labels, keys, rows[rows % 10 != 0], rows[rows % 10 == 0])
+
+
+def test_tight_classes_are_found_and_labels_that_say_nothing_are_not() -> None:
+    tight, wide, wrong = (measure(some, 12) for some in (space(0.02), space(0.4), space(0.02, shuffled=True)))
+    assert over_classes("k-NN", tight).value == over_classes("linear probe", tight).value == 1
+    assert over_classes("silhouette", tight).value > 0.9
+    assert over_classes("within / between", tight).value < 0.05 < over_classes("within / between", wide).value
+    assert over_classes("k-NN", wrong).value < 0.3 and over_classes("linear probe", wrong).value < 0.35
+    found = over_classes("silhouette", tight, wide)
+    assert found.low is not None and found.low > 0.3 and found.count == 12
+    assert over_classes("silhouette", wide, tight).value == pytest.approx(-found.value)
+
+
+def test_silhouettes_and_distances_are_of_test_samples() -> None:
+    one, other = space(0.02), space(0.02, seed=1)
+    moved = Space(other.train, other.train_labels, one.test, one.test_labels, one.keys, one.fit, one.chosen)
+    for name in ("silhouette", "within", "between"):
+        assert over_classes(name, measure(one, 12)).value == over_classes(name, measure(moved, 12)).value
+
+
+def test_distances_are_the_means_over_pairs() -> None:
+    some = space(0.3, classes=4, each=3)
+    unit = some.test / np.linalg.norm(some.test, axis=1, keepdims=True)
+    apart = 1 - unit.astype(np.float64) @ unit.T.astype(np.float64)
+    inside, outside = distances(some)
+    for n in range(12):
+        same = (some.test_labels == some.test_labels[n]) & (np.arange(12) != n)
+        assert inside[n] == pytest.approx(apart[n, same].mean(), abs=1e-6)
+        assert outside[n] == pytest.approx(apart[n, some.test_labels != some.test_labels[n]].mean(), abs=1e-6)
+
+
+def test_a_class_of_one_image_has_no_distance_within() -> None:
+    some = space(0.1, classes=3, each=4)
+    keep = np.flatnonzero((some.test_labels != 2) | (np.arange(12) == 8))
+    fewer = Space(
+        some.train,
+        some.train_labels,
+        some.test[keep],
+        some.test_labels[keep],
+        some.keys[: len(keep)],
+        some.fit,
+        some.chosen,
+    )
+    found = measure(fewer, 3)
+    assert np.isnan(found.by_class["distance within"][2]) and np.isfinite(found.by_class["distance between"]).all()
+    assert all(np.isfinite(over_classes(name, found).value) for name in FIGURES)
+
+
+def test_identical_features_say_nothing() -> None:
+    some = space(0.1, classes=3)
+    ones = np.ones_like(some.test)
+    same = Space(ones, some.train_labels, ones, some.test_labels, some.keys, some.fit, some.chosen)
+    assert abs(over_classes("silhouette", measure(same, 3)).value) < 1e-6
+    assert nearest_right(same).mean() == pytest.approx(1 / 3)
+
+
+def test_other_images_are_not_compared_and_no_number_is_none() -> None:
+    first, second = measure(space(0.1), 12), measure(space(0.2), 12)
+    with pytest.raises(UsageError, match="other images"):
+        over_classes("k-NN", first, Measured(second.by_class, tuple(reversed(second.keys))))
+    some = space(0.1)
+    bad = some.test.copy()
+    bad[3, 1] = np.nan
+    with pytest.raises(UsageError, match="no number"):
+        Space(some.train, some.train_labels, bad, some.test_labels, some.keys, some.fit, some.chosen)
+    with pytest.raises(UsageError, match="rows of features"):
+        Space(some.train[:-1], some.train_labels, some.test, some.test_labels, some.keys, some.fit, some.chosen)
+    with pytest.raises(UsageError, match="two classes"):
+        Space(some.train, some.train_labels, some.test, np.zeros(120, np.int64), some.keys, some.fit, some.chosen)
+
+
+def test_the_claim_is_judged_by_the_table() -> None:
+    tight, wide = measure(space(0.02), 12), measure(space(0.4), 12)
+    found = {("a", "x"): wide, ("a", "x_fg"): tight, ("a", "x-box"): wide}
+    ((text, sure),) = verdict(found, 0)
+    assert text.startswith("a: the silhouette of classes changes by +") and sure.endswith("holds here.")
+    table = differences(found, 0)
+    assert [row[1] for row in table.rows] == ["x_fg − x", "x_fg − x-box"]
+    assert len(of_arms(found, 0).rows) == 3
+    assert "3 prove nothing" in _sure(Estimate(0.5, 0.4, 0.6, 3))
+    assert "does not hold" in _sure(Estimate(-0.5, -0.6, -0.4, 12)) and "undecided" in _sure(Estimate(0, -1, 1, 12))
+
+
+# Features of backbones.
+
+torch = pytest.importorskip("torch", reason="features need torch")
+
+from fgfast.studies import torchvision_shim  # noqa: E402
+
+torchvision_shim.declare()
+for _name in ("torchvision", "timm", "matplotlib"):
+    pytest.importorskip(_name, reason="a study needs its extra")
+
+from study_models import SMALL  # noqa: E402
+from study_pairs import birds  # noqa: E402
+
+from fgfast.studies import features  # noqa: E402
+from fgfast.studies.arms import Shown  # noqa: E402
+from fgfast.studies.cell import Cell  # noqa: E402
+from fgfast.studies.features_run import ARMS, run  # noqa: E402
+from fgfast.studies.grid import EvaluationSet, Grid  # noqa: E402
+from fgfast.studies.recipes import recipe  # noqa: E402
+from fgfast.studies.splits import train_and_test  # noqa: E402
+
+
+def grid(out: Path, *cells: Cell, **more: object) -> Grid:
+    pairs = birds(48, 32)
+    train, test = train_and_test(pairs, 0)
+    how = recipe("quick", image_size=64)
+    return Grid(
+        "features",
+        "birds",
+        cells,
+        {how.name: how},
+        (EvaluationSet("x", "x"),),
+        Shown(pairs),
+        train,
+        test,
+        out,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def cell(name: str) -> Cell:
+    return Cell("features", name, recipe=recipe("quick", image_size=64).name, pretrained=False)
+
+
+def test_features_are_kept_and_a_second_call_only_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    first = run(grid(tmp_path, cell("test_resnet")), ARMS, "cpu", progress=said.append)
+    assert len(said) == 4 and not first.failed
+    page = (tmp_path / "study.html").read_text()
+    assert "mean nothing" in page and "8 prove nothing" in page and "<svg" in page
+    monkeypatch.setattr(features, "_computed", lambda *_: pytest.fail("computed again"))
+    again = run(grid(tmp_path, cell("test_resnet")), ARMS, "cpu")
+    assert again.figures == first.figures and (tmp_path / "study.html").read_text() == page
+    monkeypatch.undo()
+    kept = next(tmp_path.rglob("x_fg.safetensors"))
+    kept.write_bytes(b"nothing")  # a damaged file is computed again
+    assert run(grid(tmp_path, cell("test_resnet")), ARMS, "cpu").figures == first.figures
+
+
+def test_a_backbone_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    missing = Cell("features", str(tmp_path / "resnet18.safetensors"), recipe=cell("a").recipe)
+    found = run(grid(tmp_path / "out", missing, cell("test_resnet")), ("x", "x_fg"), "cpu")
+    assert list(found.failed) == [missing.backbone] and len(found.figures) == 2
+    assert "resnet18" in (tmp_path / "out/study.html").read_text()
+    with pytest.raises(UsageError, match="no backbone could be measured"):
+        run(grid(tmp_path / "none", missing), ("x", "x_fg"), "cpu")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", SMALL)
+def test_every_family_has_features(kind: str, tmp_path: Path) -> None:
+    name, size, options = SMALL[kind]
+    how = recipe("quick", image_size=size)
+    some = grid(tmp_path, Cell("features", name, recipe=how.name, pretrained=False), options=options)
+    object.__setattr__(some, "recipes", {how.name: how})
+    assert len(run(some, ("x", "x_fg"), "cpu").figures) == 2
+
+
+def test_a_trained_cell_is_a_backbone(tmp_path: Path) -> None:
+    from fgfast.studies.one_cell import run_cell
+
+    pairs = birds(48, 32)
+    train, test = train_and_test(pairs, 0)
+    how = recipe("drawn", epochs=1, batch=16)
+    one = Cell("crossval", "test_resnet", recipe=how.name, pretrained=False)
+    trained = Grid(
+        "crossval",
+        "birds",
+        (one,),
+        {how.name: how},
+        (EvaluationSet("x", "x"),),
+        Shown(pairs),
+        train,
+        test,
+        tmp_path / "cv",
+    )
+    for _ in run_cell(trained, one, "cpu", 1):
+        pass
+    folder = str(trained.folder(one).path)
+    found = run(grid(tmp_path / "out", cell(folder), cell("test_resnet")), ("x", "x_fg"), "cpu")
+    of_both = json.dumps(found.figures)
+    assert len(found.figures) == 4 and of_both.count(Path(folder).name) == 2
