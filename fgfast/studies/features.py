@@ -78,7 +78,7 @@ def backbone_of(grid: Grid, cell: Cell) -> Backbone:
     return model
 
 
-def extract(grid: Grid, cell: Cell, arms: Sequence[Arm], device: str, loaders: int) -> Iterator[Extracted]:
+def by_arm(grid: Grid, cell: Cell, arms: Sequence[Arm], device: str, loaders: int) -> Iterator[Extracted]:
     """Yield the features of each arm, computed, or kept by an earlier call.
 
     Raises:

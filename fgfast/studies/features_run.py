@@ -72,7 +72,7 @@ def _run(grid: Grid, arms: Sequence[Arm], device: str, progress: Callable[[str],
     for cell in grid.cells:
         make_folder(grid.folder(cell))
         try:
-            for one in features.extract(grid, cell, arms, device, 1):
+            for one in features.by_arm(grid, cell, arms, device, 1):
                 space = features.space_of(grid, one)
                 measured[(cell.backbone, one.arm)] = measure(space, len(grid.pairs.classes))
                 spaces[(cell.backbone, one.arm)] = space
