@@ -8,6 +8,7 @@ masking with GrabCut's masks instead of exact ones.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -68,8 +69,6 @@ def command(*words: str) -> None:
 
 def trained(folder: Path) -> list[Trained]:
     """Return what a study trained."""
-    import json
-
     found = []
     for facts in sorted(folder.glob("cells/*/cell.json")):
         cell = json.loads(facts.read_text())["cell"]
@@ -151,11 +150,34 @@ def pretrained(folder: Path) -> list[Check]:
     ]
     means = {name: float(np.mean([one[test] for one in some])) for name, some, test in pairs}
     form = means["X -> X"] > 90 and means["X -> X"] - means["X -> X_FG"] >= 20 and means["X_FG -> X_FG"] > 90
+    looks = folder / "gradcam"
+    command("study", "gradcam", str(out), str(run), "--out", str(looks))
     return [
+        *_inside(looks),
         Check("pretrained start: shapes of 16 classes, percent", shapes, "at least 20", shapes >= 20),
         *(Check(f"pretrained start: {name}, percent", value, "", True) for name, value in means.items()),
         Check("pretrained start: X falls on X_FG, points", means["X -> X"] - means["X -> X_FG"], "at least 20", form),
     ]
+
+
+def _inside(folder: Path) -> list[Check]:
+    """Check that the energy of Grad-CAM inside the subject rises from X to X_FG with every seed, on X."""
+    from pyarrow import parquet
+
+    found: dict[tuple[str, int], float] = {}
+    area = 0.0
+    for facts in sorted(folder.glob("cells/*/cell.json")):
+        cell = json.loads(facts.read_text())["cell"]
+        table = parquet.read_table(facts.parent / "looks.parquet").to_pylist()
+        values = [row for row in table if row["arm"] == "x" and row["cam_evidence"]]
+        found[(cell["train"], cell["seed"])] = 100 * float(np.mean([row["cam_inside"] for row in values]))
+        area = 100 * float(np.mean([row["area"] for row in values]))
+    checks = [Check("Grad-CAM: mask's area, percent", area, "", True)]
+    for seed in sorted({seed for _, seed in found}):
+        before, after = found[("x", seed)], found[("x_fg", seed)]
+        checks.append(Check(f"Grad-CAM, seed {seed}: inside, trained on X, percent", before, "", True))
+        checks.append(Check(f"Grad-CAM, seed {seed}: rises by, points", after - before, "above 0", after > before))
+    return checks
 
 
 def grabcut(folder: Path, exact_run: Path) -> list[Check]:
@@ -192,7 +214,7 @@ def main(folder: Path, save: bool) -> None:
         mark = "" if not check.wanted else "good: " if check.good else "NOT GOOD ENOUGH: "
         say(f"{mark}{check.name}: {check.value:.3g}" + (f", wanted {check.wanted}" if check.wanted else ""))
     say(f"\n15 trainings in {first:.0f} s, everything in {time.perf_counter() - began:.0f} s. Pages:")
-    for page in sorted(folder.glob("*/*/study.html")):
+    for page in sorted([*folder.glob("*/*/study.html"), *folder.glob("*/*/gradcam.html")]):
         say(f"  {page}")
     if save:
         rows = [Row(check.name, check.value, "", "", "") for check in checks]

@@ -19,7 +19,7 @@ from fgfast.studies.figures import LEVEL, RESAMPLES, Estimate
 
 Floats = NDArray[np.float64]
 NEIGHBOURS = 20
-"""Nearest training samples that vote, weighted by their cosine; fewer where there are fewer."""
+"""Nearest training samples that vote, weighted by their cosine; no more than a class has on average."""
 LEAST_CLASSES = 10
 """With fewer classes a bootstrap over them says nothing about others."""
 # Inverse strengths of regularisation of the linear probe, of which validation chooses one.
@@ -72,7 +72,8 @@ def _unit(values: Float32) -> Float32:
 def nearest_right(space: Space) -> NDArray[np.bool_]:
     """Return whether the nearest training samples say each test sample's class, (N,)."""
     train, test = _unit(space.train), _unit(space.test)
-    count, classes = min(NEIGHBOURS, len(train)), int(max(space.train_labels.max(), space.test_labels.max())) + 1
+    classes = int(max(space.train_labels.max(), space.test_labels.max())) + 1
+    count = max(1, min(NEIGHBOURS, len(train) // len(np.unique(space.train_labels))))
     right = np.zeros(len(test), np.bool_)
     for start in range(0, len(test), _AT_ONCE):
         cosines = test[start : start + _AT_ONCE] @ train.T

