@@ -77,6 +77,9 @@ def gradcam(study: Path, run: Path | None, **given: Any) -> None:
     look = plan(study, run, **{key: given[key] for key in ("out", "root", "seed", "limit", "batch")})
     look.check(overwrite)
     devices = devices_of(given["devices"])
+    from fgfast.studies.gradcam_cell import check  # needs torch, whose absence devices_of has said
+
+    check(look)
     if not as_json:
         note("\n".join(line(text) for text in _lines(look, devices)))
     if given["dry_run"]:

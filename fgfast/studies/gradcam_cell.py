@@ -34,6 +34,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def check(look: Gradcam) -> None:
+    """Check before anything is written that each kind of model can be built, and has what its strategy needs.
+
+    Raises:
+        UsageError: timm has no such model, or does not take the study's options.
+    """
+    seen = set()
+    for cell in look.grid.cells:
+        kind = (cell.backbone, cell.recipe, cell.strategy)
+        if kind not in seen:
+            seen.add(kind)
+            with torch.device("meta"):
+                _built(look.grid, cell).check(cell.strategy.within)
+
+
 def trained_model(grid: Grid, cell: Cell) -> Backbone:
     """Return the model of a cell with the weights that it was trained to, in evaluation mode.
 
@@ -41,17 +56,21 @@ def trained_model(grid: Grid, cell: Cell) -> Backbone:
         WeightsError: the file is damaged, or of another model.
         UsageError: timm has no such model any more.
     """
-    model = build(
+    model = _built(grid, cell)
+    path = grid.folder(cell).path / WEIGHTS
+    model.load_state_dict(check_state(load_state(path), model.state_dict(), source=path))
+    model.eval().requires_grad_(False)
+    return model
+
+
+def _built(grid: Grid, cell: Cell) -> Backbone:
+    return build(
         model_named(cell.backbone),
         len(grid.pairs.classes),
         image_size=grid.recipes[cell.recipe].image_size or None,
         pooling=cell.strategy.pooling,
         **grid.options,
     )
-    path = grid.folder(cell).path / WEIGHTS
-    model.load_state_dict(check_state(load_state(path), model.state_dict(), source=path))
-    model.eval().requires_grad_(False)
-    return model
 
 
 def of_batch(model: Backbone, strategy: Strategy, batch: Batch, repainted: Batch, device: str) -> dict[str, Any]:

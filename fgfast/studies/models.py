@@ -266,7 +266,7 @@ def build(
     Raises:
         MissingExtraError: timm is not installed.
         UnknownNameError: timm has no such model, or no way through its class is known.
-        UsageError: the weights are not on this machine.
+        UsageError: the weights are not on this machine, or timm does not take an option.
         WeightsError: they are damaged, or another model's.
     """
     torchvision_shim.declare()
@@ -289,7 +289,10 @@ def build(
     settings = timm.get_pretrained_cfg(name)
     if image_size is not None and (settings is None or settings.fixed_input_size):
         options["img_size"] = image_size
-    model = timm.create_model(name, num_classes=classes, drop_path_rate=drop_path, **options)
+    try:
+        model = timm.create_model(name, num_classes=classes, drop_path_rate=drop_path, **options)
+    except TypeError as error:
+        raise UsageError(f"timm's {name} does not take these options: {error}") from error
     family_of(model)
     digest = ""
     if weights is None and pretrained:

@@ -20,6 +20,11 @@ from fgfast.studies.recipes import Recipe
 from fgfast.studies.splits import Indexes
 from fgfast.studies.stored import stored, understood
 
+# Beginnings of options of timm that make it read files, or fetch them.
+_NOT_FROM_FILES = ("pretrained", "checkpoint", "cache_dir")
+# Side of a model's input in pixels: more than any model of timm takes.
+_LARGEST_INPUT = 4096
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
@@ -86,6 +91,8 @@ def opened(folder: Path, run: Path | None = None, root: Path | None = None) -> O
 
 
 def _about(found: dict[str, Any]) -> dict[str, Any]:
+    if names := [name for name in found["options"] if name.startswith(_NOT_FROM_FILES)]:
+        raise ValueError(f"options of timm that name files are not taken from a study: {', '.join(names)}")
     return {
         "run": str(found.get("run", "")),
         "pairs": str(found["pairs"]),
@@ -98,8 +105,8 @@ def _about(found: dict[str, Any]) -> dict[str, Any]:
 
 def _recipe(found: dict[str, Any]) -> Recipe:
     recipe = Recipe(**found["recipe"], source=str(found["source of the recipe"]))
-    if not isinstance(recipe.image_size, int) or not isinstance(recipe.resize, (int, float)):
-        raise TypeError("the size of a recipe's images is a number")
+    if not 0 <= int(recipe.image_size) <= _LARGEST_INPUT or not 0 <= float(recipe.resize) <= 2 or recipe.batch > 1e6:
+        raise ValueError(f"the input of a model has a side of at most {_LARGEST_INPUT} pixels")
     return recipe
 
 
