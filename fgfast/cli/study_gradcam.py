@@ -147,5 +147,5 @@ def _end(look: Gradcam, carried: Carried, found: Found | None, as_json: bool) ->
         return
     state = f"{finished} of {len(look.grid.cells)} models were looked at"
     more = "; the same command goes on" if carried.stopped or carried.failed else ""
-    page = f"page: {look.out / f'{PAGE}.html'}" if found else "no page: nothing is finished"
+    page = f"page: {look.out / PAGE}" if found else "no page: nothing is finished"
     say(message("\n".join([f"{state}{more}", *sentences, page])))

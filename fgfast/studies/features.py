@@ -22,9 +22,9 @@ from fgfast.records import Float32
 from fgfast.studies import checkpoint
 from fgfast.studies.cell import Arm, Cell, plain_name
 from fgfast.studies.feature_measures import Space
-from fgfast.studies.grid import CELL, Grid
+from fgfast.studies.grid import CELL, WEIGHTS, Grid
 from fgfast.studies.models import Backbone
-from fgfast.studies.one_cell import WEIGHTS, loader_of, model_of
+from fgfast.studies.one_cell import loader_of, model_of
 from fgfast.studies.splits import Indexes, holdout
 
 _ROWS = "features"

@@ -14,12 +14,12 @@ from fgfast.studies.gradcam_look import ABOUT, SHEET
 from fgfast.studies.gradcam_sheet import Line, read_sheet, section, tile, uri
 from fgfast.studies.gradcam_values import METHODS, VALUES, read_values
 from fgfast.studies.grid import CELL, CELLS
-from fgfast.studies.page import THUMBNAIL_BYTES, missing, not_run, write_further
+from fgfast.studies.page import THUMBNAIL_BYTES, missing, not_run, write_tables
 from fgfast.studies.results import Row, Study, Trained
 from fgfast.studies.stored import cell_of, understood
 from fgfast.writing import Target
 
-PAGE = "gradcam"
+PAGE = "study.html"
 _NOTE = (
     "The same test images, as the model sees them: raw Grad-CAM of each image's own class, with the mask's outline. "
     "Colours run from 0 to each map's own highest value, so that they cannot be compared between maps; the shares "
@@ -89,7 +89,7 @@ def _marks(found: dict[str, Any]) -> Mapping[str, str]:
 
 
 def write(folder: Path, failed: Sequence[tuple[str, str]] = ()) -> Found | None:
-    """Write gradcam.html and its tables; return what the folder holds, None where nothing is finished.
+    """Write study.html and its tables; return what the folder holds, None where nothing is finished.
 
     Args:
         folder: of what was found.
@@ -109,8 +109,8 @@ def write(folder: Path, failed: Sequence[tuple[str, str]] = ()) -> Found | None:
     if left:
         items.append((f"{left} further sheets of maps", "the page would be too large"))
     title = f"Where the models look: {look.study.name} of {look.study.dataset}"
-    sections = [*sheets, missing(items)]
-    write_further(Target(folder), PAGE, title, gradcam_tables.verdict(look), gradcam_tables.made(look), sections)
+    shown = [(table, "") for table in gradcam_tables.made(look)]
+    write_tables(Target(folder), title, gradcam_tables.verdict(look), shown, "\n".join([*sheets, missing(items)]))
     return found
 
 

@@ -5,7 +5,7 @@ OUT/
   cells/NAME/cell.json            written last: a cell with it is finished
   cells/NAME/looks.parquet        a row for each image and arm; all tables are computed from these alone
   cells/NAME/sheet.safetensors    a few images as the model sees them, their masks and raw maps, for the page
-  gradcam.html, TABLE.csv, TABLE.tex
+  study.html, TABLE.csv, TABLE.tex
 """
 
 from __future__ import annotations

@@ -145,32 +145,6 @@ def write_report(folder: Target, shown: Sequence[tuple[Study, Sequence[Table], T
     _write(folder, _filled(f"Report: {title}", parts), "report.html", tables)
 
 
-def write_further(
-    folder: Target,
-    name: str,
-    title: str,
-    said: Sequence[tuple[str, str]],
-    tables: Sequence[Table],
-    sections: Sequence[str] = (),
-) -> None:
-    """Write a page of a look at a study, NAME.html, and its tables.
-
-    Args:
-        folder: where.
-        name: of the page.
-        title: for people.
-        said: the verdict, (sentence, how sure it is).
-        tables: shown below it.
-        sections: HTML below those, whose texts are escaped.
-
-    Raises:
-        OutputFailedError: the disk is full, read-only or failing.
-    """
-    sentences = "".join(f"<p>{_text(a)} <small>{_text(b)}</small></p>" for a, b in said)
-    parts = [_section("verdict", "", sentences), *map(_shown, tables), *sections]
-    _write(folder, _filled(title, parts), f"{name}.html", tables)
-
-
 def _said(found: Sequence[Finding]) -> str:
     """Count the judgements of each claim."""
     sentences = ""

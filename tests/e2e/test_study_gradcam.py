@@ -79,7 +79,7 @@ def test_a_study_is_looked_at_by_its_folder_alone(place: Path, tmp_path: Path) -
         assert 0 <= low <= value <= high <= 1 and row["Energy inside, over images, count"] == "8"
         assert row["Energy inside, over trainings, low"] == ""  # one training has no interval
         assert 0 < float(row["Mask's area"]) < 1
-    page = (out / "gradcam.html").read_text()
+    page = (out / "study.html").read_text()
     assert "1 of the 3 trainings that an interval needs" in page and page.count("<figure>") == 24
     again = command(*words)
     assert "2 of them looked at before" in again.stderr and again.exit_code == 0
@@ -129,7 +129,7 @@ def test_cells_without_weights_are_said(place: Path, tmp_path: Path) -> None:
     words = ("study", "gradcam", study, place / "run", "--out", out, "--in-process", "--limit", "2")
     done = command(*words)
     assert done.exit_code == 0 and "its weights were not kept" in done.stderr, done.output
-    page = (out / "gradcam.html").read_text()
+    page = (out / "study.html").read_text()
     assert "train it without --no-weights" in page and page.count('<section class="sheet">') == 1
     for weights in study.glob("cells/*/weights.safetensors"):
         weights.unlink()

@@ -156,7 +156,7 @@ def test_maps_inside_by_construction_are_marked(found: Gradcam) -> None:
     said = " ".join(text for text, _ in gradcam_tables.verdict(look))
     assert "Grad-CAM lies inside by construction (late masking): no finding." in said
     assert "late, last, fg" in named["late"]  # the strategy is in the row's name
-    page = (found.out / "gradcam.html").read_text()
+    page = (found.out / "study.html").read_text()
     assert "inside by construction: yes, late masking" in page
     assert page.count('<section class="sheet">') == 3 and "data:image/webp" in page
     assert not re.search(r"https?://", page)
@@ -165,13 +165,13 @@ def test_maps_inside_by_construction_are_marked(found: Gradcam) -> None:
 def test_the_page_needs_neither_run_nor_models(found: Gradcam, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(found.out, moved)
-    page = (moved / "gradcam.html").read_bytes()
+    page = (moved / "study.html").read_bytes()
     tables = {path.name: path.read_bytes() for path in moved.glob("*.csv")}
     assert tables.keys() == {"inside.csv", "changes.csv", "repainted.csv"}
-    for name in ("gradcam.html", *tables):
+    for name in ("study.html", *tables):
         (moved / name).unlink()
     assert gradcam_report.write(moved) is not None
-    assert (moved / "gradcam.html").read_bytes() == page
+    assert (moved / "study.html").read_bytes() == page
     assert {path.name: path.read_bytes() for path in moved.glob("*.csv")} == tables
 
 
@@ -216,7 +216,7 @@ def test_weights_of_another_model_are_a_reason(grid: Grid, found: Gradcam, tmp_p
     carried = run(look, ("cpu",), in_process=True)
     assert [one.cell for one in carried.failed] == [CELLS[1]] and "weights.safetensors" in carried.failed[0].failed
     gradcam_report.write(look.out, [(one.cell.name, one.failed) for one in carried.failed])
-    assert CELLS[1].name in (look.out / "gradcam.html").read_text()
+    assert CELLS[1].name in (look.out / "study.html").read_text()
 
 
 def test_another_initial_state_is_not_taken_for_the_trained_one(grid: Grid) -> None:
@@ -330,7 +330,7 @@ def test_hostile_names_are_shown_as_text(found: Gradcam, tmp_path: Path) -> None
     about["not run"] = [["</section><img src=x onerror=alert(1)>", "\x1b[2J"]]
     (out / "gradcam.json").write_text(json.dumps(about))
     gradcam_report.write(out)
-    page = (out / "gradcam.html").read_text()
+    page = (out / "study.html").read_text()
     assert "<script" not in page and "<img src=x" not in page and "&lt;script&gt;" in page
     about["planned"] = ["../.."]
     (out / "gradcam.json").write_text(json.dumps(about))
