@@ -135,10 +135,9 @@ def _taking(facts: dict[str, float]) -> str:
 
 
 def _end(look: Gradcam, carried: Carried, found: Found | None, as_json: bool) -> None:
-    from fgfast.studies.gradcam_report import PAGE
-    from fgfast.studies.gradcam_tables import verdict
+    from fgfast.studies.gradcam_report import PAGE, said
 
-    sentences = [f"{text} {sure}".strip() for text, sure in verdict(found.look)] if found else []
+    sentences = [f"{text} {sure}".strip() for text, sure in said(found)] if found else []
     finished = len(found.look.study.trained) if found else 0
     if as_json:
         failed = {one.cell.name: one.failed for one in carried.failed}

@@ -20,6 +20,8 @@ from fgfast.studies.stored import cell_of, understood
 from fgfast.writing import Target
 
 PAGE = "study.html"
+FEW = 100
+"""Test images; with fewer of them the page says that they are few."""
 _NOTE = (
     "The same test images, as the model sees them: raw Grad-CAM of each image's own class, with the mask's outline. "
     "Colours run from 0 to each map's own highest value, so that they cannot be compared between maps; the shares "
@@ -110,8 +112,17 @@ def write(folder: Path, failed: Sequence[tuple[str, str]] = ()) -> Found | None:
         items.append((f"{left} further sheets of maps", "the page would be too large"))
     title = f"Where the models look: {look.study.name} of {look.study.dataset}"
     shown = [(table, "") for table in gradcam_tables.made(look)]
-    write_tables(Target(folder), title, gradcam_tables.verdict(look), shown, "\n".join([*sheets, missing(items)]))
+    write_tables(Target(folder), title, said(found), shown, "\n".join([*sheets, missing(items)]))
     return found
+
+
+def said(found: Found) -> list[tuple[str, str]]:
+    """Return the verdict, (sentence, how sure it is), and how few images it is about, if so."""
+    sentences = gradcam_tables.verdict(found.look)
+    if found.images < FEW:
+        count = f"Only {found.images} test images of {len(found.look.study.classes)} classes"
+        sentences.append((f"{count}: these figures prove nothing about others.", "Intervals over images are of these."))
+    return sentences
 
 
 def _sheets(found: Found) -> tuple[list[str], int]:
