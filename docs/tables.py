@@ -15,13 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
+
 from fgfast import methods
 from fgfast.background import Background
 from fgfast.bench import floors
+from fgfast.cli.study import study
 from fgfast.config import Settings
 from fgfast.expand.table import KINDS, kind, resolve
 from fgfast.methods import Kind
 from fgfast.setting import Setting
+from fgfast.studies.recipes import RECIPES
 
 DOCS = Path(__file__).resolve().parent
 FOUND = (
@@ -159,6 +163,26 @@ def _options(name: str) -> Iterator[str]:
         yield f"| `--{f.name.rstrip('_').replace('_', '-')}` | {setting.help} | {values} | {default} |"
 
 
+def _study_options(name: str) -> Iterator[str]:
+    """Rows of the options of a study, from its command."""
+    yield "| option | meaning |"
+    yield "| --- | --- |"
+    for param in study.commands[name].params:
+        if isinstance(param, click.Option) and "--verbose" not in param.opts:
+            default = f"; default {param.show_default}" if isinstance(param.show_default, str) else ""
+            if param.show_default is True and param.default not in (None, False):
+                default = f"; default {', '.join(param.default) if isinstance(param.default, tuple) else param.default}"
+            said = (param.help or "").rstrip(".").replace("|", "\\|")
+            yield f"| `{param.opts[0]}` | {said[:1].lower()}{said[1:]}{default} |"
+
+
+def _recipes() -> Iterator[str]:
+    yield "| recipe | epochs | batch | optimiser, learning rate | source |"
+    yield "| --- | --- | --- | --- | --- |"
+    for one in RECIPES:
+        yield f"| `{one.name}` | {one.epochs} | {one.batch} | {one.optimizer}, {one.lr:g} | {one.source} |"
+
+
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "settings that find the subject": lambda: _settings(FOUND),
     "settings that write": lambda: _settings(FOUND, others=True),
@@ -169,6 +193,8 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "review keys": _review_keys,
     "kinds of expansion": _kinds,
     "background edges": _background_edges,
+    "recipes": _recipes,
+    **{f"options of study {name}": partial(_study_options, name) for name in study.commands},
     **{f"options of {one.name}": partial(_options, one.name) for one in KINDS},
 }
 
