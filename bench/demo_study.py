@@ -214,7 +214,7 @@ def main(folder: Path, save: bool) -> None:
         mark = "" if not check.wanted else "good: " if check.good else "NOT GOOD ENOUGH: "
         say(f"{mark}{check.name}: {check.value:.3g}" + (f", wanted {check.wanted}" if check.wanted else ""))
     say(f"\n15 trainings in {first:.0f} s, everything in {time.perf_counter() - began:.0f} s. Pages:")
-    for page in sorted([*folder.glob("*/*/study.html"), *folder.glob("*/*/gradcam.html")]):
+    for page in sorted(folder.glob("*/*/study.html")):
         say(f"  {page}")
     if save:
         rows = [Row(check.name, check.value, "", "", "") for check in checks]
