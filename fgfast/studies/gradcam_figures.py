@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ class Look:
     study: Study
     values: Mapping[str, Values]
     constructed: Mapping[str, Mapping[str, str]]
+    _estimated: dict[tuple[object, ...], tuple[Estimate, Estimate] | None] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )  # a bootstrap over thousands of images takes a part of a second, and tables and verdict want the same ones
 
     def by_construction(self, row: Row, method: str) -> str:
         """Return whether masking alone puts the maps of a row inside the mask: "no", or why."""
@@ -74,11 +77,27 @@ class Look:
 
     def estimates(self, row: Row, arm: str, name: str) -> tuple[Estimate, Estimate] | None:
         """Return a figure's mean with its interval over images, and over trainings; None without images."""
+        key = (row.kind, arm, name)
+        if key not in self._estimated:
+            _, found = self.images(row, arm, name)
+            self._estimated[key] = both(np.stack(list(found.values()))) if found else None
+        return self._estimated[key]
+
+    def mean(self, row: Row, arm: str, name: str) -> float | None:
+        """Return a figure's mean over trainings, without an interval; None without images."""
         _, found = self.images(row, arm, name)
-        return both(np.stack(list(found.values()))) if found else None
+        means = [float(np.nanmean(values)) for values in found.values() if not np.isnan(values).all()]
+        return float(np.mean(means)) if means else None
 
     def minus(self, first: Row, second: Row, arm: str, name: str) -> Difference | None:
         """Return a figure of the first row minus that of the second, image by image, seed by seed."""
+        key = (first.kind, second.kind, arm, name)
+        if key not in self._estimated:
+            self._estimated[key] = self._minus(first, second, arm, name)
+        found = self._estimated[key]
+        return None if found is None else Difference(*found, (), (), ())
+
+    def _minus(self, first: Row, second: Row, arm: str, name: str) -> tuple[Estimate, Estimate] | None:
         keys, a = self.images(first, arm, name)
         others, b = self.images(second, arm, name)
         seeds = sorted(a.keys() & b.keys())
@@ -86,8 +105,7 @@ class Look:
             return None
         if keys != others:
             raise UsageError(f"{first.name} and {second.name} were shown other images; look again with --overwrite")
-        found = both(np.stack([a[seed] - b[seed] for seed in seeds]))
-        return None if found is None else Difference(*found, (), (), ())
+        return both(np.stack([a[seed] - b[seed] for seed in seeds]))
 
 
 def _value(columns: Mapping[str, NDArray[np.generic]], name: str) -> Float:

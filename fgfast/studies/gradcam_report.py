@@ -10,11 +10,11 @@ from typing import Any
 from fgfast.errors import OutputRefusedError
 from fgfast.studies import gradcam_tables
 from fgfast.studies.gradcam_figures import Look, compared_rows
-from fgfast.studies.gradcam_look import ABOUT, SHEET
+from fgfast.studies.gradcam_look import ABOUT, ARMS, SHEET
 from fgfast.studies.gradcam_sheet import Line, read_sheet, section, tile, uri
 from fgfast.studies.gradcam_values import METHODS, VALUES, read_values
 from fgfast.studies.grid import CELL, CELLS
-from fgfast.studies.page import THUMBNAIL_BYTES, missing, not_run, write_tables
+from fgfast.studies.page import THUMBNAIL_BYTES, missing, model_name, not_run, write_tables
 from fgfast.studies.results import Row, Study, Trained
 from fgfast.studies.stored import cell_of, understood
 from fgfast.writing import Target
@@ -108,6 +108,12 @@ def write(folder: Path, failed: Sequence[tuple[str, str]] = ()) -> Found | None:
     look, reasons = found.look, dict(failed)
     items = [(what, reasons.get(what, why)) for what, why in not_run(look.study)]
     sheets, left = _sheets(found)
+    items += [
+        (f"{model_name(row)}, shown {arm}", "no test image has it")
+        for row in look.study.rows
+        for arm in ARMS
+        if not look.images(row, arm, "area")[1]
+    ]
     if left:
         items.append((f"{left} further sheets of maps", "the page would be too large"))
     title = f"Where the models look: {look.study.name} of {look.study.dataset}"

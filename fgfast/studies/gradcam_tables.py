@@ -34,13 +34,12 @@ def inside(look: Look) -> Table:
     for row in look.study.rows:
         for arm in ARMS:
             for method, title in METHODS.items():
-                found = look.estimates(row, arm, f"{method}_evidence")
-                if found is None:
+                evidence, area = look.mean(row, arm, f"{method}_evidence"), look.mean(row, arm, "area")
+                if evidence is None:
                     continue
                 first: tuple[Value, ...] = (row.name, row.cell.train, arm, title, look.by_construction(row, method))
-                shares = [v for name in ("inside", "area", "hit") for v in _columns(look, row, arm, method, name)]
-                none = 1 - found[0].value
-                rows.append((*first, str(len(row.trained)), *shares, none))
+                energy, pointing = (_shares(look, row, arm, f"{method}_{name}") for name in ("inside", "hit"))
+                rows.append((*first, str(len(row.trained)), *energy, area, *pointing, 1 - evidence))
     heads: tuple[str, ...] = ("Model", "Trained on", "Shown", "Map", "Inside by construction", "Trainings")
     heads = (*heads, "Energy inside, over images", "Energy inside, over trainings", "Mask's area")
     heads = (*heads, "Pointing game, over images", "Pointing game, over trainings", "Without evidence")
@@ -56,10 +55,8 @@ def inside(look: Look) -> Table:
     return Table("inside", "Where the models look", heads, tuple(rows), note)
 
 
-def _columns(look: Look, row: Row, arm: str, method: str, name: str) -> tuple[Value, ...]:
-    found = look.estimates(row, arm, name if name == "area" else f"{method}_{name}")
-    if name == "area":
-        return (None if found is None else found[0].value,)
+def _shares(look: Look, row: Row, arm: str, name: str) -> tuple[Value, Value]:
+    found = look.estimates(row, arm, name)
     return (None, None) if found is None else (as_share(found[0]), as_share(found[1]))
 
 
@@ -100,8 +97,7 @@ def repainted(look: Look) -> Table:
                 continue
             values: list[Value] = [row.name, row.cell.train, arm, str(len(row.trained)), *map(as_share, stays)]
             values += look.estimates(row, arm, "change") or (None, None)
-            size = look.estimates(row, arm, "size of change")
-            rows.append((*values, None if size is None else size[0].value))
+            rows.append((*values, look.mean(row, arm, "size of change")))
     stay, change = "Predictions that stay", "Change of the class's probability"
     heads: tuple[str, ...] = ("Model", "Trained on", "Shown", "Trainings", f"{stay}, over images")
     heads = (*heads, f"{stay}, over trainings", f"{change}, over images", f"{change}, over trainings")
@@ -127,13 +123,13 @@ def verdict(look: Look) -> list[tuple[str, str]]:
 
 
 def _level(look: Look, row: Row) -> list[tuple[str, str]]:
-    found, area = look.estimates(row, "x", "cam_inside"), look.estimates(row, "x", "area")
+    found, area = look.estimates(row, "x", "cam_inside"), look.mean(row, "x", "area")
     above = look.estimates(row, "x", "cam_above")
     if found is None or area is None or above is None:
         return []
     text = (
         f"{model_name(row)}: {100 * found[0].value:.0f} % of Grad-CAM's energy lies inside the subject, whose mask "
-        f"covers {100 * area[0].value:.0f} % of the image."
+        f"covers {100 * area:.0f} % of the image."
     )
     found_difference = Difference(*above, (), (), ())
     return [(text, f"Inside minus area: {_interval(above[0])} points. {sure(found_difference)}")]

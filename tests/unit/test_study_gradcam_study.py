@@ -20,12 +20,14 @@ torchvision_shim.declare()
 for _name in ("torchvision", "timm", "pyarrow", "scipy", "statsmodels"):
     pytest.importorskip(_name, reason="a study needs its extra")
 
+from study_models import SMALL, TOKENS  # noqa: E402
 from study_pairs import birds  # noqa: E402
 
 from fgfast.errors import DatasetError, OutputRefusedError, UsageError  # noqa: E402
 from fgfast.studies import gradcam, gradcam_report, gradcam_tables  # noqa: E402
 from fgfast.studies.arms import Fill, Shown  # noqa: E402
 from fgfast.studies.cell import Cell, Strategy  # noqa: E402
+from fgfast.studies.checkpoint import write_tensors  # noqa: E402
 from fgfast.studies.figures import Estimate  # noqa: E402
 from fgfast.studies.gradcam_cell import loaders, of_batch, run_cell, trained_model  # noqa: E402
 from fgfast.studies.gradcam_figures import Look, both, compared_rows  # noqa: E402
@@ -33,7 +35,7 @@ from fgfast.studies.gradcam_look import Gradcam  # noqa: E402
 from fgfast.studies.gradcam_sheet import tile  # noqa: E402
 from fgfast.studies.gradcam_study import run  # noqa: E402
 from fgfast.studies.gradcam_values import CLASSES, SHARES, TRUTHS, Values, read_values  # noqa: E402
-from fgfast.studies.grid import EvaluationSet, Grid  # noqa: E402
+from fgfast.studies.grid import EvaluationSet, Grid, write_json  # noqa: E402
 from fgfast.studies.one_cell import model_of  # noqa: E402
 from fgfast.studies.one_cell import run_cell as train_cell  # noqa: E402
 from fgfast.studies.pairs import Pair  # noqa: E402
@@ -223,6 +225,33 @@ def test_another_initial_state_is_not_taken_for_the_trained_one(grid: Grid) -> N
     fresh, trained = model_of(grid, CELLS[0]), trained_model(grid, CELLS[0])
     assert not torch.equal(next(fresh.parameters()), next(trained.parameters()))
     assert not trained.training and not any(p.requires_grad for p in trained.parameters())
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_each_family_is_looked_at(grid: Grid, tmp_path: Path, kind: str) -> None:
+    """A model of each family, of random weights, is looked at from its study's folder."""
+    name, size, options = SMALL[kind]
+    how = replace(TINY, image_size=size)
+    tokens = kind in TOKENS
+    strategies = (Strategy(), Strategy("late", pooling="patch", class_token="drop") if tokens else Strategy("late"))
+    cells = tuple(Cell("masking", name, "x", some, TINY.name, 0, False) for some in strategies)
+    more = {"cells": cells, "recipes": {TINY.name: how}, "options": options, "out": tmp_path / "study"}
+    some = replace(grid, test=grid.test[:3], **more)  # type: ignore[arg-type]
+    look = Gradcam(some, tmp_path / "out")
+    for cell in cells:
+        model = model_of(some, cell)
+        with torch.no_grad():  # scales that start at nearly nothing would leave no evidence
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+        write_tensors(some.folder(cell) / "weights.safetensors", model.state_dict(), {})
+        write_json(some.folder(cell) / "cell.json", {"cell": cell.name})
+        for _ in run_cell(look, cell, "cpu", 1):
+            pass
+    none, late = (json.loads((look.folder(cell) / "cell.json").path.read_text()) for cell in cells)
+    assert none["by construction"]["cam"] == "no" and late["by construction"]["cam"] == "yes, late masking"
+    values = values_of(look, cells[0])
+    assert (values.columns["gradient_inside"] > 0).all() and values.columns["cam_evidence"].any()
+    assert set(none["images"]) == {"x", "mixed-rand"} and none["images"]["x"] == 3
 
 
 def made_values(inside: list[float], area: float = 0.2, **more: list[float]) -> Values:
