@@ -209,12 +209,14 @@ def main(folder: Path, save: bool) -> None:
     first = time.perf_counter() - began
     checks += pretrained(folder / "pretrained")
     checks += grabcut(folder / "grabcut", run)
+    ours = [str(folder / name) for name in ("exact/masking", "pretrained/crossval", "pretrained/gradcam")]
+    command("study", "report", *ours, "--out", str(folder / "report"))
     say("")
     for check in checks:
         mark = "" if not check.wanted else "good: " if check.good else "NOT GOOD ENOUGH: "
         say(f"{mark}{check.name}: {check.value:.3g}" + (f", wanted {check.wanted}" if check.wanted else ""))
     say(f"\n15 trainings in {first:.0f} s, everything in {time.perf_counter() - began:.0f} s. Pages:")
-    for page in sorted(folder.glob("*/*/study.html")):
+    for page in sorted([*folder.glob("*/*/study.html"), *folder.glob("report/report.html")]):
         say(f"  {page}")
     if save:
         rows = [Row(check.name, check.value, "", "", "") for check in checks]

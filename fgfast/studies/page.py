@@ -13,9 +13,10 @@ from dataclasses import replace
 from html import escape
 
 from fgfast.errors import UsageError
-from fgfast.studies import plots
+from fgfast.studies import kept_tables, plots
 from fgfast.studies.figures import LEAST_SEEDS, Difference
 from fgfast.studies.findings import Finding, findings
+from fgfast.studies.kept_tables import Kept
 from fgfast.studies.results import Row, Study, gallery_keys
 from fgfast.studies.tables import (
     LOST_CLASSES,
@@ -84,7 +85,10 @@ def write_tables(
     """
     sentences = "".join(f"<p>{_text(a)} <small>{_text(b)}</small></p>" for a, b in said)
     parts = [_section("verdict", "", sentences), *(_shown(table, above) for table, above in shown if table.rows), more]
-    _write(folder, _filled(title, parts), "study.html", [table for table, _ in shown if table.rows])
+    tables = [table for table, _ in shown if table.rows]
+    _write(folder, _filled(title, parts), "study.html", tables)
+    with replacing(folder / kept_tables.FILE) as file:
+        file.write(kept_tables.as_json(title, said, tables))
 
 
 def section(title: str, content: str) -> str:
@@ -121,12 +125,15 @@ def write_findings(folder: Target, studies: Sequence[Study]) -> None:
     _write(folder, _filled("The paper's findings", [*notices, said, _shown(table)]), "findings.html", [table])
 
 
-def write_report(folder: Target, shown: Sequence[tuple[Study, Sequence[Table], Thumbnails]]) -> None:
+def write_report(
+    folder: Target, shown: Sequence[tuple[Study, Sequence[Table], Thumbnails]], kept: Sequence[Kept] = ()
+) -> None:
     """Write report.html: the paper's findings, where studies were trained on X and X_FG, then each study.
 
     Args:
         folder: where; the tables are written beside it, named after their studies.
         shown: studies with their tables and thumbnails.
+        kept: studies that are not of accuracies; their drawings are on pages of their own.
 
     Raises:
         UsageError: test sets that are compared are of other images.
@@ -141,7 +148,12 @@ def write_report(folder: Target, shown: Sequence[tuple[Study, Sequence[Table], T
         named = [replace(table, name=f"{number}-{study.name}-{table.name}") for table in its]
         tables += named
         parts += [f"<h1>{_text(f'{study.name}: {study.dataset}')}</h1>", *_parts(study, named, thumbnails)]
-    title = " and ".join(dict.fromkeys(study.dataset for study, _, _ in shown))
+    for number, one in enumerate(kept, len(shown) + 1):
+        named = [replace(table, name=f"{number}-{table.name}") for table in one.tables]
+        tables += named
+        sentences = "".join(f"<p>{_text(a)} <small>{_text(b)}</small></p>" for a, b in one.said)
+        parts += [f"<h1>{_text(one.title)}</h1>", _section("verdict", "", sentences), *map(_shown, named)]
+    title = " and ".join(dict.fromkeys([*(study.dataset for study, _, _ in shown), *(one.title for one in kept)]))
     _write(folder, _filled(f"Report: {title}", parts), "report.html", tables)
 
 

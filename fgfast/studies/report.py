@@ -14,7 +14,7 @@ import numpy as np
 from fgfast.errors import FgfastError, UsageError
 from fgfast.io.encode import encode
 from fgfast.records import UInt8
-from fgfast.studies import waterbirds
+from fgfast.studies import kept_tables, waterbirds
 from fgfast.studies.grid import Grid
 from fgfast.studies.masking_study import by_size
 from fgfast.studies.page import GALLERY, leading, made, write_report, write_study
@@ -68,12 +68,16 @@ def together(out: Target, folders: Sequence[Path]) -> Path:
         UsageError: test sets that are compared are of other images.
         OutputFailedError: the disk is full, read-only or failing.
     """
-    shown = []
-    for found in map(stored, folders):
+    shown, kept = [], []
+    for folder in folders:
+        if (one := kept_tables.read(folder)) is not None:
+            kept.append(one)
+            continue
+        found = stored(folder)
         study, more = with_more(found)
         tables = [*made(study, papers(study.dataset)), *(table for table in more if table.rows)]
         shown.append((study, tables, found.thumbnails))
-    write_report(out, shown)
+    write_report(out, shown, kept)
     return out.path / "report.html"
 
 

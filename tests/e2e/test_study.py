@@ -23,6 +23,7 @@ for _name in ("torchvision", "timm", "pyarrow", "matplotlib", "statsmodels"):
 
 TINY = ("--backbone", "test_resnet", "--recipe", "drawn", "--epochs", "2", "--batch", "8", "--image-size", "32")
 TINY = (*TINY, "--no-pretrained", "--in-process")
+UNTRAINED = ("--backbone", "test_resnet", "--image-size", "32", "--no-pretrained")
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +138,22 @@ def test_a_report_needs_nothing_but_the_folders(places: Path, tmp_path: Path) ->
     assert done.returncode == 1 and "study.json" in done.stderr and "not understood" in done.stderr
     done = command("study", "report", places / "run")
     assert done.returncode == 2 and "holds no study" in done.stderr
+
+
+def test_a_report_has_features_and_gradcam_beside_crossval(places: Path, tmp_path: Path) -> None:
+    words = ("--seeds", "1", "--train-on", "x", *TINY)
+    for done in (
+        command("study", "crossval", places / "run", "--out", tmp_path / "cv", *words),
+        command("study", "features", places / "run", "--out", tmp_path / "ft", "--arm", "x,x_fg", *UNTRAINED),
+        command("study", "gradcam", tmp_path / "cv", "--out", tmp_path / "gc", "--in-process"),
+    ):
+        assert done.returncode == 0, done.stderr
+    done = command("study", "report", *(tmp_path / name for name in ("cv", "ft", "gc")), "--out", tmp_path / "all")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "all/report.html").read_text()
+    assert "crossval: cub" in page and "features: cub" in page and "prove nothing" in page
+    assert (tmp_path / "all/2-features.csv").read_bytes() == (tmp_path / "ft/features.csv").read_bytes()
+    assert (tmp_path / "all/3-inside.csv").read_bytes() == (tmp_path / "gc/inside.csv").read_bytes()
+    (tmp_path / "ft/tables.json").write_text('{"title": "<script>", "said": [], "tables": [{"name": "../x"}]}')
+    done = command("study", "report", tmp_path / "ft", "--out", tmp_path / "bad")
+    assert done.returncode == 1 and "tables.json" in done.stderr and not (tmp_path / "bad").exists()

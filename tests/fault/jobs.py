@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ class Act:
     seconds: float = 0.0
     breaks: bool = False
 
-    def __call__(self, item: Item) -> None:
+    def __call__(self, item: Item) -> Iterator[None] | None:
+        if item.act.startswith("long"):
+            return self._long(item)
         time.sleep(self.seconds)
         if self.breaks:
             raise DeviceBrokenError("CUDA error: unspecified launch failure")
@@ -51,7 +54,7 @@ class Act:
         once = item.act.endswith(" once")
         act = item.act.removesuffix(" once")
         if once and not first:
-            return
+            return None
         if act == "segfault":
             ctypes.string_at(0)  # a real one, in this very thread
         elif act == "hang":
@@ -64,6 +67,14 @@ class Act:
             raise FullError("no space left")
         elif act == "fail":
             raise ValueError(f"item {item.number} cannot be done")
+        return None
+
+    def _long(self, item: Item) -> Iterator[None]:
+        """Take three seconds, with a sign of life five times a second, or without any."""
+        for _ in range(15):
+            time.sleep(0.2)
+            if item.act == "long":
+                yield
 
 
 class Crossing(tuple[Any, ...]):

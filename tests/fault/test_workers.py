@@ -66,6 +66,42 @@ def test_what_takes_its_worker_with_it_twice_is_quarantined_and_nothing_else(
     )
 
 
+def test_a_long_item_that_gives_signs_of_life_is_no_hang(tmp_path: Path) -> None:
+    """It takes three seconds, where a second without a sign of life is a hang."""
+    results: list[tuple[int, str, tuple[str, ...]]] = []
+    with Supervisor(TestJob(tmp_path, threads=1), ONE, quarantined, deadline=1.0, ahead=False) as supervisor:
+        supervisor.open(threading.Event())
+        items = (Item(n, act) for n, act in enumerate(("long", "long, silent", "")))
+        supervisor.run(items, results.extend, threading.Event())
+    ends = {number: how for number, how, _ in results}
+    assert ends[0] == ends[2] == "done" and "it did not respond for 1 s" in ends[1]
+
+
+def test_long_items_wait_for_whoever_is_free(tmp_path: Path) -> None:
+    """Four items of three seconds on two workers: none gets one ahead that the other could begin."""
+    results: list[tuple[int, str, tuple[str, ...]]] = []
+    job = TestJob(tmp_path, threads=1)
+    with Supervisor(job, TWO, quarantined, deadline=1.0, ahead=False) as supervisor:
+        supervisor.open(threading.Event())
+        begun = time.monotonic()
+        supervisor.run((Item(n, "long") for n in range(4)), results.extend, threading.Event())
+        took = time.monotonic() - begun
+    assert sorted(number for number, *_ in results) == [0, 1, 2, 3]
+    assert sorted(phases for *_, phases in results) == [("a/0",), ("a/0",), ("b/0",), ("b/0",)]
+    assert took < 10
+
+
+def test_a_long_item_ends_where_it_gives_a_sign_of_life_once_the_run_is_stopped(tmp_path: Path) -> None:
+    results: list[tuple[int, str, tuple[str, ...]]] = []
+    stop = threading.Event()
+    with Supervisor(TestJob(tmp_path, threads=1), ONE, quarantined, ahead=False) as supervisor:
+        supervisor.open(stop)
+        threading.Timer(0.5, stop.set).start()
+        begun = time.monotonic()
+        supervisor.run((Item(n, "long") for n in range(2)), results.extend, stop)
+    assert results == [] and time.monotonic() - begun < 2.5
+
+
 def test_several_in_a_row_are_each_found(tmp_path: Path) -> None:
     ends = supervised(tmp_path, dict.fromkeys(range(40, 45), "segfault"), 100)
     assert {n for n, (how, _) in ends.items() if how != "done"} == set(range(40, 45))

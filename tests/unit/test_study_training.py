@@ -19,6 +19,7 @@ torchvision_shim.declare()
 for _name in ("torchvision", "timm", "pyarrow"):
     pytest.importorskip(_name, reason="a study needs its extra")
 
+from study_models import SMALL  # noqa: E402
 from study_pairs import birds  # noqa: E402
 
 from fgfast.errors import OutputRefusedError, UnknownNameError, UsageError  # noqa: E402
@@ -27,6 +28,7 @@ from fgfast.studies.cell import Cell, Strategy  # noqa: E402
 from fgfast.studies.grid import EvaluationSet, Grid  # noqa: E402
 from fgfast.studies.loading import Loader, Samples  # noqa: E402
 from fgfast.studies.loop import Training, head_of, lr_factor  # noqa: E402
+from fgfast.studies.masking_study import strategy_of  # noqa: E402
 from fgfast.studies.models import build  # noqa: E402
 from fgfast.studies.one_cell import run_cell  # noqa: E402
 from fgfast.studies.predict import predict  # noqa: E402
@@ -275,6 +277,22 @@ def test_a_killed_grid_ends_with_the_same_tables_and_two_devices_are_one(tmp_pat
         time.sleep(0.5)
     assert child.wait() == 0 and kills >= 3
     assert tables(tmp_path / "killed") == tables(tmp_path / "one")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", SMALL)
+def test_every_family_goes_through_masking(kind: str, tmp_path: Path) -> None:
+    from fgfast.studies.masking_study import defaults
+
+    name, size, options = SMALL[kind]
+    how = recipe("drawn", epochs=1, batch=12, image_size=size)
+    strategies = [strategy_of(text, 0.25, "black") for text in defaults(name)]
+    if kind == "vit-mean":  # its own classifier reads the mean of the patches
+        strategies = [one for one in strategies if one.pooling != "class"]
+    cells = tuple(Cell("masking", name, "x", one, how.name, 0, False) for one in strategies)
+    some = grid(tmp_path, cells, recipes={how.name: how}, options=options)
+    found = run(some, ["cpu"], in_process=True)
+    assert not found.failed and len(some.study().trained) == len(cells) >= 4
 
 
 def test_a_stopped_grid_goes_on(tmp_path: Path) -> None:
