@@ -138,12 +138,25 @@ def test_the_masks_area_is_that_after_the_crop(grid: Grid) -> None:
     assert mask.mean() == 0.25 and seen.area.item() == pytest.approx(1.0) == seen.inside.item()
 
 
-def test_areas_of_the_tables_are_those_that_the_model_sees(grid: Grid, found: Gradcam) -> None:
-    values = values_of(found, CELLS[0])
-    keys, columns = values.of("x")
-    index = grid.pairs.keys.index(keys[3])
-    _, mask = Prepare(trained_model(grid, CELLS[0]).cfg, TINY, train=False)(grid.shown.show("x", index))
-    assert columns["area"][3] == pytest.approx(float(mask.double().mean()), abs=1e-9)
+def test_figures_of_an_image_are_those_of_the_mask_that_the_model_sees(grid: Grid, found: Gradcam) -> None:
+    """Computed once more by NumPy and OpenCV, from the sample itself: a mask a pixel off would have others."""
+    import cv2
+
+    model = trained_model(grid, CELLS[0])
+    keys, columns = values_of(found, CELLS[0]).of("x")
+    some, off = [n for n in range(len(keys)) if columns["cam_evidence"][n]], 0.0
+    for n in some:
+        index = grid.pairs.keys.index(keys[n])
+        x, mask = Prepare(model.cfg, TINY, train=False)(grid.shown.show("x", index))
+        small = gradcam.maps(model, x[None], mask[None], torch.tensor([grid.pairs.labels[index]]), Strategy())[0]
+        large = cv2.resize(small.numpy(), (32, 32), interpolation=cv2.INTER_LINEAR)
+        subject = mask[0].numpy()
+        assert columns["area"][n] == pytest.approx(subject.mean(), abs=1e-6)
+        inside = (large * subject).sum() / large.sum()
+        assert columns["cam_inside"][n] == pytest.approx(inside, abs=2e-5)
+        assert columns["cam_hit"][n] == (subject.flat[large.argmax()] > 0.5)
+        off = max(off, *(abs((large * np.roll(subject, 1, axis)).sum() / large.sum() - inside) for axis in (0, 1)))
+    assert off > 1e-3
 
 
 def test_maps_inside_by_construction_are_marked(found: Gradcam) -> None:
