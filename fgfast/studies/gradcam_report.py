@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fgfast.errors import OutputRefusedError
+from fgfast.io.portable_paths import PortablePaths
 from fgfast.studies import gradcam_tables
 from fgfast.studies.gradcam_figures import Look, compared_rows
 from fgfast.studies.gradcam_look import ABOUT, ARMS, SHEET
@@ -106,7 +107,8 @@ def write(folder: Path, failed: Sequence[tuple[str, str]] = ()) -> Found | None:
     if not found.look.study.trained:
         return None
     look, reasons = found.look, dict(failed)
-    items = [(what, reasons.get(what, why)) for what, why in not_run(look.study)]
+    paths = PortablePaths(folder, folder)  # a reason may name files; the page goes to others
+    items = [(what, paths.text(reasons.get(what, why))) for what, why in not_run(look.study)]
     sheets, left = _sheets(found)
     items += [
         (f"{model_name(row)}, shown {arm}", "no test image has it")

@@ -70,7 +70,7 @@ def changes(look: Look) -> Table:
                 if found is not None:
                     mark = constructed(look, row, other, method)
                     rows.append((row.name, row.cell.train, other.name, arm, title, mark, found.images, found.seeds))
-    heads: tuple[str, ...] = ("Model", "Trained on", "Minus, trained on x", "Shown", "Figure", "Inside by construction")
+    heads: tuple[str, ...] = ("Model", "Trained on", "Minus, trained on x", "Shown", "Figure", "By construction")
     heads = (*heads, "Over images", "Over trainings")
     note = "Points: this row's figure minus that of the model trained on x without masking. " + _INTERVALS
     return Table("changes", "What training without background, or masking, changes", heads, tuple(rows), note, _LAST)
@@ -80,9 +80,16 @@ _LAST = frozenset((6, 7))
 
 
 def constructed(look: Look, row: Row, other: Row, method: str) -> str:
-    """Say whether masking alone puts the maps of one of two rows inside: "no", or why."""
+    """Say whether masking alone makes a figure of one of two rows: "no", or why.
+
+    Args:
+        look: what was found.
+        row: its figure, less that of `other`.
+        other: the row that it is compared with.
+        method: of maps; empty for predictions that stay, which pixels that are masked cannot change.
+    """
     if not method:
-        return "no"
+        return "yes, early masking" if row.cell.strategy.early or other.cell.strategy.early else "no"
     both = (look.by_construction(one, method) for one in (row, other))
     return next((why for why in both if why != "no"), "no")
 

@@ -168,6 +168,8 @@ def test_maps_inside_by_construction_are_marked(found: Gradcam) -> None:
     assert marks[named["late"], "x", "input gradients"] == "no"
     assert marks[named["early"], "x", "input gradients"] == "yes, early masking"
     assert marks[named["none"], "x_fg", "Grad-CAM"] == "no"
+    stays = {row[0]: row[5] for row in gradcam_tables.changes(look).rows if "stay" in str(row[4])}
+    assert stays[named["early"]] == "yes, early masking" and stays[named["late"]] == "no"
     said = " ".join(text for text, _ in gradcam_tables.verdict(look))
     assert "Grad-CAM lies inside by construction (late masking): no finding." in said
     assert "late, last, fg" in named["late"]  # the strategy is in the row's name
@@ -231,7 +233,8 @@ def test_weights_of_another_model_are_a_reason(grid: Grid, found: Gradcam, tmp_p
     carried = run(look, ("cpu",), in_process=True)
     assert [one.cell for one in carried.failed] == [CELLS[1]] and "weights.safetensors" in carried.failed[0].failed
     gradcam_report.write(look.out, [(one.cell.name, one.failed) for one in carried.failed])
-    assert CELLS[1].name in (look.out / "study.html").read_text()
+    page = (look.out / "study.html").read_text()
+    assert "study/cells" in page and CELLS[1].name in page and str(tmp_path) not in page
 
 
 def test_another_initial_state_is_not_taken_for_the_trained_one(grid: Grid) -> None:
