@@ -14,19 +14,18 @@ from fgfast.config import Selection
 from fgfast.datasets.layout import Dataset
 from fgfast.errors import OutputRefusedError, UnknownNameError, UsageError
 from fgfast.expand import tables
+from fgfast.expand.chosen import chosen
 from fgfast.expand.kind import Kind, Planned, Request
 from fgfast.expand.names import Names
 from fgfast.expand.options import check_options, plain, without_paths
-from fgfast.expand.run_source import FLAGGED, Outcomes, Usable, mask_digest
+from fgfast.expand.run_source import FLAGGED, Usable, mask_digest
 from fgfast.expand.table import kind as kind_named
 from fgfast.expand.table import resolve
 from fgfast.io.encode import FORMAT_SUFFIXES
 from fgfast.io.output import Output
 from fgfast.io.portable_paths import PortablePaths
 from fgfast.models.grabcut import opencv_version
-from fgfast.pipeline.exclusion import read_excluded
-from fgfast.pipeline.plan import select
-from fgfast.pipeline.twin import Twin
+from fgfast.pipeline.twin import Twin, folder_name
 from fgfast.records import Outcome, Sample
 
 FORMATS = ("same", *FORMAT_SUFFIXES)
@@ -233,7 +232,7 @@ def _made(
         raise UsageError(
             f"{twin.out} has no image with a mask to use: {'; '.join(usable.sentences()) or 'it is empty'}"
         )
-    request, positions, excluded = _request(twin, kind, how.seed, selection, usable)
+    request, positions, excluded = chosen(twin, kind, how.seed, selection, usable)
     planned: Planned = resolve(kind.plan)(request, options)
     how = how.for_kind(planned)
     names = Names(
@@ -256,33 +255,13 @@ def _made(
         selection=selection,
         positions=positions,
         excluded=excluded,
-        out=Path(out) if out is not None else Path(f"{twin.out.absolute().name}_{kind.name}"),
+        out=Path(out) if out is not None else Path(f"{folder_name(twin.out)}_{kind.name}"),
         how=how,
         fingerprint=_fingerprint(twin, kind, options, planned, how),
         reasons=(*usable.sentences(), *planned.reasons, *_unused(planned)),
     )
     _check_place(plan, given=out is not None)
     return plan
-
-
-def _request(
-    twin: Twin, kind: Kind, seed: int, selection: Selection, usable: Usable
-) -> tuple[Request, tuple[int, ...], frozenset[str]]:
-    """Return the request, the positions of its samples, and the keys that are left out by name."""
-    samples = twin.dataset.samples
-    excluded = frozenset[str]()
-    if selection.exclude:
-        excluded = read_excluded(selection.exclude, {sample.key for sample in samples})
-    there = set(usable.keys)
-    unlimited = replace(selection, limit=None)
-    chosen = [n for n in select(twin.dataset, unlimited, excluded) if samples[n].key in there]
-    if not chosen:
-        raise UsageError(f"no image of the run {twin.out} is selected; it has {len(there):,} with a mask")
-    if selection.limit is not None and selection.limit < len(chosen):
-        chosen = [chosen[n * len(chosen) // selection.limit] for n in range(selection.limit)]
-    outcomes = Outcomes(twin.output.ledger_path)
-    keys = tuple(samples[n].key for n in chosen)
-    return Request(twin, kind.name, seed, usable.keys, keys, outcomes), tuple(chosen), excluded
 
 
 def _fingerprint(twin: Twin, kind: Kind, options: Any, planned: Planned, how: How) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import numpy as np
 
 from fgfast.errors import MissingExtraError, NotFiniteError, UsageError, WeightsError
 from fgfast.files import read_regular
-from fgfast.models.files import digests, hub, hub_files
+from fgfast.models.files import digests
+from fgfast.models.files.hub_folders import folder_of
 from fgfast.records import Float32, UInt8
 
 SMALLEST = "depth-anything/Depth-Anything-V2-Small-hf"
@@ -28,7 +28,6 @@ _KINDS = ("dpt", "depth_anything")
 _PACKAGES = ("torch", "transformers")
 _EXTRA, _PURPOSE = "mesh", "a depth model (fgfast expand mesh --model)"
 _WEIGHTS, _PROCESSOR = "model.safetensors", "preprocessor_config.json"
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MOST_BYTES = 1 << 20
 # Where a folder does not say it: ImageNet's, of values in 0..1.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -50,18 +49,7 @@ def find(model: str) -> Path:
     for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, _EXTRA, _PURPOSE)
-    folder: Path | None = Path(model).expanduser()
-    if not folder.is_dir():  # type: ignore[union-attr]
-        folder = hub.newest(model) if _REPOSITORY.fullmatch(model) else None
-    if folder is None:
-        raise UsageError(
-            f"there is no depth model in {model!r}: give a folder with config.json and {_WEIGHTS}, or a repository of "
-            f"the Hugging Face hub, such as {SMALLEST}, after fetching it: hf download {SMALLEST}"
-        )
-    if absent := [name for name in ("config.json", _WEIGHTS) if not (folder / name).is_file()]:
-        raise UsageError(f"{folder} is no network of transformers: it lacks {', '.join(absent)}")
-    hub_files.check(folder)
-    return folder
+    return folder_of(model, "a depth model", SMALLEST)
 
 
 def fingerprint(folder: Path) -> dict[str, str]:

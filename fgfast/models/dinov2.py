@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fgfast.errors import MissingExtraError, UsageError, WeightsError, install_command
-from fgfast.models.files import digests, hub, hub_files
+from fgfast.models.files import digests
+from fgfast.models.files.hub_folders import folder_of
 from fgfast.ops.parts import grid_of
 from fgfast.records import Float32, Size, UInt8
 
@@ -27,7 +27,6 @@ LONGEST = 518
 
 # image_mean and image_std of facebook/dinov2-*/preprocessor_config.json: ImageNet's, of values in 0..1.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CLASSES = {"dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
 _WEIGHTS = "model.safetensors"
 _EXTRA, _PURPOSE = "parts", "DINOv2"
@@ -47,18 +46,7 @@ def find(model: str) -> Path:
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, _EXTRA, _PURPOSE)
-    folder: Path | None = Path(model).expanduser()
-    if not folder.is_dir():  # type: ignore[union-attr]
-        folder = hub.newest(model) if _REPOSITORY.fullmatch(model) else None
-    if folder is None:
-        raise UsageError(
-            f"there is no DINOv2 in {model!r}: give a folder with config.json and {_WEIGHTS}, or a repository of the "
-            f"Hugging Face hub, such as {SMALLEST}, after fetching it: hf download {SMALLEST}"
-        )
-    if absent := [name for name in ("config.json", _WEIGHTS) if not (folder / name).is_file()]:
-        raise UsageError(f"{folder} is no network of transformers: it lacks {', '.join(absent)}")
-    hub_files.check(folder)
-    return folder
+    return folder_of(model, "a DINOv2", SMALLEST)
 
 
 def fingerprint(folder: Path) -> dict[str, str]:

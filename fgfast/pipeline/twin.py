@@ -50,6 +50,12 @@ def ledger_in(out: Path) -> Path:
     return path
 
 
+def folder_name(out: Path) -> str:
+    """Return the name of an output folder, also where it was given as "." or ".."."""
+    name = out.absolute().name
+    return name if name not in ("", "..") else out.resolve().name
+
+
 def check_begun(ledger: Ledger, out: Path) -> None:
     """Raise unless a run was begun in the output of a ledger.
 

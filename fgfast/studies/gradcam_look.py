@@ -11,6 +11,7 @@ from typing import Any
 from fgfast import seeds
 from fgfast.files import read_regular
 from fgfast.io.portable_paths import PortablePaths
+from fgfast.pipeline.twin import folder_name
 from fgfast.studies.arms import Fill, Shows
 from fgfast.studies.cell import Arm, Cell
 from fgfast.studies.grid import CELL, CELLS, Grid, check_out, digest_of, read_json, write_json
@@ -159,5 +160,4 @@ def plan(
     grid = found.grid
     if limit is not None:
         grid = replace(grid, test=some_of_each(grid.test, grid.pairs.labels, limit))
-    whole = study.absolute()
-    return Gradcam(grid, out or whole.parent / f"{whole.name}_gradcam", found.not_run, seed, batch)
+    return Gradcam(grid, out or Path(f"{folder_name(study)}_gradcam"), found.not_run, seed, batch)

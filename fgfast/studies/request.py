@@ -11,7 +11,7 @@ import numpy as np
 
 from fgfast.errors import MissingExtraError, UsageError
 from fgfast.machine import available_cores
-from fgfast.pipeline.twin import Twin
+from fgfast.pipeline.twin import Twin, folder_name
 from fgfast.studies.arms import Fill, Shown
 from fgfast.studies.cell import Cell
 from fgfast.studies.grid import EvaluationSet, Grid, Select
@@ -30,7 +30,7 @@ class Request:
 
     Attributes:
         run: the output folder of convert.
-        out: of the study; None for RUN_study.
+        out: of the study; None for RUN_STUDY in the current folder.
         root: the data set's folder, where it has moved.
         recipes: how is trained, by name.
         seeds: number of trainings of each kind, numbered from 0.
@@ -68,8 +68,7 @@ class Request:
 
     def folder(self, study: str) -> Path:
         """Return the folder of a study."""
-        run = self.run.absolute()
-        return self.out or run.parent / f"{run.name}_{study}"
+        return self.out or Path(f"{folder_name(self.run)}_{study}")
 
 
 class Made(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -16,13 +17,15 @@ from layouts import files_below
 from mending import KEY, OTHER, disc, made
 
 from fgfast.config import Selection
-from fgfast.errors import OutputRefusedError, SettingsDifferError, UsageError
+from fgfast.errors import OutputFailedError, OutputRefusedError, SettingsDifferError, UsageError
 from fgfast.expand import table
+from fgfast.expand.chosen import spread
 from fgfast.expand.kind import Kind
 from fgfast.expand.plan import How
 from fgfast.expand.run import run
 from fgfast.io.ledger import Ledger
 from fgfast.pipeline.mending import Change, Mender
+from fgfast.pipeline.twin import folder_name
 from fgfast.pipeline.verify import verify
 
 pa = pytest.importorskip("pyarrow.parquet", reason="tables need the extra expand")
@@ -192,6 +195,71 @@ def test_a_run_that_is_begun_anew_costs_no_product(source: Path, tmp_path: Path)
     assert report.changes.kept == (KEY, OTHER) and report.resumed == 4 and report.changes.excluded == ()
     after = {name: data for name, data in files_below(tmp_path / "out").items() if name not in ABOUT}
     assert after == before
+
+
+def test_flagged_samples_leave_with_skip_and_come_back_with_use(source: Path, tmp_path: Path) -> None:
+    changed_row(source, KEY, "status", "flagged")
+    changed_row(source, KEY, "reasons", json.dumps(["fill"]))
+    out = tmp_path / "out"
+    whole = expanded(source, out)
+    with planned(source, "test", out, how=How(flagged="skip")) as plan:
+        assert run(plan, in_process=True).counts == {"done": 3, "flagged": 0, "skipped": 0, "failed": 0}
+    after = {name: data for name, data in files_below(out).items() if name not in ABOUT}
+    assert f"first/set/{KEY}" in whole and not any(Path(KEY).stem in name for name in after)
+    numbered = "fgfast/instances.json"
+    again = expanded(source, out)
+    assert again.keys() == whole.keys() and all(again[name] == whole[name] for name in whole if name != numbered)
+
+
+def test_a_rejected_sample_moves_no_other_one_of_a_limit(source: Path, tmp_path: Path) -> None:
+    def selected() -> set[str]:
+        with planned(source, "test", tmp_path / "out", selection=Selection(limit=2)) as plan:
+            return {sample.key for sample in plan.selected}
+
+    before = selected()
+    gone = sorted(before)[0]
+    with Mender.open(source) as mender:
+        mender.decide([Change(gone, "reject", "reject", 0)], "me")
+    assert len(selected()) == 2 and selected() & before == before - {gone}
+
+
+@pytest.mark.parametrize("lost", range(0, 100, 7))
+def test_a_limit_is_spread_and_stays(lost: int) -> None:
+    everything = list(range(0, 200, 2))
+    before = spread(everything, set(everything), 10)
+    assert before == tuple(range(0, 200, 20))
+    after = spread(everything, set(everything) - {everything[lost]}, 10)
+    assert len(after) == 10 and len(set(before) - set(after)) == (everything[lost] in before)
+    assert spread(everything, set(everything[:5]), 10) == tuple(everything[:5])
+
+
+def test_a_run_given_as_two_dots_has_its_name(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(source / "fgfast")
+    with planned("..", "test", tmp_path / "out") as plan:  # type: ignore[arg-type]
+        assert plan.out == tmp_path / "out"
+    with pytest.raises(OutputRefusedError, match="inside the run"), planned("..", "test", None):  # type: ignore[arg-type]
+        pass
+    assert folder_name(Path("..")) == "run" and folder_name(Path()) == "fgfast"
+
+
+@pytest.mark.parametrize("call", [2, 5, 11])
+def test_a_full_disk_ends_an_expansion_and_what_is_finished_stays(
+    call: int, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = expanded(source, tmp_path / "whole")
+    calls, create = iter(range(1, 10_000)), os.open
+
+    def full(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if str(path).endswith(".part") and flags & os.O_CREAT and next(calls) >= call:
+            raise OSError(28, "No space left on device", str(path))
+        return create(path, flags, *more, **named)
+
+    with planned(source, "test", tmp_path / "out") as plan, monkeypatch.context() as patched:
+        patched.setattr(os, "open", full)
+        with pytest.raises(OutputFailedError, match="free some space"):
+            run(plan, in_process=True)
+    assert expanded(source, tmp_path / "out") == whole
+    assert not list((tmp_path / "out").rglob("*.part"))
 
 
 def test_what_is_refused(source: Path, tmp_path: Path) -> None:

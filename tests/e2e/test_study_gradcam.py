@@ -50,7 +50,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("gradcam")
     root = many_birds(place, 24)
     fgfast.convert("cub", place / "run", root=root, settings=Settings(segmenter="box"), in_process=True)
-    done = command("study", "crossval", place / "run", "--train-on", "x,x_fg", *TINY)
+    words = ("--out", place / "run_crossval", "--train-on", "x,x_fg", *TINY)
+    done = command("study", "crossval", place / "run", *words)
     assert done.exit_code == 0, done.output
     return place
 

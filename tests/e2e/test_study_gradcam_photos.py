@@ -81,7 +81,8 @@ def test_a_study_of_photographs_has_intervals_and_says_how_few_they_are(run: Pat
     words += ["--epochs", "2", "--batch", "8", "--image-size", "128", "--out", str(tmp_path / "study"), "--in-process"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
-    done = CliRunner().invoke(main, ["study", "gradcam", str(tmp_path / "study"), "--in-process"])
+    words = ["study", "gradcam", str(tmp_path / "study"), "--out", str(tmp_path / "study_gradcam"), "--in-process"]
+    done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
     page = (tmp_path / "study_gradcam/study.html").read_text()
     assert re.search(r"Only \d+ test images of 3 classes", page)
