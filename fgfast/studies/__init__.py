@@ -12,5 +12,9 @@ models    timm's classifiers, cut open where a strategy masks (imports torch)
 masking   foreground cells, early masking, pooling (imports torch)
 weights   files of weights, read without executing code
 layers    where Grad-CAM looks at each family
-gradcam   where a classifier looks: maps, input gradients, repainted backgrounds (imports torch)
+gradcam   where a classifier looks: maps, input gradients, shares inside a mask (imports torch)
+opened    a finished study, opened again with its run
+gradcam_study  looks at the cells of a study, side by side; _look: which images, what is finished; _cell: one of them
+          (imports torch); _values: a row for each image and arm; _figures, _tables: from these alone; _sheet: maps side
+          by side; _report: the page; _estimate: what it takes (imports torch)
 """

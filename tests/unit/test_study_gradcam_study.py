@@ -383,6 +383,23 @@ def test_hostile_names_are_shown_as_text(found: Gradcam, tmp_path: Path) -> None
         gradcam_report.write(out)
 
 
+def test_what_is_left_out_is_said(found: Gradcam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyarrow import compute, parquet
+
+    out = tmp_path / "out"
+    shutil.copytree(found.out, out)
+    for path in out.rglob("looks.parquet"):
+        table = parquet.read_table(path)
+        parquet.write_table(table.filter(compute.equal(table["arm"], "x")), path)
+    monkeypatch.setattr(gradcam_report, "THUMBNAIL_BYTES", 100_000)
+    gradcam_report.write(out)
+    page = (out / "study.html").read_text()
+    assert page.count("shown mixed-rand") == 4 and "no test image has it" in page
+    left = re.search(r"(\d) further sheets of maps", page)
+    assert left and int(left[1]) + page.count('<section class="sheet">') == 3 and 0 < int(left[1]) < 3
+    assert len(page) < 150_000
+
+
 def test_outlines_lie_on_the_masks_edge_and_maps_where_they_are_highest() -> None:
     pixels = np.full((64, 64, 3), 120, np.uint8)
     mask = np.zeros((64, 64), np.uint8)
