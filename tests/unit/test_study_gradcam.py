@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,14 @@ from fgfast.studies import gradcam, layers, masking  # noqa: E402
 from fgfast.studies.cell import Strategy  # noqa: E402
 
 CLASSES = torch.tensor([1, 3])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 # How pytorch-grad-cam's own examples bring each family's output to a map, written out here: tokens before the patches,

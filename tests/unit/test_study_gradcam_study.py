@@ -37,7 +37,6 @@ from fgfast.studies.gradcam_study import run  # noqa: E402
 from fgfast.studies.gradcam_values import CLASSES, SHARES, TRUTHS, Values, read_values  # noqa: E402
 from fgfast.studies.grid import EvaluationSet, Grid, write_json  # noqa: E402
 from fgfast.studies.one_cell import model_of  # noqa: E402
-from fgfast.studies.one_cell import run_cell as train_cell  # noqa: E402
 from fgfast.studies.pairs import Pair  # noqa: E402
 from fgfast.studies.recipes import recipe  # noqa: E402
 from fgfast.studies.results import Study, Trained  # noqa: E402
@@ -52,7 +51,7 @@ CELLS = tuple(
 )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -60,9 +59,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def as_trained(grid: Grid, cell: Cell) -> None:
+    """Write a cell's weights, random ones, as if it were trained."""
+    model = model_of(grid, cell)
+    with torch.no_grad():  # scales that start at nearly nothing would leave no evidence
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    write_tensors(grid.folder(cell) / "weights.safetensors", model.state_dict(), {})
+    write_json(grid.folder(cell) / "cell.json", {"cell": cell.name})
+
+
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    """Four cells, trained for an epoch on drawn birds."""
+    """Four cells on drawn birds, with random weights: what they learned is no matter here."""
     pairs = birds(16, 12)
     train, test = train_and_test(pairs, 0)
     out = tmp_path_factory.mktemp("study")
@@ -70,8 +79,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
     more = {"options": {"output_stride": 8}}  # maps of 4 x 4 cells
     made = Grid("masking", "birds", CELLS, {TINY.name: TINY}, tests, Shown(pairs), train, test, out, **more)  # type: ignore[arg-type]
     for cell in CELLS:
-        for _ in train_cell(made, cell, "cpu", 1):
-            pass
+        as_trained(made, cell)
     return made
 
 
@@ -193,7 +201,7 @@ def test_the_page_needs_neither_run_nor_models(found: Gradcam, tmp_path: Path) -
 
 
 def test_a_killed_look_goes_on_with_its_cells(grid: Grid, found: Gradcam, tmp_path: Path) -> None:
-    look = replace(found, out=tmp_path / "out")
+    look = replace(found, grid=replace(grid, cells=CELLS[:2]), out=tmp_path / "out")
     look.open()
     for _ in run_cell(look, CELLS[0], "cpu", 1):
         pass
@@ -203,8 +211,8 @@ def test_a_killed_look_goes_on_with_its_cells(grid: Grid, found: Gradcam, tmp_pa
     steps.close()
     assert look.finished(CELLS[0]) and not look.finished(CELLS[1])
     carried = run(look, ("cpu",), in_process=True)
-    assert carried.before == 1 and len(carried.done) == 3 and not carried.failed
-    for cell in CELLS:
+    assert carried.before == 1 and len(carried.done) == 1 and not carried.failed
+    for cell in CELLS[:2]:
         for name in ("looks.parquet", "sheet.safetensors"):
             assert (look.folder(cell) / name).path.read_bytes() == (found.folder(cell) / name).path.read_bytes()
 
@@ -227,7 +235,7 @@ def test_other_images_are_another_look(grid: Grid, found: Gradcam) -> None:
 
 def test_weights_of_another_model_are_a_reason(grid: Grid, found: Gradcam, tmp_path: Path) -> None:
     shutil.copytree(grid.out, tmp_path / "study")
-    broken = replace(grid, out=tmp_path / "study")
+    broken = replace(grid, out=tmp_path / "study", cells=CELLS[:2])
     (broken.folder(CELLS[1]) / "weights.safetensors").path.write_bytes(b"nothing")
     look = replace(found, grid=broken, out=tmp_path / "out")
     carried = run(look, ("cpu",), in_process=True)
@@ -255,12 +263,7 @@ def test_each_family_is_looked_at(grid: Grid, tmp_path: Path, kind: str) -> None
     some = replace(grid, test=grid.test[:3], **more)  # type: ignore[arg-type]
     look = Gradcam(some, tmp_path / "out")
     for cell in cells:
-        model = model_of(some, cell)
-        with torch.no_grad():  # scales that start at nearly nothing would leave no evidence
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter) * 0.05)
-        write_tensors(some.folder(cell) / "weights.safetensors", model.state_dict(), {})
-        write_json(some.folder(cell) / "cell.json", {"cell": cell.name})
+        as_trained(some, cell)
         for _ in run_cell(look, cell, "cpu", 1):
             pass
     none, late = (json.loads((look.folder(cell) / "cell.json").path.read_text()) for cell in cells)
