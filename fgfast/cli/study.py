@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fgfast.cli.frame import EXIT_SOME_FAILED, verbose_option
+from fgfast.cli.frame import verbose_option
+from fgfast.cli.study_features import features
 from fgfast.cli.study_gradcam import gradcam
-from fgfast.cli.study_options import OF_TRAINING, changed_recipes, request_of, split, with_options, without_training
+from fgfast.cli.study_options import changed_recipes, split, with_options
 from fgfast.cli.study_training import train_and_show
-from fgfast.terminal import Group, line, message, note, say, say_json
+from fgfast.terminal import Group, say
 
 
 @click.group(cls=Group)
@@ -24,6 +23,7 @@ def study() -> None:
     """
 
 
+study.add_command(features)
 study.add_command(gradcam)
 
 
@@ -131,61 +131,6 @@ def masking(
         given["fill"],
     )
     train_and_show("masking", run, chosen, cells, module.TESTS, given)
-
-
-@study.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--backbone",
-    "backbones",
-    multiple=True,
-    show_default="those of the paper",
-    help="Names a model of timm, a file of weights named like one, or a folder STUDY/cells/NAME of a trained one.",
-)
-@click.option("--arm", "arms", multiple=True, show_default="x, x_fg, only-bg, x-box", help="Names what is shown.")
-@without_training
-def features(run: Path, backbones: tuple[str, ...], arms: tuple[str, ...], **given: Any) -> None:
-    """Measure how classes lie in the features of backbones, with and without background; nothing is trained.
-
-    RUN is the output folder of fgfast convert.
-    """
-    from fgfast.studies import crossval as of_paper
-    from fgfast.studies import features_run
-    from fgfast.studies.cell import Cell
-    from fgfast.studies.request import devices_of, grid_of
-
-    given |= {name[2:].replace("-", "_"): value for name, value in OF_TRAINING.items()}
-    (chosen,) = changed_recipes(("quick",), given)
-    cells = [
-        Cell("features", name, recipe=chosen.name, pretrained=not given["no_pretrained"])
-        for name in split(backbones) or of_paper.BACKBONES
-    ]
-    grid, pairs, _ = grid_of(request_of(run, [chosen], given), "features", cells, of_paper.TESTS)
-    grid.check(given["overwrite"])
-    devices = devices_of(given["devices"])
-    lines = (
-        f"features of {grid.dataset}: {len(grid.train):,} images train, {len(grid.test):,} test, "
-        f"{len(pairs.classes):,} classes, from {run}",
-        f"  {len(cells)} backbones, on {devices[0]}",
-        f"  to {grid.out}",
-    )
-    if not given["as_json"]:
-        note("\n".join(map(line, lines)))
-    if given["dry_run"]:
-        return
-    found = features_run.run(
-        grid,
-        split(arms) or features_run.ARMS,  # type: ignore[arg-type]
-        devices[0],
-        overwrite=given["overwrite"],
-        progress=None if given["as_json"] else lambda text: note(message(f"  {text}")),
-    )
-    if given["as_json"]:
-        say_json(json.dumps({"out": str(grid.out), "figures": found.figures, "failed": found.failed}, indent=2))
-    else:
-        sentences = [f"{text} {sure}".strip() for text, sure in found.verdict]
-        say(message("\n".join([*sentences, f"page: {grid.out / 'study.html'}"])))
-    sys.exit(EXIT_SOME_FAILED if found.failed else 0)
 
 
 @study.command()

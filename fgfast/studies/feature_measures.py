@@ -1,14 +1,16 @@
 """How classes lie in a space of features: nearest neighbours, silhouettes, distances, a linear probe.
 
-Distances are cosine distances, 1 - cos, 0..2. Each measure is a mean over classes of a value of each class, and its
-interval a bootstrap over classes: another draw of classes is what a claim about "classes" is about.
+Distances are cosine distances, 1 - cos, 0..2. Each measure is a mean over test images, as scikit-learn's scores are,
+and its interval a bootstrap over classes: another draw of classes is what a claim about "classes" is about. A class
+that is drawn brings all its images; what they were measured against, all classes, stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,9 @@ from fgfast.studies.figures import LEVEL, RESAMPLES, Estimate
 
 Floats = NDArray[np.float64]
 NEIGHBOURS = 20
-"""Nearest training samples that vote, weighted by their cosine; no more than a class has on average."""
+"""Nearest training samples that vote, each with its cosine; no more than a class has on average, see `neighbours`.
+
+20 is the number of DINO's protocol (arXiv 2104.14294), which has a thousand and more images of each class."""
 LEAST_CLASSES = 10
 """With fewer classes a bootstrap over them says nothing about others."""
 # Inverse strengths of regularisation of the linear probe, of which validation chooses one.
@@ -39,7 +43,7 @@ class Space:
             second.
 
     Raises:
-        UsageError: lengths differ, a feature is no number, or there is one class only.
+        UsageError: lengths differ, a feature is no number, there is one class only, or nothing trains.
     """
 
     train: Float32
@@ -56,6 +60,8 @@ class Space:
                 raise UsageError(f"there are {len(values)} rows of features for {len(labels)} labels")
             if not np.isfinite(values).all():
                 raise UsageError("a feature is no number (NaN or infinite): the backbone's weights may be damaged")
+        if not len(self.train):
+            raise UsageError("there is no training sample, and no test sample has a neighbour")
         if len(self.keys) != len(self.test):
             raise UsageError(f"there are {len(self.test)} rows of features for {len(self.keys)} images")
         if len(np.unique(self.test_labels)) < 2:
@@ -69,11 +75,16 @@ def _unit(values: Float32) -> Float32:
     return unit
 
 
+def neighbours(space: Space) -> int:
+    """Return how many nearest training samples vote."""
+    return max(1, min(NEIGHBOURS, len(space.train) // len(np.unique(space.train_labels))))
+
+
 def nearest_right(space: Space) -> NDArray[np.bool_]:
     """Return whether the nearest training samples say each test sample's class, (N,)."""
     train, test = _unit(space.train), _unit(space.test)
     classes = int(max(space.train_labels.max(), space.test_labels.max())) + 1
-    count = max(1, min(NEIGHBOURS, len(train) // len(np.unique(space.train_labels))))
+    count = neighbours(space)
     right = np.zeros(len(test), np.bool_)
     for start in range(0, len(test), _AT_ONCE):
         cosines = test[start : start + _AT_ONCE] @ train.T
@@ -135,77 +146,89 @@ def distances(space: Space) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured in a space: name -> value of each class, (classes,), NaN for a class without one."""
+    """What was measured in a space.
 
-    by_class: Mapping[str, Floats]
+    Attributes:
+        sums: name -> the sum of a measure over each class's test images, (classes,).
+        counts: name -> how many of them have the measure, (classes,).
+        keys: of the test images, in order.
+        images: training and test images together.
+        neighbours: that vote in k-NN.
+    """
+
+    sums: Mapping[str, Floats]
+    counts: Mapping[str, Floats]
     keys: tuple[str, ...]
+    images: int
+    neighbours: int
 
 
 def measure(space: Space, classes: int) -> Measured:
     """Measure a space."""
-
-    def mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> Floats:
-        there = np.isfinite(values)
-        count = np.bincount(space.test_labels[there], minlength=classes)
-        total = np.bincount(space.test_labels[there], weights=values[there].astype(np.float64), minlength=classes)
-        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
     inside, outside = distances(space)
-    return Measured(
-        MappingProxyType(
-            {
-                "k-NN": mean(nearest_right(space)),
-                "linear probe": mean(probe_right(space)),
-                "silhouette": mean(silhouettes(space)),
-                "distance within": mean(inside),
-                "distance between": mean(outside),
-            }
-        ),
-        space.keys,
-    )
-
-
-def _mean(values: Floats) -> float:
-    """The mean of the classes that have a value; NaN without any."""
-    there = values[np.isfinite(values)]
-    return float(there.mean()) if len(there) else float("nan")
-
-
-Figure = Callable[[Mapping[str, Floats]], float]
-FIGURES: Mapping[str, Figure] = MappingProxyType(
-    {
-        "k-NN": lambda of: _mean(of["k-NN"]),
-        "linear probe": lambda of: _mean(of["linear probe"]),
-        "silhouette": lambda of: _mean(of["silhouette"]),
-        "within": lambda of: _mean(of["distance within"]),
-        "between": lambda of: _mean(of["distance between"]),
-        "within / between": lambda of: _mean(of["distance within"]) / _mean(of["distance between"]),
+    values = {
+        "k-NN": nearest_right(space),
+        "linear probe": probe_right(space),
+        "silhouette": silhouettes(space),
+        "within": inside,
+        "between": outside,
     }
-)
-"""Name -> figure of values by class."""
+    sums, counts = dict[str, Floats](), dict[str, Floats]()
+    for name, each in values.items():
+        there = np.isfinite(each)
+        labels = space.test_labels[there]
+        sums[name] = np.bincount(labels, weights=each[there].astype(np.float64), minlength=classes).astype(np.float64)
+        counts[name] = np.bincount(labels, minlength=classes).astype(np.float64)
+    images = len(space.train) + len(space.test)
+    return Measured(MappingProxyType(sums), MappingProxyType(counts), space.keys, images, neighbours(space))
+
+
+FIGURES = ("k-NN", "linear probe", "silhouette", "within", "between", "within / between")
+"""What `figure` knows: shares, a silhouette of -1..1, distances of 0..2, and their ratio."""
+
+
+def figure(name: str, found: Measured, drawn: Floats | None = None) -> Floats:
+    """Return a figure of all images, (), or of draws of classes, (draws,); NaN where no image has it.
+
+    Args:
+        name: of `FIGURES`.
+        found: what was measured.
+        drawn: (draws, classes), how often each class was drawn.
+    """
+    if " / " in name:
+        first, second = (figure(part, found, drawn) for part in name.split(" / "))
+        return _divided(first, second)
+    total, count = found.sums[name], found.counts[name]
+    return _divided(total.sum(), count.sum()) if drawn is None else _divided(drawn @ total, drawn @ count)
+
+
+def _divided(first: Any, second: Any) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):  # no image, or no distance between classes
+        ratio: Floats = np.asarray(first, np.float64) / np.asarray(second, np.float64)
+    return ratio
 
 
 def over_classes(name: str, first: Measured, second: Measured | None = None, seed: int = 0) -> Estimate:
     """Return a figure, or the first space's minus the second's, with the interval of a bootstrap over classes.
 
-    Both spaces are resampled alike, so that a difference is paired.
+    Both spaces are resampled alike, so that a difference is paired. Where a figure of a draw is no number, as the
+    distance within classes of an image each, the draw does not count; where half of them do not, there is no interval.
 
     Raises:
         UsageError: the two are of other images.
     """
     if second is not None and first.keys != second.keys:
         raise UsageError("features of other images cannot be compared")
-    spaces = [one.by_class for one in (first, second) if one is not None]
-    there = np.flatnonzero(np.isfinite([of["silhouette"] for of in spaces]).all(0))
-
-    def value(rows: NDArray[np.int64]) -> float:
-        values = [FIGURES[name]({key: column[rows] for key, column in of.items()}) for of in spaces]
-        return values[0] - values[1] if len(values) == 2 else values[0]
-
-    rng = np.random.default_rng(seed)
-    drawn = [value(rng.choice(there, len(there))) for _ in range(RESAMPLES // 10)]
-    finite = np.array([one for one in drawn if np.isfinite(one)])
-    if len(there) < 2 or len(finite) < len(drawn) // 2:
-        return Estimate(value(there), count=len(there))
+    spaces = [one for one in (first, second) if one is not None]
+    there = np.flatnonzero(first.counts["silhouette"])
+    drawn = np.zeros((RESAMPLES, len(first.counts["silhouette"])))
+    drawn[:, there] = np.random.default_rng(seed).multinomial(len(there), [1 / len(there)] * len(there), RESAMPLES)
+    values = [figure(name, one) for one in spaces]
+    draws = [figure(name, one, drawn) for one in spaces]
+    value = float(values[0] - values[1] if second is not None else values[0])
+    each = draws[0] - draws[1] if second is not None else draws[0]
+    finite = each[np.isfinite(each)]
+    if len(there) < 2 or not np.isfinite(value) or len(finite) < len(each) / 2:
+        return Estimate(value, count=len(there))
     low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value(there), float(low), float(high), len(there))
+    return Estimate(value, float(low), float(high), len(there))

@@ -53,7 +53,7 @@ def opened(folder: Path, run: Path | None = None, root: Path | None = None) -> O
         UsageError: no cell has weights, or the run is not the one that the study was trained on, or has changed.
     """
     found = stored(folder).study
-    about = understood(folder / STUDY, _about)
+    about = understood(folder / STUDY, about_of)
     if run is None and not about["run"]:
         raise UsageError(f"{folder} does not say which run it was trained on: name the run after it")
     cells, recipes = [], dict[str, Recipe]()
@@ -63,7 +63,7 @@ def opened(folder: Path, run: Path | None = None, root: Path | None = None) -> O
         if not (place / WEIGHTS).is_file():
             not_run.append((one.cell.name, "its weights were not kept; train it without --no-weights"))
             continue
-        recipe = understood(place / CELL, _recipe)
+        recipe = understood(place / CELL, recipe_of)
         if recipes.setdefault(one.cell.recipe, recipe) != recipe:
             raise DatasetError(place / CELL, f"has another recipe {one.cell.recipe!r} than the cells before it")
         cells.append(one.cell)
@@ -90,7 +90,7 @@ def opened(folder: Path, run: Path | None = None, root: Path | None = None) -> O
     return Opened(grid, tuple(not_run))
 
 
-def _about(found: dict[str, Any]) -> dict[str, Any]:
+def about_of(found: dict[str, Any]) -> dict[str, Any]:
     if names := [name for name in found["options"] if name.startswith(_NOT_FROM_FILES)]:
         raise ValueError(f"options of timm that name files are not taken from a study: {', '.join(names)}")
     return {
@@ -103,7 +103,7 @@ def _about(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _recipe(found: dict[str, Any]) -> Recipe:
+def recipe_of(found: dict[str, Any]) -> Recipe:
     recipe = Recipe(**found["recipe"], source=str(found["source of the recipe"]))
     if not 0 <= int(recipe.image_size) <= _LARGEST_INPUT or not 0 <= float(recipe.resize) <= 2 or recipe.batch > 1e6:
         raise ValueError(f"the input of a model has a side of at most {_LARGEST_INPUT} pixels")

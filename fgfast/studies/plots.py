@@ -69,12 +69,13 @@ def _whisker(axes: Axes, place: float, low: float | None, high: float | None) ->
 
 def _name(axes: Axes, names: Sequence[str]) -> None:
     """Name the rows, the first on top; texts are plain: "$" begins no formula."""
-    lines = ["\n".join(_short(line) for line in name.split("\n")) for name in names]
+    lines = ["\n".join(plain(line) for line in name.split("\n")) for name in names]
     axes.set_yticks(range(len(names)), lines, fontsize=8, parse_math=False, color=_INK)
     axes.set_ylim(len(names) - 0.5, -0.5)
 
 
-def _short(text: str) -> str:
+def plain(text: str) -> str:
+    """Return a name as a drawing can hold it: no control characters, and not longer than a line."""
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]", "?", clean(text))  # XML can hold none of these
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 

@@ -157,3 +157,23 @@ def test_a_report_has_features_and_gradcam_beside_crossval(places: Path, tmp_pat
     (tmp_path / "ft/tables.json").write_text('{"title": "<script>", "said": [], "tables": [{"name": "../x"}]}')
     done = command("study", "report", tmp_path / "ft", "--out", tmp_path / "bad")
     assert done.returncode == 1 and "tables.json" in done.stderr and not (tmp_path / "bad").exists()
+
+
+def test_features_are_estimated_computed_once_and_measured(places: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ft"
+    words = ("study", "features", places / "run", "--out", out, "--arm", "x,x_fg,x-box", *UNTRAINED)
+    said = command(*words, "--dry-run", "--json")
+    facts = json.loads(said.stdout)
+    assert facts["backbones"] == 1 and facts["images"] == 3 * 36 and not out.exists()
+    done = command(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert "36 images of 2 classes prove nothing" in facts["verdict"][0] and len(facts["figures"]) == 3
+    assert [row["Arm"] for row in rows(out / "features.csv")] == ["x", "x_fg", "x-box"]
+    page = (out / "study.html").read_text()
+    assert "mean nothing" in page and not re.search(r"https?://(?!www\.w3\.org/)", page)
+    again = command(*words, "--dry-run")
+    assert again.stdout.startswith("0 backbones, 0 images in all")
+    for more, why in ((("--arm", "y"), "y"), (("--devices", "cpu,cpu"), "one device")):
+        refused = command(*words, *more)
+        assert refused.returncode == 2 and why in refused.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -11,9 +13,19 @@ from layouts import SHARED
 
 pytest.importorskip("sklearn", reason="measures of features need scikit-learn")
 
-from fgfast.errors import UsageError
-from fgfast.studies.feature_measures import FIGURES, Measured, Space, distances, measure, nearest_right, over_classes
-from fgfast.studies.features_study import _sure, differences, of_arms, verdict
+from fgfast.errors import UnknownNameError, UsageError
+from fgfast.studies.feature_measures import (
+    FIGURES,
+    Space,
+    distances,
+    figure,
+    measure,
+    nearest_right,
+    neighbours,
+    over_classes,
+    silhouettes,
+)
+from fgfast.studies.features_study import differences, of_arms, sure, verdict
 from fgfast.studies.figures import Estimate
 
 
@@ -60,6 +72,46 @@ def test_distances_are_the_means_over_pairs() -> None:
         assert outside[n] == pytest.approx(apart[n, some.test_labels != some.test_labels[n]].mean(), abs=1e-6)
 
 
+def test_figures_are_those_of_scikit_learn_over_images_not_over_classes() -> None:
+    from sklearn.metrics import silhouette_score
+    from sklearn.neighbors import KNeighborsClassifier
+
+    some = space(0.5, classes=4, each=12)
+    keep = np.flatnonzero((some.test_labels != 0) | (np.arange(48) < 2))  # classes of 2, 12, 12, 12 images
+    test, labels = some.test[keep], some.test_labels[keep]
+    fewer = replace(some, test=test, test_labels=labels, keys=some.keys[: len(keep)])
+    found = measure(fewer, 4)
+    assert over_classes("silhouette", found).value == pytest.approx(silhouette_score(test, labels, metric="cosine"))
+    k = neighbours(fewer)
+    assert k == found.neighbours == 12
+    theirs = KNeighborsClassifier(k, metric="cosine", algorithm="brute", weights=lambda d: 1 - d)
+    said = theirs.fit(fewer.train, fewer.train_labels).predict(test)
+    assert (nearest_right(fewer) == (said == labels)).all()
+    right = (said == labels).mean()
+    assert over_classes("k-NN", found).value == pytest.approx(right)  # correct / all
+    by_class = np.mean([(said == labels)[labels == n].mean() for n in range(4)])
+    assert abs(by_class - right) > 0.01
+
+
+def test_a_class_that_is_drawn_brings_all_its_images() -> None:
+    some = space(0.4, classes=5, each=4)
+    found = measure(some, 5)
+    drawn = np.array([[2.0, 0, 1, 0, 2]])
+    images = np.concatenate([np.flatnonzero(some.test_labels == n) for n in (0, 0, 2, 4, 4)])
+    assert figure("silhouette", found, drawn)[0] == pytest.approx(silhouettes(some)[images].mean())
+    inside, outside = distances(some)
+    ratio = inside[images].mean() / outside[images].mean()
+    assert figure("within / between", found, drawn)[0] == pytest.approx(ratio)
+    first, again = over_classes("silhouette", found, seed=3), over_classes("silhouette", found, seed=3)
+    assert first == again and first != over_classes("silhouette", found, seed=4)
+    assert over_classes("silhouette", found, found) == Estimate(0, 0, 0, 5)
+
+
+def test_labels_that_say_nothing_give_chance() -> None:
+    right = np.array([nearest_right(space(0.05, seed=n, shuffled=True)).mean() for n in range(20)])
+    assert right.mean() == pytest.approx(1 / 12, abs=3 * right.std(ddof=1) / 20**0.5 + 0.01)
+
+
 def test_a_class_of_one_image_has_no_distance_within() -> None:
     some = space(0.1, classes=3, each=4)
     keep = np.flatnonzero((some.test_labels != 2) | (np.arange(12) == 8))
@@ -73,7 +125,7 @@ def test_a_class_of_one_image_has_no_distance_within() -> None:
         some.chosen,
     )
     found = measure(fewer, 3)
-    assert np.isnan(found.by_class["distance within"][2]) and np.isfinite(found.by_class["distance between"]).all()
+    assert found.counts["within"].tolist() == [4, 4, 0] and found.counts["between"].tolist() == [4, 4, 1]
     assert all(np.isfinite(over_classes(name, found).value) for name in FIGURES)
 
 
@@ -88,7 +140,7 @@ def test_identical_features_say_nothing() -> None:
 def test_other_images_are_not_compared_and_no_number_is_none() -> None:
     first, second = measure(space(0.1), 12), measure(space(0.2), 12)
     with pytest.raises(UsageError, match="other images"):
-        over_classes("k-NN", first, Measured(second.by_class, tuple(reversed(second.keys))))
+        over_classes("k-NN", first, replace(second, keys=tuple(reversed(second.keys))))
     some = space(0.1)
     bad = some.test.copy()
     bad[3, 1] = np.nan
@@ -103,13 +155,20 @@ def test_other_images_are_not_compared_and_no_number_is_none() -> None:
 def test_the_claim_is_judged_by_the_table() -> None:
     tight, wide = measure(space(0.02), 12), measure(space(0.4), 12)
     found = {("a", "x"): wide, ("a", "x_fg"): tight, ("a", "x-box"): wide}
-    ((text, sure),) = verdict(found, 0)
-    assert text.startswith("a: the silhouette of classes changes by +") and sure.endswith("holds here.")
+    (text, judged), (near, alone) = verdict(found, 0)
+    assert text.startswith("a: from X to X_FG the silhouette of classes changes by +") and judged.endswith(
+        "holds here."
+    )
+    assert "cropped to the box" in near and alone == "It is not nearness alone."
+    assert verdict({**found, ("a", "x-box"): tight}, 0)[1][1].startswith("Being closer")
+    assert verdict({("a", "x"): tight}, 0)[0][0].startswith("Fig. 6's claim needs")
     table = differences(found, 0)
     assert [row[1] for row in table.rows] == ["x_fg − x", "x_fg − x-box"]
-    assert len(of_arms(found, 0).rows) == 3
-    assert "3 prove nothing" in _sure(Estimate(0.5, 0.4, 0.6, 3))
-    assert "does not hold" in _sure(Estimate(-0.5, -0.6, -0.4, 12)) and "undecided" in _sure(Estimate(0, -1, 1, 12))
+    assert len(of_arms(found, 0).rows) == 3 and "k = 10 training images" in of_arms(found, 0).note
+    assert "31 images of 3 classes prove nothing" in sure(Estimate(0.5, 0.4, 0.6, 3), 31)
+    assert sure(Estimate(-0.5, -0.6, -0.4, 12), 99).endswith("does not hold here: it is the reverse.")
+    assert sure(Estimate(0, -1, 1, 12), 99).endswith("does not hold here: the interval reaches 0.")
+    assert "cannot be judged" in sure(Estimate(0.5, count=12), 99)
 
 
 # Features of backbones.
@@ -125,11 +184,13 @@ for _name in ("torchvision", "timm", "matplotlib"):
 from study_models import SMALL  # noqa: E402
 from study_pairs import birds  # noqa: E402
 
-from fgfast.studies import features  # noqa: E402
+from fgfast.studies import feature_plots, features  # noqa: E402
 from fgfast.studies.arms import Shown  # noqa: E402
-from fgfast.studies.cell import Cell  # noqa: E402
+from fgfast.studies.cell import Arm, Cell  # noqa: E402
+from fgfast.studies.features_estimate import estimate  # noqa: E402
 from fgfast.studies.features_run import ARMS, run  # noqa: E402
 from fgfast.studies.grid import EvaluationSet, Grid  # noqa: E402
+from fgfast.studies.loading import Loader  # noqa: E402
 from fgfast.studies.recipes import recipe  # noqa: E402
 from fgfast.studies.splits import train_and_test  # noqa: E402
 
@@ -158,17 +219,17 @@ def cell(name: str) -> Cell:
 
 def test_features_are_kept_and_a_second_call_only_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    first = run(grid(tmp_path, cell("test_resnet")), ARMS, "cpu", progress=said.append)
-    assert len(said) == 4 and not first.failed
+    first = run(grid(tmp_path, cell("test_resnet")), ("x", "x_fg"), "cpu", progress=said.append)
+    assert len(said) == 2 and not first.failed
     page = (tmp_path / "study.html").read_text()
-    assert "mean nothing" in page and "8 prove nothing" in page and "<svg" in page
-    monkeypatch.setattr(features, "_computed", lambda *_: pytest.fail("computed again"))
-    again = run(grid(tmp_path, cell("test_resnet")), ARMS, "cpu")
+    assert "mean nothing" in page and "images of 8 classes prove nothing" in page and "<svg" in page
+    monkeypatch.setattr(features.Extraction, "computed", lambda *_: pytest.fail("computed again"))
+    again = run(grid(tmp_path, cell("test_resnet")), ("x", "x_fg"), "cpu")
     assert again.figures == first.figures and (tmp_path / "study.html").read_text() == page
     monkeypatch.undo()
     kept = next(tmp_path.rglob("x_fg.safetensors"))
     kept.write_bytes(b"nothing")  # a damaged file is computed again
-    assert run(grid(tmp_path, cell("test_resnet")), ARMS, "cpu").figures == first.figures
+    assert run(grid(tmp_path, cell("test_resnet")), ("x", "x_fg"), "cpu").figures == first.figures
 
 
 def test_a_backbone_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
@@ -178,6 +239,86 @@ def test_a_backbone_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> 
     assert "resnet18" in (tmp_path / "out/study.html").read_text()
     with pytest.raises(UsageError, match="no backbone could be measured"):
         run(grid(tmp_path / "none", missing), ("x", "x_fg"), "cpu")
+
+
+def test_a_run_that_was_stopped_goes_on_arm_by_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, said, arms = Event(), list[str](), ARMS[1:]
+
+    def progress(text: str) -> None:
+        said.append(text)
+        if len(said) == 2:
+            stop.set()
+
+    found = run(grid(tmp_path / "a", cell("test_resnet")), arms, "cpu", progress=progress, stop=stop)
+    assert found.stopped and len(said) == 2 and not (tmp_path / "a/study.html").exists()
+    computed, real = list[str](), features.Extraction.computed
+
+    def counted(one: features.Extraction, arm: Arm, stop: Event) -> object:
+        computed.append(arm)
+        return real(one, arm, stop)
+
+    monkeypatch.setattr(features.Extraction, "computed", counted)
+    found = run(grid(tmp_path / "a", cell("test_resnet")), arms, "cpu")
+    assert computed == ["x-box"] and not found.stopped
+    assert run(grid(tmp_path / "b", cell("test_resnet")), arms, "cpu").figures == found.figures
+    pages = [(tmp_path / name / "study.html").read_bytes() for name in "ab"]
+    assert pages[0] == pages[1]
+    assert b"umap-learn" in pages[0] or b"UMAP, x" in pages[0]
+    found = estimate(grid(tmp_path / "a", cell("test_resnet")), arms, "cpu", 1)
+    assert (found.backbones, found.images, found.bytes) == (0, 0, 0)
+
+
+def test_what_is_not_computed_is_estimated_and_nothing_is_written(tmp_path: Path) -> None:
+    some = grid(tmp_path / "out", cell("test_resnet"))
+    found = estimate(some, ("x", "x_fg"), "cpu", 1)
+    assert found.backbones == 1 and found.images == 2 * (len(some.train) + len(some.test)) and found.seconds > 0
+    assert found.bytes == found.images * 4 * 96 and not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="each arm once"):
+        run(some, ("x", "x"), "cpu")
+    with pytest.raises(UnknownNameError, match="y"):
+        run(some, ("y",), "cpu")  # type: ignore[arg-type]
+
+
+def test_features_of_other_images_or_no_numbers_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = grid(tmp_path, cell("test_resnet"))
+    monkeypatch.setattr(features.Extraction, "of_batch", lambda one, x: torch.full((len(x), 4), torch.nan))
+    with pytest.raises(UsageError, match="no numbers"):
+        run(some, ("x",), "cpu")
+    monkeypatch.undo()
+    real = Loader.batches
+    monkeypatch.setattr(Loader, "batches", lambda one: reversed(list(real(one))))
+    with pytest.raises(UsageError, match="other images"):
+        run(some, ("x",), "cpu")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_features_that_do_not_differ_have_no_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features.Extraction, "of_batch", lambda one, x: torch.ones(len(x), 4))
+    found = run(grid(tmp_path, cell("test_resnet")), ("x", "x_fg"), "cpu")
+    page = (tmp_path / "study.html").read_text()
+    assert "nothing to lay out" in page and "<svg" not in page
+    assert found.figures["test_resnet, x"]["silhouette"] == 0
+    assert found.figures["test_resnet, x"]["k-NN"] == pytest.approx(1 / 8, abs=1e-6)
+
+
+def test_one_class_is_too_few(tmp_path: Path) -> None:
+    some = grid(tmp_path, cell("test_resnet"))
+    labels = some.pairs.labels
+    first = [split[labels[split] == 0] for split in (some.train, some.test)]
+    with pytest.raises(UsageError, match="two classes"):
+        run(replace(some, train=first[0], test=first[1]), ("x",), "cpu")
+
+
+def test_maps_are_the_same_each_time_and_umap_is_beside_them() -> None:
+    some = space(0.2, classes=3)
+    for _, draw in sorted(feature_plots.methods()[0].items()):
+        first = draw(some.test, 0)
+        assert first.shape == (30, 2) and np.isfinite(first).all() and (first == draw(some.test, 0)).all()
+    names = ("$a$", "_b", "<i>")
+    svg = feature_plots.maps({("t-SNE", "x"): first}, some.test_labels, names, "t")
+    assert svg == feature_plots.maps({("t-SNE", "x"): first}, some.test_labels, names, "t") and "<i>" not in svg
+    assert not feature_plots.drawable(np.ones((9, 4), np.float32)) and not feature_plots.drawable(some.test[:3])
+    assert not feature_plots.drawable(np.zeros((9, 4), np.float32)) and feature_plots.drawable(some.test)
 
 
 @pytest.mark.full
@@ -195,7 +336,7 @@ def test_a_trained_cell_is_a_backbone(tmp_path: Path) -> None:
 
     pairs = birds(48, 32)
     train, test = train_and_test(pairs, 0)
-    how = recipe("drawn", epochs=1, batch=16)
+    how = recipe("drawn", epochs=1, batch=16, image_size=48)
     one = Cell("crossval", "test_resnet", recipe=how.name, pretrained=False)
     trained = Grid(
         "crossval",
@@ -213,6 +354,8 @@ def test_a_trained_cell_is_a_backbone(tmp_path: Path) -> None:
     folder = str(trained.folder(one).path)
     found = run(grid(tmp_path / "out", cell(folder), cell("test_resnet")), ("x", "x_fg"), "cpu")
     of_both = json.dumps(found.figures)
+    own = features.extraction_of(grid(tmp_path / "out", cell(folder)), cell(folder), ("x",), "cpu", 1)
+    assert own.model.cfg.image_size == (48, 48) and own.recipe.resize == 1.0 and own.model.digest
     assert len(found.figures) == 4 and of_both.count(Path(folder).name) == 2
 
 
@@ -246,7 +389,7 @@ def test_photographs_with_weights_of_imagenet_prove_nothing_about_figure_6(tmp_p
     sets, shown = (EvaluationSet("x", "x"),), Shown(pairs)
     some = Grid("features", "cub", (one,), {how.name: how}, sets, shown, train, test, tmp_path / "out")
     found = run(some, ("x", "x_fg", "x-box"), "cpu")
-    assert "3 prove nothing" in found.verdict[0][1]
+    assert "31 images of 3 classes prove nothing about Fig. 6's claim" in found.verdict[0][1]
     rows = (tmp_path / "out/features.csv").read_text().splitlines()
     assert len(rows) == 4 and all(0 <= figures["k-NN"] <= 1 for figures in found.figures.values())
     assert len({json.dumps(figures) for figures in found.figures.values()}) == 3
