@@ -96,7 +96,7 @@ def _lines(grid: Grid, pairs: RunPairs, request: Request, devices: Sequence[str]
 
 def _taking(facts: dict[str, float]) -> str:
     hours = facts["hours"]
-    time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    time = f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(60 * hours))} min"
     return f"{facts['cells']} trainings, {facts['epochs']} epochs, about {time}, {facts['bytes'] / 1e9:.2f} GB on disk"
 
 

@@ -9,17 +9,20 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from fgfast.studies.cell import Cell
 from fgfast.studies.grid import Grid
+from fgfast.studies.loading import Batch, Loader
 from fgfast.studies.loop import Training
 from fgfast.studies.one_cell import loader_of, model_of
 from fgfast.studies.predict import predict
 
-# Samples of a measured step on a CPU, whose time grows with them; a GPU computes a whole batch at once.
-_FEW = 4
+# On a CPU a step of so many samples is measured first, and one of a whole batch where that takes no longer than this
+# many seconds: few samples take longer each.
+_FEW, _AFFORDABLE = 4, 5.0
 # Steps of which the median counts, after one that is not counted.
 _STEPS = 3
 
@@ -70,23 +73,36 @@ def _measured(grid: Grid, cell: Cell, device: str, loaders: int) -> tuple[float,
     """Return seconds per sample of training and of testing, loading included, and bytes of the weights."""
     recipe = grid.recipes[cell.recipe]
     model = model_of(grid, replace(cell, pretrained=False)).to(device)
-    count = recipe.batch if device != "cpu" else min(_FEW, recipe.batch)
-    indexes = grid.usable(cell.train, grid.train)[:count]
-    began = time.perf_counter()
-    (batch,) = loader_of(grid, cell, model, indexes, 1, train=True, batch=count).batches()
-    loading = (time.perf_counter() - began) / len(indexes) / max(1, loaders)
+    some = grid.usable(cell.train, grid.train)[: recipe.batch]
+    training = Training(model, recipe, cell.strategy, cell.seed, 1, device, grid.parts)
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device == "cpu" else threads)
     try:
-        training = Training(model, recipe, cell.strategy, cell.seed, 1, device, grid.parts)
-        step = _median(lambda: list(training.epoch(0, [batch])), device) / len(indexes)
-        test = _median(lambda: predict(model, [batch], cell.strategy, device), device) / len(indexes)
+        for indexes in (some[:_FEW], some) if device == "cpu" else (some,):
+            load = loader_of(grid, cell, model, indexes, 1, train=True, batch=len(indexes))
+            (batch,) = load.batches()
+            seconds = _median(partial(_step, training, batch), device)
+            step = seconds / len(indexes)
+            test = _median(partial(predict, model, [batch], cell.strategy, device), device) / len(indexes)
+            loading = _median(partial(_load, load), "cpu") / len(indexes) / max(1, loaders)
+            if step * len(some) > _AFFORDABLE:
+                break
     finally:
         torch.set_num_threads(threads)
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     if device == "cpu":  # loads and computes by turns
         return step + loading, test + loading, size
     return max(step, loading), max(test, loading), size
+
+
+def _step(training: Training, batch: Batch) -> None:
+    for _ in training.epoch(0, [batch]):
+        pass
+
+
+def _load(loader: Loader) -> None:
+    for _ in loader.batches():
+        pass
 
 
 def _median(work: Callable[[], object], device: str) -> float:

@@ -55,7 +55,7 @@ def test_crossval_says_what_it_takes_trains_tests_and_shows(places: Path, tmp_pa
     out = tmp_path / "out"
     words = ("study", "crossval", places / "run", "--out", out, "--seeds", "1", "--train-on", "x,x_fg", *TINY)
     said = command(*words, "--dry-run")
-    assert re.search(r"2 trainings, 4 epochs, about \d+ minutes, 0\.0\d GB on disk", said.stdout), said.stderr
+    assert re.search(r"2 trainings, 4 epochs, about \d+ min, 0\.0\d GB on disk", said.stdout), said.stderr
     assert not out.exists()
     done = command(*words, "--json")
     assert done.returncode == 0, done.stderr
