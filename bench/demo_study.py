@@ -135,7 +135,7 @@ def pretrained(folder: Path) -> list[Check]:
     """Train on X and X_FG from weights that know shapes: Table 2's form."""
     drawn_birds.write(folder, 1, _OWN)
     run, out, weights = folder / "run", folder / "crossval", folder / "resnet10t.shapes.safetensors"
-    shapes = 100 * drawn_shapes.pretrain(weights, _OPTIONS)  # type: ignore[arg-type]
+    shapes = 100 * drawn_shapes.pretrain(weights, _OPTIONS)
     masks = ["--segmenter", "annotations", "--mask-dir", str(folder / "masks")]
     command("convert", "--dataset", "folder", "--root", str(folder / "birds"), "--out", str(run), *masks)
     trains = ["--train-on", "x", "--train-on", "x_fg"]
@@ -220,7 +220,7 @@ def main(folder: Path, save: bool) -> None:
         say(f"  {page}")
     if save:
         rows = [Row(check.name, check.value, "", "", "") for check in checks]
-        rows.append(Row("15 trainings", first, "s", "less"))
+        rows.append(Row("15 trainings", first, "s", "lower"))
         made = result.envelope("demo_study", rows, title="The drawn experiment", rounds=SEEDS)
         say(f"saved: {save_result(made)}")
     sys.exit(0 if all(check.good for check in checks) else 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,7 +54,7 @@ def draw(count: int, seed: int) -> ArrayPairs:
     return ArrayPairs.of(keys, CLASSES, np.arange(count) % 16, ["train"] * count, images, masks)
 
 
-def pretrain(file: Path, options: dict[str, object], epochs: int = 8, count: int = COUNT) -> float:
+def pretrain(file: Path, options: dict[str, Any], epochs: int = 8, count: int = COUNT) -> float:
     """Train a small ResNet on shapes, write its weights, and return its accuracy on other shapes."""
     import torch
 
