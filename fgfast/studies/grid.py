@@ -82,6 +82,7 @@ class Grid:
         keep_weights: whether weights are kept.
         parts: into how many parts a batch is divided.
         options: of timm, for all backbones.
+        test_share: the share of each class that tests; None for the data set's own split.
         elsewhere: name -> pairs of another run.
         run: the run that the samples are of; it is named in the study, and may move with it.
     """
@@ -99,6 +100,7 @@ class Grid:
     keep_weights: bool = True
     parts: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
+    test_share: float | None = None
     elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
     run: Path | None = None
 
@@ -146,6 +148,7 @@ class Grid:
             "fill": asdict(self.shown.fill),
             "select": self.select,
             "options": dict(self.options),
+            "test share": self.test_share,
             "parts": self.parts,
             "elsewhere": {
                 name: [other.shown.pairs.digest, digest_of(other.shown.pairs.keys[n] for n in other.test)]

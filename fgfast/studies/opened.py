@@ -17,7 +17,7 @@ from fgfast.studies.grid import CELL, STUDY, WEIGHTS, EvaluationSet, Grid, diges
 from fgfast.studies.pairs import FLAGGED, RunPairs
 from fgfast.studies.predictions import Predictions
 from fgfast.studies.recipes import Recipe
-from fgfast.studies.splits import Indexes
+from fgfast.studies.splits import Indexes, train_and_test
 from fgfast.studies.stored import stored, understood
 
 # Beginnings of options of timm that make it read files, or fetch them.
@@ -72,6 +72,7 @@ def opened(folder: Path, run: Path | None = None, root: Path | None = None) -> O
         raise UsageError(f"no training in {folder} is finished and has its weights{why}")
     place = run or resolved(about["run"], folder)
     pairs = _pairs(place, root, about["pairs"])
+    pairs = pairs.divided(*train_and_test(pairs, about["backgrounds"], about["test share"]))
     shown = Shown(pairs, about["backgrounds"], Fill(about["fill"], seed=about["backgrounds"]))
     tests = [one.tests["x"] for one in found.trained if "x" in one.tests]
     grid = Grid(
@@ -98,6 +99,7 @@ def about_of(found: dict[str, Any]) -> dict[str, Any]:
         "pairs": str(found["pairs"]),
         "test": str(found["test"]),
         "backgrounds": int(found["backgrounds"]),
+        "test share": None if found.get("test share") is None else float(found["test share"]),
         "fill": str(found["fill"]["name"]),
         "options": {str(name): value for name, value in found["options"].items()},
     }

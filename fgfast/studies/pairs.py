@@ -156,6 +156,12 @@ class RunPairs:
         labels = np.array([index[label_of[self.keys[n]]] for n in there], np.int64)
         return replace(self._some(there), classes=tuple(classes), labels=labels)
 
+    def divided(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> RunPairs:
+        """Return these pairs with the splits of a study: "train", "test", and none for all others."""
+        splits = np.full(len(self.keys), "", object)
+        splits[train], splits[test] = "train", "test"
+        return replace(self, splits=tuple(splits.tolist()))
+
     def masked_by(self, others: RunPairs, name_of: Mapping[str, str]) -> RunPairs:
         """Return these pairs with the masks of others; samples without one of the same size are left out.
 

@@ -90,6 +90,8 @@ def grid_of(request: Request, study: str, cells: Sequence[Cell], tests: Sequence
         pairs = RunPairs.of(twin, request.flagged)
         title, groups = twin.title, groups_of(twin, ("x", "x-unmasked"))
     train, test = train_and_test(pairs, request.seed, request.test_share)
+    # Backgrounds come from the same split: that of this study, which is not always the data set's.
+    pairs = pairs.divided(train, test)
     if request.limit is not None:
         train, test = (some_of_each(indexes, pairs.labels, request.limit) for indexes in (train, test))
     grid = Grid(
@@ -107,6 +109,7 @@ def grid_of(request: Request, study: str, cells: Sequence[Cell], tests: Sequence
         parts=request.parts,
         options=request.options,
         run=request.run.absolute(),
+        test_share=request.test_share,
     )
     if request.waterbirds is None:
         return Made(grid, pairs, groups)

@@ -94,6 +94,21 @@ def test_waterbirds_itself_is_reported_by_groups(places: Path, tmp_path: Path) -
     assert float(row["Worst group"]) <= float(row["Average by train groups"])
 
 
+def test_no_background_comes_from_the_other_split_of_the_study(places: Path) -> None:
+    from fgfast.studies.crossval import TESTS, cells
+    from fgfast.studies.recipes import recipe
+    from fgfast.studies.request import Request, grid_of
+
+    how = recipe("quick")
+    asked = Request(places / "run", recipes={how.name: how}, test_share=0.4)
+    grid, pairs, _ = grid_of(asked, "crossval", cells(["test_resnet"], ["x"], how.name, [0], False), TESTS)
+    sides = set(grid.train.tolist()), set(grid.test.tolist())
+    assert not sides[0] & sides[1] and len(sides[0]) + len(sides[1]) == len(pairs.keys)
+    for side in sides:
+        found = [grid.shown.partner(arm, n) for n in side for arm in ("mixed-same", "mixed-rand", "mixed-next")]
+        assert set(found) - {None} <= side and len(set(found)) > 3
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
