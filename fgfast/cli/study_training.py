@@ -101,7 +101,7 @@ def _taking(facts: dict[str, float]) -> str:
 
 
 def _end(grid: Grid, carried: Carried, page: Path | None, as_json: bool) -> None:
-    from fgfast.studies.page import verdict
+    from fgfast.studies.verdicts import verdict
 
     found = grid.study()
     sentences = [f"{text} {sure}".strip() for text, sure in verdict(found)] if found.trained else []

@@ -15,9 +15,10 @@ from fgfast.studies.gradcam_look import ABOUT, ARMS, SHEET
 from fgfast.studies.gradcam_sheet import Line, read_sheet, section, tile, uri
 from fgfast.studies.gradcam_values import METHODS, VALUES, read_values
 from fgfast.studies.grid import CELL, CELLS
-from fgfast.studies.page import THUMBNAIL_BYTES, missing, model_name, not_run, write_tables
+from fgfast.studies.page import THUMBNAIL_BYTES, missing, not_run, write_tables
 from fgfast.studies.results import Row, Study, Trained
 from fgfast.studies.stored import cell_of, understood
+from fgfast.studies.verdicts import model_name
 from fgfast.writing import Target
 
 PAGE = "study.html"

@@ -6,9 +6,9 @@ from fgfast.studies.figures import LEAST_SEEDS, Difference, Estimate
 from fgfast.studies.gradcam_figures import Look, as_share, compared_rows
 from fgfast.studies.gradcam_look import ARMS
 from fgfast.studies.gradcam_values import METHODS
-from fgfast.studies.page import model_name, sure, whole
 from fgfast.studies.results import Row
 from fgfast.studies.tables import Table, Value
+from fgfast.studies.verdicts import model_name, sure, whole
 
 _INTERVALS = (
     "Over images: bootstrap, trainings held fixed, each image's value being its mean over them. Over trainings: "

@@ -78,7 +78,8 @@ class Recipe:
 
 
 _MASKING = (
-    "Masking Strategies (arXiv 2308.12127), README of its code: 518 px, {}; batch, weight decay and crop are ours"
+    "Masking Strategies (arXiv 2308.12127), README of its code: 518 px, {}; ours are batch, weight decay, crop, and the "
+    "parameters of mixup and cutmix"
 )
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
