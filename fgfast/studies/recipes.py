@@ -78,7 +78,7 @@ class Recipe:
 
 
 _MASKING = (
-    "Masking Strategies (arXiv 2308.12127), README of its code: 518 px, {}; ours are batch, weight decay, crop, and the "
+    "Masking Strategies (arXiv 2308.12127), README of its code: 518 px, {}; ours are batch, weight decay, crop, the "
     "parameters of mixup and cutmix"
 )
 RECIPES: tuple[Recipe, ...] = (
