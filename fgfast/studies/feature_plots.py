@@ -38,13 +38,17 @@ def tsne(values: Float32, seed: int) -> NDArray[np.float64]:
 
 def umap(values: Float32, seed: int) -> NDArray[np.float64]:
     """Return points of a map, (N, 2): umap-learn, cosine distances, PCA start."""
-    with warnings.catch_warnings():  # on its import: a part of it that we do not use needs TensorFlow
-        warnings.simplefilter("ignore", ImportWarning)
-        from umap import UMAP
+    from threadpoolctl import threadpool_limits
 
-    near = max(2, min(15, len(values) - 1))
-    made = UMAP(n_neighbors=near, metric="cosine", init="pca", random_state=seed, n_jobs=1)
-    return np.asarray(made.fit_transform(values), np.float64)
+    # numba sets the number of threads of the whole process, torch's as well, on which last bits of features depend.
+    with threadpool_limits(1):
+        with warnings.catch_warnings():  # on its import: a part of it that we do not use needs TensorFlow
+            warnings.simplefilter("ignore", ImportWarning)
+            from umap import UMAP
+
+        near = max(2, min(15, len(values) - 1))
+        made = UMAP(n_neighbors=near, metric="cosine", init="pca", random_state=seed, n_jobs=1)
+        return np.asarray(made.fit_transform(values), np.float64)
 
 
 def methods() -> tuple[Mapping[str, Callable[[Float32, int], NDArray[np.float64]]], list[tuple[str, str]]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
 
@@ -212,6 +214,13 @@ from fgfast.studies.recipes import recipe  # noqa: E402
 from fgfast.studies.splits import train_and_test  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def without_umap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quick tests do without UMAP, whose code is compiled in each process, for ten seconds."""
+    if request.node.get_closest_marker("full") is None:
+        monkeypatch.setattr(feature_plots, "find_spec", lambda name: None if name == "umap" else find_spec(name))
+
+
 def grid(out: Path, *cells: Cell, **more: object) -> Grid:
     pairs = birds(48, 32)
     train, test = train_and_test(pairs, 0)
@@ -280,7 +289,7 @@ def test_a_run_that_was_stopped_goes_on_arm_by_arm(tmp_path: Path, monkeypatch: 
     assert run(grid(tmp_path / "b", cell("test_resnet")), arms, "cpu").figures == found.figures
     pages = [(tmp_path / name / "study.html").read_bytes() for name in "ab"]
     assert pages[0] == pages[1]
-    assert b"umap-learn" in pages[0] or b"UMAP, x" in pages[0]
+    assert b"pip install umap-learn" in pages[0]  # what is not run is named, with the way out
     found = estimate(grid(tmp_path / "a", cell("test_resnet")), arms, "cpu", 1)
     assert (found.backbones, found.images, found.bytes) == (0, 0, 0)
 
@@ -326,16 +335,29 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
         run(replace(some, train=first[0], test=first[1]), ("x",), "cpu")
 
 
-def test_maps_are_the_same_each_time_and_umap_is_beside_them() -> None:
+def test_maps_are_the_same_each_time_and_hold_any_name() -> None:
     some = space(0.2, classes=3)
-    for _, draw in sorted(feature_plots.methods()[0].items()):
-        first = draw(some.test, 0)
-        assert first.shape == (30, 2) and np.isfinite(first).all() and (first == draw(some.test, 0)).all()
-    names = ("$a$", "_b", "<i>")
-    svg = feature_plots.maps({("t-SNE", "x"): first}, some.test_labels, names, "t")
-    assert svg == feature_plots.maps({("t-SNE", "x"): first}, some.test_labels, names, "t") and "<i>" not in svg
+    first = feature_plots.tsne(some.test, 0)
+    assert first.shape == (30, 2) and np.isfinite(first).all() and (first == feature_plots.tsne(some.test, 0)).all()
+    points, names = {("t-SNE", "x"): first}, ("$a$", "_b", "<i>")
+    svg = feature_plots.maps(points, some.test_labels, names, "t")
+    assert svg == feature_plots.maps(points, some.test_labels, names, "t") and "<i>" not in svg
     assert not feature_plots.drawable(np.ones((9, 4), np.float32)) and not feature_plots.drawable(some.test[:3])
     assert not feature_plots.drawable(np.zeros((9, 4), np.float32)) and feature_plots.drawable(some.test)
+
+
+@pytest.mark.full
+def test_umap_is_the_same_each_time_and_stands_beside_tsne(tmp_path: Path) -> None:
+    pytest.importorskip("numba", reason="UMAP is compiled by numba")
+    if find_spec("umap") is None:
+        pytest.skip("umap-learn is not installed")
+    some, threads = space(0.2, classes=3), torch.get_num_threads()
+    first = feature_plots.umap(some.test, 0)
+    assert torch.get_num_threads() == threads
+    assert first.shape == (30, 2) and np.isfinite(first).all() and (first == feature_plots.umap(some.test, 0)).all()
+    run(grid(tmp_path, cell("test_resnet")), ("x", "x_fg"), "cpu")
+    page = (tmp_path / "study.html").read_text()
+    assert "Not run" not in page and len(set(re.findall(r'id="p\w+-axes_(\d)"', page))) == 4
 
 
 @pytest.mark.full
