@@ -174,6 +174,7 @@ def test_a_report_has_features_and_gradcam_beside_crossval(places: Path, tmp_pat
     assert done.returncode == 1 and "tables.json" in done.stderr and not (tmp_path / "bad").exists()
 
 
+@pytest.mark.full
 def test_features_are_estimated_computed_once_and_measured(places: Path, tmp_path: Path) -> None:
     out = tmp_path / "ft"
     words = ("study", "features", places / "run", "--out", out, "--arm", "x,x_fg,x-box", *UNTRAINED)
