@@ -169,10 +169,12 @@ def write(folder: Path, seed: int, own: float = OWN, train: int = TRAIN, test: i
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@click.option("--own", default=OWN, show_default=True, type=click.FloatRange(0, 1))
-@click.option("--train", default=TRAIN, show_default=True, type=click.IntRange(8))
-@click.option("--test", default=TEST, show_default=True, type=click.IntRange(8))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seeds everything.")
+@click.option(
+    "--own", default=OWN, show_default=True, type=click.FloatRange(0, 1), help="Sets the odds of the class's texture."
+)
+@click.option("--train", default=TRAIN, show_default=True, type=click.IntRange(8), help="Sets the images that train.")
+@click.option("--test", default=TEST, show_default=True, type=click.IntRange(8), help="Sets the images that test.")
 def main(folder: Path, seed: int, own: float, train: int, test: int) -> None:
     """Draw a data set into FOLDER."""
     say(str(write(folder, seed, own, train, test)))

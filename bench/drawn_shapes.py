@@ -1,4 +1,7 @@
-"""Draws what a classifier can learn before it sees a bird: four shapes in four colours on any texture, 16 classes."""
+"""Draws what a classifier can learn before it sees a bird: four shapes in four colours on any texture, 16 classes.
+
+python bench/drawn_shapes.py FILE     # a sheet of them, as PNG
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+import click
 import cv2
 import numpy as np
 from drawn_birds import SIDE, Colour, ground
 
+from fgfast.io.encode import encode_png
 from fgfast.records import UInt8
 from fgfast.studies.pairs import ArrayPairs
+from fgfast.writing import Target, write_file
 
 COLOURS: tuple[Colour, ...] = ((205, 60, 50), (235, 235, 225), (240, 200, 60), (70, 110, 200))
 SHAPES = ("disc", "oval", "square", "triangle")
@@ -68,7 +74,6 @@ def pretrain(file: Path, options: dict[str, Any], epochs: int = 8, count: int = 
     from fgfast.studies.predict import predict
     from fgfast.studies.recipes import recipe
     from fgfast.studies.transforms import Prepare
-    from fgfast.writing import Target
 
     how, threads = recipe("drawn", epochs=epochs), torch.get_num_threads()
     torch.manual_seed(7)
@@ -89,3 +94,18 @@ def pretrain(file: Path, options: dict[str, Any], epochs: int = 8, count: int = 
         return accuracy(predict(model, loaders[1].batches(), Strategy(), "cpu"))
     finally:
         torch.set_num_threads(threads)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--seed", default=77, show_default=True, type=click.IntRange(0), help="Seeds everything.")
+def main(file: Path, seed: int) -> None:
+    """Draw a sheet of four images of each class into FILE, a PNG."""
+    found = draw(4 * len(CLASSES), seed)
+    images = [found.pair(n).pixels for n in range(len(found.keys))]
+    rows = [np.concatenate(images[start : start + len(CLASSES)], 1) for start in range(0, len(images), len(CLASSES))]
+    write_file(Target.file(file), encode_png(np.concatenate(rows)))
+
+
+if __name__ == "__main__":
+    main()

@@ -252,7 +252,7 @@ def test_weights_that_are_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(UsageError, match="--no-pretrained"):
         build("test_vit", 5, pretrained=True)
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(UsageError, match="no model named 'resnet5O'; did you mean resnet50"):
         build("resnet5O", 5)
     with pytest.raises(UnknownNameError, match="class of a backbone"):
         build("test_byobnet", 5)

@@ -105,7 +105,7 @@ def test_the_summary_does_not_repeat_what_was_told_while_the_run_went_on(tmp_pat
     keys = tuple(f"{n}.jpg" for n in range(1000))
     found = replace(report(tmp_path), changes=Changes(decided=keys, damaged=("a.jpg",)))
     decided, damaged = sorted(found.changes.messages(), key=len, reverse=True)
-    assert decided == "made from decisions of people: 1,000 (0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg, ...)"
+    assert decided == "made from decisions of people: 1,000 (0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 995 more)"
     assert decided in console.summary(found) and damaged in console.summary(found)
     text = console.summary(found, told=[decided])
     assert decided not in text and damaged in text
