@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from fgfast.expand.names import Names
 from fgfast.expand.tables import check_arrow, packed
 from fgfast.files import FileStamp
 from fgfast.io import warned
+from fgfast.io.decode import decode
 from fgfast.io.encode import FORMAT_SUFFIXES, encode
 from fgfast.pipeline.placement import Cost
 from fgfast.pipeline.stages import Decode
@@ -111,6 +113,7 @@ class ExpandJob:
         suffix: the format of images as a suffix; None for that of each name.
         quality: see `fgfast.io.encode.encode`.
         threads: number of threads in each worker's pool.
+        imports: modules that the step imports at first use.
     """
 
     kind: str
@@ -123,6 +126,7 @@ class ExpandJob:
     suffix: str | None
     quality: int
     threads: int = 1
+    imports: tuple[str, ...] = ()
     measure: bool = False
     phases: int = 1
 
@@ -131,6 +135,17 @@ class ExpandJob:
         """Nothing runs on a device."""
         return Cost(1.0, 1.0)
 
+    def _warm_up(self) -> None:
+        """Import what is imported at first use: it takes up to two seconds, which must not be the first image's."""
+        for package in self.imports:
+            importlib.import_module(package)
+        if self.tables:
+            check_arrow()
+            for table in self.tables:
+                packed(table, [{}])  # Arrow imports pandas, where it is installed, for the first rows
+        data = encode(np.zeros((8, 8, 3), np.uint8), self.suffix or ".png", self.quality)
+        decode(data, "a small image", self.turn_exif)
+
     def open(self, spec: WorkerSpec) -> ConvertRuntime:
         """Create the stages."""
         import cv2
@@ -138,8 +153,7 @@ class ExpandJob:
         warned.capture_for_good()
         ops.implementation()  # resolved now, so that a broken one raises here and not once per image
         cv2.setNumThreads(1)
-        if self.tables:
-            check_arrow()  # its import takes half a second, which must not be the first image's
+        self._warm_up()
         stages: list[Stage[Work]] = [Decode(self.turn_exif), TakeMask(), Make(self.kind, self.seed, self.step)]
         temp_files = TempFiles(self.out)
         stages.append(WriteProduct(temp_files, self.suffix, self.quality, {t.name: t for t in self.tables}))

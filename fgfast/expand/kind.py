@@ -200,6 +200,7 @@ class Planned:
             output's folder and that of the first data set, as strings of Python.
         workers: most worker processes; None for as many as there are cores.
         threads: threads of each worker process that call the step; more than one is for steps that wait.
+        imports: modules that the step imports at first use; workers import them before their first image.
     """
 
     step: Step
@@ -222,6 +223,7 @@ class Planned:
     load: str = ""
     workers: int | None = None
     threads: int = 1
+    imports: tuple[str, ...] = ()
 
 
 Plan = Callable[[Request, Any], Planned]

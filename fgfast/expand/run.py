@@ -122,6 +122,7 @@ def _job(plan: ExpandPlan, output: Output) -> ExpandJob:
         suffix=suffix_of(plan.how.format),
         quality=plan.how.quality,
         threads=plan.planned.threads,
+        imports=plan.planned.imports,
     )
 
 

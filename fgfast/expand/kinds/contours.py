@@ -83,6 +83,7 @@ def plan(request: Request, options: Options) -> Planned:
         lossless=True,
         files={"svg": ".svg"},
         tables=(Table("contours", COLUMNS),),
+        imports=("pyefd",),
         reasons=(
             f"Fourier descriptors have {options.order} harmonics and describe the largest outline, its holes left out.",
             "Edges are those of the subject alone: around it, each pixel has the colour of the nearest one inside.",

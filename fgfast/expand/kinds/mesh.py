@@ -103,6 +103,7 @@ def plan(request: Request, options: Options) -> Planned:
         )
     return Planned(
         step=Step(options, folder),
+        imports=("scipy.ndimage",),
         fingerprint=fingerprint,
         sets=("inputs",),
         transparent=options.inputs != "triposr",

@@ -37,6 +37,10 @@ def _colour_only(options: Options) -> str:
     return "" if options.features in ("auto", "colour") else "only --features colour weighs the place"
 
 
+# Of the ops that this kind calls.
+_IMPORTS = ("scipy.ndimage", "scipy.spatial.distance")
+
+
 @dataclass(frozen=True)
 class Options:
     """The options of the kind."""
@@ -109,6 +113,7 @@ def plan(request: Request, options: Options) -> Planned:
             AnnotatedStep(named.names, cropping, options.map_side, options.sigma),
             files=files,
             tables=(PARTS,),
+            imports=_IMPORTS,
             given=_points_of(named),
             unused=lacking,
             reasons=(f"Parts are the {len(named.names)} that the data set names.",),
@@ -141,6 +146,7 @@ def _clustered(
         step,
         fingerprint=fingerprint,
         files={**files, PART_MAPS: ".png"},
+        imports=_IMPORTS,
         tables=(PARTS, *((IMAGE_PARTS, ANNOTATED) if named is not None else ())),
         given=_decisions(request, digest_of(images), named),
         reasons=tuple(reasons),

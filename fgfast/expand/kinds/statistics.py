@@ -64,6 +64,7 @@ def plan(request: Request, options: Options) -> Planned:
     reasons += [f"{'SIFT and ORB' if len(kinds) == 2 else kinds[0].upper()} keypoints"] if kinds else []
     return Planned(
         step=Statistics(options),
+        imports=("scipy.spatial",),
         fingerprint=_versions(not options.no_plots),
         files=NOTHING if options.no_plots else {"plots": ".png"},
         shown="" if options.no_plots else "plots",
