@@ -103,7 +103,7 @@ def plan(request: Request, options: Options) -> Planned:
         )
     return Planned(
         step=Step(options, folder),
-        imports=("scipy.ndimage",),
+        imports=("scipy.ndimage", "trimesh"),
         fingerprint=fingerprint,
         sets=("inputs",),
         transparent=options.inputs != "triposr",
