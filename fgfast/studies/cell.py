@@ -19,6 +19,8 @@ Where = Literal["none", "early", "late", "both"]
 Stage = Literal["last", "second-last"]
 Pooling = Literal["native", "class", "patch", "both", "fg"]
 ClassToken = Literal["keep", "drop", "block"]
+SHARE = 0.25
+"""Share of subject from which on a cell is foreground, where nothing else is said; another one is in a row's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Strategy:
     stage: Stage = "last"
     pooling: Pooling = "native"
     class_token: ClassToken = "keep"
-    share: float = 0.25
+    share: float = SHARE
     fill: str = "black"
 
     def __post_init__(self) -> None:
@@ -82,6 +84,8 @@ class Strategy:
             # After the second-last block the token still speaks to the patches, whatever is pooled.
             parts.append("class token keep")
         parts.append(self.fill if self.early and self.fill != "black" else "")
+        if (self.late or self.pooling == "fg") and self.share != SHARE:
+            parts.append(f"share {self.share:g}")
         return ", ".join(part for part in parts if part)
 
 
@@ -117,6 +121,10 @@ class Cell:
     recipe: str = "quick"
     seed: int = 0
     pretrained: bool = True
+
+    def __post_init__(self) -> None:
+        if self.train not in ARMS:
+            raise UnknownNameError("arm", str(self.train), ARMS)
 
     @property
     def strategy_name(self) -> str:

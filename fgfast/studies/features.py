@@ -160,6 +160,7 @@ def extraction_of(grid: Grid, cell: Cell, arms: Sequence[Arm], device: str, thre
     recipe, strategy = grid.recipes[cell.recipe], Strategy()
     if trained_backbone.is_cell(cell.backbone):
         trained = trained_backbone.trained_cell(Path(cell.backbone))
+        trained.check_unseen(grid.pairs.digest, grid.test_share, grid.shown.seed)
         model = trained_backbone.built(trained, len(grid.pairs.classes))
         own, pooling = trained.recipe, trained.cell.strategy.pooling
         strategy = Strategy(pooling="patch" if pooling == "fg" else pooling)  # all cells, where nothing is masked

@@ -28,6 +28,7 @@ from fgfast.studies.predictions import read_predictions
 from fgfast.studies.recipes import Recipe
 from fgfast.studies.results import Study, Trained
 from fgfast.studies.splits import Indexes
+from fgfast.studies.weights import weights_of
 from fgfast.writing import Target, make_folder, refuse_links, remove_tree, write_file
 
 Select = Literal["last", "best-val"]
@@ -189,7 +190,10 @@ class Grid:
     def finished(self, cell: Cell) -> bool:
         """Whether a cell is finished, as it would be trained now."""
         found = read_json(self.folder(cell).path / CELL)
-        return found is not None and found.get("digest") == self.digest(cell)
+        if found is None or found.get("digest") != self.digest(cell):
+            return False
+        now = weights_of(cell.backbone)
+        return not now or found.get("initial weights") == now
 
     def study(self, not_run: Sequence[tuple[str, str]] = ()) -> Study:
         """Return what is finished.

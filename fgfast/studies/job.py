@@ -67,8 +67,8 @@ class TrainAndTest:
     @property
     def less_memory(self) -> str:
         return (
-            f"divide batches into more parts (--parts {2 * self.grid.parts}), which gives the same gradients, or use a "
-            "smaller batch (--batch)"
+            f"divide batches into more parts (--parts {2 * self.grid.parts}), which gives the same gradients but for "
+            "batch normalisation, or use a smaller batch (--batch)"
         )
 
     def __call__(self, cell: Cell, device: str, threads: int, /) -> Iterator[object]:

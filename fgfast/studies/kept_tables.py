@@ -56,7 +56,7 @@ def read(folder: Path) -> Kept | None:
         found = json.loads(read_regular(path, _MOST_BYTES))
         said = tuple((str(first), str(second)) for first, second in found["said"])
         return Kept(str(found["title"]), said, tuple(_table(one) for one in found["tables"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DatasetError(path, f"is not understood: {type(error).__name__}: {error}") from error
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from fgfast.errors import UsageError
-from fgfast.studies.cell import Cell, Strategy, plain_name
+from fgfast.studies.cell import Arm, Cell, Strategy, plain_name
 from fgfast.studies.grid import EvaluationSet
-from fgfast.studies.results import Study
+from fgfast.studies.results import Row, Study
 from fgfast.studies.tables import Table
 
 BACKBONES = tuple(
@@ -70,12 +70,27 @@ def by_size(study: Study, test: str = "mixed-rand") -> Table:
     """Return the accuracy on a test set: a row for each strategy and recipe, a column for each backbone."""
     rows = study.rows
     backbones = tuple(dict.fromkeys(row.cell.backbone for row in rows))
-    kinds = dict.fromkeys((row.cell.strategy_name, row.cell.recipe) for row in rows)
-    found = {(row.cell.strategy_name, row.cell.recipe, row.cell.backbone): row.accuracy(test) for row in rows}
-    lines = tuple((*kind, *(found.get((*kind, name)) for name in backbones)) for kind in kinds)
+    kinds = dict.fromkeys(_kind(row) for row in rows)
+    found = {(_kind(row), row.cell.backbone): row.accuracy(test) for row in rows}
+    lines = tuple((*_said(kind), *(found.get((kind, name)) for name in backbones)) for kind in kinds)
     title = f"Strategies by backbone, tested on {test}"
     note = f"Accuracy in percent on {test}, mean over trainings. The share of a foreground cell is {_shares(study)}."
     return Table("strategies", title, ("Strategy", "Recipe", *map(plain_name, backbones)), lines, note)
+
+
+# What a line of that table is of: all that tells rows apart but the backbone, and the strategy's name, which says
+# whether the backbone has a class token.
+_Kind = tuple[str, Strategy, str, Arm, bool]
+
+
+def _kind(row: Row) -> _Kind:
+    cell = row.cell
+    return cell.strategy_name, cell.strategy, cell.recipe, cell.train, cell.pretrained
+
+
+def _said(kind: _Kind) -> tuple[str, str]:
+    strategy, _, recipe, _, pretrained = kind
+    return strategy, recipe if pretrained else f"{recipe}, random start"
 
 
 def _shares(study: Study) -> str:

@@ -90,6 +90,7 @@ def run_cell(grid: Grid, cell: Cell, device: str, threads: int) -> Iterator[obje
     started = time.perf_counter()
     folder = grid.folder(cell)
     make_folder(folder)
+    remove(folder / CELL)  # of another recipe or other weights: its tables are replaced one by one
     model = model_of(grid, cell).to(device)
     yield None
     rows = yield from _train(grid, cell, model, device, threads)
@@ -99,9 +100,7 @@ def run_cell(grid: Grid, cell: Cell, device: str, threads: int) -> Iterator[obje
         if found is not None:
             write_table(folder / file_of(test.name), found)
             tested[test.name] = {"accuracy": accuracy(found), "images": len(found.keys)}
-    if not grid.keep_weights:
-        remove(folder / WEIGHTS)
-    elif grid.select == "last":
+    if grid.keep_weights and grid.select == "last":
         checkpoint.write_tensors(folder / WEIGHTS, model.state_dict(), {})
     write_json(
         folder / CELL,
@@ -121,6 +120,9 @@ def run_cell(grid: Grid, cell: Cell, device: str, threads: int) -> Iterator[obje
             "torch": torch.__version__,
         },
     )
+    # Only now: a training that was killed before goes on from its checkpoint, and from the best weights so far.
+    if not grid.keep_weights:
+        remove(folder / WEIGHTS)
     remove(folder / CHECKPOINT)
 
 
@@ -134,12 +136,12 @@ def _train(
         indexes, validating = holdout(grid.pairs, indexes, cell.seed)
     loader = loader_of(grid, cell, model, indexes, threads, train=True)
     training = Training(model, recipe, cell.strategy, cell.seed, len(loader), device, grid.parts)
-    about: dict[str, Any] = {"digest": grid.digest(cell), "rows": [], "best": -1.0}
+    about: dict[str, Any] = {"digest": grid.digest(cell), "weights": model.digest, "rows": [], "best": -1.0}
     fresh = {key: value.clone() for key, value in model.state_dict().items()}
     found = checkpoint.load(folder / CHECKPOINT, model, training.optimizer)
-    if found is not None and found.get("digest") == about["digest"]:
+    if found is not None and all(found.get(name) == about[name] for name in ("digest", "weights")):
         about = found
-    elif found is not None:  # of another recipe or other data
+    elif found is not None:  # of another recipe, other data or other initial weights
         model.load_state_dict(fresh)
         training = Training(model, recipe, cell.strategy, cell.seed, len(loader), device, grid.parts)
     for epoch in range(len(about["rows"]), recipe.epochs):

@@ -16,7 +16,7 @@ from fgfast.studies.page import Thumbnails
 from fgfast.studies.predictions import read_predictions
 from fgfast.studies.results import Study, Trained
 from fgfast.studies.waterbirds import Groups
-from fgfast.writing import Target, write_file
+from fgfast.writing import Target, remove, write_file
 
 GALLERY, GROUPS = "gallery.json", "groups.json"
 # A gallery has two dozen thumbnails; groups name each image of a test set.
@@ -40,7 +40,9 @@ def keep(folder: Path, thumbnails: Thumbnails, groups: Groups | None) -> None:
         OutputFailedError: the disk is full, read-only or failing.
     """
     _write(folder, GALLERY, {key: list(pair) for key, pair in thumbnails.items()})
-    if groups is not None:
+    if groups is None:
+        remove(Target(folder, GROUPS))  # of an earlier study in this folder
+    else:
         kinds = None if groups.kinds is None else {str(n): kind for n, kind in groups.kinds.items()}
         found = {"tests": list(groups.tests), "group_of": dict(groups.group_of), "kinds": kinds}
         _write(folder, GROUPS, {**found, "train_counts": dict(groups.train_counts)})
@@ -94,7 +96,7 @@ def understood(path: Path, understand: Callable[[dict[str, Any]], Any]) -> Any:
         return understand(found)
     except FgfastError as error:
         raise DatasetError(path, str(error)) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DatasetError(path, f"is not understood: {type(error).__name__}: {error}") from error
 
 
@@ -115,8 +117,11 @@ def cell_of(found: dict[str, Any]) -> Cell:
     """Return the cell that cell.json is of; for `understood`."""
     values = dict(found["cell"])
     cell = Cell(**{**values, "strategy": Strategy(**values["strategy"])})
-    if not isinstance(cell.seed, int) or not all(isinstance(v, str) for v in (cell.study, cell.backbone, cell.recipe)):
-        raise TypeError("a cell has a name, a backbone, a recipe and a seed")
+    texts = (cell.study, cell.backbone, cell.recipe, cell.strategy.fill)
+    if not (
+        isinstance(cell.seed, int) and isinstance(cell.pretrained, bool) and all(isinstance(v, str) for v in texts)
+    ):
+        raise TypeError("a cell has a name, a backbone, a recipe, a fill, a seed and a start")
     return cell
 
 

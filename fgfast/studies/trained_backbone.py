@@ -30,6 +30,7 @@ class TrainedCell:
         recipe: how it was trained.
         classes: of its classifier; None where its study is not around it.
         options: of timm.
+        division: digest of its study's pairs, test share and seed of the division; None where its study is not there.
     """
 
     folder: Path
@@ -37,6 +38,27 @@ class TrainedCell:
     recipe: Recipe
     classes: int | None
     options: dict[str, Any]
+    division: tuple[str, float | None, int] | None = None
+
+    def check_unseen(self, pairs: str, test_share: float | None, seed: int) -> None:
+        """Check that these images are divided into train and test as they were when it was trained.
+
+        Args:
+            pairs: their digest; images of another run cannot be checked.
+            test_share, seed: of the division.
+
+        Raises:
+            UsageError: they are not, so that it has been trained on images that test.
+        """
+        if self.division is None or self.division[0] != pairs:
+            return
+        _, share, its_seed = self.division
+        if share != test_share or (share is not None and its_seed != seed):
+            own = "the data set's own split" if share is None else f"--test-share {share:g} --seed {its_seed}"
+            raise UsageError(
+                f"{self.folder} was trained on another division of these images, so that images that test it may have "
+                f"trained it: divide them as its study did, with {own}"
+            )
 
 
 def is_cell(backbone: str) -> bool:
@@ -58,7 +80,12 @@ def trained_cell(folder: Path) -> TrainedCell:
     if not study.is_file():
         return TrainedCell(folder, cell, recipe, None, {})
     about = understood(study, about_of)
-    return TrainedCell(folder, cell, recipe, understood(study, lambda found: len(found["classes"])), about["options"])
+    classes, division = understood(study, lambda found: len(found["classes"])), _division(about)
+    return TrainedCell(folder, cell, recipe, classes, about["options"], division)
+
+
+def _division(about: dict[str, Any]) -> tuple[str, float | None, int]:
+    return about["pairs"], about["test share"], about["backgrounds"]
 
 
 def built(trained: TrainedCell, classes: int) -> Backbone:

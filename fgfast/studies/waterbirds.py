@@ -53,8 +53,9 @@ def groups_of(twin: Twin, tests: Sequence[str]) -> Groups | None:
     if twin.source.dataset != "waterbirds":
         return None
     found = twin.dataset.groups() or {}
-    splits = twin.splits()
-    return Groups(tuple(tests), found, Counter(group for key, group in found.items() if splits.get(key) == "train"))
+    # Of the data set, not of the run, which may be of a part of it.
+    trains = [sample.key for sample in twin.dataset.samples if sample.split == "train"]
+    return Groups(tuple(tests), found, Counter(found[key] for key in trains if key in found))
 
 
 def elsewhere(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,20 @@ def cached(name: str, settings: Mapping[str, Any]) -> Path:
         f"pretrained weights of {name}: {known}. Give a file of them, fetch them with timm's own "
         "`timm.create_model(NAME, pretrained=True)`, or start from random weights: --no-pretrained"
     )
+
+
+def weights_of(backbone: str) -> str:
+    """Return the SHA-256 of the file that a backbone is; empty where it is none, or is not there any more."""
+    path = Path(backbone)
+    if path.suffix not in SUFFIXES or not path.is_file():
+        return ""
+    about = path.stat()
+    return _digest(path.absolute(), about.st_size, about.st_mtime_ns)
+
+
+@lru_cache
+def _digest(path: Path, _size: int, _changed: int) -> str:
+    return digest_of(path)
 
 
 def find(backbone: str, settings: Mapping[str, Any]) -> Path:

@@ -94,6 +94,25 @@ def test_waterbirds_itself_is_reported_by_groups(places: Path, tmp_path: Path) -
     assert float(row["Worst group"]) <= float(row["Average by train groups"])
 
 
+def test_groups_are_weighed_as_the_data_set_has_them_whatever_part_of_it_was_converted(
+    places: Path, tmp_path: Path
+) -> None:
+    from fgfast.pipeline.twin import Twin
+    from fgfast.studies.waterbirds import groups_of
+
+    root = places / "waterbird_complete95_forest2water2"
+    words = ("convert", "--dataset", "waterbirds", "--root", root, "--segmenter", "box", "--split", "test")
+    done = command(*words, "--out", tmp_path / "part")
+    assert done.returncode == 0, done.stderr
+    found = []
+    for run in (places / "swapped", tmp_path / "part"):
+        with Twin.open(run) as twin:
+            groups = groups_of(twin, ("x",))
+        assert groups is not None and sum(groups.train_counts.values()) > 0
+        found.append(groups.train_counts)
+    assert found[0] == found[1]
+
+
 def test_no_background_comes_from_the_other_split_of_the_study(places: Path) -> None:
     from fgfast.studies.crossval import TESTS, cells
     from fgfast.studies.recipes import recipe

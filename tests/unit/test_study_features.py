@@ -395,6 +395,16 @@ def test_a_trained_cell_is_a_backbone_with_its_own_input(tmp_path: Path) -> None
     assert len(found.figures) == 4 and of_both.count(Path(folder).name) == 2
     own = features.extraction_of(some, cell(folder), ("x",), "cpu", 1)
     assert own.model.cfg.image_size == (48, 48) and own.recipe.resize == 1.0 and own.model.digest
+    study = Path(folder).parent.parent / "study.json"
+    facts = json.loads(study.read_text())
+    for test_share, seed in ((None, 1), (0.3, 0)):  # the data set's split is the same with every seed
+        study.write_text(json.dumps({**facts, "test share": test_share, "backgrounds": seed}))
+        if test_share is None:
+            features.extraction_of(some, cell(folder), ("x",), "cpu", 1)
+            continue
+        with pytest.raises(UsageError, match=r"another division .* --test-share 0\.3 --seed 0"):
+            features.extraction_of(some, cell(folder), ("x",), "cpu", 1)
+    study.write_text(json.dumps(facts))
     about = json.loads((Path(folder) / "cell.json").read_text())
     for bad in ("[]", "{", json.dumps({**about, "recipe": {}}), json.dumps({**about, "cell": {"backbone": 3}})):
         (Path(folder) / "cell.json").write_text(bad)

@@ -18,10 +18,14 @@ pytest.importorskip("matplotlib")
 
 from study_numbers import NOTICE, study
 
-from fgfast.errors import UsageError
-from fgfast.studies import findings, page, plots, results, tables
+from fgfast.errors import DatasetError, UsageError
+from fgfast.studies import findings, kept_tables, page, plots, results, tables
+from fgfast.studies.cell import Cell, Strategy
 from fgfast.studies.figures import Estimate
+from fgfast.studies.masking_study import by_size
 from fgfast.studies.predictions import Predictions
+from fgfast.studies.stored import cell_of, keep, understood
+from fgfast.studies.waterbirds import Groups
 from fgfast.writing import Target
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
@@ -220,3 +224,61 @@ def test_groups_are_shown_with_both_figures(tmp_path: Path) -> None:
     page.write_study(Target(tmp_path), some, more=[table])
     assert "Average by train groups" in (tmp_path / "study.html").read_text(encoding="utf-8")
     assert (tmp_path / "groups.csv").exists()
+
+
+def test_strategies_that_differ_in_share_or_start_have_a_line_each() -> None:
+    one = study(count=48, seeds=(0,)).trained[0]
+    late = Strategy(where="late")
+    cells = [
+        Cell("masking", "test_resnet", strategy=late),
+        Cell("masking", "test_resnet", strategy=replace(late, share=0.6)),
+        Cell("masking", "test_resnet", strategy=late, pretrained=False),
+    ]
+    right = replace(one.tests["mixed-rand"], predicted=one.tests["mixed-rand"].labels)
+    wrong = replace(right, predicted=(right.labels + 1) % 8)
+    said = [right, wrong, wrong]
+    trained = tuple(results.Trained(cell, {"mixed-rand": s}) for cell, s in zip(cells, said, strict=True))
+    some = replace(study(count=48), name="masking", trained=trained)
+    found = [(*row[:2], row[2].value) for row in by_size(some).rows]  # type: ignore[union-attr]
+    assert found == [
+        ("late, last", "quick", 1.0),
+        ("late, last, share 0.6", "quick", 0.0),
+        ("late, last", "quick, random start", 0.0),
+    ]
+    assert len({row.name for row in some.rows}) == 3
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '"train": ["x"]',
+        '"train": "bogus"',
+        '"pretrained": {"a": 1}',
+        '"strategy": {"fill": ["x"]}',
+        '"strategy": {"where": ["x"]}',
+        '"strategy": {"share": NaN}',
+    ],
+)
+def test_a_cell_of_somebody_else_is_refused_by_name(cell: str, tmp_path: Path) -> None:
+    names = '"study": "crossval", "backbone": "resnet50", "recipe": "quick", "seed": 0, "strategy": {}'
+    (tmp_path / "cell.json").write_text(f'{{"cell": {{{names}, {cell}}}}}')
+    with pytest.raises(DatasetError, match=r"cell\.json"):
+        understood(tmp_path / "cell.json", cell_of)
+
+
+def test_numbers_beyond_all_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"count": 1e999}')
+    with pytest.raises(DatasetError, match="OverflowError"):
+        understood(tmp_path / "a.json", lambda found: int(found["count"]))
+    value = '{"value": 1, "low": null, "high": null, "count": 1e999}'
+    table = f'{{"name": "a", "title": "", "heads": ["a"], "rows": [[{value}]], "note": "", "signed": []}}'
+    (tmp_path / "tables.json").write_text(f'{{"title": "a", "said": [], "tables": [{table}]}}')
+    with pytest.raises(DatasetError, match="OverflowError"):
+        kept_tables.read(tmp_path)
+
+
+def test_groups_of_an_earlier_study_in_a_folder_are_not_kept(tmp_path: Path) -> None:
+    keep(tmp_path, {}, Groups(("x",), {"a": "landbird on land"}, {"landbird on land": 1}))
+    assert (tmp_path / "groups.json").is_file()
+    keep(tmp_path, {}, None)
+    assert not (tmp_path / "groups.json").exists()

@@ -309,3 +309,56 @@ def test_a_stopped_grid_goes_on(tmp_path: Path) -> None:
     run(grid(tmp_path / "a", cells), ["cpu"], in_process=True)
     run(grid(tmp_path / "b", cells), ["cpu"], in_process=True)
     assert tables(tmp_path / "a") == tables(tmp_path / "b")
+
+
+def test_a_training_killed_at_its_very_end_goes_on_without_weights_that_were_not_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = cell()
+    some = grid(tmp_path, (one,), select="best-val", keep_weights=False)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fgfast.studies.one_cell.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(run_cell(some, one, "cpu", 1))
+    list(run_cell(some, one, "cpu", 1))
+    assert some.finished(one)
+    assert not (some.folder(one).path / "weights.safetensors").exists()
+    assert not (some.folder(one).path / "checkpoint.safetensors").exists()
+
+
+def test_other_weights_of_the_same_name_are_another_training(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    file = tmp_path / "test_resnet.safetensors"
+
+    def save(seed: int) -> None:
+        torch.manual_seed(seed)
+        save_file(build("test_resnet", 8).timm.state_dict(), file)
+
+    one = cell(backbone=str(file))
+    some, clean = grid(tmp_path / "a", (one,)), grid(tmp_path / "b", (one,))
+    save(1)
+    list(run_cell(some, one, "cpu", 1))
+    assert some.finished(one)
+    save(2)
+    assert not some.finished(one)
+    list(run_cell(clean, one, "cpu", 1))
+    steps = run_cell(some, one, "cpu", 1)
+    for _ in range(6):
+        next(steps)
+    steps.close()
+    assert not (some.folder(one).path / "cell.json").exists()  # its tables would be of both
+    save(3)
+    list(run_cell(some, one, "cpu", 1))  # not from the checkpoint of the second
+    save(2)
+    list(run_cell(some, one, "cpu", 1))
+    assert same(weights(some.folder(one).path), weights(clean.folder(one).path))
+
+
+def test_an_arm_that_there_is_not_is_refused_before_anything_is_written() -> None:
+    with pytest.raises(UnknownNameError, match="no arm named 'bogus'"):
+        cell(train="bogus")
