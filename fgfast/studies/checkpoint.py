@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fgfast.errors import WeightsError
+from fgfast.errors import OutputFailedError, WeightsError
 from fgfast.models.files.states import check_state, load_state
 from fgfast.writing import Target, replacing_path
 
@@ -53,8 +53,11 @@ def write_tensors(target: Target, tensors: dict[str, Tensor], metadata: dict[str
     with replacing_path(target, sync=True) as part:
         try:
             save_file(plain, part, {"format": "pt", **metadata})
-        except SafetensorError as error:  # of a full disk, among others
-            raise OSError(str(error)) from error
+        except (SafetensorError, OSError) as error:  # of a full disk, among others: the study ends, not this cell alone
+            raise OutputFailedError(
+                f"cannot write {target.path}: {error}. What is finished is kept: free some space or repair the disk, "
+                "then run the same command again"
+            ) from error
 
 
 def load(target: Target, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ for _name in ("torchvision", "timm", "pyarrow"):
 from study_models import SMALL  # noqa: E402
 from study_pairs import birds  # noqa: E402
 
-from fgfast.errors import OutputRefusedError, UnknownNameError, UsageError  # noqa: E402
+from fgfast.errors import OutputFailedError, OutputRefusedError, UnknownNameError, UsageError  # noqa: E402
 from fgfast.studies.arms import Shown  # noqa: E402
 from fgfast.studies.cell import Cell, Strategy  # noqa: E402
 from fgfast.studies.grid import EvaluationSet, Grid  # noqa: E402
@@ -362,3 +362,18 @@ def test_other_weights_of_the_same_name_are_another_training(tmp_path: Path) -> 
 def test_an_arm_that_there_is_not_is_refused_before_anything_is_written() -> None:
     with pytest.raises(UnknownNameError, match="no arm named 'bogus'"):
         cell(train="bogus")
+
+
+def test_a_full_disk_ends_the_study_not_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    some = grid(tmp_path, (cell(0), cell(1)))
+    with monkeypatch.context() as patched:
+        patched.setattr(safetensors.torch, "save_file", full)
+        with pytest.raises(OutputFailedError, match=r"No space left .* What is finished is kept"):
+            run(some, ("cpu",), in_process=True)
+    assert run(some, ("cpu",), in_process=True).failed == ()
