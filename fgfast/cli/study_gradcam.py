@@ -95,6 +95,11 @@ def gradcam(study: Path, run: Path | None, **given: Any) -> None:
             state = one.failed or "looked at"
             note(message(f"  {done} of {total}: {one.cell.name}, {state}, {one.seconds:.0f} s"))
 
+    pages: list[Found | None] = []
+
+    def show(carried: Carried) -> None:
+        pages.append(gradcam_report.write(look.out, [(one.cell.name, one.failed) for one in carried.failed]))
+
     with Interruption(
         "each model ends after its current step; those that are not finished start again"
     ) as interruption:
@@ -106,9 +111,9 @@ def gradcam(study: Path, run: Path | None, **given: Any) -> None:
             overwrite=overwrite,
             in_process=given["in_process"],
             deadline=given["deadline"],
+            show=show,
         )
-    page = gradcam_report.write(look.out, [(one.cell.name, one.failed) for one in carried.failed])
-    _end(look, carried, page, as_json)
+    _end(look, carried, pages[0], as_json)
     if carried.stopped and interruption.exit_code:
         sys.exit(interruption.exit_code)
     sys.exit(EXIT_SOME_FAILED if carried.failed else 0)

@@ -60,7 +60,9 @@ _COMMON = (
         help="Tests on this share of each class.",
     ),
     click.option(
-        "--limit", type=click.IntRange(1), help="Trains, and tests, on at most this many images, of each class alike."
+        "--limit",
+        type=click.IntRange(1),
+        help="Trains, and tests, on this many images at most, but one of each class at least.",
     ),
     click.option(
         "--flagged",

@@ -62,6 +62,11 @@ def train_and_show(
                 )
             )
 
+    pages: list[Path | None] = []
+
+    def show(carried: Carried) -> None:
+        pages.append(write(grid, [(one.cell.name, one.failed) for one in carried.failed], groups))
+
     with Interruption("each training ends after its current step, and goes on from its last epoch") as interruption:
         carried = carry_out(
             grid,
@@ -71,9 +76,9 @@ def train_and_show(
             overwrite=given["overwrite"],
             in_process=given["in_process"],
             deadline=given["deadline"],
+            show=show,
         )
-    page = write(grid, [(one.cell.name, one.failed) for one in carried.failed], groups)
-    _end(grid, carried, page, as_json)
+    _end(grid, carried, pages[0], as_json)
     if carried.stopped and interruption.exit_code:
         sys.exit(interruption.exit_code)
     sys.exit(EXIT_SOME_FAILED if carried.failed else 0)

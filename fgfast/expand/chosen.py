@@ -44,12 +44,24 @@ def spread(everything: Sequence[int], usable: Collection[int], limit: int | None
     """
     if limit is None or limit >= len(usable):
         return tuple(n for n in everything if n in usable)
-    taken: set[int] = set()
-    for place in range(limit):
-        start = place * len(everything) // limit
-        for step in range(len(everything)):
-            n = everything[(start + step) % len(everything)]
-            if n in usable and n not in taken:
-                taken.add(n)
-                break
-    return tuple(n for n in everything if n in taken)
+    size = len(everything)
+    # A place leads to itself while its sample is free, else to a place further on; the last one stands for the end.
+    # Ways are shortened as they are walked (union-find), so that bunched samples cost no more than spread ones.
+    leads = [n if everything[n] in usable else n + 1 for n in range(size)] + [size]
+    taken = []
+    for number in range(limit):
+        place = _free(leads, number * size // limit)
+        place = place if place < size else _free(leads, 0)
+        taken.append(place)
+        leads[place] = place + 1
+    return tuple(everything[n] for n in sorted(taken))
+
+
+def _free(leads: list[int], place: int) -> int:
+    """Return the first free place from one on, and let all on the way lead there."""
+    end = place
+    while leads[end] != end:
+        end = leads[end]
+    while leads[place] != end:
+        leads[place], place = end, leads[place]
+    return end

@@ -63,6 +63,11 @@ class Strategy:
         return self.where in ("early", "both")
 
     @property
+    def by_cell(self) -> bool:
+        """Whether cells of features are foreground or background, by their share of subject."""
+        return self.late or self.pooling == "fg"
+
+    @property
     def within(self) -> Strategy:
         """What of it is left to the model where pixels are masked before, at the stored size."""
         where: Where = {"early": "none", "both": "late"}.get(self.where, self.where)  # type: ignore[assignment]
@@ -84,7 +89,7 @@ class Strategy:
             # After the second-last block the token still speaks to the patches, whatever is pooled.
             parts.append("class token keep")
         parts.append(self.fill if self.early and self.fill != "black" else "")
-        if (self.late or self.pooling == "fg") and self.share != SHARE:
+        if self.by_cell and self.share != SHARE:
             parts.append(f"share {self.share:g}")
         return ", ".join(part for part in parts if part)
 

@@ -11,8 +11,9 @@ from fgfast.studies import features_study
 from fgfast.studies.cell import ARMS as ARMS_OF_ALL
 from fgfast.studies.cell import Arm, plain_name
 from fgfast.studies.feature_measures import Measured, Space, measure
-from fgfast.studies.grid import LOCK, Grid
-from fgfast.writing import Target, locked, make_folder
+from fgfast.studies.grid import Grid
+from fgfast.studies.run import alone
+from fgfast.writing import Target, make_folder
 
 ARMS: tuple[Arm, ...] = ("x", "x_fg", "only-bg", "x-box")
 """X cropped to the box is there so that "no background" is not just "closer"."""
@@ -75,16 +76,11 @@ def run(
         UsageError: no backbone could be measured, another process works in the folder, or no sample has all arms.
         OutputFailedError: the disk is full, read-only or failing.
     """
-    from filelock import Timeout
-
     check(arms)
     grid.check(overwrite)
-    try:
-        with locked(Target(grid.out, LOCK), timeout=0):
-            grid.open(overwrite)
-            return _run(grid, arms, device, threads, progress or (lambda text: None), stop or Event())
-    except Timeout:
-        raise UsageError(f"another process works in {grid.out}: wait for it, or choose another folder") from None
+    with alone(grid.out):
+        grid.open(overwrite)
+        return _run(grid, arms, device, threads, progress or (lambda text: None), stop or Event())
 
 
 def _run(

@@ -14,14 +14,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from fgfast.errors import UsageError
 from fgfast.runner import DEADLINE
 from fgfast.studies.cell import Cell
 from fgfast.studies.gradcam_look import Gradcam
-from fgfast.studies.grid import LOCK
 from fgfast.studies.job import CellDone
-from fgfast.studies.run import Carried, carry
-from fgfast.writing import Target, locked
+from fgfast.studies.run import Carried, alone, carry
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,18 +46,16 @@ def run(
     overwrite: bool = False,
     in_process: bool = False,
     deadline: float = DEADLINE,
+    show: Callable[[Carried], None] | None = None,
 ) -> Carried:
     """Look at what is not finished yet, a cell to a worker; arguments and errors as of `fgfast.studies.run.run`."""
-    from filelock import Timeout
-
     look.check(overwrite)
-    try:
-        with locked(Target(look.out, LOCK), timeout=0):
-            look.open(overwrite)
-            todo = [cell for cell in look.grid.cells if not look.finished(cell)]
-            before = len(look.grid.cells) - len(todo)
-            return carry(
-                _LookAt(look), todo, before, devices, stop or threading.Event(), progress, in_process, deadline
-            )
-    except Timeout:
-        raise UsageError(f"another process works in {look.out}: wait for it, or choose another folder") from None
+    with alone(look.out):
+        look.open(overwrite)
+        todo = [cell for cell in look.grid.cells if not look.finished(cell)]
+        before = len(look.grid.cells) - len(todo)
+        stop = stop or threading.Event()
+        carried = carry(_LookAt(look), todo, before, devices, stop, progress, in_process, deadline)
+        if show is not None:
+            show(carried)
+    return carried

@@ -22,7 +22,7 @@ from fgfast.errors import OutputRefusedError, UnknownNameError, UsageError
 from fgfast.files import read_regular
 from fgfast.io.portable_paths import PortablePaths
 from fgfast.studies.arms import Shown
-from fgfast.studies.cell import Arm, Cell
+from fgfast.studies.cell import Arm, Cell, plain_name
 from fgfast.studies.pairs import Pairs
 from fgfast.studies.predictions import read_predictions
 from fgfast.studies.recipes import Recipe
@@ -111,6 +111,12 @@ class Grid:
         names = [cell.name for cell in self.cells]
         if not names or len(set(names)) < len(names):
             raise UsageError("a study needs a cell, and each cell once")
+        backbones = {cell.backbone for cell in self.cells}
+        if len({plain_name(backbone) for backbone in backbones}) < len(backbones):
+            raise UsageError(
+                "two backbones of a study would have one name in its tables: name a file of weights like its model "
+                f"and itself, as in resnet50.mine.safetensors. They are {', '.join(sorted(backbones))}"
+            )
         if len({test.name for test in self.tests}) < len(self.tests) or not self.tests:
             raise UsageError("a study needs a test set, and each of them once")
 
@@ -192,7 +198,10 @@ class Grid:
         found = read_json(self.folder(cell).path / CELL)
         if found is None or found.get("digest") != self.digest(cell):
             return False
-        now = weights_of(cell.backbone)
+        tables = [self.folder(cell).path / file_of(str(name)) for name in found.get("tests") or ()]
+        if not all(table.is_file() for table in tables):
+            return False
+        now = weights_of(cell.backbone) if cell.pretrained else ""
         return not now or found.get("initial weights") == now
 
     def study(self, not_run: Sequence[tuple[str, str]] = ()) -> Study:

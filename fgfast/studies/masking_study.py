@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from fgfast.errors import UsageError
-from fgfast.studies.cell import Arm, Cell, Strategy, plain_name
+from fgfast.studies.cell import SHARE, Arm, Cell, Strategy, plain_name
 from fgfast.studies.grid import EvaluationSet
 from fgfast.studies.results import Row, Study
 from fgfast.studies.tables import Table
@@ -38,7 +38,9 @@ def strategy_of(text: str, share: float, fill: str) -> Strategy:
     if len(parts) > 4:
         raise UsageError(f"a strategy is WHERE:STAGE:POOLING:CLASS-TOKEN, not {text!r}")
     given: dict[str, Any] = dict(zip(("where", "stage", "pooling", "class_token"), parts, strict=False))
-    return replace(Strategy(share=share, fill=fill), **{name: value for name, value in given.items() if value})
+    found = replace(Strategy(share=share, fill=fill), **{name: value for name, value in given.items() if value})
+    # What it does not use is not said: it would be trained again for each.
+    return replace(found, share=share if found.by_cell else SHARE, fill=fill if found.early else Strategy().fill)
 
 
 def defaults(backbone: str) -> tuple[str, ...]:
@@ -74,7 +76,10 @@ def by_size(study: Study, test: str = "mixed-rand") -> Table:
     found = {(_kind(row), row.cell.backbone): row.accuracy(test) for row in rows}
     lines = tuple((*_said(kind), *(found.get((kind, name)) for name in backbones)) for kind in kinds)
     title = f"Strategies by backbone, tested on {test}"
-    note = f"Accuracy in percent on {test}, mean over trainings. The share of a foreground cell is {_shares(study)}."
+    note = f"Accuracy in percent on {test}, mean over trainings."
+    shares = dict.fromkeys(row.cell.strategy.share for row in rows if row.cell.strategy.by_cell)
+    if shares:
+        note += f" The share of a foreground cell is {', '.join(f'{share:g}' for share in shares)}."
     return Table("strategies", title, ("Strategy", "Recipe", *map(plain_name, backbones)), lines, note)
 
 
@@ -91,12 +96,3 @@ def _kind(row: Row) -> _Kind:
 def _said(kind: _Kind) -> tuple[str, str]:
     strategy, _, recipe, _, pretrained = kind
     return strategy, recipe if pretrained else f"{recipe}, random start"
-
-
-def _shares(study: Study) -> str:
-    return ", ".join(f"{share:g}" for share in dict.fromkeys(_all(study)))
-
-
-def _all(study: Study) -> Iterator[float]:
-    for row in study.rows:
-        yield row.cell.strategy.share

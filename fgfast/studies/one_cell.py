@@ -49,7 +49,7 @@ def model_of(grid: Grid, cell: Cell, load: bool = True) -> Backbone:
     recipe = grid.recipes[cell.recipe]
     torch.manual_seed(seeds.number(cell.seed, "weights") % 2**63)
     return build(
-        cell.backbone if load else model_named(cell.backbone),
+        cell.backbone if load and cell.pretrained else model_named(cell.backbone),
         len(grid.pairs.classes),
         image_size=recipe.image_size or None,
         pretrained=cell.pretrained,

@@ -30,7 +30,7 @@ from fgfast.studies.tables import (
     lost_classes,
 )
 from fgfast.studies.verdicts import model_name, verdict
-from fgfast.writing import Target, replacing
+from fgfast.writing import Target, remove, replacing
 
 Thumbnails = Mapping[str, tuple[str, str]]
 """Key -> the image on X and on X_FG as data URIs."""
@@ -39,6 +39,8 @@ GALLERY = 24
 """Images in the gallery."""
 THUMBNAIL_BYTES = 4_000_000
 """Of all data URIs together: what is beyond is left out, and the page says how many."""
+# Of the tables that a study's page may have.
+_NAMES = frozenset(("accuracies", "classes", "findings", "gaps", "groups", "groups-1", "groups-2", "strategies"))
 _DATA_URI = re.compile(r"data:image/(?:png|webp|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 
 
@@ -67,6 +69,9 @@ def write_study(
     """
     tables = [*made(study, papers, found), *(table for table in more if table.rows)]
     _write(folder, page(study, tables, thumbnails or {}), "study.html", tables)
+    for name in _NAMES - {table.name for table in tables}:  # of an earlier page
+        remove(folder / f"{name}.csv")
+        remove(folder / f"{name}.tex")
 
 
 def write_tables(

@@ -114,7 +114,7 @@ def grid_of(request: Request, study: str, cells: Sequence[Cell], tests: Sequence
     if request.waterbirds is None:
         return Made(grid, pairs, groups)
     trains = [pairs.keys[n] for n in train]
-    others, more, groups = elsewhere(request.waterbirds, request.waterbirds_root, pairs, trains)
+    others, more, groups = elsewhere(request.waterbirds, request.waterbirds_root, pairs, trains, request.flagged)
     return Made(replace(grid, elsewhere=others, tests=(*grid.tests, *more)), pairs, groups)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from fgfast.errors import UsageError
 from fgfast.machine import available_cores
@@ -40,6 +42,22 @@ class Carried:
         return tuple(one for one in self.done if one.failed)
 
 
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep other processes from working in a study's folder.
+
+    Raises:
+        UsageError: one works in it.
+    """
+    from filelock import Timeout
+
+    try:
+        with locked(Target(out, LOCK), timeout=0):
+            yield
+    except Timeout:
+        raise UsageError(f"another process works in {out}: wait for it, or choose another folder") from None
+
+
 def run(
     grid: Grid,
     devices: Sequence[str],
@@ -49,6 +67,7 @@ def run(
     overwrite: bool = False,
     in_process: bool = False,
     deadline: float = DEADLINE,
+    show: Callable[[Carried], None] | None = None,
 ) -> Carried:
     """Train and test what is not finished yet.
 
@@ -61,6 +80,7 @@ def run(
         overwrite: train everything again.
         in_process: train in this process, one cell after the other.
         deadline: seconds after which a cell without a sign of life has its process killed.
+        show: called at the end, while nobody else works in the folder; it writes the page.
 
     Raises:
         OutputRefusedError: the folder holds another study.
@@ -69,18 +89,16 @@ def run(
         WorkerLostError: no worker process is left; the same call goes on.
         OutputFailedError: the disk is full or failing; what is finished is kept.
     """
-    from filelock import Timeout
-
     stop = stop or threading.Event()
     grid.check(overwrite)
-    try:
-        with locked(Target(grid.out, LOCK), timeout=0):
-            grid.open(overwrite)
-            todo = [cell for cell in grid.cells if not grid.finished(cell)]
-            steps, before = TrainAndTest(grid), len(grid.cells) - len(todo)
-            return carry(steps, todo, before, devices, stop, progress, in_process, deadline)
-    except Timeout:
-        raise UsageError(f"another process works in {grid.out}: wait for it, or choose another folder") from None
+    with alone(grid.out):
+        grid.open(overwrite)
+        todo = [cell for cell in grid.cells if not grid.finished(cell)]
+        steps, before = TrainAndTest(grid), len(grid.cells) - len(todo)
+        carried = carry(steps, todo, before, devices, stop, progress, in_process, deadline)
+        if show is not None:
+            show(carried)
+    return carried
 
 
 def carry(

@@ -159,7 +159,16 @@ def accuracies(study: Study, papers: Papers | None = None) -> Table:
                 values += [None, None] if paper is None else [paper / 100, ours and ours.value - paper / 100]
         rows.append(tuple(values))
     note = "Percent of images predicted right, mean of trainings. Student's 95 % interval, cut at 0 and 100, from 3 on."
+    note += f" Test images: {_counts(study)}; where the numbers differ, columns are of other images."
+    if {"mixed-same", "mixed-rand"} <= set(arms):
+        note += f" Backgrounds of mixed-rand are of any of the {len(study.classes)} classes, the own one among them."
     return Table("accuracies", "Accuracy by training and test set", tuple(heads), tuple(rows), note, frozenset(signed))
+
+
+def _counts(study: Study) -> str:
+    """Say how many images each test set has."""
+    counts = {arm: {len(said.keys) for row in study.rows for said in row.of(arm).values()} for arm in study.arms}
+    return ", ".join(f"{arm} {' or '.join(map(str, sorted(some)))}" for arm, some in counts.items())
 
 
 def gaps(study: Study) -> Table:

@@ -59,7 +59,7 @@ def groups_of(twin: Twin, tests: Sequence[str]) -> Groups | None:
 
 
 def elsewhere(
-    run: Path, root: Path | None, pairs: RunPairs, trained_on: Sequence[str]
+    run: Path, root: Path | None, pairs: RunPairs, trained_on: Sequence[str], flagged: str = "use"
 ) -> tuple[dict[str, Elsewhere], tuple[EvaluationSet, ...], Groups]:
     """Make test sets of a run over Waterbirds for a study of CUB.
 
@@ -68,6 +68,7 @@ def elsewhere(
         root: of Waterbirds, where it has moved.
         pairs: of the study.
         trained_on: keys that train, none of which is tested.
+        flagged: see `RunPairs.of`.
 
     Returns:
         Pairs by name, the test sets that show them, and their groups.
@@ -80,7 +81,7 @@ def elsewhere(
         found = groups_of(twin, (OWN_MASKS, THEIR_MASKS))
         if found is None:
             raise UsageError(f"{run} is a run over {twin.title}: --waterbirds takes one over Waterbirds")
-        swapped, kind_of = RunPairs.of(twin), twin.labels()
+        swapped, kind_of = RunPairs.of(twin, flagged), twin.labels()
     names = {_bird(key): key for key in pairs.keys}
     name_of = {key: names[_bird(key)] for key in swapped.keys if _bird(key) in names}
     species = {key: pairs.classes[pairs.labels[n]] for n, key in enumerate(pairs.keys)}

@@ -52,12 +52,28 @@ def cached(name: str, settings: Mapping[str, Any]) -> Path:
 
 
 def weights_of(backbone: str) -> str:
-    """Return the SHA-256 of the file that a backbone is; empty where it is none, or is not there any more."""
-    path = Path(backbone)
-    if path.suffix not in SUFFIXES or not path.is_file():
+    """Return the SHA-256 of the file of a backbone's pretrained weights; empty where it is not there any more."""
+    path: Path | None = Path(backbone)
+    if Path(backbone).suffix not in SUFFIXES:
+        path = _of_timm(backbone)
+    if path is None or not path.is_file():
         return ""
     about = path.stat()
     return _digest(path.absolute(), about.st_size, about.st_mtime_ns)
+
+
+def _of_timm(name: str) -> Path | None:
+    """Return the file of timm's pretrained weights, if it is on this machine."""
+    try:
+        from fgfast.studies import torchvision_shim
+
+        torchvision_shim.declare()
+        import timm
+
+        settings = timm.get_pretrained_cfg(name)
+        return cached(name, settings.to_dict()) if settings is not None else None
+    except (ImportError, RuntimeError, UsageError):
+        return None
 
 
 @lru_cache

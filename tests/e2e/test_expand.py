@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +233,28 @@ def test_a_limit_is_spread_and_stays(lost: int) -> None:
     after = spread(everything, set(everything) - {everything[lost]}, 10)
     assert len(after) == 10 and len(set(before) - set(after)) == (everything[lost] in before)
     assert spread(everything, set(everything[:5]), 10) == tuple(everything[:5])
+
+
+def test_a_limit_takes_the_next_free_sample_from_each_place_on() -> None:
+    draw = random.Random(5)
+    for _ in range(300):
+        everything = draw.sample(range(1000), draw.randint(1, 60))
+        usable = {n for n in everything if draw.random() < draw.choice((0.1, 0.5, 0.95))}
+        limit = draw.randint(1, len(everything))
+        taken: set[int] = set()
+        for number in range(min(limit, len(usable))):
+            start = number * len(everything) // limit
+            turned = everything[start:] + everything[:start]
+            taken.add(next(n for n in turned if n in usable and n not in taken))
+        expected = everything if limit >= len(usable) else taken
+        assert spread(everything, usable, limit) == tuple(n for n in everything if n in usable and n in expected)
+
+
+def test_a_limit_of_bunched_samples_takes_no_time() -> None:
+    everything = range(200_000)  # as in a run half done; one after the other would take minutes
+    started = time.process_time()
+    assert spread(everything, set(range(100_000)), 99_000)[:3] == (0, 1, 2)
+    assert time.process_time() - started < 3
 
 
 def test_a_run_given_as_two_dots_has_its_name(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,6 +224,9 @@ def test_groups_are_shown_with_both_figures(tmp_path: Path) -> None:
     page.write_study(Target(tmp_path), some, more=[table])
     assert "Average by train groups" in (tmp_path / "study.html").read_text(encoding="utf-8")
     assert (tmp_path / "groups.csv").exists()
+    (tmp_path / "mine.csv").write_text("1")
+    page.write_study(Target(tmp_path), some)  # no table of an earlier page stays beside it
+    assert not list(tmp_path.glob("groups.*")) and (tmp_path / "gaps.csv").exists() and (tmp_path / "mine.csv").exists()
 
 
 def test_strategies_that_differ_in_share_or_start_have_a_line_each() -> None:

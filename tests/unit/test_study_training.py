@@ -34,7 +34,7 @@ from fgfast.studies.one_cell import run_cell  # noqa: E402
 from fgfast.studies.predict import predict  # noqa: E402
 from fgfast.studies.predictions import read_predictions  # noqa: E402
 from fgfast.studies.recipes import Recipe, recipe  # noqa: E402
-from fgfast.studies.run import run  # noqa: E402
+from fgfast.studies.run import Carried, run  # noqa: E402
 from fgfast.studies.splits import train_and_test  # noqa: E402
 from fgfast.studies.transforms import Prepare  # noqa: E402
 
@@ -311,6 +311,48 @@ def test_a_stopped_grid_goes_on(tmp_path: Path) -> None:
     assert tables(tmp_path / "a") == tables(tmp_path / "b")
 
 
+def test_a_table_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+    some = grid(tmp_path, (cell(0),))
+    run(some, ["cpu"], in_process=True)
+    table = some.folder(cell(0)).path / "predictions-x_fg.parquet"
+    before = table.read_bytes()
+    table.unlink()
+    assert not some.finished(cell(0)) and some.study().trained == ()
+    assert not run(some, ["cpu"], in_process=True).failed
+    assert table.read_bytes() == before
+
+
+def test_the_page_is_written_while_nobody_else_works_in_the_folder(tmp_path: Path) -> None:
+    some, seen = grid(tmp_path, (cell(0),)), []
+
+    def show(carried: Carried) -> None:
+        seen.append(len(carried.done))
+        with pytest.raises(UsageError, match="another process works in"):
+            run(some, ["cpu"], in_process=True)
+
+    run(some, ["cpu"], in_process=True, show=show)
+    assert seen == [1]
+
+
+def test_two_files_of_weights_with_one_name_are_refused(tmp_path: Path) -> None:
+    files = [f"{folder}/test_resnet.safetensors" for folder in ("mine", "yours")]
+    with pytest.raises(UsageError, match=r"one name .*resnet50\.mine\.safetensors.*mine/test_resnet"):
+        grid(tmp_path, tuple(cell(backbone=file) for file in files))
+    with pytest.raises(UsageError, match="one name"):
+        grid(tmp_path, (cell(backbone=files[0]), cell()))
+    grid(tmp_path, (cell(backbone="mine/test_resnet.mine.safetensors"), cell()))
+
+
+def test_a_strategy_says_nothing_that_it_does_not_use() -> None:
+    assert strategy_of("early", 0.5, "mean") == Strategy("early", fill="mean")
+    assert strategy_of("none", 0.5, "mean") == Strategy()
+    assert strategy_of("late", 0.5, "mean") == Strategy("late", share=0.5)
+    assert strategy_of("both", 0.5, "mean") == Strategy("both", share=0.5, fill="mean")
+    assert strategy_of("none:last:fg", 0.5, "mean") == Strategy(pooling="fg", share=0.5)
+    with pytest.raises(UsageError, match="share"):
+        strategy_of("early", 2.0, "black")
+
+
 def test_a_training_killed_at_its_very_end_goes_on_without_weights_that_were_not_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,7 +381,8 @@ def test_other_weights_of_the_same_name_are_another_training(tmp_path: Path) -> 
         torch.manual_seed(seed)
         save_file(build("test_resnet", 8).timm.state_dict(), file)
 
-    one = cell(backbone=str(file))
+    one = dataclasses.replace(cell(backbone=str(file)), pretrained=True)
+    random = dataclasses.replace(one, pretrained=False)
     some, clean = grid(tmp_path / "a", (one,)), grid(tmp_path / "b", (one,))
     save(1)
     list(run_cell(some, one, "cpu", 1))
@@ -357,6 +400,29 @@ def test_other_weights_of_the_same_name_are_another_training(tmp_path: Path) -> 
     save(2)
     list(run_cell(some, one, "cpu", 1))
     assert same(weights(some.folder(one).path), weights(clean.folder(one).path))
+    list(run_cell(other := grid(tmp_path / "c", (random,)), random, "cpu", 1))  # not from the file, as its name says
+    save(1)
+    assert other.finished(random)
+    assert json.loads((other.folder(random).path / "cell.json").read_text())["initial weights"] == "random"
+
+
+def test_other_weights_in_the_cache_of_timm_are_another_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import save_file
+
+    file = tmp_path / "cached.safetensors"
+    monkeypatch.setattr("fgfast.studies.weights.cached", lambda name, settings: file)
+    one = dataclasses.replace(cell(), pretrained=True)
+    some = grid(tmp_path / "a", (one,))
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        save_file(build("test_resnet", 8).timm.state_dict(), file)
+        assert not some.finished(one)
+        list(run_cell(some, one, "cpu", 1))
+        assert some.finished(one)
+    file.unlink()
+    assert some.finished(one)  # nothing says that they have changed
 
 
 def test_an_arm_that_there_is_not_is_refused_before_anything_is_written() -> None:
