@@ -131,7 +131,7 @@ def bench_io(images: int, rounds: int, cpu_threads: int | None, folder: Path | N
 @bench.command("expand")
 @click.argument("kinds", metavar="[KIND]...", nargs=-1)
 @add_options(
-    count_option("--images", 400, 8, help="Measures on at most this many images; slow kinds take fewer."),
+    count_option("--images", 1000, 8, help="Measures on at most this many images; slow kinds take fewer."),
     count_option("--rounds", 3, help=_ROUNDS),
     count_option("--workers", 2, 2, help="Compares one worker with this many."),
     DIR,

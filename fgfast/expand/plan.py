@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -151,16 +152,19 @@ class ExpandPlan(contextlib.AbstractContextManager["ExpandPlan"]):
             return key
         return path.removeprefix(f"{self.folder}/")
 
-    def given(self, key: str) -> bytes:
-        """Return what the kind decided for a sample, as JSON."""
-        return json.dumps(dict(self.planned.given(key)), sort_keys=True).encode()
+    def digest(self, sample: Sample, outcome: Outcome | None = None, given: Mapping[str, Any] | None = None) -> bytes:
+        """Return the digest of what the products of a sample depend on besides the fingerprint.
 
-    def digest(self, sample: Sample, outcome: Outcome | None = None) -> bytes:
-        """Return the digest of what the products of a sample depend on besides the fingerprint."""
+        Args:
+            sample: the sample.
+            outcome: its outcome in the run, where it is at hand.
+            given: what the kind decided for it, where that is at hand.
+        """
         outcome = outcome or self.request.outcome(sample.key)
         if sample.key in self.planned.unused:
             return mask_digest(outcome, sample, self.planned.unused[sample.key].encode())
-        return mask_digest(outcome, sample, self.given(sample.key))
+        given = self.planned.given(sample.key) if given is None else given
+        return mask_digest(outcome, sample, json.dumps(dict(given), sort_keys=True).encode())
 
     def describe(self) -> dict[str, Any]:
         """What the expansion is made from, as plain values."""

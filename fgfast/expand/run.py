@@ -98,14 +98,14 @@ def todo(plan: ExpandPlan, finished: Collection[str]) -> Iterator[ExpandWork]:
         sample = plan.dataset.samples[position]
         if sample.key in finished or sample.key in plan.planned.unused:
             continue
-        before = plan.request.outcomes.of(sample.key)
+        before, given = plan.request.outcomes.of(sample.key), dict(plan.planned.given(sample.key))
         yield ExpandWork(
             position,
             sample,
             plan.shown(sample.key),
             before=before,
-            given=dict(plan.planned.given(sample.key)),
-            wanted=plan.digest(sample, before) if before is not None else b"",
+            given=given,
+            wanted=plan.digest(sample, before, given) if before is not None else b"",
             names=paths_of(plan.names, sample.key),
         )
 
