@@ -96,6 +96,7 @@ Parts PartsOf(const uint8_t* bits, int64_t height, int64_t width) {
   Forest subject, others;
   subject.Add(0), others.Add(0);
   Runs above, above_others, row, row_others;
+  if (width == 0) height = 0;  // of which there may be any number
   for (int64_t y = 0; y < height; ++y) {
     const uint8_t* pixels = bits + y * width;
     const bool at_end = y == 0 || y == height - 1;

@@ -19,17 +19,19 @@ from numpy.typing import NDArray
 
 from fgfast.errors import UnknownNameError, UsageError
 from fgfast.ops import checks, reference
-from fgfast.ops.reference import Window
+from fgfast.ops.reference import FloatOrBf16, Window
 from fgfast.ops.reference_masks import Masks
 from fgfast.records import Bool, Float32, UInt8
 
 __all__ = [
+    "FloatOrBf16",
     "Masks",
     "Window",
     "area_average",
     "area_coverage",
     "attends",
     "attention",
+    "bf16_attends_by",
     "colour_contrast",
     "composite",
     "implementation",
@@ -67,14 +69,14 @@ class _Implementation(Protocol):
 
     def attention(
         self,
-        q: Float32,
-        k: Float32,
-        v: Float32,
+        q: FloatOrBf16,
+        k: FloatOrBf16,
+        v: FloatOrBf16,
         rel_pos: tuple[Float32, Float32],
         token_at: Int64,
-        padding: tuple[Float32, Float32],
+        padding: tuple[FloatOrBf16, FloatOrBf16],
         threads: int = 1,
-    ) -> Float32: ...
+    ) -> FloatOrBf16: ...
 
     def mask_post(
         self, logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1
@@ -191,47 +193,64 @@ def rle_decode(counts: bytes, height: int, width: int) -> Bool:
     return _resolve()[1].rle_decode(counts, height, width)
 
 
-def attends(size: int) -> bool:
+def attends(size: int, bf16: bool = False) -> bool:
     """Return whether a native `attention` for heads of `size` is installed and supported by this processor.
 
     Where there is none, PyTorch computes attention faster; the NumPy reference is for comparisons only.
+
+    Args:
+        size: of a head.
+        bf16: in bfloat16, not float32.
     """
     if implementation() != "native":
         return False
     from fgfast.ops import native
 
-    return native.attends(size)
+    return native.attends(size, bf16)
+
+
+def bf16_attends_by() -> str:
+    """Return what `attention` in bfloat16 multiplies with on this processor: "AMX", "AVX-512 BF16", or ""."""
+    if implementation() != "native":
+        return ""
+    from fgfast.ops import native
+
+    return native.bf16_attends_by()
 
 
 def attention(
-    q: Float32,
-    k: Float32,
-    v: Float32,
+    q: FloatOrBf16,
+    k: FloatOrBf16,
+    v: FloatOrBf16,
     rel_pos: tuple[Float32, Float32],
     token_at: Int64,
-    padding: tuple[Float32, Float32],
+    padding: tuple[FloatOrBf16, FloatOrBf16],
     threads: int = 1,
-) -> Float32:
+) -> FloatOrBf16:
     """Compute SAM's attention within square windows of S x S places, with decomposed relative positions.
 
+    In bfloat16, for which NumPy has no dtype, arrays are uint16: the upper halves of float32. The native op then rounds
+    tables and weights to it, too, before they are multiplied; all sums are float32.
+
     Args:
-        q: (B, T, H, D) float32, queries of B images with T tokens and H heads, unscaled.
-        k: (B, T, H, D) float32, keys.
-        v: (B, T, H, D) float32, values.
+        q: (B, T, H, D) float32 or bfloat16, queries of B images with T tokens and H heads, unscaled.
+        k: (B, T, H, D) of q's dtype, keys.
+        v: (B, T, H, D) of q's dtype, values.
         rel_pos: for rows and for columns, (2S - 1, D) float32: row "query's - key's + S - 1" is the factor of the query
             for this distance.
         token_at: (W, S * S) int64, the token at each place of each window, by rows; T means padding, which is a key
             but not a query. Every token has exactly one place.
-        padding: key and value at places without a token, (H, D) float32 each.
+        padding: key and value at places without a token, (H, D) of q's dtype each.
         threads: maximum number of threads; the reference uses one.
 
     Returns:
-        (B, T, H, D) float32: softmax(q.k / sqrt(D) + q.rel_pos_h + q.rel_pos_w) v over the places of a window.
+        (B, T, H, D) of q's dtype: softmax(q.k / sqrt(D) + q.rel_pos_h + q.rel_pos_w) v over the places of a window.
     """
     checks.check_attention(q, k, v, rel_pos, token_at, padding, threads)
     name, functions = _resolve()
-    if name == "native" and not attends(q.shape[3]):
-        raise ValueError(f"attention needs AVX-512 and heads of a multiple of 16, not {q.shape[3]}: see ops.attends")
+    if name == "native" and not attends(q.shape[3], q.dtype == np.uint16):
+        needed = "AVX-512 BF16" if q.dtype == np.uint16 else "AVX-512"
+        raise ValueError(f"attention needs {needed} and heads of a multiple of 16, not {q.shape[3]}: see ops.attends")
     return functions.attention(q, k, v, rel_pos, token_at, padding, threads)
 
 

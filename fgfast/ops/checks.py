@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgfast.ops.reference import Window
+from fgfast.ops.reference import FloatOrBf16, Window
 from fgfast.records import Bool, Float32, UInt8
 
 MAX_SIDE = 2**31 - 1
@@ -103,17 +103,18 @@ def check_counts(counts: bytes, height: int, width: int) -> None:
 
 
 def check_attention(
-    q: Float32,
-    k: Float32,
-    v: Float32,
+    q: FloatOrBf16,
+    k: FloatOrBf16,
+    v: FloatOrBf16,
     rel_pos: tuple[Float32, Float32],
     token_at: NDArray[np.int64],
-    padding: tuple[Float32, Float32],
+    padding: tuple[FloatOrBf16, FloatOrBf16],
     threads: int,
 ) -> None:
     """Check the arguments of `attention`."""
+    dtype = np.uint16 if getattr(q, "dtype", None) == np.uint16 else np.float32
     for name, array in (("q", q), ("k", k), ("v", v)):
-        _array(name, array, np.float32, 4)
+        _array(name, array, dtype, 4)
         if array.shape != q.shape:
             raise ValueError(f"{name} must have q's shape {q.shape}, not {array.shape}")
     _array("token_at", token_at, np.int64, 2)
@@ -121,12 +122,15 @@ def check_attention(
     side = math.isqrt(token_at.shape[1])
     if side == 0 or side * side != token_at.shape[1]:
         raise ValueError(f"token_at must have shape (W, S * S), not {token_at.shape}")
-    wanted = {"rel_pos": (rel_pos, (2 * side - 1, size)), "padding": (padding, (heads, size))}
-    for name, (arrays, shape) in wanted.items():
+    wanted: dict[str, Any] = {
+        "rel_pos": (rel_pos, np.float32, (2 * side - 1, size)),
+        "padding": (padding, dtype, (heads, size)),
+    }
+    for name, (arrays, its_dtype, shape) in wanted.items():
         if len(arrays) != 2:
             raise ValueError(f"{name} must be two arrays, not {len(arrays)}")
         for array in arrays:
-            _array(name, array, np.float32, None)
+            _array(name, array, its_dtype, None)
             if array.shape != shape:
                 raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
     if token_at.size and not 0 <= token_at.min() <= token_at.max() <= tokens:

@@ -7,14 +7,14 @@ what these functions copy: arrays with gaps, and arrays that are not aligned.
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgfast import _native
 from fgfast.ops.geometry import down_first
-from fgfast.ops.reference import Window
+from fgfast.ops.reference import FloatOrBf16, Window
 from fgfast.ops.reference_masks import Masks, summarise
 from fgfast.records import Bool, Float32, UInt8
 
@@ -35,25 +35,30 @@ def area_coverage(bits: Bool, size: tuple[int, int]) -> UInt8:
     return out
 
 
-def attends(size: int) -> bool:
+def attends(size: int, bf16: bool = False) -> bool:
     """Return whether this build and processor have `attention` for heads of `size`: AVX-512, and multiples of 16."""
-    return _native.attends(size)
+    return _native.attends_bf16(size) if bf16 else _native.attends(size)
+
+
+def bf16_attends_by() -> str:
+    """Return what multiplies bfloat16 in `attention`."""
+    return _native.bf16_attends_by()
 
 
 def attention(
-    q: Float32,
-    k: Float32,
-    v: Float32,
+    q: FloatOrBf16,
+    k: FloatOrBf16,
+    v: FloatOrBf16,
     rel_pos: tuple[Float32, Float32],
     token_at: NDArray[np.int64],
-    padding: tuple[Float32, Float32],
+    padding: tuple[FloatOrBf16, FloatOrBf16],
     threads: int = 1,
-) -> Float32:
+) -> FloatOrBf16:
     """Compute fgfast.ops.attention for heads that `attends`."""
-    q, k, v, rel_pos_h, rel_pos_w, no_key, no_value = map(_plain, (q, k, v, *rel_pos, *padding))
-    side, out = math.isqrt(token_at.shape[1]), np.empty(q.shape, np.float32)
-    at = _plain(token_at)
-    _native.attend(q, k, v, rel_pos_h, rel_pos_w, at, no_key, no_value, side, threads, out)
+    given: Any = tuple(map(_plain, (q, k, v, *rel_pos, token_at, *padding)))
+    side, out = math.isqrt(token_at.shape[1]), np.empty(q.shape, q.dtype)
+    attend: Any = _native.attend_bf16 if q.dtype == np.uint16 else _native.attend
+    attend(*given, side, threads, out)
     return out
 
 

@@ -1,28 +1,28 @@
 """The ops in NumPy: the oracle for the native ops, and their replacement where those are not installed.
 
-`fgfast.ops` documents each op and has checked its arguments. The models' ops are in separate files: `mask_post` in
-reference_masks.py, `nms` in reference_boxes.py, `resize` in reference_resize.py. So are those of the numbers of a mask:
-`area_average` and `area_coverage` in reference_area.py, `colour_contrast` in reference_contrast.py, `mask_parts` and
-`outline_edges` in reference_outline.py.
+`fgfast.ops` documents each op and has checked its arguments. The models' ops are in separate files: `attention` in
+reference_attention.py, `mask_post` in reference_masks.py, `nms` in reference_boxes.py, `resize` in
+reference_resize.py. So are those of the numbers of a mask: `area_average` and `area_coverage` in reference_area.py,
+`colour_contrast` in reference_contrast.py, `mask_parts` and `outline_edges` in reference_outline.py.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fgfast.ops.reference_area import area_average as area_average
 from fgfast.ops.reference_area import area_coverage as area_coverage
+from fgfast.ops.reference_attention import FloatOrBf16 as FloatOrBf16
+from fgfast.ops.reference_attention import attention as attention
 from fgfast.ops.reference_boxes import nms as nms
 from fgfast.ops.reference_contrast import colour_contrast as colour_contrast
 from fgfast.ops.reference_masks import mask_post as mask_post
 from fgfast.ops.reference_outline import mask_parts as mask_parts
 from fgfast.ops.reference_outline import outline_edges as outline_edges
 from fgfast.ops.reference_resize import resize as resize
-from fgfast.records import Bool, Float32, UInt8
+from fgfast.records import Bool, UInt8
 
 Window: TypeAlias = tuple[int, int, int, int]
 """x0 y0 x1 y1 in whole pixels of the image; right and bottom are exclusive; may exceed the image."""
@@ -67,36 +67,6 @@ def rle_decode(counts: bytes, height: int, width: int) -> Bool:
     runs = _runs(counts, height, width)
     column_major = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.ascontiguousarray(column_major.reshape(width, height).T)
-
-
-def attention(
-    q: Float32,
-    k: Float32,
-    v: Float32,
-    rel_pos: tuple[Float32, Float32],
-    token_at: NDArray[np.int64],
-    padding: tuple[Float32, Float32],
-    threads: int = 1,
-) -> Float32:
-    """Compute fgfast.ops.attention, on one thread."""
-    side = math.isqrt(token_at.shape[1])
-    y, x = np.divmod(np.arange(side * side), side)
-    biases = rel_pos[0][y[:, None] - y + side - 1] + rel_pos[1][x[:, None] - x + side - 1]
-    lines = [(len(q), 1, *row.shape) for row in padding]
-    keys, values = (
-        np.concatenate([array, np.broadcast_to(row, line)], 1)
-        for array, row, line in zip((k, v), padding, lines, strict=True)
-    )
-    out = np.empty_like(q)
-    for tokens in token_at:
-        real = tokens < q.shape[1]
-        queries = q[:, tokens[real]]
-        scores = np.einsum("bqhd,bkhd->bhqk", queries, keys[:, tokens]) / math.sqrt(q.shape[3])
-        scores += np.einsum("bqhd,qkd->bhqk", queries, biases[real])
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        weights /= weights.sum(-1, keepdims=True)
-        out[:, tokens[real]] = np.einsum("bhqk,bkhd->bqhd", weights, values[:, tokens])
-    return out
 
 
 def _append_number(number: int, text: bytearray) -> None:

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 import fgfast
 from fgfast.ops import reference
+from fgfast.ops.reference_attention import bf16_to_float, float_to_bf16
 from fgfast.ops.reference_resize import _resize_axis
 
 Given = dict[str, Any]
@@ -171,7 +172,7 @@ def check_resize(made: Given, _: Any) -> None:
     np.testing.assert_array_equal(out, wanted)
 
 
-def attend(draw: Any) -> Given:
+def attend(draw: Any, dtype: Any = np.float32) -> Given:
     batch, heads, size = draw(st.integers(0, 2)), draw(st.integers(0, 2)), draw(st.sampled_from([16, 16, 32, 20, 0]))
     side, windows, seed = draw(st.integers(1, 9)), draw(st.integers(0, 2)), draw(SEEDS)
     rng = np.random.default_rng(seed)
@@ -180,21 +181,44 @@ def attend(draw: Any) -> Given:
     token_at = np.full(places, tokens, np.int64)
     token_at[rng.permutation(places)[:tokens]] = rng.permutation(tokens)
     line, table, row = (batch, tokens, heads, size), (2 * side - 1, size), (heads, size)
-    shapes = {"q": line, "k": line, "v": line, "rel_pos_h": table, "rel_pos_w": table, "padding_k": row}
+    tables = {name: content(table, np.float32, seed) for name in ("rel_pos_h", "rel_pos_w")}
+    shapes = {"q": line, "k": line, "v": line, "padding_k": row}
     return {
-        **{name: content(shape, np.float32, seed) for name, shape in shapes.items()},
+        **{name: content(shape, dtype, seed) for name, shape in shapes.items()},
+        **tables,
         "token_at": token_at.reshape(windows, side * side),
-        "padding_v": content(row, np.float32, seed),
+        "padding_v": content(row, dtype, seed),
         "side": side,
         "threads": draw(st.sampled_from([1, 2, 2**31 - 1])),
-        "out": np.zeros(line, np.float32),
+        "out": np.zeros(line, dtype),
     }
+
+
+def attend_bf16(draw: Any) -> Given:
+    made, any_bits, rng = attend(draw, np.uint16), draw(st.booleans()), np.random.default_rng(draw(SEEDS))
+    for name in ("q", "k", "v", "padding_k", "padding_v"):  # any bits: most of them huge, tiny or no number
+        shape = made[name].shape
+        bits, near = rng.integers(0, 2**16, shape, np.uint16), rng.standard_normal(shape, np.float32)
+        made[name] = bits if any_bits else float_to_bf16(near)
+    for name in ("rel_pos_h", "rel_pos_w"):
+        made[name] = made[name] * np.float32(0.08)  # 0.3, as in test_attention_bf16
+    return made
+
+
+def check_attend_bf16(made: Given, _: Any) -> None:
+    values = [bf16_to_float(made[name]) for name in ("q", "k", "v", "padding_k", "padding_v", "out")]
+    tables = made["rel_pos_h"], made["rel_pos_w"]
+    if all(np.isfinite(part).all() and np.abs(part).max(initial=0) < 6 for part in (*values[:-1], *tables)):
+        q, k, v, no_key, no_value, out = values
+        wanted = reference.attention(q, k, v, tables, made["token_at"], (no_key, no_value))
+        np.testing.assert_allclose(out, wanted, rtol=0, atol=0.05)
 
 
 def check_attend(made: Given, _: Any) -> None:
     given_ = {name: made[name] for name in ("q", "k", "v", "token_at")}
     pairs = {"rel_pos": (made["rel_pos_h"], made["rel_pos_w"]), "padding": (made["padding_k"], made["padding_v"])}
-    if all(np.isfinite(made[name]).all() and np.abs(made[name]).max(initial=0) < 30 for name in ("q", "k", "v")):
+    floats = [array for name, array in made.items() if name != "out" and getattr(array, "dtype", None) == np.float32]
+    if all(np.isfinite(array).all() and np.abs(array).max(initial=0) < 30 for array in floats):
         np.testing.assert_allclose(made["out"], reference.attention(**given_, **pairs), rtol=0, atol=1e-3)
 
 
@@ -271,6 +295,8 @@ BINDINGS = {
     "mask_parts": Binding(mask_parts, check_mask_parts),
     "outline_edges": Binding(outline_edges, check_outline_edges),
     "attend": Binding(attend, check_attend),
+    "attend_bf16": Binding(attend_bf16, check_attend_bf16),
+    "attends_bf16": Binding(lambda draw: {"size": draw(st.integers(0, 99))}, lambda made, result: None),
     "attends": Binding(lambda draw: {"size": draw(st.integers(0, 99))}, lambda made, result: None),
 }
 
@@ -303,7 +329,7 @@ def call_one(function: Any, name: str, made: Given, spoiled: bool, counts: dict[
         result = function(**made)
     except (TypeError, ValueError) as error:
         counts["refused"] += 1
-        own = name == "attend" and str(error).startswith("q must have heads of a multiple of 16")
+        own = name.startswith("attend") and str(error).startswith("q must have heads of a multiple of 16")
         if not (spoiled or own) or not re.match(rf"(?:{'|'.join(made)}) |RLE: ", str(error)):
             raise AssertionError(f"{name}({described(made)})") from error
     else:

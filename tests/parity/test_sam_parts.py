@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fgfast import ops
 from fgfast.errors import UnknownNameError
-from fgfast.methods import ModelSpec
+from fgfast.methods import ModelSpec, Precision
 from fgfast.models.sam import attention, transform
 from fgfast.models.sam.architecture import architecture
 from fgfast.models.sam.build import build_sam
@@ -71,17 +71,24 @@ def test_attention(way: Any, piece: int, monkeypatch: pytest.MonkeyPatch) -> Non
     SAM_FP32["features"].check(difference.double().numpy().reshape(-1), way.__name__)
 
 
-@pytest.mark.skipif(not ops.attends(16), reason="no native attention: no fgfast._native, no AVX-512 or no OpenMP")
-def test_native_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_native_attention(precision: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder gives the same with the engine's attention and with PyTorch's: whole image, windows, padding."""
-    model = Sam.build("tiny256", TINY.weights())
+    if not ops.attends(16, precision == "bf16"):
+        pytest.skip(f"no native attention in {precision}: no fgfast._native, processor without it, or no OpenMP")
+    model = Sam.build("tiny256", TINY.weights(), precision)
     pixels = TINY.draw("pixels", 2, 3, 256, 256)
     native = model.image_encoder(pixels)
     # Elsewhere the golden arrays are what this is compared with.
-    monkeypatch.setattr(ops, "attends", lambda size: False)
-    difference = native - model.image_encoder(pixels)
-    assert difference.any(), "the native attention was not used"
-    SAM_FP32["features"].check(difference.double().numpy().reshape(-1), "encoder")
+    monkeypatch.setattr(ops, "attends", lambda size, bf16=False: False)
+    other = model.image_encoder(pixels)
+    assert (native - other).any(), "the native attention was not used"
+    if precision == "fp32":
+        SAM_FP32["features"].check((native - other).double().numpy().reshape(-1), "encoder")
+        return
+    full = Sam.build("tiny256", TINY.weights()).image_encoder(pixels)
+    off, before = ((found - full).abs().mean() for found in (native, other))
+    assert off <= 1.05 * before, "further from float32 than PyTorch's attention"
 
 
 def by_definition(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> Tensor:

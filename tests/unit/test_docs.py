@@ -296,6 +296,7 @@ def test_every_environment_variable_is_described_and_every_described_one_exists(
     assert {"FGFAST_DATA", "FGFAST_CACHE", "HF_HOME", "XDG_CACHE_HOME"} <= read_ones
     assert not read_ones - described
     others = {
+        "FGFAST_ATTENTION": ROOT / "engine/src/attention_bf16.cc",
         "FGFAST_REQUIRE_NATIVE": ROOT / "Makefile",
         "FGFAST_FUZZ_EXAMPLES": ROOT / "Makefile",
         "XDG_STATE_HOME": ROOT / "fgfast/keyed_notes.py",  # read by platformdirs
