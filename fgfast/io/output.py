@@ -120,7 +120,7 @@ class Output(contextlib.AbstractContextManager["Output"]):
 
     def sweep_temp_files(self) -> None:
         """Delete the temporary files that killed processes left."""
-        sweep_temp_files(self._folders)
+        sweep_temp_files(self._folders, [Target(self.out)])
 
     def check(self, source: Path) -> None:
         """Refuse a folder that must not be written to, before anything is changed.

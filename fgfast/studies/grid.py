@@ -29,7 +29,7 @@ from fgfast.studies.recipes import Recipe
 from fgfast.studies.results import Study, Trained
 from fgfast.studies.splits import Indexes
 from fgfast.studies.weights import weights_of
-from fgfast.writing import Target, make_folder, refuse_links, remove_tree, write_file
+from fgfast.writing import Target, is_temp, make_folder, refuse_links, remove_tree, write_file
 
 Select = Literal["last", "best-val"]
 STUDY, CELL, CELLS, WEIGHTS, LOCK = "study.json", "cell.json", "cells", "weights.safetensors", "lock"
@@ -235,7 +235,7 @@ def check_out(out: Path, name: str, data: Mapping[str, Any], overwrite: bool) ->
     found = read_json(out / name)
     if found is None:
         there = [path.name for path in out.iterdir()] if out.is_dir() else []
-        if [one for one in there if one not in (LOCK, CELLS)]:
+        if [one for one in there if one not in (LOCK, CELLS) and not is_temp(one)]:
             raise OutputRefusedError(f"{out} holds something other than such a study: choose another folder")
     elif not overwrite and (differs := sorted(k for k, v in data.items() if found.get(k) != v)):
         raise OutputRefusedError(

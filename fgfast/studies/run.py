@@ -16,7 +16,7 @@ from fgfast.runner import run as run_here
 from fgfast.studies.cell import Cell
 from fgfast.studies.grid import LOCK, Grid
 from fgfast.studies.job import CellDone, CellSteps, CellWork, StudyJob, TrainAndTest, quarantined
-from fgfast.writing import Target, locked
+from fgfast.writing import Target, locked, sweep_temp_files
 
 # Threads that load batches ahead on a GPU, at most: a batch waits in each.
 _MOST_LOADERS = 8
@@ -44,7 +44,7 @@ class Carried:
 
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Keep other processes from working in a study's folder.
+    """Keep other processes from working in a study's folder, and delete what killed ones left half-written.
 
     Raises:
         UsageError: one works in it.
@@ -53,6 +53,7 @@ def alone(out: Path) -> Iterator[None]:
 
     try:
         with locked(Target(out, LOCK), timeout=0):
+            sweep_temp_files([Target(out)], folders=True)
             yield
     except Timeout:
         raise UsageError(f"another process works in {out}: wait for it, or choose another folder") from None

@@ -9,6 +9,7 @@ from fgfast.writing.files import Folders
 from fgfast.writing.held import append, check_in_place, check_same, held, locked
 from fgfast.writing.removal import (
     delete_files,
+    is_temp,
     make_folder,
     refuse_links,
     remove,
@@ -36,6 +37,7 @@ __all__ = [
     "create",
     "delete_files",
     "held",
+    "is_temp",
     "locked",
     "make_folder",
     "refuse_links",

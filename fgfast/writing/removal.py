@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -139,16 +140,28 @@ def refuse_links(targets: Iterable[Target]) -> None:
                 raise link_refused((folder / links[0]).path, target.root)
 
 
-def sweep_temp_files(targets: Iterable[Target]) -> int:
-    """Delete the temporary files that a killed run left below these folders; return their number.
+def is_temp(name: str) -> bool:
+    """Whether a file of this name is one that fgfast writes before it gets its own name."""
+    return name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX)
 
-    A folder that is called like one is nobody's temporary file, and stays.
+
+def sweep_temp_files(targets: Iterable[Target], flat: Iterable[Target] = (), folders: bool = False) -> int:
+    """Delete the temporary files that a killed run left; return their number.
+
+    Args:
+        targets: folders that are searched with all folders below them.
+        flat: folders that are searched alone.
+        folders: delete folders that are called like one, too (`replacing_path`): where only fgfast makes folders. Else
+            they are nobody's temporary file, and stay.
     """
     count = 0
-    for target in targets:
-        for folder, _, files, links in walk(target):
+    for found in (*map(walk, targets), *(islice(walk(target), 1) for target in flat)):
+        for folder, below, files, links in found:
+            for name in filter(is_temp, below if folders else ()):
+                remove_tree(folder / name)
+                count += 1
             for name in (*files, *links):
-                if name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX):
+                if is_temp(name):
                     with contextlib.suppress(OSError):
                         remove(folder / name)
                         count += 1

@@ -322,6 +322,16 @@ def test_a_table_that_was_deleted_is_made_again(tmp_path: Path) -> None:
     assert table.read_bytes() == before
 
 
+def test_what_a_kill_left_half_written_is_deleted(tmp_path: Path) -> None:
+    some = grid(tmp_path, (cell(0),))
+    (tmp_path / ".fgfast-9-1.part").write_bytes(b"{")  # before there was a study
+    half = some.folder(cell(0)).path / ".fgfast-abc.part"
+    half.mkdir(parents=True)
+    (half / "checkpoint.safetensors").write_bytes(b"1")
+    assert not run(some, ["cpu"], in_process=True).failed
+    assert not list(tmp_path.rglob(".fgfast-*"))
+
+
 def test_the_page_is_written_while_nobody_else_works_in_the_folder(tmp_path: Path) -> None:
     some, seen = grid(tmp_path, (cell(0),)), []
 

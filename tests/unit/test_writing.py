@@ -85,6 +85,13 @@ def test_temp_files_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     (tmp_path / "a" / "kept.part").write_bytes(b"not ours")
     assert sweep_temp_files([Target(tmp_path)]) == 1
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["kept.part"]
+    (tmp_path / ".fgfast-1-1.part").write_bytes(b"half")
+    (tmp_path / "a" / ".fgfast-x.part").mkdir()
+    (tmp_path / "a" / ".fgfast-x.part" / "weights").write_bytes(b"half")
+    assert sweep_temp_files([], [Target(tmp_path)]) == 1
+    assert sweep_temp_files([Target(tmp_path)]) == 0  # a folder may be anybody's
+    assert sweep_temp_files([Target(tmp_path)], folders=True) == 1
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["kept.part"]
 
 
 def test_many_temp_files_are_committed_at_once(tmp_path: Path) -> None:
