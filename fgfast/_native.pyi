@@ -24,6 +24,13 @@ def attend(
     threads: int,
     out: NDArray[np.float32],
 ) -> None: ...
+def attend_windows(
+    qkv: NDArray[np.uint16],
+    bias: NDArray[np.float32],
+    mask: NDArray[np.float32] | None,
+    threads: int,
+    out: NDArray[np.uint16],
+) -> None: ...
 def attends_bf16(size: int) -> bool: ...
 def attend_bf16(
     q: NDArray[np.uint16],

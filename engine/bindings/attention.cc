@@ -1,6 +1,9 @@
 #include "fgfast/attention.h"
 
+#include "fgfast/window_attention.h"
+
 #include <limits>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -76,6 +79,30 @@ void Attend(nb::handle q_, nb::handle k_, nb::handle v_, nb::handle rel_pos_h_, 
                  static_cast<int>(threads), out.data());
 }
 
+void AttendWindows(nb::handle qkv_, nb::handle bias_, nb::handle mask_, nb::handle threads_, nb::handle out_) {
+  const CpuArray<const Bfloat16, 5> qkv("qkv", qkv_);
+  const CpuArray<const float, 3> bias("bias", bias_);
+  std::optional<CpuArray<const float, 3>> mask;
+  if (!mask_.is_none()) mask.emplace("mask", mask_);
+  const CpuArray<Bfloat16, 4> out("out", out_);
+  const int64_t windows = qkv.shape(0), tokens = qkv.shape(1), heads = qkv.shape(3), size = qkv.shape(4);
+  const int64_t threads = Integer("threads", threads_, 1, kMost);
+  RequireShape(qkv, {'N', 'T', 3, 'H', 'D'});
+  RequireShape(bias, {heads, tokens, tokens});
+  RequireShape(out, {windows, tokens, heads, size});
+  if (mask) RequireShape(*mask, {windows, tokens, tokens});
+  RequireApart({out}, {qkv, bias});
+  if (mask) RequireApart({out}, {*mask});
+  Require(tokens <= kMostWindowTokens, "qkv must have at most 64 tokens in a window");
+  if (!AttendsTo<Bfloat16>(size)) {
+    RefuseValue("qkv must have heads of a multiple of 16, not " + std::to_string(size) +
+                ", and the processor AVX-512 BF16: see attends_bf16");
+  }
+  nb::gil_scoped_release release;
+  fgfast::Attend(WindowAttention{qkv.data(), bias.data(), mask ? mask->data() : nullptr, windows, tokens, heads, size},
+                 static_cast<int>(threads), out.data());
+}
+
 // Adds attention over elements of T.
 template <class T>
 void AddAttentionOf(nb::module_& module, const char* attends, const char* attend) {
@@ -90,6 +117,8 @@ void AddAttentionOf(nb::module_& module, const char* attends, const char* attend
 void AddAttention(nb::module_& module) {
   AddAttentionOf<float>(module, "attends", "attend");
   AddAttentionOf<Bfloat16>(module, "attends_bf16", "attend_bf16");
+  module.def("attend_windows", &AttendWindows, "qkv"_a.none(), "bias"_a.none(), "mask"_a.none(), "threads"_a.none(),
+             "out"_a.none(), "Fill out (N, T, H, D) with attention within N windows, of bfloat16.");
   module.def("bf16_attends_by", &Bfloat16AttendsBy, "What multiplies bfloat16 on this processor; empty for nothing.");
 }
 

@@ -6,47 +6,29 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
-#include <new>
 #include <string>
 #include <vector>
 
-#include "fgfast/avx512.h"
+#include "fgfast/bf16.h"
 #include "fgfast/threads.h"
-
-#define FGFAST_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16")))
-#define FGFAST_BF16_INLINE __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16"), always_inline)) inline
 
 // Flash attention: scores of 32 queries and some keys lie in the L1 cache, where the biases of the relative positions
 // are added to them and weights are made of them. Logits are in base 2, so that exp is cheap.
 namespace fgfast {
 namespace {
 
-constexpr float kNever = -1e30f;  // the score of a place that does not exist; finite, because inf - inf is not
-constexpr float kSlack = 16.0f;   // sums are rescaled when a score exceeds the largest so far by 2 to the power of this
-constexpr int64_t kBlocks = 16;   // blocks of keys at once: their scores are 32 KiB, as many as fit beside the weights
-constexpr float kLog2E = 1.44269504f;
+using bf16::kLog2E;
+using bf16::kNever;
+using bf16::Line;
+using bf16::Nearest;
+using bf16::PackColumns;
+using bf16::PackPairs;
+using bf16::RoughExp2;
+using bf16::Rounded;
+using bf16::Up;
 
-int64_t Up(int64_t count, int64_t step) { return (count + step - 1) / step; }
-
-// Memory on a cache line of its own, zero.
-template <class T>
-class Line {
- public:
-  explicit Line(int64_t count)
-      : data_(static_cast<T*>(::operator new(sizeof(T) * static_cast<size_t>(count), kAlign))) {
-    std::fill_n(data_, count, T{});
-  }
-  ~Line() { ::operator delete(data_, kAlign); }
-  Line(const Line&) = delete;
-  Line(Line&& other) noexcept : data_(other.data_) { other.data_ = nullptr; }
-  Line& operator=(const Line&) = delete;
-  operator T*() const { return data_; }
-
- private:
-  static constexpr std::align_val_t kAlign{64};
-  T* data_;
-};
+constexpr float kSlack = 16.0f;  // sums are rescaled when a score exceeds the largest so far by 2 to the power of this
+constexpr int64_t kBlocks = 16;  // blocks of keys at once: their scores are 32 KiB, as many as fit beside the weights
 
 // What follows from the sizes. A row of keys is padded to whole blocks of kLane; blocks to an even number.
 struct Plan {
@@ -92,78 +74,6 @@ struct Scratch {
   std::vector<const float*> bias_y;  // kQueries: into by_y, those of the query's row
   int64_t packed = -1;               // which keys and values k and v hold
 };
-
-// Sixteen vectors of words as the rows of a square: its columns.
-FGFAST_BF16_INLINE void Transpose(__m512i (&square)[kLane]) {
-  __m512i other[kLane];
-  for (int n = 0; n < 8; ++n) {
-    other[2 * n] = _mm512_unpacklo_epi32(square[2 * n], square[2 * n + 1]);
-    other[2 * n + 1] = _mm512_unpackhi_epi32(square[2 * n], square[2 * n + 1]);
-  }
-  for (int n = 0; n < 4; ++n) {
-    for (int half = 0; half < 2; ++half) {
-      const __m512i low = other[4 * n + half], high = other[4 * n + 2 + half];
-      square[4 * n + 2 * half] = _mm512_unpacklo_epi64(low, high);
-      square[4 * n + 2 * half + 1] = _mm512_unpackhi_epi64(low, high);
-    }
-  }
-  // Now vector 4 n + k has, of each quarter q, word 4 q + k of rows 4 n to 4 n + 3.
-  for (int k = 0; k < 4; ++k) {
-    const __m512i even_low = _mm512_shuffle_i32x4(square[k], square[4 + k], 0x88);
-    const __m512i odd_low = _mm512_shuffle_i32x4(square[k], square[4 + k], 0xdd);
-    const __m512i even_high = _mm512_shuffle_i32x4(square[8 + k], square[12 + k], 0x88);
-    const __m512i odd_high = _mm512_shuffle_i32x4(square[8 + k], square[12 + k], 0xdd);
-    other[k] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
-    other[4 + k] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
-    other[8 + k] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
-    other[12 + k] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
-  }
-  std::copy_n(other, kLane, square);
-}
-
-// Rows of `size` bfloat16, a multiple of kLane, to columns: word d of 16 rows becomes line d. No row is zeros.
-FGFAST_BF16 void PackColumns(const Bfloat16* const (&rows)[kLane], int64_t size, Word* out) {
-  const int64_t words = size / 2;
-  for (int64_t d = 0; d < words; d += kLane) {
-    const auto there = static_cast<__mmask16>((1u << std::min<int64_t>(kLane, words - d)) - 1);
-    __m512i square[kLane];
-    for (int64_t n = 0; n < kLane; ++n) {
-      square[n] = rows[n] ? _mm512_maskz_loadu_epi32(there, rows[n] + 2 * d) : _mm512_setzero_si512();
-    }
-    Transpose(square);
-    for (int64_t n = 0; n < kLane && d + n < words; ++n) _mm512_store_si512(out + (d + n) * kLane, square[n]);
-  }
-}
-
-// Sixteen bfloat16 of a row from d on, one in the lower half of each word.
-FGFAST_BF16_INLINE __m512i Widened(const Bfloat16* row, int64_t d) {
-  if (row == nullptr) return _mm512_setzero_si512();
-  return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + d)));
-}
-
-// Rows of `size` bfloat16 to pairs: word d of line n is dimension d of rows 2 n and 2 n + 1; 16 dimensions, then lines.
-FGFAST_BF16 void PackPairs(const Bfloat16* const (&rows)[kLane], int64_t size, Word* out) {
-  for (int64_t n = 0; n < kLane; n += 2) {
-    for (int64_t d = 0; d < size; d += kLane) {
-      const __m512i low = Widened(rows[n], d), high = _mm512_slli_epi32(Widened(rows[n + 1], d), 16);
-      _mm512_store_si512(out + d / kLane * kTileWords + n / 2 * kLane, _mm512_or_si512(low, high));
-    }
-  }
-}
-
-// 2 to the power of x, x at most 127; the relative error, 8e-5, is small beside that of bfloat16, 4e-3.
-FGFAST_BF16_INLINE __m512 RoughExp2(__m512 x) {
-  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 rest = _mm512_sub_ps(x, whole);
-  __m512 sum = _mm512_fmadd_ps(_mm512_set1_ps(0.055171669f), rest, _mm512_set1_ps(0.242611122f));
-  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(0.693260985f));
-  sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(0.999928074f));
-  return _mm512_scalef_ps(sum, whole);
-}
-
-FGFAST_BF16_INLINE __m512i Rounded(__m512 first, __m512 second) {
-  return (__m512i)_mm512_cvtne2ps_pbh(second, first);
-}
 
 // sums (R x V vectors) += R rows of `pairs` words, `stride` words apart, times V columns of words, `next` words apart.
 template <int R, int V>
@@ -238,7 +148,9 @@ void Nothing() {}
 
 constexpr AttentionProducts kVectorProducts{"AVX-512 BF16", Nothing, Nothing, Score, Mix};
 
-const AttentionProducts* Products() {
+}  // namespace
+
+const AttentionProducts* Bfloat16Products() {
   static const AttentionProducts* const products = []() -> const AttentionProducts* {
     if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512vl")) {
@@ -251,12 +163,7 @@ const AttentionProducts* Products() {
   return products;
 }
 
-// To the nearest bfloat16, a tie to the even one; of numbers, not of NaN.
-Bfloat16 Nearest(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  return static_cast<Bfloat16>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
+namespace {
 
 // A table of relative positions as columns, last offset first.
 void PackTable(const float* table, int64_t side, int64_t size, const Plan& plan, Word* out) {
@@ -404,11 +311,11 @@ FGFAST_BF16 void AttendTile(const Bfloat16Attention& a, const Plan& plan, const 
 
 }  // namespace
 
-const char* Bfloat16AttendsBy() { return Products() ? Products()->name : ""; }
+const char* Bfloat16AttendsBy() { return Bfloat16Products() ? Bfloat16Products()->name : ""; }
 
 void Attend(const Bfloat16Attention& a, int threads, Bfloat16* out) {
   if (a.batch * a.windows * a.heads == 0) return;
-  const AttentionProducts& products = *Products();
+  const AttentionProducts& products = *Bfloat16Products();
   const Plan plan(a);
   const int64_t places = a.side * a.side, groups = a.batch * a.windows * a.heads;
   const Line<Word> table_h(plan.offsets * kLane * plan.depth / 2), table_w(plan.offsets * kLane * plan.depth / 2);

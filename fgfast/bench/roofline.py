@@ -153,10 +153,10 @@ def measure(
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Any:
-    """Return a linear layer that is computed as in fgfast's models on this device (fgfast/models/sam/linear.py)."""
+    """Return a linear layer that is computed as in fgfast's models on this device (fgfast/models/linear.py)."""
     import torch
 
-    from fgfast.models.sam.linear import linear
+    from fgfast.models.linear import linear
 
     layer = torch.nn.utils.skip_init(torch.nn.Linear, weight.shape[1], weight.shape[0], device="meta")
     layer.weight, layer.bias = (torch.nn.Parameter(part, requires_grad=False) for part in (weight, bias))

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from fgfast.errors import UnknownNameError, UsageError
 from fgfast.ops import checks, reference
-from fgfast.ops.reference import FloatOrBf16, Window
+from fgfast.ops.reference import Bf16, FloatOrBf16, Window
 from fgfast.ops.reference_masks import Masks
 from fgfast.records import Bool, Float32, UInt8
 
 __all__ = [
+    "Bf16",
     "FloatOrBf16",
     "Masks",
     "Window",
@@ -42,6 +43,7 @@ __all__ = [
     "resize",
     "rle_decode",
     "rle_encode",
+    "window_attention",
 ]
 
 ImplementationName = Literal["native", "reference"]
@@ -77,6 +79,8 @@ class _Implementation(Protocol):
         padding: tuple[FloatOrBf16, FloatOrBf16],
         threads: int = 1,
     ) -> FloatOrBf16: ...
+
+    def window_attention(self, qkv: Bf16, bias: Float32, mask: Float32 | None = None, threads: int = 1) -> Bf16: ...
 
     def mask_post(
         self, logits: Float32, size: tuple[int, int], resized: tuple[int, int], side: int, threads: int = 1
@@ -252,6 +256,27 @@ def attention(
         needed = "AVX-512 BF16" if q.dtype == np.uint16 else "AVX-512"
         raise ValueError(f"attention needs {needed} and heads of a multiple of 16, not {q.shape[3]}: see ops.attends")
     return functions.attention(q, k, v, rel_pos, token_at, padding, threads)
+
+
+def window_attention(qkv: Bf16, bias: Float32, mask: Float32 | None = None, threads: int = 1) -> Bf16:
+    """Compute Swin's attention within windows of at most 64 tokens, in bfloat16 (see `attention`).
+
+    Args:
+        qkv: (N, T, 3, H, D) bfloat16, queries, unscaled, keys and values of N windows with T tokens and H heads.
+        bias: (H, T, T) float32, of each query and key.
+        mask: (N, T, T) float32, added as well, or None.
+        threads: maximum number of threads; the reference uses one.
+
+    Returns:
+        (N, T, H, D) bfloat16: softmax(q.k / sqrt(D) + bias + mask) v.
+    """
+    checks.check_window_attention(qkv, bias, mask, threads)
+    name, functions = _resolve()
+    if name == "native" and not attends(qkv.shape[4], bf16=True):
+        raise ValueError(
+            f"window_attention needs AVX-512 BF16 and heads of a multiple of 16, not {qkv.shape[4]}: see ops.attends"
+        )
+    return functions.window_attention(qkv, bias, mask, threads)
 
 
 def mask_parts(bits: Bool) -> tuple[Int64, int]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgfast.ops.reference import FloatOrBf16, Window
+from fgfast.ops.reference import Bf16, FloatOrBf16, Window
 from fgfast.records import Bool, Float32, UInt8
 
 MAX_SIDE = 2**31 - 1
@@ -27,6 +27,8 @@ MAX_RESIZED_SIDE = 2**20
 MAX_CONTRAST_SIDE, MAX_CONTRAST_PIXELS = 2**14, 2**20
 """Of the native `colour_contrast`: its distances have 32 bits, and its products of two sums 63. `outline_edges` has the
 same bounds."""
+MAX_WINDOW_TOKENS = 64
+"""Of the native `window_attention`, which keeps the scores of a query in registers."""
 MAX_PARTS_PIXELS = 2**30
 """Of a mask for the native `mask_parts`, which numbers and counts pixels in 32 bits."""
 
@@ -137,6 +139,22 @@ def check_attention(
         raise ValueError(f"token_at must be 0 to {tokens}, not {token_at.min()} to {token_at.max()}")
     if tokens > token_at.size or (np.bincount(token_at.ravel(), minlength=tokens + 1)[:tokens] != 1).any():
         raise ValueError("token_at must hold every token exactly once")
+    _range("threads", threads, 1, MAX_THREADS)
+
+
+def check_window_attention(qkv: Bf16, bias: Float32, mask: Float32 | None, threads: int) -> None:
+    """Check the arguments of `window_attention`."""
+    _array("qkv", qkv, np.uint16, 5)
+    windows, tokens, three, heads, _ = qkv.shape
+    if three != 3 or not 1 <= tokens <= MAX_WINDOW_TOKENS:
+        raise ValueError(f"qkv must have shape (N, T, 3, H, D), T from 1 to {MAX_WINDOW_TOKENS}, not {qkv.shape}")
+    wanted = {"bias": (bias, (heads, tokens, tokens))}
+    if mask is not None:
+        wanted["mask"] = mask, (windows, tokens, tokens)
+    for name, (array, shape) in wanted.items():
+        _array(name, array, np.float32, 3)
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
     _range("threads", threads, 1, MAX_THREADS)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fgfast import _native
 from fgfast.ops.geometry import down_first
-from fgfast.ops.reference import FloatOrBf16, Window
+from fgfast.ops.reference import Bf16, FloatOrBf16, Window
 from fgfast.ops.reference_masks import Masks, summarise
 from fgfast.records import Bool, Float32, UInt8
 
@@ -59,6 +59,13 @@ def attention(
     side, out = math.isqrt(token_at.shape[1]), np.empty(q.shape, q.dtype)
     attend: Any = _native.attend_bf16 if q.dtype == np.uint16 else _native.attend
     attend(*given, side, threads, out)
+    return out
+
+
+def window_attention(qkv: Bf16, bias: Float32, mask: Float32 | None = None, threads: int = 1) -> Bf16:
+    """Compute fgfast.ops.window_attention for heads that `attends`."""
+    out = np.empty((*qkv.shape[:2], *qkv.shape[3:]), np.uint16)
+    _native.attend_windows(_plain(qkv), _plain(bias), None if mask is None else _plain(mask), threads, out)
     return out
 
 

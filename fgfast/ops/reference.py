@@ -14,8 +14,10 @@ import numpy as np
 
 from fgfast.ops.reference_area import area_average as area_average
 from fgfast.ops.reference_area import area_coverage as area_coverage
+from fgfast.ops.reference_attention import Bf16 as Bf16
 from fgfast.ops.reference_attention import FloatOrBf16 as FloatOrBf16
 from fgfast.ops.reference_attention import attention as attention
+from fgfast.ops.reference_attention import window_attention as window_attention
 from fgfast.ops.reference_boxes import nms as nms
 from fgfast.ops.reference_contrast import colour_contrast as colour_contrast
 from fgfast.ops.reference_masks import mask_post as mask_post

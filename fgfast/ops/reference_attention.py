@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from fgfast.records import Float32
 
-FloatOrBf16: TypeAlias = NDArray[np.float32] | NDArray[np.uint16]
-"""Numbers, or bfloat16 as the upper halves of their bits."""
+Bf16: TypeAlias = NDArray[np.uint16]
+"""Numbers in bfloat16, as the upper halves of the bits of float32."""
+FloatOrBf16: TypeAlias = NDArray[np.float32] | Bf16
 
 
 def attention(
@@ -31,12 +32,23 @@ def attention(
     return _attention(q, k, v, rel_pos, token_at, (no_key, no_value))  # type: ignore[arg-type]
 
 
-def bf16_to_float(bits: NDArray[np.uint16] | Float32) -> Float32:
+def window_attention(qkv: Bf16, bias: Float32, mask: Float32 | None = None, threads: int = 1) -> Bf16:
+    """Compute fgfast.ops.window_attention, on one thread, in float32; only the result is rounded."""
+    q, k, v = np.moveaxis(bf16_to_float(qkv), 2, 0)
+    logits = np.einsum("nqhd,nkhd->nhqk", q, k) / np.float32(math.sqrt(qkv.shape[4])) + bias
+    if mask is not None:
+        logits += mask[:, None]
+    weights = np.exp(logits - logits.max(-1, keepdims=True, initial=-np.inf))
+    weights /= weights.sum(-1, keepdims=True)
+    return float_to_bf16(np.einsum("nhqk,nkhd->nqhd", weights, v))
+
+
+def bf16_to_float(bits: FloatOrBf16) -> Float32:
     """Return the numbers whose upper halves these are, exactly."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def float_to_bf16(values: Float32) -> NDArray[np.uint16]:
+def float_to_bf16(values: Float32) -> Bf16:
     """Round numbers to the nearest bfloat16, a tie to the even one; return their upper halves."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)

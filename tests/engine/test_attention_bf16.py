@@ -131,18 +131,25 @@ def test_amx_can_be_left_out() -> None:
 
 
 @pytest.fixture(scope="module")
-def by_tiles(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Attention by AMX's tiles, each instruction of which is a function."""
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The ops by AMX's tiles, each instruction of which is a function."""
     if without or sys.platform != "linux" or not shutil.which("g++"):
         pytest.skip("the stand-in for AMX needs g++, Linux and AVX-512 BF16")
     library = tmp_path_factory.mktemp("amx") / "attend.so"
-    sources = [HERE / "attend.cc", *(ROOT / f"engine/src/attention_{name}.cc" for name in ("amx", "bf16"))]
+    ours = ("attention_amx", "attention_bf16", "window_attention")
+    sources = [HERE / "attend.cc", *(ROOT / f"engine/src/{name}.cc" for name in ours)]
     flags = ["-std=c++17", "-O2", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi", "-DFGFAST_TILES_ON_HOST"]
     include = [f"-I{HERE}", f"-I{ROOT / 'engine/include'}"]
     subprocess.run(["g++", *flags, *include, *sources, "-o", library], check=True)
     loaded = ctypes.CDLL(str(library))
     loaded.by.restype = ctypes.c_char_p
     assert loaded.by() == b"AMX"
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def by_tiles(tiles: ctypes.CDLL) -> Callable[..., Any]:
+    """Attention by tiles, called as the op."""
 
     def attend(q: Any, k: Any, v: Any, rel_pos: Any, token_at: Any, padding: Any, threads: int = 1) -> Any:
         batch, tokens, heads, size = q.shape
@@ -151,7 +158,7 @@ def by_tiles(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
         out = np.zeros_like(q)
         given = [np.ascontiguousarray(part) for part in (q, k, v, *rel_pos, token_at, *padding, sizes)]
         pointers = [ctypes.c_void_p(part.ctypes.data) for part in given]
-        loaded.attend(*pointers, threads, ctypes.c_void_p(out.ctypes.data))
+        tiles.attend(*pointers, threads, ctypes.c_void_p(out.ctypes.data))
         return out
 
     return attend
@@ -167,6 +174,89 @@ def test_tiles_are_near_the_oracle(
     # The same but for the order of sums, which bfloat16 rounds away nearly everywhere.
     other = bf16_to_float(native.attention(**given))
     assert np.abs(bf16_to_float(made) - other).mean() <= 5e-4 * np.abs(other).mean()
+
+
+# Within Swin's windows.
+
+
+def windows(count: int, tokens: int, heads: int, size: int, masked: bool) -> dict[str, Any]:
+    rng = np.random.default_rng(2)
+    qkv = float_to_bf16(rng.standard_normal((count, tokens, 3, heads, size), np.float32))
+    mask = np.where(rng.random((count, tokens, tokens)) < 0.3, np.float32(-100), np.float32(0))
+    bias = rng.standard_normal((heads, tokens, tokens), np.float32)
+    return {"qkv": qkv, "bias": bias, "mask": mask if masked else None}
+
+
+def check_windows(made: Any, given: dict[str, Any]) -> None:
+    """Nothing but weights and result is rounded; measured: 0.008, 0.0012."""
+    wanted = bf16_to_float(reference.window_attention(**given))
+    difference = np.abs(bf16_to_float(made) - wanted)
+    assert made.shape == wanted.shape and np.isfinite(difference).all()
+    assert difference.max() <= 0.016 and difference.mean() <= 0.003 * np.abs(wanted).mean()
+
+
+WINDOWS = [(3, 49, 4, 32), (2, 64, 2, 16), (1, 1, 1, 48), (5, 33, 3, 80), (4, 32, 2, 32), (1, 17, 1, 64)]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", WINDOWS)
+def test_the_oracle_of_windows_is_softmax(shape: tuple[int, int, int, int], masked: bool) -> None:
+    given = windows(*shape, masked)
+    q, k, v = np.moveaxis(bf16_to_float(given["qkv"]).astype(np.float64), 2, 0)
+    wanted = np.zeros(q.shape)
+    for n, m, h in np.ndindex(q.shape[:3]):
+        logits = k[n, :, h] @ q[n, m, h] / np.sqrt(shape[3]) + given["bias"][h, m]
+        logits = logits + (given["mask"][n, m] if masked else 0)
+        weights = np.exp(logits - logits.max())
+        wanted[n, m, h] = weights @ v[n, :, h] / weights.sum()
+    np.testing.assert_allclose(bf16_to_float(reference.window_attention(**given)), wanted, rtol=2**-8, atol=1e-6)
+
+
+@needs_native
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", WINDOWS)
+def test_windows_are_near_the_oracle(shape: tuple[int, int, int, int], masked: bool) -> None:
+    given = windows(*shape, masked)
+    made = native.window_attention(**given, threads=1)
+    check_windows(made, given)
+    np.testing.assert_array_equal(native.window_attention(**given, threads=3), made)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", WINDOWS)
+def test_windows_by_tiles_are_near_the_oracle(
+    tiles: ctypes.CDLL, shape: tuple[int, int, int, int], masked: bool
+) -> None:
+    given = windows(*shape, masked)
+    out = np.zeros(given["qkv"][:, :, 0].shape, np.uint16)
+    sizes = np.array(shape, np.int64)
+    pointers = [None if part is None else ctypes.c_void_p(part.ctypes.data) for part in (*given.values(), sizes)]
+    tiles.attend_windows(*pointers, 2, ctypes.c_void_p(out.ctypes.data))
+    check_windows(out, given)
+
+
+@needs_native
+def test_nothing_to_do_in_windows() -> None:
+    for shape in ((0, 49, 2, 32), (2, 49, 0, 32)):
+        assert native.window_attention(**windows(*shape, True)).shape == (shape[0], 49, *shape[2:])
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"qkv": np.zeros((1, 4, 3, 2, 16), np.float32)}, TypeError, "qkv must be uint16, not float32"),
+        ({"qkv": np.zeros((1, 4, 2, 2, 16), np.uint16)}, ValueError, r"qkv must have shape \(N, T, 3, H, D\)"),
+        ({"qkv": np.zeros((1, 65, 3, 2, 16), np.uint16)}, ValueError, "T from 1 to 64"),
+        ({"qkv": np.zeros((1, 4, 3, 2, 20), np.uint16)}, ValueError, "heads of a multiple of 16, not 20"),
+        ({"bias": np.zeros((2, 4, 5), np.float32)}, ValueError, r"bias must have shape \(2, 4, 4\)"),
+        ({"mask": np.zeros((2, 4, 4), np.float32)}, ValueError, r"mask must have shape \(1, 4, 4\)"),
+        ({"threads": 0}, ValueError, "threads must be 1 to"),
+    ],
+)
+def test_wrong_arguments_of_windows_are_named(change: Any, error: Any, words: str) -> None:
+    with pytest.raises(error, match=words):
+        native.window_attention(**{**windows(1, 4, 2, 16, True), **change})
 
 
 def test_what_attends_is_said() -> None:

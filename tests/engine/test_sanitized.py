@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "sanitized"
 EXAMPLES = int(os.environ.get("FGFAST_FUZZ_EXAMPLES", "100"))
 BINDINGS = ("composite", "composite_alpha", "rle_encode", "rle_decode", "mask_post", "nms", "nms_ordered", "resize")
-BINDINGS += ("attend", "attend_bf16", "attends", "attends_bf16", "area_average", "area_coverage")
-BINDINGS += ("colour_contrast", "mask_parts", "outline_edges")
+BINDINGS += ("attend", "attend_bf16", "attend_windows", "attends", "attends_bf16")
+BINDINGS += ("area_average", "area_coverage", "colour_contrast", "mask_parts", "outline_edges")
 REPORT = r"ERROR: AddressSanitizer|runtime error: "
 
 # Source, the mended line, the faulty one, the binding that shows it, the function that the report must name.

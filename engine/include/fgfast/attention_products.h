@@ -30,6 +30,9 @@ struct AttentionProducts {
   void (*mix)(const Bfloat16* weights, int64_t stride, const Word* values, int64_t groups, float* sums, int64_t size);
 };
 
+// The fastest that this processor has, or null where this build has none for it. See Bfloat16AttendsBy.
+const AttentionProducts* Bfloat16Products();
+
 // By AMX's tiles; null where the build, the processor or the system has none. The system is asked for them once.
 const AttentionProducts* TileProducts();
 

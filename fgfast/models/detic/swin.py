@@ -12,7 +12,9 @@ from fgfast.errors import GraphError
 from fgfast.models.detic.canvas import halved
 from fgfast.models.detic.config import HEAD_CHANNELS, NORM_EPS, PATCH, WINDOW, DeticConfig
 from fgfast.models.detic.grid import WindowGrid
+from fgfast.models.detic.window_attention import is_native, native
 from fgfast.models.detic.windows import SLOTS, RecentPlans, WindowPlan, apart, kind_masks, relative_index, summed
+from fgfast.models.linear import linear
 from fgfast.models.serving.pixels import inside
 from fgfast.records import Size
 
@@ -70,8 +72,10 @@ class Attention(nn.Module):
         Returns:
             (n * 49, C), as x.
         """
-        qkv = self.qkv(x).view(-1, SLOTS, 3, self.heads, HEAD_CHANNELS).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv[0], qkv[1], qkv[2]
+        qkv = linear(x, self.qkv).view(-1, SLOTS, 3, self.heads, HEAD_CHANNELS)
+        if is_native(qkv):
+            return native(qkv, bias, mask).view(x.shape)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
         out = functional.scaled_dot_product_attention(q, k, v, attn_mask=summed(bias, mask, q.dtype))
         return out.transpose(1, 2).reshape(x.shape)
 
@@ -86,7 +90,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C) -> (n, C)."""
-        return self.fc2(functional.gelu(self.fc1(x)))
+        return linear(linear(x, self.fc1, gelu=True), self.fc2)
 
 
 class Block(nn.Module):
@@ -129,7 +133,7 @@ class Block(nn.Module):
         done = []
         for start in range(0, len(rows), at_once or len(rows)):
             part = slice(start, start + (at_once or len(rows)))
-            y = rows[part] + self.attn.proj(attended.index_select(0, plan.slot[part]))
+            y = rows[part] + linear(attended.index_select(0, plan.slot[part]), self.attn.proj)
             done.append(y + self.mlp(self.norm2(y).to(dtype)))
         return _join(done).view(x.shape)
 

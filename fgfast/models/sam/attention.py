@@ -23,13 +23,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fgfast import ops
+from fgfast.models.bits import bits_of, tensor_of
 from fgfast.models.sam.fused_trial import DTYPES, works
 
 # Elements of one piece of the mask: 1 Mi of float32 are 4 MiB, the fastest of 1 to 16 Mi with 2 MiB of L2 a core.
@@ -62,20 +63,14 @@ def native(q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor], at: T
     """
     rel_pos = tables[0].detach().numpy(), tables[1].detach().numpy()
     _, no_key, no_value = _array(bias.detach().view(3, *q.shape[2:]))
-    mixed = ops.attention(
+    mixed: Any = ops.attention(
         _array(q), _array(k), _array(v), rel_pos, at.numpy(), (no_key, no_value), torch.get_num_threads()
     )
-    if q.dtype == torch.bfloat16:
-        return torch.from_numpy(mixed.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(mixed)
+    return tensor_of(mixed) if q.dtype == torch.bfloat16 else torch.from_numpy(mixed)
 
 
 def _array(tensor: Tensor) -> ops.FloatOrBf16:
-    """Return the memory of a tensor as `ops.attention` takes it."""
-    if tensor.dtype == torch.bfloat16:
-        bits: ops.FloatOrBf16 = tensor.view(torch.int16).numpy().view(np.uint16)
-        return bits
-    return tensor.numpy()
+    return bits_of(tensor) if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
 def attend(

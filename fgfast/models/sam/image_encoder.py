@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fgfast.errors import UnknownNameError
+from fgfast.models.linear import linear, linear_parts
 from fgfast.models.sam.architecture import CHANNELS, PATCH, WINDOW, Architecture
 from fgfast.models.sam.attention import IMPLEMENTATIONS, attend, is_native, native
-from fgfast.models.sam.linear import linear, linear_parts
 
 # segment-anything, build_sam.py (partial LayerNorm) and modeling/common.py (LayerNorm2d).
 _EPS = 1e-6
