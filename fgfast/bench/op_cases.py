@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fgfast.bench.images import largest_difference, noise_image
-from fgfast.models.detic.config import SWIN_B
+from fgfast.models.detic.config import HEAD_CHANNELS, SWIN_B, WINDOW
 from fgfast.ops import evidence as numbers
 from fgfast.ops import reference
 from fgfast.ops.geometry import mask_box
@@ -31,6 +31,8 @@ _SHORT = (800, 1067)  # the size that Detic resizes an image of 3:4 to
 _BOXES = 3000  # the candidates of three full levels of Detic's pyramid
 # The largest difference of attention, which sums float32 in another order, as in tests/engine/test_attention.py.
 _CLOSE = 2e-5
+# The mean difference in bfloat16, as a share of the mean: PyTorch rounds relative positions. Measured: 0.009.
+_NEAR = 0.03
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,37 @@ def attention(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Cas
             yield Case("attention", what, threads, found, largest_difference, "", _CLOSE)
 
 
+def attention_bf16(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
+    """Compute the same in bfloat16, and Swin's windows; without AMX or AVX-512 BF16 there is no native op.
+
+    PyTorch folds the relative positions into longer heads, and rounds them.
+    """
+    native = native and native.attends(64, bf16=True) and native
+    for what, window in (("windows of ViT-B", 14), ("whole image of ViT-B", 64)):
+        arguments = _attention(window)
+        arguments |= {name: reference.float_to_bf16(arguments[name]) for name in ("q", "k", "v")}
+        arguments["padding"] = tuple(map(reference.float_to_bf16, arguments["padding"]))
+        calls = {
+            NATIVE: native and partial(native.attention, **arguments, threads=threads),
+            TORCH: torch and partial(torch.attention, **arguments),
+        }
+        yield from _in_bf16(what, threads, calls)
+    rng, count = np.random.default_rng(5), 1247
+    qkv = reference.float_to_bf16(rng.standard_normal((count, WINDOW**2, 3, 4, HEAD_CHANNELS), np.float32))
+    bias = rng.standard_normal((4, WINDOW**2, WINDOW**2), np.float32)
+    windows = {
+        NATIVE: native and partial(native.window_attention, qkv, bias, None, threads),
+        TORCH: torch and partial(torch.window_attention, qkv, bias),
+    }
+    yield from _in_bf16(f"{count} windows of Swin-B", threads, windows)
+
+
+def _in_bf16(what: str, threads: int, calls: dict[str, Any]) -> Iterator[Case]:
+    found = _installed(calls)
+    if len(found) > 1:
+        yield Case("attention_bf16", what, threads, found, _mean_difference, "of the mean", _NEAR)
+
+
 def evidence(native: Any, torch: Any, threads: int, sizes: Any) -> Iterator[Case]:
     """Compute the numbers of a mask that review needs; and the two ops in them, shrinking and contrast of colours."""
     import cv2
@@ -227,6 +260,7 @@ OPS: Mapping[str, Callable[..., Iterator[Case]]] = {
     "resize": resize,
     "nms": nms,
     "attention": attention,
+    "attention_bf16": attention_bf16,
     "evidence": evidence,
 }
 
@@ -286,6 +320,12 @@ def _attention(window: int) -> dict[str, Any]:
     padding = tuple(rng.standard_normal((2, heads, size), np.float32))
     at = np.ascontiguousarray(token_at)
     return {"q": 0.3 * q, "k": k, "v": v, "rel_pos": rel_pos, "token_at": at, "padding": padding}
+
+
+def _mean_difference(a: Any, b: Any) -> float:
+    """Return the mean difference of two arrays of bfloat16 as a share of the first one's mean."""
+    first, second = reference.bf16_to_float(a), reference.bf16_to_float(b)
+    return float(np.abs(first - second).mean() / np.abs(first).mean())
 
 
 def _unequal(a: Any, b: Any) -> float:

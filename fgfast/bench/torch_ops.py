@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fgfast.models.bits import bits_of, tensor_of
 from fgfast.models.detic import suppression
 from fgfast.models.sam import attention as sam_attention
 from fgfast.models.sam import transform
+from fgfast.ops import Bf16, FloatOrBf16
 from fgfast.ops.reference_masks import Masks
 from fgfast.records import Bool, Float32, UInt8
 
@@ -92,24 +94,41 @@ def torchvision_nms() -> Callable[..., Any] | None:
 
 @torch.inference_mode()
 def attention(
-    q: Float32,
-    k: Float32,
-    v: Float32,
+    q: FloatOrBf16,
+    k: FloatOrBf16,
+    v: FloatOrBf16,
     rel_pos: tuple[Float32, Float32],
     token_at: Any,
-    padding: tuple[Float32, Float32],
-) -> Float32:
+    padding: tuple[FloatOrBf16, FloatOrBf16],
+) -> FloatOrBf16:
     """Arguments and result are those of fgfast.ops.attention; tokens are gathered into windows for fused attention."""
     windows, places = token_at.shape
     at = torch.from_numpy(token_at).flatten()
     own = torch.argsort(at)[: q.shape[1]]
     nothing = np.zeros_like(padding[0])
 
-    def sorted_in(tokens: Float32, rest: Float32) -> Tensor:
+    def sorted_in(tokens: FloatOrBf16, rest: FloatOrBf16) -> Tensor:
         """Gather (1, T, H, D) into (windows, H, places, D)."""
-        rows = torch.cat([torch.from_numpy(tokens)[0], torch.from_numpy(rest)[None]])
+        rows = torch.cat([_tensor(tokens)[0], _tensor(rest)[None]])
         return rows[at].unflatten(0, (windows, places)).transpose(1, 2)
 
     parts = (sorted_in(tokens, rest) for tokens, rest in ((q, nothing), (k, padding[0]), (v, padding[1])))
     mixed = sam_attention.attend(*parts, *(torch.from_numpy(table) for table in rel_pos))
-    return np.asarray(mixed.transpose(1, 2).flatten(0, 1)[own][None].numpy())
+    return _array(mixed.transpose(1, 2).flatten(0, 1)[own][None].contiguous())
+
+
+@torch.inference_mode()
+def window_attention(qkv: Bf16, bias: Float32) -> Bf16:
+    """Arguments and result are those of fgfast.ops.window_attention."""
+    q, k, v = tensor_of(qkv).permute(2, 0, 3, 1, 4)
+    mask = torch.from_numpy(bias)[None].to(torch.bfloat16)
+    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return bits_of(mixed.transpose(1, 2).contiguous())
+
+
+def _tensor(values: Any) -> Tensor:
+    return tensor_of(values) if values.dtype == np.uint16 else torch.from_numpy(values)
+
+
+def _array(values: Tensor) -> FloatOrBf16:
+    return bits_of(values) if values.dtype == torch.bfloat16 else np.asarray(values.numpy())

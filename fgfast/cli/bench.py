@@ -74,7 +74,8 @@ def bench(ctx: click.Context, /, model_weights: str | None, folder: Path | None,
 def bench_ops(ops: tuple[str, ...], rounds: int, short: bool, **output: Any) -> None:
     """Measure the native ops beside NumPy, PyTorch, OpenCV, Pillow.
 
-    OPS: mask_post, composite, rle_encode, resize, nms, attention, evidence; by default all.
+    OPS: mask_post, composite, rle_encode, resize, nms, attention, attention_bf16, evidence; by default
+    all.
     """
     from fgfast.bench.ops import measure
 

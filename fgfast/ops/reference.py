@@ -17,6 +17,8 @@ from fgfast.ops.reference_area import area_coverage as area_coverage
 from fgfast.ops.reference_attention import Bf16 as Bf16
 from fgfast.ops.reference_attention import FloatOrBf16 as FloatOrBf16
 from fgfast.ops.reference_attention import attention as attention
+from fgfast.ops.reference_attention import bf16_to_float as bf16_to_float
+from fgfast.ops.reference_attention import float_to_bf16 as float_to_bf16
 from fgfast.ops.reference_attention import window_attention as window_attention
 from fgfast.ops.reference_boxes import nms as nms
 from fgfast.ops.reference_contrast import colour_contrast as colour_contrast

@@ -48,7 +48,7 @@ def test_every_op_has_its_native_form_and_its_rivals() -> None:
 
 def test_only_ops_with_threads_are_timed_with_several() -> None:
     several = {op for op in op_cases.OPS if list(op_cases.cases(op, 2, SMALL))}
-    assert several <= {"mask_post", "resize", "attention"}
+    assert several <= {"mask_post", "resize", "attention", "attention_bf16"}
     assert "mask_post" in several
 
 
