@@ -1,5 +1,7 @@
 """Measures Detic Swin-B from one image of 1200x800 to detections: fgfast in float32 and bfloat16, beside a reference.
 
+With peers, other engines run the same weights in the same turns (fgfast.bench.peers), each in a process of its own.
+
 The reference is the original Detic on detectron2 if both are installed (docs/models.md), without its masks, which
 fgfast leaves to SAM. Otherwise it is a plain implementation of the specification, see plain_detic.py. The weights are
 random.
@@ -9,19 +11,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fgfast import graphs
+from fgfast import graphs, processes
 from fgfast.backends.torch import TorchSession
-from fgfast.bench import original_detic
+from fgfast.bench import original_detic, peers, rates
+from fgfast.bench.detic_peers import DeticPeer
 from fgfast.bench.images import noise_image
 from fgfast.bench.models import precisions
 from fgfast.bench.original_detic import Detected, Original
+from fgfast.bench.peers import Peer
 from fgfast.bench.plain_detic import PlainGraph, plain_swin
 from fgfast.bench.result import Result, Row, envelope
 from fgfast.methods import ModelSpec
@@ -38,6 +44,7 @@ from fgfast.models.serving.pixels import NormalisedImages
 from fgfast.records import Image, Size, UInt8
 from fgfast.runner import run_batch
 from fgfast.tolerances import DETIC_BOX_SHARE, DETIC_FP32
+from fgfast.writing import scratch_folder
 
 # Height and width: the size that Detic resizes a 2:3 image to, so that resizing changes nothing.
 _SIZE = (800, 1200)
@@ -48,6 +55,8 @@ _MATCH_PX = 2.0
 
 _Detect = Callable[[UInt8], Detected]
 _Maps = Callable[[Tensor], Tensor]
+# An image to its detections, the seconds, and the CPU seconds of all threads.
+_Turn = Callable[[UInt8], tuple[Detected, float, float]]
 
 
 class Reference(NamedTuple):
@@ -66,13 +75,16 @@ class Reference(NamedTuple):
     swin3: _Maps
 
 
-def measure(*, rounds: int, model_weights: str = MODEL_WEIGHTS, device: str = "cpu") -> Result:
+def measure(
+    *, rounds: int, model_weights: str = MODEL_WEIGHTS, device: str = "cpu", with_peers: bool = False
+) -> Result:
     """Compare the three forms on the same image, then time them in turns.
 
     Args:
         rounds: how often each form is timed; medians are quoted.
         model_weights: "cached", "random:SEED" or a file; the same for all forms.
         device: the device of all forms, in torch's notation.
+        with_peers: measure the installed ones of DETIC_PEERS in the same turns, and the rate of matrix products.
 
     Returns:
         The name of the reference, the seconds of each form, their ratios to the reference, and differences from it.
@@ -80,7 +92,10 @@ def measure(*, rounds: int, model_weights: str = MODEL_WEIGHTS, device: str = "c
     Raises:
         AssertionError: fgfast's float32 differs from the reference by more than fgfast.tolerances allows; then nothing
             is timed.
+        UsageError: there are no peers for this device.
     """
+    if with_peers:
+        peers.check_device(device)
     generator = np.random.default_rng(0)
     image = noise_image(generator, *_SIZE)
     words = torch.from_numpy(generator.standard_normal((_CLASSES, EMBEDDING), dtype=np.float32))
@@ -92,22 +107,35 @@ def measure(*, rounds: int, model_weights: str = MODEL_WEIGHTS, device: str = "c
     for name, model in models.items():
         forms[f"fgfast {name}"] = _detector(detic_in_torch(model, chosen[name].name), words)
     differences = compare_maps(theirs.swin3, models, _normalised(image).to(device))
-    agreement = compare(theirs.detect(image), {name: forms[f"fgfast {name}"](image) for name in models})
-    seconds: dict[str, list[float]] = {name: [] for name in forms}
-    processor: dict[str, list[float]] = {name: [] for name in forms}
-    for _ in range(rounds):
-        for key, form in forms.items():
-            start, used = time.perf_counter(), time.process_time()
-            form(image)  # detections are on the CPU, so the GPU has finished
-            seconds[key].append(time.perf_counter() - start)
-            processor[key].append(time.process_time() - used)
+    found = {name: forms[f"fgfast {name}"](image) for name in models}
+    with ExitStack() as stack:
+        others = _start_peers(stack, words, model_weights) if with_peers else {}
+        expected = theirs.detect(image)
+        agreement = compare(expected, found | {peer.name: other.detect(image)[0] for peer, other in others.items()})
+        products = [stack.enter_context(product) for product in rates.products(with_peers)]
+        turns: dict[str, Callable[[UInt8], tuple[Detected, float, float]]] = {
+            key: partial(_timed, form) for key, form in forms.items()
+        }
+        turns |= {peer.name: other.detect for peer, other in others.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in turns}
+        processor: dict[str, list[float]] = {name: [] for name in turns}
+        for _ in range(rounds):
+            for key, turn in turns.items():
+                _, elapsed, used = turn(image)
+                seconds[key].append(elapsed)
+                processor[key].append(used)
+            for product in products:
+                product.measure()
     what = f"{_SIZE[1]}x{_SIZE[0]}, image to detections"
     return envelope(
         "detic",
-        _rows(seconds, processor, agreement),
+        [*_rows(seconds, processor, agreement), *rates.rows("detic", seconds, list(others), products, [Size(*_SIZE)])],
         title=f"Detic {SWIN_B.name} beside its reference, on {device}",
         rounds=rounds,
-        notes=[f"{what}. Reference: {theirs.named}. All use the weights {model_weights}."],
+        notes=[
+            f"{what}. Reference: {theirs.named}. All use the weights {model_weights}.",
+            *(peers.notes(peers.DETIC_PEERS) if with_peers else ()),
+        ],
         model=SWIN_B.name,
         image=what,
         reference=theirs.named,
@@ -118,7 +146,25 @@ def measure(*, rounds: int, model_weights: str = MODEL_WEIGHTS, device: str = "c
         forms={name: f"{form.name}: {form.why}" for name, form in chosen.items()},
         threads=torch.get_num_threads(),
         torch=torch.__version__,
+        peers=peers.versions(list(others)),
     )
+
+
+def _start_peers(stack: ExitStack, words: Tensor, weights: str) -> dict[Peer, DeticPeer]:
+    """Write the graphs of the peers that are installed, and load each in a process of its own, until the stack ends."""
+    wanted, size = peers.installed(peers.DETIC_PEERS), Size(*_SIZE)
+    folder = stack.enter_context(scratch_folder("fgfast-peers."))
+    if wanted:
+        with processes.Child() as alone:
+            alone.call("fgfast.bench.detic_peers:prepare", wanted, weights, size, folder)
+    return {peer: stack.enter_context(DeticPeer(peer, words, size, folder)) for peer in wanted}
+
+
+def _timed(detect: _Detect, image: UInt8) -> tuple[Detected, float, float]:
+    """Return the detections, the seconds, and the CPU seconds of all threads."""
+    start, used = time.perf_counter(), time.process_time()
+    found = detect(image)  # detections are on the CPU, so the GPU has finished
+    return found, time.perf_counter() - start, time.process_time() - used
 
 
 def reference(words: Tensor, weights: str, device: str) -> Reference:
@@ -210,6 +256,7 @@ def _rows(seconds: dict[str, list[float]], processor: dict[str, list[float]], fo
     # The CPU time of all threads can be compared where other processes share the cores.
     rows += [Row.of(form, used, "s", "lower", "processor time per image") for form, used in processor.items()]
     for name in (name for name in found if name != "reference"):
-        rows.append(Row(f"fgfast {name}", found[name]["lost"], "", "lower", f"detections lost of {found['reference']}"))
-        rows.append(Row(f"fgfast {name}", found[name]["largest_px"], "px", "lower", "boxes are off by at most"))
+        row = name if name in seconds else f"fgfast {name}"
+        rows.append(Row(row, found[name]["lost"], "", "lower", f"detections lost of {found['reference']}"))
+        rows.append(Row(row, found[name]["largest_px"], "px", "lower", "boxes are off by at most"))
     return rows

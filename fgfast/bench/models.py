@@ -1,38 +1,39 @@
 """Measures SAM from image to mask beside the predictor of segment-anything: results first, then times and memory.
 
-Each contender runs in a process of its own, whose peak memory is therefore its own. Contenders take turns image by
-image, so that other load on the machine affects all of them alike. The weights are random, because the arithmetic does
-not depend on them.
+With peers, other engines run the same weights in the same run (fgfast.bench.peers). Each contender runs in a process of
+its own, whose peak memory is therefore its own. Contenders take turns image by image, so that other load on the machine
+affects all of them alike. The weights are random, because the arithmetic does not depend on them.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import cache, partial
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fgfast import processes
+from fgfast.bench import peers, rates
 from fgfast.bench.images import noise_image
+from fgfast.bench.peers import Peer
 from fgfast.bench.result import Result, Row, envelope
+from fgfast.bench.segmented import Segment, Segmented, logits_error, segment_by
 from fgfast.machine import available_cores
 from fgfast.methods import ModelSpec, Precision
 from fgfast.ops.overlap import iou
-from fgfast.records import Bool, Float32, Image, UInt8
-from fgfast.runner import run_batch
+from fgfast.records import Float32, UInt8
 from fgfast.tolerances import SAM_FLIPPED, SAM_HALF_MASK_IOU
+from fgfast.writing import scratch_folder
 
 ORIGINAL, PLAIN = "segment-anything", "fgfast eager fp32"
 """The references: the package if it is installed, otherwise fgfast's own float32 in eager PyTorch, neither compiled nor
 exported."""
-Segment = Callable[[UInt8, Float32], Bool]
-"""(pixels (H, W, 3) uint8 RGB, box (1, 4) float32 in pixels) -> mask (H, W)."""
 # Height and width of the images, the commonest size of CUB, and the box as fractions of them.
 _SIZE = (375, 500)
 _BOX = (0.2, 0.15, 0.85, 0.9)
@@ -53,7 +54,13 @@ def precisions(device: str) -> tuple[Precision, ...]:
 
 
 def measure_sam(
-    name: str, *, rounds: int, images: int = 2, model_weights: str = MODEL_WEIGHTS, device: str = "cpu"
+    name: str,
+    *,
+    rounds: int,
+    images: int = 2,
+    model_weights: str = MODEL_WEIGHTS,
+    device: str = "cpu",
+    with_peers: bool = False,
 ) -> Result:
     """Time segment-anything (float32, as shipped) and fgfast in turns on the same images, boxes and weights.
 
@@ -63,47 +70,79 @@ def measure_sam(
         images: the number of different images.
         model_weights: "cached", "random:SEED" or a file; the same for all contenders.
         device: the device of all contenders, in torch's notation.
+        with_peers: measure the installed ones of SAM_PEERS in the same turns, and the rate of matrix products.
 
     Returns:
         Agreement, seconds, ratios and peak memory.
 
     Raises:
-        AssertionError: results differ by more than the precision allows; then nothing is timed.
+        AssertionError: fgfast's results differ by more than the precision allows; then nothing is timed.
+        UsageError: there are no peers for this device.
     """
     generator = np.random.default_rng(0)
     height, width = _SIZE
     arrays = [noise_image(generator, height, width) for _ in range(images)]
     box = np.array([_BOX], np.float32) * np.array([width, height] * 2, np.float32)
+    found = _peers(with_peers, device)
     with ExitStack() as stack:
-        everyone = (named(), *precisions(device))
-        contenders = {who: stack.enter_context(_Contender(who, name, model_weights, device)) for who in everyone}
-        agreement = _compare({who: [c.segment(i, box)[0] for i in arrays] for who, c in contenders.items()})
+        folder = stack.enter_context(scratch_folder("fgfast-peers."))
+        if found:
+            with processes.Child() as alone:
+                alone.call("fgfast.bench.sam_peers:prepare", found, name, model_weights, folder)
+        everyone: list[str | Peer] = [named(), *precisions(device), *found]
+        contenders = {
+            _name(who): stack.enter_context(_Contender(who, name, model_weights, device, folder)) for who in everyone
+        }
+        results = {who: [c.segment(i, box)[0] for i in arrays] for who, c in contenders.items()}
+        agreement = _compare(results, [peer.name for peer in found if peer.precision == "fp32"])
+        products = [stack.enter_context(product) for product in rates.products(with_peers)]
         seconds: dict[str, list[float]] = {who: [] for who in contenders}
         for image in arrays * rounds:
             for who, contender in contenders.items():
                 seconds[who].append(contender.segment(image, box)[1])
+            for product in products:
+                product.measure()
         peaks = {who: contender.peak() for who, contender in contenders.items()}
     what = f"{width}x{height}, one box, image to mask"
     return envelope(
         "sam",
-        _rows(agreement, seconds, peaks),
+        [*_rows(agreement, seconds, peaks), *rates.rows(f"sam_{name}", seconds, found, products)],
         title=f"SAM {name} beside {named()}, on {device}",
         rounds=rounds,
-        notes=[f"{what}; {named()} in float32; all use the weights {model_weights}."],
+        notes=[
+            f"{what}; {named()} in float32; all use the weights {model_weights}.",
+            *(peers.notes(peers.SAM_PEERS) if with_peers else ()),
+        ],
         model=name,
         image=what,
         agreement=agreement,
         model_weights=model_weights,
         device=device,
         cores=available_cores(),
+        peers=peers.versions(found),
     )
+
+
+def _peers(wanted: bool, device: str) -> Sequence[Peer]:
+    if not wanted:
+        return ()
+    peers.check_device(device)
+    return peers.installed(peers.SAM_PEERS)
+
+
+def _name(who: str | Peer) -> str:
+    """Return the name of a contender's rows."""
+    if isinstance(who, Peer):
+        return who.name
+    return who if who in (ORIGINAL, PLAIN) else f"fgfast {who}"
 
 
 class _Contender:
     """A model in a process of its own, which loads it on first use."""
 
-    def __init__(self, who: str, name: str, weights: str, device: str) -> None:
-        self._wanted = who, name, weights, device
+    def __init__(self, who: str | Peer, name: str, weights: str, device: str, folder: Path) -> None:
+        self._wanted = who, name, weights, device, folder
+        self._device = device
         self._process = processes.Child()
 
     def __enter__(self) -> _Contender:
@@ -112,27 +151,30 @@ class _Contender:
     def __exit__(self, *error: object) -> None:
         self._process.close()
 
-    def segment(self, image: UInt8, box: Float32) -> tuple[Bool, float]:
-        """Segment an image (H, W, 3) with its (1, 4) box in pixels; return the mask (H, W) bool and the seconds."""
-        found: tuple[Bool, float] = self._process.call(f"{__name__}:_segment", self._wanted, image, box)
+    def segment(self, image: UInt8, box: Float32) -> tuple[Segmented, float]:
+        """Segment an image (H, W, 3) with its (1, 4) box in pixels; return the result and the seconds."""
+        found: tuple[Segmented, float] = self._process.call(f"{__name__}:_segment", self._wanted, image, box)
         return found
 
     def peak(self) -> float:
         """Return the peak memory in MiB: that of the GPU if the model runs on one, otherwise the resident memory."""
-        return float(self._process.call(f"{__name__}:_peak", self._wanted[-1]))
+        return float(self._process.call(f"{__name__}:_peak", self._device))
 
 
-def _segment(wanted: tuple[str, str, str, str], image: UInt8, box: Float32) -> tuple[Bool, float]:
+def _segment(wanted: tuple[str | Peer, str, str, str, Path], image: UInt8, box: Float32) -> tuple[Segmented, float]:
     segment = _loaded(*wanted)
     start = time.perf_counter()
-    mask = segment(image, box)
-    return mask, time.perf_counter() - start
+    found = segment(image, box)
+    return found, time.perf_counter() - start
 
 
 @cache
-def _loaded(who: str, name: str, weights: str, device: str) -> Segment:
-    theirs = who in (ORIGINAL, PLAIN)
-    return reference(name, weights, device) if theirs else _ours(name, who, weights, device)
+def _loaded(who: str | Peer, name: str, weights: str, device: str, folder: Path) -> Segment:
+    if isinstance(who, Peer):
+        from fgfast.bench import sam_peers
+
+        return sam_peers.load(who, name, weights, folder)
+    return reference(name, weights, device) if who in (ORIGINAL, PLAIN) else _ours(name, who, weights, device)
 
 
 def _peak(device: str) -> float:
@@ -155,25 +197,19 @@ def reference(name: str, weights: str, device: str) -> Segment:
         weights: "cached", "random:SEED" or a file.
         device: the device that it computes on, in torch's notation.
     """
-    from fgfast.models.sam.build import build_sam, sam_state
-
-    spec = ModelSpec(f"sam_{name}", weights, device=device)
     if named() == PLAIN:
+        from fgfast.models.sam.build import build_sam
         from fgfast.models.sam.sessions import sam_in_torch
 
-        return partial(_mask_by, sam_in_torch(build_sam(spec)))
-    from fgfast.studies import torchvision_shim
+        return segment_by(sam_in_torch(build_sam(ModelSpec(f"sam_{name}", weights, device=device))))
+    from fgfast.bench import original_sam
 
-    torchvision_shim.declare()  # the package imports torchvision
-    package: Any = importlib.import_module("segment_anything")
-    model = package.sam_model_registry[name]()
-    model.load_state_dict(sam_state(spec))
-    predictor = package.SamPredictor(model.to(device).eval())
+    predictor = original_sam.package().SamPredictor(original_sam.original(name, weights).to(device))
 
-    def segment(image: UInt8, box: Float32) -> Bool:
+    def segment(image: UInt8, box: Float32) -> Segmented:
         predictor.set_image(image)
-        mask: Bool = predictor.predict(box=box[0], multimask_output=False)[0][0]
-        return mask
+        masks, _, logits = predictor.predict(box=box[0], multimask_output=False)
+        return Segmented(masks[0], logits[0])
 
     return segment
 
@@ -182,31 +218,25 @@ def _ours(name: str, precision: Any, weights: str, device: str) -> Segment:
     from fgfast.models.sam.sessions import segmenter
     from fgfast.models.serving.forms import MANY
 
-    return partial(_mask_by, segmenter(ModelSpec(f"sam_{name}", weights, precision, device, batch=1, images=MANY)))
+    return segment_by(segmenter(ModelSpec(f"sam_{name}", weights, precision, device, batch=1, images=MANY)))
 
 
-def _mask_by(model: Any, image: UInt8, box: Float32) -> Bool:
-    """Segment one image with fgfast's SAM."""
-    import torch
-
-    (low_res,) = run_batch(model, [(Image(image), box[0])])
-    bits: Bool = model.finish(low_res, *image.shape[:2], torch.get_num_threads()).bits
-    return bits
-
-
-def _compare(masks: dict[str, list[Bool]]) -> dict[str, dict[str, float]]:
-    """Compare the masks of all contenders with those of the first one; raise if they differ too much."""
+def _compare(found: dict[str, list[Segmented]], exact_peers: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+    """Compare the results of all contenders with those of the first one; raise if fgfast's differ too much."""
     agreement = {}
-    first, *others = masks
+    first, *others = found
     for who in others:
-        pairs = list(zip(masks[who], masks[first], strict=True))
-        flipped = max(float((a != b).mean()) for a, b in pairs)
-        worst = min(iou(a, b, both_empty=0.0) for a, b in pairs)
-        agreement[who] = {"pixels_flipped": flipped, "mask_iou": worst}
-        right = flipped <= SAM_FLIPPED if who == "fp32" else worst >= SAM_HALF_MASK_IOU
-        if not right:
+        pairs = list(zip(found[who], found[first], strict=True))
+        flipped = max(float((ours.mask != theirs.mask).mean()) for ours, theirs in pairs)
+        worst = min(iou(ours.mask, theirs.mask, both_empty=0.0) for ours, theirs in pairs)
+        error = max(logits_error(ours.logits, theirs.logits) for ours, theirs in pairs)
+        agreement[who] = {"pixels_flipped": flipped, "mask_iou": worst, "logits_error": error}
+        exact = who in exact_peers or who == "fgfast fp32"
+        right = flipped <= SAM_FLIPPED if exact else worst >= SAM_HALF_MASK_IOU
+        agreement[who]["within_tolerance"] = right
+        if not right and who.startswith("fgfast"):
             raise AssertionError(f"{who}: {flipped:.2e} of the pixels flipped, mask IoU {worst:.4f}")
-    area = float(np.mean([mask.mean() for mask in masks[first]]))
+    area = float(np.mean([segmented.mask.mean() for segmented in found[first]]))
     return agreement | {first: {"mask_area": area}}
 
 
@@ -215,11 +245,13 @@ def _rows(
 ) -> list[Row]:
     """The rows of all contenders, the reference first."""
     first, *others = seconds
-    names = {first: first} | {who: f"fgfast {who}" for who in others}
-    rows = [Row.of(names[who], seconds[who], "s", "lower", "seconds per image") for who in names]
+    rows = [Row.of(who, seconds[who], "s", "lower", "seconds per image") for who in seconds]
     for who in others:
         ratios = [theirs / ours for theirs, ours in zip(seconds[first], seconds[who], strict=True)]
-        rows.append(Row.of(names[who], ratios, "times", "higher", "faster than the reference"))
-    rows += [Row(names[who], round(peaks[who]), "MiB", "lower", "peak memory") for who in names]
-    group = "mask IoU with the reference"
-    return rows + [Row(names[who], agreement[who]["mask_iou"], "", "higher", group) for who in others]
+        rows.append(Row.of(who, ratios, "times", "higher", "faster than the reference"))
+    rows += [Row(who, round(peaks[who]), "MiB", "lower", "peak memory") for who in seconds]
+    for who in others:
+        off = "" if agreement[who]["within_tolerance"] else ", outside the tolerance"
+        rows.append(Row(f"{who}{off}", agreement[who]["mask_iou"], "", "higher", "mask IoU with the reference"))
+    group = "rms difference of the logits from the reference, as a share of their spread"
+    return rows + [Row(who, agreement[who]["logits_error"], "", "lower", group) for who in others]

@@ -83,7 +83,7 @@ def _answers(job: Job, files: Sequence[Path], out: Path, device: str) -> tuple[l
         labels = tuple(names[n] for n in found.classes)
         size = Size(*pixels.shape[:2])
         prompt = choose_prompt(Detections(found.boxes, found.scores, labels), Sample(file.name, file), size)[0]
-        bits = segment(pixels, prompt.box[None])
+        bits = segment(pixels, prompt.box[None]).mask
         Image.fromarray(np.where(bits[..., None], pixels, np.uint8(0))).save(out / file.name, quality=95, subsampling=0)
         Image.fromarray(bits).save(out / f"{file.stem}.png")
         return Answer(prompt.box, bits, time.perf_counter() - start)

@@ -88,9 +88,14 @@ def bench_ops(ops: tuple[str, ...], rounds: int, short: bool, **output: Any) -> 
     count_option("--rounds", 5, help=_ROUNDS),
     _WEIGHTS,
     _device("auto", "Runs all contenders on this device: auto, cpu, cuda:0, ..."),
+    click.option(
+        "--peers",
+        is_flag=True,
+        help="Also measures the engines that are installed of OpenVINO, ONNX Runtime and transformers, on the CPU.",
+    ),
     *OUTPUTS,
 )
-def bench_models(model: str, rounds: int, model_weights: str | None, device: str, **output: Any) -> None:
+def bench_models(model: str, rounds: int, model_weights: str | None, device: str, peers: bool, **output: Any) -> None:
     """Measure a model beside its reference.
 
     The reference of SAM is segment-anything, that of Detic is the original, each where it is installed.
@@ -101,16 +106,17 @@ def bench_models(model: str, rounds: int, model_weights: str | None, device: str
     from fgfast.models.serving.devices import choose_device
 
     where = choose_device(device)
+    given: dict[str, Any] = {"rounds": rounds, "device": where, "with_peers": peers}
     if model == "detic":
         from fgfast.bench import detic
 
         weights = model_weights or detic.MODEL_WEIGHTS
-        report("detic", lambda: detic.measure(rounds=rounds, model_weights=weights, device=where), **output)
+        report("detic", lambda: detic.measure(model_weights=weights, **given), **output)
         return
     from fgfast.bench import models
 
     name, weights = model.removeprefix("sam_"), model_weights or models.MODEL_WEIGHTS
-    report(model, lambda: models.measure_sam(name, rounds=rounds, model_weights=weights, device=where), **output)
+    report(model, lambda: models.measure_sam(name, model_weights=weights, **given), **output)
 
 
 @bench.command("io")

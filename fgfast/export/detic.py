@@ -79,7 +79,7 @@ def part(model: Detic, exact: Detic, name: str, canvas: Size, batch: int = 1, wo
         words: the most words that the heads take; None for any number.
     """
     contract = _contract(model, name, canvas, batch, words)
-    form = _exportable(model)
+    form = exportable_form(model)
     if name != "detic_heads":
         form.backbone.bottom_up.keep(batch, canvas)  # constants of the graph, made before it is traced
     example = _inputs(contract, np.random.default_rng(99), (1.0, 1.0), _TRACED_CLASSES)
@@ -118,7 +118,7 @@ def _rounded(model: Detic, exact: Detic, contract: Contract) -> Run | None:
     return TorchSession(GRAPHS[contract.graph](rounded), contract).run
 
 
-def _exportable(model: Detic) -> Detic:
+def exportable_form(model: Detic) -> Detic:
     """A copy of the model in the forms that suit a graph, with the same parameters and buffers."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     form: Detic = copy.deepcopy(model, shared)

@@ -57,6 +57,13 @@ def trace(graph: nn.Module, contract: Contract, example: tuple[Tensor, ...], pat
     Raises:
         GraphError: the graph cannot be traced, or the file breaks the contract, ONNX's rules or TensorRT's.
     """
+    data = write(graph, contract, example, path)
+    inspect(path, contract)
+    return data
+
+
+def write(graph: nn.Module, contract: Contract, example: tuple[Tensor, ...], path: Path) -> Path:
+    """Write a graph as ONNX without checking the file; see `trace`."""
     if len(example) != len(contract.inputs):
         raise GraphError(f"{contract.graph} takes {len(contract.inputs)} inputs; the example has {len(example)}")
     contract.bind({p.name: (dtype_name(x), tuple(x.shape)) for p, x in zip(contract.inputs, example, strict=True)})
@@ -86,7 +93,6 @@ def trace(graph: nn.Module, contract: Contract, example: tuple[Tensor, ...], pat
     onnx_ir.save(program.model, path, external_data=data.name, size_threshold_bytes=_OUTSIDE_BYTES)
     if data.is_file() and not data.stat().st_size:
         remove(Target.file(data))
-    inspect(path, contract)
     return data
 
 
