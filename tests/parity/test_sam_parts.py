@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from fgfast import ops
 from fgfast.errors import UnknownNameError
 from fgfast.methods import ModelSpec, Precision
-from fgfast.models.sam import attention, transform
+from fgfast.models.sam import attention, sessions, transform
 from fgfast.models.sam.architecture import architecture
 from fgfast.models.sam.build import build_sam
 from fgfast.models.sam.graph import MaskDecoderGraph, PromptDecoderGraph
@@ -89,6 +90,20 @@ def test_native_attention(precision: Precision, monkeypatch: pytest.MonkeyPatch)
     full = Sam.build("tiny256", TINY.weights()).image_encoder(pixels)
     off, before = ((found - full).abs().mean() for found in (native, other))
     assert off <= 1.05 * before, "further from float32 than PyTorch's attention"
+
+
+@pytest.mark.parametrize(("by", "words"), [("AMX", "the engine's, by AMX"), ("", "PyTorch's")])
+def test_what_attends_on_a_cpu_is_said(by: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "bf16_attends_by", lambda: by)
+    spec = ModelSpec("sam_vit_b", "random:1", "bf16", "cpu")
+    assert sessions.variant(spec) == words  # part of the key of what is measured
+    assert sessions.variant(replace(spec, precision="fp32")) == ""
+    said: list[str] = []
+    monkeypatch.setattr(sessions.chosen, "say", said.append)
+    monkeypatch.setattr(sessions, "form_of", lambda spec: "eager")
+    monkeypatch.setattr(sessions, "build_sam", lambda spec: Sam.build("tiny256", TINY.weights(), "bf16"))
+    sessions.segmenter(spec)
+    assert said == [f"SAM's attention in bf16 is {words}"]
 
 
 def by_definition(q: Tensor, k: Tensor, v: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> Tensor:

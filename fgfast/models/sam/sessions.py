@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from fgfast import graphs as contracts
+from fgfast import ops
 from fgfast.backends.session import Session
 from fgfast.backends.torch import TorchSession
 from fgfast.methods import ModelSpec
@@ -16,6 +17,7 @@ from fgfast.models.sam.build import build_sam
 from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
 from fgfast.models.sam.model import Sam
 from fgfast.models.sam.segmenter import SamSegmenter
+from fgfast.models.serving import chosen
 from fgfast.models.serving.batches import default_batch
 from fgfast.models.serving.exported import exported, load, of_batch, with_engine
 from fgfast.models.serving.forms import form_of
@@ -34,6 +36,8 @@ def segmenter(spec: ModelSpec) -> SamSegmenter:
     batch = spec.batch or default_batch(spec.device)
     if spec.backend == "torch":
         form = form_of(spec)  # measured, where it is not known, before the weights take memory here
+        if form == "eager" and (by := _on_cpu(spec)):
+            chosen.say(f"SAM's attention in {spec.precision} is {by}")
         return sam_in_torch(build_sam(spec), form=form, batch=batch)
 
     def encoder(images: int) -> Session:
@@ -72,7 +76,9 @@ def graphs(spec: ModelSpec) -> list[Exported]:
 
 
 def variant(spec: ModelSpec) -> str:
-    """Return what computes the encoder's attention on a GPU, as far as that is known without a trial."""
+    """Return what computes the encoder's attention, as far as that is known without a trial; empty where fixed."""
+    if by := _on_cpu(spec):
+        return by
     from fgfast.models.sam import fused_trial
 
     torch_type = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}.get(spec.precision, "")
@@ -80,6 +86,14 @@ def variant(spec: ModelSpec) -> str:
         return ""
     sizes = architecture(spec.name.removeprefix("sam_"))
     return fused_trial.expected(torch.device(spec.device).index or 0, sizes.width // sizes.heads)
+
+
+def _on_cpu(spec: ModelSpec) -> str:
+    """Return what computes attention in bfloat16 on a CPU, in words; empty elsewhere."""
+    if spec.backend != "torch" or spec.device != "cpu" or spec.precision != "bf16":
+        return ""
+    by = ops.bf16_attends_by()
+    return f"the engine's, by {by}" if by else "PyTorch's"
 
 
 def timed(spec: ModelSpec) -> Session:
