@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
+import importlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import click
@@ -22,6 +22,8 @@ class Commands(Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and self.get_command(ctx, args[0]) is None:
+            import difflib
+
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             ctx.fail(f"no command named {args[0]!r}.{hint}")
@@ -37,6 +39,57 @@ class Commands(Group):
         except KeyboardInterrupt:
             note("stopped")
             ctx.exit(130)
+
+
+class LazyCommands(MutableMapping[str, click.Command]):
+    """Commands by name; the module of one is imported when the command itself is asked for.
+
+    Args:
+        sources: command -> the module that holds it under its own name, and the first paragraph of its help.
+    """
+
+    def __init__(self, sources: Mapping[str, tuple[str, str]]) -> None:
+        self._sources = sources
+        self._commands: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._commands:
+            module, _ = self._sources[name]
+            self._commands[name] = getattr(importlib.import_module(module), name)
+        return self._commands[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._commands[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"the command {name} cannot be removed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._sources, **self._commands})
+
+    def __len__(self) -> int:
+        return len({**self._sources, **self._commands})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._sources or name in self._commands
+
+    def listed(self, name: str) -> click.Command:
+        """Return a command with the same first paragraph of its help, without an import."""
+        if name in self._sources:
+            return click.Command(name, help=self._sources[name][1])
+        return self._commands[name]
+
+
+class LazyGroup(Commands):
+    """A group of `LazyCommands`, whose help lists them without importing them."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, as click does."""
+        assert isinstance(self.commands, LazyCommands)
+        names = self.list_commands(ctx)
+        limit = formatter.width - 6 - max(map(len, names))  # click's own margins
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands.listed(name).get_short_help_str(limit)) for name in names])
 
 
 def _log(ctx: click.Context, param: click.Parameter, verbose: int) -> int:

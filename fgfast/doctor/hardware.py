@@ -137,9 +137,9 @@ def _triton() -> dict[str, Any]:
     """Whether Triton, which torch brings along for GPUs, is there, and the C compiler without which it does nothing."""
     compiler = None
     if importlib.util.find_spec("torch"):
-        from fgfast.models.sam import fused_trial
+        from fgfast.models.sam import fused_compiler
 
-        compiler = fused_trial.compiler() or None
+        compiler = fused_compiler.compiler() or None
     return {"installed": importlib.util.find_spec("triton") is not None, "compiler": compiler}
 
 

@@ -7,15 +7,13 @@ anything is missing, the log says so and `folded` computes the same.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from fgfast import processes
+from fgfast.models.sam.fused_compiler import compiler
 from fgfast.models.serving import chosen
 from fgfast.tolerances import SAM_BF16, SAM_FP16
 
@@ -60,16 +58,6 @@ def expected(device: int, size: int) -> str:
     import triton
 
     return f"Triton {triton.__version__}'s attention, {compiler() or 'no C compiler'}"
-
-
-def compiler() -> str:
-    """Return the C compiler that Triton would take (triton/runtime/build.py); empty where there is none."""
-    if named := os.environ.get("CC"):
-        return named
-    for program in ("gcc", "clang"):
-        with suppress(FileNotFoundError):
-            return processes.find(program)
-    return ""
 
 
 def obstacle(device: int, size: int) -> str | None:
