@@ -21,6 +21,7 @@ from torch import Tensor
 from fgfast.errors import ParityError
 from fgfast.graphs import Contract
 from fgfast.methods import Precision
+from fgfast.models.sam import exported as exported_encoder
 from fgfast.models.sam import transform
 from fgfast.models.sam.architecture import architecture
 from fgfast.models.sam.graph import ImageEncoderGraph, MaskDecoderGraph
@@ -278,6 +279,18 @@ def test_operators(precision: Precision, folder: Path) -> None:
             assert {types[name] for name in (*node.input, *node.output)} == {onnx.TensorProto.FLOAT}, node
         if node.op_type == "Attention" and precision != "fp32":
             assert {a.name: a.i for a in node.attribute}["softmax_precision"] == onnx.TensorProto.FLOAT
+
+
+@pytest.mark.parametrize("heads", [1, 3, 4])
+def test_masks_of_a_few_heads_at_a_time(heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The biggest models have more heads than one mask is made for; tiny256 has 4."""
+    monkeypatch.setattr(exported_encoder, "_HEADS", heads)
+    model = sam(TINY)
+    inputs = padded(TINY.photo(PHOTOS[0]), 256)
+    with torch.inference_mode():
+        pixels = ImageEncoderGraph(model).images(inputs["pixels"], inputs["sizes"])
+        difference = exported_encoder.ExportedEncoder(model.image_encoder)(pixels) - model.image_encoder(pixels)
+    SAM_FP32["features"].check(difference.double().flatten().numpy(), f"{heads} heads at a time")
 
 
 def normalised(image: np.ndarray, side: int) -> torch.Tensor:
