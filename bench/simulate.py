@@ -1,6 +1,6 @@
 """Simulates what the runner must carry, one scenario after the other, and says which of it it does.
 
-    python bench/simulate.py --save            # ten minutes; nothing else may run meanwhile
+    python bench/simulate.py --save            # three quarters of an hour; nothing else may run meanwhile
     python bench/simulate.py --only validation --costs bench/results/simulate-COMMIT.json
 
 Every scenario is one call of `fgfast bench simulate`, with the costs of the steps measured once for all of them.

@@ -1,7 +1,5 @@
 #include "fgfast/attention.h"
 
-#include "fgfast/window_attention.h"
-
 #include <limits>
 #include <optional>
 #include <string>
@@ -9,6 +7,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "fgfast/window_attention.h"
 
 using nanobind::literals::operator""_a;
 
@@ -74,9 +73,10 @@ void Attend(nb::handle q_, nb::handle k_, nb::handle v_, nb::handle rel_pos_h_, 
                 ", and the processor AVX-512 or, for bfloat16, AVX-512 BF16: see attends");
   }
   nb::gil_scoped_release release;
-  fgfast::Attend(AttentionOf<T>{q.data(), k.data(), v.data(), rel_pos_h.data(), rel_pos_w.data(), token_at.data(), padding_k.data(),
-                  padding_v.data(), batch, tokens, heads, size, token_at.shape(0), side},
-                 static_cast<int>(threads), out.data());
+  fgfast::Attend(
+      AttentionOf<T>{q.data(), k.data(), v.data(), rel_pos_h.data(), rel_pos_w.data(), token_at.data(),
+                     padding_k.data(), padding_v.data(), batch, tokens, heads, size, token_at.shape(0), side},
+      static_cast<int>(threads), out.data());
 }
 
 void AttendWindows(nb::handle qkv_, nb::handle bias_, nb::handle mask_, nb::handle threads_, nb::handle out_) {

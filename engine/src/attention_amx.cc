@@ -11,8 +11,8 @@
 #define FGFAST_TILES __attribute__((target("amx-tile,amx-bf16")))
 #endif
 
-// Sums are in tiles 0 to 3: those of the queries' first half in 0 and 1, of their second half in 2 and 3. Factors of the
-// queries are in 4 and 5, those of columns in 6 and 7. A tile has 16 rows of 64 bytes.
+// Sums are in tiles 0 to 3: those of the queries' first half in 0 and 1, of their second half in 2 and 3. Factors of
+// the queries are in 4 and 5, those of columns in 6 and 7. A tile has 16 rows of 64 bytes.
 namespace fgfast {
 namespace {
 

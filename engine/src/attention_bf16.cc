@@ -243,7 +243,8 @@ FGFAST_BF16 void Weigh(int64_t query, int64_t first, int64_t count, const Plan& 
     }
     s.top[query] = _mm512_reduce_max_ps(largest);
   }
-  // Once more after a rescaling; only scores of 2^24 and more, which float32 does not know to 1, would need a third time.
+  // Once more after a rescaling; only scores of 2^24 and more, which float32 does not know to 1, would need a third
+  // time.
   for (bool again = false;; again = true) {
     const __m512 top = _mm512_set1_ps(s.top[query]);
     __m512 total[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}, largest = _mm512_set1_ps(kNever);

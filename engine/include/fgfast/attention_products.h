@@ -11,11 +11,11 @@ namespace fgfast {
 // A word is two bfloat16 that are multiplied with two others and added to one sum: the lower half comes first.
 using Word = uint32_t;
 
-constexpr int64_t kQueries = 32;                     // queries at once: two tiles of AMX
-constexpr int64_t kLane = 16;                        // columns, keys or dimensions, side by side
-constexpr int64_t kPairs = 16;                       // words of a tile of AMX, one below the other
-constexpr int64_t kTileWords = kPairs * kLane;       // words in such a tile
-constexpr int64_t kTileDepth = 2 * kPairs;           // what a tile sums over
+constexpr int64_t kQueries = 32;                // queries at once: two tiles of AMX
+constexpr int64_t kLane = 16;                   // columns, keys or dimensions, side by side
+constexpr int64_t kPairs = 16;                  // words of a tile of AMX, one below the other
+constexpr int64_t kTileWords = kPairs * kLane;  // words in such a tile
+constexpr int64_t kTileDepth = 2 * kPairs;      // what a tile sums over
 
 struct AttentionProducts {
   const char* name;

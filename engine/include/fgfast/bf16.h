@@ -106,9 +106,7 @@ FGFAST_BF16_INLINE __m512 RoughExp2(__m512 x) {
   return _mm512_scalef_ps(sum, whole);
 }
 
-FGFAST_BF16_INLINE __m512i Rounded(__m512 first, __m512 second) {
-  return (__m512i)_mm512_cvtne2ps_pbh(second, first);
-}
+FGFAST_BF16_INLINE __m512i Rounded(__m512 first, __m512 second) { return (__m512i)_mm512_cvtne2ps_pbh(second, first); }
 
 // To the nearest bfloat16, a tie to the even one; of numbers, not of NaN.
 inline Bfloat16 Nearest(float value) {

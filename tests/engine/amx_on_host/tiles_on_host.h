@@ -1,6 +1,6 @@
-// AMX's tiles for processors without them: each instruction by its definition (Intel 64 and IA-32 Architectures Software
-// Developer's Manual, volume 2), one tile register per thread. A mock: it shows that the right numbers are multiplied,
-// not how fast.
+// AMX's tiles for processors without them: each instruction by its definition (Intel 64 and IA-32 Architectures
+// Software Developer's Manual, volume 2), one tile register per thread. A mock: it shows that the right numbers are
+// multiplied, not how fast.
 #pragma once
 
 #include <cmath>
