@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _KINDS = {
 }
 # Folders below a data set's own, one in the other, that are looked into; each has a frame on the stack.
 _DEEPEST = 200
+# A name that is empty or ".", which PurePosixPath leaves out.
+_NOT_PLAIN = re.compile(r"(?:^|/)\.?(?:/|\Z)")
 
 
 class LinkOutError(OSError):
@@ -45,7 +48,10 @@ class DataPath:
     follow: bool = False
 
     def __truediv__(self, more: str | os.PathLike[str]) -> DataPath:
-        return self._at(PurePosixPath(f"{self.below}/{os.fspath(more)}".lstrip("/")))
+        below = f"{self.below}/{os.fspath(more)}".lstrip("/")
+        if _NOT_PLAIN.search(below) is None:  # once or more per image: a PurePosixPath would write the same
+            return DataPath(self.top, below, self.follow)
+        return self._at(PurePosixPath(below))
 
     def _at(self, below: PurePosixPath) -> DataPath:
         return DataPath(self.top, str(below) if below.parts else "", self.follow)

@@ -12,7 +12,6 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -86,8 +85,8 @@ class Sample:
         _check(self, "boxes", self.boxes, np.float32, (None, 4))
         if self.keypoints is not None:
             _check(self, "keypoints", self.keypoints, np.float32, (None, 2))
-        parts = PurePosixPath(self.key).parts
-        if not parts or self.key.startswith("/") or ".." in parts or "\\" in self.key:
+        names = set(self.key.split("/"))
+        if names <= {"", "."} or self.key.startswith("/") or ".." in names or "\\" in self.key:
             raise ValueError(f"Sample.key must be a relative POSIX path without '..', not {self.key!r}")
 
     def __reduce__(self) -> tuple[Callable[..., Sample], tuple[Any, ...]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from fgfast.data_paths import AnyPath, DataPath, LinkOutError, real_place
 from fgfast.errors import DatasetError
@@ -114,7 +113,7 @@ def _refuse_endless(root: DataPath, repeated: int, entries: int, depth: int) -> 
 
 def can_be_key(key: str) -> bool:
     """Whether a path can be a key: UTF-8 without backslashes, as ledger and URLs require."""
-    return "\\" not in key and not any("\ud800" <= letter <= "\udfff" for letter in key)
+    return "\\" not in key and (key.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in key))
 
 
 def _first(keys: Iterable[str]) -> set[str]:
@@ -154,7 +153,7 @@ def split_folders(root: AnyPath, keys: Collection[str]) -> tuple[dict[str, str],
 
 def place(key: str, splits: Mapping[str, str]) -> tuple[str, str]:
     """Return a key's (split, class); folders below a class belong to that class."""
-    folders = PurePosixPath(key).parts[:-1]
+    folders = [name for name in key.split("/") if name not in ("", ".")][:-1]
     split = splits.get(folders[0], "") if folders else ""
     if split:
         folders = folders[1:]

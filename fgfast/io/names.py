@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from fgfast.image_formats import written_suffix
 from fgfast.io.encode import JPEG_SUFFIXES, SAME_SUFFIXES
 
 
@@ -47,7 +48,7 @@ def _folders(keys: Iterable[str]) -> set[str]:
 
 
 def _renamed(key: str, suffix: str | None) -> str:
-    old = PurePosixPath(key).suffix
+    old = written_suffix(key)
     new = suffix or (old if old.lower() in SAME_SUFFIXES else ".png")
     if old.lower() == new.lower() or (old.lower() in JPEG_SUFFIXES and new in JPEG_SUFFIXES):
         return key
