@@ -127,7 +127,7 @@ def _in_torch(precision: str) -> Any:
     import torch
 
     from fgfast.backends.session import DTYPES
-    from fgfast.models.sam.linear import linear
+    from fgfast.models.linear import linear
 
     layer = torch.nn.Linear(_WIDTH, _WIDTH, bias=False).to(DTYPES[precision]).requires_grad_(False)
     x = torch.randn(_ROWS, _WIDTH).to(DTYPES[precision])
