@@ -146,7 +146,7 @@ def assembled(ptx: str, capability: int, folder: Path) -> str:
 def test_choice(device: str, dtype: Any, works: bool, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which implementation each device and dtype gets; one that is named is used. The GPU's tensors have no memory."""
     asked = []
-    monkeypatch.setattr(attention, "works", lambda *given: asked.append(given) or works)
+    monkeypatch.setattr(fused_trial, "works", lambda *given: asked.append(given) or works)
     taken = {name: lambda *_, name=name: name for name in attention.IMPLEMENTATIONS}
     monkeypatch.setattr(attention, "IMPLEMENTATIONS", taken)
     with FakeTensorMode():

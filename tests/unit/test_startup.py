@@ -76,6 +76,12 @@ def test_doctor_looks_for_a_compiler_without_torch() -> None:
     assert "torch" not in imported("from fgfast.doctor.hardware import _triton; assert 'compiler' in _triton()")
 
 
+@pytest.mark.parametrize("model", ["sam", "detic"])
+def test_models_import_no_compiler_of_torch(model: str) -> None:
+    pytest.importorskip("torch", reason="models need torch")
+    assert "torch._dynamo" not in imported(f"import fgfast.models.{model}.sessions")
+
+
 # Every path of up to four of these pieces, among them the ones that PurePosixPath leaves out.
 PIECES = ("", ".", "..", "...", "a", ".a", "a.", "b.JPG", "c.tar.gz", "\u0130.\u0130")
 PATHS = sorted({"/".join(parts) for n in range(1, 5) for parts in itertools.product(PIECES, repeat=n)})

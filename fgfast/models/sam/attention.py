@@ -31,7 +31,6 @@ from torch.nn import functional
 
 from fgfast import ops
 from fgfast.models.bits import bits_of, tensor_of
-from fgfast.models.sam.fused_trial import DTYPES, works
 
 # Elements of one piece of the mask: 1 Mi of float32 are 4 MiB, the fastest of 1 to 16 Mi with 2 MiB of L2 a core.
 _PIECE = 1 << 20
@@ -109,6 +108,9 @@ def _fastest(q: Tensor, learns: bool) -> str:
 
 
 def _is_fused(q: Tensor) -> bool:
+    # Here, not above: what it imports of torch's compiler takes a second, which a CPU never needs.
+    from fgfast.models.sam.fused_trial import DTYPES, works
+
     dtype = str(q.dtype)
     return dtype in DTYPES and works(q.device.index or 0, math.isqrt(q.shape[2]), q.shape[3], dtype, folded)
 
