@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fgfast.bench import openvino_session
+from fgfast.bench import openvino_pins, openvino_session
 from fgfast.bench.peers import Peer
 from fgfast.graphs import Contract
 from fgfast.writing import Target, rename
@@ -19,7 +19,7 @@ def files_for(peers: Sequence[Peer], folder: Path) -> None:
     for graph in {peer.graph for peer in peers if peer.pinned}:
         whole = folder / f"{graph}.xml"
         openvino_session.convert(folder / f"{graph}.onnx", whole)
-        openvino_session.pin(whole, folder / f"{graph}-pinned.xml")
+        openvino_pins.pin(whole, folder / f"{graph}-pinned.xml")
         rename(Target.file(whole.with_suffix(".bin")), Target(folder, f"{graph}-pinned.bin"))
 
 

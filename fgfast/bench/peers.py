@@ -27,7 +27,7 @@ class Peer:
         package: the import name of its engine.
         precision: "fp32" or "bf16".
         graph: what it runs; "" where the engine has the model itself.
-        pinned: whether residual sums and norms stay in float32, see openvino_session.py.
+        pinned: whether numerically sensitive nodes stay in float32, see openvino_pins.py.
         needs: other packages, import names.
     """
 

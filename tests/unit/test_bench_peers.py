@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="models need the extra models")
 
 from fgfast import graphs  # noqa: E402
-from fgfast.bench import models, openvino_session, peers, rates  # noqa: E402
+from fgfast.bench import models, openvino_pins, openvino_session, peers, rates  # noqa: E402
 from fgfast.bench.peers import DETIC_PEERS, SAM_PEERS  # noqa: E402
 from fgfast.bench.segmented import Segmented, logits_error  # noqa: E402
 from fgfast.errors import GraphError, UsageError  # noqa: E402
@@ -56,15 +56,31 @@ def marked(path: Path) -> set[int]:
 
 def test_residual_sums_and_norms_are_pinned(tmp_path: Path) -> None:
     path = write(tmp_path / "plain.xml", LAYERS)
-    assert openvino_session.pin(path, tmp_path / "pinned.xml") == 4
+    assert openvino_pins.pin(path, tmp_path / "pinned.xml") == 4
     assert marked(tmp_path / "pinned.xml") == {4, 6, 7, 8}
     assert marked(path) == set()
+
+
+def test_boxes_are_pinned_from_the_last_layer_of_their_prediction_on(tmp_path: Path) -> None:
+    tower, last, hot, best, gather, pooled, hidden = range(12, 19)
+    detector = {
+        **LAYERS,
+        tower: ("Convolution", (8, 2)),
+        last: ("Convolution", (tower, 2)),
+        hot: ("Sigmoid", (last,)),
+        best: ("TopK", (hot, 1)),
+        gather: ("GatherElements", (last, best)),
+        pooled: ("MatMul", (gather, tower)),
+        hidden: ("ReLU", (pooled,)),
+    }
+    openvino_pins.pin(write(tmp_path / "plain.xml", detector), tmp_path / "pinned.xml")
+    assert marked(tmp_path / "pinned.xml") == {4, 6, 7, 8, last, hot, best, gather}
 
 
 def test_a_graph_without_residual_sums_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "plain.xml", {n: LAYERS[n] for n in range(4)})
     with pytest.raises(GraphError, match=r"plain\.xml has no sum"):
-        openvino_session.pin(path, tmp_path / "pinned.xml")
+        openvino_pins.pin(path, tmp_path / "pinned.xml")
     assert not (tmp_path / "pinned.xml").exists()
 
 
