@@ -8,6 +8,7 @@ import io
 import json
 import mimetypes
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,14 @@ SENTENCES = {
 
 class FakeReview:
     """What the server knows. Attributes that tests set: `size`, `gone`, `full`, `names`, `missing`, `readonly`,
-    `flagged`."""
+    `flagged`, `slow`."""
 
     def __init__(self, count: int = 60, size: tuple[int, int] = (240, 320)) -> None:
         self.count, self.size = count, size
         self.sizes: dict[int, tuple[int, int]] = {}
         self.names: dict[int, str] = {}
         self.missing: set[int] = set()
+        self.slow: dict[int, float] = {}  # seconds that an entry's images take
         self.gone = self.full = self.readonly = False
         self.flagged: int | None = None  # of the entries, the first; None for all
         self.later: set[int] = set()
@@ -310,6 +312,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         number = int(parts.path.split("/")[3]) if parts.path.startswith("/api/items/") else 0
         if parts.path.endswith("/image"):
+            time.sleep(review.slow.get(number, 0))
             data = review.image(number, q["kind"], int(q["side"]))
             self._send(data or b"{}", "image/png" if data else "application/json", 200 if data else 404)
             return

@@ -15,7 +15,7 @@ from typing import Literal
 from fgfast.errors import UsageError
 
 Graph = Literal["plain", "own", ""]
-HOW = 'pip install "fgfast[cpu,peers]"'
+HOW = 'pip install ".[cpu,peers]"'
 
 
 @dataclass(frozen=True, slots=True)

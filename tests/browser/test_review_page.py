@@ -162,6 +162,18 @@ def test_a_draft_and_an_unsent_decision_survive_a_reload(opened: Open) -> None:
     assert review.mask(1)[12, 20]
 
 
+def test_what_is_typed_while_an_image_loads_is_about_that_image(opened: Open) -> None:
+    review = FakeReview(6)
+    review.slow = {2: 1.0, 3: 0.5}
+    review, tab = opened(review)
+    enter(tab)
+    tab.key("j")
+    shown(tab, 1)  # still: nothing may say 2 beside the first image
+    tab.key("r", "a")
+    until(lambda: verdicts(review) == [(2, "reject"), (3, "accept")])
+    shown(tab, 4)
+
+
 def test_the_server_goes_and_comes_back(opened: Open) -> None:
     review, tab = opened()
     review.gone = True

@@ -97,7 +97,7 @@ def test_what_is_not_installed_is_left_out_and_named(bare: None) -> None:
     assert [peer.name for peer in peers.installed(SAM_PEERS)] == ["transformers fp32"]
     (note,) = peers.notes(SAM_PEERS)
     assert note.startswith("Not measured, for want of openvino, segment_anything, onnxruntime, onnx, onnxscript: Open")
-    assert note.endswith('pip install "fgfast[cpu,peers]" installs what is missing.')
+    assert note.endswith('pip install ".[cpu,peers]" installs what is missing.')
     assert peers.installed(DETIC_PEERS) == []
     assert {product.engine for product in rates.products(True)} == {"PyTorch"}
 

@@ -108,8 +108,7 @@ addEventListener("keydown", (event) => {
 function handled(event) {
   const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code);
   if (large() && digit && !event.ctrlKey && !event.altKey && !event.metaKey) {
-    if (event.shiftKey) viewer.setCause(digit[1] - 1);
-    else viewer.choose(digit[1] - 1);
+    viewer.once(() => (event.shiftKey ? viewer.setCause(digit[1] - 1) : viewer.choose(digit[1] - 1)));
     return true;
   }
   const name = actionOf(event);
@@ -117,10 +116,10 @@ function handled(event) {
   if (name === "undo") { undo(); return true; }
   if (name === "undone") { toUndone(); return true; }
   if (!large()) return inGallery(name, event);
-  if (viewer.pointer.key(event)) return true;
+  if (!viewer.loading && viewer.pointer.key(event)) return true;
   if (name) return viewer.act(name);
   const by = { ArrowLeft: -1, ArrowRight: 1, PageUp: -1, PageDown: 1 }[event.key];
-  return by ? (viewer.go(by), true) : false;
+  return by ? (viewer.act(by < 0 ? "previous" : "next"), true) : false;
 }
 
 async function start() {

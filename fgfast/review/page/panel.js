@@ -4,7 +4,7 @@ import { DOUBT, doubt, stateOf } from "./card.js";
 import { when } from "./dialogs.js";
 import { $, el } from "./elements.js";
 import { keyOf, shown } from "./keys.js";
-import { queue, run } from "./state.js";
+import { place, queue, run } from "./state.js";
 
 const WORDS = { accept: "✓ Accepted", reject: "✕ Rejected", mask: "✎ Mended", undo: "↶ Undone", later: "◷ Later" };
 const kbd = (name) => el("kbd", { textContent: shown(keyOf(name)) });
@@ -19,12 +19,12 @@ export function panel(viewer) {
   $("side").replaceChildren(...[head(viewer), flags(item), proposals(viewer), size(viewer), points(viewer, editor), cause(viewer), noteField(viewer), past(item, open)].filter(Boolean));
 }
 
-function head({ item, place }) {
-  const state = stateOf(item);
+function head({ item }) {
+  const state = stateOf(item), at = place(item.id);
   const by = item.decision?.who ? ` by ${item.decision.who}, ${when(item.decision.when)}` : "";
   const about = [item.class, item.split, item.size && `${item.size[1]} × ${item.size[0]}`, item.status].filter(Boolean).join(" · ");
   return el("section", {}, el("h2", { textContent: item.key }), el("p", { className: "soft", textContent: about }),
-    el("p", { className: "soft", title: DOUBT, textContent: `${place < 0 ? "Outside these filters" : `${(place + 1).toLocaleString("en")} of ${queue.ids.length.toLocaleString("en")}`}, doubt ${doubt(item.doubt)}` }),
+    el("p", { className: "soft", title: DOUBT, textContent: `${at < 0 ? "Outside these filters" : `${(at + 1).toLocaleString("en")} of ${queue.ids.length.toLocaleString("en")}`}, doubt ${doubt(item.doubt)}` }),
     item.problem || item.detail ? el("p", { className: "problem", textContent: item.problem || item.detail }) : null,
     state ? el("p", { textContent: `${WORDS[state]}${by}${item.decision?.note ? `: ${item.decision.note}` : ""}` }) : null);
 }

@@ -30,6 +30,7 @@ export class Viewer {
     this.pointer = new Pointer(this);
     this.cause = "";
     this.note = "";
+    this.typed = []; // what was typed ahead
     events.addEventListener("items", (event) => { if (this.id && event.detail.includes(this.id)) this.refreshed(); });
     addEventListener("pagehide", () => this.editor.flush());
     document.addEventListener("visibilitychange", () => this.editor.flush());
@@ -37,6 +38,15 @@ export class Viewer {
 
   get readonly() { return run.readonly; }
   get place() { return place(this.id); }
+  // Another entry has been asked for than the one that is shown.
+  get loading() { return this.item?.id !== this.id; }
+
+  // Acts on the entry that was asked for, once it is shown: never on the one that still is.
+  once(act) {
+    if (!this.loading) return act();
+    this.typed.push(act);
+    return true;
+  }
 
   async open(id) {
     if (id === undefined) return;
@@ -47,10 +57,13 @@ export class Viewer {
     $("viewer").hidden = false;
     this.id = id;
     this.at = this.place < 0 ? this.at ?? 0 : this.place; // the next one after an entry outside the filters
-    const item = entries.get(id) ?? (await entry(id));
-    if (!item || turn !== this.turn) return;
+    const item = entries.get(id) ?? (await entry(id).catch((error) => say(error.message)));
+    if (turn !== this.turn) return;
+    if (!item) { this.typed = []; return; }
     await this.show(item, turn, true);
-    if (turn === this.turn) this.ahead();
+    if (turn !== this.turn) return;
+    this.ahead();
+    while (this.typed.length && !this.loading) this.typed.shift()();
   }
 
   async show(item, turn, fresh) {
@@ -100,6 +113,7 @@ export class Viewer {
     $("gallery").hidden = false;
     const id = this.id;
     this.id = null;
+    this.typed = [];
     this.closed(id);
   }
 
@@ -217,8 +231,9 @@ export class Viewer {
 
   // Does what a key or a button asks for; returns whether it was something.
   act(name) {
-    const { editor, tool, view } = this;
-    if (!this.item) return name === "close" ? (this.close(), true) : false;
+    const { editor, tool, view } = this, turns = name === "next" || name === "previous";
+    if (this.loading && name !== "close" && (!turns || this.typed.length)) return this.once(() => this.act(name));
+    if (!this.item && !turns) return name === "close" ? (this.close(), true) : false;
     const draws = editor.item && !this.readonly;
     const acts = {
       accept: () => this.verdict("accept"), reject: () => this.verdict("reject"), save: () => (editor.item ? editor.soon(() => this.save()) : this.save()),
