@@ -1,10 +1,11 @@
 #include "fgfast/attention_products.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__) && defined(_OPENMP)
+#if defined(FGFAST_BF16_COMPILES) && defined(__linux__)
 
 #ifdef FGFAST_TILES_ON_HOST
 #include "tiles_on_host.h"
 #else
+#include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -119,9 +120,11 @@ bool TilesHere() {
 #ifdef FGFAST_TILES_ON_HOST
   return true;
 #else
-  constexpr int kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
-  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
-         syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  constexpr int kRequest = 0x1023, kTileData = 18;        // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;  // CPUID 7.0, EDX; __builtin_cpu_supports is not everywhere
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kBf16) == 0 || (d & kTile) == 0) return false;
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
 #endif
 }
 

@@ -1,11 +1,14 @@
 #include "fgfast/attention.h"
 #include "fgfast/attention_products.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && defined(_OPENMP)
+#ifdef FGFAST_BF16_COMPILES
+
+#include <cpuid.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -75,15 +78,18 @@ struct Scratch {
   int64_t packed = -1;               // which keys and values k and v hold
 };
 
-// sums (R x V vectors) += R rows of `pairs` words, `stride` words apart, times V columns of words, `next` words apart.
+// sums (R x V vectors) += R rows of `pairs` pairs, `stride` numbers apart, times V columns of words, `next` words
+// apart.
 template <int R, int V>
-FGFAST_BF16_INLINE void Multiply(const Word* rows, int64_t stride, const Word* columns, int64_t next, int64_t pairs,
+FGFAST_BF16_INLINE void Multiply(const Bfloat16* rows, int64_t stride, const Word* columns, int64_t next, int64_t pairs,
                                  __m512 (&sums)[R][V]) {
   for (int64_t d = 0; d < pairs; ++d) {
     __m512bh factors[V];
     for (int n = 0; n < V; ++n) factors[n] = (__m512bh)_mm512_load_si512(columns + n * next + d * kLane);
     for (int m = 0; m < R; ++m) {
-      const __m512bh factor = (__m512bh)_mm512_set1_epi32(static_cast<int>(rows[m * stride + d]));
+      int pair;
+      std::memcpy(&pair, rows + m * stride + 2 * d, sizeof pair);
+      const __m512bh factor = (__m512bh)_mm512_set1_epi32(pair);
       for (int n = 0; n < V; ++n) sums[m][n] = _mm512_dpbf16_ps(sums[m][n], factor, factors[n]);
     }
   }
@@ -93,13 +99,13 @@ FGFAST_BF16_INLINE void Multiply(const Word* rows, int64_t stride, const Word* c
 constexpr int kRows = 8;
 
 template <int V>
-FGFAST_BF16 void ScoreBlocks(const Word* q, int64_t pairs, const Word* columns, float* scores, int64_t stride) {
+FGFAST_BF16 void ScoreBlocks(const Bfloat16* q, int64_t pairs, const Word* columns, float* scores, int64_t stride) {
   for (int64_t m = 0; m < kQueries; m += kRows) {
     __m512 sums[kRows][V];
     for (auto& row : sums) {
       for (auto& sum : row) sum = _mm512_setzero_ps();
     }
-    Multiply<kRows, V>(q + m * pairs, pairs, columns, pairs * kLane, pairs, sums);
+    Multiply<kRows, V>(q + m * 2 * pairs, 2 * pairs, columns, pairs * kLane, pairs, sums);
     for (int r = 0; r < kRows; ++r) {
       for (int n = 0; n < V; ++n) _mm512_store_ps(scores + (m + r) * stride + n * kLane, sums[r][n]);
     }
@@ -108,15 +114,14 @@ FGFAST_BF16 void ScoreBlocks(const Word* q, int64_t pairs, const Word* columns, 
 
 FGFAST_BF16 void Score(const Bfloat16* q, int64_t depth, const Word* columns, int64_t blocks, float* scores,
                        int64_t stride) {
-  const Word* const words = reinterpret_cast<const Word*>(q);
   const int64_t pairs = depth / 2;
   int64_t n = 0;
-  for (; n + 2 <= blocks; n += 2) ScoreBlocks<2>(words, pairs, columns + n * pairs * kLane, scores + n * kLane, stride);
-  if (n < blocks) ScoreBlocks<1>(words, pairs, columns + n * pairs * kLane, scores + n * kLane, stride);
+  for (; n + 2 <= blocks; n += 2) ScoreBlocks<2>(q, pairs, columns + n * pairs * kLane, scores + n * kLane, stride);
+  if (n < blocks) ScoreBlocks<1>(q, pairs, columns + n * pairs * kLane, scores + n * kLane, stride);
 }
 
 template <int V>
-FGFAST_BF16 void MixBlocks(const Word* weights, int64_t stride, const Word* values, int64_t groups, int64_t group,
+FGFAST_BF16 void MixBlocks(const Bfloat16* weights, int64_t stride, const Word* values, int64_t groups, int64_t group,
                            float* sums, int64_t size) {
   for (int64_t m = 0; m < kQueries; m += kRows) {
     __m512 found[kRows][V];
@@ -124,7 +129,7 @@ FGFAST_BF16 void MixBlocks(const Word* weights, int64_t stride, const Word* valu
       for (int n = 0; n < V; ++n) found[r][n] = _mm512_load_ps(sums + (m + r) * size + n * kLane);
     }
     for (int64_t g = 0; g < groups; ++g) {
-      const Word* const rows = weights + m * stride + g * kPairs;
+      const Bfloat16* const rows = weights + m * stride + g * kTileDepth;
       Multiply<kRows, V>(rows, stride, values + g * group, kTileWords, kPairs, found);
     }
     for (int r = 0; r < kRows; ++r) {
@@ -135,16 +140,23 @@ FGFAST_BF16 void MixBlocks(const Word* weights, int64_t stride, const Word* valu
 
 FGFAST_BF16 void Mix(const Bfloat16* weights, int64_t stride, const Word* values, int64_t groups, float* sums,
                      int64_t size) {
-  const Word* const words = reinterpret_cast<const Word*>(weights);
   const int64_t group = size / kLane * kTileWords;
   int64_t d = 0;
   for (; d + 2 * kLane <= size; d += 2 * kLane) {
-    MixBlocks<2>(words, stride / 2, values + d / kLane * kTileWords, groups, group, sums + d, size);
+    MixBlocks<2>(weights, stride, values + d / kLane * kTileWords, groups, group, sums + d, size);
   }
-  if (d < size) MixBlocks<1>(words, stride / 2, values + d / kLane * kTileWords, groups, group, sums + d, size);
+  if (d < size) MixBlocks<1>(weights, stride, values + d / kLane * kTileWords, groups, group, sums + d, size);
 }
 
 void Nothing() {}
+
+// The system must have turned AVX-512 on; of bfloat16 the processor says that it has it (CPUID 7.1, EAX).
+bool VectorsHere() {
+  constexpr unsigned kBf16 = 1u << 5;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kBf16) != 0;
+}
 
 constexpr AttentionProducts kVectorProducts{"AVX-512 BF16", Nothing, Nothing, Score, Mix};
 
@@ -152,10 +164,7 @@ constexpr AttentionProducts kVectorProducts{"AVX-512 BF16", Nothing, Nothing, Sc
 
 const AttentionProducts* Bfloat16Products() {
   static const AttentionProducts* const products = []() -> const AttentionProducts* {
-    if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512vl")) {
-      return nullptr;
-    }
+    if (!VectorsHere()) return nullptr;
     const char* const asked = std::getenv("FGFAST_ATTENTION");
     const bool tiles = asked == nullptr || std::string(asked) != "avx512";
     return tiles && TileProducts() ? TileProducts() : &kVectorProducts;

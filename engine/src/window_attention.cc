@@ -1,12 +1,13 @@
 #include "fgfast/window_attention.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && defined(_OPENMP)
+#include "fgfast/attention_products.h"
+
+#ifdef FGFAST_BF16_COMPILES
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
-#include "fgfast/attention_products.h"
 #include "fgfast/bf16.h"
 #include "fgfast/threads.h"
 

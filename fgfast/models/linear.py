@@ -40,7 +40,7 @@ def linear_parts(x: Tensor, layer: nn.Linear, parts: int) -> tuple[Tensor, ...]:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
-    if _fuses(x):
+    if _fuses(x, weight):
         activation, algorithm = ("gelu", "none") if gelu else ("none", "")
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)
     out = functional.linear(x, weight, bias)
@@ -51,7 +51,10 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Ten
     return torch.ops.aten.gelu_(out) if own else functional.gelu(out)
 
 
-def _fuses(x: Tensor) -> bool:
+def _fuses(x: Tensor, weight: Tensor) -> bool:
+    """Return whether oneDNN's fused kernel can be used. It has no gradient."""
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return False
     if x.device.type != "cpu" or torch.compiler.is_compiling() or not torch.backends.mkldnn.is_available():
         return False
     if x.dtype == torch.bfloat16:

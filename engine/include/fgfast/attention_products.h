@@ -6,6 +6,13 @@
 
 #include "fgfast/attention.h"
 
+// Compilers that know the instructions: GCC from 11, Clang from 12. Older ones build the ops without these.
+#if defined(__x86_64__) && defined(_OPENMP) && !defined(_MSC_VER)
+#if defined(__clang__) ? __clang_major__ >= 12 : defined(__GNUC__) && __GNUC__ >= 11
+#define FGFAST_BF16_COMPILES
+#endif
+#endif
+
 namespace fgfast {
 
 // A word is two bfloat16 that are multiplied with two others and added to one sum: the lower half comes first.
